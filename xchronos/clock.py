@@ -1,0 +1,69 @@
+"""Instants, and the clock as an argument.
+
+An *instant* is an `int`: microseconds since 1970-01-01T00:00:00Z (leap seconds do not exist, as in POSIX). Triggers
+and the scheduler compute on instants; records that people read carry aware UTC `datetime`s. The two convert exactly.
+
+Time is an argument everywhere below the daemon: a loop reads its clock once per turn and passes the value down.
+"""
+
+import asyncio
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Protocol, TypeAlias
+
+Instant: TypeAlias = int  # noqa: UP040 - `type` statements need 3.12
+"""Microseconds since the Unix epoch, UTC."""
+
+Micros: TypeAlias = int  # noqa: UP040
+"""A length of time in microseconds."""
+
+MILLISECOND: Micros = 1_000
+SECOND: Micros = 1_000_000
+MINUTE: Micros = 60 * SECOND
+HOUR: Micros = 60 * MINUTE
+DAY: Micros = 24 * HOUR
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+def to_instant(moment: datetime) -> Instant:
+    """The instant of an aware datetime, exact to the microsecond."""
+    return (moment - EPOCH) // _MICROSECOND
+
+
+def to_datetime(instant: Instant) -> datetime:
+    """The aware UTC datetime of an instant. Raises OverflowError beyond the year 9999."""
+    return EPOCH + timedelta(microseconds=instant)
+
+
+class Clock(Protocol):
+    """Where a daemon gets its time from."""
+
+    def now(self) -> Instant:
+        """The wall clock: may jump, forward or backward, when somebody sets it."""
+        ...
+
+    def monotonic(self) -> Micros:
+        """A clock that never jumps; only differences mean something."""
+        ...
+
+    async def sleep(self, length: Micros) -> None:
+        """Return after `length` on the monotonic clock (at once if it is not positive)."""
+        ...
+
+
+class SystemClock:
+    """The machine's own clocks."""
+
+    def now(self) -> Instant:
+        """The wall clock."""
+        return time.time_ns() // 1_000
+
+    def monotonic(self) -> Micros:
+        """The monotonic clock."""
+        return time.monotonic_ns() // 1_000
+
+    async def sleep(self, length: Micros) -> None:
+        """Sleep on the event loop's clock, which is the monotonic one."""
+        await asyncio.sleep(max(length, 0) / SECOND)

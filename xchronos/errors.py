@@ -1,0 +1,127 @@
+"""Every exception of xchronos, and the `Problem` that tells a person what is wrong with a file.
+
+The tree::
+
+    XchronosError
+    |-- InvalidValue            one value does not parse; says what was expected
+    |   `-- InvalidTrigger      a cron, ISO 8601, calendar ... expression does not parse
+    |-- UnitFileError           a unit file is refused: carries every Problem found in it
+    |-- ConfigError             a setting of the daemon or the client is wrong
+    |-- NotFound                no such unit, execution or machine
+    |-- Conflict                the thing exists already, or changed since it was read
+    |-- StoreError              the job store could not do what was asked
+    |   |-- StoreUnavailable    no answer for now; the same call may succeed later
+    |   |-- Compacted           a watch asked for a revision that is gone: list again
+    |   `-- LeaseLost           the lease has expired or was revoked
+    |-- ExecutorError           a step could not be started, or its fate could not be learnt
+    |   |-- ExecutorUnavailable the engine does not answer for now; what runs goes on
+    |   `-- StartRefused        the engine refused to start the step; retrying as is cannot help
+    `-- ApiError                the daemon's API answered with an error, or did not answer
+
+Code raises the narrowest class. A message says what was wrong, where, and what to do about it.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import msgspec
+
+Severity = Literal["error", "warning"]
+
+
+class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One thing wrong with a unit file, with its place.
+
+    `line` is 1-based, 0 when the problem is the file's as a whole. An *error* refuses the file, a *warning* does not.
+    """
+
+    message: str
+    file: str = ""
+    line: int = 0
+    section: str = ""
+    key: str = ""
+    severity: Severity = "error"
+
+    def __str__(self) -> str:
+        place = f"{self.file}:{self.line}" if self.line else self.file
+        option = f"[{self.section}]" if self.section else ""
+        if self.key:
+            option = f"{option} {self.key}".strip()
+        prefix = "warning: " if self.severity == "warning" else ""
+        return ": ".join(part for part in (place, option, prefix + self.message) if part)
+
+
+class XchronosError(Exception):
+    """The base of every exception that xchronos raises on purpose."""
+
+
+class InvalidValue(XchronosError, ValueError):  # noqa: N818 - reads as what it says
+    """A value does not parse. The text says what was wrong and what was expected."""
+
+
+class InvalidTrigger(InvalidValue):
+    """A trigger expression does not parse. The text names the field, its text and the allowed range."""
+
+
+class UnitFileError(XchronosError):
+    """A unit file is refused; `problems` holds everything found, warnings included, in file order."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+class ConfigError(XchronosError):
+    """A setting is wrong; the text names the setting and where it came from."""
+
+
+class NotFound(XchronosError):  # noqa: N818
+    """There is no such unit, execution or machine."""
+
+
+class Conflict(XchronosError):  # noqa: N818
+    """The thing exists already, or it changed after it was read. Read again and decide anew."""
+
+
+class StoreError(XchronosError):
+    """The job store could not do what was asked."""
+
+
+class StoreUnavailable(StoreError):  # noqa: N818
+    """The store does not answer for now. A write whose answer is missing may or may not have happened."""
+
+
+class Compacted(StoreError):  # noqa: N818
+    """A watch was asked to resume from a revision that the store no longer has: list again, then watch.
+
+    `revision` is the oldest revision that can still be watched from.
+    """
+
+    def __init__(self, revision: int) -> None:
+        self.revision = revision
+        super().__init__(f"the store has compacted its history up to revision {revision}: list again, then watch")
+
+
+class LeaseLost(StoreError):  # noqa: N818
+    """The lease has expired or was revoked; every key bound to it is gone."""
+
+
+class ExecutorError(XchronosError):
+    """A step could not be started, or what became of it could not be learnt."""
+
+
+class ExecutorUnavailable(ExecutorError):  # noqa: N818
+    """The engine that runs the step does not answer for now. What runs there goes on; ask again later."""
+
+
+class StartRefused(ExecutorError):  # noqa: N818
+    """The engine refused to start the step; starting the same thing again cannot help."""
+
+
+class ApiError(XchronosError):
+    """The daemon's API answered with an error (`status` is its HTTP status), or did not answer (`status` 0)."""
+
+    def __init__(self, message: str, status: int = 0, problems: Sequence[Problem] = ()) -> None:
+        self.status = status
+        self.problems = tuple(problems)
+        super().__init__(message)
