@@ -1,0 +1,147 @@
+"""What an executor is: it runs one step, finds it again after a crash, stops it, and removes what is left of it.
+
+The agent calls `run` once for every step of an attempt, in order. Steps have deterministic identities, so `run` is
+idempotent: after a crash the agent calls it again for the step whose result it has not recorded, and the executor
+*adopts* what it finds (still running: waits on; ended: collects the exit status and the whole output) instead of
+starting it a second time.
+"""
+
+from collections.abc import Collection, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+
+from xchronos.unitfile.dockercli import DockerCommand
+
+
+class StepSpec(msgspec.Struct, frozen=True):
+    """Everything an executor needs to run one step. All expansion (specifiers, variables) has happened.
+
+    Attributes:
+        unit: The unit's name.
+        execution: The execution's id (`<unit>/<fire time>/<copy>`).
+        attempt: The attempt's number, from 1.
+        step: The step's name in the attempt, `start-pre-0`.
+        argv: The command; `argv[0]` is what the program sees as its name.
+        program: The path, or plain name, of what is executed.
+        env: The whole environment of the step.
+        directory: The attempt's own directory on this machine; it exists.
+        log: The file that receives the step's output (stdout and stderr as they come), bounded by `log_limit` bytes.
+        docker: The compiled docker command line, for a step that is one; else None.
+        body: The Engine API create body of the unit's [Container] with this step's command in it; None without one.
+        pull: When the image is pulled: `missing`, `always`, `never` or `newer`.
+        user, group: Who a host process runs as ("" = as the daemon).
+        working_directory: Where a host process starts ("" = the attempt's scratch directory).
+        stop_signal: What asks the step to end, `SIGTERM`.
+        kill_mode: systemd's KillMode= (host processes).
+        payload: XCHRONOS_PAYLOAD, for the executors that hand it over another way than by environment.
+    """
+
+    unit: str
+    execution: str
+    attempt: int
+    step: str
+    argv: tuple[str, ...]
+    program: str
+    env: Mapping[str, str]
+    directory: Path
+    log: Path
+    log_limit: int = 10 * 1024 * 1024
+    docker: DockerCommand | None = None
+    body: Mapping[str, Any] | None = None
+    pull: str = "missing"
+    user: str = ""
+    group: str = ""
+    working_directory: str = ""
+    stop_signal: str = "SIGTERM"
+    kill_mode: str = "control-group"
+    payload: str = ""
+    secrets: Mapping[str, str] = {}
+
+    @property
+    def identity(self) -> tuple[str, int, str]:
+        """What makes this step this step: execution, attempt, step name."""
+        return (self.execution, self.attempt, self.step)
+
+
+class StepExit(msgspec.Struct, frozen=True):
+    """How a step ended.
+
+    `code` is the exit code (None: it never ran, or a signal ended it), `signal` the signal's name where one ended it.
+    `reason` says in words what went wrong when the numbers alone do not ("executable file not found", "pull failed:
+    ...", "out of memory"). `lost`: it was started, and what became of it cannot be known. A step that could not be
+    started has `started_at` None and an exit code as systemd or docker gives it (203, 127, 126, 125).
+    """
+
+    code: int | None = None
+    signal: str = ""
+    oom_killed: bool = False
+    reason: str = ""
+    lost: bool = False
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    container: str = ""
+
+
+class Leftover(msgspec.Struct, frozen=True):
+    """Something on this machine that belongs to an attempt: a container, a process."""
+
+    execution: str
+    attempt: int
+    step: str
+    running: bool
+    what: str
+
+
+class Executor(Protocol):
+    """Runs steps of one kind on this machine."""
+
+    @property
+    def name(self) -> str:
+        """`docker`, `process`, `http` or `python`: what a machine advertises."""
+        ...
+
+    @property
+    def recoverable(self) -> bool:
+        """Whether `run` finds a step again that this daemon's predecessor started."""
+        ...
+
+    async def probe(self) -> str:
+        """The engine's version. Raises ExecutorUnavailable with the reason when it does not answer."""
+        ...
+
+    async def run(self, spec: StepSpec) -> StepExit:
+        """Start the step, or adopt it when it exists already, and return when it has ended and its output is written.
+
+        Never starts a step a second time. An engine that stops answering in the middle is waited for: what it runs
+        goes on. Cancelling the call leaves the step running (that is what a daemon does when it shuts down without
+        stopping its work). A failure to start is a StepExit, not an exception; ExecutorUnavailable means that nothing
+        was started because the engine does not answer.
+        """
+        ...
+
+    async def stop(self, spec: StepSpec, signal: str) -> None:
+        """Send `signal` to the step, as its kill mode says; nothing happens when it does not run."""
+        ...
+
+    async def kill(self, spec: StepSpec) -> None:
+        """End the step at once (SIGKILL); nothing happens when it does not run."""
+        ...
+
+    async def release(self, execution: str, attempt: int) -> None:
+        """Remove what is left of an attempt whose result is durable: its containers, its process records."""
+        ...
+
+    async def leftovers(self) -> list[Leftover]:
+        """Everything on this machine that carries the labels of some attempt of this cluster's namespace."""
+        ...
+
+    async def remove(self, leftovers: Collection[Leftover]) -> None:
+        """End and remove these."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of connections. What runs goes on."""
+        ...

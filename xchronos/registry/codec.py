@@ -1,0 +1,26 @@
+"""Records to bytes and back."""
+
+from typing import Any, TypeVar
+
+import msgspec
+
+from xchronos.errors import StoreError
+from xchronos.model.records import Execution, Machine, Schedule, UnitRecord
+from xchronos.store.contract import KeyValue
+
+_encoder = msgspec.json.Encoder()
+_decoders: dict[type, msgspec.json.Decoder[Any]] = {
+    kind: msgspec.json.Decoder(kind) for kind in (Execution, Machine, Schedule, UnitRecord)
+}
+
+Record = TypeVar("Record", Execution, Machine, Schedule, UnitRecord)
+
+encode = _encoder.encode
+
+
+def decode(item: KeyValue, kind: type[Record]) -> Record:
+    """The record under a key. Raises StoreError naming the key when its bytes are not such a record."""
+    try:
+        return _decoders[kind].decode(item.value)  # type: ignore[no-any-return]
+    except msgspec.MsgspecError as error:
+        raise StoreError(f"the record at {item.key} is not a readable {kind.__name__}: {error}") from error

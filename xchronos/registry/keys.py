@@ -1,0 +1,95 @@
+"""Where everything lives in the store (DESIGN.md 6). The only module that spells a key.
+
+```
+/xchronos/etc/jobs/<unit>                            UnitRecord
+/xchronos/etc/executors/<machine>                    Machine           (lease)
+/xchronos/var/scheduler/election                     machine id        (lease)
+/xchronos/var/scheduler/shards/<n>                   machine id        (lease); term = create revision
+/xchronos/var/schedules/<unit>                       Schedule
+/xchronos/var/pending/<unit>/<fire>/<copy>           Execution that waits, is queued, or is delayed
+/xchronos/var/placements/<machine>/<unit>/<fire>/<copy>   Execution that a machine has
+/xchronos/var/executions/<unit>/<fire>/<copy>        Execution that has ended
+```
+A namespace is the same tree under `/xchronos/ns/<name>/`.
+"""
+
+import re
+from hashlib import blake2b
+
+from xchronos.errors import InvalidValue
+
+SHARDS = 16
+"""How many slices the units are cut into. Fixed for the life of a store: it decides who may write what."""
+
+_NAMESPACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+
+
+class Keys:
+    """The key tree of one namespace ("" is the default one)."""
+
+    def __init__(self, namespace: str = "") -> None:
+        if namespace and not _NAMESPACE.fullmatch(namespace):
+            raise InvalidValue(
+                f"namespace {namespace!r}: expected 1 to 63 letters, digits, '.', '_' or '-', the first a letter or digit"
+            )
+        self.namespace = namespace
+        self.root = f"/xchronos/ns/{namespace}/" if namespace else "/xchronos/"
+        self.jobs = self.root + "etc/jobs/"
+        self.machines = self.root + "etc/executors/"
+        self.election = self.root + "var/scheduler/election"
+        self.shards = self.root + "var/scheduler/shards/"
+        self.schedules = self.root + "var/schedules/"
+        self.pending = self.root + "var/pending/"
+        self.placements = self.root + "var/placements/"
+        self.executions = self.root + "var/executions/"
+
+    def job(self, unit: str) -> str:
+        """The unit's record."""
+        return self.jobs + unit
+
+    def machine(self, machine: str) -> str:
+        """The machine's record."""
+        return self.machines + machine
+
+    def shard(self, number: int) -> str:
+        """The ownership of a shard."""
+        return f"{self.shards}{number}"
+
+    def schedule(self, unit: str) -> str:
+        """The unit's cursor."""
+        return self.schedules + unit
+
+    def pending_execution(self, execution: str) -> str:
+        """An execution that no machine has."""
+        return self.pending + execution
+
+    def placement(self, machine: str, execution: str) -> str:
+        """An execution that `machine` has."""
+        return f"{self.placements}{machine}/{execution}"
+
+    def machine_placements(self, machine: str) -> str:
+        """The prefix of everything that `machine` has."""
+        return f"{self.placements}{machine}/"
+
+    def execution(self, execution: str) -> str:
+        """An execution that has ended."""
+        return self.executions + execution
+
+    def history(self, unit: str) -> str:
+        """The prefix of a unit's history; sorts by fire time."""
+        return f"{self.executions}{unit}/"
+
+    def split_placement(self, key: str) -> tuple[str, str]:
+        """(machine, execution id) of a placement's key."""
+        machine, _, execution = key[len(self.placements) :].partition("/")
+        return machine, execution
+
+
+def shard_of(unit: str) -> int:
+    """The shard that a unit belongs to: a stable hash of its name, the same on every machine and in every version."""
+    return int.from_bytes(blake2b(unit.encode(), digest_size=4).digest(), "big") % SHARDS
+
+
+def unit_of(execution: str) -> str:
+    """The unit's name in an execution's id (names hold no slash)."""
+    return execution.partition("/")[0]

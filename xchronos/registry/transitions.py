@@ -1,0 +1,113 @@
+"""Decisions as Txns: pure functions from records to guards and operations.
+
+Every move of an execution is one Txn that removes it from where it was and writes it where it goes, so that it is
+always in exactly one place; and every Txn is guarded by what it was decided upon:
+
+- the scheduler's writes by the *fence* (its shard's term) and by the revision of what it read;
+- the agent's writes by the life (create revision) of the placement, so that an attempt that was taken away from a
+  machine cannot be recorded by it any more.
+"""
+
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from xchronos.model.records import Execution, Machine, Schedule
+from xchronos.registry.codec import encode
+from xchronos.registry.keys import Keys
+from xchronos.store.contract import Delete, DeleteRange, Guard, Operation, Put, Txn
+
+
+class Place(msgspec.Struct, frozen=True):
+    """An execution that goes to a machine."""
+
+    machine: str
+    execution: Execution
+
+
+def destination(keys: Keys, execution: Execution) -> str:
+    """The key under which an execution in its state lives."""
+    if execution.state == "ended":
+        return keys.execution(execution.id)
+    if execution.state in ("placed", "running", "reported"):
+        if execution.current is None:
+            raise ValueError(f"{execution.id} is {execution.state} without a current attempt")
+        return keys.placement(execution.current.machine, execution.id)
+    return keys.pending_execution(execution.id)
+
+
+def put(keys: Keys, execution: Execution) -> Put:
+    """The write that records an execution where its state says it lives."""
+    return Put(destination(keys, execution), encode(execution))
+
+
+def claim(
+    keys: Keys, fence: Guard, schedule: Schedule, known: int, executions: Iterable[Execution], unit_known: int
+) -> Txn:
+    """Move a unit's cursor and write what its fire times became: the durable claim that precedes every launch.
+
+    `known` is the cursor's modification revision (0: there is none yet) and `unit_known` that of the unit's record.
+    """
+    return Txn(
+        guards=(
+            fence,
+            Guard(keys.schedule(schedule.unit), known),
+            Guard(keys.job(schedule.unit), unit_known),
+        ),
+        operations=(
+            Put(keys.schedule(schedule.unit), encode(schedule)),
+            *(put(keys, execution) for execution in executions),
+        ),
+    )
+
+
+def move(
+    keys: Keys, fence: Guard, source: str, known: int, target: Execution, also: Sequence[Execution] = ()
+) -> Txn:
+    """Take an execution from `source` (at revision `known`) to where its new state lives; `also` are new executions."""
+    where = put(keys, target)
+    operations: list[Operation] = [where] if where.key == source else [Delete(source), where]
+    operations.extend(put(keys, execution) for execution in also)
+    return Txn(guards=(fence, Guard(source, known)), operations=tuple(operations))
+
+
+def lose(keys: Keys, fence: Guard, machine: str, source: str, known: int, target: Execution) -> Txn:
+    """Take an execution from a machine that is gone; refused when the machine is back."""
+    txn = move(keys, fence, source, known, target)
+    return Txn(guards=(*txn.guards, Guard(keys.machine(machine), 0)), operations=txn.operations)
+
+
+def begin(keys: Keys, running: Execution, known: int) -> Txn:
+    """The agent records that it starts the attempt; refused when the placement changed after it was read."""
+    written = put(keys, running)
+    return Txn(guards=(Guard(written.key, known),), operations=(written,))
+
+
+def report(keys: Keys, reported: Execution, life: int) -> Txn:
+    """The agent hands an ended attempt back to the scheduler."""
+    written = put(keys, reported)
+    return Txn(guards=(Guard(written.key, life, "create"),), operations=(written,))
+
+
+def finish(keys: Keys, machine: str, ended: Execution, life: int) -> Txn:
+    """The agent records an execution's outcome: nothing is left to decide."""
+    source = keys.placement(machine, ended.id)
+    return Txn(guards=(Guard(source, life, "create"),), operations=(Delete(source), put(keys, ended)))
+
+
+def forget_unit(keys: Keys, fence: Guard, unit: str) -> Txn:
+    """Remove what a destroyed unit leaves, its history included; refused when it has been submitted again."""
+    return Txn(
+        guards=(fence, Guard(keys.job(unit), 0)),
+        operations=(
+            Delete(keys.schedule(unit)),
+            DeleteRange(f"{keys.pending}{unit}/"),
+            DeleteRange(keys.history(unit)),
+        ),
+    )
+
+
+def machine_record(keys: Keys, machine: Machine, lease: int, known: int) -> Txn:
+    """Advertise a machine; refused when another holder of its id has written the record since."""
+    key = keys.machine(machine.id)
+    return Txn(guards=(Guard(key, known),), operations=(Put(key, encode(machine), lease),))
