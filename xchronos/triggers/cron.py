@@ -3,7 +3,7 @@
 from difflib import get_close_matches
 
 from xchronos.errors import InvalidTrigger
-from xchronos.triggers.cron_days import ALL_DAYS, ALL_WEEKDAYS, NO_DAYS, days_of
+from xchronos.triggers.cron_days import ALL_DAYS, ALL_WEEKDAYS, days_of
 from xchronos.triggers.cron_every import EveryTrigger, parse_every
 from xchronos.triggers.cron_fields import (
     DAY,
@@ -78,27 +78,21 @@ def _trigger(text: str, zone: Zone, parts: list[str], fields: list[Field], *, de
     """`parts` are the texts from the minute field on, `fields` begin with the seconds."""
     seconds, minutes, hours, dom, months, dow = fields[:6]
     years = fields[6].mask if len(fields) == 7 and not fields[6].star else None
-    warnings = []
+    both_days = False
     if debian:
         # Debian's cron looks at the first character only: a day field that begins with `*` is AND-ed to the other.
         either = not (parts[2].startswith(("*", "?")) or parts[4].startswith(("*", "?")))
-        if not either and dom.mask != ALL_DAYS and dow.mask != ALL_WEEKDAYS:
-            warnings.append(
-                f"day-of-month {parts[2]!r} and day-of-week {parts[4]!r}: one of them begins with '*', so a day must "
-                "match both; without it, either would suffice"
-            )
+        both_days = not either and dom.mask != ALL_DAYS and dow.mask != ALL_WEEKDAYS
     else:
         either = not (dom.star or dow.star)
     days = days_of(dom.mask, months.mask, dow.mask, years, dom.items, dow.items, either)
-    if days is NO_DAYS:
-        warnings.append("there is no such date in any year: this never fires")
     return CronTrigger(
         text,
         zone,
         (seconds.mask, minutes.mask, hours.mask),
         days,
         wildcard=parts[0].startswith("*") or parts[1].startswith("*"),
-        warnings=tuple(warnings),
+        both_days=both_days,
     )
 
 

@@ -94,29 +94,33 @@ class NoDays:
 NO_DAYS = NoDays()
 
 
-@lru_cache(maxsize=1 << 7)
-def _week_patterns(weekdays: int) -> tuple[int, ...]:
-    """For each weekday that a month may begin with: the days of the month that fall on one of `weekdays`."""
+def _week_pattern(weekdays: int) -> tuple[int, ...]:
     endless = sum(weekdays << 7 * week for week in range(6))
     return tuple(endless >> first & ALL_DAYS for first in range(7))
+
+
+_WEEKS = [_week_pattern(weekdays) for weekdays in range(ALL_WEEKDAYS + 1)]
+"""By set of weekdays and by the weekday that a month begins with: the days of the month that fall on them."""
+
+_ANY = -1
+"""A mask with every bit set that, being one of the interpreter's small integers, takes no memory of its own."""
 
 
 class MonthDays:
     """Days by day of the month, month and weekday: both day masks must match, or (`either`) one of them suffices."""
 
-    __slots__ = ("_dom", "_either", "_months", "_week")
+    __slots__ = ("_dom", "_either", "_months", "_weekdays")
 
     def __init__(self, dom: int, months: int, weekdays: int, *, either: bool) -> None:
-        self._dom = dom
-        self._months = months
-        self._week = _week_patterns(weekdays)
+        self._dom = _ANY if dom == ALL_DAYS else dom
+        self._months = _ANY if months == ALL_MONTHS else months
+        self._weekdays = weekdays
         self._either = either
 
     def bits(self, month: int) -> int:
         """The matching days of a month of the cycle, whether or not the month itself matches."""
-        if self._either:
-            return (self._dom | self._week[_FIRST_WEEKDAYS[month]]) & _PRESENT[month]
-        return self._dom & self._week[_FIRST_WEEKDAYS[month]] & _PRESENT[month]
+        week = _WEEKS[self._weekdays][_FIRST_WEEKDAYS[month]]
+        return (self._dom | week if self._either else self._dom & week) & _PRESENT[month]
 
     def next(self, day: int) -> int | None:
         """The first matching day not before `day`. A set that is empty for a whole cycle of 400 years is empty."""
@@ -182,7 +186,7 @@ class QuartzDays(MonthDays):
         """The matching days of a month of the cycle."""
         first, present = _FIRST_WEEKDAYS[month], _PRESENT[month]
         length = present.bit_length()
-        dom, dow = self._dom, self._week[first]
+        dom, dow = self._dom, _WEEKS[self._weekdays][first]
         for item in self._dom_items:
             dom |= item.bits(first, length)
         for item in self._dow_items:

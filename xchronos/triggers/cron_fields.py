@@ -67,6 +67,8 @@ _ITEM_RE = re.compile(
 )
 _DOM_ITEM_RE = re.compile(r"L(?:-(?P<before>[0-9]+))?|(?P<lw>LW)|(?P<near>[0-9]+)W")
 _DOW_ITEM_RE = re.compile(r"(?P<day>[0-9]+|[A-Z]{3})(?:L|#(?P<nth>[0-9]+))")
+_DAY_LETTERS_RE = re.compile(r"[0-9]*(?:L|LW|W)|[A-Z]{3}L")
+_QUARTZ_HINT = "L, W and # belong to the day fields of expressions with six or seven fields (seconds in front)"
 _HASHED_RE = re.compile(r"~|(?<![A-Z])H(?![A-Z])", re.IGNORECASE)
 
 
@@ -176,7 +178,8 @@ def _value(spec: Spec, text: str, value: str) -> int:
     number = spec.names.get(value)
     if number is None:
         if not value.isdigit():
-            raise _error(spec, text, f"{shown(value)} is no {spec.name}")
+            hint = f"; {_QUARTZ_HINT}" if _DAY_LETTERS_RE.fullmatch(value) else ""
+            raise _error(spec, text, f"{shown(value)} is no {spec.name}{hint}")
         number = _number(value)
     if not spec.low <= number <= spec.high:
         raise _error(spec, text, f"{shown(value)} is out of range")
@@ -196,14 +199,12 @@ def _ordered(spec: Spec, text: str, first: int, last: int) -> int:
 
 def _complaint(spec: Spec, item: str) -> str:
     """Why an item has no meaning at all."""
+    if "#" in item:
+        return f"{shown(item)} is not of the form d#n" if spec.quartz == "dow" else _QUARTZ_HINT
     if item.count("/") > 1:
         return f"{shown(item)} has too many slashes"
     if item.endswith("/"):
         return f"{shown(item)} has no step behind its slash"
-    if "#" in item or (item.strip("0123456789-") in ("L", "LW", "W") and not spec.quartz):
-        if spec.quartz:
-            return f"{shown(item)} is not of the form d#n"
-        return "L, W and # need six or seven fields (leading seconds), and belong to the day fields"
     if item.count("-") > 1:
         return f"{shown(item)} has too many hyphens"
     if item.startswith("-"):

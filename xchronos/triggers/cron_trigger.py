@@ -3,7 +3,7 @@
 from typing import Self
 
 from xchronos.clock import SECOND, Instant
-from xchronos.triggers.cron_days import Days
+from xchronos.triggers.cron_days import NO_DAYS, Days
 from xchronos.triggers.zones import Zone
 
 
@@ -17,6 +17,7 @@ class CronTrigger:
     """
 
     __slots__ = (
+        "_both_days",
         "_days",
         "_first",
         "_hours",
@@ -25,7 +26,6 @@ class CronTrigger:
         "_seconds",
         "_wildcard",
         "text",
-        "warnings",
         "zone",
     )
 
@@ -37,24 +37,22 @@ class CronTrigger:
         days: Days | None,
         *,
         wildcard: bool,
-        warnings: tuple[str, ...] = (),
+        both_days: bool = False,
     ) -> None:
-        """`times` are the masks of seconds, minutes and hours, none of them empty; `days` None means every day."""
+        """`times` are the masks of seconds, minutes and hours, none of them empty; `days` None means every day.
+
+        `both_days`: a five-field expression restricts both day fields, and a day must match both of them.
+        """
         self.text = text
         """The expression as it was written."""
         self.zone = zone
-        self.warnings = warnings
-        """What a person should look at although the expression parses."""
         self._seconds, self._minutes, self._hours = times
         self._days = days
         self._wildcard = wildcard
+        self._both_days = both_days
         self._first = _lowest(self._hours) * 3600 + _lowest(self._minutes) * 60 + _lowest(self._seconds)
-        self._last = (
-            (self._hours.bit_length() - 1) * 3600
-            + (self._minutes.bit_length() - 1) * 60
-            + self._seconds.bit_length()
-            - 1
-        )
+        last = _highest(self._hours) * 3600 + _highest(self._minutes) * 60 + _highest(self._seconds)
+        self._last = self._first if self._first == last else last
 
     @property
     def kind(self) -> str:
@@ -70,6 +68,20 @@ class CronTrigger:
     def restartable(self) -> bool:
         """False: the grid is the wall clock's."""
         return False
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What a person should look at although the expression parses."""
+        found = []
+        if self._both_days:
+            dom, _, dow = self.text.split()[-3:]
+            found.append(
+                f"day-of-month {dom!r} and day-of-week {dow!r}: one of them begins with '*', so a day must match both; "
+                "without it, either would suffice"
+            )
+        if self._days is NO_DAYS:
+            found.append("there is no such date in any year: this never fires")
+        return tuple(found)
 
     def __repr__(self) -> str:
         return f"CronTrigger({self.text!r}, {self.zone.name!r})"
@@ -206,3 +218,8 @@ class CronTrigger:
 def _lowest(mask: int) -> int:
     """The index of the lowest bit set."""
     return (mask & -mask).bit_length() - 1
+
+
+def _highest(mask: int) -> int:
+    """The index of the highest bit set."""
+    return mask.bit_length() - 1
