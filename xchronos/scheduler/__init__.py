@@ -1,0 +1,1 @@
+"""Decisions as pure functions: (what is known, now) -> what to do, with reasons. No I/O, no clock, no randomness."""

@@ -1,0 +1,119 @@
+"""Why is it not running? The answer in sentences, from the same facts and by the same rules as the decisions."""
+
+from collections.abc import Iterable, Sequence
+
+from xchronos.clock import DAY, HOUR, MINUTE, SECOND, Instant, Micros, to_datetime, to_instant
+from xchronos.model.records import Execution, Schedule, fire_key
+from xchronos.model.unit import Unit
+from xchronos.scheduler.placement import MachineView, place
+from xchronos.scheduler.rejections import by_machine
+from xchronos.scheduler.schedule import preview
+
+
+def explain(
+    unit: Unit, schedule: Schedule | None, executions: Iterable[Execution], views: Sequence[MachineView], now: Instant
+) -> list[str]:
+    """What holds a unit up, or what it is doing: first the unit and its schedule, then each execution not yet ended.
+
+    A waiting execution is judged against `views` as they are now: the counts per reason in one line, then every
+    machine with all of its reasons, every unmet metadata pair by name.
+    """
+    lines = [_of_the_unit(unit, schedule, now)]
+    active = sorted((e for e in executions if e.state != "ended"), key=lambda e: (e.fire_time, e.copy))
+    for execution in active:
+        lines.extend(_of_an_execution(unit, execution, active, views, now))
+    return lines
+
+
+def _of_the_unit(unit: Unit, schedule: Schedule | None, now: Instant) -> str:
+    if unit.masked:
+        return "it is masked: its file is empty, so there is nothing to run"
+    if unit.template:
+        prefix, _, rest = unit.name.partition("@")
+        return f"it is a template and does not run itself: submit an instance, such as {prefix}@1{rest}"
+    if schedule is None:
+        return "no scheduler has accepted it yet"
+    if schedule.paused:
+        return (
+            "it is paused: nothing fires until it is resumed, when the misfire policy decides what becomes of the gap"
+        )
+    if schedule.finished:
+        return f"its schedule is finished: {schedule.finished}"
+    if not unit.triggers:
+        return "it is kept running" if unit.keep_running else "it has no trigger: it runs when it is started"
+    late = [state.next for state in schedule.triggers if state.next is not None and to_instant(state.next) <= now]
+    if late:
+        due = min(late)
+        age = span(now - to_instant(due))
+        return (
+            f"its fire time {due.isoformat()} is due since {age}: the scheduler that owns it has not taken its turn yet"
+        )
+    upcoming = preview(unit, now, 1, schedule)
+    if not upcoming:
+        return "nothing follows: its triggers have no further fire time"
+    at, kind = upcoming[0]
+    return f"its next fire time is {to_datetime(at).isoformat()}, in {span(at - now)} ({kind})"
+
+
+def _of_an_execution(
+    unit: Unit, execution: Execution, active: Sequence[Execution], views: Sequence[MachineView], now: Instant
+) -> list[str]:
+    name = f"{fire_key(execution.fire_time)}/{execution.copy}"
+    current = execution.current
+    machine = current.machine if current is not None else "a machine"
+    why = f": {execution.reason}" if execution.reason else ""
+    if execution.stop_requested:
+        why += f"; it is being stopped: {execution.stop_requested}"
+    match execution.state:
+        case "waiting":
+            return _waiting(unit, execution, active, views, now, name)
+        case "queued":
+            ahead = [e.id for e in active if e.fire_time < execution.fire_time]
+            behind = f" behind {', '.join(ahead)}" if ahead else ""
+            return [f"{name} is queued{behind} (Concurrency={unit.concurrency})"]
+        case "delayed":
+            if execution.due_at is None or (wait := to_instant(execution.due_at) - now) <= 0:
+                return [f"{name} is to be placed now{why}"]
+            return [f"{name} starts in {span(wait)}, not before {execution.due_at.isoformat()}{why}"]
+        case "placed":
+            return [f"{name} is placed on {machine}, whose agent has not started it yet{why}"]
+        case "running":
+            started = current.started_at if current is not None else None
+            since = "" if started is None else f" for {span(now - to_instant(started))}"
+            return [f"{name} has been running on {machine}{since}{why}"]
+        case _:
+            return [f"{name} has ended an attempt on {machine}: the scheduler decides what follows{why}"]
+
+
+def _waiting(
+    unit: Unit, execution: Execution, active: Sequence[Execution], views: Sequence[MachineView], now: Instant, name: str
+) -> list[str]:
+    siblings = [
+        e.current.machine
+        for e in active
+        if e.fire_time == execution.fire_time and e.copy != execution.copy and e.current is not None
+    ]
+    decision = place(unit, views, copies=1, taken=siblings, seed=execution.id)
+    if decision.machines:
+        return [f"{name} waits, though {decision.machines[0]} could take it now: the next turn places it"]
+    until = ""
+    if execution.deadline is not None:
+        left = to_instant(execution.deadline) - now
+        until = f"; it may wait for {span(left)} more" if left > 0 else "; its StartDeadline has passed"
+    lines = [f"{name} waits for a machine: {decision.summary}{until}"]
+    return lines + [f"  {machine} {reasons}" for machine, reasons in by_machine(decision.rejections).items()]
+
+
+def span(length: Micros) -> str:
+    """A length of time for people, to its two largest units: `2h 5min`, `3.5s`."""
+    if length < MINUTE:
+        return f"{max(length, 0) / SECOND:.3g}s"
+    for unit, name, smaller, smaller_name in (
+        (DAY, "d", HOUR, "h"),
+        (HOUR, "h", MINUTE, "min"),
+        (MINUTE, "min", SECOND, "s"),
+    ):
+        if length >= unit:
+            rest = length % unit // smaller
+            return f"{length // unit}{name}" + (f" {rest}{smaller_name}" if rest else "")
+    raise AssertionError("a minute or more is at least one minute")

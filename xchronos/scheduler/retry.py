@@ -1,0 +1,196 @@
+"""What follows when an attempt has ended: the end of its execution, or another attempt.
+
+The budget is the unit's `Retry`: MaxAttempts, or what the compiler made of Restart= and StartLimitBurst=. On top of
+it `Service.restart` says *which* ends are tried again ("Restart= by cause", UNITS.md 5); `no` leaves that to the
+budget alone, so a unit that says MaxAttempts is retried after every failure.
+"""
+
+from typing import Literal
+
+import msgspec
+
+from xchronos.clock import SECOND, Instant, Micros, to_instant
+from xchronos.model.policies import Outcome
+from xchronos.model.records import Attempt, Execution, StepResult
+from xchronos.model.unit import MAX_DELAY, ExitStatuses, Unit
+
+Cause = Literal["clean", "exit-code", "signal", "timeout"]
+
+RESTARTS: dict[str, frozenset[Cause]] = {
+    "on-success": frozenset(("clean",)),
+    "on-failure": frozenset(("exit-code", "signal", "timeout")),
+    "on-abnormal": frozenset(("signal", "timeout")),
+    "on-watchdog": frozenset(),
+    "on-abort": frozenset(("signal",)),
+    "always": frozenset(("clean", "exit-code", "signal", "timeout")),
+}
+"""Which causes each Restart= value starts anew after (systemd.service(5)); there is no watchdog here."""
+
+QUICK: Micros = 10 * SECOND
+"""A kept-running unit whose attempt lasted less than this ended quickly: the pause doubles. systemd's
+StartLimitIntervalSec."""
+
+FIRST_PAUSE: Micros = SECOND // 10
+"""The pause before a kept-running unit starts anew, when it names none: RestartSec's default."""
+
+
+class End(msgspec.Struct, frozen=True):
+    """Nothing follows: the execution's outcome and why."""
+
+    outcome: Outcome
+    reason: str
+
+
+class Again(msgspec.Struct, frozen=True):
+    """Another attempt: not before `due_at`, preferably on none of `avoid` (oldest first).
+
+    `deadline` is the instant after which it is not started any more: StartDeadline bounds each wait for a machine
+    anew, else a pause between attempts that is longer than the deadline would forbid every retry.
+    """
+
+    due_at: Instant
+    avoid: tuple[str, ...]
+    reason: str
+    deadline: Instant | None = None
+
+
+def after_attempt(unit: Unit, execution: Execution, attempt: Attempt, now: Instant) -> End | Again:
+    """Decide what follows an attempt that has ended. `execution.attempts` may or may not hold it already.
+
+    Raises ValueError when the attempt has no outcome yet.
+    """
+    if attempt.outcome is None:
+        raise ValueError(f"attempt {attempt.number} of {execution.id} has not ended")
+    outcome, why = attempt.outcome, _because(attempt)
+    earlier = [other for other in execution.attempts if other.number != attempt.number]
+    if execution.stop_requested and outcome is not Outcome.SUCCEEDED:
+        return End(Outcome.CANCELLED, execution.stop_requested)
+    if execution.stop_requested or outcome in (Outcome.CANCELLED, Outcome.SKIPPED, Outcome.MISSED):
+        return End(outcome, attempt.reason)
+    if not attempt.retryable:
+        return End(outcome, f"{_verb(outcome)}, and trying again cannot help{why}")
+    avoid = tuple(dict.fromkeys(other.machine for other in reversed([*earlier, attempt])))[::-1]
+    if outcome is Outcome.LOST:
+        return _again(unit, now, now, avoid, f"attempt {attempt.number} was lost with {attempt.machine}{why}")
+    if unit.keep_running:
+        return _kept_running(unit, earlier, attempt, now)
+
+    cause = _cause(attempt)
+    if not _wanted(unit, attempt, cause):
+        detail = "" if outcome is Outcome.SUCCEEDED else f"{_verb(outcome)}, and Restart= does not apply{why}"
+        return End(outcome, detail or attempt.reason)
+    charged = 1 + sum(other.outcome is not Outcome.LOST for other in earlier)
+    allowed = unit.retry.max_attempts
+    if allowed and charged >= allowed:
+        if outcome is Outcome.SUCCEEDED or allowed == 1:
+            return End(outcome, attempt.reason)
+        return End(outcome, f"attempt {charged} of {allowed} {_verb(outcome)}{why}")
+    due_at = min(now, _ended(attempt, now)) + pause(unit, charged)
+    of = f"of {allowed} " if allowed else ""
+    return _again(unit, max(now, due_at), now, avoid, f"attempt {charged} {of}{_verb(outcome)}{why}")
+
+
+def past_deadline(execution: Execution, now: Instant, waited_for: str) -> End | None:
+    """The end of an execution that waited for a machine beyond its deadline, or None while it may wait on.
+
+    It was `missed` if it was never tried; else it ends as its last attempt did. `waited_for` says what was lacking.
+    """
+    if execution.deadline is None or now <= to_instant(execution.deadline):
+        return None
+    reason = f"StartDeadline passed while it waited: {waited_for}"
+    if not execution.attempts:
+        return End(Outcome.MISSED, reason)
+    return End(execution.attempts[-1].outcome or Outcome.LOST, reason)
+
+
+def pause(unit: Unit, failures: int) -> Micros:
+    """TimeBetweenAttempts before the attempt that follows the `failures`-th failure, 1 for the first.
+
+    Constant, or doubling from failure to failure up to MaxTimeBetweenAttempts (an hour, unless the first pause is
+    longer already).
+    """
+    retry = unit.retry
+    if retry.backoff == "constant":
+        return retry.delay
+    return _doubled(retry.delay, failures, retry.max_delay)
+
+
+def _doubled(first: Micros, times: int, longest: Micros | None) -> Micros:
+    cap = max(first, MAX_DELAY) if longest is None else longest
+    # Past 60 doublings every pause is beyond its cap; the bound keeps the number small for a unit that fails for years.
+    return min(first << min(times - 1, 60), cap)
+
+
+def _again(unit: Unit, due_at: Instant, now: Instant, avoid: tuple[str, ...], reason: str) -> Again:
+    deadline = None if unit.start_deadline is None else max(now, due_at) + unit.start_deadline
+    return Again(due_at, avoid, reason, deadline)
+
+
+def _kept_running(unit: Unit, earlier: list[Attempt], attempt: Attempt, now: Instant) -> End | Again:
+    """Started anew whenever it ends, on the same machine if it can: a failing service backs off, it never gives up."""
+    outcome = attempt.outcome or Outcome.LOST
+    main = _main(attempt)
+    if main is not None and _lists(unit.service.restart_prevent, main):
+        return End(outcome, f"RestartPreventExitStatus= lists how it ended{_because(attempt)}")
+    quick = 0
+    for other in reversed([*earlier, attempt]):
+        if not _was_quick(other, now):
+            break
+        quick += 1
+    wait = _doubled(unit.retry.delay or FIRST_PAUSE, max(1, quick), unit.retry.max_delay)
+    reason = f"kept running: it {_verb(outcome)}{_because(attempt)}"
+    return _again(unit, max(now, min(now, _ended(attempt, now)) + wait), now, (), reason)
+
+
+def _was_quick(attempt: Attempt, now: Instant) -> bool:
+    if attempt.started_at is None:
+        return True
+    return _ended(attempt, now) - to_instant(attempt.started_at) < QUICK
+
+
+def _ended(attempt: Attempt, now: Instant) -> Instant:
+    return now if attempt.ended_at is None else to_instant(attempt.ended_at)
+
+
+def _wanted(unit: Unit, attempt: Attempt, cause: Cause) -> bool:
+    """Whether this end is one to try again after, budget aside."""
+    service, main = unit.service, _main(attempt)
+    if main is not None:
+        if _lists(service.restart_prevent, main):
+            return False
+        if _lists(service.restart_force, main):
+            return True
+    if cause == "clean":
+        # A fire time that succeeded is done, whatever Restart= says: only a unit that is kept running starts anew.
+        return False
+    return service.restart == "no" or cause in RESTARTS.get(service.restart, ())
+
+
+def _cause(attempt: Attempt) -> Cause:
+    if attempt.outcome is Outcome.SUCCEEDED:
+        return "clean"
+    if attempt.outcome is Outcome.TIMED_OUT:
+        return "timeout"
+    failed = next((step for step in attempt.steps if step.outcome == "failed"), None)
+    return "signal" if failed is not None and failed.signal else "exit-code"
+
+
+def _main(attempt: Attempt) -> StepResult | None:
+    """The last ExecStart that ran: its status is what RestartPreventExitStatus= and RestartForceExitStatus= list."""
+    return next((step for step in reversed(attempt.steps) if step.name.rpartition("-")[0] == "start"), None)
+
+
+def _lists(statuses: ExitStatuses, step: StepResult) -> bool:
+    if step.signal:
+        return step.signal in statuses.signals
+    return step.exit_code in statuses.codes
+
+
+def _verb(outcome: Outcome) -> str:
+    return {Outcome.SUCCEEDED: "succeeded", Outcome.TIMED_OUT: "timed out", Outcome.LOST: "was lost"}.get(
+        outcome, "failed"
+    )
+
+
+def _because(attempt: Attempt) -> str:
+    return f": {attempt.reason}" if attempt.reason else ""
