@@ -1,0 +1,103 @@
+"""One-shot triggers: `TriggerAt` (TIME.md 6)."""
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Self
+
+from xchronos.clock import MILLISECOND, SECOND, Instant, to_datetime, to_instant
+from xchronos.errors import InvalidTrigger
+
+_UNIX = re.compile(r"[0-9]+")
+_RFC3339 = re.compile(
+    r"([0-9]{4})-([0-9]{2})-([0-9]{2})[Tt ]([0-9]{2}):([0-9]{2}):([0-9]{2})(?:\.([0-9]+))?"
+    r"([Zz]|([+-])([0-9]{2}):([0-9]{2}))?"
+)
+_EXPECTED = (
+    "expected RFC 3339 with an offset (2030-01-31T09:00:00Z, 2030-01-31T09:00:00+01:00), "
+    "unix seconds (10 digits) or unix milliseconds (13 digits)"
+)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AtTrigger:
+    """Fires once, at `at`."""
+
+    at: Instant
+
+    @property
+    def kind(self) -> str:
+        """Always `at`."""
+        return "at"
+
+    @property
+    def count(self) -> int | None:
+        """One fire in all."""
+        return 1
+
+    @property
+    def restartable(self) -> bool:
+        """True: a missed one-shot fires now."""
+        return True
+
+    def next_after(self, instant: Instant, anchor: Instant = 0) -> Instant | None:  # noqa: ARG002 - the protocol's argument
+        """The one instant, while `instant` is before it. The anchor is ignored."""
+        return self.at if instant < self.at else None
+
+    def count_between(self, after: Instant, until: Instant, anchor: Instant = 0) -> int:  # noqa: ARG002
+        """1 when the instant lies in (after, until], else 0. The anchor is ignored."""
+        return int(after < self.at <= until)
+
+    def restart(self, at: Instant) -> Self:
+        """The one-shot at another instant."""
+        return type(self)(at)
+
+
+def parse_at(text: str) -> AtTrigger:
+    """The trigger of an RFC 3339 date-time with an offset, of unix seconds or of unix milliseconds.
+
+    Digits beyond the microsecond are dropped. What has 10 digits is seconds, what has 13 is milliseconds; any other
+    number is refused rather than guessed at.
+
+    Raises:
+        InvalidTrigger: the text is none of these, or no such date exists.
+    """
+    if _UNIX.fullmatch(text):
+        if len(text) == 10:
+            return AtTrigger(int(text) * SECOND)
+        if len(text) == 13:
+            return AtTrigger(int(text) * MILLISECOND)
+        raise InvalidTrigger(f"{_shown(text)} is a number of {len(text)} digits: {_EXPECTED}")
+    found = _RFC3339.fullmatch(text)
+    if found is None:
+        raise InvalidTrigger(f"{_shown(text)} is not a date-time: {_EXPECTED}")
+    *fields, fraction, offset, sign, hours, minutes = found.groups()
+    if offset is None:
+        raise InvalidTrigger(
+            f"{_shown(text)} has no offset, so it could mean a different instant on every machine: "
+            "append Z for UTC, or an offset such as +01:00"
+        )
+    if fields[5] == "60":
+        raise InvalidTrigger(f"{_shown(text)} is a leap second: unix time has none, expected seconds 00 to 59")
+    ahead = timedelta()
+    if sign:
+        if int(hours) > 23 or int(minutes) > 59:
+            raise InvalidTrigger(f"{_shown(text)} has the offset {offset!r}: expected -23:59 to +23:59")
+        ahead = timedelta(hours=int(hours), minutes=int(minutes))
+    year, month, day, hour, minute, second = map(int, fields)
+    try:
+        wall = to_instant(datetime(year, month, day, hour, minute, second, tzinfo=UTC))
+    except ValueError as error:
+        raise InvalidTrigger(f"{_shown(text)} does not exist: {error}") from None
+    moment = wall + int((fraction or "")[:6].ljust(6, "0"))
+    moment += (1 if sign == "-" else -1) * (ahead // timedelta(microseconds=1))
+    try:
+        to_datetime(moment)
+    except OverflowError:
+        raise InvalidTrigger(f"{_shown(text)} is, in UTC, outside the years 1 to 9999") from None
+    return AtTrigger(moment)
+
+
+def _shown(text: str) -> str:
+    """The text as an error quotes it, cut when it is long."""
+    return repr(text if len(text) <= 60 else text[:57] + "...")

@@ -1,0 +1,156 @@
+"""Triggers that users write: `TriggerClass=package.module:Class argument ...`.
+
+The class is constructed with the arguments, as strings, and must have `next_after(instant)` or
+`next_after(instant, anchor)`: instants are microseconds since the epoch, UTC; the answer is such an int, an aware
+datetime, or None for "never again". It must be pure: every machine has to compute the same answer.
+"""
+
+import importlib
+import inspect
+import re
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, Self
+
+from xchronos.clock import Instant, to_instant
+from xchronos.errors import InvalidTrigger
+from xchronos.triggers.limits import LATEST
+
+COUNT_LIMIT = 100_000
+"""`CustomTrigger.count_between` counts no further: it can only ask the class for one instant after the other."""
+
+_SPEC = re.compile(r"([^\W\d]\w*(?:\.[^\W\d]\w*)*):([^\W\d]\w*(?:\.[^\W\d]\w*)*)")
+
+# A class that calls sys.exit() must not end the daemon either; KeyboardInterrupt stays the operator's.
+_FAULTS = (Exception, SystemExit)
+
+
+class CustomTrigger:
+    """A user's class behind the Trigger protocol. Whatever the class does wrong becomes an InvalidTrigger."""
+
+    __slots__ = ("_next", "_takes_anchor", "spec")
+
+    def __init__(self, spec: str, following: Callable[..., Any], *, takes_anchor: bool) -> None:
+        self.spec = spec
+        """`package.module:Class` with its arguments, as the unit has it."""
+        self._next = following
+        self._takes_anchor = takes_anchor
+
+    def __repr__(self) -> str:
+        return f"CustomTrigger({self.spec!r})"
+
+    @property
+    def kind(self) -> str:
+        """Always `class`."""
+        return "class"
+
+    @property
+    def count(self) -> int | None:
+        """None: only the class knows, by answering None."""
+        return None
+
+    @property
+    def restartable(self) -> bool:
+        """False: the grid is the class's."""
+        return False
+
+    def next_after(self, instant: Instant, anchor: Instant = 0) -> Instant | None:
+        """What the class answers.
+
+        Raises:
+            InvalidTrigger: the class raised, or answered something that is no instant strictly after `instant`.
+        """
+        try:
+            answer = self._next(instant, anchor) if self._takes_anchor else self._next(instant)
+            moment = _instant(answer)
+        except _FAULTS as error:
+            raise InvalidTrigger(f"TriggerClass {self.spec}: next_after({instant}) raised {_told(error)}") from error
+        if isinstance(moment, str):
+            raise InvalidTrigger(
+                f"TriggerClass {self.spec}: next_after({instant}) answered {moment}: "
+                "expected an int (microseconds since the epoch), an aware datetime or None"
+            )
+        if moment is not None and not instant < moment <= LATEST:
+            raise InvalidTrigger(
+                f"TriggerClass {self.spec}: next_after({instant}) answered {moment}: "
+                "expected a later instant, in microseconds, up to the year 9999"
+            )
+        return moment
+
+    def count_between(self, after: Instant, until: Instant, anchor: Instant = 0) -> int:
+        """How many instants lie in (after, until], at most `COUNT_LIMIT`: beyond, the answer is the limit."""
+        total = 0
+        moment = self.next_after(after, anchor)
+        while moment is not None and moment <= until and total < COUNT_LIMIT:
+            total += 1
+            moment = self.next_after(moment, anchor)
+        return total
+
+    def restart(self, at: Instant) -> Self:  # noqa: ARG002 - the protocol's argument
+        """Itself."""
+        return self
+
+
+def _instant(answer: object) -> Instant | str | None:
+    """The answer as an instant; a str says what it is instead."""
+    if answer is None:
+        return None
+    if isinstance(answer, int) and not isinstance(answer, bool):
+        return int(answer)
+    if isinstance(answer, datetime):
+        return "a datetime without a zone" if answer.utcoffset() is None else to_instant(answer)
+    return f"a {type(answer).__name__}"
+
+
+def load_class(spec: str) -> CustomTrigger:
+    """Import and construct a trigger class; `spec` is `package.module:Class`, then arguments separated by blanks.
+
+    Raises:
+        InvalidTrigger: the text is malformed, the import or the constructor fails, or there is no usable next_after.
+    """
+    words = spec.split()
+    found = _SPEC.fullmatch(words[0]) if words else None
+    if found is None:
+        raise InvalidTrigger(f"TriggerClass {spec!r}: expected package.module:Class and, after blanks, its arguments")
+    name, arguments = " ".join(words), words[1:]
+    module_name, class_name = found.groups()
+    try:
+        made: object = importlib.import_module(module_name)
+        for part in class_name.split("."):
+            made = getattr(made, part, None)
+    except _FAULTS as error:
+        raise InvalidTrigger(f"TriggerClass {name}: cannot import {module_name}: {_told(error)}") from error
+    if not isinstance(made, type):
+        raise InvalidTrigger(f"TriggerClass {name}: {module_name} has no class {class_name}")
+    try:
+        following = getattr(made(*arguments), "next_after", None)
+    except _FAULTS as error:
+        raise InvalidTrigger(
+            f"TriggerClass {name}: {class_name}({', '.join(arguments)}) raised {_told(error)}"
+        ) from error
+    if not callable(following):
+        raise InvalidTrigger(f"TriggerClass {name}: {class_name} has no method next_after(instant, anchor)")
+    return CustomTrigger(name, following, takes_anchor=_takes_anchor(name, following))
+
+
+def _takes_anchor(name: str, following: Callable[..., Any]) -> bool:
+    """Whether next_after wants the anchor as well."""
+    try:
+        signature = inspect.signature(following)
+    except (TypeError, ValueError):  # a method written in C need not tell; it is taken at the protocol's word
+        return True
+    for arguments in ((0, 0), (0,)):
+        try:
+            signature.bind(*arguments)
+        except TypeError:
+            continue
+        return len(arguments) == 2
+    raise InvalidTrigger(
+        f"TriggerClass {name}: next_after{signature} cannot be called as next_after(instant, anchor) "
+        "or next_after(instant)"
+    )
+
+
+def _told(error: BaseException) -> str:
+    """The exception as a message names it."""
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
