@@ -1,0 +1,152 @@
+"""The store that forgets everything when the process ends: for tests, simulations and trying things out.
+
+It is written to be obviously right, so that the other stores can be measured against it.
+"""
+
+from bisect import bisect_left, insort
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from itertools import count
+
+from xchronos.clock import Clock, SystemClock
+from xchronos.errors import LeaseLost, StoreError
+from xchronos.store.contract import MAX_OPERATIONS, Committed, KeyValue, Page, Txn, WatchBatch
+from xchronos.store.history import MAX_BYTES, MAX_EVENTS, History
+from xchronos.store.leases import LeaseTable, parse_ttl
+from xchronos.store.transactions import Change, apply, check_key, check_txn, prefix_end, remove, without_value
+from xchronos.store.watching import WatchHub
+
+
+class MemoryStore:
+    """A `Store` in a dictionary. Leases run on the monotonic side of `clock`."""
+
+    name = "memory"
+    max_operations = MAX_OPERATIONS
+
+    def __init__(
+        self, clock: Clock | None = None, *, history_events: int = MAX_EVENTS, history_bytes: int = MAX_BYTES
+    ) -> None:
+        self._rows: dict[str, KeyValue] = {}
+        self._keys: list[str] = []
+        self._history = History(1, max_events=history_events, max_bytes=history_bytes)
+        self._hub = WatchHub(self._history)
+        self._lease_numbers = count(1)
+        self._leases: set[int] = set()
+        self._deadlines = LeaseTable(clock or SystemClock(), self._end_lease)
+        self._closed = False
+
+    async def get(self, key: str) -> KeyValue | None:
+        """See `Store.get`."""
+        self._check_open()
+        check_key(key)
+        return self._rows.get(key)
+
+    async def range(
+        self, prefix: str, *, start: str = "", limit: int = 0, keys_only: bool = False, revision: int = 0
+    ) -> Page:
+        """See `Store.range`."""
+        self._check_open()
+        now = self._history.revision
+        begin, end = max(start, prefix), prefix_end(prefix)
+        low = bisect_left(self._keys, begin)
+        high = len(self._keys) if end is None else bisect_left(self._keys, end)
+        if revision:
+            self._history.check_state(revision)
+            items = [self._rows[key] for key in self._keys[low:high]]
+            items = self._history.rewind(items, now, revision, begin, end)
+        else:
+            # One more than asked for tells whether there is more.
+            items = [self._rows[key] for key in self._keys[low : min(high, low + limit + 1) if limit else high]]
+        more = bool(limit) and len(items) > limit
+        if more:
+            items = items[:limit]
+        if keys_only:
+            items = [without_value(item) for item in items]
+        return Page(items, revision or now, more)
+
+    async def commit(self, txn: Txn) -> Committed:
+        """See `Store.commit`."""
+        self._check_open()
+        check_txn(txn, self.max_operations)
+        return self._commit(txn)
+
+    async def commit_many(self, txns: Sequence[Txn]) -> list[Committed]:
+        """See `Store.commit_many`."""
+        self._check_open()
+        for txn in txns:
+            check_txn(txn, self.max_operations)
+        results: list[Committed] = []
+        lost: LeaseLost | None = None
+        for txn in txns:
+            try:
+                results.append(self._commit(txn))
+            except LeaseLost as error:
+                lost = lost or error
+        if lost is not None:
+            raise lost
+        return results
+
+    def watch(self, prefix: str, *, revision: int = 0) -> AbstractAsyncContextManager[AsyncIterator[WatchBatch]]:
+        """See `Store.watch`."""
+        return self._hub.watch(prefix, revision)
+
+    async def grant(self, ttl_seconds: float) -> int:
+        """See `Store.grant`."""
+        self._check_open()
+        ttl = parse_ttl(ttl_seconds)
+        lease = next(self._lease_numbers)
+        self._leases.add(lease)
+        self._deadlines.add(lease, ttl)
+        return lease
+
+    async def renew(self, lease: int) -> None:
+        """See `Store.renew`."""
+        self._check_open()
+        self._deadlines.renew(lease)
+
+    async def revoke(self, lease: int) -> None:
+        """See `Store.revoke`."""
+        self._check_open()
+        await self._end_lease(lease)
+
+    async def compact(self, revision: int) -> None:
+        """See `Store.compact`."""
+        self._check_open()
+        self._history.compact(revision)
+
+    async def close(self) -> None:
+        """See `Store.close`."""
+        self._closed = True
+        await self._deadlines.close()
+        self._hub.close()
+
+    async def _end_lease(self, lease: int) -> None:
+        if lease not in self._leases:
+            raise LeaseLost(f"the lease {lease} has expired or was revoked")
+        self._leases.remove(lease)
+        self._deadlines.remove(lease)
+        keys = sorted(key for key, row in self._rows.items() if row.lease == lease)
+        self._publish(remove(keys, self._rows, self._history.revision + 1))
+
+    def _commit(self, txn: Txn) -> Committed:
+        changes = apply(txn, self._rows, self._leases, self._keys_under, self._history.revision + 1)
+        self._publish(changes or [])
+        return Committed(changes is not None, self._history.revision)
+
+    def _publish(self, changes: list[Change]) -> None:
+        for event, previous in changes:
+            if event.kind == "delete":
+                del self._keys[bisect_left(self._keys, event.key)]
+            elif previous is None:
+                insort(self._keys, event.key)
+        if changes:
+            self._hub.publish(changes, self._history.revision + 1)
+
+    def _keys_under(self, prefix: str) -> list[str]:
+        end = prefix_end(prefix)
+        low = bisect_left(self._keys, prefix)
+        return self._keys[low : len(self._keys) if end is None else bisect_left(self._keys, end)]
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StoreError("the store is closed")

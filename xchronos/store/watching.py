@@ -1,0 +1,152 @@
+"""Watches served inside one process, from the history and from what is published as it happens."""
+
+import asyncio
+from heapq import heappop, heappush
+from itertools import count
+from types import TracebackType
+from typing import Self
+
+from xchronos.errors import StoreError
+from xchronos.store.contract import Event, WatchBatch
+from xchronos.store.history import History
+from xchronos.store.transactions import Change
+
+MAX_PENDING = 50_000
+"""Events that wait for one slow consumer; beyond these it is served from the history once it asks again."""
+
+
+class WatchHub:
+    """Hands every published event to the watches whose prefix it has.
+
+    Watches are found by cutting the key to each length that some watched prefix has, so that the work per event grows
+    with the number of different lengths, not with the number of watches.
+    """
+
+    def __init__(self, history: History) -> None:
+        self.history = history
+        self._by_length: dict[int, dict[str, list[Watch]]] = {}
+        self._closed = False
+        # Who waits for which revision; the number only settles equal ones, as futures have no order.
+        self._followers: list[tuple[int, int, asyncio.Future[None]]] = []
+        self._numbers = count()
+
+    @property
+    def watches(self) -> int:
+        """How many watches are open."""
+        return sum(len(watches) for prefixes in self._by_length.values() for watches in prefixes.values())
+
+    def watch(self, prefix: str, revision: int) -> "Watch":
+        """A watch that begins when its context is entered."""
+        return Watch(self, prefix, revision)
+
+    def publish(self, changes: list[Change], revision: int) -> None:
+        """Record the changes of whole revisions, up to `revision`, and hand them out. Synchronous and quick."""
+        self.history.append(changes, revision)
+        touched: set[Watch] = set()
+        for length, prefixes in self._by_length.items():
+            for event, _ in changes:
+                watches = prefixes.get(event.key[:length])
+                if watches is not None:
+                    for watch in watches:
+                        watch.pending.append(event)
+                    touched.update(watches)
+        for watch in touched:
+            watch.wake()
+        while self._followers and self._followers[0][0] <= revision:
+            _, _, future = heappop(self._followers)
+            if not future.done():
+                future.set_result(None)
+
+    async def reached(self, revision: int) -> None:
+        """Wait until everything up to `revision` is published."""
+        if revision > self.history.revision:
+            future = asyncio.get_running_loop().create_future()
+            heappush(self._followers, (revision, next(self._numbers), future))
+            await future
+
+    def close(self) -> None:
+        """End every watch with a StoreError."""
+        self._closed = True
+        for prefixes in self._by_length.values():
+            for watches in prefixes.values():
+                for watch in watches:
+                    watch.wake()
+
+    def check_open(self) -> None:
+        """Raise StoreError once the hub is closed."""
+        if self._closed:
+            raise StoreError("the store is closed: nothing more can be watched")
+
+    def add(self, watch: "Watch") -> None:
+        """Let a watch receive what is published from now on."""
+        self._by_length.setdefault(len(watch.prefix), {}).setdefault(watch.prefix, []).append(watch)
+
+    def remove(self, watch: "Watch") -> None:
+        """Let a watch receive nothing more."""
+        prefixes = self._by_length[len(watch.prefix)]
+        watches = prefixes[watch.prefix]
+        watches.remove(watch)
+        if not watches:
+            del prefixes[watch.prefix]
+            if not prefixes:
+                del self._by_length[len(watch.prefix)]
+
+
+class Watch:
+    """One open watch: its own context manager and its own iterator. See `Store.watch`."""
+
+    def __init__(self, hub: WatchHub, prefix: str, revision: int) -> None:
+        self.prefix = prefix
+        self.pending: list[Event] = []
+        self._hub = hub
+        self._next = revision
+        self._lagging = False
+        self._awake = asyncio.Event()
+
+    async def __aenter__(self) -> Self:
+        """Begin. Raises Compacted when the start is forgotten."""
+        self._hub.check_open()
+        history = self._hub.history
+        if self._next == 0:
+            self._next = history.revision + 1
+        if self._next <= history.revision:
+            self._catch_up()
+            self._awake.set()
+        self._hub.add(self)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._hub.remove(self)
+        self.pending = []
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> WatchBatch:
+        while True:
+            await self._awake.wait()
+            self._awake.clear()
+            self._hub.check_open()
+            revision = self._hub.history.revision
+            if self._lagging:
+                self._catch_up()
+                self._lagging = False
+            events, self.pending = self.pending, []
+            if events and events[0].mod_revision < self._next:  # a watch may begin in the future
+                events = [event for event in events if event.mod_revision >= self._next]
+            self._next = max(self._next, revision + 1)
+            if events:
+                return WatchBatch(revision, events)
+
+    def wake(self) -> None:
+        """There is news. What has piled up beyond the limit is let go: the history has it, for as long as it can."""
+        if self._lagging or len(self.pending) > MAX_PENDING:
+            self._lagging = True
+            self.pending = []
+        self._awake.set()
+
+    def _catch_up(self) -> None:
+        prefix = self.prefix
+        self.pending = [event for event in self._hub.history.since(self._next) if event.key.startswith(prefix)]
