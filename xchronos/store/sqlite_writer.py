@@ -1,0 +1,224 @@
+"""The one thread that writes a SQLite store: whatever has queued up goes to the disk in one SQL transaction."""
+
+import asyncio
+import sqlite3
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any, TypeAlias
+
+import msgspec
+
+from xchronos.clock import Micros
+from xchronos.errors import LeaseLost, StoreError
+from xchronos.store.contract import Committed, DeleteRange, KeyValue, Txn
+from xchronos.store.sqlite_file import explain, read_keys, read_lease_keys, read_range, write_rows
+from xchronos.store.transactions import Change, apply, prefix_end, remove
+
+MAX_GROUP = 4000
+"""No further request joins a group once it has so many operations: it bounds the latency of those waiting."""
+
+
+class CommitRequest(msgspec.Struct, frozen=True):
+    """Carry out Txns; the answer is a list of Committed."""
+
+    txns: Sequence[Txn]
+
+
+class GrantRequest(msgspec.Struct, frozen=True):
+    """Make a lease; the answer is its number."""
+
+    ttl: Micros
+
+
+class RevokeRequest(msgspec.Struct, frozen=True):
+    """End a lease; the answer is the store's revision."""
+
+    lease: int
+
+
+Request: TypeAlias = CommitRequest | GrantRequest | RevokeRequest
+Pending: TypeAlias = tuple[Request, asyncio.Future[Any]]
+Answer: TypeAlias = list[Committed] | int | StoreError
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """What became of one group: the answers in order of its requests, and the changes, up to `revision`."""
+
+    answers: list[Answer]
+    changes: list[Change]
+    revision: int
+
+
+class Writer:
+    """Owns the writing connection from `start` until `stop` has returned.
+
+    `settle` is called on the event loop once per group, after its transaction is durable (or has failed).
+    """
+
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        path: Path,
+        revision: int,
+        leases: set[int],
+        settle: Callable[[list[Pending], Outcome], None],
+    ) -> None:
+        self._connection = connection
+        self._path = path
+        self._revision = revision
+        self._leases = leases
+        self._settle = settle
+        self._loop = asyncio.get_running_loop()
+        self._queue: SimpleQueue[Pending | None] = SimpleQueue()
+        # A daemon thread: a process that never closes its store must still be able to end.
+        self._thread = threading.Thread(target=self._run, name=f"xchronos store {path.name}", daemon=True)
+
+    def start(self) -> None:
+        """Begin to write."""
+        self._thread.start()
+
+    def submit(self, request: Request) -> asyncio.Future[Any]:
+        """Queue a request. The future is set on the event loop; cancelling it does not stop the request."""
+        future: asyncio.Future[Any] = self._loop.create_future()
+        self._queue.put((request, future))
+        return future
+
+    def stop(self) -> None:
+        """Finish what is queued, then return. Blocks: not for the event loop."""
+        self._queue.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        stopping = False
+        while not stopping:
+            group: list[Pending] = []
+            size = 0
+            pending = self._queue.get()
+            try:
+                while pending is not None:
+                    group.append(pending)
+                    size += _size(pending[0])
+                    if size >= MAX_GROUP:
+                        break
+                    pending = self._queue.get_nowait()
+                stopping = pending is None
+            except Empty:
+                pass
+            if group:
+                outcome = self._carry_out([request for request, _ in group])
+                self._loop.call_soon_threadsafe(self._settle, group, outcome)
+
+    def _carry_out(self, requests: list[Request]) -> Outcome:
+        """One group: read all that it speaks of, decide in memory, write the net result, make it durable."""
+        try:
+            self._roll_back()  # what an earlier group could not, while the disk did not answer
+            self._connection.execute("BEGIN IMMEDIATE")
+            batch = _Batch(self._connection, requests, self._leases, self._revision)
+            answers = [batch.answer(request) for request in requests]
+            batch.write()
+            self._connection.execute("COMMIT")
+        except Exception as error:  # noqa: BLE001 - whatever it was, the callers must hear of it and the thread go on
+            with suppress(sqlite3.Error):  # tried again before the next group, whose callers hear of it
+                self._roll_back()
+            # Each caller gets an exception of its own: a shared one would gather the tracebacks of all.
+            return Outcome([explain(self._path, error) for _ in requests], [], self._revision)
+        self._revision = batch.revision
+        self._leases = batch.leases
+        return Outcome(answers, batch.changes, batch.revision)
+
+    def _roll_back(self) -> None:
+        if self._connection.in_transaction:
+            self._connection.execute("ROLLBACK")
+
+
+def _size(request: Request) -> int:
+    if isinstance(request, CommitRequest):
+        return sum([len(txn.guards) + len(txn.operations) for txn in request.txns])
+    return 1
+
+
+class _Batch:
+    """The rows that a group speaks of, as they are in the file and then as the group changes them."""
+
+    def __init__(
+        self, connection: sqlite3.Connection, requests: list[Request], leases: set[int], revision: int
+    ) -> None:
+        self._connection = connection
+        self._rows: dict[str, KeyValue] = {}
+        self.leases = leases
+        self.revision = revision
+        self.changes: list[Change] = []
+        keys: set[str] = set()
+        for request in requests:
+            if isinstance(request, CommitRequest):
+                for txn in request.txns:
+                    keys.update([guard.key for guard in txn.guards])
+                    for operation in txn.operations:
+                        if isinstance(operation, DeleteRange):
+                            prefix = operation.prefix
+                            self._load(read_range(connection, prefix, prefix_end(prefix)))
+                        else:
+                            keys.add(operation.key)
+            elif isinstance(request, RevokeRequest):
+                self._load(read_lease_keys(connection, request.lease))
+        self._load(read_keys(connection, list(keys)))
+
+    def answer(self, request: Request) -> Answer:
+        """Carry out one request in memory."""
+        if isinstance(request, CommitRequest):
+            return self._commit(request.txns)
+        if isinstance(request, GrantRequest):
+            lease = self._connection.execute("INSERT INTO lease (ttl) VALUES (?)", (request.ttl,)).lastrowid
+            assert lease is not None
+            self.leases = self.leases | {lease}
+            return lease
+        return self._revoke(request.lease)
+
+    def write(self) -> None:
+        """Write the net result: a key that changed several times is written once."""
+        if not self.changes:
+            return
+        living, dead = [], []
+        for key in sorted({event.key for event, _ in self.changes}):
+            row = self._rows.get(key)
+            if row is None:
+                dead.append(key)
+            else:
+                living.append(row)
+        write_rows(self._connection, living, dead, self.revision)
+
+    def _load(self, rows: list[KeyValue]) -> None:
+        for row in rows:
+            self._rows[row.key] = row
+
+    def _commit(self, txns: Sequence[Txn]) -> list[Committed] | StoreError:
+        results: list[Committed] = []
+        lost: LeaseLost | None = None
+        for txn in txns:
+            try:
+                changes = apply(txn, self._rows, self.leases, self._keys_under, self.revision + 1)
+            except LeaseLost as error:
+                lost = lost or error
+                continue
+            if changes:
+                self.revision += 1
+                self.changes += changes
+            results.append(Committed(changes is not None, self.revision))
+        return lost or results
+
+    def _revoke(self, lease: int) -> int | StoreError:
+        if lease not in self.leases:
+            return LeaseLost(f"the lease {lease} has expired or was revoked")
+        self.leases = self.leases - {lease}
+        self._connection.execute("DELETE FROM lease WHERE id = ?", (lease,))
+        keys = sorted(key for key, row in self._rows.items() if row.lease == lease)
+        if keys:
+            self.revision += 1
+            self.changes += remove(keys, self._rows, self.revision)
+        return self.revision
+
+    def _keys_under(self, prefix: str) -> list[str]:
+        return sorted(key for key in self._rows if key.startswith(prefix))
