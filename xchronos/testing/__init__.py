@@ -1,0 +1,1 @@
+"""What tests of xchronos, and of extensions to it, are made of. Public; imported by no room of the product."""

@@ -1,0 +1,74 @@
+"""What the parts of the store contract's tests share: how a store comes and goes, and short words for writing."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from xchronos.store.contract import Event, Operation, Put, Store, Txn, WatchBatch
+
+PATIENCE = 20.0
+"""Seconds that a test waits for what must come."""
+
+
+async def put(store: Store, key: str, value: bytes = b"", lease: int = 0) -> int:
+    """Write one key without a guard; the revision."""
+    return await write(store, Put(key, value, lease))
+
+
+async def write(store: Store, *operations: Operation) -> int:
+    """Carry out operations without guards; the revision."""
+    committed = await store.commit(Txn((), operations))
+    assert committed.succeeded
+    return committed.revision
+
+
+async def keys(store: Store, prefix: str = "", revision: int = 0) -> list[str]:
+    """The keys of a prefix."""
+    return [item.key for item in (await store.range(prefix, keys_only=True, revision=revision)).items]
+
+
+async def collect(batches: AsyncIterator[WatchBatch], count: int) -> list[Event]:
+    """Receive exactly `count` events, and check what holds for every batch."""
+    events: list[Event] = []
+    seen = 0
+    async with asyncio.timeout(PATIENCE):
+        while len(events) < count:
+            batch = await anext(batches)
+            revisions = [event.mod_revision for event in batch.events]
+            assert batch.events, "a batch is never empty"
+            assert revisions == sorted(revisions)
+            assert revisions[0] > seen, "a revision is never split, nor repeated"
+            assert batch.revision >= revisions[-1]
+            seen = batch.revision
+            events += batch.events
+    assert len(events) == count, events
+    return events
+
+
+class StoreClauses:
+    """The ground on which the clauses of the contract stand."""
+
+    pytestmark = pytest.mark.asyncio
+    ttl = 2.0
+    """Seconds that the leases of the tests live. A store with a coarse clock may want more."""
+
+    async def open_store(self, directory: Path) -> Store:
+        """An empty store. `directory` is empty, and the test's own."""
+        raise NotImplementedError
+
+    async def pass_time(self, seconds: float) -> None:
+        """Let time pass for the store's leases. A store with a clock of its own moves that instead of waiting."""
+        await asyncio.sleep(seconds)
+
+    @pytest_asyncio.fixture
+    async def store(self, tmp_path: Path) -> AsyncIterator[Store]:
+        """The store under test, closed afterwards."""
+        store = await self.open_store(tmp_path)
+        yield store
+        await store.close()
+
+
+__all__ = ["PATIENCE", "StoreClauses", "collect", "keys", "put", "write"]
