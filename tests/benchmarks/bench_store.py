@@ -1,0 +1,185 @@
+"""How many put and delete operations per second the stores carry out, each beside a reference measured in the same run.
+
+`ratio_to_memory` compares with the memory store doing the same, `ratio_to_bare` with bare `sqlite3.executemany` that
+writes as many rows in transactions of the same size, without guards, events or watches. Run it as a script for a table.
+"""
+
+import asyncio
+import os
+import shutil
+import sqlite3
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from xchronos.store import Delete, Guard, Put, Store, Txn
+from xchronos.store.memory import MemoryStore
+from xchronos.store.sqlite import SqliteStore
+
+EXECUTIONS = 10_000
+BATCH = 100
+VALUE = b'{"v":1,"unit":"backup@db1.service","state":"running","machine":"9f0c","attempt":1}'.ljust(400, b" ")
+OPERATIONS = 5 * EXECUTIONS
+ROWS = 100_000
+PREFIXES = [f"/xchronos/var/placements/m{number}/" for number in range(2)]
+
+
+def load() -> Iterator[list[Txn]]:
+    """What the engine and two agents write: per execution a claim (2 guards, 2 puts), an update, a put and a delete.
+
+    The executions of one turn share Txns of about 100 operations, and each call of commit_many takes BATCH executions
+    through one of their three stages.
+    """
+    for base in range(0, EXECUTIONS, BATCH):
+        names = [f"m{n % 2}/e-{n:08d}" for n in range(base, base + BATCH)]
+        halves = [names[:50], names[50:]]
+        yield [
+            Txn(
+                [
+                    guard
+                    for name in half
+                    for guard in (
+                        Guard(f"/xchronos/var/schedules/{name}", 0),
+                        Guard(f"/xchronos/var/placements/{name}", 0),
+                    )
+                ],
+                [
+                    put
+                    for name in half
+                    for put in (
+                        Put(f"/xchronos/var/schedules/{name}", VALUE),
+                        Put(f"/xchronos/var/placements/{name}", VALUE),
+                    )
+                ],
+            )
+            for half in halves
+        ]
+        yield [Txn((), [Put(f"/xchronos/var/placements/{name}", VALUE) for name in names])]
+        yield [
+            Txn(
+                (),
+                [
+                    operation
+                    for name in half
+                    for operation in (
+                        Put(f"/xchronos/var/executions/{name}", VALUE),
+                        Delete(f"/xchronos/var/placements/{name}"),
+                    )
+                ],
+            )
+            for half in halves
+        ]
+
+
+async def _count(store: Store, prefix: str, expected: int, ready: asyncio.Event) -> None:
+    seen = 0
+    async with store.watch(prefix) as batches:
+        ready.set()
+        async for batch in batches:
+            seen += len(batch.events)
+            if seen == expected:
+                return
+
+
+async def measure(store: Store, in_flight: int = 4) -> float:
+    """Operations per second through `commit_many`, with two watchers on narrow prefixes counting every event."""
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(store.close)
+        watchers = []
+        for prefix in PREFIXES:
+            ready = asyncio.Event()
+            watchers.append(asyncio.create_task(_count(store, prefix, 3 * EXECUTIONS // 2, ready)))
+            await ready.wait()
+        calls = list(load())
+        # An execution's three stages follow one another; the lanes are independent callers.
+        lanes = [
+            [call for turn in range(3 * lane, len(calls), 3 * in_flight) for call in calls[turn : turn + 3]]
+            for lane in range(in_flight)
+        ]
+
+        async def drive(lane: list[list[Txn]]) -> None:
+            for txns in lane:
+                assert all(result.succeeded for result in await store.commit_many(txns))
+
+        begin = time.perf_counter()
+        await asyncio.gather(*map(drive, lanes))
+        await asyncio.gather(*watchers)
+        return OPERATIONS / (time.perf_counter() - begin)
+
+
+def measure_bare(directory: Path) -> float:
+    """Rows per second of bare sqlite3, with the same durability and rows per transaction."""
+    connection = sqlite3.connect(directory / "bare.db", isolation_level=None)
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("CREATE TABLE kv (key TEXT NOT NULL UNIQUE, value BLOB NOT NULL)")
+    rows = [(f"/xchronos/var/placements/m{n % 2}/e-{n:08d}", VALUE) for n in range(OPERATIONS)]
+    size = 4 * 2 * BATCH
+    begin = time.perf_counter()
+    for at in range(0, len(rows), size):
+        connection.execute("BEGIN IMMEDIATE")
+        connection.executemany("INSERT INTO kv VALUES (?, ?)", rows[at : at + size])
+        connection.execute("COMMIT")
+    seconds = time.perf_counter() - begin
+    connection.close()
+    return OPERATIONS / seconds
+
+
+async def measure_pages(directory: Path) -> float:
+    """Keys per second of a prefix of ROWS keys with values, read in pages of 1,000."""
+    store = await SqliteStore.open(directory / "pages.db", synchronous="normal")
+    keys = [f"/xchronos/var/executions/{n:08d}" for n in range(ROWS)]
+    await store.commit_many(
+        [Txn((), [Put(key, VALUE) for key in keys[at : at + 100]]) for at in range(0, len(keys), 100)]
+    )
+    begin = time.perf_counter()
+    seen, start, revision, more = 0, "", 0, True
+    while more:
+        page = await store.range("/xchronos/var/executions/", start=start, limit=1000, revision=revision)
+        seen, start, revision, more = seen + len(page.items), page.items[-1].key + "\0", page.revision, page.more
+    seconds = time.perf_counter() - begin
+    assert seen == ROWS
+    await store.close()
+    return ROWS / seconds
+
+
+def run() -> list[dict[str, object]]:
+    """The rows of the table."""
+    directory = Path(tempfile.mkdtemp(prefix="bench-store-", dir=os.environ.get("XCHRONOS_BENCH_DIR")))
+    try:
+
+        async def sqlite() -> float:
+            return await measure(await SqliteStore.open(directory / "store.db"))
+
+        async def memory() -> float:
+            return await measure(MemoryStore())
+
+        by_memory = asyncio.run(memory())
+        by_sqlite = asyncio.run(sqlite())
+        bare = measure_bare(directory)
+        pages = asyncio.run(measure_pages(directory))
+    finally:
+        shutil.rmtree(directory)
+    return [
+        {"name": "memory commit_many", "operations_per_second": round(by_memory)},
+        {
+            "name": "sqlite commit_many, synchronous=full",
+            "operations_per_second": round(by_sqlite),
+            "ratio_to_memory": round(by_sqlite / by_memory, 2),
+            "ratio_to_bare": round(by_sqlite / bare, 2),
+        },
+        {"name": "bare sqlite3 executemany", "operations_per_second": round(bare)},
+        {"name": "sqlite pages of 1,000 keys", "keys_per_second": round(pages)},
+    ]
+
+
+def main() -> None:
+    """Print the table."""
+    for row in run():
+        print("  ".join(f"{name}: {value}" for name, value in row.items()))
+
+
+if __name__ == "__main__":
+    main()
