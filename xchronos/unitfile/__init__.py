@@ -1,0 +1,64 @@
+"""Unit files: text in, values out. Syntax, command lines, environments, names, specifiers, drop-ins, time spans.
+
+The rules are systemd's (systemd 252); `fleet_syntax` knows where fleet read files differently. Nothing here does I/O.
+"""
+
+from xchronos.unitfile.document import Header, Option, UnitFile
+from xchronos.unitfile.dropins import merge, select_dropins
+from xchronos.unitfile.environment import (
+    Environment,
+    is_valid_variable,
+    parse_env_file,
+    parse_environment,
+    parse_variable_names,
+    unset_variables,
+)
+from xchronos.unitfile.execline import Command, ExecLine, ExecLines, expand_variables, parse_exec
+from xchronos.unitfile.fleet_syntax import parse_fleet
+from xchronos.unitfile.lint import lint
+from xchronos.unitfile.names import UnitName, dropin_directories, escape, is_valid_name, mangle, unescape
+from xchronos.unitfile.specifiers import HostFacts, expand, expand_fleet, needs_host
+from xchronos.unitfile.suggest import did_you_mean, suggest
+from xchronos.unitfile.syntax import parse
+from xchronos.unitfile.timespan import format_timespan, parse_duration, parse_timeout, parse_timespan
+from xchronos.unitfile.words import Escapes, split_words
+
+__all__ = [
+    "Command",
+    "Environment",
+    "Escapes",
+    "ExecLine",
+    "ExecLines",
+    "Header",
+    "HostFacts",
+    "Option",
+    "UnitFile",
+    "UnitName",
+    "did_you_mean",
+    "dropin_directories",
+    "escape",
+    "expand",
+    "expand_fleet",
+    "expand_variables",
+    "format_timespan",
+    "is_valid_name",
+    "is_valid_variable",
+    "lint",
+    "mangle",
+    "merge",
+    "needs_host",
+    "parse",
+    "parse_duration",
+    "parse_env_file",
+    "parse_environment",
+    "parse_exec",
+    "parse_fleet",
+    "parse_timeout",
+    "parse_timespan",
+    "parse_variable_names",
+    "select_dropins",
+    "split_words",
+    "suggest",
+    "unescape",
+    "unset_variables",
+]

@@ -1,0 +1,227 @@
+"""`Environment=`, `EnvironmentFile=` contents, `PassEnvironment=` and `UnsetEnvironment=` (systemd.exec(5)).
+
+Nothing here refuses a unit: systemd drops what it cannot use and warns. So does this; what was dropped is returned.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from enum import Enum, auto
+
+import msgspec
+
+from xchronos.errors import InvalidValue
+from xchronos.unitfile.names import UnitName
+from xchronos.unitfile.specifiers import HostFacts, expand
+from xchronos.unitfile.words import BLANKS, Escapes, is_character, next_word
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+class Environment(msgspec.Struct, frozen=True):
+    """Variables in the order in which they were first set. `dropped` are the pieces that are no valid assignment."""
+
+    values: dict[str, str]
+    dropped: tuple[str, ...] = ()
+
+
+def is_valid_variable(name: str) -> bool:
+    """Whether systemd accepts the name of an environment variable: letters, digits and `_`, no digit first."""
+    return _NAME.fullmatch(name) is not None
+
+
+def _is_valid_value(value: str) -> bool:
+    # NUL cannot be in an environment; the rest is systemd's idea of valid UTF-8.
+    return (value.isascii() and "\0" not in value) or all(char != "\0" and is_character(ord(char)) for char in value)
+
+
+def parse_environment(lines: Iterable[str], name: UnitName | None = None, host: HostFacts | None = None) -> Environment:
+    """The variables that the values of a unit's `Environment=` assignments set, in order.
+
+    A later assignment wins, an empty line resets. A bad escape or quote drops the rest of its line, a bad name only
+    itself. With `name`, its specifiers are filled in, with `host` the machine's too (see `specifiers` on the stages).
+    """
+    values: dict[str, str] = {}
+    dropped: list[str] = []
+    for line in lines:
+        if not line:
+            values.clear()
+            continue
+        position = 0
+        while True:
+            start = position
+            try:
+                word, position = next_word(line, position, Escapes.C)
+            except InvalidValue:
+                dropped.append(line[start:])
+                break
+            if word is None:
+                break
+            try:
+                word = word if name is None else expand(word, name, host)
+            except InvalidValue:
+                dropped.append(word)
+                continue
+            variable, equals, value = word.partition("=")
+            if equals and is_valid_variable(variable) and _is_valid_value(value):
+                values[variable] = value
+            else:
+                dropped.append(word)
+    return Environment(values, tuple(dropped))
+
+
+def parse_env_file(text: str | bytes) -> Environment:
+    """The variables of an `EnvironmentFile=`'s contents.
+
+    Raises InvalidValue, which refuses the file as a whole, for a NUL byte and for a value that is not UTF-8.
+    """
+    decoded = text.decode("utf-8", "surrogateescape") if isinstance(text, bytes) else text
+    if "\0" in decoded:
+        raise InvalidValue("an environment file cannot hold NUL bytes")
+    values: dict[str, str] = {}
+    dropped: list[str] = []
+    for name, value in _assignments(decoded):
+        if not (_is_valid_value(name) and _is_valid_value(value)):
+            raise InvalidValue(f"not valid UTF-8 in the assignment of {name!r}")
+        if is_valid_variable(name):
+            values[name] = value
+        else:
+            dropped.append(f"{name}={value}")
+    return Environment(values, tuple(dropped))
+
+
+class _State(Enum):
+    BEFORE_KEY = auto()
+    KEY = auto()
+    BEFORE_VALUE = auto()
+    VALUE = auto()
+    VALUE_ESCAPE = auto()
+    SINGLE_QUOTED = auto()
+    DOUBLE_QUOTED = auto()
+    DOUBLE_QUOTED_ESCAPE = auto()
+    COMMENT = auto()
+    COMMENT_ESCAPE = auto()
+
+
+_NO_ASSIGNMENT = frozenset({_State.BEFORE_KEY, _State.KEY, _State.COMMENT, _State.COMMENT_ESCAPE})
+
+
+def _assignments(text: str) -> Iterator[tuple[str, str]]:
+    """Read an environment file one character at a time, with the states of systemd's own reader.
+
+    Behind a closing quote the reader is *before* the value again: blanks there are skipped, another quote may open.
+    Within an unquoted value quotes are plain characters.
+    """
+    state = _State.BEFORE_KEY
+    key: list[str] = []
+    value: list[str] = []
+    kept = 0  # blanks at the end of an unquoted value go, but not before this index
+    for char in text:
+        match state:
+            case _State.BEFORE_KEY:
+                if char in "#;":
+                    state = _State.COMMENT
+                elif char not in BLANKS:
+                    state = _State.KEY
+                    key, value, kept = [char], [], 0
+            case _State.KEY:
+                if char in "\n\r":
+                    state = _State.BEFORE_KEY
+                elif char == "=":
+                    state = _State.BEFORE_VALUE
+                else:
+                    key.append(char)
+            case _State.BEFORE_VALUE:
+                if char in "\n\r":
+                    state = _State.BEFORE_KEY
+                    yield _finish(key, value, len(value))
+                elif char == "'":
+                    state = _State.SINGLE_QUOTED
+                elif char == '"':
+                    state = _State.DOUBLE_QUOTED
+                elif char == "\\":
+                    state = _State.VALUE_ESCAPE
+                elif char not in BLANKS:
+                    state = _State.VALUE
+                    kept = len(value)
+                    value.append(char)
+            case _State.VALUE:
+                if char in "\n\r":
+                    state = _State.BEFORE_KEY
+                    yield _finish(key, value, kept)
+                elif char == "\\":
+                    state = _State.VALUE_ESCAPE
+                else:
+                    value.append(char)
+            case _State.VALUE_ESCAPE:
+                state = _State.VALUE
+                if char not in "\n\r":
+                    value.append(char)
+                kept = len(value)
+            case _State.SINGLE_QUOTED:
+                if char == "'":
+                    state = _State.BEFORE_VALUE
+                else:
+                    value.append(char)
+            case _State.DOUBLE_QUOTED:
+                if char == '"':
+                    state = _State.BEFORE_VALUE
+                elif char == "\\":
+                    state = _State.DOUBLE_QUOTED_ESCAPE
+                else:
+                    value.append(char)
+            case _State.DOUBLE_QUOTED_ESCAPE:
+                state = _State.DOUBLE_QUOTED
+                if char in '"\\`$':
+                    value.append(char)
+                elif char != "\n":
+                    value += ("\\", char)
+            case _State.COMMENT:
+                if char == "\\":
+                    state = _State.COMMENT_ESCAPE
+                elif char in "\n\r":
+                    state = _State.BEFORE_KEY
+            case _State.COMMENT_ESCAPE:
+                # systemd 252 joins a comment with the next line here, unlike in unit files.
+                state = _State.COMMENT
+    if state not in _NO_ASSIGNMENT:
+        yield _finish(key, value, kept if state is _State.VALUE else len(value))
+
+
+def _finish(key: list[str], value: list[str], kept: int) -> tuple[str, str]:
+    return "".join(key).rstrip(BLANKS), "".join(value[:kept]) + "".join(value[kept:]).rstrip(BLANKS)
+
+
+def parse_variable_names(lines: Iterable[str], *, assignments: bool = False) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The names that `PassEnvironment=` values list, and what was dropped from them.
+
+    With `assignments`, those of `UnsetEnvironment=`: `NAME`, or `NAME=value` for "only if it has this value".
+    An empty line resets. An open quote drops the rest of its line, a bad name only itself.
+    """
+    names: dict[str, None] = {}
+    dropped: list[str] = []
+    for line in lines:
+        if not line:
+            names.clear()
+            continue
+        position = 0
+        while True:
+            start = position
+            try:
+                word, position = next_word(line, position, Escapes.DROP)
+            except InvalidValue:
+                dropped.append(line[start:])
+                break
+            if word is None:
+                break
+            variable, equals, _ = word.partition("=")
+            if is_valid_variable(variable) and (assignments or not equals):
+                names[word] = None
+            else:
+                dropped.append(word)
+    return tuple(names), tuple(dropped)
+
+
+def unset_variables(env: Mapping[str, str], patterns: Iterable[str]) -> dict[str, str]:
+    """`env` without what `UnsetEnvironment=` lists: `NAME`, or `NAME=value` when that is the value."""
+    unset = frozenset(patterns)
+    return {name: value for name, value in env.items() if name not in unset and f"{name}={value}" not in unset}

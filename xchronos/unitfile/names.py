@@ -1,0 +1,181 @@
+"""Unit names: what is a valid one, its parts, and systemd's escaping (systemd.unit(5), systemd-escape(1))."""
+
+import re
+from collections.abc import Iterator
+
+import msgspec
+
+from xchronos.errors import InvalidValue
+
+NAME_LIMIT = 255
+"""The longest unit name, in bytes (they are all ASCII)."""
+
+SUFFIXES = frozenset(
+    {
+        ".service", ".socket", ".target", ".device", ".mount", ".automount", ".swap", ".timer", ".path", ".slice",
+        ".scope",
+    }
+)  # fmt: skip
+"""The unit types of systemd 252."""
+
+_NAME = re.compile(r"(?P<prefix>[A-Za-z0-9:_.\\-]+)(?:@(?P<instance>[A-Za-z0-9:_.\\@-]*))?(?P<suffix>\.[a-z]+)")
+_ESCAPED = re.compile(rb"-|\\(?:x([0-9A-Fa-f]{2}))?")
+_NEEDS_ESCAPE = re.compile(rb"[^A-Za-z0-9:_./]|\A\.")
+_NEEDS_MANGLING = re.compile(rb"[^A-Za-z0-9:_.\\@-]")
+
+
+class UnitName(msgspec.Struct, frozen=True):
+    r"""A valid unit name, in parts. Build one with `UnitName.parse`.
+
+    `foo@bar.service` is prefix `foo`, instance `bar`, suffix `.service`. `instance` is None for a plain name and empty
+    for a template (`foo@.service`).
+    """
+
+    full: str
+    prefix: str
+    instance: str | None
+    suffix: str
+
+    @classmethod
+    def parse(cls, name: str) -> "UnitName":
+        """Check a name and take it apart. Raises InvalidValue."""
+        match = _NAME.fullmatch(name)
+        if match and match["suffix"] in SUFFIXES and len(name) <= NAME_LIMIT:
+            return cls(name, match["prefix"], match["instance"], match["suffix"])
+        raise InvalidValue(_what_is_wrong(name))
+
+    @property
+    def is_template(self) -> bool:
+        """Whether this is `foo@.service`, which cannot run by itself."""
+        return self.instance == ""
+
+    @property
+    def is_instance(self) -> bool:
+        """Whether this is `foo@bar.service`."""
+        return bool(self.instance)
+
+    @property
+    def kind(self) -> str:
+        """`plain`, `template` or `instance`."""
+        return "plain" if self.instance is None else "instance" if self.instance else "template"
+
+    @property
+    def template(self) -> str | None:
+        """The template's name, for an instance and for the template itself; None for a plain name."""
+        return None if self.instance is None else f"{self.prefix}@{self.suffix}"
+
+    @property
+    def stem(self) -> str:
+        """The name without its suffix: the `%N` specifier."""
+        return self.full.removesuffix(self.suffix)
+
+    def with_instance(self, instance: str) -> "UnitName":
+        """The instance of this template. Raises InvalidValue when the outcome is no valid name."""
+        return UnitName.parse(f"{self.prefix}@{instance}{self.suffix}")
+
+
+def _what_is_wrong(name: str) -> str:
+    if len(name.encode("utf-8", "surrogatepass")) > NAME_LIMIT:
+        return f"unit name is longer than {NAME_LIMIT} bytes: {name[:32]!r}..."
+    stem, dot, suffix = name.rpartition(".")
+    if dot + suffix not in SUFFIXES:
+        return f"unit name {name!r} has no known suffix: expected .service (or .timer, .socket, ...) at the end"
+    if not stem or stem.startswith("@"):
+        return f"unit name {name!r} has nothing before its {'@' if stem else 'suffix'}"
+    return f"unit name {name!r} has bad characters: only letters, digits and :_.\\-@ are allowed (see escape)"
+
+
+def is_valid_name(name: str) -> bool:
+    """Whether `UnitName.parse` would accept the name."""
+    match = _NAME.fullmatch(name)
+    return match is not None and match["suffix"] in SUFFIXES and len(name) <= NAME_LIMIT
+
+
+def escape(text: str, *, path: bool = False) -> str:
+    r"""Make any text fit for a unit name: `/` becomes `-`, what is not allowed becomes `\xHH`.
+
+    With `path`, the text is a file system path: outer and doubled slashes and `.` parts go first, the root is `-`.
+    Raises InvalidValue for a path with `..`.
+    """
+    if path:
+        parts = [part for part in text.split("/") if part not in {"", "."}]
+        if ".." in parts or (not parts and text.strip("/") and not text.startswith("/")):
+            raise InvalidValue(f"cannot escape the path {text!r}: '.' alone and '..' have no unit name")
+        if not parts:
+            return "-"
+        text = "/".join(parts)
+    escaped = _NEEDS_ESCAPE.sub(_hex, text.encode("utf-8", "surrogateescape"))
+    return escaped.replace(b"/", b"-").decode("ascii")
+
+
+def unescape(text: str, *, path: bool = False) -> str:
+    r"""Undo `escape`. Raises InvalidValue for a malformed `\x`, and with `path` for what `escape` never makes."""
+    if path:
+        if text == "-":
+            return "/"
+        if not text or text.startswith("-") or text.endswith("-"):
+            raise InvalidValue(f"{text!r} is no escaped path: expected something like 'var-lib-data', or '-' for /")
+    plain = _ESCAPED.sub(_unhex, text.encode("utf-8", "surrogateescape"))
+    # systemd's strings end at a NUL byte.
+    result = plain.partition(b"\0")[0].decode("utf-8", "surrogateescape")
+    if not path:
+        return result
+    if not {"", ".", ".."}.isdisjoint(result.split("/")):
+        raise InvalidValue(f"{text!r} is no escaped path: it gives '/{result}', which is not normalised")
+    return "/" + result
+
+
+def _hex(match: re.Match[bytes]) -> bytes:
+    return b"\\x%02x" % match[0][0]
+
+
+def _unhex(match: re.Match[bytes]) -> bytes:
+    if match[0] == b"-":
+        return b"/"
+    if match[1] is None:
+        raise InvalidValue(
+            rf"bad escape in {match.string.decode(errors='replace')!r}: expected \xHH behind a backslash"
+        )
+    return bytes.fromhex(match[1].decode())
+
+
+def mangle(text: str, suffix: str = ".service") -> str:
+    r"""The unit name that a person meant: `foo` is `foo.service`, `a b` is `a\x20b.service`, `/srv` is `srv.mount`.
+
+    Raises InvalidValue when no valid name comes out.
+    """
+    if is_valid_name(text):
+        return text
+    if text.startswith("/"):
+        parts = [part for part in text.split("/") if part not in {"", "."}]
+        kind = ".device" if len(parts) > 1 and parts[0] in {"dev", "sys"} else ".mount"
+        if ".." not in parts:
+            name = escape(text, path=True) + kind
+            if is_valid_name(name):
+                return name
+    mangled = _NEEDS_MANGLING.sub(_hex, text.replace("/", "-").encode("utf-8", "surrogateescape")).decode("ascii")
+    if not is_valid_name(mangled):
+        mangled += suffix
+    return UnitName.parse(mangled).full
+
+
+def dropin_directories(name: UnitName) -> list[str]:
+    """The names of a unit's drop-in directories, the most specific first.
+
+    For `foo-bar@x.service`: its own, its template's, then the same for every prefix that ends in a dash (`foo-`),
+    at last that of the type, `service.d`.
+    """
+    return [f"{candidate}.d" for candidate in _candidates(name)] + [f"{name.suffix[1:]}.d"]
+
+
+def _candidates(name: UnitName) -> Iterator[str]:
+    prefix = name.prefix
+    while True:
+        if name.instance:
+            yield f"{prefix}@{name.instance}{name.suffix}"
+        yield f"{prefix}{'' if name.instance is None else '@'}{name.suffix}"
+        # One dash at a time (`a--b`: `a--`, `a-`), and a name never shrinks to a lone dash.
+        cut = prefix.rfind("-", 0, -1)
+        if cut < 1:
+            return
+        prefix = prefix[: cut + 1]

@@ -1,0 +1,156 @@
+"""Lengths of time: systemd's spans (systemd.time(7)), ISO 8601 durations, and bare numbers.
+
+All lengths are in microseconds; None stands for `infinity`.
+"""
+
+import re
+
+from xchronos.clock import DAY, HOUR, MILLISECOND, MINUTE, SECOND, Micros
+from xchronos.errors import InvalidValue
+from xchronos.unitfile.words import BLANKS
+
+WEEK: Micros = 7 * DAY
+MONTH: Micros = 2_629_800 * SECOND
+"""systemd's month: 30.4375 days."""
+YEAR: Micros = 31_557_600 * SECOND
+"""systemd's year: 365.25 days."""
+
+ZERO_IS_INFINITY = frozenset(
+    {"TimeoutStartSec", "TimeoutStopSec", "TimeoutSec", "JobTimeoutSec", "JobRunningTimeoutSec"}
+)
+"""The keys for which systemd takes 0 for "no limit". For every other key, `RuntimeMaxSec` too, 0 is 0."""
+
+_INFINITY = 2**64 - 1
+_LONG_MAX = 2**63 - 1
+
+_UNITS = {
+    "us": 1, "usec": 1, "\u00b5s": 1, "\u03bcs": 1,
+    "ms": MILLISECOND, "msec": MILLISECOND,
+    "s": SECOND, "sec": SECOND, "second": SECOND, "seconds": SECOND,
+    "m": MINUTE, "min": MINUTE, "minute": MINUTE, "minutes": MINUTE,
+    "h": HOUR, "hr": HOUR, "hour": HOUR, "hours": HOUR,
+    "d": DAY, "day": DAY, "days": DAY,
+    "w": WEEK, "week": WEEK, "weeks": WEEK,
+    "M": MONTH, "month": MONTH, "months": MONTH,
+    "y": YEAR, "year": YEAR, "years": YEAR,
+}  # fmt: skip
+_SUFFIX = "|".join(sorted(_UNITS, key=len, reverse=True))
+# The C library's number reader skips these two blanks as well, which systemd's own code does not know.
+_PART = re.compile(
+    rf"[\v\f{BLANKS}]*(?:\+?(?P<whole>[0-9]+)|(?=\.))(?P<dot>\.(?P<fraction>[0-9]*))?"
+    rf"(?P<blanks>[{BLANKS}]*)(?P<unit>{_SUFFIX})?"
+)
+_ISO = re.compile(
+    r"P(?=[0-9T])(?:(?P<w>[0-9]+(?:[.,][0-9]+)?)W)?(?:(?P<d>[0-9]+(?:[.,][0-9]+)?)D)?"
+    r"(?:T(?=[0-9])(?:(?P<h>[0-9]+(?:[.,][0-9]+)?)H)?(?:(?P<m>[0-9]+(?:[.,][0-9]+)?)M)?"
+    r"(?:(?P<s>[0-9]+(?:[.,][0-9]+)?)S)?)?"
+)
+_ISO_UNITS = {"w": WEEK, "d": DAY, "h": HOUR, "m": MINUTE, "s": SECOND}
+_ISO_CALENDAR = re.compile(r"P[0-9.,]+[YM]")
+_FORMAT = (
+    ("y", YEAR), ("month", MONTH), ("w", WEEK), ("d", DAY), ("h", HOUR), ("min", MINUTE), ("s", SECOND),
+    ("ms", MILLISECOND), ("us", 1),
+)  # fmt: skip
+
+
+def parse_timespan(text: str, default_unit: Micros = SECOND) -> Micros | None:
+    """Read `5min 20s`, `1.5h`, `90`, `infinity` ...; a number without a unit counts `default_unit`s.
+
+    Digits below a microsecond are cut. Raises InvalidValue for anything else, and for what 64 bits cannot hold.
+    """
+    stripped = text.strip(BLANKS)
+    if stripped.isascii() and stripped.isdigit():
+        # The usual case. The limits need no look below a length that no multiplier carries beyond them.
+        if len(stripped) < 6:
+            return int(stripped) * default_unit
+    elif stripped == "infinity":
+        return None
+    if not stripped:
+        raise InvalidValue("empty time span: expected something like '5min 20s'")
+    total = 0
+    at = 0
+    while at < len(stripped):
+        match = _PART.match(stripped, at)
+        if match is None:
+            raise InvalidValue(_bad_span(text, stripped[at:]))
+        multiplier = _UNITS[match["unit"]] if match["unit"] else default_unit
+        at = match.end()
+        if not (match["unit"] or match["blanks"] or at == len(stripped)):
+            raise InvalidValue(_bad_span(text, stripped[match.start() :]))
+        whole = int(match["whole"] or 0)
+        total += whole * multiplier
+        # systemd's own comparison, division included.
+        if whole > _LONG_MAX or whole >= _INFINITY // multiplier or total >= _INFINITY:
+            raise InvalidValue(f"time span {text!r} is too long")
+        if match["dot"]:
+            total += _fraction(match["fraction"], multiplier)
+            if not match["fraction"]:
+                raise InvalidValue(f"time span {text!r}: digits are missing behind the point")
+            if total >= _INFINITY:
+                raise InvalidValue(f"time span {text!r} is too long")
+    return total
+
+
+def _fraction(digits: str, multiplier: Micros) -> Micros:
+    """Digit by digit, as systemd does it: each one is cut at the microsecond by itself."""
+    total = 0
+    for digit in digits:
+        multiplier //= 10
+        if not multiplier:
+            break
+        total += int(digit) * multiplier
+    return total
+
+
+def _bad_span(text: str, rest: str) -> str:
+    if rest.startswith("-"):
+        return f"time span {text!r} is negative"
+    return (
+        f"time span {text!r} does not parse at {rest!r}: expected numbers with a unit "
+        "(us ms s min h d w M y), like '5min 20s', or infinity"
+    )
+
+
+def parse_timeout(key: str, text: str) -> Micros | None:
+    """Read the value of a systemd setting `key`; see ZERO_IS_INFINITY. Raises InvalidValue."""
+    length = parse_timespan(text)
+    return None if length == 0 and key in ZERO_IS_INFINITY else length
+
+
+def parse_duration(text: str, bare_unit: Micros = MILLISECOND) -> Micros | None:
+    """Read a length of an `[X-Chronos]` key: `10000` (in `bare_unit`s), `10s`, `5min 20s`, `PT10S`, `infinity`.
+
+    An ISO 8601 duration with years or months is refused: they have no fixed length (TriggerISO8601 handles them).
+    Raises InvalidValue.
+    """
+    stripped = text.strip(BLANKS)
+    if not stripped.startswith("P"):
+        return parse_timespan(stripped, bare_unit)
+    match = _ISO.fullmatch(stripped)
+    if match is None:
+        if _ISO_CALENDAR.match(stripped):
+            raise InvalidValue(
+                f"duration {text!r}: years and months have no fixed length, give days (or TriggerISO8601)"
+            )
+        raise InvalidValue(f"duration {text!r} does not parse: expected ISO 8601 like PT10S or P1DT12H")
+    numbers: dict[str, str | None] = match.groupdict()
+    return sum(_iso_number(number, _ISO_UNITS[unit]) for unit, number in numbers.items() if number)
+
+
+def _iso_number(number: str, unit: Micros) -> Micros:
+    whole, _, fraction = number.replace(",", ".").partition(".")
+    return int(whole) * unit + int(fraction or 0) * unit // 10 ** len(fraction)
+
+
+def format_timespan(length: Micros | None) -> str:
+    """A length as people write it: `1min 30s`, `0`, `infinity`. `parse_timespan` reads the same length from it."""
+    if length is None:
+        return "infinity"
+    if length < 0:
+        return "-" + format_timespan(-length)
+    parts: list[str] = []
+    for suffix, unit in _FORMAT:
+        number, length = divmod(length, unit)
+        if number:
+            parts.append(f"{number}{suffix}")
+    return " ".join(parts) or "0"
