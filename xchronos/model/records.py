@@ -67,6 +67,7 @@ class Schedule(msgspec.Struct, frozen=True, omit_defaults=True):
     `unit_revision` is the modification revision of the unit's record that this cursor was last reconciled with;
     `fingerprint` identifies the unit's triggers: while it is unchanged, a changed unit keeps its cursor. `anchor` is
     acceptance plus TriggerStartDelay. `fired` counts fire times that were not missed or skipped (MaxRuns).
+    `finished` says why nothing follows; at `expires_at` the unit is deleted (TTL).
     """
 
     unit: str
@@ -78,6 +79,7 @@ class Schedule(msgspec.Struct, frozen=True, omit_defaults=True):
     fired: int = 0
     paused: bool = False
     finished: str = ""
+    expires_at: datetime | None = None
     v: int = 1
 
 
@@ -174,9 +176,11 @@ class Machine(msgspec.Struct, frozen=True, omit_defaults=True):
 
     `executors` are the kinds of step it runs (`docker`, `process` ...), `docker` the engine's version or, behind
     `unavailable: `, why it does not answer. `cordoned` machines get nothing new.
+    `instance` tells two machines that claim the same id apart: it is drawn once, and kept in the state directory.
     """
 
     id: str
+    instance: str = ""
     metadata: dict[str, str] = {}
     address: str = ""
     hostname: str = ""

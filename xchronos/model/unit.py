@@ -25,7 +25,7 @@ class TriggerSpec(msgspec.Struct, frozen=True):
 
 
 class Step(msgspec.Struct, frozen=True):
-    """One `Exec*=` command. `name` is phase and position: `start-pre-0`, `start-0` ...
+    """One `Exec*=` command. `name` is phase and position: `start-pre-0`, `start-0` ...; `text` the line.
 
     `docker` says that it is a docker command line, performed through the Engine API; `main` that it is the unit's main
     process, whose end is the attempt's (the last ExecStart).
@@ -34,6 +34,7 @@ class Step(msgspec.Struct, frozen=True):
     name: str
     phase: AttemptState
     line: ExecLine
+    text: str
     docker: bool
     main: bool = False
 

@@ -1,0 +1,66 @@
+"""Facts about this machine: for specifiers, for the machine's record, and its identity."""
+
+import grp
+import os
+import platform
+import pwd
+import secrets
+import socket
+from pathlib import Path
+
+from xchronos.unitfile.specifiers import HostFacts
+
+_ARCHITECTURES = {"x86_64": "x86-64", "i686": "x86", "i386": "x86", "aarch64": "arm64", "armv7l": "arm"}
+"""What systemd calls what uname calls otherwise (`%a`)."""
+
+
+def host_facts(machine_id: str) -> HostFacts:
+    """What the machine's specifiers expand to. `%m` is the machine id that this machine goes by in the cluster."""
+    release = platform.freedesktop_os_release() if Path("/etc/os-release").exists() else {}
+    user = pwd.getpwuid(os.geteuid())
+    group = grp.getgrgid(os.getegid())
+    architecture = platform.machine()
+    return HostFacts(
+        hostname=socket.gethostname(),
+        machine_id=machine_id,
+        boot_id=_first_line("/proc/sys/kernel/random/boot_id").replace("-", ""),
+        kernel=platform.release(),
+        architecture=_ARCHITECTURES.get(architecture, architecture),
+        os_id=release.get("ID", ""),
+        os_version_id=release.get("VERSION_ID", ""),
+        os_image_id=release.get("IMAGE_ID", ""),
+        os_image_version=release.get("IMAGE_VERSION", ""),
+        os_build_id=release.get("BUILD_ID", ""),
+        os_variant_id=release.get("VARIANT_ID", ""),
+        user=user.pw_name,
+        uid=str(user.pw_uid),
+        group=group.gr_name,
+        gid=str(group.gr_gid),
+        home=user.pw_dir,
+        shell=user.pw_shell,
+    )
+
+
+def total_memory() -> int:
+    """The machine's memory in bytes."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def default_machine_id(state: Path) -> str:
+    """The id that a machine goes by unless told otherwise: /etc/machine-id, else one drawn once and kept in `state`."""
+    return _first_line("/etc/machine-id") or drawn(state / "machine-id")
+
+
+def drawn(path: Path) -> str:
+    """A random name that is drawn once and kept in a file."""
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(secrets.token_hex(16) + "\n", encoding="ascii")
+    return path.read_text(encoding="ascii").strip()
+
+
+def _first_line(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="ascii").partition("\n")[0].strip()
+    except OSError:
+        return ""

@@ -1,0 +1,139 @@
+"""An attempt's own memory on this machine: what it has done so far, so that a restarted daemon repeats nothing.
+
+A directory per attempt holds the unit's text as the attempt began with it, the steps begun and ended, the steps'
+output, and while it runs the scratch directory that its steps share.
+"""
+
+import asyncio
+import os
+import shutil
+from datetime import datetime
+from pathlib import Path
+
+import msgspec
+
+from xchronos.clock import Clock, Micros, to_datetime, to_instant
+from xchronos.model.records import StepResult, UnitRecord, fire_key
+
+
+class _Notes(msgspec.Struct):
+    """The journal's file."""
+
+    begun: dict[str, datetime] = {}
+    ended: dict[str, StepResult] = {}
+    v: int = 1
+
+
+_DECODER = msgspec.json.Decoder(_Notes)
+
+
+class ForgetfulMemory:
+    """The memory of attempts that cannot be resumed: their executors run steps inside this process."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._begun: dict[str, Micros] = {}
+
+    def result(self, step: str) -> StepResult | None:  # noqa: ARG002 - the protocol's
+        """Nothing is remembered."""
+        return None
+
+    def elapsed(self, step: str) -> Micros:
+        """How long the step has been running."""
+        now = self._clock.monotonic()
+        return now - self._begun.setdefault(step, now)
+
+    async def record(self, result: StepResult) -> None:
+        """Nothing is remembered."""
+
+
+class Journal:
+    """The memory of an attempt whose steps outlive the daemon, in `directory`."""
+
+    def __init__(self, directory: Path, clock: Clock) -> None:
+        self.directory = directory
+        self._clock = clock
+        self._file = directory / "journal.json"
+        self._notes = _Notes()
+
+    @property
+    def scratch(self) -> Path:
+        """The directory that the attempt's steps share; removed when the attempt has ended."""
+        return self.directory / "scratch"
+
+    @property
+    def exists(self) -> bool:
+        """Whether the attempt was begun on this machine."""
+        return (self.directory / "unit.json").exists()
+
+    def open(self) -> UnitRecord:
+        """Go on with an attempt that was begun: the unit as it was then. Raises OSError or ValueError if unreadable."""
+        record = msgspec.json.decode((self.directory / "unit.json").read_bytes(), type=UnitRecord)
+        if self._file.exists():
+            self._notes = _DECODER.decode(self._file.read_bytes())
+        self.scratch.mkdir(exist_ok=True)
+        return record
+
+    def create(self, record: UnitRecord) -> None:
+        """Begin: keep the unit's text, so that the attempt finishes with the text that it began with."""
+        self.scratch.mkdir(parents=True, exist_ok=True)
+        # Steps in containers run as other users than the daemon.
+        self.scratch.chmod(0o1777)
+        _write(self.directory / "unit.json", msgspec.json.encode(record))
+
+    def log(self, step: str) -> Path:
+        """Where a step's output goes."""
+        return self.directory / f"{step}.log"
+
+    def result(self, step: str) -> StepResult | None:
+        """The recorded result of a step that has ended."""
+        return self._notes.ended.get(step)
+
+    def elapsed(self, step: str) -> Micros:
+        """How long ago the step was begun, by the wall clock: the daemon may have been away meanwhile."""
+        now = self._clock.now()
+        begun = self._notes.begun.get(step)
+        if begun is None:
+            self._notes.begun[step] = to_datetime(now)
+            self._save()
+            return 0
+        return max(now - to_instant(begun), 0)
+
+    async def record(self, result: StepResult) -> None:
+        """Remember a step's end, durably."""
+        self._notes.ended[result.name] = result
+        await asyncio.get_running_loop().run_in_executor(None, self._save)
+
+    def close(self) -> None:
+        """The attempt has ended and its record is durable: its output stays, the rest goes."""
+        shutil.rmtree(self.scratch, ignore_errors=True)
+
+    def _save(self) -> None:
+        _write(self._file, msgspec.json.encode(self._notes))
+
+
+def attempt_directory(root: Path, unit: str, fire_time: datetime, copy: int, attempt: int) -> Path:
+    """Where an attempt's files are: sorts by fire time below the unit's own directory."""
+    return root / unit / f"{fire_key(fire_time)}-{copy}-{attempt}"
+
+
+def forget(root: Path, unit: str, keep: int) -> None:
+    """Remove the files of a unit's oldest attempts, all but `keep`; those with a scratch directory still run."""
+    home = root / unit
+    if not home.is_dir():
+        return
+    ended = sorted(entry for entry in home.iterdir() if not (entry / "scratch").exists())
+    for entry in ended[: max(len(ended) - keep, 0)]:
+        shutil.rmtree(entry, ignore_errors=True)
+    if keep == 0 and not any(home.iterdir()):
+        home.rmdir()
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Write a file so that after a crash it is the old one or the new one, never a torn one."""
+    fresh = path.with_name(path.name + ".new")
+    with fresh.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(path)

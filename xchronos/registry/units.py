@@ -1,0 +1,112 @@
+"""Compiled units by name, read from the store when they are needed and kept while they are in use."""
+
+import base64
+from collections import OrderedDict
+from collections.abc import Iterable
+
+import msgspec
+import structlog
+
+from xchronos.errors import StoreError, UnitFileError
+from xchronos.model.compile import compile_unit
+from xchronos.model.records import DropIn, UnitRecord
+from xchronos.model.unit import Unit
+from xchronos.registry.codec import decode
+from xchronos.registry.keys import Keys
+from xchronos.store.contract import KeyValue, Store
+
+log = structlog.get_logger(__name__)
+
+
+class Loaded(msgspec.Struct, frozen=True):
+    """A unit with the record that it was compiled from. `unit` is None when the record does not compile any more."""
+
+    record: UnitRecord
+    unit: Unit | None
+    revision: int
+    error: str = ""
+
+
+class UnitCache:
+    """The most recently used units, compiled. Whoever learns that a unit has changed says so."""
+
+    def __init__(self, store: Store, keys: Keys, size: int = 20_000) -> None:
+        self._store = store
+        self._keys = keys
+        self._size = size
+        self._loaded: OrderedDict[str, Loaded] = OrderedDict()
+        self._fresh: dict[str, KeyValue] = {}
+
+    def peek(self, name: str) -> Loaded | None:
+        """The unit if it is at hand."""
+        fresh = self._fresh.pop(name, None)
+        if fresh is not None:
+            return self.learn(name, fresh)
+        found = self._loaded.get(name)
+        if found is not None:
+            self._loaded.move_to_end(name)
+        return found
+
+    async def get(self, name: str) -> Loaded | None:
+        """The unit as the store has it; None when there is none. Raises StoreError."""
+        found = self.peek(name)
+        if found is not None:
+            return found
+        item = await self._store.get(self._keys.job(name))
+        return None if item is None else self.learn(name, item)
+
+    def learn(self, name: str, item: KeyValue) -> Loaded:
+        """Take in a record that was just read."""
+        known = self._loaded.get(name)
+        if known is not None and known.revision >= item.mod_revision:
+            return known
+        try:
+            record = decode(item, UnitRecord)
+        except StoreError as error:
+            loaded = Loaded(UnitRecord(), None, item.mod_revision, str(error))
+        else:
+            if known is not None and known.record.revision == record.revision and known.unit is not None:
+                loaded = Loaded(record, known.unit, item.mod_revision)
+            else:
+                loaded = self._compile(name, record, item.mod_revision)
+        self._loaded[name] = loaded
+        self._loaded.move_to_end(name)
+        while len(self._loaded) > self._size:
+            self._loaded.popitem(last=False)
+        return loaded
+
+    def changed(self, name: str, item: KeyValue) -> None:
+        """The unit's record is a new one; it is compiled when it is asked for."""
+        self._fresh[name] = item
+
+    def forget(self, name: str) -> None:
+        """The unit is gone."""
+        self._loaded.pop(name, None)
+        self._fresh.pop(name, None)
+
+    def _compile(self, name: str, record: UnitRecord, revision: int) -> Loaded:
+        try:
+            return Loaded(record, compile_record(name, record), revision)
+        except UnitFileError as error:
+            # It was checked when it was submitted, so this is a record that another version accepted.
+            log.error("stored unit does not compile", unit=name, problems=[str(p) for p in error.problems])
+            return Loaded(record, None, revision, str(error))
+
+
+def compile_record(name: str, record: UnitRecord) -> Unit:
+    """The meaning of a stored unit. Raises UnitFileError."""
+    return compile_unit(name, text_of(record), [(dropin.name, dropin.text) for dropin in record.drop_ins])
+
+
+def text_of(record: UnitRecord) -> bytes:
+    """The file as it was submitted, byte for byte."""
+    return base64.b64decode(record.text_base64) if record.text_base64 else record.text.encode()
+
+
+def record_of(text: bytes, unit: Unit, drop_ins: Iterable[DropIn] = ()) -> UnitRecord:
+    """The record of a unit file that compiled."""
+    try:
+        return UnitRecord(text=text.decode(), revision=unit.revision, drop_ins=tuple(drop_ins))
+    except UnicodeDecodeError:
+        encoded = base64.b64encode(text).decode("ascii")
+        return UnitRecord(text_base64=encoded, revision=unit.revision, drop_ins=tuple(drop_ins))
