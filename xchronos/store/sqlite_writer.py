@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import msgspec
 
 from xchronos.clock import Micros
-from xchronos.errors import LeaseLost, StoreError
+from xchronos.errors import LeaseLost, StoreError, StoreUnavailable
 from xchronos.store.contract import Committed, DeleteRange, KeyValue, Txn
 from xchronos.store.sqlite_file import explain, read_keys, read_lease_keys, read_range, write_rows
 from xchronos.store.transactions import Change, apply, prefix_end, remove
@@ -112,19 +112,31 @@ class Writer:
                 self._loop.call_soon_threadsafe(self._settle, group, outcome)
 
     def _carry_out(self, requests: list[Request]) -> Outcome:
-        """One group: read all that it speaks of, decide in memory, write the net result, make it durable."""
         try:
-            self._roll_back()  # what an earlier group could not, while the disk did not answer
-            self._connection.execute("BEGIN IMMEDIATE")
-            batch = _Batch(self._connection, requests, self._leases, self._revision)
-            answers = [batch.answer(request) for request in requests]
-            batch.write()
-            self._connection.execute("COMMIT")
+            try:
+                return self._transact(requests)
+            except sqlite3.Error as error:
+                if not isinstance(explain(self._path, error), StoreUnavailable):
+                    raise
+                # Most likely the disk is full. Once emptied into the database the log is written anew where it lies,
+                # which leaves room for rewriting keys, and for the deletions that make more.
+                self._roll_back()
+                self._connection.execute("PRAGMA wal_checkpoint(RESTART)")
+                return self._transact(requests)
         except Exception as error:  # noqa: BLE001 - whatever it was, the callers must hear of it and the thread go on
             with suppress(sqlite3.Error):  # tried again before the next group, whose callers hear of it
                 self._roll_back()
             # Each caller gets an exception of its own: a shared one would gather the tracebacks of all.
             return Outcome([explain(self._path, error) for _ in requests], [], self._revision)
+
+    def _transact(self, requests: list[Request]) -> Outcome:
+        """One group: read all that it speaks of, decide in memory, write the net result, make it durable."""
+        self._roll_back()  # what an earlier group could not, while the disk did not answer
+        self._connection.execute("BEGIN IMMEDIATE")
+        batch = _Batch(self._connection, requests, self._leases, self._revision)
+        answers = [batch.answer(request) for request in requests]
+        batch.write()
+        self._connection.execute("COMMIT")
         self._revision = batch.revision
         self._leases = batch.leases
         return Outcome(answers, batch.changes, batch.revision)

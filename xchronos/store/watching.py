@@ -127,12 +127,13 @@ class Watch:
     async def __anext__(self) -> WatchBatch:
         while True:
             await self._awake.wait()
-            self._awake.clear()
+            # The flag stays up until the news is taken: whoever asks again after an error gets it again.
             self._hub.check_open()
             revision = self._hub.history.revision
             if self._lagging:
                 self._catch_up()
                 self._lagging = False
+            self._awake.clear()
             events, self.pending = self.pending, []
             if events and events[0].mod_revision < self._next:  # a watch may begin in the future
                 events = [event for event in events if event.mod_revision >= self._next]
