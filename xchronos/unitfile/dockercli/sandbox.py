@@ -1,0 +1,176 @@
+"""systemd's sandbox keys, as parts of a container's create body; the limits are in `resources`."""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, TypeAlias
+
+from xchronos.errors import InvalidValue, Severity
+
+MASKED_PATHS = (
+    "/proc/asound", "/proc/acpi", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list",
+    "/proc/timer_stats", "/proc/sched_debug", "/proc/scsi", "/sys/firmware",
+)  # fmt: skip
+"""What the engine hides by default; setting MaskedPaths replaces the list, so it is repeated."""
+
+READONLY_PATHS = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
+"""What the engine makes read-only by default."""
+
+_TRUE = frozenset(("1", "yes", "y", "true", "t", "on"))
+_FALSE = frozenset(("0", "no", "n", "false", "f", "off"))
+
+
+class ResourceProblem(NamedTuple):
+    """One value that could not be mapped as it stands."""
+
+    key: str
+    message: str
+    severity: Severity
+
+
+class Parts:
+    """The parts of a create body being gathered from `options`, and what was wrong on the way."""
+
+    def __init__(self, options: Mapping[str, list[str]]) -> None:
+        self.options = options
+        self.config: dict[str, Any] = {}
+        self.host: dict[str, Any] = {}
+        self.problems: list[ResourceProblem] = []
+
+    def warn(self, key: str, message: str) -> None:
+        """Note something that has no effect, or not quite the effect one would expect."""
+        self.problems.append(ResourceProblem(key, message, "warning"))
+
+    def append(self, key: str, *items: Any) -> None:
+        """Add to a list of the host part."""
+        self.host.setdefault(key, []).extend(items)
+
+
+def parse_boolean(text: str) -> bool:
+    """A boolean of systemd: 1 yes y true t on, 0 no n false f off, whatever their case."""
+    lowered = text.lower()
+    if lowered in _TRUE:
+        return True
+    if lowered in _FALSE:
+        return False
+    raise InvalidValue(f"{text!r} is not a boolean, expected yes or no")
+
+
+def _no_new_privileges(mapping: Parts, _key: str, values: list[str]) -> None:
+    if parse_boolean(values[-1]):
+        mapping.append("SecurityOpt", "no-new-privileges")
+
+
+def _capabilities(mapping: Parts, _key: str, values: list[str]) -> None:
+    kept: list[str] = []
+    dropped: list[str] = []
+    for value in values:
+        inverted = value.startswith("~")
+        (dropped if inverted else kept).extend(value.removeprefix("~").split())
+    for name in (*kept, *dropped):
+        if re.fullmatch(r"CAP_[A-Z0-9_]+", name) is None:
+            raise InvalidValue(f"{name!r} is not a capability, expected for example CAP_NET_ADMIN")
+    if dropped and not kept:
+        mapping.host["CapDrop"] = dropped
+        return
+    mapping.host["CapDrop"] = ["ALL"]
+    added = [name for name in kept if name not in dropped]
+    if added:
+        mapping.host["CapAdd"] = added
+
+
+def _private_network(mapping: Parts, _key: str, values: list[str]) -> None:
+    if parse_boolean(values[-1]):
+        mapping.host["NetworkMode"] = "none"
+
+
+def _protect_system(mapping: Parts, key: str, values: list[str]) -> None:
+    if values[-1] == "strict":
+        mapping.host["ReadonlyRootfs"] = True
+    elif values[-1] == "full" or parse_boolean(values[-1]):
+        mapping.warn(key, "no effect in a container: only strict makes its root file system read-only")
+
+
+def _paths(values: list[str]) -> list[str]:
+    paths = [word.lstrip("-+") for value in values for word in value.split()]
+    for path in paths:
+        if not path.startswith("/"):
+            raise InvalidValue(f"{path!r} is not an absolute path")
+    return paths
+
+
+def _hidden_paths(mapping: Parts, key: str, values: list[str]) -> None:
+    inaccessible = key.startswith("Inaccessible")
+    name, defaults = ("MaskedPaths", MASKED_PATHS) if inaccessible else ("ReadonlyPaths", READONLY_PATHS)
+    paths = _paths(values)
+    if name == "ReadonlyPaths" and "/" in paths:
+        mapping.host["ReadonlyRootfs"] = True
+        paths = [path for path in paths if path != "/"]
+    if paths:
+        if name not in mapping.host:
+            mapping.host[name] = list(defaults)
+        mapping.host[name].extend(paths)
+
+
+def _read_write_paths(mapping: Parts, _key: str, values: list[str]) -> None:
+    for path in _paths(values):
+        mapping.config.setdefault("Volumes", {})[path] = {}
+
+
+def _binds(mapping: Parts, key: str, values: list[str]) -> None:
+    for word in (word for value in values for word in value.split()):
+        parts = word.lstrip("-").split(":")
+        source, target = parts[0], parts[1] if len(parts) > 1 else parts[0]
+        if len(parts) > 3 or not source.startswith("/") or not target.startswith("/"):
+            raise InvalidValue(f"{word!r}: expected source[:destination[:rbind|norbind]] with absolute paths")
+        if word.startswith("-"):
+            mapping.warn(key, f"{word}: the engine creates a missing source, '-' has no effect")
+        mode = ":ro" if key == "BindReadOnlyPaths" else ""
+        mapping.append("Binds", f"{source}:{target}{mode}")
+
+
+def _temporary(mapping: Parts, _key: str, values: list[str]) -> None:
+    for word in (word for value in values for word in value.split()):
+        path, _, settings = word.partition(":")
+        _paths([path])
+        mapping.host.setdefault("Tmpfs", {})[path] = settings
+
+
+def _private_tmp(mapping: Parts, _key: str, values: list[str]) -> None:
+    if values[-1] == "disconnected" or parse_boolean(values[-1]):
+        mapping.host.setdefault("Tmpfs", {}).update({"/tmp": "", "/var/tmp": ""})  # noqa: S108 - paths in the container
+
+
+def _devices(mapping: Parts, key: str, values: list[str]) -> None:
+    for value in values:
+        path, _, mode = value.partition(" ")
+        mode = mode.strip() or "rwm"
+        if mode.strip("rwm") or not path:
+            raise InvalidValue(f"{value!r}: expected a device and letters of rwm, for example /dev/fuse rw")
+        if not path.startswith("/dev/"):
+            mapping.warn(key, f"{path}: only devices below /dev/ can be given to a container")
+            continue
+        mapping.append(
+            "Devices", {"PathOnHost": path, "PathInContainer": path, "CgroupPermissions": "".join(dict.fromkeys(mode))}
+        )
+
+
+Handler: TypeAlias = Callable[[Parts, str, list[str]], None]
+"""(the parts so far, the key, its values since the last reset); raises InvalidValue for a value that does not parse."""
+
+SANDBOX_KEYS: dict[str, Handler] = {
+    "NoNewPrivileges": _no_new_privileges,
+    "CapabilityBoundingSet": _capabilities,
+    "PrivateNetwork": _private_network,
+    "ProtectSystem": _protect_system,
+    "ReadOnlyPaths": _hidden_paths,
+    "ReadOnlyDirectories": _hidden_paths,
+    "InaccessiblePaths": _hidden_paths,
+    "InaccessibleDirectories": _hidden_paths,
+    "ReadWritePaths": _read_write_paths,
+    "BindPaths": _binds,
+    "BindReadOnlyPaths": _binds,
+    "TemporaryFileSystem": _temporary,
+    "PrivateTmp": _private_tmp,
+    "DeviceAllow": _devices,
+}
+"""Who answers for which sandbox key."""
