@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xchronos.clock import HOUR, MILLISECOND, MINUTE, SECOND
@@ -73,6 +73,7 @@ def test_it_is_a_trigger():
     assert repr(trigger) == "EveryTrigger(1000000)"
 
 
+@settings(derandomize=True, deadline=None)
 @given(
     interval=st.integers(1, 50), anchor=st.integers(-100, 100), after=st.integers(-300, 300), span=st.integers(0, 300)
 )

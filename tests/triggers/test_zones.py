@@ -120,6 +120,13 @@ def test_transitions_that_change_nothing_are_merged():
     assert merged.marks == [-FOREVER, 20, 100]
 
 
+def test_gaps_close_to_each_other():
+    place = Zone("test", 0, [(100, 50), (200, 10_000)])
+    assert [place.gap_end(wall) for wall in (99, 100, 149, 150, 249, 250, 10_199, 10_200)] == [
+        None, 100, 100, None, None, 200, 200, None
+    ]  # fmt: skip
+
+
 def test_zones_are_shared_and_named():
     assert zone("UTC") is utc
     assert zone("Europe/Berlin") is zone("Europe/Berlin")
