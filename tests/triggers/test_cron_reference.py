@@ -235,7 +235,7 @@ PLACES = [
 ]
 
 
-@settings(repeatable, max_examples=150)
+@settings(repeatable, max_examples=100)
 @given(six=st.booleans(), name=st.sampled_from(PLACES), data=st.data())
 def test_transitions_are_debians(six, name, data):
     text, matches = data.draw(expressions(six=six))

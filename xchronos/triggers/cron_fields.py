@@ -60,8 +60,8 @@ class Field(NamedTuple):
 
 _ITEM_RE = re.compile(
     r"(?:(?P<star>\*|\?)"
-    r"|H(?:\((?P<from>[0-9A-Z]+)-(?P<to>[0-9A-Z]+)\))?(?P<hash>)"
-    r"|(?P<low>[0-9A-Z]+)?~(?P<high>[0-9A-Z]+)?(?P<tilde>)"
+    r"|H(?:\((?P<from>[0-9A-Z]+)-(?P<to>[0-9A-Z]+)\))?"
+    r"|(?P<low>[0-9A-Z]+)?~(?P<high>[0-9A-Z]+)?"
     r"|(?P<first>[0-9A-Z]+)(?:-(?P<last>[0-9A-Z]+))?)"
     r"(?:/(?P<step>[0-9]+))?"
 )
@@ -69,6 +69,8 @@ _DOM_ITEM_RE = re.compile(r"L(?:-(?P<before>[0-9]+))?|(?P<lw>LW)|(?P<near>[0-9]+
 _DOW_ITEM_RE = re.compile(r"(?P<day>[0-9]+|[A-Z]{3})(?:L|#(?P<nth>[0-9]+))")
 _DAY_LETTERS_RE = re.compile(r"[0-9]*(?:L|LW|W)|[A-Z]{3}L")
 _QUARTZ_HINT = "L, W and # belong to the day fields of expressions with six or seven fields (seconds in front)"
+_SHARED_LENGTH = 64
+"""Longer texts are not remembered: what somebody submits must not fill the memory."""
 _HASHED_RE = re.compile(r"~|(?<![A-Z])H(?![A-Z])", re.IGNORECASE)
 
 
@@ -86,6 +88,8 @@ def parse_field(spec: Spec, text: str, unit_name: str) -> Field:
     if _HASHED_RE.search(text):
         digest = blake2b(f"{unit_name}\0{spec.name}".encode(), digest_size=8).digest()
         return _parse(spec, text, int.from_bytes(digest, "big"))
+    if len(text) > _SHARED_LENGTH:
+        return _parse(spec, text, 0)
     return _parse_shared(spec, text)
 
 
@@ -117,7 +121,7 @@ def _parse(spec: Spec, text: str, seed: int) -> Field:
             mask |= 1 << (value - spec.low)
     if spec is WEEKDAY:
         mask = mask & 0x7F | mask >> 7
-    return Field(mask, star, tuple(items))
+    return Field(mask, star, tuple(dict.fromkeys(items)))
 
 
 def _values(spec: Spec, text: str, found: re.Match[str], seed: int) -> range:
@@ -132,9 +136,10 @@ def _values(spec: Spec, text: str, found: re.Match[str], seed: int) -> range:
         return range(first, _ordered(spec, text, first, last) + 1, step or 1)
     if not spec.hash_end:
         raise _error(spec, text, "a year cannot be a hashed value")
-    low, high = (found["from"], found["to"]) if found["tilde"] is None else (found["low"], found["high"])
+    low, high = found["from"] or found["low"], found["to"] or found["high"]
     first = _value(spec, text, low) if low else spec.low
-    last = _value(spec, text, high) if high else spec.hash_end if first <= spec.hash_end else spec.high
+    open_end = spec.hash_end if first <= spec.hash_end else spec.high
+    last = _value(spec, text, high) if high else open_end
     width = _ordered(spec, text, first, last) + 1 - first
     if not step:
         return range(first + seed % width, first + seed % width + 1)
