@@ -1,0 +1,54 @@
+"""systemd's keys: which there are, how their values are read, and what they mean to xchronos.
+
+`check` judges one assignment the way `systemd-analyze verify` of systemd 252 does; `meaning` says whether xchronos acts
+on a key. The `parse_*` functions are what the compiler builds units with: each returns a typed value or raises
+InvalidValue.
+"""
+
+from xchronos.unitfile.directives.capabilities import parse_capabilities
+from xchronos.unitfile.directives.check import check, is_known
+from xchronos.unitfile.directives.meanings import Meaning, meaning
+from xchronos.unitfile.directives.resources import Amount, parse_cpu_quota, parse_memory, parse_tasks
+from xchronos.unitfile.directives.scalars import (
+    Rlimit,
+    parse_bool,
+    parse_integer,
+    parse_mode,
+    parse_percent,
+    parse_rlimit,
+    parse_size,
+)
+from xchronos.unitfile.directives.signals import (
+    ExitStatuses,
+    Signal,
+    parse_exit_status,
+    parse_exit_statuses,
+    parse_signal,
+)
+from xchronos.unitfile.directives.verdict import Outcome, Verdict
+
+__all__ = [
+    "Amount",
+    "ExitStatuses",
+    "Meaning",
+    "Outcome",
+    "Rlimit",
+    "Signal",
+    "Verdict",
+    "check",
+    "is_known",
+    "meaning",
+    "parse_bool",
+    "parse_capabilities",
+    "parse_cpu_quota",
+    "parse_exit_status",
+    "parse_exit_statuses",
+    "parse_integer",
+    "parse_memory",
+    "parse_mode",
+    "parse_percent",
+    "parse_rlimit",
+    "parse_signal",
+    "parse_size",
+    "parse_tasks",
+]

@@ -1,0 +1,87 @@
+"""The normal forms in which systemd shows values, and the small grammars that many keys share."""
+
+import posixpath
+import re
+
+from xchronos.clock import DAY, HOUR, MILLISECOND, MINUTE, SECOND
+from xchronos.errors import InvalidValue
+
+_UNITS = (
+    ("y", 31_557_600 * SECOND), ("month", 2_629_800 * SECOND), ("w", 7 * DAY), ("d", DAY), ("h", HOUR),
+    ("min", MINUTE), ("s", SECOND), ("ms", MILLISECOND), ("us", 1),
+)  # fmt: skip
+_MACHINE_PATH = re.compile("%[A-Za-z]")
+_PATH_MAX = 4096
+
+
+def names_in(text: str) -> tuple[str, ...]:
+    """The names in a list written as one text."""
+    return tuple(text.split())
+
+
+def format_timespan(micros: int | None, accuracy: int = SECOND) -> str:
+    """A length of time as systemd prints it (`1min 30s`), cut to `accuracy` microseconds; None is `infinity`."""
+    if micros is None:
+        return "infinity"
+    parts: list[str] = []
+    rest = micros
+    for suffix, size in _UNITS:
+        if rest == 0 or (rest < accuracy and parts):
+            break
+        if rest < size:
+            continue
+        whole, remainder = divmod(rest, size)
+        digits = len(str(size)) - len(str(accuracy))
+        if rest < MINUTE and remainder and digits > 0:
+            parts.append(f"{whole}.{remainder // accuracy:0{digits}d}{suffix}")
+            break
+        parts.append(f"{whole}{suffix}")
+        rest = remainder
+    return " ".join(parts) or "0"
+
+
+def format_bytes(count: int) -> str:
+    """A number of bytes as systemd prints bandwidths: one decimal, cut, of the largest unit that fits."""
+    for power, unit in ((6, "E"), (5, "P"), (4, "T"), (3, "G"), (2, "M"), (1, "K")):
+        factor = 1024**power
+        if count >= factor:
+            return f"{count // factor}.{count * 10 // factor % 10}{unit}"
+    return f"{count}B"
+
+
+def plain_path(text: str) -> str:
+    """An absolute path without `..`, its double slashes and single dots removed."""
+    # A path may begin with a specifier that only the machine can fill in, such as %h.
+    if not text.startswith("/") and not _MACHINE_PATH.match(text):
+        raise InvalidValue(f"{text!r} is not an absolute path: expected it to start with /")
+    return _normalised(text)
+
+
+def relative_path(text: str) -> str:
+    """A path below a directory of the system's: relative, without `..`."""
+    if text.startswith("/"):
+        raise InvalidValue(f"{text!r} is an absolute path: expected one relative to the directory it names")
+    path = _normalised(text)
+    if not text or path == ".":
+        raise InvalidValue(f"{text!r} names no directory: expected a relative path")
+    return path
+
+
+def _normalised(text: str) -> str:
+    if len(text) >= _PATH_MAX:
+        raise InvalidValue(f"the path is {len(text)} characters long: expected fewer than {_PATH_MAX}")
+    if ".." in text.split("/"):
+        raise InvalidValue(f"{text!r} is not normalised: expected a path without '..'")
+    path = posixpath.normpath(text)
+    return path[1:] if path.startswith("//") else path
+
+
+def merge_ranges(numbers: set[int]) -> str:
+    """`0-3 5`: the numbers as ranges, the way systemd shows CPU sets."""
+    ranges: list[list[int]] = []
+    for number in sorted(numbers):
+        if ranges and number == ranges[-1][1] + 1:
+            ranges[-1][1] = number
+        else:
+            ranges.append([number, number])
+    return " ".join(str(low) if low == high else f"{low}-{high}" for low, high in ranges)

@@ -1,0 +1,308 @@
+"""Kinds of lists: words, paths, environment variables, capabilities, exit statuses, CPUs, units, conditions.
+
+systemd judges a list word by word: what it cannot use is dropped, the rest counts. A Verdict of a list is therefore
+*ignored* with the effect of what was taken.
+"""
+
+import re
+from collections.abc import Callable
+
+from xchronos.errors import InvalidValue
+from xchronos.unitfile.directives.capabilities import NAMES, capability_name, capability_number
+from xchronos.unitfile.directives.forms import merge_ranges, plain_path, relative_path
+from xchronos.unitfile.directives.scalars import parse_integer
+from xchronos.unitfile.directives.signals import exit_status_set
+from xchronos.unitfile.directives.verdict import OK, Kind, Scope, Verdict, ignored, shown, warned
+from xchronos.unitfile.environment import is_valid_variable, parse_environment
+from xchronos.unitfile.names import is_valid_name
+from xchronos.unitfile.words import Escapes, split_words
+
+_CPU_MAX = 8191
+_RANGE = re.compile(r"([^-]+)(?:-([^-]+))?")
+_SPACES = re.compile(r"[ \t\n\r]+")
+_LOG_FIELD = re.compile(r"[A-Z0-9][A-Z0-9_]{0,63}=")
+_URL = re.compile(r"(?:https?://|file:/|info:|man:).", re.DOTALL)
+_SECURE_BITS = "keep-caps keep-caps-locked no-setuid-fixup no-setuid-fixup-locked noroot noroot-locked"
+_MOUNT_OPTIONS = frozenset(("rbind", "norbind"))
+
+
+def _outcome(effect: list[str], bad: list[str]) -> Verdict:
+    return Verdict("ignored" if bad else "ok", "; ".join(bad), tuple(effect))
+
+
+def _each(words: list[str], judge: Callable[[str], str]) -> tuple[list[str], list[str]]:
+    """What `judge` makes of each word, and what it says against the others."""
+    good: list[str] = []
+    bad: list[str] = []
+    for word in words:
+        try:
+            good.append(judge(word))
+        except InvalidValue as problem:
+            bad.append(str(problem))
+    return good, bad
+
+
+def words_of(known: str, *, label: str | None = None, loud: bool = True, one: bool = False) -> Kind:
+    """Words out of a list; shown as they are. `loud`: a list without any is warned about. `one`: a single word."""
+    names = frozenset(known.split())
+
+    def judge(key: str, value: str, _scope: Scope) -> Verdict:
+        listed = value.split()
+        bad = [word for word in listed if word not in names]
+        good = [word for word in listed if word in names]
+        if (bad and loud and not good) or (one and len(listed) > 1):
+            return ignored(f"{(bad or [value])[0]!r} is none of its values: expected {', '.join(sorted(names))}")
+        name = key if label is None else label
+        return shown(f"{name}: {' '.join(good)}") if good and name else OK
+
+    return judge
+
+
+secure_bits = words_of(_SECURE_BITS, label="Secure Bits", loud=False)
+
+
+def exit_statuses(_key: str, value: str, _scope: Scope) -> Verdict:
+    """`SuccessExitStatus=` and its like: codes and signals, not shown."""
+    _, bad = exit_status_set(value.replace("\\", "").split())
+    if bad:
+        return ignored(
+            f"{bad[0]!r} is neither an exit status nor a signal: expected 0 to 255, a name such as TEMPFAIL, or SIGTERM"
+        )
+    return OK
+
+
+def capabilities(*, ambient: bool = False) -> Kind:
+    """A capability set. systemd passes over names that it does not know."""
+
+    def judge(key: str, value: str, _scope: Scope) -> Verdict:
+        if ambient and not value:
+            return OK
+        inverted = value.startswith("~")
+        listed: set[int] = set()
+        for word in split_words(value.removeprefix("~"), Escapes.DROP_RELAXED):
+            try:
+                listed.add(capability_number(word))
+            except InvalidValue:
+                continue  # Nobody is told; `parse_capabilities` is the strict reading.
+        known = set(range(len(NAMES)))
+        kept = known - listed if inverted else listed & known
+        beyond = not inverted and kept != listed
+        if (not kept and not beyond) if ambient else len(kept) == len(NAMES):
+            return OK
+        names = " ".join(capability_name(number) for number in sorted(kept))
+        return shown(f"{key}: {names}".rstrip())
+
+    return judge
+
+
+def environment(key: str, value: str, scope: Scope) -> Verdict:
+    """`Environment=`: the assignments that are taken."""
+    parsed = parse_environment([value], scope.name)
+    effect = [f"{key}: {name}={scope.expand(text)}" for name, text in parsed.values.items()]
+    bad = [f"{piece!r} is no assignment: expected NAME=value, quoted if it holds blanks" for piece in parsed.dropped]
+    return _outcome(effect, bad[:1])
+
+
+def variables(*, assignments: bool = False) -> Kind:
+    """A list of environment variables; with `assignments` also `NAME=value`."""
+
+    def judge_word(word: str) -> str:
+        name, equals, _ = word.partition("=")
+        if not is_valid_variable(name) or (equals and not assignments):
+            raise InvalidValue(f"{word!r} is no name of a variable: expected letters, digits and _, no digit first")
+        return word
+
+    def judge(key: str, value: str, scope: Scope) -> Verdict:
+        try:
+            words = split_words(value, Escapes.C if assignments else Escapes.DROP)
+            good, bad = _each([scope.expand(word) for word in words], judge_word)
+        except InvalidValue as problem:
+            return ignored(str(problem))
+        return _outcome([f"{key}: {word}" for word in good], bad[:1])
+
+    return judge
+
+
+def environment_file(key: str, value: str, scope: Scope) -> Verdict:
+    """`EnvironmentFile=`: one path, optional behind a `-`."""
+    if not value:
+        return OK
+    text = scope.expand(value)
+    optional = text.startswith("-")
+    return shown(f"{key}: {'-' * optional}{plain_path(text[optional:])}")
+
+
+def paths(*, prefixes: str = "", label: str | None = None) -> Kind:
+    """A list of absolute paths, each perhaps behind `-` and then `+`, on one line."""
+
+    def judge(key: str, value: str, scope: Scope) -> Verdict:
+        def judge_word(word: str) -> str:
+            text = scope.expand(word)
+            prefix = ""
+            for mark in prefixes:
+                if text.startswith(mark):
+                    prefix, text = prefix + mark, text[1:]
+            return prefix + plain_path(text)
+
+        good, bad = _each(split_words(value, Escapes.DROP), judge_word)
+        name = key if label is None else label
+        return _outcome([f"{name}: {' '.join(good)}"] if good and name else [], bad[:1])
+
+    return judge
+
+
+def bind_paths(key: str, value: str, scope: Scope) -> Verdict:
+    """`BindPaths=source[:destination[:options]]`, several."""
+
+    def judge_word(word: str) -> str:
+        source, *rest = (scope.expand(part) for part in word.split(":", 2))
+        prefix = "-" if source.startswith("-") else ""
+        source = plain_path(source.removeprefix("-"))
+        destination = plain_path(rest[0]) if rest else source
+        option = rest[1] if len(rest) == 2 else "rbind"
+        if option not in _MOUNT_OPTIONS:
+            raise InvalidValue(f"{option!r} is no option of a bind mount: expected rbind or norbind")
+        return f"{prefix}{source}:{destination}:{option}"
+
+    good, bad = _each(split_words(value, Escapes.DROP), judge_word)
+    return _outcome([f"{key}: {word}" for word in good], bad[:1])
+
+
+def temporary_file_systems(key: str, value: str, scope: Scope) -> Verdict:
+    """`TemporaryFileSystem=path[:options]`, several."""
+
+    def judge_word(word: str) -> str:
+        path, colon, options = scope.expand(word).partition(":")
+        return f"{plain_path(path)}{colon}{options}"
+
+    good, bad = _each(split_words(value, Escapes.DROP), judge_word)
+    return _outcome([f"{key}: {word}" for word in good], bad[:1])
+
+
+def directories(key: str, value: str, scope: Scope) -> Verdict:
+    """`RuntimeDirectory=` and its like: relative paths, each with links behind a colon, shown sorted."""
+
+    def judge_word(word: str) -> str:
+        path = relative_path(scope.expand(word.partition(":")[0]))
+        if path == "private" or path.startswith("private/"):
+            raise InvalidValue(f"{path!r} is reserved: expected a directory other than 'private'")
+        return path
+
+    listed = split_words(value, Escapes.C)
+    if key == "ConfigurationDirectory" and ":" in value:
+        raise InvalidValue(f"{value!r} names a link: expected directories only, links are for the other kinds")
+    good, bad = _each(listed, judge_word)
+    links = [f"{key}Symlink: {':'.join(word.split(':')[:2])}" for word in listed if ":" in word and not bad]
+    return _outcome([f"{key}: {word}" for word in sorted(good)] + links, bad[:1])
+
+
+def cpus(*, special: str = "", before: tuple[str, ...] = ()) -> Kind:
+    """A set of CPU or memory node numbers and ranges; `special` is a word of its own kind."""
+    shows_empty = bool(special)
+
+    def judge(key: str, value: str, scope: Scope) -> Verdict:
+        if special and value == special:
+            return shown(*before, f"{key}: 0") if before else OK
+        words = [part for word in split_words(scope.expand(value), Escapes.DROP) for part in word.split(",") if part]
+        if not words:
+            return OK
+        numbers: set[int] = set()
+        message = ""
+        for word in words:
+            found = _RANGE.fullmatch(word)
+            if not found:
+                raise InvalidValue(f"{word!r} is no CPU: expected a number or a range such as 0-3")
+            low = parse_integer(found[1], 0, _CPU_MAX, "a CPU")
+            high = parse_integer(found[2], 0, _CPU_MAX, "a CPU") if found[2] else low
+            if low > high:
+                message = f"the range {word!r} is upside down: expected the lower number first"
+            numbers.update(range(low, high + 1))
+        lines = (*before, f"{key}: {merge_ranges(numbers)}".rstrip()) if numbers or shows_empty else ()
+        return Verdict("ignored" if message else "ok", message, lines)
+
+    return judge
+
+
+def units(_key: str, value: str, scope: Scope) -> Verdict:
+    """A list of unit names: dependencies, which systemd shows elsewhere."""
+
+    def judge_word(word: str) -> str:
+        name = scope.expand(word)
+        if not is_valid_name(name):
+            raise InvalidValue(f"{name!r} is no unit: expected a name with its type, such as {name or 'foo'}.service")
+        return name
+
+    return _outcome([], _each(value.split(), judge_word)[1][:1])
+
+
+def obsolete_units(successor: str) -> Kind:
+    """A dependency of old."""
+
+    def judge(key: str, value: str, scope: Scope) -> Verdict:
+        message = f"{key}= is obsolete: expected {successor}="
+        verdict = units(key, value, scope)
+        return warned(message) if verdict.outcome == "ok" else ignored(f"{message}; {verdict.message}")
+
+    return judge
+
+
+def slice_(key: str, value: str, scope: Scope) -> Verdict:
+    """`Slice=`: one slice unit."""
+    name = scope.expand(value)
+    if not is_valid_name(name) or not name.endswith(".slice") or "@" in name:
+        raise InvalidValue(f"{name!r} is no slice: expected a name such as {name.partition('.')[0] or 'foo'}.slice")
+    return shown(f"{key}: {name}")
+
+
+def sockets(_key: str, value: str, scope: Scope) -> Verdict:
+    """`Sockets=`: socket units."""
+
+    def judge_word(word: str) -> str:
+        name = scope.expand(word)
+        if not name.endswith(".socket") or not is_valid_name(name):
+            raise InvalidValue(f"{name!r} is no socket: expected a name such as foo.socket")
+        return name
+
+    return _outcome([], _each(value.split(), judge_word)[1][:1])
+
+
+def documentation(key: str, value: str, scope: Scope) -> Verdict:
+    """`Documentation=`: addresses."""
+
+    def judge_word(word: str) -> str:
+        if not _URL.match(word):
+            raise InvalidValue(f"{word!r} is no address: expected http://, https://, file:, info: or man:")
+        return word
+
+    good, bad = _each(split_words(scope.expand(value), Escapes.DROP), judge_word)
+    return _outcome([f"{key}: {' '.join(good)}"] if good else [], bad[:1])
+
+
+def log_fields(key: str, value: str, scope: Scope) -> Verdict:
+    """`LogExtraFields=NAME=value`, several."""
+
+    def judge_word(word: str) -> str:
+        text = scope.expand(word)
+        if not _LOG_FIELD.match(text):
+            raise InvalidValue(f"{text!r} is no log field: expected NAME=value, the name in upper case")
+        return text
+
+    good, bad = _each(split_words(value, Escapes.C), judge_word)
+    return _outcome([f"{key}: {word}" for word in good], bad[:1])
+
+
+def condition(*, path: bool = False) -> Kind:
+    """`ConditionX=` and `AssertX=`: perhaps `|` (any of these will do), perhaps `!` (not), then what is asked."""
+
+    def judge(key: str, value: str, scope: Scope) -> Verdict:
+        if not value:
+            return OK
+        rest = value
+        trigger = "|" if rest.startswith("|") else ""
+        rest = rest.removeprefix(trigger)
+        negation = "!" if rest.startswith("!") else ""
+        rest = scope.expand(rest.removeprefix(negation))
+        asked = plain_path(rest) if path else rest.lstrip()
+        return shown(f"{key}: {trigger}{negation}{asked} untested")
+
+    return judge

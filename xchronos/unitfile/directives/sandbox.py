@@ -1,0 +1,133 @@
+"""Kinds of sandboxing: what a service may see and do."""
+
+import errno
+import re
+from base64 import b64decode
+
+from xchronos.errors import InvalidValue
+from xchronos.unitfile.directives.capabilities import NAMES
+from xchronos.unitfile.directives.forms import names_in
+from xchronos.unitfile.directives.scalars import parse_bool, parse_integer
+from xchronos.unitfile.directives.verdict import OK, Kind, Scope, Verdict, shown
+
+ARCHITECTURES = (
+    "native x86 x86-64 x32 arm arm64 loongarch64 mips mips64 mips64-n32 mips-le mips64-le mips64-le-n32 "
+    "parisc parisc64 ppc ppc64 ppc64-le riscv64 s390 s390x"
+)
+
+PROTECTIONS: dict[str, tuple[str, ...]] = {
+    "PrivateDevices": ("sys_rawio", "mknod"),
+    "ProtectKernelModules": ("sys_module",),
+    "ProtectKernelLogs": ("syslog",),
+    "ProtectClock": ("sys_time", "wake_alarm"),
+}
+"""Booleans that take capabilities away as well."""
+
+_NAMESPACES = ("cgroup", "ipc", "net", "mnt", "pid", "user", "uts")
+_FAMILIES = frozenset(
+    f"AF_{name}"
+    for name in names_in(
+        "ALG APPLETALK ASH ATMPVC ATMSVC AX25 BLUETOOTH BRIDGE CAIF CAN DECnet ECONET FILE IB IEEE802154 INET INET6 "
+        "IPX IRDA ISDN IUCV KCM KEY LLC LOCAL MCTP MPLS NETBEUI NETLINK NETROM NFC PACKET PHONET PPPOX QIPCRTR RDS "
+        "ROSE ROUTE RXRPC SECURITY SMC SNA TIPC UNIX VSOCK WANPIPE X25 XDP"
+    )
+)
+_CREDENTIAL = re.compile(r"(?!\.{1,2}(?::|$))[^/:]{1,255}")
+_DUMPS = (
+    "private-anonymous", "shared-anonymous", "private-file-backed", "shared-file-backed", "elf-headers", "private-huge",
+    "shared-huge", "private-dax", "shared-dax",
+)  # fmt: skip
+
+
+def protection(dropped: tuple[str, ...]) -> Kind:
+    """A boolean that also drops capabilities from the bounding set."""
+    kept = " ".join(f"cap_{name}" for name in NAMES if name not in dropped)
+
+    def judge(key: str, value: str, _scope: Scope) -> Verdict:
+        if not parse_bool(value):
+            return OK
+        policy = ("DevicePolicy: closed",) if key == "PrivateDevices" else ()
+        return shown(f"{key}: yes", f"CapabilityBoundingSet: {kept}", *policy)
+
+    return judge
+
+
+def namespaces(key: str, value: str, _scope: Scope) -> Verdict:
+    """`RestrictNamespaces=`: a boolean, or the kinds that stay allowed (`~`: that are not)."""
+    if not value:
+        return OK
+    try:
+        return shown(f"{key}: n/a") if parse_bool(value) else OK
+    except InvalidValue:
+        listed = value.removeprefix("~").split()
+    for word in listed:
+        if word not in _NAMESPACES:
+            raise InvalidValue(f"{word!r} is no namespace: expected yes, no or some of {', '.join(_NAMESPACES)}")
+    inverted = value.startswith("~")
+    names = sorted(name for name in _NAMESPACES if (name in listed) != inverted)
+    return shown(f"{key}: {' '.join(names)}") if len(names) < len(_NAMESPACES) else OK
+
+
+def address_families(_key: str, value: str, _scope: Scope) -> Verdict:
+    """`RestrictAddressFamilies=`: names of families, or none."""
+    for word in value.removeprefix("~").split() if value != "none" else ():
+        if word not in _FAMILIES:
+            raise InvalidValue(f"{word!r} is no address family: expected a name such as AF_INET, or none")
+    return OK
+
+
+def error_number(key: str, value: str, _scope: Scope) -> Verdict:
+    """`SystemCallErrorNumber=`: a name or number of an error, or kill."""
+    if value in ("", "kill"):
+        return OK
+    name = value
+    if not (value.startswith("E") and hasattr(errno, value)):
+        number = parse_integer(value, 1, 4095, "an error number or its name, such as EPERM")
+        name = errno.errorcode.get(number, str(number))
+    return shown(f"{key}: {name}")
+
+
+def credential(needs: str) -> Kind:
+    """`SetCredential=name:data`, `LoadCredential=name[:path]`; `needs` is what has to be there."""
+
+    def judge(_key: str, value: str, scope: Scope) -> Verdict:
+        if value and (needs not in value or not _CREDENTIAL.fullmatch(scope.expand(value.partition(":")[0]))):
+            raise InvalidValue(f"{value!r} is no credential: expected a name without /, a colon and the rest")
+        return OK
+
+    return judge
+
+
+def coredump_filter(key: str, value: str, _scope: Scope) -> Verdict:
+    """`CoredumpFilter=`: kinds of memory by name or number, ranges of them, or a mask in hexadecimal."""
+    if not value:
+        return OK
+    mask = 0
+    for word in value.split():
+        if word == "all":
+            mask = 2**32 - 1
+        elif word == "default":
+            mask |= 0x33
+        elif word in _DUMPS:
+            mask |= 1 << _DUMPS.index(word)
+        else:
+            try:
+                mask |= int(word, 16)
+            except ValueError:
+                raise InvalidValue(
+                    f"{word!r} is no kind of memory: expected {', '.join(_DUMPS)}, default or all"
+                ) from None
+    if not 0 <= mask < 2**64 - 1:
+        raise InvalidValue(f"{value!r} is out of range: expected a mask of 64 bits")
+    return shown(f"{key}: {mask:#x}")
+
+
+def input_base64(_key: str, value: str, _scope: Scope) -> Verdict:
+    """`StandardInputData=`: base64, blanks do not count."""
+    if not value:
+        return OK
+    try:
+        b64decode("".join(value.split()), validate=True)
+    except ValueError:
+        raise InvalidValue(f"{value!r} is not base64: expected data such as aGVsbG8=") from None
+    return shown("StandardInput: data")
