@@ -180,7 +180,7 @@ def _assignments(text: str) -> Iterator[tuple[str, str]]:
                     state = _State.COMMENT_ESCAPE
                 elif char in "\n\r":
                     state = _State.BEFORE_KEY
-            case _State.COMMENT_ESCAPE:
+            case _:  # COMMENT_ESCAPE
                 # systemd 252 joins a comment with the next line here, unlike in unit files.
                 state = _State.COMMENT
     if state not in _NO_ASSIGNMENT:

@@ -182,9 +182,8 @@ def _command(
                 position = match.end()
                 continue
         word, position = _word(value, position, warnings)
-        # Blanks behind a word are skipped with it, so there always is one here, unless only blanks were left.
-        if word is not None:
-            words.append(word if name is None else expand(word, name))
+        assert word is not None, "blanks behind a word are skipped with it, so here always is another one"
+        words.append(word if name is None else expand(word, name))
     if not words:
         raise InvalidValue(f"no argv[0] behind {prefixes}{program}: '@' takes the next word for it")
     return ExecLine(prefixes, program, tuple(words)), position

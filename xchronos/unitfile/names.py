@@ -120,7 +120,7 @@ def unescape(text: str, *, path: bool = False) -> str:
     result = plain.partition(b"\0")[0].decode("utf-8", "surrogateescape")
     if not path:
         return result
-    if not {"", ".", ".."}.isdisjoint(result.split("/")):
+    if result and not {"", ".", ".."}.isdisjoint(result.split("/")):
         raise InvalidValue(f"{text!r} is no escaped path: it gives '/{result}', which is not normalised")
     return "/" + result
 

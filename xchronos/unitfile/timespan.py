@@ -133,13 +133,13 @@ def parse_duration(text: str, bare_unit: Micros = MILLISECOND) -> Micros | None:
                 f"duration {text!r}: years and months have no fixed length, give days (or TriggerISO8601)"
             )
         raise InvalidValue(f"duration {text!r} does not parse: expected ISO 8601 like PT10S or P1DT12H")
-    numbers: dict[str, str | None] = match.groupdict()
-    return sum(_iso_number(number, _ISO_UNITS[unit]) for unit, number in numbers.items() if number)
+    return sum(_iso_number(number, _ISO_UNITS[unit]) for unit, number in match.groupdict().items() if number)
 
 
 def _iso_number(number: str, unit: Micros) -> Micros:
     whole, _, fraction = number.replace(",", ".").partition(".")
-    return int(whole) * unit + int(fraction or 0) * unit // 10 ** len(fraction)
+    scale: int = 10 ** len(fraction)
+    return int(whole) * unit + int(fraction or 0) * unit // scale
 
 
 def format_timespan(length: Micros | None) -> str:
