@@ -1,0 +1,261 @@
+"""Host processes: the contract, systemd's exec errors, kill modes, users, and what a crash leaves behind."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from xchronos.executors import process_tree, process_wrapper
+from xchronos.executors.contract import Executor, StepSpec
+from xchronos.executors.hostfacts import boot_id, start_ticks
+from xchronos.executors.process import ProcessExecutor
+from xchronos.executors.process_record import Home, attempt_home
+from xchronos.executors.signals import signal_name, signal_number
+from xchronos.testing.executors import ExecutorContract, eventually, output
+
+root_only = pytest.mark.skipif(os.geteuid() != 0, reason="needs to switch users")
+
+
+class TestProcess(ExecutorContract):
+    def make_executor(self, directory: Path) -> Executor:
+        return ProcessExecutor(directory)
+
+    @staticmethod
+    def home(tmp_path: Path, spec: StepSpec) -> Home:
+        return Home.of(tmp_path / "state", spec)
+
+    async def test_a_signal_is_named(self, executor, make):
+        result = await executor.run(make("kill -9 $$"))
+        assert (result.code, result.signal) == (None, "SIGKILL")
+        assert result.started_at is not None
+
+    @pytest.mark.parametrize(
+        ("more", "code", "text"),
+        [
+            ({"program": "nosuchprogram"}, 203, "executable not found: nosuchprogram"),
+            ({"program": "/etc/passwd"}, 203, "cannot execute /etc/passwd: Permission denied"),
+            ({"program": "/etc"}, 203, "cannot execute /etc"),
+            ({"program": "/etc/passwd/x"}, 203, "executable not found: /etc/passwd/x"),
+            ({"working_directory": "/no/such/place"}, 200, "cannot change to the directory /no/such/place"),
+            ({"user": "no-such-user"}, 217, "there is no user 'no-such-user'"),
+            ({"group": "no-such-group"}, 216, "there is no group 'no-such-group'"),
+        ],
+    )
+    async def test_what_fails_before_execve_has_systemds_code(self, executor, make, more, code, text):
+        result = await executor.run(make("exit 0", **more))
+        assert result.code == code
+        assert text in result.reason
+        assert result.started_at is None
+
+    async def test_a_script_without_its_interpreter(self, executor, make, tmp_path):
+        script = tmp_path / "script"
+        script.write_text("#!/no/such/interpreter\n")
+        script.chmod(0o755)
+        result = await executor.run(make("", program=str(script)))
+        assert result.code == 203
+        assert "interpreter" in result.reason
+
+    async def test_a_plain_name_is_looked_up_in_the_steps_own_path(self, executor, make, tmp_path):
+        script = tmp_path / "hello"
+        script.write_text("#!/bin/sh\necho hello $0 $1\n")
+        script.chmod(0o755)
+        spec = make("", program="hello", argv=("hello", "you"), env={"PATH": f"/nowhere:{tmp_path}"})
+        assert (await executor.run(spec)).code == 0
+        assert output(spec) == f"hello {script} you\n"
+
+    async def test_argv0_is_what_the_program_sees_as_its_name(self, executor, make):
+        spec = make("", argv=("other", "-c", "echo $0"))
+        await executor.run(spec)
+        assert output(spec) == "other\n"
+
+    async def test_the_surroundings(self, executor, make, tmp_path):
+        spec = make("pwd; umask; cat; trap; kill -PIPE $$")
+        result = await executor.run(spec)
+        assert output(spec) == f"{tmp_path}/attempt\n0022\n"
+        assert result.signal == "SIGPIPE"
+
+    async def test_the_wrapper_passes_no_file_or_environment_on(self, executor, make):
+        spec = make("env; ls /proc/self/fd | wc -l", env={"ONLY": "this", "PATH": "/usr/bin:/bin"})
+        await executor.run(spec)
+        lines = output(spec).split()
+        assert "ONLY=this" in lines
+        assert not [line for line in lines if line.startswith(("XCHRONOS", "PYTHON"))]
+        assert lines[-1] == "4"  # 0, 1, 2 and the directory that ls reads
+
+    @root_only
+    @pytest.mark.parametrize(
+        ("user", "group", "shown"),
+        [
+            ("nobody", "", "65534 65534"),
+            ("65534", "", "65534 65534"),
+            ("4242", "", "4242 4242"),
+            ("nobody", "root", "65534 0"),
+            ("", "65534", "0 65534"),
+        ],
+    )
+    async def test_the_identity(self, executor, make, user, group, shown):
+        spec = make("echo $(id -u) $(id -g)", user=user, group=group, working_directory="/")
+        assert (await executor.run(spec)).code == 0
+        assert output(spec).strip() == shown
+
+    async def start(self, executor, make, mode: str, trap: str = "") -> tuple[StepSpec, "asyncio.Task", int]:
+        """A step whose main process has a child; the child's pid."""
+        spec = make(f"{trap} sleep 300 & echo $!; wait; sleep 300", kill_mode=mode)
+        task = asyncio.create_task(executor.run(spec))
+        await eventually(lambda: output(spec).endswith("\n"))
+        return spec, task, int(output(spec))
+
+    @pytest.mark.parametrize(("mode", "spared"), [("control-group", False), ("mixed", True), ("process", True)])
+    async def test_stop_reaches_whom_the_kill_mode_says(self, executor, make, mode, spared):
+        spec, task, child = await self.start(executor, make, mode)
+        await executor.stop(spec, "TERM")
+        assert (await task).signal == "SIGTERM"
+        await asyncio.sleep(0.1)
+        assert (start_ticks(child) is not None) == spared
+        await executor.release(spec.execution, 1)
+        if mode == "process":
+            assert start_ticks(child) is not None
+            os.kill(child, signal.SIGKILL)
+        await eventually(lambda: start_ticks(child) is None)
+
+    async def test_kill_mode_none_signals_nobody(self, executor, make):
+        spec, task, child = await self.start(executor, make, "none")
+        await executor.stop(spec, "TERM")
+        await asyncio.sleep(0.2)
+        assert not task.done()
+        await executor.kill(spec)
+        assert (await task).signal == "SIGKILL"
+        assert start_ticks(child) is not None
+        os.kill(child, signal.SIGKILL)
+
+    async def test_kill_ends_the_whole_tree_even_in_other_sessions(self, executor, make):
+        spec = make("setsid sleep 300 & echo $!; wait")
+        task = asyncio.create_task(executor.run(spec))
+        await eventually(lambda: output(spec).endswith("\n"))
+        child = int(output(spec))
+        await executor.kill(spec)
+        assert (await task).signal == "SIGKILL"
+        await eventually(lambda: start_ticks(child) is None)
+
+    async def test_a_stop_that_comes_with_the_start_is_not_lost(self, executor, make):
+        spec = make("sleep 300")
+        task = asyncio.create_task(executor.run(spec))
+        await eventually(self.home(spec.directory.parent, spec).path.exists)
+        await executor.stop(spec, "SIGTERM")
+        assert (await task).signal == "SIGTERM"
+
+    async def test_no_zombie_stays(self, executor, make):
+        spec = make("exit 0")
+        await executor.run(spec)
+        with pytest.raises(ChildProcessError):
+            os.waitpid(-1, os.WNOHANG)
+
+    async def test_a_wrapper_that_died_means_lost_and_is_not_started_again(self, executor, make, tmp_path):
+        spec, task, child = await self.start(executor, make, "control-group")
+        claim = self.home(tmp_path, spec).claim
+        os.kill(claim.pid, signal.SIGKILL)
+        result = await task
+        assert result.lost
+        assert "without an exit status" in result.reason
+        assert (await executor.run(spec)).lost
+        assert start_ticks(child) is not None
+        await executor.release(spec.execution, 1)  # what is orphaned still belongs to the session
+        await eventually(lambda: start_ticks(child) is None)
+
+    async def test_a_reboot_means_lost(self, executor, make, tmp_path):
+        spec = make("exit 0")
+        home = self.home(tmp_path, spec)
+        home.prepare(spec)
+        (home.path / "claim").write_text(f"{os.getpid()} {start_ticks(os.getpid())} another-boot")
+        assert (await executor.run(spec)).lost
+        assert [left.running for left in await executor.leftovers()] == [False]
+
+    async def test_a_crash_before_the_claim_starts_it_once(self, executor, make, tmp_path):
+        spec = make("echo once; exit 2")
+        self.home(tmp_path, spec).prepare(spec)
+        assert [left.what for left in await executor.leftovers()] == ["process that was never started"]
+        assert (await executor.run(spec)).code == 2
+        assert output(spec) == "once\n"
+
+    async def test_of_two_wrappers_one_starts_the_program(self, executor, make, tmp_path):
+        spec = make("echo once; sleep 0.3; exit 2")
+        home = self.home(tmp_path, spec)
+        home.prepare(spec)
+        argv = [sys.executable, "-I", "-S", process_wrapper.__file__, str(home.path)]
+        with spec.log.open("a") as log:
+            racers = [
+                await asyncio.create_subprocess_exec(*argv, stdout=log, start_new_session=True) for _ in range(4)
+            ]
+        assert (await executor.run(spec)).code == 2
+        for racer in racers:
+            await racer.wait()
+        assert output(spec) == "once\n"
+
+    async def test_a_wrapper_that_cannot_work_is_a_failure(self, executor, make, monkeypatch):
+        monkeypatch.setattr(process_wrapper, "__file__", "/no/such/wrapper.py")
+        spec = make("exit 0")
+        result = await executor.run(spec)
+        assert result.code == 203
+        assert "wrapper" in result.reason
+        assert "can't open file" in output(spec)
+
+    async def test_a_reused_pid_is_not_touched(self, executor, make, tmp_path):
+        bystander = await asyncio.create_subprocess_exec("sleep", "300", start_new_session=True)
+        spec = make("exit 0")
+        home = self.home(tmp_path, spec)
+        home.prepare(spec)
+        (home.path / "claim").write_text(f"{bystander.pid} 1 {boot_id()}")
+        assert (await executor.run(spec)).lost
+        await executor.stop(spec, "SIGKILL")
+        await executor.remove(await executor.leftovers())
+        await executor.release(spec.execution, 1)
+        assert bystander.returncode is None
+        assert start_ticks(bystander.pid) is not None
+        bystander.kill()
+        await bystander.wait()
+
+    async def test_removal_is_idempotent(self, executor, make, tmp_path):
+        spec = make("exit 0")
+        await executor.run(spec)
+        leftovers = await executor.leftovers()
+        await executor.remove(leftovers)
+        await executor.remove(leftovers)
+        assert not attempt_home(tmp_path / "state", spec.execution, 1).exists()
+
+
+def test_signal_names_and_numbers():
+    assert signal_number("TERM") == signal_number("SIGTERM") == signal_number("15") == 15
+    assert signal_number("SIGRTMIN+3") == signal.SIGRTMIN + 3
+    assert signal_name(signal.SIGRTMIN + 3) == "SIGRTMIN+3"
+    assert signal_name(9) == "SIGKILL"
+    with pytest.raises(ValueError, match="'SIGNO' is no signal"):
+        signal_number("SIGNO")
+
+
+def test_a_name_with_blanks_and_parentheses_is_read(tmp_path):
+    copy = tmp_path / "a) b ("
+    copy.write_bytes(Path("/bin/sleep").read_bytes())
+    copy.chmod(0o755)
+    pid = os.posix_spawn(str(copy), [str(copy), "300"], {})
+    try:
+        assert start_ticks(pid)
+        assert pid in process_tree.members(os.getpid())
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+    assert start_ticks(pid) is None
+
+
+def test_a_spec_survives_a_record(tmp_path):
+    spec = StepSpec("u", "u/0/0", 1, "start-0", ("a",), "/a", {}, tmp_path, tmp_path / "log", kill_mode="mixed")
+    home = Home.of(tmp_path / "state", spec)
+    home.prepare(spec)
+    record = home.record
+    assert msgspec.json.decode(msgspec.json.encode(record), type=type(record)) == record
+    assert (record.execution, record.kill_mode) == ("u/0/0", "mixed")
+    assert (home.path / "plan").stat().st_mode & 0o077 == 0

@@ -1,0 +1,235 @@
+"""A thin client of the Docker Engine API over aiohttp: one connection per open call, no timeout on what may take long.
+
+Two failures are kept apart, because everything above decides differently on them:
+
+- the engine says no: `EngineRefusal`, with its HTTP status and text;
+- the engine does not answer: `ExecutorUnavailable` when the request was never sent, its subclass `ConnectionLost`
+  when it may have been carried out although no answer came.
+"""
+
+import asyncio
+import os
+import ssl
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import aiohttp
+import msgspec
+from yarl import URL
+
+from xchronos.errors import ConfigError, ExecutorError, ExecutorUnavailable
+
+DEFAULT_HOST = "unix:///var/run/docker.sock"
+SHORT = 120.0
+"""Seconds that a call which is answered at once may take before the engine counts as not answering.
+
+Generous on purpose: under load an inspect waits for the lock of a container that is being started.
+"""
+
+_NEWEST = (1, 47)
+"""The newest API version this code was written to; an older engine is spoken to in its own version."""
+
+_decode = msgspec.json.Decoder().decode
+_encode = msgspec.json.Encoder().encode
+
+
+class EngineRefusal(ExecutorError):
+    """The engine answered with an error: `status` is its HTTP status, `message` its text."""
+
+    def __init__(self, status: int, message: str) -> None:
+        self.status = status
+        self.message = message
+        super().__init__(message)
+
+
+class ConnectionLost(ExecutorUnavailable):
+    """The connection ended before the answer did: what was asked for may or may not have happened."""
+
+
+def _tls() -> ssl.SSLContext | None:
+    """The TLS settings of DOCKER_TLS_VERIFY and DOCKER_CERT_PATH, as the docker client reads them."""
+    if not os.environ.get("DOCKER_TLS_VERIFY"):
+        return None
+    certificates = Path(os.environ.get("DOCKER_CERT_PATH") or Path.home() / ".docker")
+    try:
+        context = ssl.create_default_context(cafile=certificates / "ca.pem")
+        context.load_cert_chain(certificates / "cert.pem", certificates / "key.pem")
+    except OSError as error:
+        raise ConfigError(f"DOCKER_TLS_VERIFY is set, but {certificates} holds no usable certificates: {error}") from error
+    return context
+
+
+def _message(status: int, body: bytes) -> str:
+    """The text of an error answer: `{"message": ...}`, or whatever a proxy in between wrote."""
+    try:
+        answer = _decode(body)
+    except msgspec.DecodeError:
+        return body.decode(errors="replace").strip() or f"HTTP status {status}"
+    return str(answer["message"]) if isinstance(answer, dict) and "message" in answer else str(answer)
+
+
+class Engine:
+    """One Docker engine (or podman's socket), reached over a unix socket or TCP.
+
+    `host` is written as DOCKER_HOST is (`unix:///path`, `tcp://host:port`) and defaults to it. Raises ConfigError for
+    any other form. Nothing is connected before the first call.
+    """
+
+    def __init__(self, host: str | None = None) -> None:
+        self.host = host or os.environ.get("DOCKER_HOST") or DEFAULT_HOST
+        scheme, _, rest = self.host.partition("://")
+        if scheme not in ("unix", "tcp", "http", "https") or not rest:
+            raise ConfigError(f"the Docker engine's address is {self.host!r}; expected unix:///path or tcp://host:port")
+        self._path = rest if scheme == "unix" else None
+        self._ssl = _tls() if scheme == "tcp" else None
+        if self._path is not None:
+            self._base = "http://docker"
+        else:
+            secure = scheme == "https" or self._ssl is not None
+            self._base = f"{'https' if secure else 'http'}://{rest.rstrip('/')}"
+        self._session: aiohttp.ClientSession | None = None
+        self._prefix = ""
+
+    @property
+    def socket(self) -> str | None:
+        """The path of the unix socket; None for an engine that is reached over TCP."""
+        return self._path
+
+    async def ping(self) -> None:
+        """Negotiate the API version. Raises ExecutorUnavailable when the engine does not answer."""
+        async with self._exchange("GET", f"{self._base}/_ping", timeout=SHORT) as response:
+            await response.read()
+            if response.status != 200:
+                raise ExecutorUnavailable(f"{self.host} does not answer as a Docker engine: HTTP status {response.status}")
+            theirs = response.headers.get("Api-Version", "1.24")
+        major, _, minor = theirs.partition(".")
+        try:
+            version = min(_NEWEST, (int(major), int(minor)))
+        except ValueError:
+            raise ExecutorUnavailable(f"{self.host} does not answer as a Docker engine: Api-Version {theirs!r}") from None
+        self._prefix = f"{self._base}/v{version[0]}.{version[1]}"
+
+    @asynccontextmanager
+    async def stream(  # noqa: PLR0913 - the parts of an HTTP request
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        body: Any = None,
+        data: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout: float | None = None,
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """An answer whose body is read as it comes. `body` is sent as JSON, `data` as it is; `path` is not escaped yet.
+
+        Raises EngineRefusal for a status from 400 on, and ExecutorUnavailable or ConnectionLost, also when the
+        connection ends while the caller reads.
+        """
+        if not self._prefix:
+            await self.ping()
+        url = self._prefix + quote(path, safe="/:@!+")
+        if params:
+            url += "?" + "&".join(f"{key}={quote(value, safe='')}" for key, value in params.items())
+        send = dict(headers or {})
+        if body is not None:
+            data = _encode(body)
+            send["Content-Type"] = "application/json"
+        try:
+            async with self._exchange(method, url, data=data, headers=send, timeout=timeout) as response:
+                if response.status >= 400:
+                    raise EngineRefusal(response.status, _message(response.status, await response.read()))
+                yield response
+        except ExecutorUnavailable:
+            self._prefix = ""  # what answers next may be another version
+            raise
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        body: Any = None,
+        timeout: float | None = SHORT,  # noqa: ASYNC109 - an HTTP setting, None where an answer may take for ever
+    ) -> Any:
+        """One call and its decoded answer (None for an empty one). Raises as `stream` does.
+
+        A GET or DELETE whose keep-alive connection turns out to be dead is sent once more; anything else is for the
+        caller to look into, because it may have happened.
+        """
+        try:
+            return await self._call(method, path, params, body, timeout)
+        except ConnectionLost:
+            if method not in ("GET", "DELETE"):
+                raise
+        return await self._call(method, path, params, body, timeout)
+
+    async def _call(
+        self, method: str, path: str, params: Mapping[str, str] | None, body: Any, timeout: float | None  # noqa: ASYNC109
+    ) -> Any:
+        async with self.stream(method, path, params=params, body=body, timeout=timeout) as response:
+            answer = await response.read()
+        if not answer:
+            return None
+        try:
+            return _decode(answer)
+        except msgspec.DecodeError as error:
+            raise ConnectionLost(f"the Docker engine at {self.host} answered {path} with something else than JSON") from error
+
+    @asynccontextmanager
+    async def _exchange(
+        self,
+        method: str,
+        url: str,
+        *,
+        data: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        if self._session is None:
+            self._session = self._open_session()
+        try:
+            async with self._session.request(
+                method,
+                URL(url, encoded=True),
+                data=data,
+                headers=headers,
+                timeout=aiohttp.ClientTimeout(total=timeout, sock_connect=10),
+                allow_redirects=False,
+            ) as response:
+                yield response
+        except aiohttp.ClientConnectorError as error:
+            raise ExecutorUnavailable(f"the Docker engine at {self.host} does not answer: {error.os_error}") from error
+        except TimeoutError as error:
+            raise ConnectionLost(f"the Docker engine at {self.host} did not answer in time") from error
+        except (aiohttp.ClientError, ConnectionError) as error:
+            raise ConnectionLost(f"the connection to the Docker engine at {self.host} was lost: {error}") from error
+
+    def _open_session(self) -> aiohttp.ClientSession:
+        # Every wait holds a connection for as long as its container runs: aiohttp's default of 100 would hang all calls.
+        connector = (
+            aiohttp.UnixConnector(self._path, limit=0)
+            if self._path is not None
+            else aiohttp.TCPConnector(limit=0, ssl=self._ssl if self._ssl is not None else True)
+        )
+        return aiohttp.ClientSession(
+            connector=connector,
+            timeout=aiohttp.ClientTimeout(total=None),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+        )
+
+    async def close(self) -> None:
+        """Close every connection; a later call would open new ones."""
+        if self._session is not None:
+            session, self._session = self._session, None
+            await session.close()
+
+
+async def pause(attempt: int) -> None:
+    """Sleep before asking an engine again that did not answer: 50 ms, doubling up to 2 s."""
+    await asyncio.sleep(min(0.05 * 2.0 ** min(attempt, 10), 2.0))

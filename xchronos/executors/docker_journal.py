@@ -1,0 +1,57 @@
+"""What a docker command remembers on disk, so that a call after a crash knows what an earlier one may have done."""
+
+import asyncio
+import os
+from pathlib import Path
+
+import msgspec
+
+from xchronos.executors.contract import StepSpec
+
+
+class _Page(msgspec.Struct):
+    started: dict[str, str] = {}
+    format: int = 1
+
+
+class Journal:
+    """One step's journal, a file in the attempt's directory, written durably before the command touches the engine.
+
+    `again`: an earlier call was begun, so each part of the command may have happened. (A container needs no journal:
+    its name and labels are one.)
+    """
+
+    def __init__(self, spec: StepSpec) -> None:
+        self._path = spec.directory / f".{spec.step}.begun"
+        self.again = self._path.exists()
+        self._page = msgspec.json.decode(self._path.read_bytes(), type=_Page) if self.again else _Page()
+
+    async def begin(self) -> None:
+        """Note that the command begins."""
+        if not self.again:
+            await asyncio.to_thread(self._write)
+
+    async def remember(self, container: str, started: str) -> str:
+        """When a container had last been started before this command first looked at it."""
+        if container not in self._page.started:
+            self._page.started[container] = started
+            await asyncio.to_thread(self._write)
+        return self._page.started[container]
+
+    def _write(self) -> None:
+        temporary = self._path.with_name(self._path.name + ".new")
+        with temporary.open("wb") as file:
+            file.write(msgspec.json.encode(self._page))
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(self._path)
+        directory = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+
+    @staticmethod
+    def path_of(directory: Path, step: str) -> Path:
+        """Where a step's journal lies."""
+        return directory / f".{step}.begun"

@@ -1,0 +1,135 @@
+"""A step's log file: grows while the step runs, keeps at most `limit` bytes in two files, the older one as `<log>.1`.
+
+Whoever reads a log from the beginning reads `kept_files` in order. A reader that tails the file sees it replaced (a
+new inode) when it is rotated by a `BoundedLog`, or shortened when a process writes it itself (`trim`).
+"""
+
+import os
+import shutil
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+
+def older(log: Path) -> Path:
+    """The file that holds the older part of a log: `<log>.1`."""
+    return log.with_name(log.name + ".1")
+
+
+def kept_files(log: Path) -> tuple[Path, ...]:
+    """The files that hold a step's output, oldest first; those that exist."""
+    return tuple(path for path in (older(log), log) if path.exists())
+
+
+def _note(limit: int) -> bytes:
+    return b"[xchronos: output is limited to %d bytes; its beginning was dropped]\n" % limit
+
+
+class BoundedLog:
+    """Writes a log file. Every byte is with the kernel when `write` returns, so a reader sees it at once.
+
+    `written` counts the bytes of output that the two files hold or have held. When `resume` is true and nothing was
+    rotated away yet, writing goes on behind what is there; else the files start anew.
+    """
+
+    def __init__(self, log: Path, limit: int, *, resume: bool = False) -> None:
+        self._log = log
+        self._limit = limit
+        self._half = max(limit // 2, 1)
+        self._rotations = 0
+        resume = resume and not older(log).exists()
+        if not resume:
+            older(log).unlink(missing_ok=True)
+        self._descriptor = self._open(0 if resume else os.O_TRUNC)
+        self._size = os.fstat(self._descriptor).st_size
+        self.written = self._size
+
+    def _open(self, flags: int) -> int:
+        return os.open(self._log, os.O_RDWR | os.O_CREAT | os.O_APPEND | flags, 0o640)
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Append output, rotating as often as it takes."""
+        self.written += len(data)
+        view = memoryview(data)
+        while len(view) > self._half - self._size:
+            room = max(self._half - self._size, 0)
+            self._append(view[:room])
+            view = view[room:]
+            self._rotate()
+        self._append(view)
+
+    def note(self, text: str) -> None:
+        """Append a line of our own, which is no output of the step; on a line of its own."""
+        data = f"[xchronos: {text}]\n".encode()
+        if self._size and os.pread(self._descriptor, 1, self._size - 1) != b"\n":
+            data = b"\n" + data
+        self._append(memoryview(data))
+
+    def agrees(self, offset: int, data: memoryview) -> bool:
+        """Whether the file holds `data` at `offset`; only meaningful before the first rotation."""
+        return os.pread(self._descriptor, len(data), offset) == data
+
+    def restart(self) -> None:
+        """Forget everything written so far."""
+        older(self._log).unlink(missing_ok=True)
+        os.ftruncate(self._descriptor, 0)
+        self._size = self.written = self._rotations = 0
+
+    @property
+    def rotated(self) -> bool:
+        """Whether the current file is no longer the whole output."""
+        return self._rotations > 0
+
+    def _append(self, view: memoryview) -> None:
+        while view:
+            count = os.write(self._descriptor, view)
+            self._size += count
+            view = view[count:]
+
+    def _rotate(self) -> None:
+        os.close(self._descriptor)
+        self._log.replace(older(self._log))
+        self._descriptor = self._open(0)
+        self._size = 0
+        self._rotations += 1
+        if self._rotations > 1:
+            note = _note(self._limit)
+            if len(note) < self._half:
+                self._append(memoryview(note))
+
+    def close(self) -> None:
+        """Close the file. Idempotent."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def trim(log: Path, limit: int) -> bool:
+    """Bound a log that another process appends to: when it passed half the limit, its end moves to `<log>.1`.
+
+    The writer holds the file open in append mode, so the file is copied and cut to nothing rather than renamed. What
+    is written between the last copied byte and the cut is lost; copying until nothing is left keeps that gap to
+    microseconds. Returns whether anything was done.
+    """
+    half = max(limit // 2, 1)
+    with log.open("r+b") as source:
+        size = source.seek(0, os.SEEK_END)
+        if size <= half:
+            return False
+        note = _note(limit) if len(_note(limit)) < half else b""
+        source.seek(size - half + len(note))
+        temporary = log.with_name(log.name + ".trim")
+        with temporary.open("wb") as target:
+            target.write(note)
+            shutil.copyfileobj(source, target)
+        source.truncate(0)
+    temporary.replace(older(log))
+    return True

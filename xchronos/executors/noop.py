@@ -1,0 +1,85 @@
+"""Runs steps as calls of a Python function in this process: for simulations, benchmarks and in-process handlers."""
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable, Collection
+from datetime import UTC, datetime
+from typing import TypeAlias
+
+from xchronos.executors.contract import Leftover, StepExit, StepSpec
+
+Result: TypeAlias = StepExit | int | None  # noqa: UP040 - `type` statements need 3.12
+StepFunction: TypeAlias = Callable[[StepSpec], Result | Awaitable[Result]]  # noqa: UP040
+
+
+class CallableExecutor:
+    """`function(spec)`, sync or async, is the step. It returns an exit code, a StepExit, or None for success.
+
+    An exception is exit code 1 with its text as the reason. A plain function blocks the event loop and cannot be
+    stopped; a coroutine is cancelled by `stop` and `kill`, and ends with that signal. Nothing survives the daemon, so
+    nothing is ever adopted.
+    """
+
+    recoverable = False
+
+    def __init__(self, name: str, function: StepFunction) -> None:
+        self.name = name
+        self._function = function
+        self._running: dict[tuple[str, int, str], tuple[asyncio.Task[object], list[str]]] = {}
+
+    async def probe(self) -> str:
+        """The name of the function."""
+        return getattr(self._function, "__qualname__", repr(self._function))
+
+    async def run(self, spec: StepSpec) -> StepExit:
+        """Call the function and await what it returns."""
+        started = datetime.now(UTC)
+        try:
+            result = self._function(spec)
+            if inspect.isawaitable(result):
+                result = await self._attend(spec, result)
+        except Exception as error:  # noqa: BLE001 - a step's failure is a result, whatever it raised
+            return StepExit(1, reason=f"{type(error).__name__}: {error}", started_at=started, ended_at=datetime.now(UTC))
+        if type(result) is StepExit:
+            return result
+        return StepExit(int(result or 0), started_at=started, ended_at=datetime.now(UTC))  # type: ignore[arg-type]
+
+    async def _attend(self, spec: StepSpec, awaitable: Awaitable[Result]) -> Result:
+        task = asyncio.current_task()
+        assert task is not None
+        signals: list[str] = []
+        self._running[spec.identity] = (task, signals)
+        started = datetime.now(UTC)
+        try:
+            return await awaitable
+        except asyncio.CancelledError:
+            # One cancellation is ours; any other one is the caller's and must go on.
+            if not signals or task.uncancel() > 0:
+                raise
+            return StepExit(signal=signals[0], started_at=started, ended_at=datetime.now(UTC))
+        finally:
+            del self._running[spec.identity]
+
+    async def stop(self, spec: StepSpec, signal: str) -> None:
+        """Cancel the step's coroutine; its exit names the signal."""
+        entry = self._running.get(spec.identity)
+        if entry is not None and not entry[1]:
+            entry[1].append(signal)
+            entry[0].cancel()
+
+    async def kill(self, spec: StepSpec) -> None:
+        """Cancel the step's coroutine."""
+        await self.stop(spec, "SIGKILL")
+
+    async def release(self, execution: str, attempt: int) -> None:
+        """Nothing is left of a call."""
+
+    async def leftovers(self) -> list[Leftover]:
+        """None: calls do not outlive the process."""
+        return []
+
+    async def remove(self, leftovers: Collection[Leftover]) -> None:
+        """There is nothing to remove."""
+
+    async def close(self) -> None:
+        """There is nothing to let go of."""

@@ -1,0 +1,130 @@
+"""What is on disk about one host process: the files beside its wrapper (see `process_wrapper`)."""
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+
+from xchronos.executors.contract import StepExit, StepSpec
+from xchronos.executors.hostfacts import boot_id, start_ticks
+from xchronos.executors.signals import signal_name
+
+
+class Record(msgspec.Struct, frozen=True):
+    """Who a host process belongs to. Durable before the process is started."""
+
+    unit: str
+    execution: str
+    attempt: int
+    step: str
+    kill_mode: str
+    format: int = 1
+
+
+class Claim(msgspec.Struct, frozen=True):
+    """The wrapper that won the right to start the program."""
+
+    pid: int
+    ticks: int
+    boot: str
+
+    @property
+    def alive(self) -> bool:
+        """Whether that very wrapper still lives: same boot, same pid, same start."""
+        return self.boot == boot_id() and start_ticks(self.pid) == self.ticks
+
+
+def _durable(path: Path, data: bytes) -> None:
+    descriptor, temporary = tempfile.mkstemp(prefix=".", dir=path.parent)  # mode 0600: environments hold secrets
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(descriptor)
+    Path(temporary).replace(path)
+
+
+def _sync(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def attempt_home(state: Path, execution: str, attempt: int) -> Path:
+    """The directory of an attempt's host processes."""
+    return state / f"{hashlib.sha256(execution.encode()).hexdigest()[:20]}-{attempt}"
+
+
+class Home:
+    """The directory of one step's process."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def of(cls, state: Path, spec: StepSpec) -> "Home":
+        """The home of a step."""
+        return cls(attempt_home(state, spec.execution, spec.attempt) / spec.step)
+
+    @classmethod
+    def all(cls, state: Path) -> Iterator["Home"]:
+        """The home of every step that has one."""
+        for path in sorted(state.glob("*/*/record")):
+            yield cls(path.parent)
+
+    def prepare(self, spec: StepSpec) -> None:
+        """Write the plan and the record, durably, so that nothing is started that could not be found again."""
+        self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        plan = [
+            spec.program, spec.user, spec.group, spec.working_directory or str(spec.directory),
+            str(len(spec.argv)), *spec.argv, *(f"{name}={value}" for name, value in spec.env.items()),
+        ]  # fmt: skip
+        _durable(self.path / "plan", os.fsencode("\0".join(plan)))
+        record = Record(spec.unit, spec.execution, spec.attempt, spec.step, spec.kill_mode)
+        _durable(self.path / "record", msgspec.json.encode(record))
+        for directory in (self.path, self.path.parent, self.path.parent.parent):
+            _sync(directory)
+
+    @property
+    def record(self) -> Record:
+        """The record."""
+        return msgspec.json.decode((self.path / "record").read_bytes(), type=Record)
+
+    @property
+    def claim(self) -> Claim | None:
+        """Which wrapper started, or is about to start, the program; None: nobody ever did."""
+        try:
+            pid, ticks, boot = (self.path / "claim").read_text().split()
+        except FileNotFoundError:
+            return None
+        return Claim(int(pid), int(ticks), boot)
+
+    @property
+    def status(self) -> StepExit | None:
+        """How the program ended; None while it has not, or when nobody lived to write it down."""
+        try:
+            text = os.fsdecode((self.path / "status").read_bytes())
+        except FileNotFoundError:
+            return None
+        code, number, started, began, ended, reason, *_ = text.split("\n")
+        return StepExit(
+            code=None if number != "0" else int(code),
+            signal="" if number == "0" else signal_name(int(number)),
+            reason=reason,
+            started_at=_moment(began) if started == "1" else None,
+            ended_at=_moment(ended),
+        )
+
+    def forget(self) -> None:
+        """Remove the files."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+
+def _moment(nanoseconds: str) -> datetime:
+    return datetime.fromtimestamp(int(nanoseconds) / 1e9, UTC)
