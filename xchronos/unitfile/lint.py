@@ -14,8 +14,9 @@ EXEC_KEYS = frozenset(
 """The keys of `[Service]` that hold command lines."""
 
 _FREE_TEXT = frozenset({"Description", "Documentation", "Payload"})
-_DATE_FORMAT = re.compile(r"\bdate\b[^|;&]*?\+[^\s|;&]*?(?<!%)(?:%%)*(%[A-Za-z0-9])")
-_PRINTF_FORMAT = re.compile(r"\bprintf\b[^|;&]*?(?<!%)(?:%%)*(%[sdixuc])")
+# Bounded, so that a line of a thousand dates is not searched a thousand times.
+_DATE_FORMAT = re.compile(r"\bdate\b[^|;&]{0,100}?\+[^\s|;&]{0,100}?(?<!%)(?:%%)*(%[A-Za-z0-9])")
+_PRINTF_FORMAT = re.compile(r"\bprintf\b[^|;&]{0,200}?(?<!%)(?:%%)*(%[sdixuc])")
 # docker's long flags as its clients before 1.0 spelt them. `-link` is the dangerous kind: today it means `-l ink`.
 _SINGLE_DASH = re.compile(
     r"-(cidfile|dns|entrypoint|expose|hostname|link|lxc-conf|name|net|network|notrunc|privileged|rm|sig-proxy"

@@ -77,7 +77,7 @@ def parse_timespan(text: str, default_unit: Micros = SECOND) -> Micros | None:
         at = match.end()
         if not (match["unit"] or match["blanks"] or at == len(stripped)):
             raise InvalidValue(_bad_span(text, stripped[match.start() :]))
-        whole = int(match["whole"] or 0)
+        whole = _integer(match["whole"] or "0", text)
         total += whole * multiplier
         # systemd's own comparison, division included.
         if whole > _LONG_MAX or whole >= _INFINITY // multiplier or total >= _INFINITY:
@@ -89,6 +89,14 @@ def parse_timespan(text: str, default_unit: Micros = SECOND) -> Micros | None:
             if total >= _INFINITY:
                 raise InvalidValue(f"time span {text!r} is too long")
     return total
+
+
+def _integer(digits: str, text: str) -> int:
+    # Python itself refuses to convert thousands of digits; no length has more than these.
+    significant = digits.lstrip("0")
+    if len(significant) > 19:
+        raise InvalidValue(f"time span {text[:40]!r}... is too long")
+    return int(significant or 0)
 
 
 def _fraction(digits: str, multiplier: Micros) -> Micros:
@@ -138,8 +146,10 @@ def parse_duration(text: str, bare_unit: Micros = MILLISECOND) -> Micros | None:
 
 def _iso_number(number: str, unit: Micros) -> Micros:
     whole, _, fraction = number.replace(",", ".").partition(".")
+    # More digits than these are below a microsecond of any unit.
+    fraction = fraction[:20]
     scale: int = 10 ** len(fraction)
-    return int(whole) * unit + int(fraction or 0) * unit // scale
+    return _integer(whole, number) * unit + int(fraction or 0) * unit // scale
 
 
 def format_timespan(length: Micros | None) -> str:
