@@ -1,0 +1,284 @@
+r"""`[X-Fleet]`: where a unit may run, with the semantics of fleet 1.0.
+
+Two readings of the same options:
+
+* `fleet_requirements` and `fleet_contradiction` are fleet's own, to the letter: a malformed pair is silently dropped,
+  an unknown key is only `unknown`. They exist so that a file of fleet's day means what it meant.
+* `requirements` is the reading of xchronos: the same values, but *loud* (a pair that fleet would drop is a `Problem`
+  with its line), and with the operators `!= >= <= > <` that fleet did not have.
+
+What both share: `=` pairs are OR within a key and AND across keys, however they are grouped on lines; an empty
+assignment does not reset; values starting and ending with `"` are several; `%n %N %p %i` are replaced by plain text.
+Everything here is a function of its arguments: no clock, no randomness, the order of the running units decides ties.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Literal, Protocol, TypeAlias
+
+import msgspec
+
+from xchronos.errors import InvalidValue, Problem
+from xchronos.unitfile.glob import glob_is_valid, glob_matches
+from xchronos.unitfile.suggest import did_you_mean
+
+Operator: TypeAlias = Literal["=", "!=", ">=", "<=", ">", "<"]
+
+SECTION = "X-Fleet"
+MACHINE_ID_KEYS = ("MachineID", "X-ConditionMachineID", "X-ConditionMachineBootID")
+"""In the order of precedence; the first value of the first key present wins."""
+MACHINE_OF_KEYS = ("X-ConditionMachineOf", "MachineOf")
+METADATA_KEYS = ("X-ConditionMachineMetadata", "MachineMetadata")
+CONFLICTS_KEYS = ("X-Conflicts", "Conflicts")
+VALID_KEYS = frozenset((*MACHINE_ID_KEYS, *MACHINE_OF_KEYS, *METADATA_KEYS, *CONFLICTS_KEYS, "Global", "Replaces"))
+
+_TRUE = frozenset(("true", "yes", "1", "on", "t"))
+_FALSE = frozenset(("false", "no", "0", "off", "f", ""))
+# The blanks of Go's unicode.IsSpace; Python's own notion also has the separators U+001C..U+001F.
+_FIELD = re.compile("[^\t\n\v\f\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]+")
+_TERM = re.compile(r"([^=!<>]*)(!=|>=|<=|=|>|<)(.*)", re.DOTALL)
+_QUOTED_WORD = re.compile(r'"([^"]*)"(?:[ \t]+|$)')
+
+
+class AnyOption(Protocol):
+    """What is read of a unit file's option."""
+
+    @property
+    def section(self) -> str: ...  # noqa: D102
+    @property
+    def name(self) -> str: ...  # noqa: D102
+    @property
+    def value(self) -> str: ...  # noqa: D102
+    @property
+    def line(self) -> int: ...  # noqa: D102
+    @property
+    def file(self) -> str: ...  # noqa: D102
+
+
+class MetadataTerm(msgspec.Struct, frozen=True):
+    """One pair of `MachineMetadata`: `region=us-east-1`, or with an operator `cores>=8`."""
+
+    key: str
+    operator: Operator
+    value: str
+
+    def __str__(self) -> str:
+        return f"{self.key}{self.operator}{self.value}"
+
+
+class FleetRequirements(msgspec.Struct, frozen=True):
+    """What a unit asks of the machine that runs it."""
+
+    machine_id: str | None = None
+    """A machine's id or its first 8 characters."""
+    peers: tuple[str, ...] = ()
+    """MachineOf: units that must be on the same machine."""
+    metadata: dict[str, tuple[str, ...]] = msgspec.field(default_factory=dict)
+    """Per key the accepted values, sorted: any of them will do, every key must."""
+    terms: tuple[MetadataTerm, ...] = ()
+    """The pairs with another operator than `=`: every one must hold."""
+    conflicts: tuple[str, ...] = ()
+    """Globs of unit names that may not be on the same machine."""
+    replaces: tuple[str, ...] = ()
+    """Globs of unit names that have to leave the machine."""
+    is_global: bool = False
+    """On every matching machine."""
+    raw: dict[str, tuple[str, ...]] = msgspec.field(default_factory=dict)
+    """Every key of the section with its values, specifiers expanded."""
+
+    @property
+    def unknown(self) -> tuple[str, ...]:
+        """The keys that fleet does not know, in file order."""
+        return tuple(key for key in self.raw if key not in VALID_KEYS)
+
+
+def split_values(line: str) -> list[str]:
+    """The values of one `[X-Fleet]` line: several if it starts and ends with a quote, else the line itself.
+
+    Split at single spaces outside of quotes, so two spaces in a row give an empty value between them.
+    """
+    if not (line.startswith('"') and line.endswith('"')):
+        return [line]
+    values: list[str] = []
+    inside, start = False, 0
+    for position, character in enumerate(line):
+        if character == '"':
+            inside = not inside
+        elif character == " " and not inside:
+            values.append(line[start:position].replace('"', ""))
+            start = position + 1
+    values.append(line[start:].replace('"', ""))
+    return values
+
+
+def expand(text: str, name: str) -> str:
+    """Replace %n %N %p %i by the unit's name, plainly, one after the other: nothing is escaped, nothing is an error."""
+    stem, dot, _ = name.rpartition(".")
+    if not dot or "%" not in text:
+        return text
+    prefix, _, instance = stem.partition("@")
+    return text.replace("%n", name).replace("%N", stem).replace("%p", prefix).replace("%i", instance)
+
+
+def _collect(name: str, options: Iterable[AnyOption]) -> dict[str, tuple[str, ...]]:
+    collected: dict[str, tuple[str, ...]] = {}
+    for option in options:
+        if option.section == SECTION:
+            values = tuple(expand(value, name) for value in split_values(option.value))
+            collected[option.name] = collected.get(option.name, ()) + values
+    return collected
+
+
+def _build(raw: dict[str, tuple[str, ...]], terms: Iterable[MetadataTerm]) -> FleetRequirements:
+    metadata: dict[str, set[str]] = {}
+    others: list[MetadataTerm] = []
+    for term in terms:
+        if term.operator == "=":
+            metadata.setdefault(term.key, set()).add(term.value)
+        elif term not in others:
+            others.append(term)
+    flags = raw.get("Global", ())
+    return FleetRequirements(
+        machine_id=next((raw[key][0] for key in MACHINE_ID_KEYS if key in raw), None),
+        peers=tuple(value for key in MACHINE_OF_KEYS for value in raw.get(key, ())),
+        metadata={key: tuple(sorted(values)) for key, values in metadata.items()},
+        terms=tuple(others),
+        conflicts=tuple(word for key in CONFLICTS_KEYS for value in raw.get(key, ()) for word in _FIELD.findall(value)),
+        replaces=raw.get("Replaces", ()),
+        is_global=bool(flags) and flags[-1].lower() in _TRUE,
+        raw=raw,
+    )
+
+
+def fleet_requirements(name: str, options: Iterable[AnyOption]) -> FleetRequirements:
+    """Fleet's own reading of a unit's `[X-Fleet]` options: what it does not understand, it drops."""
+    raw = _collect(name, options)
+    terms: list[MetadataTerm] = []
+    for key in METADATA_KEYS:
+        for pair in raw.get(key, ()):
+            parts = pair.split("=")
+            if len(parts) == 2 and all(parts):
+                terms.append(MetadataTerm(parts[0], "=", parts[1]))
+    return _build(raw, terms)
+
+
+def fleet_contradiction(requirements: FleetRequirements) -> str | None:
+    """Why fleet refuses these options at submit, or None: the first contradiction in fleet's order and words."""
+    asked = requirements
+    for peer in asked.peers:
+        for kind, globs in (("conflict", asked.conflicts), ("replace", asked.replaces)):
+            for pattern in globs:
+                if glob_matches(pattern, peer):
+                    return f"unresolvable requirements: peer {go_quote(peer)} matches {kind} {go_quote(pattern)}"
+    has_target = asked.machine_id is not None
+    for first, second, present in (
+        ("MachineID", "Peers", has_target and asked.peers),
+        ("MachineID", "Conflicts", has_target and asked.conflicts),
+        ("MachineID", "Global", has_target and asked.is_global),
+        ("MachineID", "Replaces", has_target and asked.replaces),
+        ("Global", "Peers", asked.is_global and asked.peers),
+        ("Global", "Replaces", asked.is_global and asked.replaces),
+        ("Conflicts", "Replaces", asked.conflicts and asked.replaces),
+    ):
+        if present:
+            return f"{first} cannot be used with {second}"
+    return None
+
+
+def parse_metadata(value: str) -> list[MetadataTerm]:
+    """The pairs of one `MachineMetadata=` line as xchronos reads it.
+
+    One pair as it stands (`region=us-east-1`) or several, each in double quotes. Raises InvalidValue for what fleet
+    would silently drop: an unquoted second pair, two `=` in a pair, an empty key or value, a stray quote.
+    """
+    if '"' not in value:
+        return [_parse_term(value, quoted=False)] if value else []
+    terms: list[MetadataTerm] = []
+    position = 0
+    while position < len(value):
+        word = _QUOTED_WORD.match(value, position)
+        if word is None:
+            raise InvalidValue(
+                f"{value!r} mixes quoted and unquoted text: expected every pair in double quotes of its own, "
+                'such as "region=eu" "disk=ssd"'
+            )
+        terms.append(_parse_term(word[1], quoted=True))
+        position = word.end()
+    return terms
+
+
+def _parse_term(pair: str, *, quoted: bool) -> MetadataTerm:
+    found = _TERM.fullmatch(pair)
+    key, operator, value = found.groups() if found else ("", "", "")
+    key, value = key.strip(), value.strip()
+    if not quoted and re.search(r"[ \t][^ \t]*[=<>]", value):
+        raise InvalidValue(f"{pair!r} holds more than one pair: expected quotes around each, {_requoted(pair)}")
+    if "=" in value:
+        raise InvalidValue(f"{pair!r} has more than one '=': expected one pair, such as region=eu")
+    if not key or not value or value[0] in "<>":
+        raise InvalidValue(f"{pair!r} is not a pair: expected key=value, or one of != >= <= > < instead of =")
+    return MetadataTerm(key, operator, value)  # type: ignore[arg-type]  # one of the alternatives of _TERM
+
+
+def _requoted(pairs: str) -> str:
+    return " ".join(f'"{pair}"' for pair in pairs.split())
+
+
+def requirements(name: str, options: Sequence[AnyOption]) -> tuple[FleetRequirements, list[Problem]]:
+    """The reading of xchronos: what the unit asks for, and everything that is wrong with how it asks.
+
+    The requirements are to be used only if no problem is an error.
+    """
+    problems: list[Problem] = []
+    terms: list[MetadataTerm] = []
+    for option in options:
+        if option.section == SECTION:
+            problems.extend(_option_problems(name, option, terms))
+    asked = _build(_collect(name, options), terms)
+    contradiction = fleet_contradiction(asked)
+    if contradiction is not None:
+        place = next(option for option in options if option.section == SECTION)
+        problems.append(Problem(message=contradiction, file=place.file, line=place.line, section=SECTION))
+    return asked, problems
+
+
+def _option_problems(name: str, option: AnyOption, terms: list[MetadataTerm]) -> list[Problem]:
+    """Judge one option; the metadata pairs in it are appended to `terms`."""
+    key, value = option.name, expand(option.value, name)
+    message, severity = "", "error"
+    if key not in VALID_KEYS:
+        message = f"unknown key{_nearest(key)}"
+    elif not value and key != "Global":
+        if key in MACHINE_ID_KEYS or key in MACHINE_OF_KEYS:
+            message = "the value is empty, so no machine can match: expected a machine's id or a unit's name"
+        else:
+            message, severity = (
+                "an empty value does not reset the lines before it (fleet's rule); it does nothing",
+                "warning",
+            )
+    elif key in METADATA_KEYS:
+        try:
+            terms.extend(parse_metadata(value))
+        except InvalidValue as problem:
+            message = str(problem)
+    elif key == "Global" and split_values(value)[-1].lower() not in _TRUE | _FALSE:
+        message = f"{value!r} is not a boolean: expected true or false"
+    elif key in CONFLICTS_KEYS or key == "Replaces":
+        bad = [word for part in split_values(value) for word in _FIELD.findall(part) if not glob_is_valid(word)]
+        if bad:
+            message = f"{bad[0]!r} is a malformed glob and would match nothing: expected each [ to have its ]"
+    if not message:
+        return []
+    place = Problem(message=message, file=option.file, line=option.line, section=SECTION, key=key)
+    return [msgspec.structs.replace(place, severity=severity)]
+
+
+def _nearest(key: str) -> str:
+    plain = ("MachineID", "MachineOf", "MachineMetadata", "Conflicts", "Replaces", "Global")
+    return did_you_mean(key.removeprefix("X-"), plain) or ": expected " + ", ".join(plain)
+
+
+def go_quote(text: str) -> str:
+    """Go's %q for what a unit file can hold."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\t", "\\t")
+    return f'"{escaped}"'
