@@ -12,6 +12,7 @@ _UNITS = (
 )  # fmt: skip
 _MACHINE_PATH = re.compile("%[A-Za-z]")
 _PATH_MAX = 4096
+_NAME_MAX = 255
 
 
 def names_in(text: str) -> tuple[str, ...]:
@@ -70,7 +71,10 @@ def relative_path(text: str) -> str:
 def _normalised(text: str) -> str:
     if len(text) >= _PATH_MAX:
         raise InvalidValue(f"the path is {len(text)} characters long: expected fewer than {_PATH_MAX}")
-    if ".." in text.split("/"):
+    parts = text.split("/")
+    if any(len(part) > _NAME_MAX for part in parts):
+        raise InvalidValue(f"the path has a part of more than {_NAME_MAX} characters: expected shorter names")
+    if ".." in parts:
         raise InvalidValue(f"{text!r} is not normalised: expected a path without '..'")
     path = posixpath.normpath(text)
     return path[1:] if path.startswith("//") else path

@@ -6,6 +6,8 @@ Shares of the machine (`50%` of its memory) stay shares: what they come to is kn
 import ipaddress
 import re
 
+import msgspec
+
 from xchronos.errors import InvalidValue
 from xchronos.unitfile.directives.forms import format_bytes, format_timespan
 from xchronos.unitfile.directives.scalars import (
@@ -32,23 +34,11 @@ _INTERFACE = re.compile(r"(?!\d+$)(?!0[xX])(?!\.{1,2}$)[!-$&-.0-9;-~]{1,15}")
 _PORTS = re.compile(r"(?:(ipv4|ipv6)(?::|$))?(?:(tcp|udp)(?::|$))?(any|[^:]+)?")
 
 
-class Amount:
-    """What `parse_memory` and `parse_tasks` give back: an absolute amount, or a share in hundredths of a percent."""
+class Amount(msgspec.Struct, frozen=True):
+    """An absolute amount, or a share of the machine's in hundredths of a percent."""
 
-    __slots__ = ("absolute", "share")
-
-    def __init__(self, absolute: int | None = None, share: int | None = None) -> None:
-        self.absolute = absolute
-        self.share = share
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Amount) and (self.absolute, self.share) == (other.absolute, other.share)
-
-    def __hash__(self) -> int:
-        return hash((self.absolute, self.share))
-
-    def __repr__(self) -> str:
-        return f"Amount(absolute={self.absolute}, share={self.share})"
+    absolute: int | None = None
+    share: int | None = None
 
     def __str__(self) -> str:
         return str(self.absolute) if self.share is None else f"{self.share / 100:g}%"

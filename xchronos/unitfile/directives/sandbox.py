@@ -33,6 +33,7 @@ _FAMILIES = frozenset(
     )
 )
 _CREDENTIAL = re.compile(r"(?!\.{1,2}(?::|$))[^/:]{1,255}")
+_MASK = re.compile(r"(?:0[xX])?[0-9a-fA-F]+")
 _DUMPS = (
     "private-anonymous", "shared-anonymous", "private-file-backed", "shared-file-backed", "elf-headers", "private-huge",
     "shared-huge", "private-dax", "shared-dax",
@@ -110,14 +111,11 @@ def coredump_filter(key: str, value: str, _scope: Scope) -> Verdict:
             mask |= 0x33
         elif word in _DUMPS:
             mask |= 1 << _DUMPS.index(word)
+        elif _MASK.fullmatch(word):
+            mask |= int(word, 16)
         else:
-            try:
-                mask |= int(word, 16)
-            except ValueError:
-                raise InvalidValue(
-                    f"{word!r} is no kind of memory: expected {', '.join(_DUMPS)}, default or all"
-                ) from None
-    if not 0 <= mask < 2**64 - 1:
+            raise InvalidValue(f"{word!r} is no kind of memory: expected {', '.join(_DUMPS)}, default or all")
+    if mask >= 2**64 - 1:
         raise InvalidValue(f"{value!r} is out of range: expected a mask of 64 bits")
     return shown(f"{key}: {mask:#x}")
 
