@@ -87,6 +87,11 @@ class Cursor:
         self.next = self.after(now)
         return True
 
+    def begin_at(self, at: Instant) -> None:
+        """Move the beginning of a grid that has not fired yet."""
+        self._count_from(at)
+        self.next = self.within(at)
+
     def restart_at(self, now: Instant) -> bool:
         """Restart the grid at `now` and fire its first slot, unless the end has passed."""
         if now <= self.bound:

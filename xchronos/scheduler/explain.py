@@ -45,9 +45,7 @@ def _of_the_unit(unit: Unit, schedule: Schedule | None, now: Instant) -> str:
     if late:
         due = min(late)
         age = span(now - to_instant(due))
-        return (
-            f"its fire time {due.isoformat()} is due since {age}: the scheduler that owns it has not taken its turn yet"
-        )
+        return f"its fire time {due.isoformat()} has been due for {age}: its scheduler has not taken its turn yet"
     upcoming = preview(unit, now, 1, schedule)
     if not upcoming:
         return "nothing follows: its triggers have no further fire time"

@@ -8,7 +8,8 @@ import msgspec
 from xchronos.model.records import Machine
 from xchronos.model.unit import Unit
 from xchronos.scheduler.rejections import Rejection, summary
-from xchronos.unitfile.fleet import FleetRequirements, has_conflict, has_replace, matches_id, metadata_unmet
+from xchronos.unitfile.fleet import FleetRequirements
+from xchronos.unitfile.fleet_placement import has_conflict, has_replace, matches_id, metadata_unmet
 
 MEBIBYTE = 1 << 20
 UNAVAILABLE = "unavailable:"
@@ -56,13 +57,18 @@ class MachineView:
 
     def take(self, unit: Unit) -> None:
         """Count one more attempt of `unit`."""
+        asked = unit.requirements
         entry = self.running.get(unit.name)
         if entry is None:
-            self.running[unit.name] = Running(unit.requirements)
+            self.running[unit.name] = Running(asked)
         else:
             entry.attempts += 1
-        if unit.requirements.conflicts or unit.requirements.replaces:
-            self._picky[unit.name] = unit.requirements
+            # The unit may have changed since its earlier attempt was placed: its newest text is what counts.
+            entry.requirements = asked
+        if asked.conflicts or asked.replaces:
+            self._picky[unit.name] = asked
+        else:
+            self._picky.pop(unit.name, None)
         self.attempts += 1
         self.memory += unit.memory
         self.cpus += unit.cpus

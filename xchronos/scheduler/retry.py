@@ -1,7 +1,7 @@
 """What follows when an attempt has ended: the end of its execution, or another attempt.
 
 The budget is the unit's `Retry`: MaxAttempts, or what the compiler made of Restart= and StartLimitBurst=. On top of
-it `Service.restart` says *which* ends are tried again ("Restart= by cause", UNITS.md 5); `no` leaves that to the
+it `Service.restart` says *which* failures are tried again ("Restart= by cause", UNITS.md 5); `no` leaves that to the
 budget alone, so a unit that says MaxAttempts is retried after every failure.
 """
 
@@ -14,17 +14,16 @@ from xchronos.model.policies import Outcome
 from xchronos.model.records import Attempt, Execution, StepResult
 from xchronos.model.unit import MAX_DELAY, ExitStatuses, Unit
 
-Cause = Literal["clean", "exit-code", "signal", "timeout"]
+Cause = Literal["exit-code", "signal", "timeout"]
 
 RESTARTS: dict[str, frozenset[Cause]] = {
-    "on-success": frozenset(("clean",)),
+    "always": frozenset(("exit-code", "signal", "timeout")),
     "on-failure": frozenset(("exit-code", "signal", "timeout")),
     "on-abnormal": frozenset(("signal", "timeout")),
-    "on-watchdog": frozenset(),
     "on-abort": frozenset(("signal",)),
-    "always": frozenset(("clean", "exit-code", "signal", "timeout")),
 }
-"""Which causes each Restart= value starts anew after (systemd.service(5)); there is no watchdog here."""
+"""Which failures each Restart= value tries again (systemd.service(5)). The other values are about success or about a
+watchdog that does not exist here: with them the budget alone decides."""
 
 QUICK: Micros = 10 * SECOND
 """A kept-running unit whose attempt lasted less than this ended quickly: the pause doubles. systemd's
@@ -75,8 +74,7 @@ def after_attempt(unit: Unit, execution: Execution, attempt: Attempt, now: Insta
     if unit.keep_running:
         return _kept_running(unit, earlier, attempt, now)
 
-    cause = _cause(attempt)
-    if not _wanted(unit, attempt, cause):
+    if not _wanted(unit, attempt):
         detail = "" if outcome is Outcome.SUCCEEDED else f"{_verb(outcome)}, and Restart= does not apply{why}"
         return End(outcome, detail or attempt.reason)
     charged = 1 + sum(other.outcome is not Outcome.LOST for other in earlier)
@@ -152,7 +150,7 @@ def _ended(attempt: Attempt, now: Instant) -> Instant:
     return now if attempt.ended_at is None else to_instant(attempt.ended_at)
 
 
-def _wanted(unit: Unit, attempt: Attempt, cause: Cause) -> bool:
+def _wanted(unit: Unit, attempt: Attempt) -> bool:
     """Whether this end is one to try again after, budget aside."""
     service, main = unit.service, _main(attempt)
     if main is not None:
@@ -160,15 +158,14 @@ def _wanted(unit: Unit, attempt: Attempt, cause: Cause) -> bool:
             return False
         if _lists(service.restart_force, main):
             return True
-    if cause == "clean":
+    if attempt.outcome is Outcome.SUCCEEDED:
         # A fire time that succeeded is done, whatever Restart= says: only a unit that is kept running starts anew.
         return False
-    return service.restart == "no" or cause in RESTARTS.get(service.restart, ())
+    causes = RESTARTS.get(service.restart)
+    return causes is None or _cause(attempt) in causes
 
 
 def _cause(attempt: Attempt) -> Cause:
-    if attempt.outcome is Outcome.SUCCEEDED:
-        return "clean"
     if attempt.outcome is Outcome.TIMED_OUT:
         return "timeout"
     failed = next((step for step in attempt.steps if step.outcome == "failed"), None)

@@ -61,7 +61,7 @@ def accept(unit: Unit, now: Instant, unit_revision: int, *, paused: bool = False
     schedule = Schedule(
         unit.name, unit_revision, unit.fingerprint, to_datetime(now), to_datetime(anchor), states, paused=paused
     )
-    return _with_end(unit, schedule)
+    return _with_end(unit, _with_expiry(unit, schedule))
 
 
 def _first(unit: Unit, index: int, now: Instant, anchor: Instant) -> TriggerState:
@@ -97,7 +97,10 @@ def reconcile(
         if cursor.next is None:
             cursor.next = cursor.after(now if cursor.last is None else max(now, cursor.last))
         if unit.not_before is not None and cursor.next is not None and cursor.next < unit.not_before:
-            cursor.next = cursor.after(unit.not_before - 1)
+            if cursor.kind == "simple" and cursor.last is None:
+                cursor.begin_at(unit.not_before)
+            else:
+                cursor.next = cursor.after(unit.not_before - 1)
     kept = msgspec.structs.replace(
         schedule,
         unit_revision=unit_revision,
@@ -105,7 +108,7 @@ def reconcile(
         triggers=tuple(cursor.state() for cursor in working),
         finished="",
     )
-    return _with_end(unit, kept)
+    return _with_end(unit, _with_expiry(unit, kept))
 
 
 def turn(unit: Unit, schedule: Schedule, now: Instant) -> Turn:
@@ -126,36 +129,42 @@ def turn(unit: Unit, schedule: Schedule, now: Instant) -> Turn:
         state = states[0]
         if state.next is None or (at := to_instant(state.next)) > now:
             return Turn((), (), schedule)
-        if now - at <= unit.misfire.threshold and state.restarted_at is None:
-            spec = unit.triggers[0]
-            trigger = spec.trigger
-            following = trigger.next_after(at, to_instant(schedule.anchor))
+        if now - at <= unit.misfire.threshold:
+            trigger = unit.triggers[0].trigger
+            anchor = to_instant(state.restarted_at or schedule.anchor)
+            if state.restarted_at is not None:
+                trigger = trigger.restart(anchor)
+            following = trigger.next_after(at, anchor)
             if following is None or following > now:
-                return _single(unit, schedule, state, following, at)
+                return _single(unit, schedule, trigger.kind, following, at)
     return _turn(unit, schedule, now)
 
 
-def _single(unit: Unit, schedule: Schedule, state: TriggerState, following: Instant | None, at: Instant) -> Turn:
-    kind = unit.triggers[0].trigger.kind
+def _single(unit: Unit, schedule: Schedule, kind: str, following: Instant | None, at: Instant) -> Turn:
+    """The turn of a schedule whose only trigger has exactly the slot `at` due; `following` is the one after it."""
+    state = schedule.triggers[0]
+    assert state.next is not None
     remaining = state.remaining
     if remaining is not None:
         remaining -= 1
     last = LATEST
     if unit.not_after is not None or unit.ttl is not None:
         last = last_permitted(unit, kind, to_instant(schedule.accepted_at))
-    ends = following is None or remaining == 0 or following > last
+    following_time = None if following is None or remaining == 0 or following > last else to_datetime(following)
+    # Positional, because this is the hottest line of the room.
     moved = Schedule(
         schedule.unit,
         schedule.unit_revision,
         schedule.fingerprint,
         schedule.accepted_at,
         schedule.anchor,
-        (TriggerState(None if ends else to_datetime(following), state.next, state.fired + 1, remaining),),  # type: ignore[arg-type]  # `ends` covers None
+        (TriggerState(following_time, state.next, state.fired + 1, remaining, state.restarted_at),),
         schedule.fired + 1,
+        expires_at=schedule.expires_at,
     )
-    if ends or unit.max_runs is not None:
+    if following_time is None or unit.max_runs is not None:
         moved = _with_end(unit, moved)
-    return Turn((Fire(at, state.next, kind),), (), moved)  # type: ignore[arg-type]  # it is due, so it is not None
+    return Turn((Fire(at, state.next, kind),), (), moved)
 
 
 def _turn(unit: Unit, schedule: Schedule, now: Instant) -> Turn:
@@ -211,6 +220,12 @@ def _fire_each(
     return [drop(index, cursor, MisfirePolicy.IGNORE, now) for index, cursor in misfired if cursor.is_due(now)]
 
 
+def _with_expiry(unit: Unit, schedule: Schedule) -> Schedule:
+    expiry = expires_at(unit, schedule)
+    moment = None if expiry is None or expiry > LATEST else to_datetime(expiry)
+    return msgspec.structs.replace(schedule, expires_at=moment) if moment != schedule.expires_at else schedule
+
+
 def _with_end(unit: Unit, schedule: Schedule) -> Schedule:
     """The schedule with `finished` saying why nothing follows, if so."""
     reason = ""
@@ -224,11 +239,11 @@ def _with_end(unit: Unit, schedule: Schedule) -> Schedule:
 
 
 def _exhausted(unit: Unit, schedule: Schedule) -> str:
-    expiry = expires_at(unit, schedule)
+    expiry = schedule.expires_at
     if all(state.remaining == 0 for state in schedule.triggers):
         return "the last fire time of its triggers has passed"
-    if expiry is not None and (unit.not_after is None or expiry <= unit.not_after):
-        return f"no fire time is left before its TTL ends at {to_datetime(expiry).isoformat()}"
+    if expiry is not None and (unit.not_after is None or to_instant(expiry) <= unit.not_after):
+        return f"no fire time is left before its TTL ends at {expiry.isoformat()}"
     if unit.not_after is not None:
         return f"no fire time is left up to NotAfter={to_datetime(unit.not_after).isoformat()}"
     return "its triggers have no further fire time"

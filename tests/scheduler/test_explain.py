@@ -1,0 +1,129 @@
+import msgspec
+import pytest
+from schedule_builders import asks, attempt, every, execution, job, s, unit, view
+
+from xchronos.clock import DAY, HOUR, MINUTE, SECOND, to_datetime
+from xchronos.scheduler.explain import explain, span
+from xchronos.scheduler.schedule import accept
+from xchronos.triggers.cron import parse_cron
+
+NOW = s(100)
+KEY = "20300101T000000.000000Z"
+
+
+def told(it, *executions, views=(), schedule=None, now=NOW):
+    return explain(it, schedule or accept(it, s(0), 1), executions, views, now)
+
+
+@pytest.mark.parametrize(
+    ("it", "line"),
+    [
+        (unit(masked=True), "it is masked: its file is empty, so there is nothing to run"),
+        (
+            unit(name="job@.service", template=True),
+            "it is a template and does not run itself: submit an instance, such as job@1.service",
+        ),
+        (unit(), "it has no trigger: it runs when it is started"),
+        (unit(keep_running=True), "it is kept running"),
+        (unit(every(1), not_after=s(0)), "no fire time is left up to NotAfter=2030-01-01T00:00:00+00:00"),
+        (unit(parse_cron("0 0 2 * * *")), "its next fire time is 2030-01-01T02:00:00+00:00, in 1h 58min (cron)"),
+        (
+            unit(every(90)),
+            "its fire time 2030-01-01T00:00:00+00:00 has been due for 1min 40s: its scheduler has not taken its turn yet",
+        ),
+    ],
+)
+def test_the_unit(it, line):
+    (found,) = told(it)
+    assert found.removeprefix("its schedule is finished: ") == line
+
+
+def test_schedules_that_are_not_there_or_paused():
+    it = unit(every(10))
+    assert explain(it, None, (), (), NOW) == ["no scheduler has accepted it yet"]
+    assert told(it, schedule=accept(it, s(0), 1, paused=True))[0].startswith("it is paused: nothing fires until")
+
+
+def test_a_bound_that_the_cursor_has_not_met_yet():
+    it = unit(every(200), start_delay=200 * SECOND)
+    cut = msgspec.structs.replace(it, not_after=s(150))
+    assert told(cut, schedule=accept(it, s(0), 1)) == ["nothing follows: its triggers have no further fire time"]
+
+
+def test_waiting_names_counts_and_every_reason_of_every_machine():
+    it = job(requirements=asks(metadata={"disk": ("ssd",), "region": ("eu",)}))
+    views = [view("a"), view("b", metadata={"region": "eu"}, cordoned=True)]
+    lines = told(it, execution(state="waiting", deadline=to_datetime(s(160))), views=views)[1:]
+    assert lines == [
+        f"{KEY}/0 waits for a machine: 1 unplaced: 2 machines lack disk=ssd, 1 is cordoned, 1 lacks region=eu; it may wait for 1min more",
+        "  a lacks disk=ssd, lacks region=eu",
+        "  b is cordoned, lacks disk=ssd",
+    ]
+
+
+def test_waiting_beside_another_copy():
+    first = execution(state="running", current=attempt(1, None, "a"))
+    other = execution(5, state="running", current=attempt(1, None, "b"))
+    lines = told(job(), execution(copy=1, state="waiting"), first, other, views=[view("a")])
+    assert f"{KEY}/1 waits for a machine: 1 unplaced: 1 machine already runs a copy" in lines
+    lines = told(job(), execution(copy=1, state="waiting"), first, views=[view("a"), view("b")])
+    assert f"{KEY}/1 waits, though b could take it now: the next turn places it" in lines
+    late = told(job(), execution(state="waiting", deadline=to_datetime(s(1))))
+    assert late[1].endswith("no machine is alive; its StartDeadline has passed")
+
+
+def test_queued_names_what_is_ahead():
+    it = unit(concurrency="queue")
+    waits = execution(60, state="queued")
+    ahead = told(it, waits, execution(state="running"))[-1]
+    assert ahead == f"20300101T000100.000000Z/0 is queued behind a.service/{KEY}/0 (Concurrency=queue)"
+    assert told(it, waits)[-1] == "20300101T000100.000000Z/0 is queued (Concurrency=queue)"
+
+
+@pytest.mark.parametrize(
+    ("found", "line"),
+    [
+        (
+            execution(state="delayed", due_at=to_datetime(s(160)), reason="attempt 1 of 3 failed"),
+            "starts in 1min, not before 2030-01-01T00:02:40+00:00: attempt 1 of 3 failed",
+        ),
+        (execution(state="delayed", due_at=to_datetime(s(60))), "is to be placed now"),
+        (execution(state="delayed"), "is to be placed now"),
+        (
+            execution(state="placed", current=attempt(1, None, "m7")),
+            "is placed on m7, whose agent has not started it yet",
+        ),
+        (execution(state="running", current=attempt(1, None, "m7")), "has been running on m7 for 1min"),
+        (
+            execution(state="running", stop_requested="stopped by ann"),
+            "has been running on a machine; it is being stopped: stopped by ann",
+        ),
+        (
+            execution(state="reported", current=attempt(1, None, "m7")),
+            "has ended an attempt on m7: the scheduler decides what follows",
+        ),
+    ],
+)
+def test_an_execution(found, line):
+    assert told(job(), found)[1:] == [f"{KEY}/0 {line}"]
+
+
+def test_what_has_ended_is_not_told():
+    assert told(job(), execution(state="ended")) == ["it has no trigger: it runs when it is started"]
+
+
+@pytest.mark.parametrize(
+    ("length", "text"),
+    [
+        (-5, "0s"),
+        (1_500_000, "1.5s"),
+        (MINUTE - 1, "60s"),
+        (MINUTE, "1min"),
+        (3 * MINUTE + 20 * SECOND, "3min 20s"),
+        (2 * HOUR + 5 * MINUTE, "2h 5min"),
+        (DAY, "1d"),
+        (400 * DAY + 3 * HOUR, "400d 3h"),
+    ],
+)
+def test_span(length, text):
+    assert span(length) == text

@@ -1,0 +1,207 @@
+import msgspec
+import pytest
+from schedule_builders import attempt, execution, job, s
+
+from xchronos.clock import HOUR, MINUTE, SECOND, to_datetime
+from xchronos.model.policies import Outcome, Retry
+from xchronos.model.records import StepResult
+from xchronos.model.unit import ExitStatuses, Service
+from xchronos.scheduler.retry import Again, End, after_attempt, past_deadline, pause
+
+FAILED, LOST, OK, TIMED_OUT = Outcome.FAILED, Outcome.LOST, Outcome.SUCCEEDED, Outcome.TIMED_OUT
+NOW = s(100)
+
+
+def budget(attempts=3, delay=10 * SECOND, **fields):
+    return job(retry=Retry(attempts, delay), **fields)
+
+
+def after(unit, *attempts, now=NOW, **fields):
+    *earlier, last = attempts
+    return after_attempt(unit, execution(attempts=tuple(earlier), **fields), last, now)
+
+
+def result(name="start-0", outcome="failed", **fields):
+    return StepResult(name, "cmd", outcome, **fields)
+
+
+class TestBudget:
+    def test_one_attempt_is_the_default(self):
+        assert after(job(), attempt(1, FAILED, reason="exit code 3")) == End(FAILED, "exit code 3")
+
+    def test_a_retry_after_the_pause_on_another_machine(self):
+        assert after(budget(), attempt(1, FAILED, reason="exit code 3")) == Again(
+            s(110), ("m1",), "attempt 1 of 3 failed: exit code 3"
+        )
+
+    def test_the_last_attempt_ends_it(self):
+        tries = [attempt(1, FAILED), attempt(2, FAILED), attempt(3, TIMED_OUT, reason="TimeoutStartSec")]
+        assert after(budget(), *tries) == End(TIMED_OUT, "attempt 3 of 3 timed out: TimeoutStartSec")
+
+    def test_success_ends_it(self):
+        assert after(budget(), attempt(1, FAILED), attempt(2, OK)) == End(OK, "")
+
+    def test_machines_are_avoided_oldest_first(self):
+        tries = [attempt(1, FAILED, "m1"), attempt(2, FAILED, "m2"), attempt(3, FAILED, "m1")]
+        assert after(budget(9), *tries).avoid == ("m2", "m1")
+
+    def test_no_limit(self):
+        many = [attempt(n, FAILED) for n in range(1, 100)]
+        assert after(budget(0), *many).reason == "attempt 99 failed"
+
+    def test_the_attempt_may_be_in_the_record_already(self):
+        last = attempt(1, FAILED)
+        ran = execution(attempts=(last,))
+        assert isinstance(after_attempt(budget(2), ran, last, NOW), Again)
+
+    def test_the_pause_counts_from_the_end_of_the_attempt(self):
+        assert after(budget(), attempt(1, FAILED, ended=95)).due_at == s(105)
+        assert after(budget(), attempt(1, FAILED, ended=5)).due_at == NOW
+        # An agent whose clock is ahead does not make the pause longer.
+        assert after(budget(), attempt(1, FAILED, ended=5000)).due_at == s(110)
+        assert after(budget(), msgspec.structs.replace(attempt(1, FAILED), ended_at=None)).due_at == s(110)
+
+    def test_an_attempt_without_an_outcome_is_a_defect(self):
+        with pytest.raises(ValueError, match=r"attempt 1 of a\.service/20300101T000000\.000000Z/0 has not ended"):
+            after(budget(), attempt(1, None))
+
+
+class TestOutcomes:
+    def test_a_lost_attempt_is_not_charged(self):
+        assert after(budget(1), attempt(1, LOST, "m7")) == Again(NOW, ("m7",), "attempt 1 was lost with m7")
+        tries = [attempt(1, LOST), attempt(2, FAILED), attempt(3, LOST), attempt(4, FAILED)]
+        assert after(budget(3), *tries).reason == "attempt 2 of 3 failed"
+
+    @pytest.mark.parametrize("outcome", [Outcome.CANCELLED, Outcome.SKIPPED, Outcome.MISSED])
+    def test_never_again(self, outcome):
+        assert after(budget(), attempt(1, outcome, reason="why")) == End(outcome, "why")
+
+    @pytest.mark.parametrize("outcome", [FAILED, LOST, TIMED_OUT, Outcome.CANCELLED])
+    def test_a_requested_stop_cancels(self, outcome):
+        decided = after(budget(), attempt(1, outcome), stop_requested="stopped by ann")
+        assert decided == End(Outcome.CANCELLED, "stopped by ann")
+
+    def test_a_success_stays_one_although_a_stop_was_requested(self):
+        kept = job(keep_running=True)
+        assert after(kept, attempt(1, OK), stop_requested="stopped by ann") == End(OK, "")
+
+    def test_not_retryable(self):
+        decided = after(budget(), attempt(1, FAILED, retryable=False, reason="no such image"))
+        assert decided == End(FAILED, "failed, and trying again cannot help: no such image")
+        assert after(budget(), attempt(1, LOST, retryable=False)).outcome is LOST
+
+
+class TestPause:
+    def test_constant(self):
+        assert [pause(budget(), n) for n in (1, 2, 50)] == [10 * SECOND] * 3
+
+    def test_exponential_up_to_the_cap(self):
+        unit = job(retry=Retry(0, 10 * SECOND, "exponential", 60 * SECOND))
+        assert [pause(unit, n) // SECOND for n in (1, 2, 3, 4, 5, 10_000)] == [10, 20, 40, 60, 60, 60]
+
+    def test_exponential_without_a_cap_stops_at_an_hour_or_the_first_pause(self):
+        assert pause(job(retry=Retry(0, MINUTE, "exponential")), 30) == HOUR
+        assert pause(job(retry=Retry(0, 2 * HOUR, "exponential")), 30) == 2 * HOUR
+        assert pause(job(retry=Retry(0, 0, "exponential")), 30) == 0
+
+
+CAUSES = {
+    "exit-code": attempt(1, FAILED, steps=(result(exit_code=3),)),
+    "signal": attempt(1, FAILED, steps=(result(signal="SIGKILL"),)),
+    "timeout": attempt(1, TIMED_OUT, steps=(result(outcome="timed_out", signal="SIGTERM"),)),
+    "no step": attempt(1, FAILED),
+}
+
+
+class TestRestartByCause:
+    @pytest.mark.parametrize(
+        ("restart", "again"),
+        [
+            ("no", {"exit-code", "signal", "timeout", "no step"}),
+            ("always", {"exit-code", "signal", "timeout", "no step"}),
+            ("on-failure", {"exit-code", "signal", "timeout", "no step"}),
+            ("on-abnormal", {"signal", "timeout"}),
+            ("on-abort", {"signal"}),
+            # Not about failures at all: MaxAttempts is what the unit must have said.
+            ("on-watchdog", {"exit-code", "signal", "timeout", "no step"}),
+            ("on-success", {"exit-code", "signal", "timeout", "no step"}),
+        ],
+    )
+    def test_the_table(self, restart, again):
+        unit = budget(service=Service(restart=restart))
+        for cause, ended in CAUSES.items():
+            decided = after(unit, ended)
+            assert isinstance(decided, Again) is (cause in again), cause
+        assert after(unit, attempt(1, OK)) == End(OK, "")
+
+    def test_why_it_is_not_tried_again(self):
+        unit = budget(service=Service(restart="on-abort"))
+        ended = attempt(1, FAILED, reason="exit code 3", steps=(result(exit_code=3),))
+        assert after(unit, ended) == End(FAILED, "failed, and Restart= does not apply: exit code 3")
+
+    def test_prevent_and_force_look_at_the_main_process(self):
+        prevent = budget(service=Service(restart_prevent=ExitStatuses(frozenset((3,)), frozenset(("SIGKILL",)))))
+        assert isinstance(after(prevent, CAUSES["exit-code"]), End)
+        assert isinstance(after(prevent, CAUSES["signal"]), End)
+        assert isinstance(after(prevent, attempt(1, FAILED, steps=(result(exit_code=4),))), Again)
+        # The status of a command before the main process is not what they list.
+        before = attempt(1, FAILED, steps=(result("start-pre-0", exit_code=3),))
+        assert isinstance(after(prevent, before), Again)
+
+    def test_force_starts_anew_within_the_budget(self):
+        force = budget(2, service=Service(restart="on-abort", restart_force=ExitStatuses(frozenset((0, 3)))))
+        assert isinstance(after(force, CAUSES["exit-code"]), Again)
+        fine = attempt(2, OK, steps=(result(outcome="succeeded", exit_code=0),))
+        assert isinstance(after(force, msgspec.structs.replace(fine, number=1)), Again)
+        assert after(force, CAUSES["exit-code"], fine) == End(OK, "")
+
+
+class TestKeptRunning:
+    def test_started_anew_whatever_the_end_on_any_machine(self):
+        unit = job(keep_running=True, retry=Retry(1, 2 * SECOND))
+        assert after(unit, attempt(1, OK)) == Again(s(102), (), "kept running: it succeeded")
+        assert after(unit, attempt(1, FAILED, reason="x")).reason == "kept running: it failed: x"
+        assert after(unit, attempt(1, LOST)).due_at == NOW
+
+    def test_quick_ends_back_off(self):
+        unit = job(keep_running=True)
+        quick = [attempt(n, FAILED, took=1) for n in range(1, 6)]
+        assert [after(unit, *quick[: n + 1]).due_at - NOW for n in range(5)] == [
+            pause * SECOND // 10 for pause in (1, 2, 4, 8, 16)
+        ]
+        assert after(unit, *[attempt(n, FAILED, took=1) for n in range(1, 99)]).due_at == NOW + HOUR
+        steady = attempt(9, FAILED, took=30)
+        assert after(unit, *quick, steady).due_at == NOW + SECOND // 10
+        assert after(unit, steady, attempt(10, FAILED, took=1)).due_at == NOW + SECOND // 10
+        never = msgspec.structs.replace(attempt(6, FAILED), started_at=None, ended_at=None)
+        assert after(unit, *quick, never).due_at == NOW + 32 * SECOND // 10
+
+    def test_a_listed_status_ends_it(self):
+        unit = job(keep_running=True, service=Service(restart_prevent=ExitStatuses(frozenset((0,)))))
+        fine = attempt(1, OK, steps=(result(outcome="succeeded", exit_code=0),))
+        assert after(unit, fine) == End(OK, "RestartPreventExitStatus= lists how it ended")
+        other = attempt(1, OK, steps=(result(outcome="succeeded", exit_code=1),))
+        assert isinstance(after(unit, other), Again)
+
+
+class TestDeadline:
+    def test_each_wait_has_its_own(self):
+        unit = budget(start_deadline=30 * SECOND)
+        assert after(unit, attempt(1, FAILED)).deadline == s(140)
+        assert after(unit, attempt(1, LOST)).deadline == s(130)
+        assert after(budget(), attempt(1, LOST)).deadline is None
+
+    def test_past_it_what_never_ran_was_missed(self):
+        waits = execution(deadline=to_datetime(s(50)))
+        assert past_deadline(execution(), NOW, "") is None
+        assert past_deadline(waits, s(50), "") is None
+        assert past_deadline(waits, s(51), "1 machine is cordoned") == End(
+            Outcome.MISSED, "StartDeadline passed while it waited: 1 machine is cordoned"
+        )
+
+    def test_past_it_what_ran_ends_as_it_last_did(self):
+        waits = execution(deadline=to_datetime(s(50)), attempts=(attempt(1, FAILED), attempt(2, TIMED_OUT)))
+        assert past_deadline(waits, NOW, "x").outcome is TIMED_OUT
+        assert (
+            past_deadline(execution(deadline=to_datetime(s(5)), attempts=(attempt(1, None),)), NOW, "").outcome is LOST
+        )
