@@ -52,7 +52,7 @@ class SimpleTrigger:
         return True
 
     def next_after(self, instant: Instant, anchor: Instant) -> Instant | None:
-        """The first slot strictly after `instant`; None when it lies beyond the year 9999, or there was but one slot."""
+        """The first slot strictly after `instant`; None beyond the year 9999, or when there was but one slot."""
         origin = anchor if self.origin is None else self.origin
         if instant < origin:
             return origin
