@@ -5,8 +5,9 @@ import asyncio
 import pytest
 
 from xchronos.errors import Compacted
-from xchronos.store import Put, Txn
+from xchronos.store import Event, KeyValue, Put, Txn
 from xchronos.store import watching as watching_module
+from xchronos.store.history import History
 from xchronos.store.memory import MemoryStore
 from xchronos.store.transactions import prefix_end
 
@@ -71,6 +72,23 @@ async def test_a_consumer_that_is_too_slow_is_told(monkeypatch) -> None:
                 await anext(batches)
     assert caught.value.revision > 2
     await store.close()
+
+
+def test_rewinding_leaves_alone_what_the_reader_had_not_seen() -> None:
+    """A page read at revision 3 goes back to 2 although the history has reached 5 meanwhile."""
+    history = History(1)
+    rows: list[KeyValue] = []
+    previous = None
+    for revision in range(2, 6):
+        row = KeyValue("/a", b"%d" % revision, 2, revision)
+        history.append([(Event("put", "/a", row.value, revision, 2), previous)], revision)
+        rows.append(row)
+        previous = row
+    assert history.rewind([rows[1]], 2, "", None) == [rows[0]]
+    assert history.rewind([rows[1]], 3, "", None) == [rows[1]]
+    assert history.rewind([rows[3]], 3, "", None) == [rows[1]]
+    assert history.rewind([], 3, "/b", None) == []
+    assert history.rewind([], 3, "", "/a") == []
 
 
 async def test_ended_watches_leave_nothing_behind() -> None:

@@ -86,18 +86,19 @@ class History:
         if revision < self._oldest_state:
             raise Compacted(self._oldest_state)
 
-    def rewind(self, items: list[KeyValue], now: int, then: int, begin: str, end: str | None) -> list[KeyValue]:
-        """Turn the keys of [begin, end) as they are at revision `now` into what they were at revision `then`.
+    def rewind(self, items: list[KeyValue], then: int, begin: str, end: str | None) -> list[KeyValue]:
+        """Turn the keys of [begin, end) as they are, or lately were, into what they were at revision `then`.
 
         `items` must be all of them, in order; `end` None means the end of the store. The caller has called
-        `check_state(then)` and `now` is not newer than this history.
+        `check_state(then)`, and read at a revision that is not newer than this history. An older one does no harm: of
+        a key that changed since, the first change after `then` tells what to put back, be it before or after the read.
         """
         before: dict[str, KeyValue | None] = {}
         for block in reversed(self._blocks):
             if block.last <= then:
                 break
             for event, previous in reversed(block.changes):
-                if then < event.mod_revision <= now and begin <= event.key and (end is None or event.key < end):
+                if event.mod_revision > then and begin <= event.key and (end is None or event.key < end):
                     before[event.key] = previous
         if not before:
             return items

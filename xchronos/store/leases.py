@@ -63,12 +63,9 @@ class LeaseTable:
     async def _guard(self, lease: int) -> None:
         while (left := self._deadlines[lease] - self._clock.monotonic()) > 0:
             await self._clock.sleep(left)
-        del self._deadlines[lease]
         while True:
             try:
                 await self._expire(lease)
-            except LeaseLost:  # somebody revoked it first
-                return
             except StoreError:  # its keys stay until the store can write again
                 await self._clock.sleep(_RETRY_AFTER)
             else:

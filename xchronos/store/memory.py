@@ -53,7 +53,7 @@ class MemoryStore:
         if revision:
             self._history.check_state(revision)
             items = [self._rows[key] for key in self._keys[low:high]]
-            items = self._history.rewind(items, now, revision, begin, end)
+            items = self._history.rewind(items, revision, begin, end)
         else:
             # One more than asked for tells whether there is more.
             items = [self._rows[key] for key in self._keys[low : min(high, low + limit + 1) if limit else high]]

@@ -213,7 +213,7 @@ class SqliteStore:
             whole = not limit or len(seen.items) < wanted
             # Beyond the last key that was read nothing is known yet.
             border = end if whole else seen.items[-1].key + "\0"
-            items += self._history.rewind(seen.items, seen.revision, revision, begin, border)
+            items += self._history.rewind(seen.items, revision, begin, border)
             if border is None or whole or len(items) > limit:
                 break
             begin = border

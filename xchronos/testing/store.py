@@ -295,6 +295,18 @@ class StoreContract(WatchClauses, LeaseClauses):
         assert items[1].mod_revision == revisions[2]
         assert await store.commit_many([]) == []
 
+    async def test_the_past_between_the_txns_of_one_call(self, store: Store) -> None:
+        """Txns that are carried out together are revisions of their own, to readers of the past and to watches."""
+        txns = [Txn((), [Put("/a", b"%d" % number), Put(f"/b/{number}", b"")]) for number in range(6)]
+        revisions = [result.revision for result in await store.commit_many(txns)]
+        for number, revision in enumerate(revisions):
+            page = await store.range("/", revision=revision)
+            assert [item.key for item in page.items] == ["/a", *(f"/b/{n}" for n in range(number + 1))]
+            assert (page.items[0].value, page.items[0].mod_revision) == (b"%d" % number, revision)
+            async with store.watch("/a", revision=revision) as batches:
+                values = [event.value for event in await collect(batches, 6 - number)]
+            assert values == [b"%d" % n for n in range(number, 6)]
+
     async def test_commit_many_of_many(self, store: Store) -> None:
         """Hundreds of Txns, watched: every event once, in the order of the revisions."""
         txns = [Txn([Guard(f"/m/{n}", 0)], [Put(f"/m/{n}", b""), Put(f"/n/{n}", b"")]) for n in range(300)]

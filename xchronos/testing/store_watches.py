@@ -63,9 +63,13 @@ class WatchClauses(StoreClauses):
         """What happens before the start revision is not told."""
         now = await put(store, "/w/0")
         async with store.watch("/w/", revision=now + 3) as batches:
-            for number in range(1, 5):
+            waiting = asyncio.ensure_future(collect(batches, 1))
+            for number in range(1, 4):
                 await put(store, f"/w/{number}")
-            assert [event.key for event in await collect(batches, 2)] == ["/w/3", "/w/4"]
+                await asyncio.sleep(0.001)
+            assert [event.key for event in await waiting] == ["/w/3"]
+            await put(store, "/w/4")
+            assert [event.key for event in await collect(batches, 1)] == ["/w/4"]
 
     async def test_a_page_and_a_watch_leave_no_gap(self, store: Store) -> None:
         """A page, then the events from its revision + 1, make up the present, while others write all the time."""
