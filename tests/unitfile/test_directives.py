@@ -354,6 +354,13 @@ def test_what_no_measurement_holds():
     assert check("Service", "UnsetEnvironment", '"A').outcome == "ignored"
 
 
+@pytest.mark.parametrize("number", ["9" * 5000, "1." + "9" * 5000, "RTMIN+" + "9" * 5000, "9" * 5000 + "%"])
+def test_a_number_of_thousands_of_digits_is_only_wrong(number):
+    for key in ("Nice", "MemoryMax", "CPUQuota", "TasksMax", "KillSignal", "TimerSlackNSec", "LimitNOFILE", "UMask"):
+        assert check("Service", key, number).outcome == "ignored", key
+    assert check("Service", "User", "9" * 5000).outcome == "refused"
+
+
 def test_numbers_of_errors():
     assert check("Service", "SystemCallErrorNumber", str(errno.EPERM)).effect == ("SystemCallErrorNumber: EPERM",)
 

@@ -16,7 +16,7 @@ from xchronos.unitfile.timespan import parse_timespan
 
 _UINT32 = 2**32 - 1
 _NOBODY = (65535, _UINT32)
-_NSEC_PART = re.compile(r"([0-9]+)(?:\.([0-9]+))?\s*([A-Za-zµμ]*)\s*")
+_NSEC_PART = re.compile(r"([0-9]{1,30})(?:\.([0-9]{1,30}))?\s*([A-Za-zµμ]*)\s*")
 _IO_CLASSES = {"none": "best-effort", "realtime": "realtime", "best-effort": "best-effort", "idle": "idle"}
 _BUS_NAME = re.compile(r"[A-Za-z_-][A-Za-z0-9_-]*(?:\.[A-Za-z_-][A-Za-z0-9_-]*)+")
 _SCHEDULERS = ("other", "fifo", "rr", "batch", "", "idle")
@@ -255,7 +255,7 @@ def _is_user(name: str) -> bool:
     digits = name.removeprefix("-")
     if digits.isascii() and digits.isdigit():
         plain = digits == name and (digits == "0" or digits[0] != "0")
-        return plain and int(digits) <= _UINT32 and int(digits) not in _NOBODY
+        return plain and len(digits) <= 10 and int(digits) <= _UINT32 and int(digits) not in _NOBODY
     return name not in ("", ".", "..") and not any(char in ":/\x7f" or char < " " for char in name)
 
 

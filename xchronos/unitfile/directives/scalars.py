@@ -17,10 +17,11 @@ INFINITY = 2**64 - 1
 _BOOLEANS = dict.fromkeys(("1", "yes", "y", "true", "t", "on"), True) | dict.fromkeys(
     ("0", "no", "n", "false", "f", "off"), False
 )
-_DIGITS = re.compile(r"[ \t\n\r]*([+-]?)(0[xX][0-9a-fA-F]+|0[bB][01]+|0[oO][0-7]+|0[0-7]*|[1-9][0-9]*)")
-_SIZE_PART = re.compile(r"[ \t\n\r]*\+?([0-9]+)(?:\.([0-9]*))?[ \t\n\r]*([EPTGMKB]?)")
+# Decimal digits are bounded: Python refuses to convert thousands of them, and no 64-bit number has so many.
+_DIGITS = re.compile(r"[ \t\n\r]*([+-]?)(0[xX][0-9a-fA-F]+|0[bB][01]+|0[oO][0-7]+|0[0-7]*|[1-9][0-9]{0,30})")
+_SIZE_PART = re.compile(r"[ \t\n\r]*\+?([0-9]{1,30})(?:\.([0-9]{0,30}))?[ \t\n\r]*([EPTGMKB]?)")
 _SIZE_POWER = {unit: 1024**power for power, unit in enumerate("BKMGTPE")} | {"": 1}
-_PERCENT = re.compile(r"([0-9]+)(?:\.([0-9]{1,2}))?%")
+_PERCENT = re.compile(r"([0-9]{1,30})(?:\.([0-9]{1,2}))?%")
 _MODE = re.compile(r"[ \t]*[0-7]+")
 _NUMBER = re.compile(r"\s*\+?[0-9]+(?:\.[0-9]+)?\s*")
 

@@ -17,7 +17,7 @@ _NAMES = names_in(
 SIGNALS: dict[str, int] = {f"SIG{name}": number for number, name in enumerate(_NAMES, 1)}
 _BY_NUMBER = {number: name for name, number in SIGNALS.items()}
 _RTMIN, _RTMAX = 34, 64
-_REALTIME = re.compile(r"(?:SIG)?RT(MIN|MAX)(?:([+-])([0-9]+))?")
+_REALTIME = re.compile(r"(?:SIG)?RT(MIN|MAX)(?:([+-])([0-9]{1,2}))?")
 
 EXIT_STATUSES: dict[str, int] = {
     "SUCCESS": 0, "FAILURE": 1, "INVALIDARGUMENT": 2, "NOTIMPLEMENTED": 3, "NOPERMISSION": 4, "NOTINSTALLED": 5,
