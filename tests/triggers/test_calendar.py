@@ -145,6 +145,7 @@ def test_what_never_elapses_answers_at_once(text):
         # A whole day that never was: Samoa had no 2011-12-30.
         ("12:00", "Pacific/Apia", "2011-12-29T12:00", ["2011-12-29T22:00", "2011-12-30T10:00", "2011-12-30T22:00"]),
         ("2011-12-30 *:00", "Pacific/Apia", "2011-12-29T00:00", []),
+        ("2000-01-01 0:00", "Europe/Berlin", "2021-01-01T00:00", []),
         # Far away.
         ("2025-06-01 *:00", "Europe/Berlin", "2021-01-01T00:00", ["2025-05-31T22:00", "2025-05-31T23:00"]),
         ("2025-06-01 *:00", "Europe/Berlin", "2025-06-01T21:00", []),
@@ -203,7 +204,7 @@ EVENTS = st.builds(
 )
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, derandomize=True, max_examples=150)
 @given(
     text=EVENTS,
     name=st.sampled_from(NAMES),
@@ -238,7 +239,7 @@ def expand(text, low, high):
     return values
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, derandomize=True, max_examples=60)
 @given(
     hour=chain(0, 23),
     minute=chain(0, 59),

@@ -8,7 +8,7 @@ import pytest
 
 from xchronos.clock import HOUR, to_instant
 from xchronos.errors import InvalidTrigger
-from xchronos.triggers import custom
+from xchronos.triggers import custom, parse_trigger, zone
 from xchronos.triggers.base import Trigger
 from xchronos.triggers.custom import load_class
 
@@ -207,3 +207,25 @@ def test_datetimes_keep_their_microseconds():
 
     sys.modules["user_triggers"].Precise = Precise
     assert load_class("user_triggers:Precise").next_after(0) == to_instant(datetime(2030, 1, 1, tzinfo=UTC)) + 1
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "kind"),
+    [
+        ("TriggerCron", "0 * * * *", "cron"),
+        ("TriggerCron", "@every 1h", "every"),
+        ("TriggerISO8601", "R5//PT1H", "iso8601"),
+        ("TriggerAt", "2030-01-01T00:00:00Z", "at"),
+        ("TriggerCalendar", "daily", "calendar"),
+        ("TriggerClass", "user_triggers:Hourly 5", "class"),
+    ],
+)
+def test_every_key_has_its_trigger(key, value, kind):
+    trigger = parse_trigger(key, value, zone=zone("Europe/Berlin"), unit_name="a.service")
+    assert isinstance(trigger, Trigger)
+    assert trigger.kind == kind
+
+
+def test_an_unknown_key_is_refused():
+    with pytest.raises(InvalidTrigger, match="TriggerMoon is no trigger: expected one of TriggerCron, "):
+        parse_trigger("TriggerMoon", "full")

@@ -79,9 +79,7 @@ class CalendarGrid:
         return None if day is None else day * DAY + self._first
 
     def count(self, low: int, high: int) -> int:
-        """How many wall times lie in `low <= wall < high`: month by month, never one by one."""
-        if high <= low:
-            return 0
+        """How many wall times lie in `low <= wall < high` (low <= high): month by month, never one by one."""
         first, begin = divmod(low, DAY)
         last, end = divmod(high, DAY)
         total = self._count_days(first, last) * self._count_before(DAY)

@@ -1,7 +1,8 @@
 """The text of calendar events: systemd.time(7), as systemd 252 reads and prints it.
 
 What systemd-analyze 252 was seen to do decides where the manual page is silent: `1..3/5` is `1`, a range of seconds
-must span a second, `-` separates weekdays as `..` does, one trailing comma may follow a list of weekdays.
+must span a second, `-` separates weekdays as `..` does, one trailing comma may follow a list of weekdays. Where 252
+contradicts the manual page (it refuses `*-*~13,27`: each further item narrows its own check) the page decides.
 """
 
 import re
@@ -126,7 +127,7 @@ def _split_zone(text: str) -> tuple[str, str]:
         return body, "UTC"
     if last in zone_names():
         return body, last
-    if last[:1].isalpha() and not _WEEKDAY.match(last):
+    if body.strip() and last[:1].isalpha() and not _WEEKDAY.match(last):
         zone(last)  # raises: there is no such zone
     return text, ""
 
