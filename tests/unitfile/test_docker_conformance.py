@@ -47,6 +47,6 @@ def test_case(case):
         modern = compile_docker(case["modern_argv"])
         assert isinstance(modern, Run)
         assert modern.body == command.body
-        assert modern.warnings == ()
+        assert not any("single-dash" in warning for warning in modern.warnings)
     else:
         assert not any("single-dash" in warning for warning in command.warnings)

@@ -69,8 +69,8 @@ def host_config_from_service(
             if key in _UNAVAILABLE:
                 mapping.warn(key, f"no effect in a container: {_UNAVAILABLE[key]}")
             continue
-        kept = _since_reset(values)
-        if not kept and key != "CapabilityBoundingSet":
+        kept = values if key == "CapabilityBoundingSet" else _since_reset(values)
+        if not kept:
             continue
         try:
             handler(mapping, key, kept)

@@ -16,6 +16,7 @@ READONLY_PATHS = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysr
 """What the engine makes read-only by default."""
 
 _TRUE = frozenset(("1", "yes", "y", "true", "t", "on"))
+_CAPABILITY = re.compile(r"CAP_[A-Z0-9_]+")
 _FALSE = frozenset(("0", "no", "n", "false", "f", "off"))
 
 
@@ -61,21 +62,24 @@ def _no_new_privileges(mapping: Parts, _key: str, values: list[str]) -> None:
 
 
 def _capabilities(mapping: Parts, _key: str, values: list[str]) -> None:
-    kept: list[str] = []
-    dropped: list[str] = []
+    """`values` with their empty ones: here those do not forget, they say "none"."""
+    full, names = True, dict[str, None]()  # every capability but the names; or nothing but the names
     for value in values:
         inverted = value.startswith("~")
-        (dropped if inverted else kept).extend(value.removeprefix("~").split())
-    for name in (*kept, *dropped):
-        if re.fullmatch(r"CAP_[A-Z0-9_]+", name) is None:
-            raise InvalidValue(f"{name!r} is not a capability, expected for example CAP_NET_ADMIN")
-    if dropped and not kept:
-        mapping.host["CapDrop"] = dropped
-        return
-    mapping.host["CapDrop"] = ["ALL"]
-    added = [name for name in kept if name not in dropped]
-    if added:
-        mapping.host["CapAdd"] = added
+        words = dict.fromkeys(value.removeprefix("~").split())
+        for word in words:
+            if _CAPABILITY.fullmatch(word) is None:
+                raise InvalidValue(f"{word!r} is not a capability, expected for example CAP_NET_ADMIN")
+        if not words or (full and not names):
+            full, names = inverted, words
+        elif inverted == full:
+            names |= words
+        else:
+            names = {name: None for name in names if name not in words}
+    if not full:
+        mapping.host["CapDrop"] = ["ALL"]
+    if names:
+        mapping.host["CapDrop" if full else "CapAdd"] = list(names)
 
 
 def _private_network(mapping: Parts, _key: str, values: list[str]) -> None:
