@@ -9,9 +9,10 @@ from xchronos.clock import HOUR, SECOND, to_instant
 from xchronos.model.policies import MisfirePolicy as P
 from xchronos.model.records import Missed
 from xchronos.scheduler.misfire import effective
-from xchronos.scheduler.schedule import accept, next_due, turn
+from xchronos.scheduler.schedule import accept, next_due, preview, turn
 from xchronos.triggers.at import AtTrigger
 from xchronos.triggers.cron import parse_cron
+from xchronos.triggers.zones import zone
 
 EXAMPLE = {
     P.IGNORE: ([4, 6, 8, 10, 12], [14, 16, 18]),
@@ -248,3 +249,15 @@ def test_slots_far_apart_behind_dense_ones_are_found():
     it = unit(parse_cron("* * 3 * * *"), policy=P.NEXT_WITH_REMAINING)
     (gap,) = turn(it, accept(it, s(0), 1), s(20 * 3600)).missed
     assert (gap.first, gap.last, gap.count) == (s(3 * 3600), s(4 * 3600 - 1), 3600)
+
+
+@pytest.mark.parametrize("day", [datetime(2030, 3, 30, tzinfo=UTC), datetime(2030, 10, 26, tzinfo=UTC)])
+@pytest.mark.parametrize(
+    "expression", ["0 30 2 * * *", "0 */10 * * * *", "0 15,45 1-3 * * *", "0 0 * * * *", "30 2 * * *", "*/7 2 * * *"]
+)
+def test_a_gap_over_a_change_of_the_clock_holds_what_would_have_fired(expression, day):
+    it = unit(parse_cron(expression, zone=zone("Europe/Berlin")), policy=P.NEXT_WITH_REMAINING)
+    accepted, back = to_instant(day), to_instant(day) + 60 * HOUR
+    planned = [at for at, _ in preview(it, accepted, 1000) if at <= back]
+    (gap,) = turn(it, accept(it, accepted, 1), back).missed
+    assert (gap.first, gap.last, gap.count) == (planned[0], planned[-1], len(planned))

@@ -9,7 +9,7 @@ from xchronos.clock import HOUR, SECOND
 from xchronos.model.policies import MisfirePolicy as P
 from xchronos.model.records import Schedule
 from xchronos.scheduler.schedule import accept, next_due, preview, turn
-from xchronos.triggers.cron import parse_cron
+from xchronos.triggers import parse_calendar, parse_cron, parse_iso8601
 
 simple = st.builds(every, st.integers(1, 40), st.integers(0, 12) | st.just(-1))
 absolute = st.builds(
@@ -19,7 +19,15 @@ absolute = st.builds(
     st.integers(0, 12) | st.none(),
 )
 cron = st.sampled_from(["*/7 * * * * *", "0 * * * * *", "30 */2 * * * *", "@every 13s"]).map(parse_cron)
-triggers = st.lists(simple | absolute | cron, min_size=1, max_size=3)
+iso = st.builds(
+    lambda count, start, period: parse_iso8601(f"R{count}/{start}/PT{period}S"),
+    st.sampled_from(["", "0", "1", "7"]),
+    st.sampled_from(["", "2030-01-01T00:00:30Z", "2029-12-31T23:59:30Z"]),
+    st.integers(1, 40),
+)
+calendar = st.just(parse_calendar("*-*-* *:*:07/20"))
+any_trigger = simple | absolute | cron | iso | calendar
+triggers = st.lists(any_trigger, min_size=1, max_size=3)
 policies = st.sampled_from(list(P))
 moments = st.lists(st.integers(0, 500), min_size=1, max_size=12)
 thresholds = st.sampled_from([0, 1, 5, 60, 1000])
@@ -57,7 +65,7 @@ def test_never_early_never_twice_and_the_cursor_only_grows(grids, policy, thresh
         assert turn(it, turned.schedule, now).fires == ()
 
 
-@given(simple | absolute | cron, policies, thresholds, moments.map(sorted), st.integers(1, 100))
+@given(any_trigger, policies, thresholds, moments.map(sorted), st.integers(1, 100))
 def test_fired_and_charged_make_the_count(grid, policy, threshold, at, limit):
     it = unit(grid, policy=policy, threshold=threshold, limit=limit)
     schedule = accept(it, s(0), 1)
@@ -78,7 +86,7 @@ def test_fired_and_charged_make_the_count(grid, policy, threshold, at, limit):
             assert schedule.triggers[0].fired == schedule.fired
 
 
-@given(simple | absolute | cron, moments.map(sorted))
+@given(any_trigger, moments.map(sorted))
 def test_without_a_misfire_it_does_not_matter_when_the_turns_are(grid, at):
     it = unit(grid, threshold=1000)
     schedule = accept(it, s(0), 1)
@@ -88,7 +96,7 @@ def test_without_a_misfire_it_does_not_matter_when_the_turns_are(grid, at):
     assert split[-1][2].schedule == once.schedule
 
 
-@given(simple | absolute | cron, st.sampled_from([P.NEXT_WITH_REMAINING, P.IGNORE]), thresholds, moments.map(sorted))
+@given(any_trigger, st.sampled_from([P.NEXT_WITH_REMAINING, P.IGNORE]), thresholds, moments.map(sorted))
 def test_every_slot_is_fired_or_recorded_exactly_once(grid, policy, threshold, at):
     it = unit(grid, policy=policy, threshold=threshold, limit=3)
     schedule = accept(it, s(0), 1)
@@ -106,12 +114,12 @@ def test_every_slot_is_fired_or_recorded_exactly_once(grid, policy, threshold, a
         assert (inside[0], inside[-1], len(inside)) == (gap.first, gap.last, gap.count)
 
 
-@given(simple | absolute | cron, st.sampled_from([P.NOW_WITH_EXISTING, P.NEXT_WITH_EXISTING]), thresholds, moments)
+@given(any_trigger, st.sampled_from([P.NOW_WITH_EXISTING, P.NEXT_WITH_EXISTING]), thresholds, moments)
 def test_existing_count_honours_the_total(grid, policy, threshold, at):
     it = unit(grid, policy=policy, threshold=threshold)
     schedule = accept(it, s(0), 1)
     total = schedule.triggers[0].remaining
-    if total is None or not grid.restartable or (policy is P.NEXT_WITH_EXISTING and grid.interval == 0):
+    if total is None:
         return
     for _, _, turned in turns(it, schedule, at):
         schedule = turned.schedule
