@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+for contract in ("executors", "store", "store_base", "store_leases", "store_watches"):
+    pytest.register_assert_rewrite(f"xchronos.testing.{contract}")
+
 ROOT = Path(__file__).resolve().parent.parent
 STRICT = os.environ.get("XCHRONOS_REQUIRE_SERVICES") == "1" or os.environ.get("CI", "").lower() in ("1", "true")
 

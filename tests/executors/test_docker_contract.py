@@ -34,4 +34,4 @@ class TestDockerRun(TestContainer):
     def adapt(self, spec: StepSpec) -> StepSpec:
         env = [word for name, value in spec.env.items() for word in ("-e", f"{name}={value}")]
         argv = ["docker", "run", "--rm", "--init", "--net", "none", *env, self.image, spec.program, *spec.argv[1:]]
-        return msgspec.structs.replace(spec, docker=compile_docker(argv, {}))
+        return msgspec.structs.replace(spec, docker=compile_docker(argv))

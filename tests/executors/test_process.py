@@ -188,9 +188,7 @@ class TestProcess(ExecutorContract):
         home.prepare(spec)
         argv = [sys.executable, "-I", "-S", process_wrapper.__file__, str(home.path)]
         with spec.log.open("a") as log:
-            racers = [
-                await asyncio.create_subprocess_exec(*argv, stdout=log, start_new_session=True) for _ in range(4)
-            ]
+            racers = [await asyncio.create_subprocess_exec(*argv, stdout=log, start_new_session=True) for _ in range(4)]
         assert (await executor.run(spec)).code == 2
         for racer in racers:
             await racer.wait()

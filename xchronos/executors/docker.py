@@ -104,9 +104,7 @@ class DockerExecutor:
             )  # fmt: skip
         with BoundedLog(spec.log, spec.log_limit, resume=True) as log:
             try:
-                found = await run.create(
-                    body, log, pull=command.pull, platform=command.platform, quiet=command.quiet
-                )
+                found = await run.create(body, log, pull=command.pull, platform=command.platform, quiet=command.quiet)
                 await run.equip(found, networks)
             except EngineRefusal as refusal:
                 log.write(f"{_complain(refusal.message)}\n".encode())
@@ -227,7 +225,9 @@ def _write_id(spec: StepSpec, command: Create, found: Inspected) -> None:
     path = Path(spec.working_directory or spec.directory) / command.cidfile
     try:
         if path.exists() and path.read_text() != found.id:
-            raise StartRefused(f"container ID file {path} exists: another container may be running by it; delete it first")
+            raise StartRefused(
+                f"container ID file {path} exists: another container may be running by it; delete it first"
+            )
         path.write_text(found.id)
     except OSError as error:
         raise StartRefused(f"container ID file {path}: {error.strerror}") from None

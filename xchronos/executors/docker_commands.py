@@ -101,9 +101,7 @@ class Commands:
 
     async def _pull(self, command: cli.Pull) -> int:
         say = (lambda _: None) if command.quiet else self._say
-        await docker_images.pull(
-            self._engine, command.image, say, platform=command.platform, all_tags=command.all_tags
-        )
+        await docker_images.pull(self._engine, command.image, say, platform=command.platform, all_tags=command.all_tags)
         self._say(command.image)
         return 0
 
@@ -138,7 +136,9 @@ class Commands:
 
     async def _restart(self, command: cli.Restart) -> StepExit:
         params = self._stop_params(command)
-        return await self._each(command.containers, self._once(lambda name: self._post(f"/containers/{name}/restart", params)))
+        return await self._each(
+            command.containers, self._once(lambda name: self._post(f"/containers/{name}/restart", params))
+        )
 
     def _once(self, action: Callable[[str], Awaitable[Any]]) -> Callable[[str], Awaitable[None]]:
         """Do something that starts a container, unless it has been started since the journal was begun."""
@@ -161,7 +161,12 @@ class Commands:
         if found is None:
             return StepExit(lost=True, reason=f"the container {name} vanished while it was started")
         output = OutputCopy(
-            self._engine, found.id, self._log, tty=found.config.tty, fresh=True, since=seconds_text(found.state.started_at)
+            self._engine,
+            found.id,
+            self._log,
+            tty=found.config.tty,
+            fresh=True,
+            since=seconds_text(found.state.started_at),
         )
         return await attend(self._keeper, found.id, output)
 
@@ -263,9 +268,7 @@ class Commands:
     async def _network_rm(self, command: cli.NetworkRm) -> StepExit:
         return await self._remove_all("/networks/", command.networks, {}, force=command.force)
 
-    async def _remove_all(
-        self, root: str, names: tuple[str, ...], params: dict[str, str], *, force: bool
-    ) -> StepExit:
+    async def _remove_all(self, root: str, names: tuple[str, ...], params: dict[str, str], *, force: bool) -> StepExit:
         async def remove(name: str) -> None:
             try:
                 await self._engine.call("DELETE", root + name, params=params)
@@ -277,7 +280,9 @@ class Commands:
 
     async def _network_connect(self, command: cli.NetworkConnect) -> int:
         try:
-            await self._post(f"/networks/{command.network}/connect", body={"Container": command.container, **command.body})
+            await self._post(
+                f"/networks/{command.network}/connect", body={"Container": command.container, **command.body}
+            )
         except EngineRefusal as refusal:
             if not (self._journal.again and "already exists" in refusal.message):
                 raise

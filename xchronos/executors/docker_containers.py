@@ -16,7 +16,9 @@ from xchronos.executors.contract import StepExit
 from xchronos.executors.docker_engine import ConnectionLost, Engine, EngineRefusal, pause
 from xchronos.executors.hostfacts import boot_time, engine_started
 
-_NOT_FOUND = re.compile(r"executable file not found|no such file or directory|system cannot find the file", re.IGNORECASE)
+_NOT_FOUND = re.compile(
+    r"executable file not found|no such file or directory|system cannot find the file", re.IGNORECASE
+)
 _NOT_RUNNABLE = re.compile(r"permission denied|is a directory|exec format error", re.IGNORECASE)
 _FRACTION = re.compile(r"\.(\d{1,6})\d*")
 _NEVER = "0001-01-01"
@@ -139,13 +141,16 @@ class Keeper:
             await self._pull_first(image, platform, say, must=pull == "always")
         pulled = pull != "missing"
         lost = False
+        conflicts = 0
         while True:
             try:
                 async with self._gate:
                     answer = await self.engine.call("POST", "/containers/create", params=params, body=body)
                 for warning in answer.get("Warnings") or ():
                     say(f"WARNING: {warning}")
-                return Inspected(answer["Id"], name, State("created"), Config(body.get("Labels"), bool(body.get("Tty"))))
+                return Inspected(
+                    answer["Id"], name, State("created"), Config(body.get("Labels"), bool(body.get("Tty")))
+                )
             except ConnectionLost:
                 if lost or not name:
                     raise
@@ -155,6 +160,12 @@ class Keeper:
                 found = await self.find(name) if name else None
                 if found is not None and mine(found.labels):
                     return found
+                if refusal.status == 409 and found is None and conflicts < 20:
+                    conflicts += (
+                        1  # the name is taken before its container can be seen, and for a moment behind its end
+                    )
+                    await pause(conflicts)
+                    continue
                 if pulled or refusal.status != 404 or await docker_images.exists(self.engine, image):
                     raise
                 say(f"Unable to find image '{':'.join(docker_images.split_reference(image))}' locally")
@@ -242,6 +253,8 @@ class Keeper:
             return StepExit(lost=True, reason="the container was removed by somebody else", container=container)
         state = found.state
         started, ended = moment(state.started_at), moment(state.finished_at)
+        if started is not None and ended is not None:
+            ended = max(started, ended)  # the engine dates a short run's start after its end, by a millisecond
         code = state.exit_code if code is None else code
         if reason := await self._distrust(found, code, held=held):
             return StepExit(lost=True, reason=reason, started_at=started, container=found.id)

@@ -58,7 +58,9 @@ def _tls() -> ssl.SSLContext | None:
         context = ssl.create_default_context(cafile=certificates / "ca.pem")
         context.load_cert_chain(certificates / "cert.pem", certificates / "key.pem")
     except OSError as error:
-        raise ConfigError(f"DOCKER_TLS_VERIFY is set, but {certificates} holds no usable certificates: {error}") from error
+        raise ConfigError(
+            f"DOCKER_TLS_VERIFY is set, but {certificates} holds no usable certificates: {error}"
+        ) from error
     return context
 
 
@@ -103,13 +105,17 @@ class Engine:
         async with self._exchange("GET", f"{self._base}/_ping", timeout=SHORT) as response:
             await response.read()
             if response.status != 200:
-                raise ExecutorUnavailable(f"{self.host} does not answer as a Docker engine: HTTP status {response.status}")
+                raise ExecutorUnavailable(
+                    f"{self.host} does not answer as a Docker engine: HTTP status {response.status}"
+                )
             theirs = response.headers.get("Api-Version", "1.24")
         major, _, minor = theirs.partition(".")
         try:
             version = min(_NEWEST, (int(major), int(minor)))
         except ValueError:
-            raise ExecutorUnavailable(f"{self.host} does not answer as a Docker engine: Api-Version {theirs!r}") from None
+            raise ExecutorUnavailable(
+                f"{self.host} does not answer as a Docker engine: Api-Version {theirs!r}"
+            ) from None
         self._prefix = f"{self._base}/v{version[0]}.{version[1]}"
 
     @asynccontextmanager
@@ -169,7 +175,12 @@ class Engine:
         return await self._call(method, path, params, body, timeout)
 
     async def _call(
-        self, method: str, path: str, params: Mapping[str, str] | None, body: Any, timeout: float | None  # noqa: ASYNC109
+        self,
+        method: str,
+        path: str,
+        params: Mapping[str, str] | None,
+        body: Any,
+        timeout: float | None,  # noqa: ASYNC109
     ) -> Any:
         async with self.stream(method, path, params=params, body=body, timeout=timeout) as response:
             answer = await response.read()
@@ -178,7 +189,9 @@ class Engine:
         try:
             return _decode(answer)
         except msgspec.DecodeError as error:
-            raise ConnectionLost(f"the Docker engine at {self.host} answered {path} with something else than JSON") from error
+            raise ConnectionLost(
+                f"the Docker engine at {self.host} answered {path} with something else than JSON"
+            ) from error
 
     @asynccontextmanager
     async def _exchange(

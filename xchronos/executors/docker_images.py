@@ -108,7 +108,9 @@ def _progress(line: bytes, say: Callable[[str], None]) -> None:
     except msgspec.DecodeError as error:
         raise ConnectionLost(f"the engine's pull answer is cut short: {line[:80]!r}") from error
     if "error" in event or "errorDetail" in event:
-        raise PullFailed(500, str(event.get("error") or (event.get("errorDetail") or {}).get("message") or "pull failed"))
+        raise PullFailed(
+            500, str(event.get("error") or (event.get("errorDetail") or {}).get("message") or "pull failed")
+        )
     status = str(event.get("status", ""))
     layer = str(event.get("id", ""))
     if status and (not layer or status.startswith("Pulling from")):

@@ -1,8 +1,11 @@
 """Runs one container to its end for a step: a [Container] step, or a `docker run` line."""
 
 import asyncio
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
+
+import msgspec
 
 from xchronos.executors import docker_body
 from xchronos.executors.contract import StepExit, StepSpec
@@ -10,6 +13,9 @@ from xchronos.executors.docker_containers import Inspected, Keeper
 from xchronos.executors.docker_engine import EngineRefusal
 from xchronos.executors.docker_output import OutputCopy
 from xchronos.executors.logfile import BoundedLog
+
+
+_INIT = re.compile(rb"^\[FATAL tini \(\d+\)\] exec (.*) failed: (.*)$", re.MULTILINE)
 
 
 def line_writer(log: BoundedLog) -> Callable[[str], None]:
@@ -113,7 +119,19 @@ class ContainerRun:
                 if not refused.lost:
                     log.write(f"{complain(refused.reason)}\n".encode())
                 return refused
-            return await self.attend(found, log, fresh=fresh)
+            return _by_init(await self.attend(found, log, fresh=fresh), log)
+
+
+def _by_init(result: StepExit, log: BoundedLog) -> StepExit:
+    """A program that the container's init (tini) could not execute: never started, as far as the step is concerned.
+
+    Without an init the engine refuses the start and says why; with one the container starts, and only its last words
+    tell a missing program from one that ended with 127 itself.
+    """
+    if result.code not in (126, 127) or (found := _INIT.search(log.tail(4096))) is None:
+        return result
+    reason = f"exec {found[1].decode(errors='replace')}: {found[2].decode(errors='replace')}"
+    return msgspec.structs.replace(result, reason=reason, started_at=None)
 
 
 async def attend(keeper: Keeper, container: str, output: OutputCopy) -> StepExit:
@@ -122,7 +140,7 @@ async def attend(keeper: Keeper, container: str, output: OutputCopy) -> StepExit
     try:
         code, held = await keeper.wait(container)
         result = await keeper.result(container, code, held=held)
-        await output.finish(follower, sure=held)
+        await output.finish(follower)
     finally:
         if not follower.done():
             follower.cancel()

@@ -21,8 +21,11 @@ def kept_files(log: Path) -> tuple[Path, ...]:
     return tuple(path for path in (older(log), log) if path.exists())
 
 
-def _note(limit: int) -> bytes:
-    return b"[xchronos: output is limited to %d bytes; its beginning was dropped]\n" % limit
+def _halves(limit: int) -> tuple[bytes, int]:
+    """The line that stands before a log whose beginning is gone, and how many bytes either file may hold besides."""
+    note = b"[xchronos: output is limited to %d bytes; its beginning was dropped]\n" % limit
+    half = max(limit // 2, 1)
+    return (note, half - len(note)) if len(note) < half // 2 else (b"", half)
 
 
 class BoundedLog:
@@ -34,8 +37,7 @@ class BoundedLog:
 
     def __init__(self, log: Path, limit: int, *, resume: bool = False) -> None:
         self._log = log
-        self._limit = limit
-        self._half = max(limit // 2, 1)
+        self._head, self._half = _halves(limit)
         self._rotations = 0
         resume = resume and not older(log).exists()
         if not resume:
@@ -65,6 +67,10 @@ class BoundedLog:
             data = b"\n" + data
         self._append(memoryview(data))
 
+    def tail(self, count: int) -> bytes:
+        """The last bytes of the current file."""
+        return os.pread(self._descriptor, count, max(self._size - count, 0))
+
     def agrees(self, offset: int, data: memoryview) -> bool:
         """Whether the file holds `data` at `offset`; only meaningful before the first rotation."""
         return os.pread(self._descriptor, len(data), offset) == data
@@ -87,15 +93,20 @@ class BoundedLog:
             view = view[count:]
 
     def _rotate(self) -> None:
+        self._rotations += 1
+        if self._rotations == 1 or not self._head:
+            self._log.replace(older(self._log))
+        else:
+            # Copied, not renamed, so that the note stands where the gap is: at the very beginning of what is kept.
+            temporary = self._log.with_name(self._log.name + ".trim")
+            with temporary.open("wb") as target, self._log.open("rb") as source:
+                target.write(self._head)
+                shutil.copyfileobj(source, target)
+            temporary.replace(older(self._log))
+            self._log.unlink()
         os.close(self._descriptor)
-        self._log.replace(older(self._log))
         self._descriptor = self._open(0)
         self._size = 0
-        self._rotations += 1
-        if self._rotations > 1:
-            note = _note(self._limit)
-            if len(note) < self._half:
-                self._append(memoryview(note))
 
     def close(self) -> None:
         """Close the file. Idempotent."""
@@ -119,16 +130,15 @@ def trim(log: Path, limit: int) -> bool:
     is written between the last copied byte and the cut is lost; copying until nothing is left keeps that gap to
     microseconds. Returns whether anything was done.
     """
-    half = max(limit // 2, 1)
+    head, half = _halves(limit)
     with log.open("r+b") as source:
         size = source.seek(0, os.SEEK_END)
         if size <= half:
             return False
-        note = _note(limit) if len(_note(limit)) < half else b""
-        source.seek(size - half + len(note))
+        source.seek(size - half)
         temporary = log.with_name(log.name + ".trim")
         with temporary.open("wb") as target:
-            target.write(note)
+            target.write(head)
             shutil.copyfileobj(source, target)
         source.truncate(0)
     temporary.replace(older(log))

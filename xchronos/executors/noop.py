@@ -39,7 +39,9 @@ class CallableExecutor:
             if inspect.isawaitable(result):
                 result = await self._attend(spec, result)
         except Exception as error:  # noqa: BLE001 - a step's failure is a result, whatever it raised
-            return StepExit(1, reason=f"{type(error).__name__}: {error}", started_at=started, ended_at=datetime.now(UTC))
+            return StepExit(
+                1, reason=f"{type(error).__name__}: {error}", started_at=started, ended_at=datetime.now(UTC)
+            )
         if type(result) is StepExit:
             return result
         return StepExit(int(result or 0), started_at=started, ended_at=datetime.now(UTC))  # type: ignore[arg-type]

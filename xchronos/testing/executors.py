@@ -108,16 +108,14 @@ class ExecutorContract:
         assert result.ended_at is not None
         assert result.started_at <= result.ended_at
 
-    async def test_the_output_is_complete_and_in_order(
-        self, executor: Executor, make: Callable[..., StepSpec]
-    ) -> None:
+    async def test_the_output_is_complete_and_in_order(self, executor: Executor, make: Callable[..., StepSpec]) -> None:
         self.need_shell()
         spec = make("i=0; while [ $i -lt 3000 ]; do echo line $i; i=$((i+1)); done; echo oops >&2; printf end")
         assert (await executor.run(spec)).code == 0
         lines = output(spec).splitlines()
         assert [line for line in lines if line.startswith("line")] == [f"line {i}" for i in range(3000)]
         assert any("oops" in line for line in lines)
-        assert "end" in lines[-1] or "end" in lines[-2]
+        assert any(line.startswith("end") for line in lines)
 
     async def test_output_can_be_read_while_the_step_runs(
         self, executor: Executor, make: Callable[..., StepSpec]
@@ -237,9 +235,7 @@ class ExecutorContract:
         assert [result.code for result in results] == [4, 4]
         assert results[0].started_at == results[1].started_at
 
-    async def test_release_leaves_nothing(
-        self, executor: Executor, make: Callable[..., StepSpec]
-    ) -> None:
+    async def test_release_leaves_nothing(self, executor: Executor, make: Callable[..., StepSpec]) -> None:
         specs = [make("exit 0", "start-pre-0"), make("exit 1", "start-0")]
         for spec in specs:
             await executor.run(spec)
