@@ -40,12 +40,18 @@ class Cursor:
 
 
 class Placed:
-    """An execution that a machine has."""
+    """An execution that a machine has.
 
-    __slots__ = ("_known", "busy", "machine", "revision", "unit")
+    Events up to revision `floor` speak of an earlier stay of the same execution on the same machine.
+    """
 
-    def __init__(self, machine: str, known: Execution | KeyValue, revision: int, unit: Unit | None) -> None:
+    __slots__ = ("_known", "busy", "floor", "machine", "revision", "unit")
+
+    def __init__(
+        self, machine: str, known: Execution | KeyValue, revision: int, unit: Unit | None, floor: int = 0
+    ) -> None:
         self.machine = machine
+        self.floor = floor
         self._known = known
         self.revision = revision
         self.unit = unit

@@ -227,10 +227,10 @@ class _Session:
         machine, execution_id = self._keys.split_placement(event.key)
         known = self._book.placed.get(execution_id)
         if event.kind == "delete":
-            if known is not None and known.machine == machine and known.revision < event.mod_revision:
+            if known is not None and known.machine == machine and max(known.revision, known.floor) < event.mod_revision:
                 self._book.drop_placed(execution_id)
-                self._housekeeping.ended(unit_of(execution_id))
-                self._freed(unit_of(execution_id))
+            self._housekeeping.ended(unit_of(execution_id))
+            self._freed(unit_of(execution_id))
             return None
         if known is not None and known.machine == machine:
             if known.revision < event.mod_revision:

@@ -29,7 +29,7 @@ from xchronos.scheduler.misfire import MissedGap
 from xchronos.scheduler.overlap import overlap
 from xchronos.scheduler.placement import PlacementDecision, place
 from xchronos.scheduler.retry import Again, End, after_attempt, past_deadline
-from xchronos.scheduler.schedule import Fire, expires_at, not_run, randomized_delay, reconcile, turn
+from xchronos.scheduler.schedule import Fire, not_run, randomized_delay, reconcile, turn
 from xchronos.store.contract import Committed, DeleteRange, Txn
 
 log = structlog.get_logger(__name__)
@@ -122,9 +122,6 @@ class Turns:
             schedule = Schedule(
                 name, loaded.revision, "", moment, moment, finished=f"the stored unit cannot be read: {loaded.error}"
             )
-        if loaded.unit is not None and schedule.expires_at is None and loaded.unit.ttl is not None:
-            expiry = expires_at(loaded.unit, schedule)
-            schedule = msgspec.structs.replace(schedule, expires_at=None if expiry is None else to_datetime(expiry))
         if schedule is old:
             return
         known = cursor.revision if cursor is not None else 0
@@ -399,7 +396,7 @@ class Turns:
         source = self._keys.pending_execution(execution.id)
         txn = move(self._keys, fence, source, entry.revision, moved)
         self._book.drop_pending(execution.id)
-        self._expect(moved, unit)
+        self._expect(moved, unit, entry.revision)
         self._commit(txn, moved)
 
     def _end_pending(self, entry: Pending, outcome: Outcome, reason: str, now: Instant) -> None:
@@ -536,10 +533,10 @@ class Turns:
 
     # -- writing ----------------------------------------------------------------------------------------------------
 
-    def _expect(self, execution: Execution, unit: Unit | None) -> None:
+    def _expect(self, execution: Execution, unit: Unit | None, floor: int = 0) -> None:
         """Enter a write that is under way as if it had happened."""
         if execution.state == "placed" and execution.current is not None:
-            placed = Placed(execution.current.machine, execution, 0, unit)
+            placed = Placed(execution.current.machine, execution, 0, unit, floor)
             placed.busy = True
             self._book.set_placed(execution.id, placed)
         elif execution.state in ("waiting", "queued", "delayed"):

@@ -32,6 +32,9 @@ class StepSpec(msgspec.Struct, frozen=True):
         docker: The compiled docker command line, for a step that is one; else None.
         body: The Engine API create body of the unit's [Container] with this step's command in it; None without one.
         pull: When the image is pulled: `missing`, `always`, `never` or `newer`.
+        platform: The image's platform ("": the engine's own).
+        networks: All of the container's networks; the first is in `body`, the others are connected before the start.
+        secrets: Files put into the container before it starts: target path, or name below /run/secrets, and content.
         user, group: Who a host process runs as ("" = as the daemon).
         working_directory: Where a host process starts ("" = the attempt's scratch directory).
         stop_signal: What asks the step to end, `SIGTERM`.
@@ -52,6 +55,8 @@ class StepSpec(msgspec.Struct, frozen=True):
     docker: DockerCommand | None = None
     body: Mapping[str, Any] | None = None
     pull: str = "missing"
+    platform: str = ""
+    networks: tuple[str, ...] = ()
     user: str = ""
     group: str = ""
     working_directory: str = ""

@@ -75,7 +75,8 @@ class DockerExecutor:
         command = spec.docker
         if command is None:
             body = bodies.step_body(spec, bodies.labels_of(spec, self._namespace))
-            return await self._run_of(spec).run(body, pull=spec.pull)
+            networks = bodies.further_networks(spec.networks, spec.body or {})
+            return await self._run_of(spec).run(body, pull=spec.pull, platform=spec.platform, networks=networks)
         if isinstance(command, Create):
             try:
                 return await self._run_line(spec, command)
@@ -96,7 +97,7 @@ class DockerExecutor:
         elif not removes and command.name:
             labels[bodies.KEEP] = bodies.KEEP_ALWAYS  # it has a name for somebody to come back to it by
         body = bodies.command_body(spec, command, labels, detached=detached)
-        networks = bodies.further_networks(command)
+        networks = bodies.further_networks(command.networks, command.body)
         if not detached and not command.cidfile:
             return await run.run(
                 body, pull=command.pull, platform=command.platform, quiet=command.quiet, networks=networks,

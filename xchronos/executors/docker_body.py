@@ -3,7 +3,7 @@
 import hashlib
 import io
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +65,7 @@ def step_body(spec: StepSpec, labels: Mapping[str, str]) -> dict[str, Any]:
     env = {entry.partition("=")[0]: entry for entry in spec.body.get("Env") or ()}
     env |= {name: f"{name}={value}" for name, value in spec.env.items()}
     prepared["Env"] = list(env.values())
+    _first_network_only(prepared, spec.networks)
     return prepared
 
 
@@ -94,20 +95,23 @@ def command_body(spec: StepSpec, command: Create, labels: Mapping[str, str], *, 
         host["Binds"] = [_absolute(bind, spec) for bind in host["Binds"]]
     if not detached:
         host["RestartPolicy"] = {"Name": "no"}
-    if len(command.networks) > 1:
-        endpoints = (prepared.get("NetworkingConfig") or {}).get("EndpointsConfig") or {}
-        first = command.networks[0]
-        prepared["NetworkingConfig"] = {"EndpointsConfig": {first: endpoints.get(first) or {}}}
+    _first_network_only(prepared, command.networks)
     return prepared
 
 
-def further_networks(command: Create) -> list[tuple[str, dict[str, Any]]]:
+def _first_network_only(prepared: dict[str, Any], networks: Sequence[str]) -> None:
+    if len(networks) > 1:
+        endpoints = (prepared.get("NetworkingConfig") or {}).get("EndpointsConfig") or {}
+        prepared["NetworkingConfig"] = {"EndpointsConfig": {networks[0]: endpoints.get(networks[0]) or {}}}
+
+
+def further_networks(networks: Sequence[str], body: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     """The networks behind the first with their endpoint settings: they are connected between create and start.
 
     An engine below API 1.44 takes one endpoint at creation; every engine takes the others like this.
     """
-    endpoints = (command.body.get("NetworkingConfig") or {}).get("EndpointsConfig") or {}
-    return [(network, endpoints.get(network) or {}) for network in command.networks[1:]]
+    endpoints = (body.get("NetworkingConfig") or {}).get("EndpointsConfig") or {}
+    return [(network, endpoints.get(network) or {}) for network in networks[1:]]
 
 
 def _place(spec: StepSpec, path: str) -> Path:

@@ -50,8 +50,7 @@ class Service(msgspec.Struct, frozen=True):
     """What [Service] says about running the steps. Times are microseconds, None is infinity.
 
     `environment` holds the raw Environment= assignments and `environment_files` (path, may be missing), because
-    specifiers in them are expanded on the machine that runs the steps. `resources` are the raw values of the resource
-    and sandbox keys, by key.
+    specifiers in them are expanded on the machine that runs the steps.
     """
 
     type: ServiceType = "simple"
@@ -75,7 +74,6 @@ class Service(msgspec.Struct, frozen=True):
     restart: str = "no"
     restart_prevent: ExitStatuses = ExitStatuses()
     restart_force: ExitStatuses = ExitStatuses()
-    resources: dict[str, tuple[str, ...]] = {}
 
     def phase(self, phase: AttemptState) -> tuple[Step, ...]:
         """The commands of one phase, in order."""

@@ -16,7 +16,7 @@ _USED = {
     ),
     "Service": (
         "Type ExecCondition ExecStartPre ExecStart ExecStartPost ExecStop ExecStopPost Environment EnvironmentFile "
-        "UnsetEnvironment WorkingDirectory User Group TimeoutSec TimeoutStartSec TimeoutStopSec "
+        "UnsetEnvironment PassEnvironment RemainAfterExit WorkingDirectory User Group TimeoutSec TimeoutStartSec TimeoutStopSec "
         "RuntimeMaxSec KillSignal KillMode SendSIGKILL FinalKillSignal SuccessExitStatus RestartPreventExitStatus "
         "RestartForceExitStatus Restart RestartSec StartLimitBurst StartLimitInterval"
     ),

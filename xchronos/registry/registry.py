@@ -1,0 +1,293 @@
+"""What people and programs ask of the store: submit, destroy, pause, start, stop, and look.
+
+Every method is a few requests to the store and no decision about time or place: those are the scheduler's, who learns
+of what is written here by its watches.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Literal, TypeVar
+
+import msgspec
+
+from xchronos.clock import Instant, to_datetime
+from xchronos.errors import Conflict, NotFound, Problem
+from xchronos.model.compile import compile_unit
+from xchronos.model.records import Desired, DropIn, Execution, Machine, Schedule, UnitRecord
+from xchronos.registry.codec import decode, encode
+from xchronos.registry.keys import Keys
+from xchronos.registry.transitions import put
+from xchronos.registry.units import compile_record, record_of
+from xchronos.store.contract import Delete, Guard, KeyValue, Put, Store, Txn
+
+PAGE = 1_000
+Record = TypeVar("Record", Execution, Machine, Schedule, UnitRecord)
+
+
+class Submitted(msgspec.Struct, frozen=True):
+    """What became of a submission. `warnings` are the unit's."""
+
+    unit: str
+    revision: str
+    result: Literal["created", "changed", "unchanged"]
+    warnings: tuple[Problem, ...] = ()
+
+
+class Stored(msgspec.Struct, frozen=True):
+    """A unit's record with its cursor and the store's revision of the record. `schedule` is None until a scheduler has
+    accepted the unit."""
+
+    name: str
+    record: UnitRecord
+    revision: int
+    schedule: Schedule | None
+
+
+class Registry:
+    """The operations on one namespace of one store."""
+
+    def __init__(self, store: Store, keys: Keys) -> None:
+        self.store = store
+        self.keys = keys
+
+    # -- units --------------------------------------------------------------------------------------------------------
+
+    async def submit(
+        self,
+        name: str,
+        text: bytes,
+        *,
+        drop_ins: Sequence[DropIn] = (),
+        by: str = "",
+        source: str = "",
+        path: str = "",
+        now: Instant,
+    ) -> Submitted:
+        """Store a unit, or its new text; the same text again changes nothing. What was paused stays paused.
+
+        Args:
+            name: The unit's name.
+            text: The file.
+            drop_ins: In the order in which they count.
+            by: Who submits it, for people.
+            source: Where it comes from (a directory's intake owns what it has submitted).
+            path: What problems call the file.
+            now: When it is submitted.
+
+        Raises:
+            UnitFileError: the file is refused.
+        """
+        unit = compile_unit(name, text, [(dropin.name, dropin.text) for dropin in drop_ins], path)
+        key = self.keys.job(name)
+        while True:
+            item = await self.store.get(key)
+            old = decode(item, UnitRecord) if item is not None else None
+            record = msgspec.structs.replace(
+                record_of(text, unit, drop_ins),
+                submitted_by=by,
+                submitted_at=to_datetime(now),
+                source=source,
+                desired=old.desired if old is not None else "active",
+            )
+            if old is not None and old.revision == record.revision and old.source == source:
+                return Submitted(name, unit.revision, "unchanged", unit.warnings)
+            txn = Txn((Guard(key, item.mod_revision if item is not None else 0),), (Put(key, encode(record)),))
+            if (await self.store.commit(txn)).succeeded:
+                return Submitted(name, unit.revision, "created" if old is None else "changed", unit.warnings)
+
+    async def destroy(self, name: str, *, source: str | None = None) -> None:
+        """Remove a unit: what runs of it is stopped, its history goes with it.
+
+        With `source`, only if it still comes from there. Raises NotFound.
+        """
+        while True:
+            item = await self.store.get(self.keys.job(name))
+            if item is None or (source is not None and decode(item, UnitRecord).source != source):
+                raise NotFound(f"there is no unit {name}")
+            if (await self.store.commit(Txn((Guard(item.key, item.mod_revision),), (Delete(item.key),)))).succeeded:
+                return
+
+    async def set_desired(self, name: str, desired: Desired) -> None:
+        """Pause or resume a unit's schedule. Raises NotFound."""
+        while True:
+            item = await self.store.get(self.keys.job(name))
+            if item is None:
+                raise NotFound(f"there is no unit {name}")
+            record = decode(item, UnitRecord)
+            if record.desired == desired:
+                return
+            fresh = encode(msgspec.structs.replace(record, desired=desired))
+            if (await self.store.commit(Txn((Guard(item.key, item.mod_revision),), (Put(item.key, fresh),)))).succeeded:
+                return
+
+    async def unit(self, name: str) -> Stored:
+        """One unit. Raises NotFound."""
+        item = await self.store.get(self.keys.job(name))
+        if item is None:
+            raise NotFound(f"there is no unit {name}")
+        cursor = await self.store.get(self.keys.schedule(name))
+        schedule = decode(cursor, Schedule) if cursor is not None else None
+        return Stored(name, decode(item, UnitRecord), item.mod_revision, schedule)
+
+    async def units(self, *, start: str = "", limit: int = 0) -> AsyncIterator[Stored]:
+        """Every unit by name, from the name `start` on; at most `limit` of them (0: all)."""
+        first = self.keys.job(start) if start else ""
+        async for items in self._pages(self.keys.jobs, start=first, limit=limit):
+            names = [item.key[len(self.keys.jobs) :] for item in items]
+            cursors = await self._cursors(names[0], names[-1])
+            for name, item in zip(names, items, strict=True):
+                yield Stored(name, decode(item, UnitRecord), item.mod_revision, cursors.get(name))
+
+    async def unit_names(self, *, source: str | None = None) -> list[str]:
+        """The names of all units, or of those that come from `source`."""
+        names: list[str] = []
+        async for items in self._pages(self.keys.jobs, keys_only=source is None):
+            names.extend(
+                item.key[len(self.keys.jobs) :]
+                for item in items
+                if source is None or decode(item, UnitRecord).source == source
+            )
+        return names
+
+    async def _cursors(self, first: str, last: str) -> dict[str, Schedule]:
+        found: dict[str, Schedule] = {}
+        end = self.keys.schedule(last)
+        async for items in self._pages(self.keys.schedules, start=self.keys.schedule(first)):
+            for item in items:
+                if item.key > end:
+                    return found
+                found[item.key[len(self.keys.schedules) :]] = decode(item, Schedule)
+        return found
+
+    # -- executions ---------------------------------------------------------------------------------------------------
+
+    async def start(self, name: str, *, now: Instant, payload: str = "", by: str = "") -> list[str]:
+        """Run a unit once, now, beside its schedule: one execution per copy. Returns their ids.
+
+        Raises NotFound, UnitFileError (the stored unit does not compile), and Conflict for a unit that cannot be started.
+        """
+        stored = await self.unit(name)
+        unit = compile_record(name, stored.record)
+        if unit.masked or unit.template:
+            raise Conflict(f"{name} is {'masked' if unit.masked else 'a template'}: it cannot be started")
+        copies = unit.availability
+        if unit.is_global:
+            copies = max(len(await self.machines()), 1)
+        moment = to_datetime(now)
+        executions = [
+            Execution(
+                unit=name,
+                fire_time=moment,
+                copy=copy,
+                state="delayed",
+                trigger="manual",
+                revision=unit.revision,
+                claimed_at=moment,
+                due_at=moment,
+                reason=f"started by {by or 'hand'}",
+                report=bool(unit.on_success) or unit.keep_running,
+                payload=payload or unit.payload,
+            )
+            for copy in range(copies)
+        ]
+        # The absence of each key is guarded: an identity that exists already is never written twice.
+        writes = [put(self.keys, execution) for execution in executions]
+        for first in range(0, len(writes), self.store.max_operations):
+            part = writes[first : first + self.store.max_operations]
+            done = await self.store.commit(Txn(tuple(Guard(write.key, 0) for write in part), tuple(part)))
+            if not done.succeeded:
+                raise Conflict(f"{name} was started at the very same instant by somebody else: try again")
+        return [execution.id for execution in executions]
+
+    async def stop(self, target: str, reason: str) -> list[str]:
+        """Stop an execution (by id), or everything of a unit that has not ended. Returns the ids that were asked to.
+
+        Raises NotFound when there is neither such a unit nor such an execution.
+        """
+        if "/" not in target:
+            await self.unit(target)
+        asked: list[str] = []
+        for item in await self._open_items(target):
+            while item is not None:
+                execution = decode(item, Execution)
+                if execution.stop_requested or execution.state == "ended":
+                    break
+                wanted = encode(msgspec.structs.replace(execution, stop_requested=reason))
+                txn = Txn((Guard(item.key, item.mod_revision),), (Put(item.key, wanted),))
+                if (await self.store.commit(txn)).succeeded:
+                    asked.append(execution.id)
+                    break
+                item = await self.store.get(item.key)
+        if "/" in target and not asked:
+            await self.execution(target)
+        return asked
+
+    async def open_executions(self, target: str = "") -> list[Execution]:
+        """Everything that has not ended: of one unit, one execution, or (empty) of all units; by fire time."""
+        found = [decode(item, Execution) for item in await self._open_items(target)]
+        return sorted(found, key=lambda execution: (execution.fire_time, execution.unit, execution.copy))
+
+    async def _open_items(self, target: str) -> list[KeyValue]:
+        found: list[KeyValue] = []
+        of_a_unit = "/" not in target
+        wanted = f"{target}/" if of_a_unit and target else target
+        async for items in self._pages(self.keys.pending + wanted):
+            found.extend(item for item in items if of_a_unit or item.key == self.keys.pending + wanted)
+        async for items in self._pages(self.keys.placements):
+            for item in items:
+                execution_id = self.keys.split_placement(item.key)[1]
+                if execution_id == wanted or (of_a_unit and execution_id.startswith(wanted)):
+                    found.append(item)
+        return found
+
+    async def history(self, name: str, limit: int = 0) -> list[Execution]:
+        """The executions of a unit that have ended, oldest first; only the last `limit` of them unless that is 0."""
+        found: list[Execution] = []
+        async for items in self._pages(self.keys.history(name)):
+            found.extend(decode(item, Execution) for item in items)
+        found.sort(key=lambda execution: (execution.fire_time, execution.copy))
+        return found[-limit:] if limit else found
+
+    async def execution(self, execution_id: str) -> Execution:
+        """One execution, wherever it is. Raises NotFound."""
+        item = await self.store.get(self.keys.execution(execution_id))
+        if item is not None:
+            return decode(item, Execution)
+        for candidate in await self._open_items(execution_id):
+            return decode(candidate, Execution)
+        raise NotFound(f"there is no execution {execution_id}")
+
+    # -- machines -----------------------------------------------------------------------------------------------------
+
+    async def machines(self) -> list[Machine]:
+        """The machines that are alive, by id."""
+        page = await self.store.range(self.keys.machines)
+        return [decode(item, Machine) for item in page.items]
+
+    async def set_cordoned(self, machine: str, cordoned: bool) -> None:  # noqa: FBT001
+        """Keep new work from a machine, or let it have some again. Raises NotFound."""
+        while True:
+            item = await self.store.get(self.keys.machine(machine))
+            if item is None:
+                raise NotFound(f"there is no machine {machine}")
+            record = msgspec.structs.replace(decode(item, Machine), cordoned=cordoned)
+            txn = Txn((Guard(item.key, item.mod_revision),), (Put(item.key, encode(record), item.lease),))
+            if (await self.store.commit(txn)).succeeded:
+                return
+
+    # -- reading in pages ---------------------------------------------------------------------------------------------
+
+    async def _pages(
+        self, prefix: str, *, start: str = "", limit: int = 0, keys_only: bool = False
+    ) -> AsyncIterator[list[KeyValue]]:
+        """The keys of a prefix in pages of one consistent reading."""
+        revision, left = 0, limit
+        while True:
+            size = min(left, PAGE) if limit else PAGE
+            page = await self.store.range(prefix, start=start, limit=size, keys_only=keys_only, revision=revision)
+            if page.items:
+                yield page.items
+            left -= len(page.items)
+            if not page.more or (limit and left <= 0):
+                return
+            start, revision = page.items[-1].key + "\0", page.revision
+
