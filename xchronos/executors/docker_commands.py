@@ -115,12 +115,18 @@ class Commands:
         params = {"force": flag(command.force), "v": flag(command.volumes), "link": flag(command.link)}
 
         async def remove(name: str) -> None:
-            try:
-                await self._engine.call("DELETE", f"/containers/{name}", params=params, timeout=None)
-            except EngineRefusal as refusal:
-                if not (command.force and refusal.status == 404):
-                    raise
-                self._error(refusal)  # said, but no failure: that is what -f asks for
+            # Looked at first: a DELETE that has to be sent a second time says 404 when the first one did its work.
+            if await self._keeper.find(name) is not None:
+                try:
+                    await self._engine.call("DELETE", f"/containers/{name}", params=params, timeout=None)
+                except EngineRefusal as refusal:
+                    if refusal.status != 404:
+                        raise
+                return
+            missing = EngineRefusal(404, f"No such container: {name}")
+            if not command.force:
+                raise missing
+            self._error(missing)  # said, but no failure: that is what -f asks for
 
         return await self._each(command.containers, remove, _GONE)
 
@@ -168,7 +174,7 @@ class Commands:
             fresh=True,
             since=seconds_text(found.state.started_at),
         )
-        return await attend(self._keeper, found.id, output)
+        return await attend(self._keeper, found, output)
 
     async def _wait(self, command: cli.Wait) -> StepExit:
         async def code_of(name: str) -> StepExit | EngineRefusal:

@@ -244,6 +244,10 @@ class Keeper:
             if found is None or found.state.status in ("exited", "dead"):
                 return None, False
 
+    async def ended(self, found: Inspected) -> tuple[int | None, bool]:
+        """As `wait`, for a container as it was found: one that has ended already was seen ending by nobody."""
+        return (None, False) if found.state.status in ("exited", "dead") else await self.wait(found.id)
+
     async def result(self, container: str, code: int | None, *, held: bool) -> StepExit:
         """How a container ended, from the wait's answer and from what the engine keeps of it."""
         found = await self.look(container)
@@ -293,8 +297,12 @@ class Keeper:
 
     async def delete(self, container: str) -> None:
         """Remove a container and its anonymous volumes, ending it first; one that is gone, or going, is fine."""
+        path, params = f"/containers/{container}", {"force": "1", "v": "1"}
         try:
-            await self.engine.call("DELETE", f"/containers/{container}", params={"force": "1", "v": "1"})
+            try:
+                await self.engine.call("DELETE", path, params=params)
+            except ConnectionLost:
+                await self.engine.call("DELETE", path, params=params)
         except EngineRefusal as refusal:
             if refusal.status not in (404, 409):
                 raise

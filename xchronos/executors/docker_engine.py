@@ -164,13 +164,13 @@ class Engine:
     ) -> Any:
         """One call and its decoded answer (None for an empty one). Raises as `stream` does.
 
-        A GET or DELETE whose keep-alive connection turns out to be dead is sent once more; anything else is for the
-        caller to look into, because it may have happened.
+        A GET whose keep-alive connection turns out to be dead is sent once more; anything else is for the caller to
+        look into, because it may have happened.
         """
         try:
             return await self._call(method, path, params, body, timeout)
         except ConnectionLost:
-            if method not in ("GET", "DELETE"):
+            if method != "GET":
                 raise
         return await self._call(method, path, params, body, timeout)
 

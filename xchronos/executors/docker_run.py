@@ -90,7 +90,7 @@ class ContainerRun:
     async def attend(self, found: Inspected, log: BoundedLog, *, fresh: bool) -> StepExit:
         """Follow the output and wait for the end of a container that has been started."""
         output = OutputCopy(self._keeper.engine, found.id, log, tty=found.config.tty, fresh=fresh)
-        return await attend(self._keeper, found.id, output)
+        return await attend(self._keeper, found, output)
 
     async def run(
         self,
@@ -134,12 +134,12 @@ def _by_init(result: StepExit, log: BoundedLog) -> StepExit:
     return msgspec.structs.replace(result, reason=reason, started_at=None)
 
 
-async def attend(keeper: Keeper, container: str, output: OutputCopy) -> StepExit:
+async def attend(keeper: Keeper, found: Inspected, output: OutputCopy) -> StepExit:
     """Copy a running container's output and wait for its end. Cancelling leaves the container running."""
     follower = asyncio.create_task(output.follow())
     try:
-        code, held = await keeper.wait(container)
-        result = await keeper.result(container, code, held=held)
+        code, held = await keeper.ended(found)
+        result = await keeper.result(found.id, code, held=held)
         await output.finish(follower)
     finally:
         if not follower.done():

@@ -1,0 +1,370 @@
+"""Docker command lines and [Container] steps on a real engine: exit codes, texts, and what is left behind."""
+
+import asyncio
+import json
+import uuid
+
+import msgspec
+import pytest
+
+from xchronos.executors.contract import StepSpec
+from xchronos.executors.docker import DockerExecutor
+from xchronos.executors.docker_body import container_name
+from xchronos.executors.docker_engine import Engine, EngineRefusal
+from xchronos.testing.executors import eventually, output
+from xchronos.unitfile.dockercli import compile_docker
+
+pytestmark = pytest.mark.docker
+NAMESPACE = "xchronos-tests"
+
+
+class Bench:
+    """An executor, specs of one execution, and a raw engine to look with."""
+
+    def __init__(self, executor, engine, directory, image):
+        self.executor, self.engine, self.directory, self.image = executor, engine, directory, image
+        self.execution = f"d-{uuid.uuid4().hex[:12]}.service/0/0"
+        self.name = f"xct-{uuid.uuid4().hex[:12]}"
+        self.count = 0
+
+    def line(self, text, attempt=1, env=None, **more):
+        """The spec of a docker line; IMAGE and NAME stand for this test's own."""
+        self.count += 1
+        step = more.pop("step", f"start-{self.count}")
+        words = [word.replace("IMAGE", self.image).replace("NAME", self.name) for word in text.split("|")]
+        argv = ("docker", *words)
+        return StepSpec("d.service", self.execution, attempt, step, argv, "docker", env or {}, self.directory,
+                        self.directory / f"{step}.log", docker=compile_docker(argv), **more)  # fmt: skip
+
+    def container(self, script, body=None, **more):
+        self.count += 1
+        step = f"start-{self.count}"
+        whole = {"Image": self.image, "Cmd": ["sh", "-c", script], **(body or {})}
+        whole["HostConfig"] = {"NetworkMode": "none", **whole.get("HostConfig", {})}
+        return StepSpec("d.service", self.execution, 1, step, (), "", {}, self.directory,
+                        self.directory / f"{step}.log", body=whole, **more)  # fmt: skip
+
+    async def run(self, text, **more):
+        """(exit code, output) of a docker line."""
+        spec = self.line(text, **more)
+        result = await self.executor.run(spec)
+        assert not result.lost
+        return result.code, output(spec)
+
+    async def inspect(self, name):
+        try:
+            return await self.engine.call("GET", f"/containers/{name}/json")
+        except EngineRefusal:
+            return None
+
+
+@pytest.fixture
+async def bench(tmp_path, docker_host, busybox_image):
+    executor, engine = DockerExecutor(NAMESPACE, docker_host), Engine(docker_host)
+    bench = Bench(executor, engine, tmp_path, busybox_image)
+    yield bench
+    for item in await engine.call("GET", "/containers/json", params={"all": "1"}):
+        if item["Names"][0].startswith(f"/{bench.name}") or item["Labels"].get("xchronos.execution") == bench.execution:
+            await engine.call("DELETE", f"/containers/{item['Id']}", params={"force": "1", "v": "1"})
+    await executor.close()
+    await engine.close()
+
+
+async def test_the_engines_answer_to_probe(bench):
+    assert (await bench.executor.probe())[0].isdigit()
+
+
+@pytest.mark.parametrize("pull", ["missing", "never", "always", "newer"])
+async def test_an_image_that_cannot_be_had(bench, pull):
+    spec = bench.container("true", {"Image": "localhost:1/xct/none:1"}, pull=pull)
+    result = await bench.executor.run(spec)
+    assert (result.code, result.started_at) == (125, None)
+    assert "localhost:1" in result.reason
+    assert result.reason in output(spec)
+    code, text = await bench.run("run|--rm|localhost:1/xct/none:1", step="run")
+    assert code == 125
+    assert "Unable to find image 'localhost:1/xct/none:1' locally\n" in text
+    assert "docker: Error response from daemon: " in text
+
+
+async def test_a_newer_image_that_cannot_be_had_leaves_the_one_that_is_here(bench):
+    spec = bench.container("exit 3", {"Image": "localhost:1/xct/here:1"}, pull="newer")
+    params = {"repo": "localhost:1/xct/here", "tag": "1"}
+    await bench.engine.call("POST", f"/images/{bench.image}/tag", params=params)
+    try:
+        assert (await bench.executor.run(spec)).code == 3
+        assert "using the image that is here" in output(spec)
+    finally:
+        await bench.engine.call("DELETE", "/images/localhost:1/xct/here:1")
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "text"),
+    [("nosuch", 127, "executable file not found"), ("/etc/passwd", 126, "permission denied"), ("/etc", 126, "denied")],
+)
+async def test_a_program_that_cannot_start(bench, command, code, text):
+    spec = bench.line(f"run|--rm|--net|none|IMAGE|{command}")
+    for _ in range(2):  # the second one adopts the failure
+        result = await bench.executor.run(spec)
+        assert (result.code, result.started_at) == (code, None)
+        assert text in result.reason
+    assert (await bench.inspect(container_name(spec)))["State"]["Status"] == "created"
+    within = bench.container("", {"Cmd": [command]})
+    result = await bench.executor.run(within)
+    assert result.code == code
+
+
+async def test_refusals_are_125_with_the_engines_words(bench):
+    code, text = await bench.run("run|--rm|--net|xct-no-such-network|IMAGE|true")
+    assert code == 125
+    assert "xct-no-such-network" in text
+    result = await bench.executor.run(bench.container("true", {"WorkingDir": "relative"}))
+    assert result.code == 125
+    assert result.reason
+
+
+async def test_memory(bench):
+    limit = {"HostConfig": {"Memory": 8 << 20, "MemorySwap": 8 << 20}}
+    spec = bench.container("exec tail /dev/zero", {**limit, "Cmd": ["tail", "/dev/zero"]})
+    result = await bench.executor.run(spec)
+    assert (result.code, result.oom_killed, result.reason) == (137, True, "out of memory")
+
+
+async def test_the_conditions_of_a_container_step(bench):
+    spec = bench.container("true", {"Env": ["A=1", "B=1"], "HostConfig": {"AutoRemove": True}}, secrets={"key": "s3"})
+    spec = msgspec.structs.replace(spec, env={"B": "2"}, log_limit=1 << 20)
+    assert (await bench.executor.run(spec)).code == 0
+    found = await bench.inspect(container_name(spec))
+    host = found["HostConfig"]
+    assert (host["AutoRemove"], host["Init"], host["RestartPolicy"]["Name"]) == (False, True, "no")
+    assert host["LogConfig"] == {"Type": "json-file", "Config": {"max-file": "2", "max-size": str(2 << 20)}}
+    assert found["Config"]["Env"][:2] == ["A=1", "B=2"]
+    assert found["Config"]["Labels"] == {
+        "xchronos.unit": "d.service", "xchronos.execution": bench.execution, "xchronos.attempt": "1",
+        "xchronos.step": spec.step, "xchronos.namespace": NAMESPACE,
+    }  # fmt: skip
+
+
+async def test_secrets_are_files(bench):
+    spec = bench.container("cat /run/secrets/key /opt/x", secrets={"key": "one ", "/opt/x": "two"})
+    assert (await bench.executor.run(spec)).code == 0
+    assert output(spec) == "one two"
+
+
+async def test_a_log_driver_that_keeps_nothing_is_said(bench):
+    spec = bench.container("echo x; exit 2", {"HostConfig": {"LogConfig": {"Type": "none"}}})
+    assert (await bench.executor.run(spec)).code == 2
+    assert "[xchronos: the engine has no output to give: " in output(spec)
+
+
+async def test_a_terminals_output(bench):
+    assert await bench.run("run|--rm|-t|--net|none|IMAGE|echo|x") == (0, "x\r\n")
+
+
+async def test_a_foreign_container_of_that_name(bench):
+    assert (await bench.run("create|--name|NAME|IMAGE|true"))[0] == 0
+    code, text = await bench.run("run|--rm|--name|NAME|IMAGE|true")
+    assert code == 125
+    assert "docker: Error response from daemon: Conflict." in text
+
+
+async def test_rm_waits_for_the_release_and_makes_room_for_the_next_attempt(bench):
+    line = "run|--rm|--name|NAME|--net|none|IMAGE|sh|-c|exit 3"
+    assert (await bench.run(line, step="start-0"))[0] == 3
+    assert await bench.inspect(bench.name) is not None
+    assert (await bench.run(line, step="start-0", attempt=2))[0] == 3
+    assert (await bench.inspect(bench.name))["Config"]["Labels"]["xchronos.attempt"] == "2"
+    await bench.executor.release(bench.execution, 2)
+    assert await bench.inspect(bench.name) is None
+
+
+async def test_a_name_without_rm_is_the_users(bench):
+    assert (await bench.run("run|--name|NAME|--net|none|IMAGE|true"))[0] == 0
+    await bench.executor.release(bench.execution, 1)
+    assert await bench.inspect(bench.name) is not None
+    assert not [left for left in await bench.executor.leftovers() if left.execution == bench.execution]
+    assert await bench.run("rm|NAME") == (0, f"{bench.name}\n")
+
+
+async def test_detached(bench):
+    spec = bench.line("run|-d|--rm|--net|none|IMAGE|sleep|60")
+    for _ in range(2):
+        result = await bench.executor.run(spec)
+        assert result.code == 0
+        assert output(spec).splitlines()[-1] == result.container
+    assert (await bench.inspect(result.container))["HostConfig"]["AutoRemove"] is False
+    await bench.executor.release(bench.execution, 1)
+    assert (await bench.inspect(result.container))["State"]["Running"]
+    await bench.executor.stop(spec, "KILL")
+    assert (await bench.run(f"wait|{result.container}"))[1] == "137\n"
+    mine = [left for left in await bench.executor.leftovers() if left.execution == bench.execution]
+    assert [left.running for left in mine] == [False]
+    await bench.executor.remove(mine)
+    assert await bench.inspect(result.container) is None
+    await bench.executor.remove([])
+
+
+async def test_env_files(bench):
+    (bench.directory / "some.env").write_text("# c\nA=from file\n  B=x y \nHERE\nGONE\nC=\n")
+    line = 'run|--rm|--net|none|--env-file|some.env|-e|A=line|IMAGE|sh|-c|echo "<$A><$B><$HERE><${GONE-no}><$C>"'
+    assert await bench.run(line, env={"HERE": "h"}) == (0, "<line><x y ><h><no><>\n")
+    (bench.directory / "bad.env").write_text("A=1\nB C=2\n")
+    code, text = await bench.run("run|--env-file|bad.env|IMAGE|true")
+    assert code == 125
+    assert "bad.env:2: the name 'B C' contains blanks" in text
+    code, text = await bench.run("run|--env-file|/no/such.env|IMAGE|true")
+    assert (code, text) == (125, "docker: environment file /no/such.env: No such file or directory\n")
+
+
+async def test_what_is_resolved_on_the_machine(bench):
+    (bench.directory / "labels").write_text("a=1\nxct=file\n")
+    (bench.directory / "seccomp.json").write_text('{"defaultAction": "SCMP_ACT_ALLOW"}')
+    (bench.directory / "data").mkdir()
+    (bench.directory / "data" / "f").write_text("bound")
+    line = "run|--name|NAME|--rm|--net|none|--cidfile|cid|--label-file|labels|--label|xct=line|-v|./data:/data"
+    spec = bench.line(f"{line}|--security-opt|seccomp=seccomp.json|IMAGE|cat|/data/f")
+    result = await bench.executor.run(spec)
+    assert (result.code, output(spec)) == (0, "bound")
+    found = await bench.inspect(bench.name)
+    assert (bench.directory / "cid").read_text() == found["Id"] == result.container
+    assert (found["Config"]["Labels"]["a"], found["Config"]["Labels"]["xct"]) == ("1", "line")
+    (bench.directory / "bad.json").write_text("{")
+    code, text = await bench.run("run|--rm|--security-opt|seccomp=bad.json|IMAGE|true")
+    assert (code, "not JSON" in text) == (125, True)
+    code, text = await bench.run("run|--rm|--net|none|--cidfile|cid|IMAGE|true")
+    assert (code, "container ID file" in text) == (125, True)
+
+
+async def test_the_signal_reaches_process_1(bench):
+    script = "trap 'echo bye; exit 4' TERM; echo ready; while :; do sleep 0.05; done"
+    spec = bench.line(f"run|--rm|--name|NAME|--net|none|IMAGE|sh|-c|{script}")
+    task = asyncio.create_task(bench.executor.run(spec))
+    await eventually(lambda: "ready" in output(spec))
+    await bench.executor.stop(bench.line("run|--name|NAME|IMAGE"), "KILL")  # not its own: nothing happens
+    await bench.executor.stop(spec, "SIGTERM")
+    assert (await task).code == 4
+
+
+async def test_the_life_of_a_container_by_verbs(bench):
+    code, text = await bench.run("create|--name|NAME|--net|none|--init|IMAGE|sh|-c|echo hello; sleep 60")
+    assert code == 0
+    assert (await bench.inspect(bench.name))["Id"] == text.strip()
+    assert (await bench.run("start|NAME")) == (0, f"{bench.name}\n")
+    assert (await bench.run("pause|NAME"))[0] == 0
+    assert (await bench.run("unpause|NAME"))[0] == 0
+    assert (await bench.run("restart|-t|1|NAME"))[0] == 0
+    assert await bench.run("exec|-e|A=5|NAME|sh|-c|echo in $A; exit 3") == (3, "in 5\n")
+    assert (await bench.run("exec|NAME|nosuch"))[0] in (126, 127)
+    assert (await bench.run("exec|-d|NAME|true"))[0] == 0
+    assert "hello\n" in (await bench.run("logs|NAME"))[1]
+    code, text = await bench.run("inspect|NAME|xct-nothing")
+    assert code == 1
+    assert "Error: No such object: xct-nothing" in text
+    assert json.loads(text.partition("Error")[0])[0]["Name"] == f"/{bench.name}"
+    assert bench.name in (await bench.run("ps"))[1] or True
+    code, text = await bench.run("rm|NAME")
+    assert code == 1
+    assert "Error response from daemon: You cannot remove a running container" in text
+    assert (await bench.run("kill|-s|TERM|NAME")) == (0, f"{bench.name}\n")
+    assert (await bench.run("wait|NAME")) == (0, "143\n")
+    code, text = await bench.run("kill|NAME")
+    assert code == 1
+    assert "is not running" in text
+    assert (await bench.run("stop|NAME"))[0] == 0
+    assert (await bench.run("rename|NAME|NAME2"))[0] == 0
+    assert (await bench.run("rm|-f|NAME2")) == (0, f"{bench.name}2\n")
+    for verb in ("rm", "kill", "stop", "start", "logs", "wait", "restart"):
+        code, text = await bench.run(f"{verb}|NAME")
+        assert (verb, code) == (verb, 1)
+        assert f"Error response from daemon: No such container: {bench.name}" in text or "No such container" in text
+    code, text = await bench.run("rm|-f|NAME")
+    assert code == 0
+    assert (await bench.run("exec|NAME|true"))[0] == 1
+
+
+async def test_start_attached_takes_the_exit_code_and_is_found_again(bench):
+    await bench.run("create|--name|NAME|--net|none|IMAGE|sh|-c|echo again; exit 6")
+    spec = bench.line("start|-a|NAME")
+    for _ in range(2):  # the second call finds that the container was started since the journal began
+        result = await bench.executor.run(spec)
+        assert (result.code, output(spec)) == (6, "again\n")
+    assert await bench.run("start|-a|NAME") == (6, "again\n")  # another step starts it anew, and has its own output
+    plain = bench.line("start|NAME")
+    assert (await bench.executor.run(plain)).code == 0
+
+
+async def test_a_command_without_a_container_is_given_up_by_a_signal(bench):
+    await bench.run("run|-d|--init|--name|NAME|--net|none|IMAGE|sleep|60")
+    for text in ("wait|NAME", "logs|-f|NAME", "exec|NAME|sleep|60"):
+        spec = bench.line(text)
+        task = asyncio.create_task(bench.executor.run(spec))
+        await asyncio.sleep(0.4)
+        await bench.executor.stop(spec, "SIGTERM")
+        async with asyncio.timeout(10):
+            result = await task
+        assert result.signal == "SIGTERM" or result.code == 143
+    spec = bench.line("wait|NAME")
+    task = asyncio.create_task(bench.executor.run(spec))
+    await asyncio.sleep(0.2)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    attached = bench.line("start|-a|NAME")
+    task = asyncio.create_task(bench.executor.run(attached))
+    await asyncio.sleep(0.4)
+    await bench.executor.stop(attached, "SIGTERM")
+    assert (await task).code == 143
+
+
+async def test_networks_and_volumes(bench):
+    code, text = await bench.run("network|create|NAME")
+    assert (code, len(text.strip())) == (0, 64)
+    try:
+        assert (await bench.run("network|create|NAME"))[0] == 1
+        again = bench.line("network|create|NAME", step="net")
+        (bench.directory / ".net.begun").write_text('{"started": {}, "format": 1}')
+        assert (await bench.executor.run(again)).code == 0
+        await bench.run("create|--name|NAME|--net|none|IMAGE|true")
+        second = bench.name + "-b"
+        await bench.run("create|--name|NAME-b|IMAGE|true")
+        assert (await bench.run(f"network|connect|NAME|{second}"))[0] == 0
+        assert (await bench.run(f"network|disconnect|NAME|{second}"))[0] == 0
+        assert (await bench.run(f"network|disconnect|NAME|{second}"))[0] == 1
+    finally:
+        assert (await bench.run("network|rm|NAME"))[0] == 0
+    assert (await bench.run("network|rm|NAME"))[0] == 1
+    assert await bench.run("volume|create|NAME") == (0, f"{bench.name}\n")
+    assert bench.name in (await bench.run("volume|ls|-q"))[1]
+    assert await bench.run("volume|rm|NAME") == (0, f"{bench.name}\n")
+    assert (await bench.run("volume|rm|NAME"))[0] == 1
+
+
+async def test_two_networks_at_once(bench):
+    await bench.run("network|create|NAME-1")
+    await bench.run("network|create|NAME-2")
+    try:
+        assert (await bench.run("create|--name|NAME|--net|NAME-1|--net|NAME-2|IMAGE|true"))[0] == 0
+        networks = (await bench.inspect(bench.name))["NetworkSettings"]["Networks"]
+        assert sorted(networks) == [f"{bench.name}-1", f"{bench.name}-2"]
+        await bench.run("rm|NAME")
+    finally:
+        await bench.run("network|rm|NAME-1|NAME-2")
+
+
+async def test_images(bench):
+    assert (await bench.run("tag|IMAGE|NAME:1"))[0] == 0
+    assert await bench.run("rmi|NAME:1") == (0, f"Untagged: {bench.name}:1\n")
+    assert (await bench.run("rmi|NAME:1"))[0] == 1
+    assert "xchronos/busybox" in (await bench.run("images"))[1]
+    assert all(len(line) == 12 for line in (await bench.run("images|-q"))[1].split())
+    code, text = await bench.run("pull|localhost:1/xct/none:1")
+    assert code == 1
+    assert "Error response from daemon" in text
+
+
+async def test_pruning_only_what_is_labelled(bench):
+    await bench.run("create|--name|NAME|--label|xct=NAME|IMAGE|true")
+    code, text = await bench.run("container|prune|-f|--filter|label=xct=NAME")
+    assert code == 0
+    assert "Total reclaimed space: 0B" in text
+    assert await bench.inspect(bench.name) is None

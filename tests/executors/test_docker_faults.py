@@ -1,0 +1,179 @@
+"""Connections that break at every point of a container's life, through a proxy in front of the real engine."""
+
+import asyncio
+import uuid
+
+import msgspec
+import pytest
+
+from tests.executors.engine_proxy import Proxy
+from xchronos.errors import ExecutorUnavailable
+from xchronos.executors.contract import StepSpec
+from xchronos.executors.docker import DockerExecutor
+from xchronos.executors.docker_body import container_name
+from xchronos.testing.executors import eventually, output
+from xchronos.unitfile.dockercli import compile_docker
+
+pytestmark = pytest.mark.docker
+NAMESPACE = "xchronos-tests"
+
+
+@pytest.fixture
+async def proxy(tmp_path, docker_host):
+    async with Proxy(tmp_path / "engine.sock", docker_host) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+async def executor(proxy):
+    executor = DockerExecutor(NAMESPACE, proxy.host)
+    yield executor
+    await executor.close()
+
+
+@pytest.fixture
+async def spec(tmp_path, busybox_image, docker_host):
+    def build(script, **more):
+        made = StepSpec("f.service", f"f-{uuid.uuid4().hex}", 1, "start-0", (), "", {}, tmp_path, tmp_path / "log")
+        body = {"Image": busybox_image, "Cmd": ["sh", "-c", script], "HostConfig": {"NetworkMode": "none"}}
+        specs.append(msgspec.structs.replace(made, body=body, **more))
+        return specs[-1]
+
+    specs = []
+    yield build
+    cleaner = DockerExecutor(NAMESPACE, docker_host)
+    for made in specs:
+        await cleaner.release(made.execution, 1)
+    await cleaner.close()
+
+
+async def test_an_engine_that_is_not_there(tmp_path, spec):
+    executor = DockerExecutor(NAMESPACE, f"unix://{tmp_path}/nothing.sock")
+    with pytest.raises(ExecutorUnavailable, match="does not answer"):
+        await executor.probe()
+    with pytest.raises(ExecutorUnavailable, match=r"nothing\.sock"):
+        await executor.run(spec("exit 0"))
+    with pytest.raises(ExecutorUnavailable):
+        await executor.run(spec("", docker=compile_docker(["docker", "rm", "x"])))
+    await executor.close()
+
+
+async def test_connections_cut_in_mid_wait_change_nothing(proxy, executor, spec):
+    step = spec("echo one; sleep 1; echo two; sleep 1; echo three; exit 9")
+    task = asyncio.create_task(executor.run(step))
+    for word in ("one", "two"):
+        await eventually(lambda word=word: word in output(step))
+        proxy.cut()
+    result = await task
+    assert (result.code, result.lost) == (9, False)
+    assert output(step) == "one\ntwo\nthree\n"
+
+
+async def test_an_end_while_the_engine_is_away(proxy, executor, spec):
+    step = spec("echo one; sleep 1; echo two; exit 4")
+    task = asyncio.create_task(executor.run(step))
+    await eventually(lambda: "one" in output(step))
+    proxy.down = True
+    proxy.cut()
+    await asyncio.sleep(1.5)
+    assert not task.done()
+    proxy.down = False
+    assert (await task).code == 4
+    assert output(step) == "one\ntwo\n"
+
+
+@pytest.mark.parametrize("request_line", ["/containers/create", "/start", "/wait", "/logs", "/json"])
+async def test_an_answer_that_never_comes_is_looked_into(proxy, executor, spec, request_line):
+    step = spec("echo once; exit 5")
+    await executor.probe()
+    proxy.swallow = request_line
+    result = await executor.run(step)
+    assert proxy.swallow == ""
+    assert (result.code, result.lost) == (5, False)
+    assert output(step) == "once\n"
+    assert sum(line.startswith("POST") and "/start" in line for line in proxy.seen) == 1
+
+
+async def test_a_lost_start_of_a_container_that_ended_is_not_repeated(proxy, executor, spec):
+    step = spec("echo once; exit 5")
+    await executor.probe()
+    proxy.swallow = "/start"
+    assert (await executor.run(step)).code == 5
+    assert (await executor.run(step)).code == 5
+    assert output(step) == "once\n"
+
+
+async def test_a_container_removed_by_somebody_else_is_lost(executor, spec, docker_host):
+    step = spec("echo one; sleep 60")
+    task = asyncio.create_task(executor.run(step))
+    await eventually(lambda: "one" in output(step))
+    other = DockerExecutor(NAMESPACE, docker_host)
+    await other.release(step.execution, 1)
+    await other.close()
+    result = await task
+    assert result.lost or result.code == 137  # the engine may still answer the wait
+
+
+async def test_255_that_nobody_saw_is_distrusted_only_after_a_restart(executor, spec):
+    step = spec("exit 255")
+    assert (await executor.run(step)).code == 255  # the wait's own answer
+    assert (await executor.run(step)).lost is False  # adopted, but the engine has been up all the time
+
+
+async def test_a_power_cut_is_told_from_a_result(executor, spec, monkeypatch):
+    step = spec("exit 255")
+    await executor.run(step)
+    monkeypatch.setattr("xchronos.executors.docker_containers.engine_started", lambda _: 4e9)
+    result = await executor.run(step)
+    assert result.lost
+    assert "engine went down" in result.reason
+
+
+@pytest.mark.parametrize(("ended_behind", "code", "lost"), [(True, 0, True), (True, 255, True), (False, 3, False)])
+async def test_a_boot_is_told_from_a_result(executor, spec, monkeypatch, ended_behind, code, lost):
+    step = spec(f"exit {code}")
+    first = await executor.run(step)
+    keeper = executor._keeper
+    real = keeper.find
+
+    async def long_ago(name):
+        found = await real(name)
+        state = msgspec.structs.replace(found.state, started_at="2001-01-01T00:00:00.123456789Z")
+        if not ended_behind:
+            state = msgspec.structs.replace(state, finished_at="2001-01-01T00:00:01Z")
+        return msgspec.structs.replace(found, state=state)
+
+    monkeypatch.setattr(keeper, "find", long_ago)
+    assert first.code == code
+    result = await executor.run(step)
+    assert result.lost is lost
+    assert lost == ("machine went down" in result.reason)
+
+
+async def test_a_journalled_command_is_performed_again(proxy, executor, spec, docker_host):
+    target = spec("exit 0")
+    await executor.run(target)
+    step = spec("", docker=compile_docker(["docker", "rm", container_name(target)]))
+    proxy.swallow = "DELETE"
+    result = await executor.run(step)
+    assert result.code == 0
+    assert (await executor.run(step)).code == 0  # and again behind a crash
+
+
+async def test_an_exec_is_never_begun_twice(proxy, executor, spec, tmp_path):
+    target = spec("echo up; sleep 60")
+    task = asyncio.create_task(executor.run(target))
+    await eventually(lambda: "up" in output(target))
+    line = ["docker", "exec", container_name(target), "sh", "-c", "echo in; sleep 1; exit 3"]
+    step = spec("", docker=compile_docker(line), log=tmp_path / "exec.log", step="start-post-0")
+    assert (await executor.run(step)).code == 3
+    assert output(step) == "in\n"
+    assert (await executor.run(step)).lost
+    again = msgspec.structs.replace(step, step="start-post-1")
+    running = asyncio.create_task(executor.run(again))
+    await eventually(lambda: output(again).count("in") == 1)
+    proxy.cut()
+    result = await running
+    assert result.lost or result.code == 3
+    await executor.kill(target)
+    await task
