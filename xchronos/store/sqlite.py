@@ -135,6 +135,15 @@ class SqliteStore:
         """See `Store.revoke`."""
         await self._end_lease(lease)
 
+    async def end_leases(self) -> None:
+        """Revoke every lease that the file came with, and delete its keys.
+
+        For a daemon that has just opened the store: no other process can have it open, so whoever held these is gone,
+        and nobody has to wait for a TTL.
+        """
+        for lease in list(self._file.leases):
+            await self._end_lease(lease)
+
     async def compact(self, revision: int) -> None:
         """See `Store.compact`."""
         self._check_open()

@@ -1,0 +1,1 @@
+"""`xchronosd`: puts the roles together, starts them in order and stops them in order."""

@@ -1,0 +1,149 @@
+"""The roles of one daemon over one store, without configuration, signals or HTTP: what tests and embedders start too."""
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+import structlog
+from prometheus_client import CollectorRegistry
+
+from xchronos import __version__
+from xchronos.agent.agent import Agent
+from xchronos.agent.membership import Membership
+from xchronos.agent.specs import Place
+from xchronos.clock import SECOND, Clock, Micros, to_datetime
+from xchronos.engine.engine import Engine
+from xchronos.errors import ExecutorUnavailable
+from xchronos.executors.contract import Executor
+from xchronos.model.records import Capacity, Machine
+from xchronos.registry.keys import Keys
+from xchronos.store.contract import Store
+
+log = structlog.get_logger(__name__)
+
+DEFAULT_TTL: Micros = 10 * SECOND
+PROBE_EVERY: Micros = 10 * SECOND
+"""How long the answer of an executor's engine is believed before it is asked again."""
+
+
+class Node:
+    """A scheduler, an agent, or both, as `roles` says.
+
+    `place` describes the machine to its steps, `executors` run them; attempts keep their files in `directory`.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        keys: Keys,
+        clock: Clock,
+        place: Place,
+        executors: Mapping[str, Executor],
+        directory: Path,
+        *,
+        instance: str,
+        roles: frozenset[str] = frozenset(("scheduler", "agent")),
+        metadata: Mapping[str, str] | None = None,
+        capacity: Capacity = Capacity(),
+        address: str = "",
+        ttl: Micros = DEFAULT_TTL,
+        registry: CollectorRegistry | None = None,
+    ) -> None:
+        self.store = store
+        self.keys = keys
+        self.clock = clock
+        self.registry = registry if registry is not None else CollectorRegistry()
+        self._executors = executors
+        self._versions: dict[str, str] = {}
+        self._probed: Micros | None = None
+        self._machine = Machine(
+            id=place.machine,
+            instance=instance,
+            metadata=dict(metadata or {}),
+            address=address,
+            hostname=place.facts.hostname,
+            version=__version__,
+            started_at=to_datetime(clock.now()),
+            capacity=capacity,
+        )
+        self.engine = Engine(store, keys, clock, place.machine, ttl, self.registry) if "scheduler" in roles else None
+        self.agent: Agent | None = None
+        self._membership: Membership | None = None
+        if "agent" in roles:
+            self.agent = Agent(store, keys, clock, place, executors, directory, lambda: self._machine, self.registry)
+            self._membership = Membership(store, keys, clock, ttl, self._describe)
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def machine(self) -> Machine:
+        """The machine as it is advertised."""
+        return self._machine
+
+    async def start(self) -> None:
+        """Start the roles; returns once they are ready. The machine joins before anything is scheduled onto it."""
+        if self._membership is not None and self.agent is not None:
+            self._launch(self._membership.run(), "membership")
+            await self._reached(self._membership.joined)
+            self._launch(self.agent.run(), "agent")
+            await self._reached(self.agent.ready)
+        if self.engine is not None:
+            self._launch(self.engine.run(), "engine")
+            await self._reached(self.engine.ready)
+
+    async def wait(self) -> None:
+        """Wait until a role ends, which none does by itself; raises what ended it."""
+        done, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+
+    async def stop(self, grace: Micros) -> None:
+        """Scheduling ends first, then the attempts get their grace; the heartbeat is last."""
+        membership, agent, engine = self._named("membership"), self._named("agent"), self._named("engine")
+        await _end(engine if self.agent is None else None)
+        if self.agent is not None:
+            # The scheduler stays while attempts end: their failures are its to settle.
+            await self.agent.drain(grace)
+            await asyncio.sleep(0.05)
+        await _end(engine)
+        await _end(agent)
+        await _end(membership)
+
+    def _named(self, name: str) -> asyncio.Task[None] | None:
+        return next((task for task in self._tasks if task.get_name() == name), None)
+
+    def _launch(self, role: "asyncio.Future[None] | object", name: str) -> None:
+        self._tasks.append(asyncio.create_task(role, name=name))  # type: ignore[arg-type]
+
+    async def _reached(self, event: asyncio.Event) -> None:
+        """Wait for a role to be ready, or for any role to fail."""
+        ready = asyncio.create_task(event.wait())
+        done, _ = await asyncio.wait({ready, *self._tasks}, return_when=asyncio.FIRST_COMPLETED)
+        if ready not in done:
+            ready.cancel()
+            for task in done:
+                task.result()
+
+    async def _describe(self) -> Machine:
+        now = self.clock.monotonic()
+        if self._probed is None or now - self._probed >= PROBE_EVERY:
+            self._probed = now
+            docker = ""
+            for kind, executor in self._executors.items():
+                try:
+                    self._versions[kind] = await executor.probe()
+                except ExecutorUnavailable as error:
+                    self._versions[kind] = f"unavailable: {error}"
+                if kind == "docker":
+                    docker = self._versions[kind]
+            self._machine = msgspec.structs.replace(
+                self._machine, executors=tuple(sorted(self._executors)), docker=docker
+            )
+        return self._machine
+
+
+async def _end(task: asyncio.Task[None] | None) -> None:
+    if task is None or task.done():
+        return
+    task.cancel()
+    await asyncio.wait({task})
