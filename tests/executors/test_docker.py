@@ -260,8 +260,8 @@ async def test_the_life_of_a_container_by_verbs(bench):
     code, text = await bench.run("inspect|NAME|xct-nothing")
     assert code == 1
     assert "Error: No such object: xct-nothing" in text
-    assert json.loads(text.partition("Error")[0])[0]["Name"] == f"/{bench.name}"
-    assert bench.name in (await bench.run("ps"))[1] or True
+    assert json.loads(text.partition("Error: No such")[0])[0]["Name"] == f"/{bench.name}"
+    assert bench.name in (await bench.run("ps"))[1]
     code, text = await bench.run("rm|NAME")
     assert code == 1
     assert "Error response from daemon: You cannot remove a running container" in text
@@ -276,7 +276,8 @@ async def test_the_life_of_a_container_by_verbs(bench):
     for verb in ("rm", "kill", "stop", "start", "logs", "wait", "restart"):
         code, text = await bench.run(f"{verb}|NAME")
         assert (verb, code) == (verb, 1)
-        assert f"Error response from daemon: No such container: {bench.name}" in text or "No such container" in text
+        assert text.startswith("Error response from daemon: ")
+        assert f"No such container: {bench.name}" in text
     code, text = await bench.run("rm|-f|NAME")
     assert code == 0
     assert (await bench.run("exec|NAME|true"))[0] == 1
@@ -322,7 +323,7 @@ async def test_networks_and_volumes(bench):
     try:
         assert (await bench.run("network|create|NAME"))[0] == 1
         again = bench.line("network|create|NAME", step="net")
-        (bench.directory / ".net.begun").write_text('{"started": {}, "format": 1}')
+        (bench.directory / ".net.begun").write_text('{"first": {}, "format": 1}')
         assert (await bench.executor.run(again)).code == 0
         await bench.run("create|--name|NAME|--net|none|IMAGE|true")
         second = bench.name + "-b"

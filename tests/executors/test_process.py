@@ -4,7 +4,6 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -153,7 +152,7 @@ class TestProcess(ExecutorContract):
         spec = make("exit 0")
         await executor.run(spec)
         with pytest.raises(ChildProcessError):
-            os.waitpid(-1, os.WNOHANG)
+            os.waitpid(-1, os.WNOHANG)  # noqa: ASYNC222 - does not block
 
     async def test_a_wrapper_that_died_means_lost_and_is_not_started_again(self, executor, make, tmp_path):
         spec, task, child = await self.start(executor, make, "control-group")

@@ -215,8 +215,8 @@ class DockerExecutor:
 
 
 def _users(item: dict[str, Any]) -> bool:
-    keep = item["Labels"].get(bodies.KEEP)
-    return keep == bodies.KEEP_ALWAYS or (keep == bodies.KEEP_RUNNING and item["State"] == "running")
+    keep: str | None = item["Labels"].get(bodies.KEEP)
+    return keep == bodies.KEEP_ALWAYS or (keep == bodies.KEEP_RUNNING and str(item["State"]) == "running")
 
 
 def _write_id(spec: StepSpec, command: Create, found: Inspected) -> None:

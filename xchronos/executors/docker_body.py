@@ -1,4 +1,4 @@
-"""What is sent to the engine for a step: labels and names, the create body, the files that only the machine can read."""
+"""What is sent to the engine for a step: labels, names, the create body, the files that only the machine can read."""
 
 import hashlib
 import io
@@ -163,7 +163,7 @@ def read_assignments(path: Path, env: Mapping[str, str] | None) -> list[str]:
 
 
 def secrets_archive(secrets: Mapping[str, str]) -> bytes:
-    """A tar of secrets: target (an absolute path, or a name under /run/secrets) -> content, readable by everybody inside."""
+    """A tar of secrets: target (an absolute path, or a name under /run/secrets) -> content, readable to all inside."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         for target, content in secrets.items():

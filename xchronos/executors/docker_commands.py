@@ -1,4 +1,4 @@
-"""Performs docker command lines other than `run` through the Engine API, with the docker client's output and exit codes."""
+"""Performs docker command lines other than `run` through the Engine API: the client's output and exit codes."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -162,6 +162,9 @@ class Commands:
         if not command.attach:
             return await self._each(command.containers, start)
         name = command.containers[0]
+        # The engine's own clock: a container's StartedAt may lie behind its first output.
+        clock = str((await self._engine.call("GET", "/info"))["SystemTime"])
+        since = await self._journal.remember("clock", clock)
         await start(name)
         found = await self._keeper.look(name)
         if found is None:
@@ -172,7 +175,7 @@ class Commands:
             self._log,
             tty=found.config.tty,
             fresh=True,
-            since=seconds_text(found.state.started_at),
+            since=seconds_text(since),
         )
         return await attend(self._keeper, found, output)
 

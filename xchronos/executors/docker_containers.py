@@ -156,7 +156,7 @@ class Keeper:
                     raise
                 lost = True  # perhaps only a dead keep-alive connection; the name makes asking again safe
             except EngineRefusal as refusal:
-                # Conflicts are 409 with docker and 500 with podman, and a vanished image hides one: look for ours first.
+                # A conflict is 409 with docker, 500 with podman, and hidden by a vanished image: look for ours first.
                 found = await self.find(name) if name else None
                 if found is not None and mine(found.labels):
                     return found

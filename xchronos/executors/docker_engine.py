@@ -36,7 +36,7 @@ _decode = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
 
 
-class EngineRefusal(ExecutorError):
+class EngineRefusal(ExecutorError):  # noqa: N818 - it is an answer
     """The engine answered with an error: `status` is its HTTP status, `message` its text."""
 
     def __init__(self, status: int, message: str) -> None:
@@ -119,7 +119,7 @@ class Engine:
         self._prefix = f"{self._base}/v{version[0]}.{version[1]}"
 
     @asynccontextmanager
-    async def stream(  # noqa: PLR0913 - the parts of an HTTP request
+    async def stream(
         self,
         method: str,
         path: str,
@@ -128,7 +128,7 @@ class Engine:
         body: Any = None,
         data: bytes | None = None,
         headers: Mapping[str, str] | None = None,
-        timeout: float | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109 - an HTTP setting
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """An answer whose body is read as it comes. `body` is sent as JSON, `data` as it is; `path` is not escaped yet.
 
@@ -189,9 +189,7 @@ class Engine:
         try:
             return _decode(answer)
         except msgspec.DecodeError as error:
-            raise ConnectionLost(
-                f"the Docker engine at {self.host} answered {path} with something else than JSON"
-            ) from error
+            raise ConnectionLost(f"the Docker engine at {self.host} did not answer {path} with JSON") from error
 
     @asynccontextmanager
     async def _exchange(
@@ -223,7 +221,7 @@ class Engine:
             raise ConnectionLost(f"the connection to the Docker engine at {self.host} was lost: {error}") from error
 
     def _open_session(self) -> aiohttp.ClientSession:
-        # Every wait holds a connection for as long as its container runs: aiohttp's default of 100 would hang all calls.
+        # A wait holds a connection for as long as its container runs: aiohttp's default of 100 would hang all calls.
         connector = (
             aiohttp.UnixConnector(self._path, limit=0)
             if self._path is not None

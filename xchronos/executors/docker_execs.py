@@ -29,8 +29,11 @@ class RunningExec:
         self.id = ""
 
     async def run(self, spec: StepSpec, log: BoundedLog, read: Assignments) -> StepExit:
-        """Perform it. Raises EngineRefusal when the container is not there or does not run, and ExecutorUnavailable
-        while nothing was started."""
+        """Perform it.
+
+        Raises EngineRefusal when the container is not there or does not run, and ExecutorUnavailable while nothing
+        was started.
+        """
         command = self._command
         base = Path(spec.working_directory or spec.directory)
         env = [entry for file in command.env_files for entry in read(base / file, spec.env)]

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-from pathlib import Path
 
 import msgspec
 
@@ -10,7 +9,7 @@ from xchronos.executors.contract import StepSpec
 
 
 class _Page(msgspec.Struct):
-    started: dict[str, str] = {}
+    first: dict[str, str] = {}
     format: int = 1
 
 
@@ -31,12 +30,12 @@ class Journal:
         if not self.again:
             await asyncio.to_thread(self._write)
 
-    async def remember(self, container: str, started: str) -> str:
-        """When a container had last been started before this command first looked at it."""
-        if container not in self._page.started:
-            self._page.started[container] = started
+    async def remember(self, what: str, value: str) -> str:
+        """What was first remembered under a word: the first call's value, durably, however often it is called."""
+        if what not in self._page.first:
+            self._page.first[what] = value
             await asyncio.to_thread(self._write)
-        return self._page.started[container]
+        return self._page.first[what]
 
     def _write(self) -> None:
         temporary = self._path.with_name(self._path.name + ".new")
@@ -50,8 +49,3 @@ class Journal:
             os.fsync(directory)
         finally:
             os.close(directory)
-
-    @staticmethod
-    def path_of(directory: Path, step: str) -> Path:
-        """Where a step's journal lies."""
-        return directory / f".{step}.begun"

@@ -14,7 +14,6 @@ from xchronos.executors.docker_engine import EngineRefusal
 from xchronos.executors.docker_output import OutputCopy
 from xchronos.executors.logfile import BoundedLog
 
-
 _INIT = re.compile(rb"^\[FATAL tini \(\d+\)\] exec (.*) failed: (.*)$", re.MULTILINE)
 
 
@@ -60,7 +59,7 @@ class ContainerRun:
         return await create()
 
     def _superseded(self, labels: Mapping[str, str]) -> bool:
-        """Whether the container is an earlier attempt's of the same step: its result is durable, or we would not run."""
+        """Whether the container is an earlier attempt's of this step: its result is durable, or we would not run."""
         earlier = labels.get(docker_body.ATTEMPT, "")
         return (
             earlier.isdecimal()

@@ -32,7 +32,7 @@ def stat_fields(pid: int) -> list[str] | None:
 
 
 def start_ticks(pid: int) -> int | None:
-    """When a living process started, in clock ticks since boot: with the pid, its identity. None for none or a zombie."""
+    """When a living process started, in clock ticks since boot: with the pid, its identity. None for a zombie, too."""
     fields = stat_fields(pid)
     if fields is None or fields[0] in "ZX":
         return None

@@ -8,8 +8,8 @@ from typing import TypeAlias
 
 from xchronos.executors.contract import Leftover, StepExit, StepSpec
 
-Result: TypeAlias = StepExit | int | None  # noqa: UP040 - `type` statements need 3.12
-StepFunction: TypeAlias = Callable[[StepSpec], Result | Awaitable[Result]]  # noqa: UP040
+Result: TypeAlias = StepExit | int | None
+StepFunction: TypeAlias = Callable[[StepSpec], Result | Awaitable[Result]]
 
 
 class CallableExecutor:

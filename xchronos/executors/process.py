@@ -115,7 +115,7 @@ class ProcessExecutor:
                 os.close(descriptor)
             await self._trim(spec)
         with suppress(ChildProcessError):
-            os.waitpid(claim.pid, os.WNOHANG)  # an adopted one may be our own child, left by an earlier executor
+            os.waitpid(claim.pid, os.WNOHANG)  # noqa: ASYNC222 - does not block; an adopted one may be our own child, left by an earlier executor
 
     @staticmethod
     async def _trim(spec: StepSpec) -> None:
@@ -137,7 +137,7 @@ class ProcessExecutor:
             await asyncio.sleep(0.01)
         return None
 
-    async def stop(self, spec: StepSpec, signal: str) -> None:  # noqa: A002 - the contract's word
+    async def stop(self, spec: StepSpec, signal: str) -> None:
         """Send a signal, as the kill mode says."""
         if spec.kill_mode != "none":
             await self._signal(spec, signal, whole=spec.kill_mode == "control-group")

@@ -120,9 +120,8 @@ def child(plan: list[bytes], report: int) -> None:
     """The program's side of the fork: never returns."""
     try:
         os.setpgid(0, 0)
-        for number in range(1, signal.NSIG):
-            if number in signal.valid_signals() and number not in (signal.SIGKILL, signal.SIGSTOP):
-                signal.signal(number, signal.SIG_DFL)
+        for caught in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+            signal.signal(caught, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         program, user, group, directory = (os.fsdecode(part) for part in plan[:4])
         count = int(plan[4])
@@ -145,8 +144,8 @@ def child(plan: list[bytes], report: int) -> None:
 def main(directory: str) -> int:
     """Claim, start, wait, write the status."""
     os.closerange(3, os.sysconf("SC_OPEN_MAX"))  # whatever the daemon's own parent left open for it
-    for number in signal.valid_signals() - _BYSTANDERS:
-        signal.signal(number, signal.SIG_IGN)  # what is meant for the program must not end its chronicler
+    for heard in signal.valid_signals() - _BYSTANDERS:
+        signal.signal(heard, signal.SIG_IGN)  # what is meant for the program must not end its chronicler
     with open("/proc/self/stat", encoding="utf-8", errors="replace") as file:  # noqa: PTH123
         ticks = file.read().rpartition(")")[2].split()[19]
     boot = read("/proc/sys/kernel/random/boot_id").decode().strip()
@@ -165,7 +164,7 @@ def main(directory: str) -> int:
         ended, status = os.waitpid(-1, 0)
         if ended == pid:
             break
-    code, number, text = os.waitstatus_to_exitcode(status), 0, ""
+    code, text, number = os.waitstatus_to_exitcode(status), "", 0
     if code < 0:
         code, number = -1, -code
     if trouble:

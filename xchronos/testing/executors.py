@@ -1,3 +1,4 @@
+# ruff: noqa: D102 - a clause is its name
 """ExecutorContract: what every executor promises, as tests to inherit.
 
 A test class derives from `ExecutorContract`, says how an executor is made and what its steps look like, and pytest
@@ -29,7 +30,7 @@ def output(spec: StepSpec) -> str:
 async def eventually(condition: Callable[[], bool], seconds: float = 15.0) -> None:
     """Return when the condition holds; fail when it does not within the time."""
     async with asyncio.timeout(seconds):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - it looks at files and processes, which set no Event
             await asyncio.sleep(0.01)
 
 

@@ -1,0 +1,110 @@
+"""What a container step costs through the executor, beside the bare API sequence and the docker client.
+
+The three run `true` without a network on one engine, in turns, so that whatever else the machine does meets them
+alike. `ratio_to_bare` compares with create, start, wait, logs, remove over one aiohttp session; `ratio_to_cli` with
+`docker run --rm`, when there is a docker client. Run it as a script for a table.
+"""
+
+import asyncio
+import os
+import shutil
+import statistics
+import subprocess
+import tempfile
+import time
+import uuid
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import aiohttp
+
+from xchronos.executors.contract import StepSpec
+from xchronos.executors.docker import DockerExecutor
+
+IMAGE = "xchronos/busybox:latest"
+ROUNDS = 40
+NAMESPACE = "xchronos-bench"
+BODY = {"Image": IMAGE, "Cmd": ["true"], "HostConfig": {"NetworkMode": "none", "Init": True}}
+
+
+def _socket() -> str:
+    return (os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock").removeprefix("unix://")
+
+
+async def _bare(session: aiohttp.ClientSession) -> None:
+    async def call(method: str, path: str, body: object = None) -> dict[str, str]:
+        async with session.request(method, f"http://docker/v1.41/containers{path}", json=body) as response:
+            data = await response.read()
+            assert response.status < 400, data
+            return await response.json() if response.content_type == "application/json" and data else {}
+
+    container = (await call("POST", "/create", BODY))["Id"]
+    await call("POST", f"/{container}/start")
+    await call("POST", f"/{container}/wait")
+    await call("GET", f"/{container}/logs?stdout=1&stderr=1")
+    await call("DELETE", f"/{container}?v=1")
+
+
+async def _step(executor: DockerExecutor, directory: Path) -> None:
+    name = f"bench-{uuid.uuid4().hex}.service/0/0"
+    spec = StepSpec("bench.service", name, 1, "start-0", ("true",), "true", {}, directory, directory / "log", body=BODY)
+    result = await executor.run(spec)
+    assert result.code == 0, result
+    await executor.release(name, 1)
+
+
+async def _cli() -> None:
+    argv = ("docker", "run", "--rm", "--init", "--network", "none", IMAGE, "true")
+    process = await asyncio.create_subprocess_exec(*argv)
+    assert await process.wait() == 0
+
+
+async def _measure() -> list[dict[str, object]]:
+    times: dict[str, list[float]] = {}
+    cpu: dict[str, float] = {}
+    with tempfile.TemporaryDirectory() as directory:
+        executor = DockerExecutor(NAMESPACE)
+        connector = aiohttp.UnixConnector(_socket(), limit=0)
+        async with aiohttp.ClientSession(connector=connector) as session:
+            ways: dict[str, Callable[[], Awaitable[None]]] = {
+                "executor": lambda: _step(executor, Path(directory)),
+                "bare API": lambda: _bare(session),
+            }
+            if shutil.which("docker"):
+                ways["docker run --rm"] = _cli
+            for turn in range(ROUNDS + 2):
+                for name, way in ways.items():
+                    own, began = time.process_time(), time.perf_counter()
+                    await way()
+                    if turn >= 2:  # the first ones warm caches and connections up
+                        times.setdefault(name, []).append(time.perf_counter() - began)
+                        cpu[name] = cpu.get(name, 0.0) + time.process_time() - own
+        await executor.close()
+    medians = {name: statistics.median(values) for name, values in times.items()}
+    return [
+        {
+            "name": f"container step, {name}",
+            "median_ms": round(1000 * median, 1),
+            "own_cpu_ms": round(1000 * cpu[name] / ROUNDS, 2),
+            "ratio_to_bare": round(median / medians["bare API"], 3),
+            "ratio_to_cli": round(median / medians["docker run --rm"], 3) if "docker run --rm" in medians else None,
+        }
+        for name, median in medians.items()
+    ]
+
+
+def run() -> list[dict[str, object]]:
+    """Measure; raises when the engine does not answer. One record a way, times in milliseconds."""
+    maker = Path(__file__).resolve().parents[2] / "packaging/images/make-busybox"
+    subprocess.run([maker], check=True, capture_output=True)
+    return asyncio.run(_measure())
+
+
+def main() -> None:
+    """Print a table."""
+    for row in run():
+        print("  ".join(f"{key}={value}" for key, value in row.items()))
+
+
+if __name__ == "__main__":
+    main()
