@@ -245,6 +245,32 @@ async def test_the_signal_reaches_process_1(bench):
     assert (await task).code == 4
 
 
+async def test_a_stop_in_the_middle_of_a_pull_starts_nothing(bench, monkeypatch):
+    pulling = asyncio.Event()
+
+    async def endless(*_, **__):
+        pulling.set()
+        await asyncio.sleep(60)
+
+    monkeypatch.setattr("xchronos.executors.docker_images.pull", endless)
+    spec = bench.container("exit 0", pull="always")
+    task = asyncio.create_task(bench.executor.run(spec))
+    await pulling.wait()
+    await bench.executor.stop(spec, "SIGTERM")
+    assert (await task).signal == "SIGTERM"
+    assert await bench.inspect(container_name(spec)) is None
+
+
+async def test_a_stop_that_comes_with_the_start_is_not_lost(bench):
+    spec = bench.container("sleep 60")
+    task = asyncio.create_task(bench.executor.run(spec))
+    while await bench.inspect(container_name(spec)) is None:
+        await asyncio.sleep(0)
+    await bench.executor.stop(spec, "SIGTERM")
+    async with asyncio.timeout(15):
+        assert (await task).code == 143
+
+
 async def test_the_life_of_a_container_by_verbs(bench):
     code, text = await bench.run("create|--name|NAME|--net|none|--init|IMAGE|sh|-c|echo hello; sleep 60")
     assert code == 0

@@ -24,14 +24,22 @@ from xchronos.executors.docker_run import ContainerRun
 from xchronos.executors.logfile import BoundedLog
 from xchronos.unitfile.dockercli import Create, DockerCommand, Run
 
+STARTING = 100
+"""How often, every 0.1 s, a stop looks whether a container that is about to be started has been."""
 
-class _Active(msgspec.Struct):
-    """A docker command that is being performed: what a signal to the step reaches."""
 
-    command: DockerCommand
-    commands: Commands
-    work: asyncio.Task[StepExit]
+class _Active(msgspec.Struct, eq=False):
+    """A step that this executor is busy with: what a signal to it reaches. `commands` for a docker command but run."""
+
+    work: asyncio.Task[StepExit] | None = None
+    commands: Commands | None = None
     signal: str = ""
+
+    def give_up(self, signal: str) -> None:
+        """End the work on it by a signal's name."""
+        self.signal = signal
+        if self.work is not None:
+            self.work.cancel()
 
 
 def _complain(message: str) -> str:
@@ -72,6 +80,21 @@ class DockerExecutor:
 
     async def run(self, spec: StepSpec) -> StepExit:
         """Run the step, or adopt it. See `Executor.run`."""
+        active = self._active[spec.identity] = _Active()
+        work = active.work = asyncio.create_task(self._run(spec, active))
+        try:
+            return await work
+        except asyncio.CancelledError:
+            if active.signal:
+                return StepExit(signal=active.signal, reason="given up before it had an end of its own")
+            raise
+        finally:
+            if self._active.get(spec.identity) is active:
+                del self._active[spec.identity]
+            work.cancel()
+            await asyncio.gather(work, return_exceptions=True)
+
+    async def _run(self, spec: StepSpec, active: _Active) -> StepExit:
         command = spec.docker
         if command is None:
             body = bodies.step_body(spec, bodies.labels_of(spec, self._namespace))
@@ -84,7 +107,7 @@ class DockerExecutor:
                 with BoundedLog(spec.log, spec.log_limit, resume=True) as log:
                     log.write(f"docker: {refusal}\n".encode())
                 return StepExit(code=125, reason=str(refusal))
-        return await self._perform(spec, command)
+        return await self._perform(spec, command, active)
 
     async def _run_line(self, spec: StepSpec, command: Create) -> StepExit:
         """A `docker run` or `docker create` line."""
@@ -122,7 +145,7 @@ class DockerExecutor:
                 return StepExit(code=0, container=found.id)
             return await run.attend(found, log, fresh=fresh)
 
-    async def _perform(self, spec: StepSpec, command: DockerCommand) -> StepExit:
+    async def _perform(self, spec: StepSpec, command: DockerCommand, active: _Active) -> StepExit:
         """Any other docker command: again from the start when the engine went away in the middle."""
         journal = Journal(spec)
         await self._engine.ping()  # nothing is noted, and nothing begun, while the engine does not answer
@@ -130,38 +153,41 @@ class DockerExecutor:
         attempt = 0
         with BoundedLog(spec.log, spec.log_limit) as log:
             while True:
-                commands = Commands(self._keeper, spec, log, journal)
-                work = asyncio.create_task(commands.perform(command))
-                active = self._active[spec.identity] = _Active(command, commands, work)
+                commands = active.commands = Commands(self._keeper, spec, log, journal)
                 try:
-                    return await work
+                    return await commands.perform(command)
                 except ConnectionLost:
                     journal.again = True
                 except ExecutorUnavailable:
                     pass  # never sent: what the journal says stays as it is
-                except asyncio.CancelledError:
-                    if active.signal:
-                        return StepExit(signal=active.signal)
-                    raise
-                finally:
-                    del self._active[spec.identity]
-                    work.cancel()
-                    await asyncio.gather(work, return_exceptions=True)
                 await pause(attempt)
                 attempt += 1
                 log.restart()
 
     async def stop(self, spec: StepSpec, signal: str) -> None:
-        """Signal the step's container, as the docker client passes signals on. A command without one is given up."""
-        if spec.docker is None or isinstance(spec.docker, Create):
-            found = await self._keeper.find(self._name_of(spec))
-            if found is not None and self._run_of(spec).mine(found.labels):
-                await self._keeper.signal(found.id, signal)
-            return
+        """Signal the step's container, as the docker client passes signals on.
+
+        A command without a container, and a container that does not exist yet (its image is being pulled), is given up.
+        """
         active = self._active.get(spec.identity)
-        if active is not None and not await active.commands.signal(active.command, signal):
-            active.signal = signal
-            active.work.cancel()
+        if spec.docker is not None and not isinstance(spec.docker, Create):
+            if active is not None and (
+                active.commands is None or not await active.commands.signal(spec.docker, signal)
+            ):
+                active.give_up(signal)
+            return
+        for _ in range(STARTING):
+            found = await self._keeper.find(self._name_of(spec))
+            if found is None:
+                if active is not None:
+                    active.give_up(signal)
+                return
+            if not self._run_of(spec).mine(found.labels):
+                return
+            if found.state.status != "created" or self._active.get(spec.identity) is None:
+                await self._keeper.signal(found.id, signal)
+                return
+            await pause(1)  # it is about to be started: a signal now would be lost
 
     async def kill(self, spec: StepSpec) -> None:
         """SIGKILL to the step's container; a command without one is given up."""

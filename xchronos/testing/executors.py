@@ -147,9 +147,12 @@ class ExecutorContract:
     async def test_a_step_without_a_handler_ends_by_the_signal(
         self, executor: Executor, make: Callable[..., StepSpec]
     ) -> None:
-        spec = make("sleep 60")
+        spec = make("echo ready; exec sleep 60" if self.shell else "sleep 60")
         task = asyncio.create_task(executor.run(spec))
-        await asyncio.sleep(1.0 if self.shell else 0.01)
+        if self.shell:
+            await eventually(lambda: "ready" in output(spec))
+        else:
+            await asyncio.sleep(0.01)
         await executor.stop(spec, "SIGTERM")
         async with asyncio.timeout(15):
             result = await task
@@ -189,7 +192,7 @@ class ExecutorContract:
     ) -> None:
         self.need_shell()
         self.need_recovery(executor)
-        spec = make("echo begin; sleep 1.5; echo end; exit 5")
+        spec = make("echo begin; sleep 1; echo end; exit 5")
         task = asyncio.create_task(executor.run(spec))
         await eventually(lambda: "begin" in output(spec))
         await self.abandon(task)
