@@ -1,0 +1,33 @@
+"""The application: routes, errors, the guard in front, and the OpenAPI description made from the same structs."""
+
+from litestar import Litestar
+from litestar.datastructures import State
+from litestar.middleware import DefineMiddleware
+from litestar.openapi.config import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin
+
+from xchronos import __version__
+from xchronos.api import cluster, executions, units
+from xchronos.api.context import Context
+from xchronos.api.failures import HANDLERS
+from xchronos.api.guard import Guard
+from xchronos.api.ports import Services
+
+
+def create_app(services: Services) -> Litestar:
+    """The API over these services."""
+    return Litestar(
+        route_handlers=[*units.ROUTES, *executions.ROUTES, *cluster.ROUTES],
+        state=State({"context": Context(services)}),
+        middleware=[DefineMiddleware(Guard, names=services.names, token=services.token)],
+        exception_handlers=HANDLERS,
+        openapi_config=OpenAPIConfig(
+            title="xchronos",
+            version=__version__,
+            description="Distributed, fault-tolerant batch jobs in Docker, written as systemd-style unit files.",
+            path="/schema",
+            render_plugins=[JsonRenderPlugin(path="/")],
+            use_handler_docstrings=True,
+        ),
+        logging_config=None,
+    )

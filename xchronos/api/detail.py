@@ -1,0 +1,53 @@
+"""Answers that hold whole records."""
+
+import msgspec
+
+from xchronos.api.wire import TriggerStatus, UnitSummary
+from xchronos.errors import Problem
+from xchronos.model.records import Execution, Machine, Schedule, UnitRecord
+
+
+class Placing(msgspec.Struct, frozen=True):
+    """Where a unit runs, as its file says. `requirements` are the metadata pairs and other conditions in words."""
+
+    executor: str
+    availability: int
+    every_machine: bool
+    load_balancing: str
+    requirements: tuple[str, ...] = ()
+
+
+class UnitDetail(msgspec.Struct, frozen=True):
+    """Everything about one unit.
+
+    `problems` are those of a stored file that does not compile any more; then `triggers` and `placing` are missing.
+    `executions` are those that have not ended and the last few that have, newest first.
+    """
+
+    summary: UnitSummary
+    record: UnitRecord
+    schedule: Schedule | None
+    triggers: tuple[TriggerStatus, ...] = ()
+    placing: Placing | None = None
+    warnings: tuple[Problem, ...] = ()
+    problems: tuple[Problem, ...] = ()
+    executions: tuple[Execution, ...] = ()
+
+
+class Executions(msgspec.Struct, frozen=True):
+    """Executions, newest first. `more`: there are others beyond the limit."""
+
+    executions: tuple[Execution, ...]
+    more: bool = False
+
+
+class MachineStatus(Machine, frozen=True, omit_defaults=True):
+    """A living machine; `placed` counts the executions it has."""
+
+    placed: int = 0
+
+
+class Machines(msgspec.Struct, frozen=True):
+    """The machines that are alive, by id."""
+
+    machines: tuple[MachineStatus, ...]

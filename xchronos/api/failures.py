@@ -1,0 +1,72 @@
+"""Every exception as an answer: the status that fits, and a text that tells a person what to do."""
+
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+from litestar import Request, Response
+from litestar.exceptions import HTTPException
+
+from xchronos.api.wire import Failure
+from xchronos.errors import (
+    ApiError,
+    Conflict,
+    InvalidValue,
+    LeaseLost,
+    NotFound,
+    StoreError,
+    StoreUnavailable,
+    UnitFileError,
+)
+
+log = structlog.get_logger(__name__)
+
+_STATUS: dict[type[Exception], int] = {
+    NotFound: 404,
+    Conflict: 409,
+    LeaseLost: 409,
+    InvalidValue: 400,
+    StoreUnavailable: 503,
+    StoreError: 500,
+}
+
+
+def _known(status: int) -> Callable[[Request[Any, Any, Any], Exception], Response[Failure]]:
+    def answer(_: Request[Any, Any, Any], error: Exception) -> Response[Failure]:
+        return Response(Failure(str(error)), status_code=status)
+
+    return answer
+
+
+def _refused(_: Request[Any, Any, Any], error: UnitFileError) -> Response[Failure]:
+    errors = sum(problem.severity == "error" for problem in error.problems)
+    text = f"the unit file is refused: {errors} problem{'s' if errors != 1 else ''}"
+    return Response(Failure(text, error.problems), status_code=422)
+
+
+def _peer(_: Request[Any, Any, Any], error: ApiError) -> Response[Failure]:
+    """Another machine's daemon had to be asked, and refused or did not answer."""
+    return Response(Failure(str(error)), status_code=error.status)
+
+
+def _http(_: Request[Any, Any, Any], error: HTTPException) -> Response[Failure]:
+    text = error.detail
+    if isinstance(error.extra, list):
+        parts = [f"{item.get('key', '')}: {item.get('message', '')}" for item in error.extra if isinstance(item, dict)]
+        text = "; ".join([text.partition(" for ")[0], *parts])
+    return Response(Failure(text), status_code=error.status_code, headers=error.headers)
+
+
+def _unexpected(request: Request[Any, Any, Any], error: Exception) -> Response[Failure]:
+    log.error("request failed", method=request.method, path=request.url.path, exc_info=error)
+    return Response(Failure("internal error: the daemon's log has the details"), status_code=500)
+
+
+HANDLERS: dict[int | type[Exception], Any] = {
+    **{kind: _known(status) for kind, status in _STATUS.items()},
+    UnitFileError: _refused,
+    ApiError: _peer,
+    HTTPException: _http,
+    Exception: _unexpected,
+}
+"""For Litestar's `exception_handlers`; it takes the narrowest class."""

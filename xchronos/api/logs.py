@@ -1,0 +1,142 @@
+"""The output of an attempt: read here, or passed on from the machine that has it."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from xchronos.api import peers
+from xchronos.api.context import Context
+from xchronos.api.logfiles import Follower, followers
+from xchronos.api.views import attempts_of
+from xchronos.errors import ApiError, NotFound
+from xchronos.model.records import Attempt, Execution
+
+POLL_SECONDS = 0.2
+
+
+class LogRequest:
+    """One request for output. `attempt` 0: the latest; `step` "": all; `tail` None: from the beginning."""
+
+    def __init__(
+        self,
+        context: Context,
+        execution: Execution,
+        *,
+        step: str = "",
+        attempt: int = 0,
+        follow: bool = False,
+        tail: int | None = None,
+        forwarded: bool = False,
+    ) -> None:
+        self._context = context
+        self._execution = execution
+        self._step = step
+        self._attempt = attempt
+        self._follow = follow
+        self._tail = tail
+        self._forwarded = forwarded
+
+    async def open(self) -> AsyncIterator[bytes]:
+        """The output. Raises NotFound or ApiError while nothing has been sent yet."""
+        found = self._find()
+        if found is None:
+            if not self._follow or self._execution.state == "ended":
+                raise NotFound(self._nothing())
+            return self._wait()
+        return await self._of(found)
+
+    def _find(self) -> Attempt | None:
+        attempts = attempts_of(self._execution)
+        if not self._attempt:
+            return attempts[-1] if attempts else None
+        return next((attempt for attempt in attempts if attempt.number == self._attempt), None)
+
+    def _nothing(self) -> str:
+        execution = self._execution
+        which = f"attempt {self._attempt} of " if self._attempt else ""
+        why = execution.outcome.value if execution.outcome is not None else execution.state
+        return f"{which}{execution.id} has not run: it is {why}{f' ({execution.reason})' if execution.reason else ''}"
+
+    async def _of(self, attempt: Attempt) -> AsyncIterator[bytes]:
+        if attempt.machine == self._context.services.machine_id:
+            return await self._local(attempt)
+        if self._forwarded:
+            raise ApiError(f"attempt {attempt.number} ran on {attempt.machine}, not here", 409)
+        query = {"attempt": str(attempt.number), "follow": str(self._follow).lower()}
+        if self._step:
+            query["step"] = self._step
+        if self._tail is not None:
+            query["tail"] = str(self._tail)
+        path = peers.execution_path(self._execution) + "/logs"
+        body = peers.relay(self._context, attempt.machine, path, query)
+        await anext(body)
+        return body
+
+    async def _wait(self) -> AsyncIterator[bytes]:
+        """Nothing has run yet: wait until something does. What goes wrong then is told in the output."""
+        registry = self._context.services.registry
+        try:
+            while not await self._pause():
+                self._execution = await registry.execution(self._execution.id)
+                found = self._find()
+                if found is not None:
+                    async for part in await self._of(found):
+                        yield part
+                    return
+                if self._execution.state == "ended":
+                    yield f"[xchronos: {self._nothing()}]\n".encode()
+                    return
+        except (NotFound, ApiError) as error:
+            yield f"[xchronos: {error}]\n".encode()
+
+    async def _local(self, attempt: Attempt) -> AsyncIterator[bytes]:
+        logs = dict(await self._logs(attempt))
+        if self._step and not self._follow and self._step not in logs:
+            have = f"it has {', '.join(logs)}" if logs else "no step has output"
+            raise NotFound(f"attempt {attempt.number} of {self._execution.id} has no output of {self._step}: {have}")
+        names = [name for name in logs if self._step in ("", name)]
+        readers = dict(zip(names, followers([logs[name] for name in names], self._tail), strict=True))
+        return self._read(attempt, readers)
+
+    async def _logs(self, attempt: Attempt) -> list[tuple[str, Path]]:
+        execution = self._execution
+        steps = self._context.services.steps
+        return await steps.logs(execution.unit, execution.fire_time, execution.copy, attempt.number)
+
+    async def _read(self, attempt: Attempt, readers: dict[str, Follower]) -> AsyncIterator[bytes]:
+        try:
+            while True:
+                # Asked before the reading: what is written until the attempt has ended is then read, all of it.
+                over = not self._follow or await self._is_over(attempt)
+                for name, path in await self._logs(attempt) if self._follow else ():
+                    if name not in readers and self._step in ("", name):
+                        readers[name] = Follower(path)
+                for reader in readers.values():
+                    while data := await asyncio.to_thread(reader.read):
+                        yield data
+                if over or await self._pause():
+                    return
+        finally:
+            for reader in readers.values():
+                reader.close()
+
+    async def _is_over(self, attempt: Attempt) -> bool:
+        services = self._context.services
+        running = await services.steps.progress(self._execution.id)
+        if running is not None and running.number == attempt.number:
+            return False
+        try:
+            execution = await services.registry.execution(self._execution.id)
+        except NotFound:
+            return True
+        current = execution.current
+        has_it = current is not None and current.number == attempt.number
+        return not has_it or execution.state not in ("placed", "running")
+
+    async def _pause(self) -> bool:
+        """A moment's rest; True when the server shuts down."""
+        try:
+            await asyncio.wait_for(self._context.closing.wait(), POLL_SECONDS)
+        except TimeoutError:
+            return False
+        return True

@@ -1,0 +1,82 @@
+"""Asking the daemon of another machine: it has the output, and the progress, of what runs there."""
+
+from collections.abc import AsyncIterator, Mapping
+from urllib.parse import quote
+
+import aiohttp
+import msgspec
+from yarl import URL
+
+from xchronos.api.context import Context
+from xchronos.api.wire import Failure
+from xchronos.errors import ApiError
+from xchronos.model.records import Execution, Machine
+
+FORWARDED = "x-xchronos-forwarded"
+"""The header of a request that a daemon passes on; such a request is not passed on again."""
+
+CONNECT_SECONDS = 5
+CHUNK = 64 * 1024
+
+
+async def address_of(context: Context, machine: str) -> str:
+    """Where a machine's API is. Raises ApiError when that is not known."""
+    known = next((m for m in await context.services.registry.machines() if m.id == machine), None)
+    if known is None:
+        raise ApiError(f"machine {machine} is not alive: what it ran left its output there", 503)
+    if not known.address:
+        raise ApiError(f"machine {machine} advertises no address: ask its own daemon", 503)
+    return _base(known)
+
+
+def _base(machine: Machine) -> str:
+    address = machine.address.rstrip("/")
+    return address if "://" in address else f"http://{address}"
+
+
+async def relay(
+    context: Context, machine: str, path: str, query: Mapping[str, str], total: float | None = None
+) -> AsyncIterator[bytes]:
+    """The body of a peer's answer; its first item is empty and comes when the peer has agreed to answer.
+
+    Raises ApiError with the peer's status and reason, or with 503 when it does not answer.
+    """
+    base = await address_of(context, machine)
+    services = context.services
+    headers = {FORWARDED: services.machine_id}
+    if services.token:
+        headers["authorization"] = f"Bearer {services.token}"
+    timeout = aiohttp.ClientTimeout(total=total, sock_connect=CONNECT_SECONDS)
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=timeout) as session,
+            session.get(URL(base + path, encoded=True).with_query(dict(query)), headers=headers) as answer,
+        ):
+            if answer.status != 200:
+                raise ApiError(_reason(await answer.read(), machine), answer.status)
+            yield b""
+            async for chunk in answer.content.iter_chunked(CHUNK):
+                yield chunk
+    except (aiohttp.ClientError, OSError, TimeoutError) as error:
+        raise ApiError(f"machine {machine} at {base} does not answer: {str(error) or 'timed out'}", 503) from error
+
+
+def _reason(body: bytes, machine: str) -> str:
+    try:
+        return msgspec.json.decode(body, type=Failure).error
+    except msgspec.MsgspecError:
+        return f"machine {machine} answered something that is no API's answer"
+
+
+def execution_path(execution: Execution) -> str:
+    """The path of an execution in the API."""
+    return "/v1/executions/" + "/".join(quote(part, safe="") for part in execution.id.split("/"))
+
+
+async def remote_execution(context: Context, machine: str, execution: Execution) -> Execution | None:
+    """The execution with its progress, as the machine that runs it knows it; None when that cannot be learnt now."""
+    try:
+        body = b"".join([part async for part in relay(context, machine, execution_path(execution), {}, total=2)])
+        return msgspec.json.decode(body, type=Execution)
+    except (ApiError, msgspec.MsgspecError):
+        return None

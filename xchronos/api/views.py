@@ -1,0 +1,134 @@
+"""From stored records to what the API shows: pure functions."""
+
+import re
+from collections.abc import Iterable
+
+import msgspec
+
+from xchronos.api.detail import Placing
+from xchronos.api.wire import Calendar, FireTime, TriggerStatus, UnitState, UnitSummary
+from xchronos.clock import Instant, to_datetime
+from xchronos.model.records import Attempt, Execution, Schedule, TriggerState
+from xchronos.model.unit import Unit
+from xchronos.registry.registry import Stored
+from xchronos.registry.units import text_of
+from xchronos.scheduler.schedule import accept, preview, randomized_delay
+from xchronos.unitfile import parse
+
+_DESCRIPTION = re.compile(r"^[ \t]*Description[ \t]*=[ \t]*(.*?)[ \t]*$", re.MULTILINE)
+
+
+def summarize(stored: Stored, active: int) -> UnitSummary:
+    """One line about a unit, without compiling it: there may be a hundred thousand."""
+    record, schedule = stored.record, stored.schedule
+    upcoming = last = None
+    if schedule is not None:
+        lasts = [state.last for state in schedule.triggers if state.last is not None]
+        last = max(lasts) if lasts else None
+        if not (schedule.finished or record.desired == "paused"):
+            nexts = [state.next for state in schedule.triggers if state.next is not None]
+            upcoming = min(nexts) if nexts else None
+    return UnitSummary(
+        name=stored.name,
+        state=_state(stored),
+        description=_description(stored),
+        next=upcoming,
+        last=last,
+        fired=schedule.fired if schedule is not None else 0,
+        active=active,
+        revision=record.revision,
+        source=record.source,
+        submitted_at=record.submitted_at,
+        finished=schedule.finished if schedule is not None else "",
+    )
+
+
+def _state(stored: Stored) -> UnitState:
+    record, schedule = stored.record, stored.schedule
+    if not (record.text or record.text_base64):
+        return "masked"
+    if "@." in stored.name:
+        return "template"
+    if record.desired == "paused":
+        return "paused"
+    if schedule is None:
+        return "new"
+    if schedule.finished:
+        return "finished"
+    return "scheduled" if schedule.triggers else "idle"
+
+
+def _description(stored: Stored) -> str:
+    """The Description; nearly every one stands alone on its line, and only the others cost a parse."""
+    record = stored.record
+    text = record.text
+    if not record.drop_ins and text:
+        found = _DESCRIPTION.findall(text)
+        if not found:
+            return ""
+        if len(found) == 1 and not found[0].endswith("\\") and "\\\n" not in text:
+            return str(found[0])
+    options = [option for option in parse(text_of(record)).options if option.section == "Unit"]
+    for dropin in record.drop_ins:
+        options += [option for option in parse(dropin.text).options if option.section == "Unit"]
+    return next((option.value for option in reversed(options) if option.name == "Description"), "")
+
+
+def trigger_statuses(unit: Unit, schedule: Schedule | None) -> tuple[TriggerStatus, ...]:
+    """The unit's triggers, with how far each is when the schedule is of the same triggers."""
+    states: tuple[TriggerState, ...] = (TriggerState(),) * len(unit.triggers)
+    if schedule is not None and len(schedule.triggers) == len(unit.triggers):
+        states = schedule.triggers
+    return tuple(
+        TriggerStatus(spec.key, spec.text, spec.trigger.kind, state.next, state.last, state.fired, state.remaining)
+        for spec, state in zip(unit.triggers, states, strict=True)
+    )
+
+
+def calendar(unit: Unit, schedule: Schedule | None, now: Instant, n: int) -> Calendar:
+    """The next `n` fire times; without a schedule, as if the unit were accepted now."""
+    note = ""
+    if schedule is None:
+        note = "as if the unit were accepted now"
+    elif schedule.finished:
+        note = f"its schedule is finished: {schedule.finished}"
+    elif schedule.paused:
+        note = "the unit is paused: nothing fires until it is resumed"
+    fires = tuple(_fire(unit, at, kind) for at, kind in preview(unit, now, n, schedule))
+    shown = schedule if schedule is not None else accept(unit, now, 0)
+    return Calendar(unit.name, trigger_statuses(unit, shown), fires, note)
+
+
+def _fire(unit: Unit, at: Instant, kind: str) -> FireTime:
+    delay = randomized_delay(unit, at)
+    return FireTime(to_datetime(at), kind, to_datetime(at + delay) if delay else None)
+
+
+def placing(unit: Unit) -> Placing:
+    """Where the unit may run, in words."""
+    asked = unit.requirements
+    words = [f"MachineID={asked.machine_id}"] if asked.machine_id is not None else []
+    words += ["|".join(f"{key}={value}" for value in sorted(values)) for key, values in sorted(asked.metadata.items())]
+    words += [str(term) for term in asked.terms]
+    words += [f"MachineOf={peer}" for peer in asked.peers]
+    words += [f"Conflicts={other}" for other in asked.conflicts]
+    words += [f"Replaces={other}" for other in asked.replaces]
+    return Placing(unit.executor, unit.availability, unit.is_global, unit.load_balancing, tuple(words))
+
+
+def newest_first(executions: Iterable[Execution]) -> list[Execution]:
+    """By fire time, the latest first; copies in order."""
+    return sorted(sorted(executions, key=lambda e: (e.unit, e.copy)), key=lambda e: e.fire_time, reverse=True)
+
+
+def with_progress(execution: Execution, progress: Attempt | None) -> Execution:
+    """The execution with the steps of its running attempt that have ended so far."""
+    current = execution.current
+    if current is None or progress is None or progress.number != current.number:
+        return execution
+    return msgspec.structs.replace(execution, current=progress)
+
+
+def attempts_of(execution: Execution) -> tuple[Attempt, ...]:
+    """All attempts that there were, the running one last."""
+    return execution.attempts if execution.current is None else (*execution.attempts, execution.current)
