@@ -264,7 +264,7 @@ async def test_a_stop_in_the_middle_of_a_pull_starts_nothing(bench, monkeypatch)
 async def test_a_stop_that_comes_with_the_start_is_not_lost(bench):
     spec = bench.container("sleep 60")
     task = asyncio.create_task(bench.executor.run(spec))
-    while await bench.inspect(container_name(spec)) is None:
+    while await bench.inspect(container_name(spec)) is None:  # noqa: ASYNC110 - the engine sets no Event
         await asyncio.sleep(0)
     await bench.executor.stop(spec, "SIGTERM")
     async with asyncio.timeout(15):
