@@ -1,0 +1,144 @@
+"""A clock that jumps: hours of schedule in milliseconds, the same way every time.
+
+`run_virtual` runs a coroutine on an event loop whose time is made up. Whenever every task of the loop waits for a
+timer, the time of the nearest one is simply declared to have come. That covers the clock's own `sleep` and asyncio's
+timers (`asyncio.sleep`, `asyncio.timeout`, `wait(timeout=...)`) alike, so both always agree::
+
+    async def night(clock: VirtualClock) -> None:
+        await clock.sleep(8 * HOUR)  # returns at once, eight hours later
+        clock.jump(-HOUR)            # somebody sets the wall clock back
+
+    run_virtual(night)
+
+Work in threads (`asyncio.to_thread`, `loop.run_in_executor`) takes no time: the clock stands still until it is done.
+"""
+
+import asyncio
+import selectors
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Executor
+from typing import Any, TypeVar, TypeVarTuple, Unpack
+
+from xchronos.clock import SECOND, Instant, Micros
+
+START: Instant = 1_900_000_000 * SECOND
+"""Where the wall clock begins unless told otherwise: 2030-03-17T17:46:40Z."""
+
+STUCK = 10.0
+"""Real seconds without any event, timer or thread after which everything is taken to wait for ever."""
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+
+class VirtualClock:
+    """A `Clock` of made-up time. It only works inside `run_virtual`."""
+
+    def __init__(self, start: Instant = START) -> None:
+        self._elapsed: Micros = 0
+        self._wall = start
+
+    def now(self) -> Instant:
+        """The wall clock."""
+        return self._wall + self._elapsed
+
+    def monotonic(self) -> Micros:
+        """The time since the start."""
+        return self._elapsed
+
+    async def sleep(self, length: Micros) -> None:
+        """Return exactly `length` later (for a length that is not positive: after letting the other tasks run)."""
+        if length <= 0:
+            await asyncio.sleep(0)
+            return
+        loop = asyncio.get_running_loop()
+        wake = loop.create_future()
+        timer = loop.call_at((self._elapsed + length) / SECOND, _wake, wake)
+        try:
+            await wake
+        finally:
+            timer.cancel()
+
+    def jump(self, length: Micros) -> None:
+        """Set the wall clock forward, or backward where `length` is negative. No sleeper notices."""
+        self._wall += length
+
+    def advance(self, length: Micros) -> None:
+        """Let time pass without giving any task a turn, as when the whole process is stopped for a while."""
+        if length < 0:
+            raise ValueError(f"time cannot pass by {length} us: expected a length that is not negative")
+        self._elapsed += length
+
+
+class _Jumping(selectors.DefaultSelector):
+    """Where an event loop waits when nothing is ready: here the clock jumps instead."""
+
+    def __init__(self, clock: VirtualClock, outside: float) -> None:
+        super().__init__()
+        self._clock = clock
+        self._outside = outside
+        self.threads = 0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        ready = super().select(0)
+        if ready or timeout == 0:
+            return ready
+        if timeout is None or self.threads:
+            ready = super().select(STUCK)
+            if not ready and not self.threads:
+                raise RuntimeError("every task waits for something that never comes")
+            return ready
+        if self._outside:
+            ready = super().select(self._outside)
+        if not ready:
+            self._clock.advance(max(round(timeout * SECOND), 1))
+        return ready
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """An event loop that lives in a `VirtualClock`'s time."""
+
+    def __init__(self, clock: VirtualClock, outside: float = 0.0) -> None:
+        self._jumping = _Jumping(clock, outside)
+        self._virtual = clock
+        super().__init__(self._jumping)
+        # A timer is due when its time is less than this away. The loop's own nanosecond vanishes in the rounding of a
+        # float after some weeks, and a timer that is exactly due would then never be run.
+        self._clock_resolution = 0.5 / SECOND
+
+    def time(self) -> float:
+        """The virtual clock's monotonic time in seconds."""
+        return self._virtual.monotonic() / SECOND
+
+    def run_in_executor(
+        self, executor: Executor | None, func: Callable[[Unpack[Ts]], T], *args: *Ts
+    ) -> "asyncio.Future[T]":
+        """As the base class; time stands still until the thread is done."""
+        future = super().run_in_executor(executor, func, *args)
+        self._jumping.threads += 1
+        future.add_done_callback(self._thread_ended)
+        return future
+
+    def _thread_ended(self, _: "asyncio.Future[Any]") -> None:
+        self._jumping.threads -= 1
+
+
+def run_virtual(main: Callable[[VirtualClock], Awaitable[T]], start: Instant = START, *, outside: float = 0.0) -> T:
+    """Run `main(clock)` to its end in made-up time and return its result.
+
+    `outside` is for coroutines that also wait for what happens outside of the loop (sockets, processes, threads of
+    their own): so many real seconds are given to it before every jump. Raises RuntimeError when everything waits for
+    ever.
+    """
+    clock = VirtualClock(start)
+
+    async def body() -> T:
+        return await main(clock)
+
+    with asyncio.Runner(loop_factory=lambda: VirtualLoop(clock, outside)) as runner:
+        return runner.run(body())
+
+
+def _wake(future: "asyncio.Future[None]") -> None:
+    if not future.done():
+        future.set_result(None)
