@@ -40,7 +40,6 @@ class StepSpec(msgspec.Struct, frozen=True):
         stop_signal: What asks the step to end, `SIGTERM`.
         kill_mode: systemd's KillMode= (host processes).
         payload: XCHRONOS_PAYLOAD, for the executors that hand it over another way than by environment.
-        secrets: Files of a container: target (an absolute path, or a name under /run/secrets) -> content.
     """
 
     unit: str
