@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 from xchronos.errors import InvalidValue
 from xchronos.unitfile.dockercli import commands
 from xchronos.unitfile.dockercli.body import container_parts, environment
-from xchronos.unitfile.dockercli.flags import Option, Parsed, Table, parse_flags, table
+from xchronos.unitfile.dockercli.flags import Option, Parsed, parse_flags, table
 from xchronos.unitfile.dockercli.runflags import CREATE, RUN
 from xchronos.unitfile.dockercli.values import parse_env, parse_int
 
@@ -18,8 +18,8 @@ def names(parsed: Parsed, verb: str, least: int = 1, most: int | None = None) ->
     """The words that are no options, when there are as many as the verb wants."""
     count = len(parsed.words)
     if count < least or (most is not None and count > most):
-        wanted = f"exactly {least}" if most == least else f"at least {least}" if most is None else f"{least} to {most}"
-        raise InvalidValue(f"docker {verb}: {wanted} name{'s' if least > 1 else ''} expected, got {count}")
+        wanted = f"at least {least}" if most is None else f"exactly {least}" if most == least else f"at most {most}"
+        raise InvalidValue(f"docker {verb}: {wanted} name{'' if 1 in {least, most} else 's'} expected, got {count}")
     if "" in parsed.words:
         raise InvalidValue(f"docker {verb}: an empty name")
     return tuple(parsed.words)
@@ -54,8 +54,6 @@ def _container(parsed: Parsed, verb: str, env: Mapping[str, str]) -> dict[str, A
 _KILL = table("kill", (Option("signal", "s"),))
 _RM = table("rm", (Option("force", "f", "bool"), Option("link", "l", "bool"), Option("volumes", "v", "bool")))
 _STOPPING = (Option("timeout", "t", parse=parse_int), Option("signal", "s"))
-_STOP = table("stop", _STOPPING, {"time": "timeout"})
-_RESTART = table("restart", _STOPPING, {"time": "timeout"})
 _START = table(
     "start",
     (
@@ -112,11 +110,13 @@ def _rm(words: Sequence[str], _env: Mapping[str, str]) -> commands.Rm:
     )
 
 
-def _stopping(options: Table, kind: type[commands.Stop]) -> Verb:
+def _stopping(verb: str, kind: type[commands.Stop]) -> Verb:
+    options = table(verb, _STOPPING, {"time": "timeout"})
+
     def compile_words(words: Sequence[str], _env: Mapping[str, str]) -> commands.Stop:
         parsed = parse_flags(options, words)
         return kind(
-            containers=names(parsed, options.verb),
+            containers=names(parsed, verb),
             timeout=parsed.get("timeout"),
             signal=parsed.get("signal", ""),
             warnings=tuple(parsed.warnings),
@@ -197,8 +197,8 @@ VERBS: dict[str, Verb] = {
     "create": _create,
     "kill": _kill,
     "rm": _rm,
-    "stop": _stopping(_STOP, commands.Stop),
-    "restart": _stopping(_RESTART, commands.Restart),
+    "stop": _stopping("stop", commands.Stop),
+    "restart": _stopping("restart", commands.Restart),
     "start": _start,
     "exec": _exec,
     "logs": _logs,

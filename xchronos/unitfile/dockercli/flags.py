@@ -42,9 +42,9 @@ class Option(NamedTuple):
 
 
 class Table(NamedTuple):
-    """The options of one verb, by spelling. Built once, by `table`."""
+    """The options of one verb, by spelling. Built once, by `table`. `command` is what errors call it: `docker run`."""
 
-    verb: str
+    command: str
     long: Mapping[str, Option]
     letters: Mapping[str, Option]
     interspersed: bool
@@ -73,7 +73,9 @@ def table(
     """Index the options of a verb; `synonyms` maps further long spellings to the option's name."""
     by_name = {option.name: option for option in options}
     long = {**by_name, **{other: by_name[name] for other, name in (synonyms or {}).items()}}
-    return Table(verb, long, {option.letter: option for option in options if option.letter}, interspersed)
+    return Table(
+        f"docker {verb}".rstrip(), long, {option.letter: option for option in options if option.letter}, interspersed
+    )
 
 
 def parse_flags(options: Table, arguments: Sequence[str]) -> Parsed:
@@ -110,12 +112,12 @@ def _is_old_spelling(options: Table, word: str) -> bool:
 def _long(options: Table, word: str, arguments: Sequence[str], position: int, parsed: Parsed) -> int:
     name, equals, value = word[2:].partition("=")
     if not name or name[0] == "-":
-        raise InvalidValue(f"docker {options.verb}: bad flag syntax: {word}")
+        raise InvalidValue(f"{options.command}: bad flag syntax: {word}")
     option = options.long.get(name)
     if option is None:
         if name == "help":
-            raise InvalidValue(f"docker {options.verb}: --help only prints text and runs nothing: leave it out")
-        raise InvalidValue(f"docker {options.verb}: unknown flag: --{name}")
+            raise InvalidValue(f"{options.command}: --help only prints text and runs nothing: leave it out")
+        raise InvalidValue(f"{options.command}: unknown flag: --{name}")
     if not equals:
         if option.kind == "bool":
             value = "true"
@@ -123,7 +125,7 @@ def _long(options: Table, word: str, arguments: Sequence[str], position: int, pa
             value = arguments[position]
             position += 1
         else:
-            raise InvalidValue(f"docker {options.verb}: flag needs an argument: --{name}")
+            raise InvalidValue(f"{options.command}: flag needs an argument: --{name}")
     _set(options, option, value, parsed)
     return position
 
@@ -132,7 +134,7 @@ def _letters(options: Table, letters: str, arguments: Sequence[str], position: i
     while letters:
         option = options.letters.get(letters[0])
         if option is None:
-            raise InvalidValue(f"docker {options.verb}: unknown shorthand flag: {letters[0]!r} in -{letters}")
+            raise InvalidValue(f"{options.command}: unknown shorthand flag: {letters[0]!r} in -{letters}")
         rest = letters[1:]
         if len(rest) > 1 and rest[0] == "=":
             value, rest = rest[1:], ""
@@ -144,7 +146,7 @@ def _letters(options: Table, letters: str, arguments: Sequence[str], position: i
             value = arguments[position]
             position += 1
         else:
-            raise InvalidValue(f"docker {options.verb}: flag needs an argument: {letters[0]!r} in -{letters}")
+            raise InvalidValue(f"{options.command}: flag needs an argument: {letters[0]!r} in -{letters}")
         _set(options, option, value, parsed)
         letters = rest
     return position
@@ -152,7 +154,7 @@ def _letters(options: Table, letters: str, arguments: Sequence[str], position: i
 
 def _set(options: Table, option: Option, value: str, parsed: Parsed) -> None:
     if option.refuse:
-        raise InvalidValue(f"docker {options.verb}: --{option.name} is not supported: {option.refuse}")
+        raise InvalidValue(f"{options.command}: --{option.name} is not supported: {option.refuse}")
     try:
         if option.kind == "bool":
             parsed.values[option.name] = parse_bool(value)
@@ -164,7 +166,7 @@ def _set(options: Table, option: Option, value: str, parsed: Parsed) -> None:
                 parsed.values.setdefault(option.name, []).append(read)
     except InvalidValue as error:
         raise InvalidValue(
-            f'docker {options.verb}: invalid argument "{value}" for "{option.shown}" flag: {error}'
+            f'{options.command}: invalid argument "{value}" for "{option.shown}" flag: {error}'
         ) from None
     if option.note:
         note = f"--{option.name}: {option.note}"

@@ -9,7 +9,7 @@ import msgspec
 from xchronos.errors import InvalidValue
 from xchronos.unitfile.dockercli.values import csv_fields, parse_int, parse_mac
 
-_LONG_FORM = re.compile(r"[0-9A-Za-z_]+=[0-9A-Za-z_]+(?:,[0-9A-Za-z_]+=[0-9A-Za-z_]+)*")
+_LONG_FORM = re.compile(r"[0-9A-Za-z_]=[0-9A-Za-z_]")
 _BUILT_IN = frozenset(("default", "bridge", "host", "none"))
 
 

@@ -3,9 +3,10 @@
 import json
 
 from xchronos.errors import InvalidValue
-from xchronos.unitfile.dockercli.devices import parse_device
+from xchronos.unitfile.dockercli.devices import is_cdi, parse_device
 from xchronos.unitfile.dockercli.flags import parse_flags
 from xchronos.unitfile.dockercli.network import Attachment
+from xchronos.unitfile.dockercli.ports import expose, publish
 from xchronos.unitfile.dockercli.quadlet_draft import Draft, Rule, Secret
 from xchronos.unitfile.dockercli.references import check_image
 from xchronos.unitfile.dockercli.runflags import RUN
@@ -185,7 +186,19 @@ def _device(draft: Draft, value: str) -> None:
     if value.startswith("-"):
         draft.optional_devices.append(parse_device(value[1:]))
     else:
+        if not is_cdi(value):
+            parse_device(value)
         draft.set("device", value)
+
+
+def _publish(draft: Draft, value: str) -> None:
+    publish([value])
+    draft.set("publish", value)
+
+
+def _expose(draft: Draft, value: str) -> None:
+    expose([value], {})
+    draft.set("expose", value)
 
 
 def _seccomp(draft: Draft, value: str) -> None:
@@ -296,7 +309,7 @@ KEYS: dict[str, Rule] = {
     "EnvironmentFile": Rule(_env_file, many=True),
     "EnvironmentHost": Rule(_env_host),
     "Exec": Rule(_exec),
-    "ExposeHostPort": _option("expose"),
+    "ExposeHostPort": Rule(_expose, many=True),
     "GPUs": _option("gpus"),
     "Group": Rule(_group),
     "GroupAdd": Rule(_group_add, many=True),
@@ -324,7 +337,7 @@ KEYS: dict[str, Rule] = {
     "Platform": _option("platform"),
     "PodmanArgs": Rule(_more_options, many=True),
     "Privileged": _flag("privileged"),
-    "PublishPort": _option("publish"),
+    "PublishPort": Rule(_publish, many=True),
     "Pull": Rule(_pull),
     "ReadOnly": _flag("read-only"),
     "ReadOnlyTmpfs": Rule(_read_only_tmpfs),

@@ -97,7 +97,7 @@ def _bytes(text: str) -> int | None:
         return None
     if text.endswith("%"):
         raise InvalidValue(f"{text!r}: a share of the machine is not known at submit, give bytes")
-    match = _SIZE.fullmatch(text)
+    match = _SIZE.fullmatch(text) if len(text) <= 64 else None
     if match is None:
         raise InvalidValue(f"{text!r} is not a size, expected for example 512M (upper case) or infinity")
     whole, fraction, unit = match[1], match[2] or "", _UNITS[match[3]]
@@ -168,8 +168,8 @@ def _cpu_weight(mapping: Parts, _key: str, values: list[str]) -> None:
 
 
 def _cpu_shares(mapping: Parts, key: str, values: list[str]) -> None:
-    mapping.warn(key, "deprecated, use CPUWeight")
     shares = _number(values[-1], 2, 262144)
+    mapping.warn(key, "deprecated, use CPUWeight")
     mapping.host.setdefault("CpuShares", shares)
 
 
@@ -217,8 +217,8 @@ def _oom(mapping: Parts, _key: str, values: list[str]) -> None:
 
 def _io_weight(mapping: Parts, key: str, values: list[str]) -> None:
     if key == "BlockIOWeight":
-        mapping.warn(key, "deprecated, use IOWeight")
         mapping.host.setdefault("BlkioWeight", _number(values[-1], 10, 1000))
+        mapping.warn(key, "deprecated, use IOWeight")
         return
     weight = _number(values[-1], 1, 10000)
     # 100 is the default of systemd, 500 that of the engine's cgroup: piecewise linear through both and the two ends.

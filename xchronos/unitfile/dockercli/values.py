@@ -12,6 +12,8 @@ from xchronos.errors import InvalidValue
 
 INT64_MAX = (1 << 63) - 1
 _INT64_MIN = -(1 << 63)
+_NUMBER_LENGTH = 64
+"""Nothing that fits into 64 bits is longer, and Python refuses to read very long numbers."""
 
 _TRUE = frozenset(("1", "t", "T", "TRUE", "true", "True"))
 _FALSE = frozenset(("0", "f", "F", "FALSE", "false", "False"))
@@ -22,7 +24,7 @@ _GO_INT = re.compile(r"[+-]?(?:0[xX][0-9A-Fa-f_]+|0[bB][01_]+|0[oO]?[0-7_]+|[0-9
 _OLD_OCTAL = re.compile(r"([+-]?)0([0-7_]+)")
 _DECIMAL_INT = re.compile(r"[+-]?[0-9]+")
 _DIGITS = re.compile(r"[0-9]+")
-_DECIMAL = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?")
+_DECIMAL = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?")
 _DURATION = re.compile(r"([0-9]*)(?:\.([0-9]*))?(ns|us|\u00b5s|\u03bcs|ms|s|m|h)")
 _NANOSECONDS = {
     "ns": 1,
@@ -56,7 +58,7 @@ def parse_bool(text: str) -> bool:
 
 def parse_size(text: str) -> int:
     """Bytes: a number with an optional unit b, k, m, g, t or p (1024-based; `KiB` and `kb` mean `k`)."""
-    match = _SIZE.fullmatch(text)
+    match = _SIZE.fullmatch(text) if len(text) <= _NUMBER_LENGTH else None
     if match is None:
         raise InvalidValue(f"invalid size: {text!r}, expected a number with an optional unit b, k, m, g, t or p")
     number, unit = match.groups("")
@@ -127,6 +129,8 @@ def parse_cpus(text: str) -> int:
 
 
 def _rational(text: str) -> Fraction:
+    if len(text) > _NUMBER_LENGTH:
+        raise InvalidValue("failed to parse the number of CPUs, expected for example 1.5")
     if _DECIMAL.fullmatch(text.replace("_", "") if "_" in text else text) is not None and "__" not in text:
         if "_" not in text:
             return Fraction(text)
