@@ -1,0 +1,104 @@
+"""What the tests of the intake share: a registry in memory, and waiting for a condition."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from xchronos.clock import MILLISECOND, SECOND, SystemClock
+from xchronos.intake import Intake
+from xchronos.model.records import UnitRecord
+from xchronos.registry.keys import Keys
+from xchronos.registry.registry import Registry
+from xchronos.store.contract import Committed, KeyValue, Store, Txn
+from xchronos.store.memory import MemoryStore
+
+CLOCK = SystemClock()
+
+
+def unit_text(argument: object = "") -> str:
+    return f"[Service]\nExecStart=/bin/echo {argument}\n[X-Chronos]\nExecutor=process\nTriggerCron=0 10 * * *\n"
+
+
+class FailingStore(MemoryStore):
+    """A memory store that raises `error` while it is set, or on writes only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.error: Exception | None = None
+        self.write_error: Exception | None = None
+        self.writes = 0
+
+    async def get(self, key: str) -> KeyValue | None:
+        if self.error is not None:
+            raise self.error
+        return await super().get(key)
+
+    async def range(self, prefix: str, **options):
+        if self.error is not None:
+            raise self.error
+        return await super().range(prefix, **options)
+
+    async def commit(self, txn: Txn) -> Committed:
+        for error in (self.error, self.write_error):
+            if error is not None:
+                raise error
+        self.writes += 1
+        return await super().commit(txn)
+
+
+def registry_on(store: Store | None = None) -> Registry:
+    return Registry(store or FailingStore(), Keys())
+
+
+@asynccontextmanager
+async def running(registry: Registry, *directories: Path, **options) -> AsyncIterator[Intake]:
+    """An intake that has dealt with what was there at its start."""
+    options = {"settle": 20 * MILLISECOND, "rescan": SECOND // 2, **options}
+    intake = Intake(registry, CLOCK, directories, **options)
+    task = asyncio.create_task(intake.run())
+    try:
+        ready = asyncio.create_task(intake.ready.wait())
+        await asyncio.wait({task, ready}, return_when=asyncio.FIRST_COMPLETED, timeout=20)
+        assert ready.done() or task.done()
+        ready.cancel()
+        yield intake
+    finally:
+        if task.done():
+            task.result()
+        task.cancel()
+        await asyncio.wait({task})
+        assert task.cancelled() or task.result() is None
+
+
+async def until(condition: Callable[[], object | Awaitable[object]], what: str = "the condition") -> None:
+    """Wait until something holds; fail after ten seconds."""
+    for _ in range(2000):
+        outcome = condition()
+        if asyncio.iscoroutine(outcome):
+            outcome = await outcome
+        if outcome:
+            return
+        await asyncio.sleep(0.005)
+    raise AssertionError(f"{what} does not come true")
+
+
+async def record(registry: Registry, name: str) -> UnitRecord | None:
+    names = await registry.unit_names()
+    return (await registry.unit(name)).record if name in names else None
+
+
+async def has(registry: Registry, *names: str) -> bool:
+    return set(names) == set(await registry.unit_names())
+
+
+async def says(registry: Registry, name: str, text: str) -> bool:
+    found = await record(registry, name)
+    return found is not None and found.text == text
+
+
+def old(path: Path) -> Path:
+    """Make a file look as if it was written an hour ago."""
+    os.utime(path, (path.stat().st_mtime - 3600,) * 2)
+    return path

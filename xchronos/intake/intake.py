@@ -1,0 +1,375 @@
+"""The directory intake's loop: look, plan, read, submit, destroy; again when something moves, and every so often."""
+
+import asyncio
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+import structlog
+
+from xchronos.clock import MILLISECOND, SECOND, Clock, Micros, to_datetime
+from xchronos.errors import NotFound, StoreError, StoreUnavailable, UnitFileError
+from xchronos.intake.files import Content, Found, Listing, source_of
+from xchronos.intake.notebook import read_notes, write_notes
+from xchronos.intake.plan import CAREFUL, Known, Taken, Waiting, doubtful, judge, plan, recall
+from xchronos.intake.problems import IntakeProblem, Problems
+from xchronos.intake.scan import list_directory, read_units
+from xchronos.intake.selection import Selection, select
+from xchronos.intake.watch import Watch
+from xchronos.model.records import UnitRecord
+from xchronos.registry.registry import Registry
+
+log = structlog.get_logger(__name__)
+
+SETTLE: Micros = 200 * MILLISECOND
+RESCAN: Micros = 30 * SECOND
+LONGEST_BACKOFF: Micros = 10 * SECOND
+NOTES_EVERY: Micros = 5 * SECOND
+CHUNK = 100
+"""So many files are read in one visit to a thread."""
+WORKERS = 8
+"""So many units are submitted at a time: enough for a store to commit them together, few enough for the loop."""
+SNAPSHOT_FROM = 50
+"""From so many units to read on, all that is stored is read at once, to see which are unchanged."""
+
+
+class Intake:
+    """Keeps the units of some directories in the store as their files say.
+
+    A file that is new or changed is submitted once it has settled, one that is removed takes its unit away. A bad
+    file is reported (`problems`) and leaves its last good version in force. When a directory cannot be read, nothing
+    in it changes. A unit that somebody else submitted under a file's name stays as it is, and the file is a problem.
+    A unit that somebody else destroyed (a person, its TTL) stays away until its file changes.
+
+    Args:
+        registry: Where the units go.
+        clock: The time.
+        directories: Those that come first count first, as /etc does before /usr/lib.
+        machine: Which machine's intake this is; units of a same directory on another machine are not taken away.
+        settle: How long a file must be left alone before it is read.
+        rescan: How often all files are looked at although nothing was noticed.
+        notes: Where to remember over a restart what was taken in; None: every file is read again.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        clock: Clock,
+        directories: Sequence[str | Path],
+        *,
+        machine: str = "",
+        settle: Micros = SETTLE,
+        rescan: Micros = RESCAN,
+        notes: Path | None = None,
+    ) -> None:
+        self._registry = registry
+        self._clock = clock
+        self._directories = tuple(dict.fromkeys(str(Path(directory).absolute()) for directory in directories))
+        self._sources = frozenset(source_of(directory) for directory in self._directories)
+        self._by = f"intake@{machine}" if machine else "intake"
+        self._settle = settle
+        self._rescan = rescan
+        self._notes = notes
+        self._problems = Problems()
+        self._taken: dict[str, Taken] = {}
+        self._waiting: dict[str, Waiting] = {}
+        self._trusted: dict[str, tuple[int, int]] = {}
+        self._lost: set[str] = set()
+        self._again: set[str] = set()
+        self._suspects: dict[str, Found] = {}
+        self._noted: set[str] = set()
+        self._dirty = False
+        self._noted_at: Micros | None = None
+        self._look_took: Micros = 0
+        self._bulk = False
+        self._outage: StoreUnavailable | None = None
+        self._watch = Watch(clock, self._directories)
+        self.ready = asyncio.Event()
+        """Set when everything that was there at the start has been dealt with."""
+
+    def problems(self) -> list[IntakeProblem]:
+        """What is wrong now with files and directories, by path."""
+        return self._problems.all()
+
+    async def run(self) -> None:
+        """Take in until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._watch.run(), name="intake watch")
+            try:
+                await self._loop()
+            finally:
+                self._remember()
+
+    async def _loop(self) -> None:
+        backoff, recalled, full = 0, False, False
+        last_full = self._clock.monotonic()
+        while True:
+            started = self._clock.monotonic()
+            try:
+                if not recalled:
+                    await self._recall()
+                    recalled = True
+                wait = await self._turn(full=full)
+                backoff = 0
+            except StoreUnavailable as error:
+                backoff = min(max(2 * backoff, SECOND // 5), LONGEST_BACKOFF)
+                log.warning("store unavailable; the intake tries again", reason=str(error), seconds=backoff / SECOND)
+                await self._clock.sleep(backoff)
+                continue
+            if full:
+                last_full = started
+            if wait is None:
+                self.ready.set()
+            # Looking at many files costs time: it never takes more than a fifth of it, however many changes there are.
+            await self._clock.sleep(4 * self._look_took)
+            left = last_full + self._rescan - self._clock.monotonic()
+            await self._watch.changed(left if wait is None else min(wait, left))
+            full = self._clock.monotonic() - last_full >= self._rescan
+
+    async def _recall(self) -> None:
+        remembered = await asyncio.to_thread(read_notes, self._notes) if self._notes is not None else {}
+        stored = await self._snapshot()
+        self._taken = recall(stored or {}, remembered, directories=self._directories, by=self._by)
+        former = {
+            known.source
+            for known in (stored or {}).values()
+            if known.by == self._by and known.source not in self._sources
+        }
+        if former:
+            log.warning("units from directories that are not taken in any more stay in force", sources=sorted(former))
+
+    async def _turn(self, *, full: bool) -> Micros | None:
+        """Look once and act. Returns after how long to look again, whatever is noticed meanwhile; None: no matter."""
+        if full:
+            await self._reconsider()
+        started = self._clock.monotonic()
+        listings, selection = await asyncio.to_thread(self._look)
+        self._look_took = self._clock.monotonic() - started
+        self._watch.follow([listing.identity for listing in listings])
+        self._judge_directories(listings)
+        self._note(selection, listings)
+        # Pure, and with many units long enough to keep others waiting.
+        planned = await asyncio.to_thread(
+            plan,
+            selection.units,
+            self._taken,
+            self._waiting,
+            lost=self._lost,
+            wall=self._clock.now(),
+            monotonic=self._clock.monotonic(),
+            settle=self._settle,
+        )
+        self._waiting = planned.waiting
+        unsettled = await self._take_in(planned.read)
+        for name in planned.gone:
+            await self._take_away(name)
+        now = self._clock.monotonic()
+        if self._noted_at is None or now - self._noted_at >= NOTES_EVERY:
+            self._noted_at = now
+            await asyncio.to_thread(self._remember)
+        if unsettled:
+            return self._settle if planned.wait is None else min(self._settle, planned.wait)
+        return planned.wait
+
+    def _look(self) -> tuple[list[Listing], Selection]:
+        listings = [list_directory(directory) for directory in self._directories]
+        return listings, select([listing for listing in listings if not listing.error])
+
+    def _judge_directories(self, listings: Sequence[Listing]) -> None:
+        now = to_datetime(self._clock.now())
+        readable = {
+            listing.directory: (listing.identity, bool(listing.units)) for listing in listings if not listing.error
+        }
+        empty = doubtful(readable, self._trusted, self._taken)
+        self._lost = empty | {listing.directory for listing in listings if listing.error}
+        for listing in listings:
+            about = f"/directory{listing.directory}"
+            message = listing.error
+            if listing.directory in empty:
+                message = "is empty although units came from it (not mounted?)"
+            if message:
+                text = f"{message}: its units stay in force; to have them go, destroy them"
+                self._problems.report(about, listing.directory, (text,), now)
+                continue
+            self._problems.solve(about)
+            if listing.units:
+                self._trusted[listing.directory] = listing.identity
+
+    def _note(self, selection: Selection, listings: Sequence[Listing]) -> None:
+        """Say what is not taken in and never will be."""
+        now = to_datetime(self._clock.now())
+        for path, message in selection.bad_names.items():
+            self._problems.report(f"/name{path}", path, (message,), now)
+        self._problems.solve_others("/name", {f"/name{path}" for path in selection.bad_names})
+        for name, target in selection.aliases.items():
+            if name not in self._noted:
+                log.info("a second name of a unit is no unit of its own", alias=name, unit=target)
+        others = {f"{listing.directory}/{name}" for listing in listings for name in listing.others}
+        for path in sorted(others - self._noted):
+            log.info("only .service units are taken in", path=path)
+        self._noted = others | set(selection.aliases)
+
+    async def _take_in(self, units: Sequence[Found]) -> bool:
+        """Read units and submit those that say something new. Returns whether some have to be read again soon."""
+        self._bulk = len(units) >= SNAPSHOT_FROM
+        stored = await self._snapshot() if self._bulk else None
+        unsettled = False
+        for first in range(0, len(units), CHUNK):
+            contents = await asyncio.to_thread(read_units, units[first : first + CHUNK])
+            todo: list[Content] = []
+            for content in contents:
+                known = (stored or {}).get(content.found.name)
+                if content.moved:
+                    unsettled = True
+                elif content.error:
+                    self._fail(content.found, (content.error,), again=True)
+                elif known is not None and self._is_same(content, known):
+                    self._settle_on(content.found, content.revision)
+                else:
+                    todo.append(content)
+            queue = iter(todo)
+            async with asyncio.TaskGroup() as group:
+                workers = [group.create_task(self._work(queue)) for _ in range(min(WORKERS, len(todo)))]
+            unsettled |= any(worker.result() for worker in workers)
+            outage, self._outage = self._outage, None
+            if outage is not None:
+                raise outage
+        if self._bulk:
+            log.info("many units taken in", units=len(units))
+        return unsettled
+
+    def _is_same(self, content: Content, known: Known) -> bool:
+        return known.revision == content.revision and known.source == source_of(content.found.directory)
+
+    async def _work(self, queue: Iterator[Content]) -> bool:
+        """Submit what the queue holds, until it is empty or the store is away."""
+        unsettled = False
+        for content in queue:
+            # Compiling a unit is a piece of work; everything else in this process gets its turn between two of them.
+            await asyncio.sleep(0)
+            if self._outage is not None:
+                break
+            try:
+                unsettled |= not await self._submit(content)
+            except StoreUnavailable as error:
+                self._outage = error
+        return unsettled
+
+    async def _submit(self, content: Content) -> bool:
+        """Store one unit. Returns False when it is to be read again before anything is said about it."""
+        found = content.found
+        try:
+            known = await self._known(found.name)
+            verdict = judge(content, known, directories=self._directories, lost=self._lost, by=self._by)
+            if verdict.action == "conflict":
+                self._fail(found, (verdict.reason,), again=True, revision="")
+                return True
+            if verdict.action == "submit":
+                done = await self._registry.submit(
+                    found.name,
+                    content.text,
+                    drop_ins=content.drop_ins,
+                    by=self._by,
+                    source=source_of(found.directory),
+                    path=found.path,
+                    now=self._clock.now(),
+                )
+                say = log.debug if self._bulk else log.info
+                say("taken in", unit=found.name, path=found.path, result=done.result, warnings=len(done.warnings))
+        except UnitFileError as error:
+            if self._is_fresh(found) and self._suspects.get(found.name) != found:
+                self._suspects[found.name] = found
+                return False
+            self._fail(found, tuple(str(problem) for problem in error.problems))
+        except StoreUnavailable:
+            raise
+        except StoreError as error:
+            self._fail(found, (f"the store refused it: {error}",), again=True)
+        else:
+            self._settle_on(found, content.revision)
+        return True
+
+    def _is_fresh(self, found: Found) -> bool:
+        """Whether it was written a moment ago, so that a writer may not be done with it."""
+        newest = max(stamp.mtime_ns for stamp in found.stamps) // 1_000
+        return self._clock.now() - newest < CAREFUL * self._settle
+
+    def _settle_on(self, found: Found, revision: str) -> None:
+        self._taken[found.name] = Taken(found.directory, found.stamps, revision)
+        self._dirty = True
+        self._again.discard(found.name)
+        self._suspects.pop(found.name, None)
+        self._problems.solve(found.name)
+
+    def _fail(
+        self, found: Found, messages: tuple[str, ...], *, again: bool = False, revision: str | None = None
+    ) -> None:
+        """The unit is not taken in. `again`: it may be later, although nothing about the file changes."""
+        before = self._taken.get(found.name)
+        in_force = revision if revision is not None else before.revision if before is not None else ""
+        self._taken[found.name] = Taken(found.directory, found.stamps, in_force)
+        self._dirty = True
+        self._suspects.pop(found.name, None)
+        (self._again.add if again else self._again.discard)(found.name)
+        now = to_datetime(self._clock.now())
+        self._problems.report(found.name, found.path, messages, now, unit=found.name, revision=in_force)
+
+    async def _take_away(self, name: str) -> None:
+        """Destroy the unit of a file that is gone, if it still is a directory's."""
+        known = await self._known(name)
+        in_force = self._taken[name].revision
+        if known is not None and in_force and known.source in self._sources:
+            try:
+                await self._registry.destroy(name, source=known.source)
+                log.info("taken away", unit=name, source=known.source)
+            except NotFound:
+                log.info("destroyed by somebody else, or no longer the directory's", unit=name)
+        del self._taken[name]
+        self._dirty = True
+        self._again.discard(name)
+        self._suspects.pop(name, None)
+        self._problems.solve(name)
+
+    async def _reconsider(self) -> None:
+        """What only shows by asking: problems that went away by themselves, units that somebody else destroyed."""
+        for name in self._again & self._taken.keys():
+            self._taken[name] = msgspec.structs.replace(self._taken[name], stamps=())
+        names = set(await self._registry.unit_names())
+        for name, taken in self._taken.items():
+            if taken.revision and not taken.destroyed and name not in names:
+                log.info("destroyed by somebody else; it stays away until its file changes", unit=name)
+                self._taken[name] = msgspec.structs.replace(taken, destroyed=True)
+                self._dirty = True
+
+    def _remember(self) -> None:
+        if self._notes is None or not self._dirty:
+            return
+        self._dirty = False
+        # Problems are looked into again after a restart, so they are not written down.
+        good = {name: taken for name, taken in self._taken.items() if name not in self._problems}
+        write_notes(self._notes, good)
+
+    async def _known(self, name: str) -> Known | None:
+        try:
+            return _known((await self._registry.unit(name)).record)
+        except NotFound:
+            return None
+
+    async def _snapshot(self) -> Mapping[str, Known] | None:
+        """Everything that is stored; None when a record cannot be read (each unit is then asked for by itself)."""
+        stored: dict[str, Known] = {}
+        try:
+            async for unit in self._registry.units():
+                stored[unit.name] = _known(unit.record)
+                if not len(stored) % CHUNK:
+                    await asyncio.sleep(0)
+        except StoreUnavailable:
+            raise
+        except StoreError as error:
+            log.warning("the stored units cannot be read as a whole", reason=str(error))
+            return None
+        return stored
+
+
+def _known(record: UnitRecord) -> Known:
+    return Known(record.revision, record.source, record.submitted_by, tuple(part.name for part in record.drop_ins))

@@ -1,0 +1,40 @@
+"""What the intake remembers over a restart, so that unchanged files are not even read and destroyed units stay away."""
+
+from pathlib import Path
+
+import msgspec
+import structlog
+
+from xchronos.intake.plan import Taken
+
+log = structlog.get_logger(__name__)
+
+
+class _Notes(msgspec.Struct, frozen=True):
+    taken: dict[str, Taken]
+    v: int = 1
+
+
+def read_notes(path: Path) -> dict[str, Taken]:
+    """What `write_notes` wrote; nothing when there is no such file, or it is damaged: then all files are read again."""
+    try:
+        notes = msgspec.json.decode(path.read_bytes(), type=_Notes)
+    except FileNotFoundError:
+        return {}
+    except (OSError, msgspec.MsgspecError) as error:
+        log.warning(
+            "the intake's notes cannot be read; every file is looked at again", path=str(path), reason=str(error)
+        )
+        return {}
+    return notes.taken if notes.v == 1 else {}
+
+
+def write_notes(path: Path, taken: dict[str, Taken]) -> None:
+    """Keep what was taken in. The file is replaced as a whole, so a crash leaves the old one or the new one."""
+    draft = path.with_name(f"{path.name}.new")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft.write_bytes(msgspec.json.encode(_Notes(taken)))
+        draft.replace(path)
+    except OSError as error:
+        log.warning("the intake's notes cannot be kept; a restart reads every file", path=str(path), reason=str(error))

@@ -1,0 +1,60 @@
+"""What is wrong with the directories and their files, for as long as it is."""
+
+from datetime import datetime
+
+import msgspec
+import structlog
+
+from xchronos.intake.files import printable
+
+log = structlog.get_logger(__name__)
+
+
+class IntakeProblem(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A file that is not taken in, or a directory that cannot be read, and why: one line of text for each reason.
+
+    `unit` is the unit it concerns, `revision` its last good version, which stays in force (empty: there is none).
+    """
+
+    path: str
+    messages: tuple[str, ...]
+    since: datetime
+    unit: str = ""
+    revision: str = ""
+
+
+class Problems:
+    """The problems that there are, by what they are about (a unit's name, or a path). Each change is logged once."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, IntakeProblem] = {}
+
+    def report(
+        self, about: str, path: str, messages: tuple[str, ...], now: datetime, *, unit: str = "", revision: str = ""
+    ) -> None:
+        """There is this problem now, instead of whatever there was before."""
+        before = self._known.get(about)
+        if before is not None and before.messages == messages:
+            return
+        problem = IntakeProblem(printable(path), messages, now, unit, revision)
+        self._known[about] = problem
+        force = f"revision {revision[:12]} stays in force" if revision else ""
+        log.warning("not taken in", path=problem.path, unit=unit, problems=list(messages), in_force=force)
+
+    def solve(self, about: str) -> None:
+        """There is no such problem any more."""
+        problem = self._known.pop(about, None)
+        if problem is not None:
+            log.info("problem solved", path=problem.path, unit=problem.unit)
+
+    def solve_others(self, kind: str, about: set[str]) -> None:
+        """Of the problems whose name begins with `kind`, only these still are."""
+        for key in [key for key in self._known if key.startswith(kind) and key not in about]:
+            self.solve(key)
+
+    def __contains__(self, about: str) -> bool:
+        return about in self._known
+
+    def all(self) -> list[IntakeProblem]:
+        """Every problem, by path."""
+        return sorted(self._known.values(), key=lambda problem: (problem.path, problem.unit))

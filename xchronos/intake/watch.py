@@ -1,0 +1,80 @@
+"""Noticing that something moved in a directory. What moved is found out by looking; nothing depends on the notice."""
+
+import asyncio
+from collections.abc import Sequence
+
+import structlog
+from watchfiles import awatch
+
+from xchronos.clock import SECOND, Clock, Micros
+
+log = structlog.get_logger(__name__)
+
+BLIND: Micros = 2 * SECOND
+"""How often to look where the system does not tell of changes."""
+
+
+class Watch:
+    """Says when to look at the directories again."""
+
+    def __init__(self, clock: Clock, directories: Sequence[str]) -> None:
+        self._clock = clock
+        self._directories = directories
+        self._identities: list[tuple[int, int]] = []
+        self._moved = asyncio.Event()
+        self._other_directories = asyncio.Event()
+        self._blind = False
+
+    def follow(self, identities: list[tuple[int, int]]) -> None:
+        """These are the directories now: a watch on one that was replaced is worth nothing, so it is set up anew."""
+        if identities != self._identities:
+            self._identities = identities
+            self._other_directories.set()
+
+    async def changed(self, timeout: Micros) -> None:  # noqa: ASYNC109 - on our clock
+        """Return when something has moved since the last time, at the latest after `timeout`."""
+        if self._blind:
+            timeout = min(timeout, BLIND)
+        moved = asyncio.create_task(self._moved.wait())
+        late = asyncio.create_task(self._clock.sleep(timeout))
+        try:
+            await asyncio.wait({moved, late}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            moved.cancel()
+            late.cancel()
+        self._moved.clear()
+
+    async def run(self) -> None:
+        """Watch until cancelled."""
+        while True:
+            await self._other_directories.wait()
+            self._other_directories.clear()
+            # What happened before the new watch is set up would go unnoticed.
+            self._moved.set()
+            await self._watch_these()
+
+    async def _watch_these(self) -> None:
+        """Watch the directories that there are, until there are others."""
+        there = [
+            directory
+            for directory, identity in zip(self._directories, self._identities, strict=True)
+            if identity != (0, 0)
+        ]
+        self._blind = len(there) < len(self._directories)
+        if not there:
+            return
+        try:
+            changes = awatch(
+                *there,
+                watch_filter=None,
+                debounce=200,
+                step=50,
+                stop_event=self._other_directories,
+                rust_timeout=1_000,
+                ignore_permission_denied=True,
+            )
+            async for _ in changes:
+                self._moved.set()
+        except (OSError, RuntimeError) as error:
+            self._blind = True
+            log.warning("changes are not noticed; looking every other second", reason=str(error))
