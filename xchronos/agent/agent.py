@@ -364,11 +364,6 @@ class Agent:
             return None
         return msgspec.structs.replace(running.execution.current, steps=running.steps)
 
-    async def logs(self, execution: Execution, attempt: int) -> list[tuple[str, Path]]:
-        """The steps of an attempt whose output this machine has, in the order in which they began."""
-        where = attempt_directory(self._directory, execution.unit, execution.fire_time, execution.copy, attempt)
-        return await asyncio.to_thread(_logs_in, where)
-
 
 class _Patient:
     """Steps whose executor may be away for a while: nothing was started then, so asking again is safe."""
@@ -398,17 +393,6 @@ class _Patient:
                 log.warning("executor does not answer; will ask again", reason=str(error))
                 await self._clock.sleep(pause)
                 pause = min(pause * 2, 10 * SECOND)
-
-
-def _logs_in(where: Path) -> list[tuple[str, Path]]:
-    if not where.is_dir():
-        return []
-    files = [path for path in where.iterdir() if path.suffix == ".log"]
-    files.sort(key=lambda path: (_ORDER.get(path.stem.rpartition("-")[0], 9), path.stem))
-    return [(path.stem, path) for path in files]
-
-
-_ORDER = {"condition": 0, "start-pre": 1, "start": 2, "start-post": 3, "stop": 4, "stop-post": 5}
 
 
 def _ended(execution: Execution, attempt: Attempt) -> Execution:

@@ -24,6 +24,7 @@ class _Notes(msgspec.Struct):
     v: int = 1
 
 
+_ORDER = {"condition": 0, "start-pre": 1, "start": 2, "start-post": 3, "stop": 4, "stop-post": 5}
 _DECODER = msgspec.json.Decoder(_Notes)
 
 
@@ -115,6 +116,15 @@ class Journal:
 def attempt_directory(root: Path, unit: str, fire_time: datetime, copy: int, attempt: int) -> Path:
     """Where an attempt's files are: sorts by fire time below the unit's own directory."""
     return root / unit / f"{fire_key(fire_time)}-{copy}-{attempt}"
+
+
+def logs_in(directory: Path) -> list[tuple[str, Path]]:
+    """The steps of an attempt that have output here, with their log files, in the order of systemd's phases."""
+    if not directory.is_dir():
+        return []
+    files = [path for path in directory.iterdir() if path.suffix == ".log"]
+    files.sort(key=lambda path: (_ORDER.get(path.stem.rpartition("-")[0], len(_ORDER)), len(path.stem), path.stem))
+    return [(path.stem, path) for path in files]
 
 
 def forget(root: Path, unit: str, keep: int) -> None:

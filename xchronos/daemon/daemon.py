@@ -1,0 +1,179 @@
+"""A daemon from its settings: store, roles, intake and API, started in order and stopped in order."""
+
+import asyncio
+import os
+from datetime import datetime
+from pathlib import Path
+
+import structlog
+from prometheus_client import CollectorRegistry
+
+from xchronos.agent.agent import Agent
+from xchronos.agent.host import default_machine_id, drawn, host_facts, total_memory
+from xchronos.agent.journal import attempt_directory, logs_in
+from xchronos.agent.specs import Place
+from xchronos.api.app import create_app
+from xchronos.api.ports import Services
+from xchronos.api.server import serve
+from xchronos.clock import SystemClock
+from xchronos.config import Settings
+from xchronos.daemon.node import Node
+from xchronos.errors import ConfigError
+from xchronos.executors.contract import Executor
+from xchronos.executors.docker import DockerExecutor
+from xchronos.executors.process import ProcessExecutor
+from xchronos.intake.intake import Intake
+from xchronos.model.records import Attempt, Capacity
+from xchronos.registry.keys import Keys
+from xchronos.registry.registry import Registry
+from xchronos.store.contract import Store
+from xchronos.store.memory import MemoryStore
+from xchronos.store.sqlite import SqliteStore
+
+log = structlog.get_logger(__name__)
+
+
+class _LocalSteps:
+    """What the API asks of this machine's attempts. Output stays readable on a machine that runs nothing any more."""
+
+    def __init__(self, directory: Path, agent: Agent | None) -> None:
+        self._directory = directory
+        self._agent = agent
+
+    async def progress(self, execution_id: str) -> Attempt | None:
+        return await self._agent.progress(execution_id) if self._agent is not None else None
+
+    async def logs(self, unit: str, fire_time: datetime, copy: int, attempt: int) -> list[tuple[str, Path]]:
+        where = attempt_directory(self._directory, unit, fire_time, copy, attempt)
+        return await asyncio.to_thread(logs_in, where)
+
+
+async def open_store(settings: Settings, clock: SystemClock) -> Store:
+    """The job store that the settings name. Raises StoreError, ConfigError."""
+    scheme, _, rest = settings.store.partition(":")
+    if scheme == "memory":
+        return MemoryStore(clock)
+    if scheme == "sqlite":
+        path = Path(rest) if rest else settings.state_directory / "xchronos.db"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        store = await SqliteStore.open(path, clock=clock, synchronous=settings.sqlite_synchronous)
+        # Only one daemon can have the file open: who held these leases is gone, so nobody waits for their TTL.
+        await store.end_leases()
+        return store
+    raise ConfigError(f"store {settings.store!r}: expected sqlite:[FILE] or memory:")
+
+
+class Daemon:
+    """One `xchronosd`."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._clock = SystemClock()
+        self.stopping = asyncio.Event()
+
+    async def run(self) -> None:
+        """Run until `stopping` is set; then take in nothing more, let attempts end, and record everything."""
+        settings = self._settings
+        settings.state_directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        store = await open_store(settings, self._clock)
+        executors = self._executors()
+        try:
+            await self._run_on(store, executors)
+        finally:
+            for executor in executors.values():
+                await executor.close()
+            await store.close()
+
+    def _executors(self) -> dict[str, Executor]:
+        settings = self._settings
+        executors: dict[str, Executor] = {
+            "docker": DockerExecutor(settings.namespace or "default", settings.docker_host or None)
+        }
+        if settings.allow_process:
+            executors["process"] = ProcessExecutor(settings.state_directory / "processes")
+        return executors
+
+    async def _run_on(self, store: Store, executors: dict[str, Executor]) -> None:
+        settings, clock = self._settings, self._clock
+        state = settings.state_directory
+        machine = settings.machine_id or default_machine_id(state)
+        keys = Keys(settings.namespace)
+        registry = Registry(store, keys)
+        metrics = CollectorRegistry()
+        attempts = state / "attempts"
+        place = Place(machine, host_facts(machine), os.environ, state / "secrets", settings.log_limit)
+        roles = frozenset(settings.roles)
+        node = Node(
+            store,
+            keys,
+            clock,
+            place,
+            executors,
+            attempts,
+            instance=drawn(state / "instance"),
+            roles=roles,
+            metadata=settings.metadata,
+            capacity=Capacity(
+                slots=settings.slots,
+                memory=settings.memory or total_memory(),
+                cpus=settings.cpus or float(os.cpu_count() or 1),
+            ),
+            address=f"http://{settings.api_listen}" if "api" in roles else "",
+            ttl=settings.heartbeat_ttl,
+            registry=metrics,
+        )
+        log.info("xchronosd starts", machine=machine, store=settings.store, state=str(state), roles=sorted(roles))
+        await node.start()
+        intake = Intake(
+            registry, clock, settings.units, machine=machine, settle=settings.settle, notes=state / "intake.json"
+        )
+        services = Services(
+            registry=registry,
+            clock=clock,
+            machine_id=machine,
+            steps=_LocalSteps(attempts, node.agent),
+            intake=intake,
+            metrics=metrics,
+            token=settings.api_token,
+            names=tuple(settings.api_hosts),
+        )
+        fronts: list[asyncio.Task[None]] = []
+        if "intake" in roles and settings.units:
+            fronts.append(asyncio.create_task(intake.run(), name="intake"))
+        if "api" in roles:
+            host, port = _address(settings.api_listen)
+            fronts.append(asyncio.create_task(serve(create_app(services), host, port, _ready), name="api"))
+        try:
+            await self._until_stopped([*fronts, asyncio.create_task(node.wait(), name="roles")])
+        finally:
+            log.info("xchronosd stops")
+            for front in fronts:
+                front.cancel()
+            if fronts:
+                await asyncio.wait(fronts)
+            await node.stop(settings.shutdown_grace)
+
+    async def _until_stopped(self, tasks: "list[asyncio.Task[None]]") -> None:
+        """Wait for `stopping`. A part that ends before that has failed, and so has the daemon."""
+        stopping = asyncio.create_task(self.stopping.wait())
+        done, _ = await asyncio.wait({stopping, *tasks}, return_when=asyncio.FIRST_COMPLETED)
+        tasks[-1].cancel()
+        if stopping in done:
+            return
+        stopping.cancel()
+        for task in done:
+            await task
+            raise RuntimeError(f"{task.get_name()} ended by itself")
+
+
+def _address(listen: str) -> tuple[str, int]:
+    if listen.startswith("unix://"):
+        return listen, 0
+    host, _, port = listen.rpartition(":")
+    if not port.isdecimal():
+        raise ConfigError(f"api_listen {listen!r}: expected HOST:PORT or unix:///PATH")
+    return host.strip("[]"), int(port)
+
+
+def _ready(address: str) -> None:
+    log.info("xchronosd is ready", api=address)
