@@ -1,0 +1,115 @@
+"""`start`, `stop`, `pause`, `resume`, `destroy`."""
+
+import time
+from typing import TYPE_CHECKING
+
+import click
+
+from xchronos.cli.session import (
+    Session,
+    complete_units,
+    for_each,
+    options,
+    pass_session,
+    target_name,
+    unit_name,
+)
+from xchronos.cli.submit import identity
+
+if TYPE_CHECKING:
+    from xchronos.model.records import Execution
+
+POLL_SECONDS = 0.25
+
+
+@click.command()
+@click.argument("units", metavar="UNIT...", nargs=-1, required=True, shell_complete=complete_units)
+@click.option("--wait", is_flag=True, help="Follow to the end; exit code 0 when everything succeeded, else 1.")
+@click.option("--payload", default="", help="Instead of the unit's own XCHRONOS_PAYLOAD.")
+@options()
+@pass_session
+def start(session: Session, units: tuple[str, ...], wait: bool, payload: str) -> None:
+    """Run units once, now, beside their schedules. Prints the ids of the executions."""
+    started: list[str] = []
+
+    def begin(unit: str) -> None:
+        for execution in session.client.start(unit_name(unit), payload=payload, by=identity()):
+            session.print(execution)
+            started.append(execution)
+
+    for_each(units, begin)
+    # Every one is followed to its end, whatever became of the one before.
+    succeeded = [_follow(session, execution) for execution in started] if wait else []
+    if not all(succeeded):
+        click.get_current_context().exit(1)
+
+
+def _follow(session: Session, execution_id: str) -> bool:
+    """Tell how an execution goes, until it has ended. Whether it succeeded."""
+    from xchronos.cli.tables import clean, styled
+
+    told = ""
+    while True:
+        execution = session.client.execution(execution_id)
+        news = f"{execution_id}: {styled(_word(execution))}{clean(_details(execution))}"
+        if news != told:
+            session.print(news, err=True)
+            told = news
+        if execution.state == "ended":
+            return execution.outcome is not None and execution.outcome.value == "succeeded"
+        time.sleep(POLL_SECONDS)
+
+
+def _word(execution: "Execution") -> str:
+    return execution.outcome.value if execution.outcome is not None else execution.state
+
+
+def _details(execution: "Execution") -> str:
+    attempt = execution.current or (execution.attempts[-1] if execution.attempts else None)
+    where = f" on {attempt.machine}, attempt {attempt.number}" if attempt is not None else ""
+    return where + (f": {execution.reason}" if execution.reason else "")
+
+
+@click.command()
+@click.argument("targets", metavar="UNIT|EXECUTION...", nargs=-1, required=True, shell_complete=complete_units)
+@click.option("--reason", default="", help="For the record.")
+@options()
+@pass_session
+def stop(session: Session, targets: tuple[str, ...], reason: str) -> None:
+    """Stop executions, or everything that runs of units. Schedules go on: see `pause`."""
+
+    def end(target: str) -> None:
+        stopped = session.client.stop(target_name(target), reason=reason, by=identity())
+        for execution in stopped:
+            session.print(f"{execution}: stopping")
+        if not stopped:
+            session.print(f"{target}: nothing to stop", err=True)
+
+    for_each(targets, end)
+
+
+@click.command()
+@click.argument("units", metavar="UNIT...", nargs=-1, required=True, shell_complete=complete_units)
+@options()
+@pass_session
+def pause(session: Session, units: tuple[str, ...]) -> None:
+    """Let nothing of these units fire until they are resumed; what runs goes on."""
+    for_each(units, lambda unit: session.print(f"{session.client.pause(unit_name(unit)).target}: paused"))
+
+
+@click.command()
+@click.argument("units", metavar="UNIT...", nargs=-1, required=True, shell_complete=complete_units)
+@options()
+@pass_session
+def resume(session: Session, units: tuple[str, ...]) -> None:
+    """Let paused units fire again; their misfire policies decide what becomes of the gap."""
+    for_each(units, lambda unit: session.print(f"{session.client.resume(unit_name(unit)).target}: resumed"))
+
+
+@click.command()
+@click.argument("units", metavar="UNIT...", nargs=-1, required=True, shell_complete=complete_units)
+@options()
+@pass_session
+def destroy(session: Session, units: tuple[str, ...]) -> None:
+    """Remove units, with their history; what runs of them is stopped."""
+    for_each(units, lambda unit: session.print(f"{session.client.destroy(unit_name(unit)).target}: destroyed"))

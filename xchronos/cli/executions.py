@@ -1,0 +1,94 @@
+"""`list-executions`, `logs`."""
+
+import sys
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import click
+
+from xchronos.cli.session import Session, complete_units, options, pass_session, target_name, unit_name
+from xchronos.errors import ApiError
+
+if TYPE_CHECKING:
+    from xchronos.model.records import Execution
+
+LIMIT = 20
+ALL = 5_000
+"""The most that the API gives at once."""
+
+FAILURES = ("failed", "timed_out", "lost", "missed")
+
+
+@click.command("list-executions")
+@click.argument("unit", required=False, shell_complete=complete_units)
+@click.option("--all", "everything", is_flag=True, help=f"Up to {ALL}, instead of the newest {LIMIT}.")
+@click.option("--failed", is_flag=True, help="Only those that failed, timed out, were lost or were missed.")
+@click.option("--limit", type=click.IntRange(1, ALL), help=f"The newest so many ({LIMIT}).")
+@options(output=True)
+@pass_session
+def list_executions(session: Session, unit: str | None, everything: bool, failed: bool, limit: int | None) -> None:
+    """List executions of a unit, or of all, the newest first."""
+    found = session.client.executions(
+        unit_name(unit) if unit else "",
+        states=FAILURES if failed else (),
+        limit=limit or (ALL if everything else LIMIT),
+    )
+    if session.json:
+        session.print_json(found.executions)
+        return
+    from xchronos.cli.tables import show
+
+    titles = ("EXECUTION", "STATE", "TRIGGER", "ATTEMPTS", "MACHINE", "STARTED", "TOOK", "REASON")
+    now = session.now
+    show(session, titles, (_row(execution, now) for execution in found.executions))
+    if found.more:
+        session.print("(there are more: see --limit, --all)", err=True)
+
+
+def _row(execution: "Execution", now: datetime) -> tuple[str | datetime | None, ...]:
+    from xchronos.cli.times import length
+
+    attempts = execution.attempts if execution.current is None else (*execution.attempts, execution.current)
+    started = next((attempt.started_at for attempt in attempts if attempt.started_at is not None), None)
+    took = length((execution.ended_at or now) - started) if started is not None else "-"
+    return (
+        execution.id,
+        execution.outcome.value if execution.outcome is not None else execution.state,
+        execution.trigger,
+        str(len(attempts)),
+        attempts[-1].machine if attempts else "-",
+        started,
+        took,
+        execution.reason,
+    )
+
+
+@click.command()
+@click.argument("target", metavar="UNIT|EXECUTION", shell_complete=complete_units)
+@click.option("--follow", "-f", is_flag=True, help="Go on until the attempt has ended.")
+@click.option("--step", default="", help="Only this step's (start-0, start-pre-0, ...).")
+@click.option("--attempt", type=click.IntRange(min=1), help="This attempt's, instead of the latest one's.")
+@click.option("--tail", "-n", type=click.IntRange(min=0), help="Only the last so many lines.")
+@options()
+@pass_session
+def logs(session: Session, target: str, follow: bool, step: str, attempt: int | None, tail: int | None) -> None:
+    """Print what an execution printed, or the latest execution of a unit that has run."""
+    execution = target_name(target)
+    if "/" not in execution:
+        execution = _latest(session, execution, follow=follow)
+        if sys.stderr.isatty():
+            session.print(execution, err=True)
+    for part in session.client.logs(execution, step=step, attempt=attempt or 0, tail=tail, follow=follow):
+        sys.stdout.buffer.write(part)
+        sys.stdout.buffer.flush()
+
+
+def _latest(session: Session, unit: str, *, follow: bool) -> str:
+    """The newest execution that has run; with `follow` also one that is about to."""
+    found = session.client.executions(unit, limit=LIMIT).executions
+    for execution in found:
+        if execution.attempts or execution.current is not None or (follow and execution.state != "ended"):
+            return execution.id
+    if not found:
+        raise ApiError(f"{unit} has no executions yet", 404)
+    raise ApiError(f"none of the last {len(found)} executions of {unit} has run: see list-executions {unit}", 404)

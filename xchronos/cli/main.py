@@ -1,0 +1,15 @@
+"""The entry point of `xchronosctl`."""
+
+import sys
+
+from xchronos import __version__
+
+
+def main() -> None:
+    """Run the command line. `--version` is answered without importing anything else: scripts ask it all the time."""
+    if sys.argv[1:] == ["--version"]:
+        sys.stdout.write(f"xchronosctl {__version__}\n")
+        return
+    from xchronos.cli.commands import cli
+
+    cli(prog_name="xchronosctl")

@@ -1,0 +1,130 @@
+"""What every command works with: the client, and how to print."""
+
+import os
+import sys
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from xchronos.client import Client
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Session:
+    """One call of the program. `output` is `table` or `json`."""
+
+    def __init__(self) -> None:
+        self.api = ""
+        self.output = "table"
+        self.no_legend = False
+        self.no_color = bool(os.environ.get("NO_COLOR"))
+        self._client: Client | None = None
+
+    @property
+    def client(self) -> "Client":
+        """The daemon's API."""
+        if self._client is None:
+            from xchronos.client import Client
+
+            self._client = Client(self.api)
+        return self._client
+
+    @property
+    def json(self) -> bool:
+        """Whether JSON is asked for."""
+        return self.output == "json"
+
+    @property
+    def terminal(self) -> bool:
+        """Whether a person looks at the output; else a program reads it."""
+        return sys.stdout.isatty()
+
+    @property
+    def now(self) -> datetime:
+        """The time that relative times count from."""
+        return datetime.now(UTC)
+
+    def print(self, text: str = "", *, err: bool = False) -> None:
+        """Print a line. Colours are left out where nobody sees them."""
+        click.echo(text, err=err, color=False if self.no_color else None)
+
+    def print_json(self, value: object) -> None:
+        """Print a record, or records."""
+        import msgspec
+
+        click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2))
+
+
+def _remember(ctx: click.Context, param: click.Parameter, value: Any) -> None:
+    """Options may stand before and behind the command's name."""
+    if value:
+        assert param.name is not None
+        setattr(ctx.ensure_object(Session), param.name, value)
+
+
+def _option(*names: str, **settings: Any) -> Callable[[F], F]:
+    return click.option(*names, expose_value=False, callback=_remember, **settings)
+
+
+def options(*, output: bool = False) -> Callable[[F], F]:
+    """The options that all commands have; with `output`, also those of the commands that list or show."""
+
+    def decorate(function: F) -> F:
+        function = _option("--no-color", is_flag=True, help="No colours (also: NO_COLOR).")(function)
+        function = _option("--api", metavar="ADDRESS", help="http://host:port or unix:///path (also: XCHRONOS_API).")(
+            function
+        )
+        if output:
+            function = _option("--no-legend", is_flag=True, help="No headings.")(function)
+            function = _option("--output", "-o", type=click.Choice(["table", "json"]), help="How to print.")(function)
+        return function
+
+    return decorate
+
+
+pass_session = click.make_pass_decorator(Session, ensure=True)
+
+
+def unit_name(text: str) -> str:
+    """The unit that a person means: `report` is `report.service`. Raises InvalidValue."""
+    if text.endswith(".service"):
+        return text
+    from xchronos.unitfile.names import mangle
+
+    return mangle(text)
+
+
+def target_name(text: str) -> str:
+    """A unit, or an execution's id (`unit/fire time/copy`). Raises InvalidValue."""
+    return text if text.count("/") == 2 and not text.startswith("/") else unit_name(text)
+
+
+def complete_units(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:  # noqa: ARG001 - click's
+    """Shell completion of unit names; none when no daemon answers."""
+    from xchronos.client import Client
+    from xchronos.errors import XchronosError
+
+    try:
+        return [unit.name for unit in Client(timeout=1).units() if unit.name.startswith(incomplete)]
+    except XchronosError:
+        return []
+
+
+def for_each(targets: Iterable[str], action: Callable[[str], None]) -> None:
+    """Do something to each; all are tried, and the first failure decides the exit code."""
+    from xchronos.cli.commands import exit_code, report
+    from xchronos.errors import XchronosError
+
+    code = 0
+    for target in targets:
+        try:
+            action(target)
+        except XchronosError as error:
+            report(error)
+            code = code or exit_code(error)
+    if code:
+        click.get_current_context().exit(code)

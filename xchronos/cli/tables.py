@@ -1,0 +1,84 @@
+"""Tables: by rich for a person at a terminal, plain aligned text for programs, where nothing is cut off."""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+
+import click
+
+from xchronos.cli.session import Session
+from xchronos.cli.times import human_time, machine_time
+
+Cell = str | datetime | None
+
+STYLES = {
+    "scheduled": "green",
+    "running": "green",
+    "succeeded": "green",
+    "ready": "green",
+    "paused": "yellow",
+    "waiting": "yellow",
+    "queued": "yellow",
+    "delayed": "yellow",
+    "cordoned": "yellow",
+    "missed": "yellow",
+    "skipped": "yellow",
+    "cancelled": "yellow",
+    "failed": "red",
+    "timed_out": "red",
+    "lost": "red",
+}
+"""The colour of a word that says how something is."""
+
+_CONTROL = {code: f"\\x{code:02x}" for code in (*range(32), 127, *range(128, 160))}
+
+
+def clean(text: str) -> str:
+    """Text that does nothing to a terminal: descriptions and reasons are other people's."""
+    return text.translate(_CONTROL)
+
+
+def styled(word: str) -> str:
+    """A state or an outcome in its colour."""
+    return click.style(word, fg=STYLES[word]) if word in STYLES else word
+
+
+def show(session: Session, titles: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:
+    """Print a table. Times are local and relative at a terminal, RFC 3339 elsewhere."""
+    now, terminal = session.now, session.terminal
+    cells = [
+        [_text(cell, now, terminal=terminal) for cell in row]
+        for row in rows
+    ]  # fmt: skip
+    if terminal:
+        _show_rich(session, titles, cells)
+    else:
+        _show_plain(titles if not session.no_legend else (), cells)
+
+
+def _text(cell: Cell, now: datetime, *, terminal: bool) -> str:
+    if isinstance(cell, str):
+        return clean(cell) or "-"
+    return human_time(cell, now) if terminal else machine_time(cell)
+
+
+def _show_plain(titles: Sequence[str], rows: list[list[str]]) -> None:
+    lines = [list(titles), *rows] if titles else rows
+    if not lines:
+        return
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    form = "  ".join(f"{{:<{width}}}" for width in widths[:-1]) + "  {}" if len(widths) > 1 else "{}"
+    click.echo("\n".join(form.format(*line).rstrip() for line in lines))
+
+
+def _show_rich(session: Session, titles: Sequence[str], rows: list[list[str]]) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=SIMPLE_HEAD, show_header=not session.no_legend, pad_edge=False, show_edge=False)
+    for title in titles:
+        table.add_column(title, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell, style=STYLES.get(cell, "")) for cell in row))
+    Console(no_color=session.no_color, highlight=False).print(table)

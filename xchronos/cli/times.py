@@ -1,0 +1,41 @@
+"""Times for people and for programs."""
+
+from datetime import UTC, datetime, timedelta, tzinfo
+
+_UNITS = ((86_400 * 365.25, "y"), (86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
+
+
+def machine_time(moment: datetime | None) -> str:
+    """RFC 3339 in UTC, `-` for none."""
+    if moment is None:
+        return "-"
+    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def human_time(moment: datetime | None, now: datetime, zone: tzinfo | None = None) -> str:
+    """Local time and how far away it is: `Tue 2030-01-01 13:00:00 CET, in 5min`; `-` for none."""
+    if moment is None:
+        return "-"
+    local = moment.astimezone(zone)
+    fraction = f".{local.microsecond:06d}".rstrip("0") if local.microsecond else ""
+    return f"{local:%a %Y-%m-%d %H:%M:%S}{fraction} {local:%Z}, {distance(moment, now)}"
+
+
+def distance(moment: datetime, now: datetime) -> str:
+    """`in 5min`, `2h 3min ago`, `now`."""
+    away = moment - now
+    if abs(away) < timedelta(seconds=1):
+        return "now"
+    return f"in {length(away)}" if away > timedelta() else f"{length(-away)} ago"
+
+
+def length(span: timedelta) -> str:
+    """A length of time, to its two largest units: `2h 3min`, `1.5s`."""
+    seconds = max(span.total_seconds(), 0.0)
+    if seconds < 60:
+        return f"{seconds:.3g}s" if seconds < 10 else f"{int(seconds)}s"
+    position = next(index for index, (size, _) in enumerate(_UNITS) if seconds >= size)
+    size, name = _UNITS[position]
+    smaller, smaller_name = _UNITS[position + 1]
+    rest = int(seconds % size // smaller)
+    return f"{int(seconds // size)}{name}" + (f" {rest}{smaller_name}" if rest else "")

@@ -1,0 +1,211 @@
+"""What can be asked of a daemon, one method each."""
+
+import binascii
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, TypeVar
+
+import msgspec
+
+from xchronos.api.wire import (
+    Asked,
+    Calendar,
+    DaemonStatus,
+    DropInText,
+    ExecutionIds,
+    Explanation,
+    StartRequest,
+    StopRequest,
+    Submission,
+    Submitted,
+    UnitPage,
+    UnitSummary,
+    Verified,
+)
+from xchronos.errors import ApiError
+
+if TYPE_CHECKING:
+    from xchronos.api.detail import Executions, MachineStatus, UnitDetail
+    from xchronos.model.records import Execution
+
+ADDRESS = "http://127.0.0.1:7480"
+"""Where a daemon answers unless told otherwise."""
+
+ADDRESS_VARIABLE = "XCHRONOS_API"
+TOKEN_VARIABLE = "XCHRONOS_TOKEN"  # noqa: S105 - the name of a variable
+PAGE = 1_000
+
+T = TypeVar("T")
+
+
+class Client:
+    """A daemon's API.
+
+    Every method raises ApiError: with the HTTP status, the server's text and the problems of a refused file; with
+    status 0 when there is no answer. `timeout` is in seconds; following a log has none.
+
+    Args:
+        address: `http://host:port` or `unix:///path`; else the environment's XCHRONOS_API, else ADDRESS.
+        token: the API's token; else the environment's XCHRONOS_TOKEN.
+        timeout: how long the daemon may take to answer.
+    """
+
+    def __init__(self, address: str = "", *, token: str = "", timeout: float = 30.0) -> None:
+        self.address = (address or os.environ.get(ADDRESS_VARIABLE) or ADDRESS).rstrip("/")
+        self._token = token or os.environ.get(TOKEN_VARIABLE, "")
+        self._timeout = timeout
+
+    # -- units --------------------------------------------------------------------------------------------------------
+
+    def units(self, *, limit: int = 0) -> Iterator[UnitSummary]:
+        """Every unit by name, or the first `limit`; fetched in pages."""
+        left, after = limit, ""
+        while True:
+            query = {"limit": min(left, PAGE) if limit else PAGE}
+            page = self._get(UnitPage, "units", query=query | ({"after": after} if after else {}))
+            yield from page.units
+            left -= len(page.units)
+            after = page.after
+            if not after or (limit and left <= 0):
+                return
+
+    def unit(self, name: str, *, recent: int = 5) -> "UnitDetail":
+        """Everything about a unit, with its last `recent` executions."""
+        from xchronos.api.detail import UnitDetail  # noqa: PLC0415 - records are slow to import
+
+        return self._get(UnitDetail, "units", name, query={"recent": recent})
+
+    def submit(
+        self, name: str, text: bytes, *, drop_ins: Iterable[tuple[str, str]] = (), path: str = "", by: str = ""
+    ) -> Submitted:
+        """Submit a unit file. A refused one is an ApiError with status 422 and its problems."""
+        return self._send(Submitted, "PUT", "units", name, body=_submission(text, drop_ins, path, by))
+
+    def verify(self, name: str, text: bytes, *, drop_ins: Iterable[tuple[str, str]] = (), path: str = "") -> Verified:
+        """What the daemon would say to a unit file; nothing is stored."""
+        return self._send(Verified, "POST", "verify", query={"name": name}, body=_submission(text, drop_ins, path, ""))
+
+    def destroy(self, name: str) -> Asked:
+        """Remove a unit, with its history; what runs of it is stopped."""
+        return self._send(Asked, "DELETE", "units", name)
+
+    def start(self, name: str, *, payload: str = "", by: str = "") -> tuple[str, ...]:
+        """Run a unit once, now. The ids of its executions, one per copy."""
+        return self._send(ExecutionIds, "POST", "units", name, "start", body=StartRequest(payload, by)).executions
+
+    def stop(self, target: str, *, reason: str = "", by: str = "") -> tuple[str, ...]:
+        """Stop an execution (an id has slashes), or what runs of a unit. The ids of those that were asked to."""
+        kind = "executions" if "/" in target else "units"
+        parts = (kind, *target.split("/"), "stop")
+        return self._send(ExecutionIds, "POST", *parts, body=StopRequest(reason, by)).executions
+
+    def pause(self, name: str) -> Asked:
+        """Let nothing of a unit fire until it is resumed."""
+        return self._send(Asked, "POST", "units", name, "pause")
+
+    def resume(self, name: str) -> Asked:
+        """Let a paused unit fire again."""
+        return self._send(Asked, "POST", "units", name, "resume")
+
+    def explain(self, name: str) -> Explanation:
+        """Why a unit is, or is not, running."""
+        return self._get(Explanation, "units", name, "explain")
+
+    def calendar(self, name: str, n: int = 10) -> Calendar:
+        """The next `n` fire times of a unit."""
+        return self._get(Calendar, "units", name, "calendar", query={"n": n})
+
+    # -- executions ---------------------------------------------------------------------------------------------------
+
+    def executions(self, unit: str = "", *, states: Iterable[str] = (), limit: int = 100) -> "Executions":
+        """The newest executions, of one unit or all; `states` are states and outcomes, none means any."""
+        from xchronos.api.detail import Executions  # noqa: PLC0415 - records are slow to import
+
+        query: dict[str, object] = {"limit": limit, "state": list(states)}
+        return self._get(Executions, "executions", query=query | ({"unit": unit} if unit else {}))
+
+    def execution(self, execution_id: str) -> "Execution":
+        """One execution, with the progress of its running attempt."""
+        from xchronos.model.records import Execution  # noqa: PLC0415 - records are slow to import
+
+        return self._get(Execution, "executions", *execution_id.split("/"))
+
+    def logs(
+        self, execution_id: str, *, step: str = "", attempt: int = 0, tail: int | None = None, follow: bool = False
+    ) -> Iterator[bytes]:
+        """What an execution printed, in parts; live until its attempt has ended with `follow`."""
+        from xchronos.client.transport import exchange, path_of  # noqa: PLC0415 - http.client is slow to import
+
+        query: dict[str, object] = {"follow": str(follow).lower()}
+        query |= {"step": step} if step else {}
+        query |= {"attempt": attempt} if attempt else {}
+        query |= {"tail": tail} if tail is not None else {}
+        return exchange(
+            self.address,
+            "GET",
+            path_of("executions", *execution_id.split("/"), "logs"),
+            query=query,
+            token=self._token,
+            timeout=None if follow else self._timeout,
+        )
+
+    # -- machines, and the daemon -------------------------------------------------------------------------------------
+
+    def machines(self) -> tuple["MachineStatus", ...]:
+        """The machines that are alive."""
+        from xchronos.api.detail import Machines  # noqa: PLC0415 - records are slow to import
+
+        return self._get(Machines, "machines").machines
+
+    def cordon(self, machine: str) -> Asked:
+        """Keep new work from a machine."""
+        return self._send(Asked, "POST", "machines", machine, "cordon")
+
+    def uncordon(self, machine: str) -> Asked:
+        """Let a machine have work again."""
+        return self._send(Asked, "POST", "machines", machine, "uncordon")
+
+    def status(self) -> DaemonStatus:
+        """The daemon's overview."""
+        return self._get(DaemonStatus, "status")
+
+    # -- requests -----------------------------------------------------------------------------------------------------
+
+    def _get(self, kind: type[T], *parts: str, query: Mapping[str, object] | None = None) -> T:
+        return self._send(kind, "GET", *parts, query=query)
+
+    def _send(
+        self,
+        kind: type[T],
+        method: str,
+        *parts: str,
+        query: Mapping[str, object] | None = None,
+        body: msgspec.Struct | None = None,
+    ) -> T:
+        from xchronos.client.transport import exchange, path_of  # noqa: PLC0415 - http.client is slow to import
+
+        answer = b"".join(
+            exchange(
+                self.address,
+                method,
+                path_of(*parts),
+                query=query,
+                body=msgspec.json.encode(body) if body is not None else None,
+                token=self._token,
+                timeout=self._timeout,
+            )
+        )
+        try:
+            return msgspec.json.decode(answer, type=kind)
+        except msgspec.MsgspecError as error:
+            raise ApiError(f"{self.address} answered something unexpected ({error}): is this an xchronosd?") from error
+
+
+def _submission(text: bytes, drop_ins: Iterable[tuple[str, str]], path: str, by: str) -> Submission:
+    files = tuple(DropInText(name, content) for name, content in drop_ins)
+    try:
+        return Submission(text.decode(), drop_ins=files, path=path, by=by)
+    except UnicodeDecodeError:
+        return Submission(
+            text_base64=binascii.b2a_base64(text, newline=False).decode("ascii"), drop_ins=files, path=path, by=by
+        )

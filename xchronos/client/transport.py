@@ -1,0 +1,107 @@
+"""One HTTP exchange. Imported when the first request is made: `http.client` costs more than the rest of the client."""
+
+import http.client
+import socket
+from collections.abc import Iterator, Mapping
+from urllib.parse import quote, urlencode, urlsplit
+
+import msgspec
+
+from xchronos.api.wire import Failure
+from xchronos.errors import ApiError, ConfigError
+
+CHUNK = 64 * 1024
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    """HTTP over a unix socket."""
+
+    def __init__(self, path: str, timeout: float | None) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+def _connection(address: str, timeout: float | None) -> http.client.HTTPConnection:
+    if address.startswith("unix://"):
+        return _UnixConnection(address.removeprefix("unix://"), timeout)
+    try:
+        parts = urlsplit(address if "://" in address else f"http://{address}")
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host, port = None, None
+    else:
+        if parts.scheme == "http" and host:
+            return http.client.HTTPConnection(host, port or 80, timeout=timeout)
+        if parts.scheme == "https" and host:
+            return http.client.HTTPSConnection(host, port or 443, timeout=timeout)
+    raise ConfigError(f"the API's address is {address!r}: expected http://host:port or unix:///path")
+
+
+def path_of(*parts: str) -> str:
+    """A path of the API; names in it are quoted."""
+    return "/v1/" + "/".join(quote(part, safe="") for part in parts)
+
+
+def exchange(
+    address: str,
+    method: str,
+    path: str,
+    *,
+    query: Mapping[str, object] | None = None,
+    body: bytes | None = None,
+    token: str = "",
+    timeout: float | None,
+) -> Iterator[bytes]:
+    """Send a request and yield the body of its answer in parts.
+
+    Raises:
+        ApiError: the API answered with an error, does not answer (status 0), or broke off.
+        ConfigError: the address is none.
+    """
+    connection = _connection(address, timeout)
+    headers = {"accept": "*/*"}
+    if token:
+        headers["authorization"] = f"Bearer {token}"
+    if body is not None:
+        headers["content-type"] = "application/json"
+    target = path + ("?" + urlencode(query, doseq=True) if query else "")
+    try:
+        try:
+            connection.request(method, target, body, headers)
+            answer = connection.getresponse()
+        except (OSError, http.client.HTTPException) as error:
+            raise ApiError(_unreachable(address, error)) from error
+        try:
+            if answer.status >= 300:
+                raise _refusal(answer.status, answer.read())
+            while part := answer.read1(CHUNK):
+                yield part
+        except (OSError, http.client.HTTPException) as error:
+            raise ApiError(f"the answer of {address} broke off: {_told(error)}") from error
+    finally:
+        connection.close()
+
+
+def _refusal(status: int, body: bytes) -> ApiError:
+    try:
+        failure = msgspec.json.decode(body, type=Failure)
+    except msgspec.MsgspecError:
+        return ApiError(f"the API answered with HTTP status {status} and no reason: is this an xchronosd?", status)
+    return ApiError(failure.error, status, failure.problems)
+
+
+def _unreachable(address: str, error: Exception) -> str:
+    if isinstance(error, TimeoutError):
+        return f"{address} does not answer in time"
+    if isinstance(error, ConnectionRefusedError | FileNotFoundError):
+        return f"cannot connect to {address}: is xchronosd running? Start it with `xchronosd`"
+    return f"cannot connect to {address}: {_told(error)}"
+
+
+def _told(error: Exception) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
