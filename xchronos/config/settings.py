@@ -1,0 +1,161 @@
+"""What a daemon can be told: every setting, its default, its spellings and its meaning."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from xchronos.clock import MILLISECOND, SECOND, Micros
+from xchronos.config import values
+from xchronos.config.values import ROLES, Role
+from xchronos.unitfile.timespan import format_timespan
+
+PREFIX = "XCHRONOS_"
+MEBIBYTE = 1024 * 1024
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that a daemon is told. Lengths are in microseconds, sizes in bytes; `describe_settings` says more."""
+
+    units: tuple[Path, ...] = ()
+    state_directory: Path
+    store: str = "sqlite:"
+    sqlite_synchronous: Literal["full", "normal"] = "full"
+    namespace: str = ""
+    machine_id: str = ""
+    metadata: dict[str, str] = {}
+    roles: tuple[Role, ...] = ROLES
+    api_listen: str = "127.0.0.1:7480"
+    api_token: str = ""
+    api_hosts: tuple[str, ...] = ()
+    docker_host: str = ""
+    allow_process: bool = False
+    slots: int = 0
+    memory: int = 0
+    cpus: float = 0.0
+    heartbeat_ttl: Micros = 10 * SECOND
+    shutdown_grace: Micros = 10 * SECOND
+    settle: Micros = 200 * MILLISECOND
+    log_limit: int = 10 * MEBIBYTE
+    log_format: Literal["console", "json"] = "console"
+    log_level: Literal["debug", "info", "warning", "error", "critical"] = "info"
+
+    def __repr__(self) -> str:
+        # Settings end up in logs and in error reports; the token must not.
+        told = (
+            (name, "(hidden)" if name == "api_token" and self.api_token else getattr(self, name)) for name in SETTINGS
+        )
+        return f"Settings({', '.join(f'{name}={value!r}' for name, value in told)})"
+
+
+class Setting(msgspec.Struct, frozen=True):
+    """How one setting is read, and what it means. With a `table`, that is where it stands in the file."""
+
+    read: Callable[[object], Any]
+    meaning: str
+    table: str = ""
+
+
+class SettingRow(msgspec.Struct, frozen=True):
+    """One setting as people read about it: its name in the file, its default, variable, flag and meaning."""
+
+    name: str
+    default: str
+    variable: str
+    flag: str
+    meaning: str
+
+
+SETTINGS: dict[str, Setting] = {
+    "units": Setting(
+        values.read_paths, "directories whose unit files are in force, separated by ':'; what comes first counts first"
+    ),
+    "state_directory": Setting(values.read_path, "where this machine keeps its store, its logs and its identity"),
+    "store": Setting(
+        values.read_store, "the job store: 'sqlite:' (a file in the state directory), 'sqlite:/a/file' or 'memory:'"
+    ),
+    "sqlite_synchronous": Setting(
+        values.read_choice("full", "normal"),
+        "'full' survives a power cut; 'normal' is quicker and may lose the last moments",
+        "sqlite",
+    ),
+    "namespace": Setting(values.read_namespace, "the tenant whose units this is about; empty: the default one"),
+    "machine_id": Setting(
+        values.read_machine, "what this machine is called in the cluster; empty: /etc/machine-id, or drawn once"
+    ),
+    "metadata": Setting(
+        values.read_metadata, "what units may ask of this machine: region=us-east-1,diskType=SSD, or a table"
+    ),
+    "roles": Setting(values.read_roles, "what this daemon does: some of scheduler, agent, api, intake"),
+    "api_listen": Setting(
+        values.read_address, "where the API listens: host:port, ':7480' for every address, or unix:///a/path", "api"
+    ),
+    "api_token": Setting(values.read_text, "what callers of the API must present; empty: nothing", "api"),
+    "api_hosts": Setting(
+        values.read_names, "names by which the API may be called besides its address, separated by ','", "api"
+    ),
+    "docker_host": Setting(
+        values.read_text, "the Docker engine, unix:// or tcp://; empty: DOCKER_HOST, or the usual socket", "docker"
+    ),
+    "allow_process": Setting(values.read_switch, "whether units may run processes on this host, outside of containers"),
+    "slots": Setting(values.read_whole, "how many attempts run here at a time; 0: no limit"),
+    "memory": Setting(values.read_size, "how many bytes units may ask for here, like 8G; 0: what the machine has"),
+    "cpus": Setting(values.read_cpus, "how many CPUs units may ask for here; 0: what the machine has"),
+    "heartbeat_ttl": Setting(values.read_positive, "how long a silent machine or scheduler counts as alive"),
+    "shutdown_grace": Setting(values.read_length, "how long what runs may go on when the daemon is asked to end"),
+    "settle": Setting(values.read_length, "how long a unit file must be left alone before it is read"),
+    "log_limit": Setting(values.read_size, "how many bytes of output are kept of each step", "log"),
+    "log_format": Setting(values.read_choice("console", "json"), "how the daemon logs: console or json", "log"),
+    "log_level": Setting(
+        values.read_choice("debug", "info", "warning", "error", "critical"),
+        "the least that the daemon logs: debug, info, warning, error or critical",
+        "log",
+    ),
+}
+"""By the name of the field."""
+
+TABLES = tuple(dict.fromkeys(setting.table for setting in SETTINGS.values() if setting.table))
+
+
+def variable_of(name: str) -> str:
+    """The environment variable of a setting."""
+    return PREFIX + name.upper()
+
+
+def flag_of(name: str) -> str:
+    """The command line's option of a setting."""
+    return "--" + name.replace("_", "-")
+
+
+def file_name(name: str) -> str:
+    """What a setting is called in the file: `api.listen` is `listen` in the table `[api]`."""
+    table = SETTINGS[name].table
+    return f"{table}.{name.removeprefix(f'{table}_')}" if table else name
+
+
+def describe_settings() -> list[SettingRow]:
+    """Every setting, in order."""
+    defaults = Settings(state_directory=Path())
+    return [
+        SettingRow(
+            file_name(name), _shown(name, getattr(defaults, name)), variable_of(name), flag_of(name), setting.meaning
+        )
+        for name, setting in SETTINGS.items()
+    ]
+
+
+def _shown(name: str, value: object) -> str:
+    if name == "state_directory":
+        return "/var/lib/xchronos, or ~/.local/state/xchronos"
+    if name in ("heartbeat_ttl", "shutdown_grace", "settle"):
+        return format_timespan(int(str(value)))
+    if name == "log_limit":
+        return f"{int(str(value)) // MEBIBYTE}M"
+    if isinstance(value, tuple):
+        return ",".join(str(part) for part in value)
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:g}"
+    return "" if value == {} else str(value)

@@ -1,0 +1,205 @@
+"""Reading one setting: text from the environment or the command line, or what TOML made of it.
+
+Every reader raises InvalidValue, with what was expected.
+"""
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from xchronos.clock import Micros
+from xchronos.errors import InvalidValue
+from xchronos.registry.keys import Keys
+from xchronos.unitfile.suggest import did_you_mean
+from xchronos.unitfile.timespan import parse_timespan
+
+Role: TypeAlias = Literal["scheduler", "agent", "api", "intake"]
+ROLES: tuple[Role, ...] = ("scheduler", "agent", "api", "intake")
+STORES = ("sqlite", "memory")
+"""The stores that a URL may name."""
+
+_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(?:([KMGT])(?:i?B)?|B)?")
+_MACHINE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+
+def read_text(value: object) -> str:
+    """Any text, without blanks around it."""
+    if isinstance(value, str):
+        return value.strip()
+    raise InvalidValue(f"{value!r}: expected text")
+
+
+def _parts(value: object, separator: str) -> list[str]:
+    """A list, or text with separators, or (an option that was given several times) a list of such texts."""
+    texts = [value] if isinstance(value, str) else value
+    if not isinstance(texts, (list, tuple)):
+        raise InvalidValue(f"{value!r}: expected a list, or text separated by {separator!r}")
+    return [part for text in texts for part in (piece.strip() for piece in read_text(text).split(separator)) if part]
+
+
+def read_path(value: object) -> Path:
+    """A path, made absolute."""
+    if isinstance(value, Path):
+        return value.absolute()
+    text = read_text(value)
+    if not text or "\0" in text:
+        raise InvalidValue(f"{text!r}: expected a path")
+    return Path(text).absolute()
+
+
+def read_paths(value: object) -> tuple[Path, ...]:
+    """A list of paths, or paths separated as in PATH; each counts once."""
+    if isinstance(value, (list, tuple)):
+        return tuple(dict.fromkeys(read_path(item) for item in value))
+    return tuple(dict.fromkeys(read_path(part) for part in _parts(value, os.pathsep)))
+
+
+def read_names(value: object) -> tuple[str, ...]:
+    """A list, or names separated by commas; each counts once."""
+    return tuple(dict.fromkeys(_parts(value, ",")))
+
+
+def read_roles(value: object) -> tuple[Role, ...]:
+    """Some of ROLES, at least one."""
+    given = read_names(value)
+    for name in given:
+        if name not in ROLES:
+            raise InvalidValue(f"{name!r} is no role{did_you_mean(name, ROLES)}: expected some of {', '.join(ROLES)}")
+    if not given:
+        raise InvalidValue(f"no role: expected some of {', '.join(ROLES)}")
+    return tuple(role for role in ROLES if role in given)
+
+
+def read_metadata(value: object) -> dict[str, str]:
+    """A table, or `key=value` pairs separated by commas."""
+    if isinstance(value, Mapping):
+        pairs = [(key, _scalar(item)) for key, item in value.items()]
+    else:
+        pairs = []
+        for part in _parts(value, ","):
+            key, equals, text = part.partition("=")
+            if not equals:
+                raise InvalidValue(f"{part!r}: expected key=value, like region=us-east-1,diskType=SSD")
+            pairs.append((key.strip(), text.strip()))
+    for key, text in pairs:
+        if not key or not text or "=" in key:
+            raise InvalidValue(f"{key}={text}: expected a key and a value that are not empty")
+    return dict(pairs)
+
+
+def _scalar(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value) if isinstance(value, (int, float)) else read_text(value)
+
+
+def read_switch(value: object) -> bool:
+    """Yes or no."""
+    if isinstance(value, bool):
+        return value
+    text = read_text(value).lower()
+    if text in ("1", "yes", "y", "true", "on"):
+        return True
+    if text in ("0", "no", "n", "false", "off"):
+        return False
+    raise InvalidValue(f"{value!r}: expected true or false")
+
+
+def _number(value: object) -> str:
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return str(value)
+    return read_text(value)
+
+
+def read_whole(value: object) -> int:
+    """A whole number, 0 or more."""
+    text = _number(value)
+    if not (text.isascii() and text.isdigit()) or len(text) > 18:
+        raise InvalidValue(f"{text!r}: expected a whole number, 0 or more")
+    return int(text)
+
+
+def read_cpus(value: object) -> float:
+    """A number, 0 or more."""
+    text = _number(value)
+    if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text):
+        raise InvalidValue(f"{text!r}: expected a number, 0 or more, like 2 or 0.5")
+    return float(text)
+
+
+def read_size(value: object) -> int:
+    """A number of bytes; K, M, G and T count by 1024."""
+    text = _number(value)
+    match = _SIZE.fullmatch(text)
+    if match is None or len(match[1]) > 18:
+        raise InvalidValue(f"{text!r}: expected a size in bytes, like 512M or 2G (K, M, G and T count by 1024)")
+    factor = 1024 ** " KMGT".index(match[2] or " ")
+    # Whole numbers stay exact, however big.
+    return int(float(match[1]) * factor) if "." in match[1] else int(match[1]) * factor
+
+
+def read_length(value: object) -> Micros:
+    """A length of time in microseconds; a number alone counts seconds."""
+    length = parse_timespan(_number(value))
+    if length is None:
+        raise InvalidValue("infinity: expected an end")
+    return length
+
+
+def read_positive(value: object) -> Micros:
+    """A length of time above 0."""
+    length = read_length(value)
+    if not length:
+        raise InvalidValue(f"{value!r}: expected more than nothing")
+    return length
+
+
+def read_choice(*choices: str) -> Callable[[object], str]:
+    """A reader of one of these words."""
+
+    def read(value: object) -> str:
+        text = read_text(value).lower()
+        if text not in choices:
+            raise InvalidValue(f"{value!r}: expected {' or '.join((', '.join(choices[:-1]), choices[-1]))}")
+        return text
+
+    return read
+
+
+def read_address(value: object) -> str:
+    """Where to listen: `host:port` (port 0 is any free one), or the path of a socket behind `unix://`."""
+    text = read_text(value)
+    if text.startswith("unix:///"):
+        return text
+    match = re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:\s/]*):([0-9]{1,5})", text)
+    if match is None or int(match[2]) > 65_535:
+        raise InvalidValue(
+            f"{text!r}: expected host:port, like 127.0.0.1:7480, [::1]:7480 or :7480 (every address), or unix:///a/path"
+        )
+    return f"{match[1] or '0.0.0.0'}:{int(match[2])}"  # noqa: S104 - only where it was asked for
+
+
+def read_store(value: object) -> str:
+    """The URL of a job store."""
+    text = read_text(value)
+    kind, colon, rest = text.partition(":")
+    if not colon or kind not in STORES:
+        raise InvalidValue(f"{text!r}: expected sqlite: (in the state directory), sqlite:/a/file or memory:")
+    if (kind == "memory" and rest) or rest == "//" or rest.startswith("//") != rest.startswith("///"):
+        raise InvalidValue(f"{text!r}: expected sqlite:/a/file or memory:, without a host")
+    return text
+
+
+def read_namespace(value: object) -> str:
+    """The name of a tenant; empty is the default one."""
+    return Keys(read_text(value)).namespace
+
+
+def read_machine(value: object) -> str:
+    """What a machine is called; empty: whatever it is called by itself."""
+    text = read_text(value)
+    if text and not _MACHINE.fullmatch(text):
+        raise InvalidValue(f"{text!r}: expected 1 to 128 letters, digits, '.', '_' or '-', the first a letter or digit")
+    return text
