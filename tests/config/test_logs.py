@@ -1,0 +1,151 @@
+"""What comes out of the daemon's log, from structlog and from the libraries alike."""
+
+import io
+import json
+import logging
+import re
+import sys
+
+import pytest
+import structlog
+
+from xchronos.logs import _CHATTY, _LIBRARIES, _LinesHandler, configure_logging
+
+
+@pytest.fixture(autouse=True)
+def as_it_was():
+    root = logging.getLogger()
+    level = root.level
+    yield
+    structlog.reset_defaults()
+    structlog.contextvars.clear_contextvars()
+    root.setLevel(level)
+    for handler in [handler for handler in root.handlers if isinstance(handler, _LinesHandler)]:
+        root.removeHandler(handler)
+    for name in {*_CHATTY, *_LIBRARIES}:
+        logging.getLogger(name).setLevel(logging.NOTSET)
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+class Broken(io.StringIO):
+    def write(self, _text):
+        raise BrokenPipeError
+
+
+def lines(stream):
+    return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+def test_a_line_of_json():
+    stream = io.StringIO()
+    configure_logging("json", "info", stream)
+    structlog.contextvars.bind_contextvars(machine="m1")
+    structlog.get_logger("xchronos.engine").warning("late", unit="a.service", by=1.5, where={"x"})
+    (line,) = lines(stream)
+    assert list(line)[:4] == ["timestamp", "level", "event", "logger"]
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", line.pop("timestamp"))
+    assert line == {
+        "level": "warning",
+        "event": "late",
+        "logger": "xchronos.engine",
+        "unit": "a.service",
+        "by": 1.5,
+        "where": "{'x'}",
+        "machine": "m1",
+    }
+
+
+def test_the_libraries_come_out_the_same_way_and_once():
+    stream = io.StringIO()
+    logging.getLogger("uvicorn.error").addHandler(logging.StreamHandler(io.StringIO()))
+    configure_logging("json", "info", stream)
+    configure_logging("json", "info", stream)
+    logging.getLogger("uvicorn.error").info("started on %s", "127.0.0.1")
+    logging.getLogger("anything").error("bad")
+    first, second = lines(stream)
+    assert (first["level"], first["event"], first["logger"]) == ("info", "started on 127.0.0.1", "uvicorn.error")
+    assert (second["level"], second["event"], second["logger"]) == ("error", "bad", "anything")
+    assert logging.getLogger("uvicorn.error").handlers == []
+
+
+def test_levels_hold_for_both():
+    stream = io.StringIO()
+    configure_logging("json", "warning", stream)
+    structlog.get_logger("a").info("quiet")
+    logging.getLogger("a").info("quiet")
+    logging.getLogger("uvicorn.access").info("quiet")
+    structlog.get_logger("a").error("loud")
+    logging.getLogger("a").warning("loud")
+    assert [line["event"] for line in lines(stream)] == ["loud", "loud"]
+
+
+@pytest.mark.parametrize(
+    ("level", "message_level", "seen"),
+    [
+        ("info", logging.INFO, False),
+        ("info", logging.WARNING, True),
+        ("debug", logging.INFO, True),
+        ("error", logging.WARNING, False),
+    ],
+)
+def test_chatty_libraries_are_heard_when_it_matters(level, message_level, seen):
+    stream = io.StringIO()
+    configure_logging("json", level, stream)
+    logging.getLogger("watchfiles.main").log(message_level, "1 change detected")
+    assert bool(lines(stream)) == seen
+
+
+@pytest.mark.parametrize(("stream", "coloured"), [(io.StringIO(), False), (Terminal(), True)])
+def test_people_get_colour_on_a_terminal_only(stream, coloured):
+    configure_logging("console", "info", stream)
+    structlog.get_logger("xchronos.agent").info("step ended", unit="a.service")
+    logging.getLogger("litestar").warning("hm")
+    text = stream.getvalue()
+    assert ("\x1b[" in text) == coloured
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", text)
+    first, second = plain.splitlines()
+    assert re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z \[info", first)
+    assert "step ended" in first
+    assert "unit=a.service" in first
+    assert "[litestar]" in second
+
+
+@pytest.mark.parametrize("form", ["console", "json"])
+def test_an_exception_comes_with_its_traceback(form):
+    stream = io.StringIO()
+    configure_logging(form, "info", stream)
+    try:
+        {}["lost"]
+    except KeyError:
+        structlog.get_logger("a").exception("went wrong")
+        logging.getLogger("b").exception("went wrong, too")
+    assert stream.getvalue().count("KeyError: 'lost'") == 2
+    assert stream.getvalue().count("Traceback") == 2
+    if form == "json":
+        assert len(lines(stream)) == 2
+
+
+def test_a_log_that_nobody_reads_stops_nothing():
+    stream = Broken()
+    configure_logging("json", "info", stream)
+    structlog.get_logger("a").info("into the void")
+    logging.getLogger("b").error("into the void")
+    assert stream.getvalue() == ""
+    closed = io.StringIO()
+    configure_logging("json", "info", closed)
+    closed.close()
+    structlog.get_logger("a").info("into the void")
+
+
+def test_stderr_is_the_place(capsys):
+    configure_logging("json")
+    structlog.get_logger().info("here")
+    captured = capsys.readouterr()
+    assert json.loads(captured.err)["event"] == "here"
+    assert json.loads(captured.err)["logger"] == ""
+    assert captured.out == ""
+    assert sys.stderr is not None

@@ -1,0 +1,107 @@
+"""The daemon's own log: one line per event on stderr, for people or for machines.
+
+Everything of xchronos logs through structlog, the libraries log through `logging`; both come out the same way. Times
+are RFC 3339 in UTC. What the steps of units print is no log of the daemon and never comes here.
+"""
+
+import logging
+import sys
+from contextlib import suppress
+from typing import Literal, TextIO
+
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+FIRST_KEYS = ("timestamp", "level", "event", "logger")
+"""A line of JSON begins with these."""
+
+_CHATTY = ("uvicorn.access", "aiohttp.access", "watchfiles", "asyncio", "httpx", "httpcore")
+"""Loggers whose word on every request or change is only of interest where everything is."""
+
+_LIBRARIES = ("uvicorn", "uvicorn.error", "uvicorn.access", "litestar", "aiohttp", "aiohttp.access", "watchfiles")
+"""Loggers that may have got handlers of their own."""
+
+
+class _Lines:
+    """Writes finished lines. A log that cannot be written is no reason to stop working, so it is then silent."""
+
+    def __init__(self, stream: TextIO | None, name: str = "") -> None:
+        self._stream = stream
+        self.name = name
+
+    def msg(self, line: str) -> None:
+        # The pipe's reader may be gone, the disk full, the stream closed at the end of the process.
+        with suppress(OSError, ValueError):
+            stream = self._stream or sys.stderr
+            stream.write(line + "\n")
+            stream.flush()
+
+    debug = info = warning = error = critical = exception = fatal = log = msg
+
+
+class _LinesHandler(logging.Handler):
+    """The same for `logging`."""
+
+    def __init__(self, stream: TextIO | None) -> None:
+        super().__init__()
+        self._lines = _Lines(stream)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._lines.msg(self.format(record))
+
+
+def configure_logging(
+    form: Literal["console", "json"] = "console", level: str = "info", stream: TextIO | None = None
+) -> None:
+    """Set up logging for this process; calling it again replaces what was set up.
+
+    Args:
+        form: `console` for people (in colour on a terminal), `json` for one object per line.
+        level: The least that is logged: debug, info, warning, error or critical.
+        stream: Where to; None: stderr, whatever that is when a line is written.
+    """
+    least = logging.getLevelNamesMapping()[level.upper()]
+    common: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.StackInfoRenderer(),
+    ]
+    render = _renderers(form, stream or sys.stderr)
+    structlog.configure(
+        processors=[*common, *render],
+        wrapper_class=structlog.make_filtering_bound_logger(least),
+        logger_factory=lambda *names: _Lines(stream, str(names[0]) if names else ""),
+        cache_logger_on_first_use=False,
+    )
+    handler = _LinesHandler(stream)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=common,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *render],
+        )
+    )
+    root = logging.getLogger()
+    for other in [other for other in root.handlers if isinstance(other, _LinesHandler)]:
+        root.removeHandler(other)
+    root.addHandler(handler)
+    root.setLevel(least)
+    for name in _LIBRARIES:
+        library = logging.getLogger(name)
+        library.handlers.clear()
+        library.propagate = True
+    for name in _CHATTY:
+        logging.getLogger(name).setLevel(logging.DEBUG if least <= logging.DEBUG else max(least, logging.WARNING))
+
+
+def _renderers(form: str, stream: TextIO) -> list[Processor]:
+    if form == "json":
+        return [structlog.processors.format_exc_info, _in_order, structlog.processors.JSONRenderer(default=str)]
+    colours = stream.isatty()
+    return [structlog.dev.ConsoleRenderer(colors=colours, exception_formatter=structlog.dev.plain_traceback)]
+
+
+def _in_order(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    first = {key: event[key] for key in FIRST_KEYS if key in event}
+    return {**first, **event}
