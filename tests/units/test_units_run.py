@@ -244,7 +244,8 @@ async def test_the_original_runs_where_its_metadata_is(tmp_path, docker_host):
 
         async def removed():
             listed = ["docker", "ps", "-aq", "--filter", "name=^apache1$"]
-            return True if not subprocess.run(listed, capture_output=True, check=True).stdout else None
+            found = await asyncio.to_thread(subprocess.run, listed, capture_output=True, check=True)
+            return None if found.stdout else True
 
         await bench.until("-rm to remove the container", removed)
 
