@@ -178,7 +178,7 @@ async def test_a_unit_that_is_emptied_for_a_moment_is_not_masked(tmp_path):
 
 async def test_a_file_is_not_read_while_it_is_being_written(tmp_path):
     registry = registry_on()
-    async with running(registry, tmp_path, settle=SECOND // 5) as intake:
+    async with running(registry, tmp_path, settle=SECOND) as intake:
         with (tmp_path / "a.service").open("w") as file:
             for line in unit_text("slowly").splitlines(keepends=True):
                 file.write(line)
@@ -546,3 +546,21 @@ async def test_a_unit_destroyed_at_the_same_moment_is_no_problem(tmp_path, monke
         file.unlink()
         await until(lambda: not intake._taken)
         assert await has(registry)
+
+
+async def test_a_fault_of_ours_is_the_problem_of_that_file_alone(tmp_path, monkeypatch):
+    registry = registry_on()
+    submit = registry.submit
+
+    async def failing(name, text, **options):
+        if name == "a.service":
+            raise RecursionError("too deep")
+        return await submit(name, text, **options)
+
+    monkeypatch.setattr(registry, "submit", failing)
+    for name in ("a.service", "b.service"):
+        (tmp_path / name).write_text(unit_text())
+    async with running(registry, tmp_path) as intake:
+        assert await has(registry, "b.service")
+        (problem,) = intake.problems()
+        assert "a fault of xchronos: RecursionError('too deep')" in problem.messages[0]

@@ -130,6 +130,9 @@ class Intake:
         remembered = await asyncio.to_thread(read_notes, self._notes) if self._notes is not None else {}
         stored = await self._snapshot()
         self._taken = recall(stored or {}, remembered, directories=self._directories, by=self._by)
+        away = sorted(name for name, taken in self._taken.items() if taken.destroyed)
+        if away:
+            log.info("units that were destroyed stay away until their files change", units=away[:20], count=len(away))
         former = {
             known.source
             for known in (stored or {}).values()
@@ -213,7 +216,7 @@ class Intake:
         """Read units and submit those that say something new. Returns whether some have to be read again soon."""
         self._bulk = len(units) >= SNAPSHOT_FROM
         stored = await self._snapshot() if self._bulk else None
-        unsettled = False
+        unsettled, submitted = False, 0
         for first in range(0, len(units), CHUNK):
             contents = await asyncio.to_thread(read_units, units[first : first + CHUNK])
             todo: list[Content] = []
@@ -234,8 +237,9 @@ class Intake:
             outage, self._outage = self._outage, None
             if outage is not None:
                 raise outage
-        if self._bulk:
-            log.info("many units taken in", units=len(units))
+            submitted += len(todo)
+        if self._bulk and submitted:
+            log.info("many units taken in", units=submitted)
         return unsettled
 
     def _is_same(self, content: Content, known: Known) -> bool:
@@ -285,6 +289,10 @@ class Intake:
             raise
         except StoreError as error:
             self._fail(found, (f"the store refused it: {error}",), again=True)
+        except Exception as error:
+            # A fault of ours in one file's reading must not keep all other files from being taken in.
+            log.exception("a unit file is more than xchronos can take", path=found.path)
+            self._fail(found, (f"xchronos failed over it, which is a fault of xchronos: {error!r}",))
         else:
             self._settle_on(found, content.revision)
         return True
