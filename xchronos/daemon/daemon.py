@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import socket
 from datetime import datetime
 from pathlib import Path
 
@@ -18,7 +19,6 @@ from xchronos.api.server import serve
 from xchronos.clock import SystemClock
 from xchronos.config import Settings
 from xchronos.daemon.node import Node
-from xchronos.errors import ConfigError
 from xchronos.executors.contract import Executor
 from xchronos.executors.docker import DockerExecutor
 from xchronos.executors.process import ProcessExecutor
@@ -49,18 +49,16 @@ class _LocalSteps:
 
 
 async def open_store(settings: Settings, clock: SystemClock) -> Store:
-    """The job store that the settings name. Raises StoreError, ConfigError."""
-    scheme, _, rest = settings.store.partition(":")
-    if scheme == "memory":
+    """The job store that the settings name. Raises StoreError."""
+    kind, _, file = settings.store.partition(":")
+    if kind == "memory":
         return MemoryStore(clock)
-    if scheme == "sqlite":
-        path = Path(rest) if rest else settings.state_directory / "xchronos.db"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        store = await SqliteStore.open(path, clock=clock, synchronous=settings.sqlite_synchronous)
-        # Only one daemon can have the file open: who held these leases is gone, so nobody waits for their TTL.
-        await store.end_leases()
-        return store
-    raise ConfigError(f"store {settings.store!r}: expected sqlite:[FILE] or memory:")
+    path = Path(file.removeprefix("//")) if file else settings.state_directory / "xchronos.db"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    store = await SqliteStore.open(path, clock=clock, synchronous=settings.sqlite_synchronous)
+    # Only one daemon can have the file open: who held these leases is gone, so nobody waits for their TTL.
+    await store.end_leases()
+    return store
 
 
 class Daemon:
@@ -135,18 +133,19 @@ class Daemon:
             intake=intake,
             metrics=metrics,
             token=settings.api_token,
-            names=tuple(settings.api_hosts),
+            names=settings.api_hosts,
         )
         fronts: list[asyncio.Task[None]] = []
         if "intake" in roles and settings.units:
             fronts.append(asyncio.create_task(intake.run(), name="intake"))
         if "api" in roles:
-            host, port = _address(settings.api_listen)
+            host, port = _where(settings.api_listen)
             fronts.append(asyncio.create_task(serve(create_app(services), host, port, _ready), name="api"))
         try:
             await self._until_stopped([*fronts, asyncio.create_task(node.wait(), name="roles")])
         finally:
             log.info("xchronosd stops")
+            notify("STOPPING=1")
             for front in fronts:
                 front.cancel()
             if fronts:
@@ -166,14 +165,23 @@ class Daemon:
             raise RuntimeError(f"{task.get_name()} ended by itself")
 
 
-def _address(listen: str) -> tuple[str, int]:
+def _where(listen: str) -> tuple[str, int]:
+    """Host and port of a listening address, which the settings have checked."""
     if listen.startswith("unix://"):
         return listen, 0
     host, _, port = listen.rpartition(":")
-    if not port.isdecimal():
-        raise ConfigError(f"api_listen {listen!r}: expected HOST:PORT or unix:///PATH")
     return host.strip("[]"), int(port)
 
 
 def _ready(address: str) -> None:
     log.info("xchronosd is ready", api=address)
+    notify("READY=1")
+
+
+def notify(message: str) -> None:
+    """Tell systemd, where it started this daemon and asked to be told (sd_notify(3))."""
+    where = os.environ.get("NOTIFY_SOCKET", "")
+    if where:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as peer:
+            peer.connect("\0" + where[1:] if where.startswith("@") else where)
+            peer.sendall(message.encode())

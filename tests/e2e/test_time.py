@@ -1,0 +1,113 @@
+"""Fires on time, across kill -9, under every misfire policy (the real daemon, real clocks)."""
+
+import time
+from datetime import timedelta
+
+import pytest
+
+from tests.e2e.house import House, eventually, moment, seconds
+
+pytestmark = pytest.mark.slow
+
+EVERY_TWO = """[Service]
+Type=oneshot
+ExecStart=/bin/sh -c 'echo fired for $${XCHRONOS_FIRE_TIME}; sleep 0.2'
+[Container]
+Image=xchronos/busybox
+Network=none
+[X-Chronos]
+TriggerCron=*/2 * * * * *
+MisfireThreshold=1s
+MisfirePolicy=IGNORE_MISFIRE_POLICY
+"""
+
+
+@pytest.mark.usefixtures("busybox_image")
+def test_a_cron_unit_fires_once_a_grid_instant_across_kill_minus_nine(house: House) -> None:
+    house.start()
+    house.drop("tick.service", EVERY_TWO)
+    eventually(lambda: len(house.ended("tick.service")) >= 4)
+    house.kill()
+    time.sleep(5)
+    house.start()
+    eventually(lambda: len(house.ended("tick.service")) >= 10, 40)
+    found = house.ended("tick.service")
+    fires = [moment(execution["fire_time"]) for execution in found]
+    # IGNORE fires every missed instant for itself: the grid has no hole and nothing twice.
+    assert [b - a for a, b in zip(fires, fires[1:], strict=False)] == [timedelta(seconds=2)] * (len(fires) - 1)
+    assert {execution["outcome"] for execution in found} == {"succeeded"}
+    for execution in found:
+        assert len(execution["attempts"]) == 1
+        late = (moment(execution["claimed_at"]) - moment(execution["fire_time"])).total_seconds()
+        assert late >= 0
+        assert house.text("logs", execution["unit"] + "/" + _key(execution)).startswith("fired for 2")
+    on_time = [e for e in found if (moment(e["claimed_at"]) - moment(e["fire_time"])).total_seconds() <= 0.3]
+    assert len(on_time) >= len(found) - 4  # those of the gap were late
+
+
+def _key(execution: dict[str, object]) -> str:
+    at = moment(str(execution["fire_time"]))
+    return at.strftime("%Y%m%dT%H%M%S.%fZ") + f"/{execution.get('copy', 0)}"
+
+
+POLICIES = {
+    # From TIME.md 5: fired 0 and 2, down from 3 to 13, interval 2, ten fires in all. B is the moment of recovery.
+    "IGNORE_MISFIRE_POLICY": [4, 6, 8, 10, 12, 14, 16, 18],
+    "RESCHEDULE_NOW_WITH_EXISTING_REPEAT_COUNT": ["B", "B+2", "B+4", "B+6", "B+8", "B+10", "B+12", "B+14"],
+    "RESCHEDULE_NEXT_WITH_EXISTING_COUNT": [14, 16, 18, 20, 22, 24, 26, 28],
+    "RESCHEDULE_NEXT_WITH_REMAINING_COUNT": [14, 16, 18],
+    "RESCHEDULE_NOW_WITH_REMAINING_REPEAT_COUNT": ["B", "B+2", "B+4", "B+6"],
+    "FIRE_NOW": ["B", "B+2", "B+4", "B+6"],
+    "SMART_POLICY": ["B", "B+2", "B+4", "B+6", "B+8", "B+10", "B+12", "B+14"],
+}
+
+
+def test_every_misfire_policy_by_stopping_and_starting_the_daemon(house: House) -> None:
+    house.start()
+    names = {}
+    for policy in POLICIES:
+        name = policy.lower().replace("_", "-") + ".service"
+        names[policy] = name
+        house.drop(name, f"""[Service]
+Type=oneshot
+ExecStart=/bin/true
+[X-Chronos]
+TriggerRepeatInterval=2000
+TriggerRepeatCount=9
+MisfireThreshold=1s
+MisfirePolicy=MISFIRE_INSTRUCTION_{policy}
+""")
+    eventually(lambda: all(len(house.ended(name)) >= 2 for name in names.values()), 10)
+    starts = {policy: moment(house.ended(name)[0]["fire_time"]) for policy, name in names.items()}
+    first = min(starts.values())
+    # Everything was accepted within a moment, so one outage from about 3 s to about 13 s is the same for all.
+    assert max(starts.values()) - first < timedelta(seconds=0.7)
+    house.kill()
+    start_up = 1.5
+    time.sleep(max(0.0, (first + timedelta(seconds=13.2 - start_up)).timestamp() - time.time()))
+    house.start()
+    eventually(lambda: len(house.ended(names["RESCHEDULE_NEXT_WITH_EXISTING_COUNT"])) >= 10, 40)
+    time.sleep(2.5)
+    for policy, expected in POLICIES.items():
+        found = house.ended(names[policy])
+        at = seconds([execution["fire_time"] for execution in found], starts[policy])
+        assert at[:2] == [0, 2], policy
+        back = [second for second in at[2:] if second % 2][:1]
+        wanted = [_resolve(item, back) for item in expected]
+        assert [round(second, 3) for second in at[2:]] == [round(second, 3) for second in wanted], policy
+        if back:
+            assert 12 < back[0] < 14, f"the machine was too slow for this test: back at {back[0]}"
+        gaps = house.missed(names[policy])
+        if policy == "IGNORE_MISFIRE_POLICY":
+            assert not gaps
+        else:
+            (gap,) = gaps
+            assert gap["missed"]["count"] == 5
+            assert seconds([gap["missed"]["first"], gap["missed"]["last"]], starts[policy]) == [4, 12]
+
+
+def _resolve(item: object, back: list[float]) -> float:
+    if isinstance(item, int):
+        return float(item)
+    assert back, "nothing fired at the recovery"
+    return back[0] + float(str(item).removeprefix("B").removeprefix("+") or 0)

@@ -1,0 +1,87 @@
+"""The entry point of `xchronosd`."""
+
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from xchronos import __version__
+from xchronos.config import Settings, config_files, describe_settings, load, misspelt_variables
+from xchronos.errors import ConfigError, Conflict, StoreError
+
+REPEATABLE = ("metadata", "roles", "api_hosts")
+
+
+def _options(command: Any) -> Any:
+    """One option a setting, in the order of the documentation."""
+    for row in reversed(describe_settings()):
+        if row.name == "units":
+            continue
+        words = row.meaning + (f"  [{row.default}]" if row.default else "")
+        name = row.flag.removeprefix("--").replace("-", "_")
+        if name == "allow_process":
+            command = click.option(row.flag, name, is_flag=True, default=None, help=words)(command)
+        else:
+            command = click.option(row.flag, name, multiple=name in REPEATABLE, metavar="VALUE", help=words)(command)
+    return command
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.version_option(__version__, prog_name="xchronosd")
+@click.argument("units", nargs=-1, metavar="[UNIT_DIRECTORY]...")
+@click.option("--config", type=click.Path(path_type=Path), help="the TOML file to read instead of the usual one")
+@_options
+def cli(units: tuple[str, ...], config: Path | None, **flags: object) -> None:
+    """Run xchronos on this machine: take in the unit files of UNIT_DIRECTORY, and run them in Docker on time.
+
+    Every setting can also stand in /etc/xchronos/xchronosd.toml, or in the environment (XCHRONOS_STATE_DIRECTORY ...).
+    """
+    try:
+        settings = load({"units": units, **flags}, os.environ, config_files(config, os.environ))
+    except ConfigError as error:
+        raise click.UsageError(str(error)) from error
+    sys.exit(run(settings))
+
+
+def run(settings: Settings) -> int:
+    """Run a daemon until it is asked to end. Returns its exit code."""
+    from xchronos.logs import configure_logging
+
+    configure_logging(settings.log_format, settings.log_level)
+    import structlog
+
+    log = structlog.get_logger("xchronos.daemon")
+    for warning in misspelt_variables(os.environ):
+        log.warning(warning)
+    try:
+        asyncio.run(_serve(settings))
+    except (ConfigError, StoreError, Conflict, PermissionError) as error:
+        log.error("xchronosd cannot run", reason=str(error))
+        return 1
+    return 0
+
+
+async def _serve(settings: Settings) -> None:
+    from xchronos.daemon.daemon import Daemon
+
+    daemon = Daemon(settings)
+    loop = asyncio.get_running_loop()
+
+    def stop(number: signal.Signals) -> None:
+        if daemon.stopping.is_set():
+            # Asked twice: somebody is in a hurry. What runs is taken up by the next daemon.
+            os._exit(128 + number)
+        daemon.stopping.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop, number)
+    await daemon.run()
+
+
+def main() -> None:
+    """The console script."""
+    cli(prog_name="xchronosd")
