@@ -9,7 +9,8 @@ def run() -> None:
         from xchronos.daemon.main import main as daemon  # noqa: PLC0415 - only one of the two is needed
 
         sys.argv[:2] = ["xchronosd"]
-        sys.exit(daemon())
+        daemon()
+        return
     from xchronos.cli.main import main  # noqa: PLC0415 - only one of the two is needed
 
     main()

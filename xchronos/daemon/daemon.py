@@ -5,6 +5,7 @@ import os
 import socket
 from datetime import datetime
 from pathlib import Path
+from typing import NamedTuple
 
 import structlog
 from prometheus_client import CollectorRegistry
@@ -46,6 +47,28 @@ class _LocalSteps:
     async def logs(self, unit: str, fire_time: datetime, copy: int, attempt: int) -> list[tuple[str, Path]]:
         where = attempt_directory(self._directory, unit, fire_time, copy, attempt)
         return await asyncio.to_thread(logs_in, where)
+
+
+class _Fault(NamedTuple):
+    """A problem of the intake as the API tells it."""
+
+    path: str
+    message: str
+    since: datetime
+    last_good: str
+
+
+class _IntakeFaults:
+    """The intake's problems as the API tells them."""
+
+    def __init__(self, intake: Intake) -> None:
+        self._intake = intake
+
+    def problems(self) -> list[_Fault]:
+        return [
+            _Fault(problem.path, "\n".join(problem.messages), problem.since, problem.revision)
+            for problem in self._intake.problems()
+        ]
 
 
 async def open_store(settings: Settings, clock: SystemClock) -> Store:
@@ -130,7 +153,7 @@ class Daemon:
             clock=clock,
             machine_id=machine,
             steps=_LocalSteps(attempts, node.agent),
-            intake=intake,
+            intake=_IntakeFaults(intake),
             metrics=metrics,
             token=settings.api_token,
             names=settings.api_hosts,
