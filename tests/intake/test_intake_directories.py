@@ -564,3 +564,20 @@ async def test_a_fault_of_ours_is_the_problem_of_that_file_alone(tmp_path, monke
         assert await has(registry, "b.service")
         (problem,) = intake.problems()
         assert "a fault of xchronos: RecursionError('too deep')" in problem.messages[0]
+
+
+async def test_a_file_that_never_settles_does_not_keep_the_intake_from_being_ready(tmp_path):
+    restless, quiet = tmp_path / "a.service", tmp_path / "b.service"
+    quiet.write_text(unit_text())
+
+    async def write():
+        while True:
+            restless.write_text(unit_text(time.monotonic()))
+            await asyncio.sleep(0.005)
+
+    writer = asyncio.create_task(write())
+    registry = registry_on()
+    async with running(registry, tmp_path, settle=SECOND // 5):
+        assert await has(registry, "b.service")
+        writer.cancel()
+        await until(lambda: has(registry, "a.service", "b.service"))

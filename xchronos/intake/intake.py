@@ -85,7 +85,7 @@ class Intake:
         self._outage: StoreUnavailable | None = None
         self._watch = Watch(clock, self._directories)
         self.ready = asyncio.Event()
-        """Set when everything that was there at the start has been dealt with."""
+        """Set when everything that was there at the start has been dealt with, but for files that do not settle."""
 
     def problems(self) -> list[IntakeProblem]:
         """What is wrong now with files and directories, by path."""
@@ -102,7 +102,7 @@ class Intake:
 
     async def _loop(self) -> None:
         backoff, recalled, full = 0, False, False
-        last_full = self._clock.monotonic()
+        begun = last_full = self._clock.monotonic()
         while True:
             started = self._clock.monotonic()
             try:
@@ -118,7 +118,8 @@ class Intake:
                 continue
             if full:
                 last_full = started
-            if wait is None:
+            # A file that is written to without end must not keep the daemon from being ready.
+            if wait is None or self._clock.monotonic() - begun > 2 * CAREFUL * self._settle:
                 self.ready.set()
             # Looking at many files costs time: it never takes more than a fifth of it, however many changes there are.
             await self._clock.sleep(4 * self._look_took)
