@@ -1,29 +1,42 @@
 """From the text of a unit file to a Unit: everything that is wrong with it is said at once, each with its line."""
 
 from collections.abc import Sequence
-from functools import lru_cache
+
+import msgspec
 
 from xchronos.errors import InvalidValue, Problem, UnitFileError
-from xchronos.model.compile_chronos import KNOWN_KEYS, Chronos, read_chronos
+from xchronos.model.compile_chronos import read_chronos
+from xchronos.model.compile_commands import Commands, limits, read_commands, with_image_command
 from xchronos.model.compile_container import read_container
-from xchronos.model.compile_service import Commands, read_commands, read_service, with_image_command
-from xchronos.model.policies import ExecutorName, OnPartition, Retry
+from xchronos.model.compile_options import Judgement, settle
+from xchronos.model.compile_service import read_service, restart_as_retry
+from xchronos.model.compile_whole import check_whole, depends
+from xchronos.model.conditions import read_conditions
+from xchronos.model.policies import ExecutorName, OnPartition
 from xchronos.model.reader import Reader, in_order
-from xchronos.model.unit import Service, Unit
-from xchronos.unitfile import UnitFile, UnitName, did_you_mean, lint, merge, parse, parse_timespan, suggest
-from xchronos.unitfile.directives import check, meaning
+from xchronos.model.unit import Container, Unit
+from xchronos.unitfile import UnitFile, UnitName, merge, parse
+from xchronos.unitfile.fleet import SECTION as FLEET
 from xchronos.unitfile.fleet import requirements
 
-OWN_SECTIONS = ("X-Fleet", "X-Chronos", "Container")
-SYSTEMD_SECTIONS = ("Unit", "Service", "Install")
 DOCKER_SERVICE = "docker.service"
 """In After= and Requires=: the machine's Docker engine answers."""
 
 
-def parse_unit(name: str, text: bytes | str, drop_ins: Sequence[tuple[str, bytes | str]] = (), path: str = "") -> UnitFile:
-    """The file with its drop-ins, before anything is understood. Raises UnitFileError."""
-    main = parse(text, path or name)
-    return merge(main, [parse(content, dropin) for dropin, content in drop_ins])
+def parse_unit(
+    name: str, text: bytes | str, drop_ins: Sequence[tuple[str, bytes | str]] = (), path: str = ""
+) -> UnitFile:
+    """The file with its drop-ins, before anything is understood. Raises UnitFileError, for all files at once."""
+    files: list[UnitFile] = []
+    problems: list[Problem] = []
+    for file, content in ((path or name, text), *drop_ins):
+        try:
+            files.append(parse(content, file))
+        except UnitFileError as error:
+            problems.extend(error.problems)
+    if problems:
+        raise UnitFileError(problems)
+    return merge(files[0], files[1:])
 
 
 def compile_unit(
@@ -32,7 +45,8 @@ def compile_unit(
     """Compile a unit file.
 
     Args:
-        name: The unit's name, `report.service`; instances (`report@eu.service`) are compiled from their template's text.
+        name: The unit's name, `report.service`; instances (`report@eu.service`) are compiled from their template's
+            text. A template (`report@.service`) is judged as its instance `i` would be, as systemd-analyze does it.
         text: The file.
         drop_ins: Name and text of each drop-in, in the order in which they count.
         path: What problems call the file; its name by default.
@@ -40,54 +54,75 @@ def compile_unit(
     Raises:
         UnitFileError: something in it is wrong. It carries all problems, warnings included.
     """
-    problems: list[Problem] = []
     shown = path or name
+    unit_name = _name(name, shown)
+    file = parse_unit(name, text, drop_ins, path)
+    if file.masked:
+        empty = Problem("the file is empty: the unit is masked, it cannot be started", shown, severity="warning")
+        return Unit(name, file.revision, masked=True, warnings=(empty,))
+    unit = _compile(file, unit_name, shown)
+    return msgspec.structs.replace(unit, name=name, template=True) if name != unit.name else unit
+
+
+def _name(name: str, shown: str) -> UnitName:
+    """The unit's name; of a template, that of an instance."""
     try:
-        unit_name = UnitName.parse(name)
+        found = UnitName.parse(name)
+        if found.suffix == ".service":
+            return found.with_instance("i") if found.is_template else found
     except InvalidValue as error:
         raise UnitFileError([Problem(str(error), shown)]) from error
-    if unit_name.suffix != ".service":
-        message = f"a {unit_name.suffix} unit: xchronos runs .service units (what triggers them stands in [X-Chronos])"
-        raise UnitFileError([Problem(message, shown)])
-    file = parse_unit(name, text, drop_ins, path)
-    revision = file.revision
-    if file.masked:
-        return Unit(name, revision, masked=True, warnings=(Problem("the file is empty: the unit is masked", shown, severity="warning"),))
-    problems.extend(file.problems)
-    _check_options(file, unit_name, problems)
+    message = f"a {found.suffix} unit: xchronos runs .service units only; what triggers one stands in its [X-Chronos]"
+    raise UnitFileError([Problem(message, shown)])
 
+
+def _compile(file: UnitFile, name: UnitName, shown: str) -> Unit:
+    problems: list[Problem] = list(file.problems)
     section = Reader(file, "Unit", problems)
-    chronos = read_chronos(Reader(file, "X-Chronos", problems, marks=True), name)
-    service_reader = Reader(file, "Service", problems)
-    commands = read_commands(service_reader, unit_name)
-    container = read_container(file, unit_name, service_reader, problems)
-    if container is not None:
-        commands = with_image_command(commands)
-    asked, fleet_problems = requirements(name, file.section("X-Fleet"))
-    problems.extend(fleet_problems)
-    service = read_service(service_reader, commands, triggered=bool(chronos.triggers))
-    problems.extend(lint(file))
-    _check_whole(file, shown, chronos, commands, container is not None, problems)
-    if any(problem.severity == "error" for problem in problems):
-        raise UnitFileError(in_order(problems))
+    service_section = Reader(file, "Service", problems)
+    own_section = Reader(file, "X-Chronos", problems, marks=True)
+    chronos = read_chronos(own_section, name)
+    commands = read_commands(service_section, name)
+    container = read_container(file, name, problems)
+    judgement = Judgement(file, name, container=container is not None)
+    problems.extend(judgement.problems)
+    asked, fleet_problems = requirements(name.full, file.section(FLEET))
+    # A key that belongs to another section has been reported as one.
+    problems.extend(problem for problem in fleet_problems if (problem.file, problem.line) not in judgement.misplaced)
+    service = read_service(
+        service_section,
+        commands if container is None else with_image_command(commands),
+        triggered=bool(chronos.triggers),
+        container=container is not None,
+    )
+    check_whole(shown, (service_section, own_section), chronos, commands, container, service, asked, problems)
+    links = {key: depends(section, key, name) for key in ("After", "Requires", "Wants", "OnSuccess", "OnFailure")}
 
-    after, requires = section.words("After"), section.words("Requires")
+    files = (file.path, *(drop_in.path for drop_in in file.dropins))
+    said = in_order(settle(file, problems, judgement.verdicts), files)
+    if any(problem.severity == "error" for problem in said):
+        raise UnitFileError(said)
+
     keep_running = not chronos.triggers and service.restart == "always"
-    executor: ExecutorName = chronos.executor or _default_executor(commands, container is not None)
-    retry = chronos.retry or _restart_as_retry(section, service_reader, service)
-    on_partition: OnPartition = chronos.on_partition or ("stop" if chronos.concurrency in ("forbid", "replace") else "continue")
-    memory, cpus = _limits(container.body if container is not None else {})
+    retry = chronos.retry or restart_as_retry(section, service_section, service)
+    on_partition: OnPartition = chronos.on_partition or (
+        "stop" if chronos.concurrency in ("forbid", "replace") else "continue"
+    )
+    memory, cpus = limits(container.body) if container is not None else (0, 0.0)
+    description = section.last("Description")
     return Unit(
-        name=name,
-        revision=revision,
-        description=" ".join(section.texts("Description")[-1:]),
-        documentation=section.words("Documentation"),
-        after=after,
-        requires=requires,
-        wants=section.words("Wants"),
-        on_success=section.words("OnSuccess"),
-        on_failure=section.words("OnFailure"),
-        needs_docker=DOCKER_SERVICE in after or DOCKER_SERVICE in requires,
+        name=name.full,
+        revision=file.revision,
+        description=description.value if description is not None else "",
+        documentation=tuple(word for text in section.texts("Documentation") for word in text.split()),
+        after=links["After"],
+        requires=links["Requires"],
+        wants=links["Wants"],
+        on_success=links["OnSuccess"],
+        on_failure=links["OnFailure"],
+        # In a container they would speak of the wrong file system.
+        conditions=() if container is not None else read_conditions(file),
+        needs_docker=DOCKER_SERVICE in links["After"] or DOCKER_SERVICE in links["Requires"],
         triggers=chronos.triggers,
         fingerprint=chronos.fingerprint,
         time_zone=chronos.time_zone,
@@ -100,13 +135,13 @@ def compile_unit(
         misfire=chronos.misfire,
         start_deadline=chronos.start_deadline,
         concurrency=chronos.concurrency,
-        retry=Retry(0, retry.delay, retry.backoff, retry.max_delay) if keep_running else retry,
+        retry=msgspec.structs.replace(retry, max_attempts=0) if keep_running else retry,
         requirements=asked,
         availability=chronos.availability,
         load_balancing=chronos.load_balancing,
         priority=chronos.priority,
         on_partition=on_partition,
-        executor=executor,
+        executor=chronos.executor or _default_executor(commands, container),
         service=service,
         container=container,
         artifact=chronos.artifact,
@@ -115,100 +150,13 @@ def compile_unit(
         history_limit=chronos.history_limit,
         job_store=chronos.job_store,
         keep_running=keep_running,
-        template=unit_name.is_template,
-        warnings=in_order(problems),
-        memory=memory,
-        cpus=cpus,
+        warnings=said,
+        memory=max(memory, commands.memory),
+        cpus=max(cpus, commands.cpus),
     )
 
 
-def _check_options(file: UnitFile, name: UnitName, problems: list[Problem]) -> None:
-    """Every key is known, every value of systemd's keys is one, every unknown section of ours is an error."""
-    for header in file.headers:
-        if header.name in SYSTEMD_SECTIONS or header.name in OWN_SECTIONS:
-            continue
-        near = suggest(header.name, (*OWN_SECTIONS, *SYSTEMD_SECTIONS))
-        ours = header.name.startswith("X-") or near in OWN_SECTIONS
-        hint = did_you_mean(header.name, (*OWN_SECTIONS, *SYSTEMD_SECTIONS))
-        message = f"unknown section [{header.name}]{hint or ': it is not read'}"
-        problems.append(Problem(message, header.file, header.line, severity="error" if ours else "warning"))
-    type_option = file.last("Service", "Type")
-    service_type = type_option.value if type_option is not None else ""
-    for option in file.options:
-        if option.section == "X-Chronos":
-            _check_own(option.name, option.value, option.file, option.line, problems)
-        elif option.section in SYSTEMD_SECTIONS and not option.name.startswith("X-"):
-            outcome, message = _verdict(option.section, option.name, option.value, name, service_type)
-            if outcome != "ok":
-                severity = "error" if outcome == "refused" else "warning"
-                problems.append(
-                    Problem(message, option.file, option.line, option.section, option.name, severity)  # type: ignore[arg-type]
-                )
-
-
-@lru_cache(maxsize=4096)
-def _verdict(section: str, key: str, value: str, name: UnitName, service_type: str) -> tuple[str, str]:
-    """systemd's judgement of an assignment, and ours when systemd has nothing to say but the key does nothing here."""
-    verdict = check(section, key, value, name=name, service_type=service_type)
-    if verdict.outcome != "ok":
-        return verdict.outcome, verdict.message
-    if value and section != "Install" and meaning(section, key) == "ignored":
-        return "warned", "has no meaning in xchronos: accepted and ignored"
-    return "ok", ""
-
-
-def _check_own(key: str, value: str, file: str, line: int, problems: list[Problem]) -> None:
-    if key not in KNOWN_KEYS:
-        hint = did_you_mean(key, KNOWN_KEYS)
-        problems.append(Problem(f"unknown key{hint}", file, line, "X-Chronos", key))
-    elif value.endswith(" (*)"):
-        message = "the footnote mark (*) is not part of the value: dropped"
-        problems.append(Problem(message, file, line, "X-Chronos", key, "warning"))
-
-
-def _check_whole(
-    file: UnitFile, shown: str, chronos: Chronos, commands: Commands, has_container: bool, problems: list[Problem]
-) -> None:
-    """What only the file as a whole can be wrong about."""
-    if not commands.steps and not has_container:
-        problems.append(Problem("nothing to run: expected ExecStart= in [Service], or a [Container] with Image=", shown))
-    if chronos.executor in ("http", "python"):
-        option = file.last("X-Chronos", "Executor")
-        line = option.line if option is not None else 0
-        problems.append(
-            Problem(
-                f"no machine of this version runs the {chronos.executor} executor: expected docker or process",
-                shown, line, "X-Chronos", "Executor", "warning",
-            )
-        )  # fmt: skip
-
-
-def _default_executor(commands: Commands, has_container: bool) -> ExecutorName:
-    if has_container or any(step.docker for step in commands.steps):
+def _default_executor(commands: Commands, container: Container | None) -> ExecutorName:
+    if container is not None or any(step.docker for step in commands.steps):
         return "docker"
     return "process"
-
-
-def _restart_as_retry(unit: Reader, service_reader: Reader, service: Service) -> Retry:
-    """Restart=on-failure and its kin, without MaxAttempts, are attempts: StartLimitBurst of them, RestartSec apart."""
-    if service.restart in ("no", "on-success", "on-watchdog"):
-        return Retry()
-    burst = 5
-    for reader, key in ((service_reader, "StartLimitBurst"), (unit, "StartLimitBurst")):
-        burst = reader.lenient(key, _count, burst)
-    delay = service_reader.lenient("RestartSec", parse_timespan, 100_000)
-    return Retry(max(burst, 1), delay if delay is not None else 100_000)
-
-
-def _count(text: str) -> int:
-    if not (text.isascii() and text.isdigit()):
-        raise InvalidValue(f"{text!r} is not a whole number")
-    return int(text)
-
-
-def _limits(body: "dict[str, object]") -> tuple[int, float]:
-    """Memory in bytes and CPUs that an attempt may use: what it is counted with on its machine."""
-    host = body.get("HostConfig")
-    if not isinstance(host, dict):
-        return 0, 0.0
-    return int(host.get("Memory") or 0), (host.get("NanoCpus") or 0) / 1e9

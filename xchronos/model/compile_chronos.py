@@ -1,13 +1,12 @@
 """The `[X-Chronos]` section: when, how stubbornly, how many."""
 
 import re
-from datetime import datetime
 from hashlib import sha256
-from typing import cast
+from typing import cast, get_args
 
 import msgspec
 
-from xchronos.clock import Instant, Micros, to_instant
+from xchronos.clock import Instant, Micros
 from xchronos.errors import InvalidTrigger, InvalidValue
 from xchronos.model.policies import (
     Backoff,
@@ -21,27 +20,39 @@ from xchronos.model.policies import (
 )
 from xchronos.model.reader import Reader, one_of, whole
 from xchronos.model.unit import TriggerSpec
-from xchronos.triggers import SimpleTrigger, Trigger, Zone, parse_trigger, zone
-from xchronos.unitfile import parse_duration
+from xchronos.triggers import TRIGGER_KEYS, SimpleTrigger, Zone, parse_at, parse_trigger, zone
+from xchronos.unitfile import UnitName, expand, needs_host, parse_duration
 
-TRIGGER_KEYS = ("TriggerCron", "TriggerISO8601", "TriggerAt", "TriggerCalendar", "TriggerClass")
-"""The keys that each hold a whole trigger; all may be repeated."""
-
-FINGERPRINT_KEYS = (
-    *TRIGGER_KEYS, "TriggerStartDelay", "TriggerRepeatInterval", "TriggerRepeatCount", "TimeZone",
-)  # fmt: skip
-"""The keys that decide where the grid lies: a change to one of them starts the schedule anew."""
+_GRID_KEYS = ("TriggerStartDelay", "TriggerRepeatInterval", "TriggerRepeatCount", "TimeZone")
 
 KNOWN_KEYS = frozenset((
-    *FINGERPRINT_KEYS, "NotBefore", "NotAfter", "MaxRuns", "TTL", "RandomizedDelay", "MisfirePolicy", "MisfireThreshold",
-    "MisfireLimit", "StartDeadline", "Concurrency", "MaxAttempts", "TimeBetweenAttempts", "TimeBeetweenAttempts",
-    "RetryBackoff", "MaxTimeBetweenAttempts", "Availability", "LoadBalancing", "Priority", "OnPartition", "Executor",
-    "Artifact", "ArtifactSHA256", "Payload", "HistoryLimit", "JobStore",
+    *TRIGGER_KEYS, *_GRID_KEYS, "NotBefore", "NotAfter", "MaxRuns", "TTL", "RandomizedDelay", "MisfirePolicy",
+    "MisfireThreshold", "MisfireLimit", "StartDeadline", "Concurrency", "MaxAttempts", "TimeBetweenAttempts",
+    "TimeBeetweenAttempts", "RetryBackoff", "MaxTimeBetweenAttempts", "Availability", "LoadBalancing", "Priority",
+    "OnPartition", "Executor", "Artifact", "ArtifactSHA256", "Payload", "HistoryLimit", "JobStore",
 ))  # fmt: skip
+"""Every key of the section."""
 
+_ABOUT_TRIGGERS = (
+    "TimeZone", "NotBefore", "NotAfter", "MaxRuns", "RandomizedDelay", "MisfirePolicy", "MisfireThreshold",
+    "MisfireLimit",
+)  # fmt: skip
 _POLICIES = {policy.value: policy for policy in MisfirePolicy}
 _PREFIX = "MISFIRE_INSTRUCTION_"
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}")
+_ZONE_PREFIX = ("TZ=", "CRON_TZ=")
+
+_count_parser = whole(-1, meaning=" (-1: for ever, 0: once)")
+_positive_parser = whole(1)
+_limit_parser = whole(1, 10_000)
+_attempts_parser = whole(1, 1_000_000)
+_priority_parser = whole(-1_000_000, 1_000_000)
+_history_parser = whole(1, 100_000)
+_concurrency_parser = one_of(*cast("tuple[Concurrency, ...]", get_args(Concurrency)))
+_balancing_parser = one_of(*cast("tuple[LoadBalancing, ...]", get_args(LoadBalancing)))
+_partition_parser = one_of(*cast("tuple[OnPartition, ...]", get_args(OnPartition)))
+_executor_parser = one_of(*cast("tuple[ExecutorName, ...]", get_args(ExecutorName)))
+_backoff_parser = one_of(*cast("tuple[Backoff, ...]", get_args(Backoff)))
 
 
 class Chronos(msgspec.Struct, frozen=True):
@@ -72,48 +83,50 @@ class Chronos(msgspec.Struct, frozen=True):
     job_store: str
 
 
-def read_chronos(reader: Reader, name: str) -> Chronos:
+def read_chronos(reader: Reader, name: UnitName) -> Chronos:
     """Read the section; what is wrong with it is reported."""
-    time_zone = reader.get("TimeZone", lambda text: zone(text) and text, "UTC")
-    place = zone(time_zone)
+    place = reader.get("TimeZone", zone, None)
     not_before = reader.get("NotBefore", _moment, None)
     not_after = reader.get("NotAfter", _moment, None)
     if not_before is not None and not_after is not None and not_after < not_before:
         option = reader.last("NotAfter")
         assert option is not None
-        reader.report(option, "lies before NotBefore: the unit would never fire")
+        reader.report(option, "lies before NotBefore, so the unit would never fire: expected a later time")
     misfire = Misfire(
         reader.get("MisfirePolicy", _policy, MisfirePolicy.SMART),
-        reader.get("MisfireThreshold", _length, 60_000_000),
-        reader.get("MisfireLimit", whole(1, 10_000), 100),
+        reader.get("MisfireThreshold", _length, Misfire().threshold),
+        reader.get("MisfireLimit", _limit_parser, Misfire().limit),
     )
+    triggers = _triggers(reader, place, name)
+    if not triggers and not any(reader.all(key) for key in TRIGGER_KEYS):
+        for key in _ABOUT_TRIGGERS:
+            reader.warn(key, "does nothing in a unit without a trigger")
+    artifact = reader.get("Artifact", lambda text: _url(_expanded(text, name)), "")
+    if not artifact:
+        reader.warn("ArtifactSHA256", "does nothing without Artifact")
     return Chronos(
-        triggers=_triggers(reader, place, name),
+        triggers=triggers,
         fingerprint=_fingerprint(reader),
-        time_zone=time_zone,
+        time_zone="UTC" if place is None else place.name,
         start_delay=reader.get("TriggerStartDelay", _length, 0),
         not_before=not_before,
         not_after=not_after,
-        max_runs=reader.get("MaxRuns", whole(1), None),
-        ttl=reader.get("TTL", _positive, None),
+        max_runs=reader.get("MaxRuns", _positive_parser, None),
+        ttl=reader.get("TTL", _lifetime, None),
         randomized_delay=reader.get("RandomizedDelay", _length, 0),
         misfire=misfire,
-        start_deadline=reader.get("StartDeadline", _length, None),
-        concurrency=cast("Concurrency", reader.get("Concurrency", one_of("allow", "forbid", "replace", "queue"), "allow")),
+        start_deadline=reader.get("StartDeadline", parse_duration, None),
+        concurrency=reader.get("Concurrency", _concurrency_parser, "allow"),
         retry=_retry(reader),
-        availability=reader.get("Availability", whole(1, 10_000), 1),
-        load_balancing=cast(
-            "LoadBalancing", reader.get("LoadBalancing", one_of("workload", "random", "round-robin"), "workload")
-        ),
-        priority=reader.get("Priority", whole(-1_000_000, 1_000_000), 0),
-        on_partition=cast("OnPartition | None", reader.get("OnPartition", one_of("continue", "stop"), None)),
-        executor=cast(
-            "ExecutorName | None", reader.get("Executor", one_of("docker", "process", "http", "python"), None)
-        ),
-        artifact=reader.get("Artifact", _url, ""),
+        availability=reader.get("Availability", _limit_parser, 1),
+        load_balancing=reader.get("LoadBalancing", _balancing_parser, "workload"),
+        priority=reader.get("Priority", _priority_parser, 0),
+        on_partition=reader.get("OnPartition", _partition_parser, None),
+        executor=reader.get("Executor", _executor_parser, None),
+        artifact=artifact,
         artifact_sha256=reader.get("ArtifactSHA256", _sha256, ""),
-        payload=reader.get("Payload", str, ""),
-        history_limit=reader.get("HistoryLimit", whole(1, 100_000), 100),
+        payload=reader.get("Payload", lambda text: _expanded(text, name), ""),
+        history_limit=reader.get("HistoryLimit", _history_parser, 100),
         job_store=_job_store(reader),
     )
 
@@ -121,17 +134,21 @@ def read_chronos(reader: Reader, name: str) -> Chronos:
 # -- triggers ----------------------------------------------------------------------------------------------------------
 
 
-def _triggers(reader: Reader, place: Zone, name: str) -> tuple[TriggerSpec, ...]:
+def _triggers(reader: Reader, place: Zone | None, name: UnitName) -> tuple[TriggerSpec, ...]:
     found = _simple(reader)
     for key in TRIGGER_KEYS:
         for option in reader.all(key):
             try:
-                trigger = parse_trigger(key, option.value, zone=place, unit_name=name)
+                trigger = parse_trigger(key, option.value, zone=place, unit_name=name.full)
             except InvalidValue as error:
                 reader.report(option, str(error))
                 continue
             for warning in getattr(trigger, "warnings", ()):
                 reader.report(option, warning, "warning")
+            if place is not None and key == "TriggerCron" and option.value.startswith(_ZONE_PREFIX):
+                own = option.value.split(maxsplit=1)[0]
+                if own.partition("=")[2] != place.name:
+                    reader.report(option, f"{own} counts here, not TimeZone={place.name}", "warning")
             found.append(TriggerSpec(key, option.value, trigger))
     return tuple(found)
 
@@ -144,17 +161,17 @@ def _simple(reader: Reader) -> list[TriggerSpec]:
         if delay is None or any(reader.all(key) for key in TRIGGER_KEYS):
             return []
         return [TriggerSpec("TriggerStartDelay", delay.value, SimpleTrigger(0, 0))]
-    length = reader.get("TriggerRepeatInterval", _length, None)
-    times = reader.get("TriggerRepeatCount", whole(-1, meaning=" (-1: for ever)"), None if count is not None else -1)
-    if times is None or (interval is not None and length is None):
-        return []
     where = interval or count
     assert where is not None
+    length = reader.get("TriggerRepeatInterval", _length, None)
+    times = reader.get("TriggerRepeatCount", _count_parser, None if count is not None else -1)
+    if times is None or (interval is not None and length is None):
+        return []
     if interval is None and times != 0:
         reader.report(where, "repeats without TriggerRepeatInterval: expected how long to wait between two fire times")
         return []
     try:
-        trigger: Trigger = SimpleTrigger(length or 0, times)
+        trigger = SimpleTrigger(length or 0, times)
     except InvalidTrigger as error:
         reader.report(where, str(error))
         return []
@@ -162,8 +179,10 @@ def _simple(reader: Reader) -> list[TriggerSpec]:
 
 
 def _fingerprint(reader: Reader) -> str:
-    """Identifies where the grid lies: equal text, equal grid."""
-    said = [f"{key}={option.value}" for key in FINGERPRINT_KEYS for option in reader.all(key)]
+    """Identifies where the grid lies: equal text, equal grid; a change starts the schedule anew."""
+    said = [f"{key}={option.value}" for key in TRIGGER_KEYS for option in reader.all(key)]
+    single = ((key, reader.last(key)) for key in _GRID_KEYS)
+    said.extend(f"{key}={option.value}" for key, option in single if option is not None)
     return sha256("\n".join(said).encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
@@ -171,29 +190,36 @@ def _fingerprint(reader: Reader) -> str:
 
 
 def _retry(reader: Reader) -> Retry | None:
+    """What the section says about attempts; None when it leaves their number to Restart=."""
     key = "TimeBetweenAttempts"
-    if reader.last(key) is None and reader.last("TimeBeetweenAttempts") is not None:
+    if reader.last(key) is None:
         key = "TimeBeetweenAttempts"
-    attempts = reader.get("MaxAttempts", whole(1, 1_000_000), None)
+    else:
+        reader.warn("TimeBeetweenAttempts", "does nothing beside TimeBetweenAttempts, which is the same key")
+    attempts = reader.get("MaxAttempts", _attempts_parser, None)
     delay = reader.get(key, _length, 0)
-    backoff = cast("Backoff", reader.get("RetryBackoff", one_of("constant", "exponential"), "constant"))
-    longest = reader.get("MaxTimeBetweenAttempts", _length, None)
+    backoff: Backoff = reader.get("RetryBackoff", _backoff_parser, "constant")
+    longest = reader.get("MaxTimeBetweenAttempts", parse_duration, None)
     if attempts is None:
-        for lone in (key, "RetryBackoff", "MaxTimeBetweenAttempts"):
-            option = reader.last(lone)
-            if option is not None:
-                reader.report(option, "does nothing without MaxAttempts, which is 1 by default", "warning")
+        if reader.last("MaxAttempts") is None:
+            for lone in (key, "RetryBackoff", "MaxTimeBetweenAttempts"):
+                reader.warn(lone, "does nothing without MaxAttempts, which is 1 by default")
         return None
+    if backoff == "constant":
+        reader.warn("MaxTimeBetweenAttempts", "does nothing without RetryBackoff=exponential")
+    elif delay == 0:
+        reader.warn("RetryBackoff", "doubles a TimeBetweenAttempts of 0, which stays 0")
     return Retry(attempts, delay, backoff, longest)
 
 
 def _job_store(reader: Reader) -> str:
-    """Which kind of store the unit expects. The embedded one needs no word; a daemon with another runs it all the same."""
+    """Which kind of store the unit expects. The embedded one needs no word; a daemon with another runs it as well."""
     option = reader.last("JobStore")
     if option is None:
         return ""
     if option.value != "sqlite":
-        reader.report(option, f"expects the {option.value} store; a daemon with another one runs the unit all the same", "warning")
+        message = f"expects the {option.value} store; a daemon with another one runs the unit all the same"
+        reader.report(option, message, "warning")
     return option.value
 
 
@@ -204,21 +230,15 @@ def _length(text: str) -> Micros:
     return length
 
 
-def _positive(text: str) -> Micros:
-    length = _length(text)
-    if length <= 0:
-        raise InvalidValue(f"{text!r}: expected more than zero")
+def _lifetime(text: str) -> Micros | None:
+    length = parse_duration(text)
+    if length == 0:
+        raise InvalidValue(f"{text!r}: expected more than zero, or infinity")
     return length
 
 
 def _moment(text: str) -> Instant:
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        moment = None
-    if moment is None or moment.tzinfo is None:
-        raise InvalidValue(f"{text!r}: expected an RFC 3339 time with an offset, like 2030-01-01T00:00:00Z")
-    return to_instant(moment)
+    return parse_at(text).at
 
 
 def _policy(text: str) -> MisfirePolicy:
@@ -226,6 +246,18 @@ def _policy(text: str) -> MisfirePolicy:
     if policy is None:
         raise InvalidValue(f"{text!r}: expected one of {', '.join(_POLICIES)} (with or without {_PREFIX})")
     return policy
+
+
+def _expanded(text: str, name: UnitName) -> str:
+    """The value with the specifiers of the unit's name filled in and `%%` read as `%`."""
+    if "%" not in text:
+        return text
+    filled = expand(text, name)
+    if needs_host(filled):
+        raise InvalidValue(
+            f"{text!r} speaks of the machine, which is not known here: expected %n %N %p %i and their kin"
+        )
+    return filled.replace("%%", "%")
 
 
 def _url(text: str) -> str:

@@ -1,16 +1,30 @@
 """Reading one section of a unit file: typed values, every problem with its place."""
 
+import re
 from collections.abc import Callable, Iterable
 from typing import TypeVar
+
+import msgspec
 
 from xchronos.errors import InvalidValue, Problem, Severity
 from xchronos.unitfile import Option, UnitFile
 
 T = TypeVar("T")
+C = TypeVar("C", bound=str)
+
+_MARK = re.compile(r"[ \t]+\(\*\)\Z")
+
+
+def unmarked(value: str) -> str:
+    """The value without the footnote mark ` (*)` that old example files carry behind some values."""
+    return _MARK.sub("", value) if value.endswith("(*)") else value
 
 
 class Reader:
-    """Reads the options of one section; what is wrong collects in `problems`."""
+    """Reads the options of one section; what is wrong collects in `problems`.
+
+    With `marks`, footnote marks are no part of a value (see `unmarked`).
+    """
 
     def __init__(self, unit: UnitFile, section: str, problems: list[Problem], *, marks: bool = False) -> None:
         self.unit = unit
@@ -20,7 +34,13 @@ class Reader:
 
     def report(self, option: Option, message: str, severity: Severity = "error") -> None:
         """Note a problem at an option's place."""
-        self._problems.append(Problem(message, option.file, option.line, option.section, option.name, severity))
+        self._problems.append(problem_at(option, message, severity))
+
+    def warn(self, key: str, message: str) -> None:
+        """Note a warning at the assignment that counts for a key; nothing when there is none."""
+        option = self.last(key)
+        if option is not None:
+            self.report(option, message, "warning")
 
     def last(self, key: str) -> Option | None:
         """The assignment that counts for a key with one value; None when there is none, or an empty one."""
@@ -42,11 +62,14 @@ class Reader:
             self.report(option, str(error))
             return default
 
-    def lenient(self, key: str, parse: Callable[[str], T], default: T) -> T:
-        """As systemd reads its own keys: a wrong value is ignored (`check` has warned), an earlier right one counts."""
+    def lenient(self, key: str, parse: Callable[[str], T], default: T, *, resets: bool = False) -> T:
+        """As systemd reads its own keys: a wrong value is ignored (`check` warns), an earlier right one counts.
+
+        An empty value is a wrong one, except for the keys that it resets to their default.
+        """
         found = default
         for option in self.unit.get_all(self.section, key):
-            if not option.value:
+            if resets and not option.value:
                 found = default
                 continue
             try:
@@ -59,24 +82,26 @@ class Reader:
         """The values of a list key."""
         return [option.value for option in self.all(key)]
 
-    def words(self, key: str) -> tuple[str, ...]:
-        """The blank-separated words of a list key."""
-        return tuple(word for option in self.all(key) for word in option.value.split())
-
     def _unmarked(self, option: Option) -> Option:
-        """Old example files carry the footnote mark ` (*)` behind some values."""
-        if not self._marks or not option.value.endswith(" (*)"):
+        if not self._marks or not option.value.endswith("(*)"):
             return option
-        return Option(option.section, option.name, option.value[:-4].rstrip(), option.line, option.file)
+        return msgspec.structs.replace(option, value=unmarked(option.value))
 
 
-def one_of(*choices: str) -> Callable[[str], str]:
+def problem_at(option: Option, message: str, severity: Severity = "error") -> Problem:
+    """A problem at an option's place."""
+    return Problem(message, option.file, option.line, option.section, option.name, severity)
+
+
+def one_of(*choices: C) -> Callable[[str], C]:
     """A parser for a closed vocabulary."""
+    table: dict[str, C] = {choice: choice for choice in choices}
 
-    def parse(text: str) -> str:
-        if text not in choices:
+    def parse(text: str) -> C:
+        found = table.get(text)
+        if found is None:
             raise InvalidValue(f"{text!r}: expected one of {', '.join(choices)}")
-        return text
+        return found
 
     return parse
 
@@ -85,17 +110,21 @@ def whole(low: int, high: int = 2**31 - 1, meaning: str = "") -> Callable[[str],
     """A parser for a whole number in a range."""
 
     def parse(text: str) -> int:
-        digits = text[1:] if text[:1] in "+-" else text
+        digits = text[1:] if text[:1] in ("+", "-") else text
         if not (digits.isascii() and digits.isdigit()):
-            raise InvalidValue(f"{text!r} is not a whole number")
-        number = int(text)
-        if not low <= number <= high:
-            raise InvalidValue(f"{text!r} is out of range: expected {low} to {high}{meaning}")
-        return number
+            raise InvalidValue(f"{text!r} is not a whole number: expected {low} to {high}{meaning}")
+        # Python itself refuses to convert thousands of digits.
+        if len(digits) > 18 or not low <= int(text) <= high:
+            raise InvalidValue(f"{text[:40]!r} is out of range: expected {low} to {high}{meaning}")
+        return int(text)
 
     return parse
 
 
-def in_order(problems: Iterable[Problem]) -> tuple[Problem, ...]:
-    """As they stand in the file."""
-    return tuple(sorted(problems, key=lambda problem: (problem.file, problem.line)))
+def in_order(problems: Iterable[Problem], files: Iterable[str]) -> tuple[Problem, ...]:
+    """As they stand in the files, of which the unit's own comes first, then what is about it as a whole; each once."""
+    found = tuple(dict.fromkeys(problems))
+    if len(found) < 2:
+        return found
+    places = {file: place for place, file in reversed(list(enumerate(files)))}
+    return tuple(sorted(found, key=lambda problem: (not problem.line, places[problem.file], problem.line)))
