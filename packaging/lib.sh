@@ -145,7 +145,7 @@ ensure_docker() { # makes an engine answer; returns 1, with DOCKER_ADVICE set, w
 }
 
 start_dockerd() { # without a service manager: by hand, with its pid in DOCKERD_PID
-    DOCKERD_LOG=$(mktemp -t xchronos-dockerd.XXXXXX)
+    DOCKERD_LOG=${DOCKERD_LOG:-$(mktemp -t xchronos-dockerd.XXXXXX)}
     say "starting dockerd by hand, as there is no service manager (log: $DOCKERD_LOG)"
     # In a process group of its own, so that Ctrl-C at the terminal ends the script before the engine.
     setsid dockerd > "$DOCKERD_LOG" 2>&1 < /dev/null &
