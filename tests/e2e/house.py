@@ -111,8 +111,12 @@ class House:
         fresh.rename(self.units / name)
 
     def executions(self, unit: str) -> list[dict[str, Any]]:
-        """All executions of a unit, oldest first."""
-        listed = json.loads(self.text("list-executions", unit, "--output", "json", "--limit", "1000"))
+        """All executions of a unit, oldest first; none while there is no such unit."""
+        done = self.ctl("list-executions", unit, "--output", "json", "--limit", "1000")
+        if done.returncode == 3:
+            return []  # not taken in yet
+        assert done.returncode == 0, (unit, done.returncode, done.stderr)
+        listed = json.loads(done.stdout)
         return sorted(listed, key=lambda execution: (execution["fire_time"], execution.get("copy", 0)))
 
     def ended(self, unit: str) -> list[dict[str, Any]]:
