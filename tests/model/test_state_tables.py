@@ -25,7 +25,7 @@ ATTEMPT_STATES, ATTEMPT_EVENTS = get_args(AttemptState), get_args(AttemptEvent)
 EXECUTION_AFTER = {
     "waiting": {"wait": "waiting", "place": "placed", "end": "ended"},
     "queued": {"wait": "waiting", "delay": "delayed", "place": "placed", "end": "ended"},
-    "delayed": {"wait": "waiting", "place": "placed", "end": "ended"},
+    "delayed": {"wait": "waiting", "enqueue": "queued", "place": "placed", "end": "ended"},
     "placed": {"start": "running", "report": "reported", "lose": "waiting", "end": "ended"},
     "running": {"report": "reported", "lose": "waiting", "end": "ended"},
     "reported": {"delay": "delayed", "wait": "waiting", "place": "placed", "end": "ended"},
@@ -97,6 +97,11 @@ def test_every_state_is_reached_and_leads_to_the_end(table, starts, end):
     assert set().union(*(reach(start) for start in starts)) == set(table)
     assert all(end in reach(state) for state in table)
     assert table[end] == {}
+
+
+def test_every_event_leads_somewhere():
+    assert {event for row in EXECUTION.values() for event in row} == set(EXECUTION_EVENTS)
+    assert {event for row in ATTEMPT.values() for event in row} == set(ATTEMPT_EVENTS)
 
 
 def test_an_execution_can_be_ended_from_everywhere_but_its_end():

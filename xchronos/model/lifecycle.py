@@ -23,7 +23,7 @@ ExecutionEvent = Literal[
 EXECUTION: Mapping[ExecutionState, Mapping[ExecutionEvent, ExecutionState]] = {
     "waiting": {"wait": "waiting", "place": "placed", "end": "ended"},
     "queued": {"wait": "waiting", "delay": "delayed", "place": "placed", "end": "ended"},
-    "delayed": {"wait": "waiting", "place": "placed", "end": "ended"},
+    "delayed": {"wait": "waiting", "enqueue": "queued", "place": "placed", "end": "ended"},
     "placed": {"start": "running", "report": "reported", "lose": "waiting", "end": "ended"},
     "running": {"report": "reported", "lose": "waiting", "end": "ended"},
     "reported": {"delay": "delayed", "wait": "waiting", "place": "placed", "end": "ended"},

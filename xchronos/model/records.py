@@ -61,13 +61,37 @@ class TriggerState(msgspec.Struct, frozen=True, omit_defaults=True):
     restarted_at: datetime | None = None
 
 
+class Missed(msgspec.Struct, frozen=True):
+    """What a `missed` record stands for: `count` fire times of one trigger from `first` to `last`, both included."""
+
+    first: datetime
+    last: datetime
+    count: int
+    policy: str
+
+
+class Owed(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A decision of a scheduling turn that is still to be written, because a Txn holds only so much.
+
+    A fire time, of which the copies from `copy` on are missing (of a Global unit: those on machines after `after`); or,
+    with `missed`, the record of a gap.
+    """
+
+    fire_time: datetime
+    trigger: str
+    copy: int = 0
+    after: str = ""
+    missed: Missed | None = None
+
+
 class Schedule(msgspec.Struct, frozen=True, omit_defaults=True):
     """`/xchronos/var/schedules/<unit>`: the cursor of a unit.
 
     `unit_revision` is the modification revision of the unit's record that this cursor was last reconciled with;
     `fingerprint` identifies the unit's triggers: while it is unchanged, a changed unit keeps its cursor. `anchor` is
     acceptance plus TriggerStartDelay. `fired` counts fire times that were not missed or skipped (MaxRuns).
-    `finished` says why nothing follows; at `expires_at` the unit is deleted (TTL).
+    `finished` says why nothing follows; at `expires_at` the unit is deleted (TTL). `owed` is what was decided but not
+    written yet, and comes before anything else; `last_machine` is where LoadBalancing=round-robin went last.
     """
 
     unit: str
@@ -80,6 +104,8 @@ class Schedule(msgspec.Struct, frozen=True, omit_defaults=True):
     paused: bool = False
     finished: str = ""
     expires_at: datetime | None = None
+    owed: tuple[Owed, ...] = ()
+    last_machine: str = ""
     v: int = 1
 
 
@@ -115,15 +141,6 @@ class Attempt(msgspec.Struct, frozen=True, omit_defaults=True):
     revision: str = ""
     steps: tuple[StepResult, ...] = ()
     retryable: bool = True
-
-
-class Missed(msgspec.Struct, frozen=True):
-    """What a `missed` record stands for: `count` fire times of one trigger from `first` to `last`, both included."""
-
-    first: datetime
-    last: datetime
-    count: int
-    policy: str
 
 
 class Execution(msgspec.Struct, frozen=True, omit_defaults=True):
