@@ -1,61 +1,46 @@
-"""What a scheduler knows of its shards: cursors, executions under way, machines. Kept by the watches, in memory.
+"""What a scheduler knows: cursors, executions that have not ended, machines. Kept by the watches, in memory.
 
-Nothing here decides or writes. A *provisional* entry (revision 0) stands for a write of ours that is under way, so
-that the decisions of the same moment see it; the watch confirms it, or a refusal takes it back.
+Nothing here decides or writes.
 """
 
 import heapq
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from xchronos.clock import Instant, to_instant
-from xchronos.model.records import Execution, Machine, Schedule
+from xchronos.engine.cursors import Cursors
+from xchronos.model.records import Execution, Machine
 from xchronos.model.unit import Unit
 from xchronos.registry.codec import decode
 from xchronos.registry.keys import unit_of
 from xchronos.scheduler.placement import MachineView
-from xchronos.scheduler.schedule import next_due
 from xchronos.store.contract import KeyValue
 
 _REPORTED = b'"state":"reported"'
 
 
-class Cursor:
-    """A unit's schedule: decoded only when it is due, so that a unit that waits costs little memory."""
+class Open:
+    """An execution that has not ended: on `machine`, or (empty) on none.
 
-    __slots__ = ("_known", "busy", "next", "revision", "unit_revision")
-
-    def __init__(self, schedule: Schedule, revision: int, raw: bytes = b"") -> None:
-        self._known: Schedule | bytes = raw or schedule
-        self.next = next_due(schedule)
-        self.unit_revision = schedule.unit_revision
-        self.revision = revision
-        self.busy = False
-
-    @property
-    def schedule(self) -> Schedule:
-        """The record."""
-        if isinstance(self._known, bytes):
-            self._known = decode(KeyValue("", self._known, 0, 0), Schedule)
-        return self._known
-
-
-class Placed:
-    """An execution that a machine has.
-
-    Events up to revision `floor` speak of an earlier stay of the same execution on the same machine.
+    `revision` is that of the record, or of what a write of ours that is under way was decided upon: whatever the watch
+    brings with a greater one is news. `busy` while such a write is under way.
     """
 
-    __slots__ = ("_known", "busy", "floor", "machine", "revision", "unit")
+    __slots__ = ("_known", "busy", "machine", "revision", "unit")
 
     def __init__(
-        self, machine: str, known: Execution | KeyValue, revision: int, unit: Unit | None, floor: int = 0
+        self,
+        machine: str,
+        known: Execution | KeyValue,
+        revision: int,
+        unit: Unit | None = None,
+        *,
+        busy: bool = False,
     ) -> None:
         self.machine = machine
-        self.floor = floor
         self._known = known
         self.revision = revision
         self.unit = unit
-        self.busy = False
+        self.busy = busy
 
     @property
     def execution(self) -> Execution:
@@ -65,9 +50,10 @@ class Placed:
         return self._known
 
     def update(self, item: KeyValue) -> None:
-        """The record has changed."""
+        """The record has changed, where it is."""
         self._known = item
         self.revision = item.mod_revision
+        self.busy = False
 
     @property
     def reported(self) -> bool:
@@ -78,145 +64,103 @@ class Placed:
         return self._known.state == "reported"
 
 
-class Pending:
-    """An execution that no machine has."""
+def undecided(execution: Execution) -> bool:
+    """Whether nobody has asked yet what Concurrency= says of an execution.
 
-    __slots__ = ("busy", "execution", "revision")
-
-    def __init__(self, execution: Execution, revision: int) -> None:
-        self.execution = execution
-        self.revision = revision
-        self.busy = False
+    So it is with what no trigger of its own unit has started, until the scheduler has looked at it.
+    """
+    return execution.state == "delayed" and execution.trigger in ("manual", "chain") and not execution.attempts
 
 
 class Book:
-    """Everything a turn decides upon."""
+    """Everything a turn decides upon.
+
+    Executions are filed by unit: those that are `active` (what Concurrency= looks at), `queued` behind them, or
+    `undecided`; those that wait for a machine are in `waiting` besides.
+    """
 
     def __init__(self) -> None:
-        self.cursors: dict[str, Cursor] = {}
-        self.placed: dict[str, Placed] = {}
-        self.pending: dict[str, Pending] = {}
+        self.cursors = Cursors()
+        self.open: dict[str, Open] = {}
         self.machines: dict[str, MachineView] = {}
         self.active: dict[str, set[str]] = {}
         self.queued: dict[str, set[str]] = {}
-        self.waiting: set[str] = set()
-        self._expiries: list[tuple[Instant, str]] = []
-        self._due: list[tuple[Instant, str]] = []
+        self.undecided: dict[str, set[str]] = {}
+        self.waiting: dict[str, set[str]] = {}
+        self.last_machine: dict[str, str] = {}
         self._timers: list[tuple[Instant, str]] = []
-
-    # -- cursors ----------------------------------------------------------------------------------------------------
-
-    def set_cursor(self, unit: str, schedule: Schedule, revision: int, raw: bytes = b"") -> None:
-        """Take in a unit's cursor."""
-        known = self.cursors.get(unit)
-        cursor = Cursor(schedule, revision, raw)
-        self.cursors[unit] = cursor
-        self.arm(unit, cursor)
-        if schedule.expires_at is not None and (known is None or known.revision == 0):
-            heapq.heappush(self._expiries, (to_instant(schedule.expires_at), unit))
-
-    def arm(self, unit: str, cursor: Cursor) -> None:
-        """Have `due` return the unit when its time has come."""
-        if cursor.next is not None:
-            heapq.heappush(self._due, (cursor.next, unit))
-
-    def due(self, now: Instant) -> list[str]:
-        """The units whose next fire time has come, earliest first, each once."""
-        found: dict[str, None] = {}
-        heap = self._due
-        while heap and heap[0][0] <= now:
-            at, unit = heapq.heappop(heap)
-            cursor = self.cursors.get(unit)
-            # Entries of the past of a cursor stay in the heap until their time: cheaper than finding them.
-            if cursor is not None and cursor.next == at and not cursor.busy:
-                found[unit] = None
-        return list(found)
-
-    def expired(self, now: Instant) -> list[str]:
-        """The units whose TTL has ended."""
-        found = []
-        while self._expiries and self._expiries[0][0] <= now:
-            found.append(heapq.heappop(self._expiries)[1])
-        return [unit for unit in found if unit in self.cursors]
 
     # -- executions -------------------------------------------------------------------------------------------------
 
-    def set_placed(self, execution_id: str, placed: Placed) -> None:
-        """An execution has gone to a machine."""
-        self.drop_placed(execution_id)
-        self.placed[execution_id] = placed
-        self.active.setdefault(unit_of(execution_id), set()).add(execution_id)
-        view = self.machines.get(placed.machine)
-        if view is not None and placed.unit is not None:
-            view.take(placed.unit)
-
-    def drop_placed(self, execution_id: str) -> Placed | None:
-        """An execution has left its machine."""
-        placed = self.placed.pop(execution_id, None)
-        if placed is None:
-            return None
-        self._deactivate(execution_id)
-        view = self.machines.get(placed.machine)
-        if view is not None and placed.unit is not None:
-            view.release(placed.unit)
-        return placed
-
-    def set_pending(self, execution: Execution, revision: int) -> None:
-        """An execution waits, is queued, or is delayed."""
-        execution_id = execution.id
-        self.drop_pending(execution_id)
-        self.pending[execution_id] = Pending(execution, revision)
-        if execution.state == "queued":
-            self.queued.setdefault(execution.unit, set()).add(execution_id)
-        else:
-            self.active.setdefault(execution.unit, set()).add(execution_id)
+    def put(self, execution_id: str, entry: Open) -> None:
+        """An execution is where `entry` says."""
+        self.drop(execution_id)
+        self.open[execution_id] = entry
+        unit = unit_of(execution_id)
+        if entry.machine:
+            self.active.setdefault(unit, set()).add(execution_id)
+            self._count(entry)
+            return
+        execution = entry.execution
+        self._file(execution).setdefault(unit, set()).add(execution_id)
         if execution.state == "waiting":
-            self.waiting.add(execution_id)
-        for moment in (execution.due_at if execution.state == "delayed" else None, execution.deadline):
-            if moment is not None:
-                heapq.heappush(self._timers, (to_instant(moment), execution_id))
+            self.waiting.setdefault(unit, set()).add(execution_id)
+        if execution.due_at is not None:
+            heapq.heappush(self._timers, (to_instant(execution.due_at), execution_id))
+        if execution.deadline is not None:
+            # Up to the deadline it may still start; it is over right behind it.
+            heapq.heappush(self._timers, (to_instant(execution.deadline) + 1, execution_id))
 
-    def drop_pending(self, execution_id: str) -> Pending | None:
-        """An execution does not wait any more."""
-        pending = self.pending.pop(execution_id, None)
-        if pending is None:
-            return None
-        self.waiting.discard(execution_id)
+    def drop(self, execution_id: str) -> None:
+        """An execution is no longer where it was, if it was anywhere."""
+        entry = self.open.pop(execution_id, None)
+        if entry is None:
+            return
         unit = unit_of(execution_id)
-        if pending.execution.state == "queued":
-            line = self.queued[unit]
-            line.discard(execution_id)
-            if not line:
-                del self.queued[unit]
-        else:
-            self._deactivate(execution_id)
-        return pending
+        if entry.machine:
+            _remove(self.active, unit, execution_id)
+            view = self.machines.get(entry.machine)
+            if view is not None and entry.unit is not None:
+                view.release(entry.unit)
+            return
+        _remove(self._file(entry.execution), unit, execution_id)
+        if entry.execution.state == "waiting":
+            _remove(self.waiting, unit, execution_id)
 
-    def _deactivate(self, execution_id: str) -> None:
-        unit = unit_of(execution_id)
-        ids = self.active.get(unit)
-        if ids is not None:
-            ids.discard(execution_id)
-            if not ids:
-                del self.active[unit]
+    def _file(self, execution: Execution) -> dict[str, set[str]]:
+        if execution.state == "queued":
+            return self.queued
+        return self.undecided if undecided(execution) else self.active
 
-    def ripe(self, now: Instant) -> list[str]:
-        """Pending executions whose moment (the end of a pause, a deadline) has come."""
-        found: dict[str, None] = {}
+    def _count(self, entry: Open) -> None:
+        view = self.machines.get(entry.machine)
+        if view is not None and entry.unit is not None:
+            view.take(entry.unit)
+
+    def of_unit(self, unit: str) -> list[str]:
+        """Every execution of a unit that has not ended, in order of their ids."""
+        return sorted(id_ for file in (self.active, self.queued, self.undecided) for id_ in file.get(unit, ()))
+
+    def siblings(self, execution_id: str) -> list[str]:
+        """The active executions of the same fire time, the execution itself excepted."""
+        prefix = fire_prefix(execution_id)
+        active = self.active.get(unit_of(execution_id), ())
+        return [other for other in active if other.startswith(prefix) and other != execution_id]
+
+    def ripe(self, now: Instant) -> set[str]:
+        """Executions without a machine whose moment (the end of a pause, a deadline) has come."""
+        found: set[str] = set()
         while self._timers and self._timers[0][0] <= now:
             execution_id = heapq.heappop(self._timers)[1]
-            if execution_id in self.pending:
-                found[execution_id] = None
-        return list(found)
-
-    def remind(self, at: Instant, execution_id: str) -> None:
-        """Have `ripe` return a pending execution once more."""
-        heapq.heappush(self._timers, (at, execution_id))
+            entry = self.open.get(execution_id)
+            if entry is not None and not entry.machine:
+                found.add(execution_id)
+        return found
 
     def next_moment(self) -> Instant | None:
         """When there is something to do by the clock alone."""
-        moments = [heap[0][0] for heap in (self._due, self._timers, self._expiries) if heap]
-        return min(moments) if moments else None
+        moments = [self.cursors.next_moment(), self._timers[0][0] if self._timers else None]
+        return min((moment for moment in moments if moment is not None), default=None)
 
     # -- machines ---------------------------------------------------------------------------------------------------
 
@@ -226,20 +170,34 @@ class Book:
         if view is not None:
             view.machine = machine
             return
-        view = MachineView(machine)
-        self.machines[machine.id] = view
-        for placed in self.on_machine(machine.id):
-            if placed.unit is not None:
-                view.take(placed.unit)
+        self.machines[machine.id] = MachineView(machine)
+        for _, entry in self.on_machine(machine.id):
+            self._count(entry)
 
     def drop_machine(self, machine: str) -> None:
         """A machine's lease has ended."""
         self.machines.pop(machine, None)
 
-    def on_machine(self, machine: str) -> Iterator[Placed]:
+    def on_machine(self, machine: str) -> Iterator[tuple[str, Open]]:
         """Everything that is placed on a machine."""
-        return (placed for placed in self.placed.values() if placed.machine == machine)
+        return ((id_, entry) for id_, entry in self.open.items() if entry.machine == machine)
 
-    def machines_of(self, execution_ids: Iterable[str]) -> set[str]:
-        """The machines that hold these executions."""
-        return {self.placed[execution_id].machine for execution_id in execution_ids if execution_id in self.placed}
+    def has_room(self) -> bool:
+        """Whether any machine takes one more attempt of anything."""
+        return any(
+            not view.machine.cordoned
+            and (not view.machine.capacity.slots or view.attempts < view.machine.capacity.slots)
+            for view in self.machines.values()
+        )
+
+
+def fire_prefix(execution_id: str) -> str:
+    """What the ids of all copies of the same fire time begin with."""
+    return execution_id[: execution_id.rindex("/") + 1]
+
+
+def _remove(files: dict[str, set[str]], unit: str, execution_id: str) -> None:
+    ids = files[unit]
+    ids.remove(execution_id)
+    if not ids:
+        del files[unit]

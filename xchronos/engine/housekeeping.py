@@ -1,15 +1,11 @@
-"""What has to be tidied up: history beyond its limit, units whose TTL has ended."""
-
-import structlog
+"""What has to be tidied up: history beyond its limit."""
 
 from xchronos.clock import SECOND, Clock
 from xchronos.engine.ownership import Ownership
 from xchronos.registry.batch import Batcher
 from xchronos.registry.keys import Keys
 from xchronos.registry.units import UnitCache
-from xchronos.store.contract import Delete, Guard, Store, Txn
-
-log = structlog.get_logger(__name__)
+from xchronos.store.contract import Delete, Store, Txn
 
 SLACK = 4
 """A history may exceed its limit by a quarter before it is cut: one look then pays for many records."""
@@ -48,28 +44,21 @@ class Housekeeping:
             for unit in sorted(full):
                 await self._cut(unit)
 
-    async def expire(self, unit: str) -> None:
-        """A unit's TTL has ended: destroy it, unless it has changed meanwhile."""
-        item = await self._store.get(self._keys.job(unit))
-        fence = self._ownership.fence(unit)
-        if item is None or fence is None:
-            return
-        log.info("TTL ended: unit is destroyed", unit=unit)
-        await self._batcher.submit(
-            Txn((fence, Guard(item.key, item.mod_revision)), (Delete(item.key),))
-        )
-
     async def _cut(self, unit: str) -> None:
         loaded = await self._units.get(unit)
-        fence = self._ownership.fence(unit)
-        if loaded is None or loaded.unit is None or fence is None:
+        if loaded is None or loaded.unit is None:
             self._room.pop(unit, None)
             return
-        limit = loaded.unit.history_limit
-        page = await self._store.range(self._keys.history(unit), keys_only=True)
-        excess = page.items[: max(len(page.items) - limit, 0)]
-        step = self._store.max_operations
-        for start in range(0, len(excess), step):
-            operations = tuple(Delete(item.key) for item in excess[start : start + step])
-            await self._batcher.submit(Txn((fence,), operations))
-        self._room[unit] = limit - min(len(page.items), limit) + max(limit // SLACK, 1)
+        limit, step = loaded.unit.history_limit, self._store.max_operations
+        while True:
+            # Oldest first: whatever this finds before the last `limit` of them is beyond the limit.
+            page = await self._store.range(self._keys.history(unit), limit=limit + step, keys_only=True)
+            excess = page.items[: max(len(page.items) - limit, 0)]
+            fence = self._ownership.fence(unit)
+            if fence is None:
+                return
+            if excess:
+                await self._batcher.submit(Txn((fence,), tuple(Delete(item.key) for item in excess)))
+            if not page.more:
+                break
+        self._room[unit] = limit - len(page.items) + len(excess) + max(limit // SLACK, 1)

@@ -17,12 +17,18 @@ class Metrics:
             buckets=(0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.3, 1, 3, 10, 60, 600),
             registry=registry,
         )
-        self._claims = Counter("xchronos_claims_total", "Executions written by fire times, by state", ["state"], registry=registry)
-        self._ends = Counter("xchronos_settled_total", "Executions the scheduler has settled, by outcome", ["outcome"], registry=registry)
+        self._claims = Counter(
+            "xchronos_claims_total", "Executions written by fire times, by state", ["state"], registry=registry
+        )
+        self._ends = Counter(
+            "xchronos_settled_total", "Executions the scheduler has settled, by outcome", ["outcome"], registry=registry
+        )
         self.units = Gauge("xchronos_units", "Units that this scheduler owns", registry=registry)
-        self.placed = Gauge("xchronos_placed", "Executions on machines", registry=registry)
+        self.open = Gauge("xchronos_open", "Executions that have not ended", registry=registry)
         self.waiting = Gauge("xchronos_waiting", "Executions that no machine can take now", registry=registry)
-        self._by_state = {state: self._claims.labels(state) for state in ("placed", "waiting", "queued", "delayed", "ended")}
+        self._by_state = {
+            state: self._claims.labels(state) for state in ("placed", "waiting", "queued", "delayed", "ended")
+        }
 
     def claimed(self, executions: Iterable[Execution]) -> None:
         """A claim was committed."""

@@ -23,7 +23,9 @@ class Ownership:
     `changed` is called whenever the set of owned shards has changed.
     """
 
-    def __init__(self, store: Store, keys: Keys, clock: Clock, owner: str, ttl: Micros, changed: Callable[[], None]) -> None:
+    def __init__(
+        self, store: Store, keys: Keys, clock: Clock, owner: str, ttl: Micros, changed: Callable[[], None]
+    ) -> None:
         self._store = store
         self._keys = keys
         self._clock = clock
@@ -39,10 +41,16 @@ class Ownership:
         """The shards owned now, as far as this scheduler knows."""
         return frozenset(self._fences)
 
+    @property
+    def sure(self) -> bool:
+        """Whether the lease is certain to live still.
+
+        Without that word a decision is not worth making: its write would most likely be refused.
+        """
+        return self._clock.monotonic() < self._good_until
+
     def fence(self, unit: str) -> Guard | None:
-        """The guard for a write about `unit`; None when its shard is not ours, or our word on that is too old."""
-        if self._clock.monotonic() >= self._good_until:
-            return None
+        """The guard for a write about `unit`; None when its shard is not ours."""
         return self._fences.get(shard_of(unit))
 
     async def run(self) -> None:
@@ -56,7 +64,7 @@ class Ownership:
                     self._drop()
                 except StoreUnavailable as error:
                     log.warning("store unavailable; what runs goes on", reason=str(error))
-                if self._fences and self._clock.monotonic() >= self._good_until:
+                if self._lease and not self.sure:
                     self._drop()
                 await self._clock.sleep(self._ttl // 3 if len(self._fences) == SHARDS else min(self._ttl // 3, SECOND))
         finally:
@@ -75,22 +83,28 @@ class Ownership:
             await self._acquire(missing)
 
     async def _acquire(self, numbers: list[int]) -> None:
-        gained = False
-        for number in numbers:
-            key = self._keys.shard(number)
-            done = await self._store.commit(Txn((Guard(key, 0),), (Put(key, self._owner.encode(), self._lease),)))
-            if done.succeeded:
-                self._fences[number] = Guard(key, done.revision, "create")
-                gained = True
-                continue
-            # Ours already when the answer to an earlier write was lost on the way.
-            held = await self._store.get(key)
-            if held is not None and held.lease == self._lease:
-                self._fences[number] = Guard(key, held.create_revision, "create")
-                gained = True
-        if gained:
-            log.info("scheduling", shards=len(self._fences), of=SHARDS)
-            self._changed()
+        before = len(self._fences)
+        try:
+            for number in numbers:
+                key = self._keys.shard(number)
+                created = await self._take(key)
+                if created:
+                    self._fences[number] = Guard(key, created, "create")
+            # The leader is whoever got there first; it says so in the key that other programs read.
+            await self._take(self._keys.election)
+        finally:
+            if len(self._fences) > before:
+                log.info("scheduling", shards=len(self._fences), of=SHARDS)
+                self._changed()
+
+    async def _take(self, key: str) -> int:
+        """Bind a free key to our lease; the revision at which it became ours, 0 when it is somebody else's."""
+        done = await self._store.commit(Txn((Guard(key, 0),), (Put(key, self._owner.encode(), self._lease),)))
+        if done.succeeded:
+            return done.revision
+        # Ours already when the answer to an earlier write was lost on the way.
+        held = await self._store.get(key)
+        return held.create_revision if held is not None and held.lease == self._lease else 0
 
     def _drop(self) -> None:
         self._lease = 0

@@ -1,0 +1,1 @@
+"""Domain to keys and back: records, units, executions, and every decision as a Txn."""

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Iterable
 
-from xchronos.errors import StoreError
+from xchronos.errors import StoreError, StoreUnavailable
 from xchronos.store.contract import Committed, DeleteRange, Guard, Operation, Store, Txn
 
 
@@ -71,6 +71,11 @@ class Batcher:
         self._wake = asyncio.Event()
         self._closing = False
 
+    @property
+    def max_operations(self) -> int:
+        """The most guards, and the most operations, that one Txn may have."""
+        return self._store.max_operations
+
     def submit(self, txn: Txn) -> asyncio.Future[Committed]:
         """Queue a Txn. The future is its result, or the StoreError that kept it from being carried out."""
         future: asyncio.Future[Committed] = asyncio.get_running_loop().create_future()
@@ -79,15 +84,23 @@ class Batcher:
         return future
 
     async def run(self) -> None:
-        """Commit what is submitted until `close`; then return when nothing is left."""
-        while True:
-            await self._wake.wait()
-            self._wake.clear()
-            taken, self._waiting = self._waiting, []
-            if taken:
-                await self._commit(taken)
-            if self._closing and not self._waiting:
-                return
+        """Commit what is submitted until `close`; then return when nothing is left.
+
+        A cancellation cancels the futures of everything that has no answer yet.
+        """
+        taken: list[tuple[Txn, asyncio.Future[Committed]]] = []
+        try:
+            while True:
+                await self._wake.wait()
+                self._wake.clear()
+                taken, self._waiting = self._waiting, []
+                if taken:
+                    await self._commit(taken)
+                if self._closing and not self._waiting:
+                    return
+        finally:
+            for _, future in (*taken, *self._waiting):
+                future.cancel()
 
     def close(self) -> None:
         """Let `run` return once everything submitted has been carried out."""
@@ -104,43 +117,44 @@ class Batcher:
                 bundles.append(bundle)
             bundle.add(txn, future)
         bundles = [bundle for bundle in bundles if bundle.parts]
-        try:
-            results = await self._store.commit_many([bundle.txn() for bundle in bundles])
-        except (StoreError, asyncio.CancelledError) as error:
-            for bundle in bundles:
-                _fail(bundle.parts, error)
-            if isinstance(error, asyncio.CancelledError):
-                raise
-            return
-        refused: list[tuple[Txn, asyncio.Future[Committed]]] = []
-        for bundle, result in zip(bundles, results, strict=True):
-            if result.succeeded or len(bundle.parts) == 1:
-                for _, future in bundle.parts:
-                    if not future.done():
-                        future.set_result(result)
+        answers = await self._ask([bundle.txn() for bundle in bundles])
+        again: list[tuple[Txn, asyncio.Future[Committed]]] = []
+        for bundle, answer in zip(bundles, answers, strict=True):
+            if len(bundle.parts) > 1 and _apart(answer):
+                again.extend(bundle.parts)
             else:
-                refused.extend(bundle.parts)
-        if refused:
-            await self._commit_singly(refused)
+                for _, future in bundle.parts:
+                    _settle(future, answer)
+        if again:
+            answers = await self._ask([txn for txn, _ in again])
+            for (_, future), answer in zip(again, answers, strict=True):
+                _settle(future, answer)
 
-    async def _commit_singly(self, parts: list[tuple[Txn, asyncio.Future[Committed]]]) -> None:
+    async def _ask(self, txns: list[Txn]) -> list[Committed | StoreError]:
+        """The store's answer to each Txn, which may be a StoreError."""
         try:
-            results = await self._store.commit_many([txn for txn, _ in parts])
-        except (StoreError, asyncio.CancelledError) as error:
-            _fail(parts, error)
-            if isinstance(error, asyncio.CancelledError):
-                raise
-            return
-        for (_, future), result in zip(parts, results, strict=True):
-            if not future.done():
-                future.set_result(result)
+            return list(await self._store.commit_many(txns))
+        except StoreUnavailable as error:
+            return [error] * len(txns)
+        except StoreError as error:
+            if len(txns) == 1:
+                return [error]
+        # One of them is malformed, or names a lease that is gone: the others must not suffer for it. What has been
+        # carried out already is refused by its guards, so no Txn comes through here without any.
+        return [(await self._ask([txn]))[0] for txn in txns]
 
 
-def _fail(parts: Iterable[tuple[Txn, asyncio.Future[Committed]]], error: BaseException) -> None:
-    for _, future in parts:
-        if future.done():
-            continue
-        if isinstance(error, asyncio.CancelledError):
-            future.cancel()
-        else:
-            future.set_exception(error)
+def _apart(answer: Committed | StoreError) -> bool:
+    """Whether the Txns of a bundle have to be carried out one by one."""
+    if isinstance(answer, Committed):
+        return not answer.succeeded
+    return not isinstance(answer, StoreUnavailable)
+
+
+def _settle(future: asyncio.Future[Committed], answer: Committed | StoreError) -> None:
+    if future.done():
+        return
+    if isinstance(answer, Committed):
+        future.set_result(answer)
+    else:
+        future.set_exception(answer)

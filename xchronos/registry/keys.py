@@ -30,7 +30,8 @@ class Keys:
     def __init__(self, namespace: str = "") -> None:
         if namespace and not _NAMESPACE.fullmatch(namespace):
             raise InvalidValue(
-                f"namespace {namespace!r}: expected 1 to 63 letters, digits, '.', '_' or '-', the first a letter or digit"
+                f"namespace {namespace!r}: expected 1 to 63 letters, digits, '.', '_' or '-', "
+                "the first a letter or digit"
             )
         self.namespace = namespace
         self.root = f"/xchronos/ns/{namespace}/" if namespace else "/xchronos/"
@@ -42,6 +43,8 @@ class Keys:
         self.pending = self.root + "var/pending/"
         self.placements = self.root + "var/placements/"
         self.executions = self.root + "var/executions/"
+        self.live = self.root + "var/p"
+        """What `pending` and `placements` both begin with: one watch brings an execution's moves in their order."""
 
     def job(self, unit: str) -> str:
         """The unit's record."""
@@ -78,6 +81,16 @@ class Keys:
     def history(self, unit: str) -> str:
         """The prefix of a unit's history; sorts by fire time."""
         return f"{self.executions}{unit}/"
+
+    def locate(self, key: str) -> tuple[str, str]:
+        """(machine, execution id) of a key below `pending` (the machine is empty then) or `placements`."""
+        if key.startswith(self.pending):
+            return "", key[len(self.pending) :]
+        return self.split_placement(key)
+
+    def location(self, machine: str, execution: str) -> str:
+        """The key of an execution that `machine` has, or that nobody has (machine empty)."""
+        return self.placement(machine, execution) if machine else self.pending + execution
 
     def split_placement(self, key: str) -> tuple[str, str]:
         """(machine, execution id) of a placement's key."""

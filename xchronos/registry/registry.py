@@ -4,6 +4,7 @@ Every method is a few requests to the store and no decision about time or place:
 of what is written here by its watches.
 """
 
+from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from typing import Literal, TypeVar
 
@@ -15,6 +16,7 @@ from xchronos.model.compile import compile_unit
 from xchronos.model.records import Desired, DropIn, Execution, Machine, Schedule, UnitRecord
 from xchronos.registry.codec import decode, encode
 from xchronos.registry.keys import Keys
+from xchronos.registry.starting import off_the_grids, started
 from xchronos.registry.transitions import put
 from xchronos.registry.units import compile_record, record_of
 from xchronos.store.contract import Delete, Guard, KeyValue, Put, Store, Txn
@@ -33,8 +35,10 @@ class Submitted(msgspec.Struct, frozen=True):
 
 
 class Stored(msgspec.Struct, frozen=True):
-    """A unit's record with its cursor and the store's revision of the record. `schedule` is None until a scheduler has
-    accepted the unit."""
+    """A unit's record with its cursor and the store's revision of the record.
+
+    `schedule` is None until a scheduler has accepted the unit.
+    """
 
     name: str
     record: UnitRecord
@@ -163,32 +167,15 @@ class Registry:
     async def start(self, name: str, *, now: Instant, payload: str = "", by: str = "") -> list[str]:
         """Run a unit once, now, beside its schedule: one execution per copy. Returns their ids.
 
-        Raises NotFound, UnitFileError (the stored unit does not compile), and Conflict for a unit that cannot be started.
+        Raises NotFound, UnitFileError (the stored unit does not compile), and Conflict for a unit that cannot be.
         """
         stored = await self.unit(name)
         unit = compile_record(name, stored.record)
         if unit.masked or unit.template:
             raise Conflict(f"{name} is {'masked' if unit.masked else 'a template'}: it cannot be started")
-        copies = unit.availability
-        if unit.is_global:
-            copies = max(len(await self.machines()), 1)
-        moment = to_datetime(now)
-        executions = [
-            Execution(
-                unit=name,
-                fire_time=moment,
-                copy=copy,
-                state="delayed",
-                trigger="manual",
-                revision=unit.revision,
-                claimed_at=moment,
-                due_at=moment,
-                reason=f"started by {by or 'hand'}",
-                report=bool(unit.on_success) or unit.keep_running,
-                payload=payload or unit.payload,
-            )
-            for copy in range(copies)
-        ]
+        executions = started(unit, off_the_grids(now), now, "manual", f"started by {by or 'hand'}")
+        if payload:
+            executions = [msgspec.structs.replace(execution, payload=payload) for execution in executions]
         # The absence of each key is guarded: an identity that exists already is never written twice.
         writes = [put(self.keys, execution) for execution in executions]
         for first in range(0, len(writes), self.store.max_operations):
@@ -206,7 +193,8 @@ class Registry:
         if "/" not in target:
             await self.unit(target)
         asked: list[str] = []
-        for item in await self._open_items(target):
+        for found in await self._open_items(target):
+            item: KeyValue | None = found
             while item is not None:
                 execution = decode(item, Execution)
                 if execution.stop_requested or execution.state == "ended":
@@ -241,8 +229,17 @@ class Registry:
 
     async def history(self, name: str, limit: int = 0) -> list[Execution]:
         """The executions of a unit that have ended, oldest first; only the last `limit` of them unless that is 0."""
+        start = ""
+        if limit:
+            # The keys are in order of fire times; only the values at the end are worth reading.
+            last: deque[str] = deque(maxlen=limit)
+            async for items in self._pages(self.keys.history(name), keys_only=True):
+                last.extend(item.key for item in items)
+            if not last:
+                return []
+            start = last[0]
         found: list[Execution] = []
-        async for items in self._pages(self.keys.history(name)):
+        async for items in self._pages(self.keys.history(name), start=start):
             found.extend(decode(item, Execution) for item in items)
         found.sort(key=lambda execution: (execution.fire_time, execution.copy))
         return found[-limit:] if limit else found
@@ -263,7 +260,7 @@ class Registry:
         page = await self.store.range(self.keys.machines)
         return [decode(item, Machine) for item in page.items]
 
-    async def set_cordoned(self, machine: str, cordoned: bool) -> None:  # noqa: FBT001
+    async def set_cordoned(self, machine: str, cordoned: bool) -> None:
         """Keep new work from a machine, or let it have some again. Raises NotFound."""
         while True:
             item = await self.store.get(self.keys.machine(machine))
@@ -290,4 +287,3 @@ class Registry:
             if not page.more or (limit and left <= 0):
                 return
             start, revision = page.items[-1].key + "\0", page.revision
-

@@ -10,19 +10,10 @@ always in exactly one place; and every Txn is guarded by what it was decided upo
 
 from collections.abc import Iterable, Sequence
 
-import msgspec
-
 from xchronos.model.records import Execution, Machine, Schedule
 from xchronos.registry.codec import encode
 from xchronos.registry.keys import Keys
 from xchronos.store.contract import Delete, DeleteRange, Guard, Operation, Put, Txn
-
-
-class Place(msgspec.Struct, frozen=True):
-    """An execution that goes to a machine."""
-
-    machine: str
-    execution: Execution
 
 
 def destination(keys: Keys, execution: Execution) -> str:
@@ -42,39 +33,48 @@ def put(keys: Keys, execution: Execution) -> Put:
 
 
 def claim(
-    keys: Keys, fence: Guard, schedule: Schedule, known: int, executions: Iterable[Execution], unit_known: int
+    keys: Keys,
+    fence: Guard,
+    schedule: Schedule,
+    known: int,
+    executions: Iterable[Execution],
+    unit_known: int,
+    *,
+    fresh_history: bool = False,
 ) -> Txn:
     """Move a unit's cursor and write what its fire times became: the durable claim that precedes every launch.
 
     `known` is the cursor's modification revision (0: there is none yet) and `unit_known` that of the unit's record.
+    `fresh_history` removes the history that a former unit of the same name has left.
     """
+    key = keys.schedule(schedule.unit)
     return Txn(
-        guards=(
-            fence,
-            Guard(keys.schedule(schedule.unit), known),
-            Guard(keys.job(schedule.unit), unit_known),
-        ),
-        operations=(
-            Put(keys.schedule(schedule.unit), encode(schedule)),
-            *(put(keys, execution) for execution in executions),
+        (fence, Guard(key, known), Guard(keys.job(schedule.unit), unit_known)),
+        (
+            Put(key, encode(schedule)),
+            *[put(keys, execution) for execution in executions],
+            *([DeleteRange(keys.history(schedule.unit))] if fresh_history else ()),
         ),
     )
 
 
 def move(
-    keys: Keys, fence: Guard, source: str, known: int, target: Execution, also: Sequence[Execution] = ()
+    keys: Keys,
+    fence: Guard,
+    source: str,
+    known: int,
+    target: Execution,
+    also: Sequence[Execution] = (),
+    guards: Sequence[Guard] = (),
 ) -> Txn:
-    """Take an execution from `source` (at revision `known`) to where its new state lives; `also` are new executions."""
+    """Take an execution from `source` (at revision `known`) to where its new state lives; `also` are new executions.
+
+    `guards` are what else must hold: that a lost machine is not back, that what is new is not there already.
+    """
     where = put(keys, target)
     operations: list[Operation] = [where] if where.key == source else [Delete(source), where]
-    operations.extend(put(keys, execution) for execution in also)
-    return Txn(guards=(fence, Guard(source, known)), operations=tuple(operations))
-
-
-def lose(keys: Keys, fence: Guard, machine: str, source: str, known: int, target: Execution) -> Txn:
-    """Take an execution from a machine that is gone; refused when the machine is back."""
-    txn = move(keys, fence, source, known, target)
-    return Txn(guards=(*txn.guards, Guard(keys.machine(machine), 0)), operations=txn.operations)
+    operations += [put(keys, execution) for execution in also]
+    return Txn((fence, Guard(source, known), *guards), tuple(operations))
 
 
 def begin(keys: Keys, running: Execution, known: int) -> Txn:
@@ -105,6 +105,12 @@ def forget_unit(keys: Keys, fence: Guard, unit: str) -> Txn:
             DeleteRange(keys.history(unit)),
         ),
     )
+
+
+def expire_unit(keys: Keys, fence: Guard, unit: str, known: int) -> Txn:
+    """Destroy a unit whose TTL has ended; refused when its record is not the one that the cursor was made for."""
+    key = keys.job(unit)
+    return Txn(guards=(fence, Guard(key, known)), operations=(Delete(key),))
 
 
 def machine_record(keys: Keys, machine: Machine, lease: int, known: int) -> Txn:

@@ -19,11 +19,17 @@ log = structlog.get_logger(__name__)
 
 
 class Loaded(msgspec.Struct, frozen=True):
-    """A unit with the record that it was compiled from. `unit` is None when the record does not compile any more."""
+    """A unit with the record that it was compiled from.
 
+    `unit` is None, and `error` says why, when the record does not compile any more. `revision` is the record's,
+    `created` the one at which its life began.
+    """
+
+    name: str
     record: UnitRecord
     unit: Unit | None
     revision: int
+    created: int
     error: str = ""
 
 
@@ -60,15 +66,7 @@ class UnitCache:
         known = self._loaded.get(name)
         if known is not None and known.revision >= item.mod_revision:
             return known
-        try:
-            record = decode(item, UnitRecord)
-        except StoreError as error:
-            loaded = Loaded(UnitRecord(), None, item.mod_revision, str(error))
-        else:
-            if known is not None and known.record.revision == record.revision and known.unit is not None:
-                loaded = Loaded(record, known.unit, item.mod_revision)
-            else:
-                loaded = self._compile(name, record, item.mod_revision)
+        loaded = self._compile(name, item, known)
         self._loaded[name] = loaded
         self._loaded.move_to_end(name)
         while len(self._loaded) > self._size:
@@ -84,13 +82,22 @@ class UnitCache:
         self._loaded.pop(name, None)
         self._fresh.pop(name, None)
 
-    def _compile(self, name: str, record: UnitRecord, revision: int) -> Loaded:
+    @staticmethod
+    def _compile(name: str, item: KeyValue, known: Loaded | None) -> Loaded:
+        revision, created = item.mod_revision, item.create_revision
         try:
-            return Loaded(record, compile_record(name, record), revision)
+            record = decode(item, UnitRecord)
+        except StoreError as error:
+            log.warning("stored unit is unreadable", unit=name, reason=str(error))
+            return Loaded(name, UnitRecord(), None, revision, created, str(error))
+        if known is not None and known.unit is not None and known.record.revision == record.revision:
+            return Loaded(name, record, known.unit, revision, created)
+        try:
+            return Loaded(name, record, compile_record(name, record), revision, created)
         except UnitFileError as error:
             # It was checked when it was submitted, so this is a record that another version accepted.
-            log.error("stored unit does not compile", unit=name, problems=[str(p) for p in error.problems])
-            return Loaded(record, None, revision, str(error))
+            log.warning("stored unit does not compile", unit=name, problems=[str(p) for p in error.problems])
+            return Loaded(name, record, None, revision, created, str(error))
 
 
 def compile_record(name: str, record: UnitRecord) -> Unit:

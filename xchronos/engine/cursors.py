@@ -1,0 +1,95 @@
+"""The cursors of the units of this scheduler, by the moment at which each has something to do."""
+
+import heapq
+
+from xchronos.clock import Instant, to_instant
+from xchronos.model.records import Schedule
+from xchronos.registry.codec import decode
+from xchronos.scheduler.schedule import next_due
+from xchronos.store.contract import KeyValue
+
+AT_ONCE: Instant = 0
+"""When a schedule is due that still owes what was decided: before everything that the clock brings."""
+
+
+class Cursor:
+    """A unit's schedule: decoded only when it is due, so that a unit that waits costs little memory.
+
+    `busy` while a write of ours is under way; `revision` is 0 while the first one is.
+    """
+
+    __slots__ = ("_known", "busy", "expires", "next", "revision", "unit_revision")
+
+    def __init__(self, schedule: Schedule, revision: int, raw: bytes = b"") -> None:
+        self._known: Schedule | bytes = raw or schedule
+        self.next = AT_ONCE if schedule.owed else next_due(schedule)
+        self.expires = None if schedule.expires_at is None else to_instant(schedule.expires_at)
+        self.unit_revision = schedule.unit_revision
+        self.revision = revision
+        self.busy = False
+
+    @property
+    def schedule(self) -> Schedule:
+        """The record."""
+        if isinstance(self._known, bytes):
+            self._known = decode(KeyValue("", self._known, 0, 0), Schedule)
+        return self._known
+
+
+class Cursors:
+    """Every cursor by its unit's name.
+
+    Entries of the past stay in the heaps until their time: cheaper than finding them.
+    """
+
+    def __init__(self) -> None:
+        self.known: dict[str, Cursor] = {}
+        self._due: list[tuple[Instant, str]] = []
+        self._expiries: list[tuple[Instant, str]] = []
+
+    def set(self, unit: str, schedule: Schedule, revision: int, raw: bytes = b"") -> None:
+        """Take in a unit's cursor."""
+        before = self.known.get(unit)
+        cursor = Cursor(schedule, revision, raw)
+        self.known[unit] = cursor
+        if cursor.next is not None:
+            heapq.heappush(self._due, (cursor.next, unit))
+        if cursor.expires is not None and (before is None or before.expires != cursor.expires):
+            heapq.heappush(self._expiries, (cursor.expires, unit))
+
+    def begin(self, unit: str, schedule: Schedule) -> Cursor:
+        """The place of a cursor whose first write is under way; it is never due."""
+        cursor = self.known[unit] = Cursor(schedule, 0)
+        cursor.expires = None
+        return cursor
+
+    def drop(self, unit: str) -> None:
+        """The unit is gone, or its cursor has to be read again."""
+        self.known.pop(unit, None)
+
+    def due(self, now: Instant) -> list[str]:
+        """The units that have something to do at `now`, earliest first, each once. They are not named again."""
+        found: dict[str, None] = {}
+        heap = self._due
+        while heap and heap[0][0] <= now:
+            at, unit = heapq.heappop(heap)
+            cursor = self.known.get(unit)
+            if cursor is not None and cursor.next == at and not cursor.busy:
+                found[unit] = None
+        return list(found)
+
+    def expired(self, now: Instant) -> list[str]:
+        """The units whose TTL has ended. They are not named again."""
+        found: dict[str, None] = {}
+        heap = self._expiries
+        while heap and heap[0][0] <= now:
+            at, unit = heapq.heappop(heap)
+            cursor = self.known.get(unit)
+            if cursor is not None and cursor.expires == at:
+                found[unit] = None
+        return list(found)
+
+    def next_moment(self) -> Instant | None:
+        """When there is something to do by the clock alone."""
+        moments = [heap[0][0] for heap in (self._due, self._expiries) if heap]
+        return min(moments, default=None)

@@ -1,0 +1,222 @@
+"""Where decisions become writes: every one fenced, entered in the book as if it had happened, confirmed or taken back.
+
+What is in the book while a write is under way is *provisional*: so the decisions of the same moment see it. The watch
+may bring the same news before the store's answer comes, or later: whichever is first wins, by the revision.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+
+import structlog
+
+from xchronos.clock import Instant
+from xchronos.engine.agenda import Agenda
+from xchronos.engine.book import Book, Open
+from xchronos.engine.cursors import Cursor
+from xchronos.engine.metrics import Metrics
+from xchronos.engine.ownership import Ownership
+from xchronos.errors import StoreError
+from xchronos.model.records import Execution, Schedule
+from xchronos.model.unit import Unit
+from xchronos.registry.batch import Batcher
+from xchronos.registry.keys import Keys, unit_of
+from xchronos.registry.starting import off_the_grids
+from xchronos.registry.transitions import move
+from xchronos.registry.units import Loaded, UnitCache
+from xchronos.store.contract import Committed, Guard, Txn
+
+log = structlog.get_logger(__name__)
+
+
+class Desk:
+    """What all deciders share. `ended` is told of every record that is added to a unit's history."""
+
+    def __init__(
+        self,
+        book: Book,
+        agenda: Agenda,
+        units: UnitCache,
+        keys: Keys,
+        ownership: Ownership,
+        batcher: Batcher,
+        metrics: Metrics,
+        ended: Callable[[str], None],
+    ) -> None:
+        self.book = book
+        self.agenda = agenda
+        self.units = units
+        self.keys = keys
+        self.metrics = metrics
+        self.ended = ended
+        self._ownership = ownership
+        self._batcher = batcher
+        self._last_stamp: Instant = 0
+
+    @property
+    def room(self) -> int:
+        """How many guards, and how many operations, a Txn may have."""
+        return self._batcher.max_operations
+
+    def fence(self, unit: str) -> Guard | None:
+        """The guard of every write about a unit; None when its shard is another scheduler's."""
+        return self._ownership.fence(unit)
+
+    def stamp(self, now: Instant) -> Instant:
+        """`now` as the fire time of something that no trigger fires: never the same twice."""
+        self._last_stamp = off_the_grids(max(now, self._last_stamp + 1))
+        return self._last_stamp
+
+    async def load(self, names: Sequence[str]) -> dict[str, Loaded]:
+        """Those of the units that exist, each read at most once; those at hand cost nothing."""
+        found: dict[str, Loaded] = {}
+        absent: list[str] = []
+        for name in names:
+            loaded = self.units.peek(name)
+            if loaded is None:
+                absent.append(name)
+            else:
+                found[name] = loaded
+        if absent:
+            read = await asyncio.gather(*(self.units.get(name) for name in absent))
+            found.update((name, loaded) for name, loaded in zip(absent, read, strict=True) if loaded is not None)
+        return found
+
+    # -- executions -------------------------------------------------------------------------------------------------
+
+    def move(
+        self,
+        execution_id: str,
+        entry: Open,
+        target: Execution,
+        unit: Unit | None = None,
+        also: Sequence[Execution] = (),
+        extra: Sequence[Guard] = (),
+    ) -> None:
+        """Take an execution from where it is to where `target` says, and write the new executions `also`.
+
+        Until the answer comes it is busy; one that has no machine is entered where it goes, one that has a machine
+        stays there until the watch says that it has left.
+        """
+        fence = self.fence(target.unit)
+        if fence is None:
+            return
+        source = self.keys.location(entry.machine, execution_id)
+        txn = move(self.keys, fence, source, entry.revision, target, also, extra)
+        entry.busy = True
+        placeholder = entry
+        if not entry.machine and target.state != "ended":
+            machine = target.current.machine if target.current is not None else ""
+            placeholder = Open(machine, target, entry.revision, unit, busy=True)
+            self.book.put(execution_id, placeholder)
+        added = self.expect(also, unit)
+
+        def done(result: Committed | None) -> None:
+            if result is None or not result.succeeded:
+                self._take_back(execution_id, placeholder, entry)
+                self._forget(added)
+                return
+            if placeholder is not entry:
+                self._confirm([(execution_id, placeholder)], result.revision)
+            self._confirm(added, result.revision)
+            self.metrics.settled(target)
+            if target.state == "ended":
+                self.ended(target.unit)
+
+        self.submit(txn, done)
+
+    def expect(self, executions: Iterable[Execution], unit: Unit | None) -> list[tuple[str, Open]]:
+        """Enter new executions that are being written."""
+        added: list[tuple[str, Open]] = []
+        for execution in executions:
+            if execution.state == "ended" or (unit is not None and execution.unit != unit.name):
+                # History is not in the book, and another unit's scheduler may be somebody else: the watch will tell.
+                continue
+            machine = execution.current.machine if execution.current is not None else ""
+            entry = Open(machine, execution, 0, unit, busy=True)
+            execution_id = execution.id
+            self.book.put(execution_id, entry)
+            added.append((execution_id, entry))
+        return added
+
+    def _confirm(self, added: Iterable[tuple[str, Open]], revision: int) -> None:
+        for execution_id, entry in added:
+            if entry.revision < revision and self.book.open.get(execution_id) is entry:
+                entry.revision, entry.busy = revision, False
+                if not entry.machine:
+                    # Its moment may have come while it was being written.
+                    self.agenda.look.add(execution_id)
+
+    def _forget(self, added: Iterable[tuple[str, Open]]) -> None:
+        for execution_id, entry in added:
+            if entry.revision == 0 and self.book.open.get(execution_id) is entry:
+                self.book.drop(execution_id)
+
+    def _take_back(self, execution_id: str, placeholder: Open, entry: Open) -> None:
+        """A refused move: what it was decided upon has changed, and the watch says how, or its other guards failed."""
+        self.agenda.refusals += 1
+        if not placeholder.busy or self.book.open.get(execution_id) is not placeholder:
+            return
+        entry.busy = False
+        if placeholder is not entry:
+            self.book.put(execution_id, entry)
+        self.agenda.freed.add(unit_of(execution_id))
+        if entry.machine:
+            if entry.reported:
+                self.agenda.reported.add(execution_id)
+        else:
+            self.agenda.look.add(execution_id)
+
+    # -- cursors ----------------------------------------------------------------------------------------------------
+
+    def move_cursor(
+        self,
+        unit: str,
+        cursor: Cursor,
+        txn: Txn,
+        schedule: Schedule,
+        executions: Sequence[Execution] = (),
+        meaning: Unit | None = None,
+    ) -> None:
+        """Commit a claim: the cursor's next state and the executions of the fire times that it has passed."""
+        cursor.busy = True
+        added = self.expect(executions, meaning)
+
+        def done(result: Committed | None) -> None:
+            cursor.busy = False
+            if result is None or not result.succeeded:
+                # The unit or its cursor has changed, or the shard is not ours any more: the records decide.
+                self._forget(added)
+                self.book.cursors.drop(unit)
+                self.agenda.refused.add(unit)
+                self.agenda.refusals += 1
+                return
+            self._confirm(added, result.revision)
+            if self.book.cursors.known.get(unit) is cursor:
+                self.book.cursors.set(unit, schedule, result.revision)
+            self.metrics.claimed(executions)
+            for execution in executions:
+                if execution.state == "ended":
+                    self.ended(unit)
+
+        self.submit(txn, done)
+
+    # -- the store ----------------------------------------------------------------------------------------------------
+
+    def submit(self, txn: Txn, then: Callable[[Committed | None], None]) -> None:
+        """Commit; `then` gets the answer, or None when there was none and nobody knows what happened."""
+
+        def finish(future: asyncio.Future[Committed]) -> None:
+            if future.cancelled():
+                return
+            error = future.exception()
+            if error is None:
+                then(future.result())
+            elif isinstance(error, StoreError):
+                log.warning("a write has no answer", reason=str(error))
+                self.agenda.stale = str(error) or type(error).__name__
+                then(None)
+            else:
+                raise error
+            self.agenda.wake()
+
+        self._batcher.submit(txn).add_done_callback(finish)

@@ -1,0 +1,245 @@
+"""Units and their fire times: acceptance, what is due, the end of a TTL, and what a destroyed unit leaves."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import datetime
+
+import msgspec
+import structlog
+
+from xchronos.clock import Instant, to_datetime, to_instant
+from xchronos.engine.desk import Desk
+from xchronos.engine.placing import Placing
+from xchronos.errors import InvalidTrigger
+from xchronos.model.policies import Outcome
+from xchronos.model.records import Execution, Owed, Schedule
+from xchronos.model.unit import Unit
+from xchronos.registry.transitions import claim, expire_unit, forget_unit
+from xchronos.registry.units import Loaded
+from xchronos.scheduler.schedule import Turn, not_run, reconcile, turn
+from xchronos.store.contract import Committed
+
+log = structlog.get_logger(__name__)
+
+AT_ONCE = 128
+"""How many units are decided about before others get a turn: bounds how long a crowded second holds everything up."""
+
+MOST_FIRES = 1_000
+"""How many fire times of one unit are decided at once, unless they are misfires: those are bounded by MisfireLimit."""
+
+DESTROYED = "the unit was destroyed"
+
+
+class Firing:
+    """Moves the cursors."""
+
+    def __init__(self, desk: Desk, placing: Placing) -> None:
+        self._desk = desk
+        self._placing = placing
+
+    # -- units that are new or have changed ---------------------------------------------------------------------------
+
+    async def reconcile_changed(self, now: Instant) -> None:
+        """Accept what is new; fit cursors to what has changed."""
+        agenda = self._desk.agenda
+        names, agenda.changed = agenda.changed, set()
+        async for batch in _batches(sorted(names)):
+            loaded = await self._desk.load(batch)
+            for name in batch:
+                if name in loaded:
+                    self._reconcile(name, loaded[name], now)
+
+    def _reconcile(self, name: str, loaded: Loaded, now: Instant) -> None:
+        desk = self._desk
+        fence = desk.fence(name)
+        if fence is None:
+            return
+        cursor = desk.book.cursors.known.get(name)
+        if cursor is not None and cursor.busy:
+            desk.agenda.changed.add(name)
+            return
+        old = cursor.schedule if cursor is not None else None
+        reborn = old is not None and loaded.created > old.unit_revision
+        if reborn:
+            # Destroyed and submitted again before anybody looked: nothing of its former life concerns the new one.
+            self._end_former_life(name, loaded.created)
+        schedule = _reconciled(name, loaded, None if reborn else old, now)
+        if old is not None and old.owed and not reborn:
+            schedule = msgspec.structs.replace(schedule, owed=old.owed)
+        if schedule == old:
+            return
+        known = cursor.revision if cursor is not None else 0
+        if cursor is None:
+            cursor = desk.book.cursors.begin(name, schedule)
+        txn = claim(desk.keys, fence, schedule, known, (), loaded.revision, fresh_history=reborn)
+        desk.move_cursor(name, cursor, txn, schedule)
+
+    def _end_former_life(self, name: str, born: int) -> None:
+        book, agenda = self._desk.book, self._desk.agenda
+        book.last_machine.pop(name, None)
+        for execution_id in book.of_unit(name):
+            if book.open[execution_id].revision < born or execution_id not in book.undecided.get(name, ()):
+                agenda.cancels[execution_id] = DESTROYED
+
+    # -- fire times -------------------------------------------------------------------------------------------------
+
+    async def fire_due(self, now: Instant) -> None:
+        """Claim everything that is due."""
+        async for batch in _batches(self._desk.book.cursors.due(now)):
+            loaded = await self._desk.load(batch)
+            for name in batch:
+                if name in loaded:
+                    self._fire(name, loaded[name], now)
+
+    def _fire(self, name: str, loaded: Loaded, now: Instant) -> None:
+        desk = self._desk
+        cursor = desk.book.cursors.known.get(name)
+        fence = desk.fence(name)
+        if cursor is None or cursor.busy or fence is None:
+            return
+        unit, schedule = loaded.unit, cursor.schedule
+        if unit is None or loaded.revision != schedule.unit_revision:
+            # Its new text decides about this fire time too.
+            desk.agenda.changed.add(name)
+            desk.agenda.wake()
+            return
+        decided, moved = _decide(unit, schedule, now)
+        executions, left = self._write_down(unit, decided, now)
+        skipped = len({execution.fire_time for execution in executions if execution.outcome is Outcome.SKIPPED})
+        if skipped:
+            moved = not_run(unit, moved, skipped)
+        last_machine = desk.book.last_machine.get(name, "")
+        if left or last_machine:
+            moved = msgspec.structs.replace(moved, owed=tuple(left), last_machine=last_machine)
+        txn = claim(desk.keys, fence, moved, cursor.revision, executions, loaded.revision)
+        desk.move_cursor(name, cursor, txn, moved, executions, unit)
+
+    def _write_down(self, unit: Unit, decided: list[Owed], now: Instant) -> tuple[list[Execution], list[Owed]]:
+        """As many records as one Txn holds beside the cursor, and what is left."""
+        moment = to_datetime(now)
+        executions: list[Execution] = []
+        room = self._desk.room - 1
+        for index, owed in enumerate(decided):
+            if len(executions) == room:
+                return executions, decided[index:]
+            if owed.missed is not None:
+                executions.append(_missed(unit, owed, moment))
+                continue
+            written, rest = self._placing.fire(unit, owed, now, moment, room - len(executions))
+            executions += written
+            if not owed.copy:
+                self._desk.metrics.lateness.observe((now - to_instant(owed.fire_time)) / 1e6)
+            if rest is not None:
+                return executions, [rest, *decided[index + 1 :]]
+        return executions, []
+
+    # -- units that end ---------------------------------------------------------------------------------------------
+
+    def expire(self, now: Instant) -> None:
+        """Destroy the units whose TTL has ended, unless they have changed meanwhile."""
+        desk = self._desk
+        for name in desk.book.cursors.expired(now):
+            cursor, fence = desk.book.cursors.known[name], desk.fence(name)
+            if fence is not None:
+                log.info("TTL ended: unit is destroyed", unit=name)
+                txn = expire_unit(desk.keys, fence, name, cursor.unit_revision)
+                desk.submit(txn, lambda result, name=name: self._expired(name, result))  # type: ignore[misc]
+
+    def _expired(self, name: str, result: Committed | None) -> None:
+        if result is None or not result.succeeded:
+            # The unit is another one now; its cursor is read again, and says when that one ends.
+            self._desk.book.cursors.drop(name)
+            self._desk.agenda.refused.add(name)
+
+    def forget_gone(self) -> None:
+        """Destroyed units: stop what runs of them, and once nothing does, remove everything they left."""
+        desk = self._desk
+        for name in sorted(desk.agenda.gone):
+            entries = {execution_id: desk.book.open[execution_id] for execution_id in desk.book.of_unit(name)}
+            running = [execution_id for execution_id, entry in entries.items() if entry.machine or entry.busy]
+            for execution_id in running:
+                desk.agenda.cancels.setdefault(execution_id, DESTROYED)
+            cursor = desk.book.cursors.known.get(name)
+            if running or (cursor is not None and cursor.busy):
+                continue
+            desk.agenda.gone.discard(name)
+            fence = desk.fence(name)
+            if fence is not None:
+                txn = forget_unit(desk.keys, fence, name)
+                desk.submit(txn, lambda result, name=name: self._forgotten(name, result))  # type: ignore[misc]
+
+    def _forgotten(self, name: str, result: Committed | None) -> None:
+        self._desk.book.cursors.drop(name)
+        self._desk.book.last_machine.pop(name, None)
+        if result is not None and result.succeeded:
+            log.info("unit removed", unit=name)
+        else:
+            # Submitted again meanwhile.
+            self._desk.agenda.refused.add(name)
+
+
+def _reconciled(name: str, loaded: Loaded, old: Schedule | None, now: Instant) -> Schedule:
+    paused = loaded.record.desired == "paused"
+    problem = f"the stored unit cannot be read: {loaded.error}"
+    if loaded.unit is not None:
+        try:
+            return reconcile(loaded.unit, old, now, loaded.revision, paused=paused)
+        except InvalidTrigger as error:
+            problem = str(error)
+    log.error("unit cannot be scheduled", unit=name, reason=problem)
+    moment = to_datetime(now)
+    accepted_at = old.accepted_at if old is not None else moment
+    return Schedule(name, loaded.revision, "", accepted_at, moment, paused=paused, finished=problem)
+
+
+def _decide(unit: Unit, schedule: Schedule, now: Instant) -> tuple[list[Owed], Schedule]:
+    """What is to be written at `now`, in order, and the cursor behind it."""
+    if schedule.owed:
+        return list(schedule.owed), msgspec.structs.replace(schedule, owed=())
+    try:
+        decided = _turn(unit, schedule, now)
+    except InvalidTrigger as error:
+        log.warning("unit's schedule ends", unit=unit.name, reason=str(error))
+        return [], msgspec.structs.replace(schedule, finished=str(error))
+    owed = [
+        Owed(missed.first, gap.kind, -1 - gap.trigger, "", missed)
+        for gap in decided.missed
+        for missed in (gap.record(),)
+    ]
+    owed.extend(Owed(fire.fire_time, fire.trigger) for fire in decided.fires)
+    return owed, decided.schedule
+
+
+def _turn(unit: Unit, schedule: Schedule, now: Instant) -> Turn:
+    decided = turn(unit, schedule, now)
+    if len(decided.fires) > MOST_FIRES and not any(fire.misfire for fire in decided.fires):
+        # All are within the threshold, and so they are at the instant of one of the first of them.
+        return turn(unit, schedule, decided.fires[MOST_FIRES - 1].at)
+    return decided
+
+
+def _missed(unit: Unit, owed: Owed, moment: datetime) -> Execution:
+    missed = owed.missed
+    assert missed is not None
+    times = "fire time was" if missed.count == 1 else "fire times were"
+    return Execution(
+        unit=unit.name,
+        fire_time=missed.first,
+        # Below every copy's number, and one for each trigger: a gap is a record beside those of what fires.
+        copy=owed.copy,
+        state="ended",
+        trigger=owed.trigger,
+        revision=unit.revision,
+        claimed_at=moment,
+        reason=f"{missed.count} {times} found more than MisfireThreshold late ({missed.policy})",
+        outcome=Outcome.MISSED,
+        ended_at=moment,
+        missed=missed,
+    )
+
+
+async def _batches(names: list[str]) -> AsyncIterator[list[str]]:
+    for start in range(0, len(names), AT_ONCE):
+        if start:
+            await asyncio.sleep(0)
+        yield names[start : start + AT_ONCE]

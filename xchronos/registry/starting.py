@@ -1,0 +1,40 @@
+"""Starts that no trigger asked for: by a person, or by another unit's end."""
+
+from typing import Literal
+
+import msgspec
+
+from xchronos.clock import Instant, to_datetime
+from xchronos.model.records import Execution
+from xchronos.model.unit import Unit
+
+
+def started(
+    unit: Unit, stamp: Instant, now: Instant, trigger: Literal["manual", "chain"], reason: str
+) -> list[Execution]:
+    """The executions of a start of `unit` at `now`, one per copy, as their scheduler finds them.
+
+    `stamp` is their fire time: it makes their identity, so it must be nobody else's. Of a Global unit it is one
+    execution; it becomes as many as there are machines when it is placed.
+    """
+    moment = to_datetime(now)
+    first = Execution(
+        unit=unit.name,
+        fire_time=to_datetime(stamp),
+        state="delayed",
+        trigger=trigger,
+        revision=unit.revision,
+        claimed_at=moment,
+        due_at=moment,
+        deadline=None if unit.start_deadline is None else to_datetime(now + unit.start_deadline),
+        report=bool(unit.on_success) or unit.keep_running,
+        payload=unit.payload,
+        reason=reason,
+    )
+    copies = 1 if unit.is_global else unit.availability
+    return [msgspec.structs.replace(first, copy=copy) for copy in range(copies)]
+
+
+def off_the_grids(now: Instant) -> Instant:
+    """`now`, moved by a microsecond if it is a whole millisecond: the grids of triggers are there."""
+    return now if now % 1_000 else now + 1
