@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 from litestar import Response, get, post
 from litestar.datastructures import State
+from litestar.params import FromPath
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from xchronos import __version__
@@ -29,14 +30,14 @@ async def list_machines(state: State) -> Machines:
 
 
 @post("/v1/machines/{machine:str}/cordon", summary="Keep new work from a machine", status_code=200)
-async def cordon_machine(state: State, machine: str) -> Asked:
+async def cordon_machine(state: State, machine: FromPath[str]) -> Asked:
     """What it has goes on."""
     await context_of(state).services.registry.set_cordoned(machine, cordoned=True)
     return Asked(machine, "cordoned")
 
 
 @post("/v1/machines/{machine:str}/uncordon", summary="Let a machine have work again", status_code=200)
-async def uncordon_machine(state: State, machine: str) -> Asked:
+async def uncordon_machine(state: State, machine: FromPath[str]) -> Asked:
     """What waits is placed anew."""
     await context_of(state).services.registry.set_cordoned(machine, cordoned=False)
     return Asked(machine, "uncordoned")

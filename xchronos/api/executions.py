@@ -4,7 +4,7 @@ from typing import Annotated, Any, get_args
 
 from litestar import Request, get, post
 from litestar.datastructures import State
-from litestar.params import Parameter
+from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from litestar.response import Stream
 
 from xchronos.api import finding, peers, views
@@ -21,14 +21,14 @@ WORDS = frozenset((*get_args(ExecutionState), *(outcome.value for outcome in Out
 """What the `state` filter takes: states, and outcomes for what has ended."""
 
 PATH = "/v1/executions/{unit:str}/{fire:str}/{copy:int}"
-Tail = Annotated[int | None, Parameter(ge=0)]
+Tail = Annotated[int | None, QueryParameter(ge=0)]
 
 
 @get("/v1/executions", summary="List executions, the newest first")
 async def list_executions(
     state: State,
-    unit: str = "",
-    states: Annotated[list[str] | None, Parameter(query="state")] = None,
+    unit: FromQuery[str] = "",
+    states: Annotated[list[str] | None, QueryParameter(name="state")] = None,
     limit: Limit = 100,
 ) -> Executions:
     """Of one unit or of all; `state` may be repeated and names states (`running`) and outcomes (`failed`)."""
@@ -44,7 +44,9 @@ async def list_executions(
 
 
 @get(PATH, summary="One execution")
-async def get_execution(request: Request[Any, Any, Any], state: State, unit: str, fire: str, copy: int) -> Execution:
+async def get_execution(
+    request: Request[Any, Any, Any], state: State, unit: FromPath[str], fire: FromPath[str], copy: FromPath[int]
+) -> Execution:
     """Its attempts and their steps; of a running attempt those that have ended, from the machine that runs it."""
     context = context_of(state)
     execution = await context.services.registry.execution(f"{unit}/{fire}/{copy}")
@@ -65,7 +67,11 @@ async def _with_progress(context: Context, execution: Execution, *, forwarded: b
 
 @post(PATH + "/stop", summary="Stop an execution", status_code=202)
 async def stop_execution(
-    state: State, unit: str, fire: str, copy: int, data: StopRequest | None = None
+    state: State,
+    unit: FromPath[str],
+    fire: FromPath[str],
+    copy: FromPath[int],
+    data: JSONBody[StopRequest | None] = None,
 ) -> ExecutionIds:
     """Ask it to stop. One that has ended, or was asked before, is left alone."""
     registry = context_of(state).services.registry
@@ -76,12 +82,12 @@ async def stop_execution(
 async def execution_logs(
     request: Request[Any, Any, Any],
     state: State,
-    unit: str,
-    fire: str,
-    copy: int,
-    step: str = "",
-    attempt: Annotated[int, Parameter(ge=0)] = 0,
-    follow: bool = False,
+    unit: FromPath[str],
+    fire: FromPath[str],
+    copy: FromPath[int],
+    step: FromQuery[str] = "",
+    attempt: Annotated[int, QueryParameter(ge=0)] = 0,
+    follow: FromQuery[bool] = False,
     tail: Tail = None,
 ) -> Stream:
     """The output of an attempt's steps (the latest attempt, all steps), live until it has ended with `follow`."""

@@ -8,6 +8,10 @@ from typing import BinaryIO
 from xchronos.executors.logfile import kept_files, older
 
 CHUNK = 64 * 1024
+NOTE = b"[xchronos: "
+"""How a line begins that a log's writer adds, such as the one that tells that output was dropped."""
+
+LINE = 1024
 
 
 class Follower:
@@ -54,11 +58,28 @@ class Follower:
         if current is None:
             return False
         # Once rotated, ours is the older one and the log follows it; rotated twice, both follow.
-        is_older = _inode(older(self._log)) == (ours.st_dev, ours.st_ino)
-        self._start = self._log if is_older or not older(self._log).exists() else older(self._log)
+        self._start = self._log if self._is_read(file) else older(self._log)
         self._offset = 0
         self.close()
         return True
+
+    def _is_read(self, file: BinaryIO) -> bool:
+        """Whether the older part is the file that was just read: renamed, or copied behind a line of our own."""
+        try:
+            kept = older(self._log).open("rb")
+        except FileNotFoundError:
+            return True
+        with kept:
+            ours, theirs = os.fstat(file.fileno()), os.fstat(kept.fileno())
+            if os.path.samestat(ours, theirs):
+                return True
+            line = kept.readline(LINE)
+            if theirs.st_size - (len(line) if line.startswith(NOTE) else 0) != ours.st_size:
+                return False
+            span = min(ours.st_size, CHUNK)
+            file.seek(-span, os.SEEK_END)
+            kept.seek(-span, os.SEEK_END)
+            return file.read(span) == kept.read(span)
 
 
 def _inode(path: Path) -> tuple[int, int] | None:

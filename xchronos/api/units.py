@@ -7,10 +7,11 @@ from typing import Annotated, Any
 import msgspec
 from litestar import Request, delete, get, post, put
 from litestar.datastructures import State
-from litestar.params import Parameter
+from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 
 from xchronos.api import finding, views
 from xchronos.api.context import Context, context_of
+from xchronos.api.description import TakesUnitFile
 from xchronos.api.detail import Executions, UnitDetail
 from xchronos.api.wire import (
     Asked,
@@ -33,13 +34,13 @@ from xchronos.scheduler.explain import explain
 PAGE = 1_000
 RECENT = 5
 
-Limit = Annotated[int, Parameter(ge=1, le=5_000)]
-Count = Annotated[int, Parameter(ge=1, le=1_000)]
-Recent = Annotated[int, Parameter(ge=0, le=1_000)]
+Limit = Annotated[int, QueryParameter(ge=1, le=5_000)]
+Count = Annotated[int, QueryParameter(ge=1, le=1_000)]
+Recent = Annotated[int, QueryParameter(ge=0, le=1_000)]
 
 
 @get("/v1/units", summary="List units by name")
-async def list_units(state: State, limit: Limit = PAGE, after: str = "") -> UnitPage:
+async def list_units(state: State, limit: Limit = PAGE, after: FromQuery[str] = "") -> UnitPage:
     """One page of units; `after` is the last name of the page before."""
     registry = context_of(state).services.registry
     active = await finding.active_counts(registry)
@@ -50,7 +51,7 @@ async def list_units(state: State, limit: Limit = PAGE, after: str = "") -> Unit
 
 
 @get("/v1/units/{name:str}", summary="Everything about a unit")
-async def get_unit(state: State, name: str, recent: Recent = RECENT) -> UnitDetail:
+async def get_unit(state: State, name: FromPath[str], recent: Recent = RECENT) -> UnitDetail:
     """The unit's file, schedule, triggers and placement, what runs of it, and its last `recent` executions."""
     context = context_of(state)
     registry = context.services.registry
@@ -79,8 +80,8 @@ async def _progress(context: Context, execution: Any) -> Any:
     return views.with_progress(execution, await context.services.steps.progress(execution.id))
 
 
-@put("/v1/units/{name:str}", summary="Submit a unit file")
-async def submit_unit(request: Request[Any, Any, Any], state: State, name: str) -> Submitted:
+@put("/v1/units/{name:str}", summary="Submit a unit file", operation_class=TakesUnitFile)
+async def submit_unit(request: Request[Any, Any, Any], state: State, name: FromPath[str]) -> Submitted:
     """Store a unit. The body is the file itself, or with `Content-Type: application/json` a Submission."""
     context = context_of(state)
     text, submission = _submission(request, await request.body())
@@ -96,8 +97,8 @@ async def submit_unit(request: Request[Any, Any, Any], state: State, name: str) 
     return Submitted(done.unit, done.revision, done.result, done.warnings)
 
 
-@post("/v1/verify", summary="What is wrong with a unit file", status_code=200)
-async def verify_unit(request: Request[Any, Any, Any], name: str = "unit.service") -> Verified:
+@post("/v1/verify", summary="What is wrong with a unit file", status_code=200, operation_class=TakesUnitFile)
+async def verify_unit(request: Request[Any, Any, Any], name: FromQuery[str] = "unit.service") -> Verified:
     """Compile a unit file and store nothing. The body is as for a submission."""
     text, submission = _submission(request, await request.body())
     drop_ins = [(dropin.name, dropin.text) for dropin in submission.drop_ins]
@@ -121,14 +122,14 @@ def _submission(request: Request[Any, Any, Any], body: bytes) -> tuple[bytes, Su
 
 
 @delete("/v1/units/{name:str}", summary="Destroy a unit", status_code=200)
-async def destroy_unit(state: State, name: str) -> Asked:
+async def destroy_unit(state: State, name: FromPath[str]) -> Asked:
     """Remove a unit; what runs of it is stopped, and its history goes with it."""
     await context_of(state).services.registry.destroy(name)
     return Asked(name, "destroyed")
 
 
 @post("/v1/units/{name:str}/start", summary="Run a unit once, now", status_code=202)
-async def start_unit(state: State, name: str, data: StartRequest | None = None) -> ExecutionIds:
+async def start_unit(state: State, name: FromPath[str], data: JSONBody[StartRequest | None] = None) -> ExecutionIds:
     """Beside its schedule; one execution per copy."""
     context = context_of(state)
     asked = data or StartRequest()
@@ -137,7 +138,7 @@ async def start_unit(state: State, name: str, data: StartRequest | None = None) 
 
 
 @post("/v1/units/{name:str}/stop", summary="Stop what runs of a unit", status_code=202)
-async def stop_unit(state: State, name: str, data: StopRequest | None = None) -> ExecutionIds:
+async def stop_unit(state: State, name: FromPath[str], data: JSONBody[StopRequest | None] = None) -> ExecutionIds:
     """Everything of it that has not ended; its schedule goes on."""
     return ExecutionIds(tuple(await context_of(state).services.registry.stop(name, stop_reason(data))))
 
@@ -149,21 +150,21 @@ def stop_reason(asked: StopRequest | None) -> str:
 
 
 @post("/v1/units/{name:str}/pause", summary="Pause a unit's schedule", status_code=200)
-async def pause_unit(state: State, name: str) -> Asked:
+async def pause_unit(state: State, name: FromPath[str]) -> Asked:
     """Nothing fires until it is resumed; what runs goes on."""
     await context_of(state).services.registry.set_desired(name, "paused")
     return Asked(name, "paused")
 
 
 @post("/v1/units/{name:str}/resume", summary="Resume a unit's schedule", status_code=200)
-async def resume_unit(state: State, name: str) -> Asked:
+async def resume_unit(state: State, name: FromPath[str]) -> Asked:
     """Its misfire policy decides what becomes of the fire times that fell into the pause."""
     await context_of(state).services.registry.set_desired(name, "active")
     return Asked(name, "resumed")
 
 
 @get("/v1/units/{name:str}/explain", summary="Why is it not running?")
-async def explain_unit(state: State, name: str) -> Explanation:
+async def explain_unit(state: State, name: FromPath[str]) -> Explanation:
     """The scheduler's own reasons, for the unit and for each of its executions that has not ended."""
     context = context_of(state)
     stored = await context.services.registry.unit(name)
@@ -185,7 +186,7 @@ def _shown_schedule(stored: Stored) -> Any:
 
 
 @get("/v1/units/{name:str}/calendar", summary="The fire times to come")
-async def unit_calendar(state: State, name: str, n: Count = 10) -> Calendar:
+async def unit_calendar(state: State, name: FromPath[str], n: Count = 10) -> Calendar:
     """The next `n` fire times, under every count and bound."""
     context = context_of(state)
     stored = await context.services.registry.unit(name)
@@ -194,7 +195,7 @@ async def unit_calendar(state: State, name: str, n: Count = 10) -> Calendar:
 
 
 @get("/v1/units/{name:str}/executions", summary="The executions of a unit")
-async def unit_executions(state: State, name: str, limit: Limit = 100) -> Executions:
+async def unit_executions(state: State, name: FromPath[str], limit: Limit = 100) -> Executions:
     """The newest `limit`, open and ended."""
     registry = context_of(state).services.registry
     await registry.unit(name)

@@ -1,0 +1,176 @@
+"""Machines, the daemon's overview, health, metrics, the description; and who is let in."""
+
+import msgspec
+import pytest
+from api_helpers import Fault, at, running
+from litestar.testing import TestClient
+from prometheus_client import CollectorRegistry, Counter
+
+from xchronos.api.app import create_app
+from xchronos.api.detail import Machines
+from xchronos.api.guard import host_name
+from xchronos.api.ports import Services
+from xchronos.api.wire import Asked, DaemonStatus, Failure, IntakeFault
+
+ROUTES = {
+    ("GET", "/healthz"),
+    ("GET", "/metrics"),
+    ("GET", "/v1/executions"),
+    ("GET", "/v1/executions/{unit}/{fire}/{copy}"),
+    ("GET", "/v1/executions/{unit}/{fire}/{copy}/logs"),
+    ("POST", "/v1/executions/{unit}/{fire}/{copy}/stop"),
+    ("GET", "/v1/machines"),
+    ("POST", "/v1/machines/{machine}/cordon"),
+    ("POST", "/v1/machines/{machine}/uncordon"),
+    ("GET", "/v1/status"),
+    ("GET", "/v1/units"),
+    ("DELETE", "/v1/units/{name}"),
+    ("GET", "/v1/units/{name}"),
+    ("PUT", "/v1/units/{name}"),
+    ("GET", "/v1/units/{name}/calendar"),
+    ("GET", "/v1/units/{name}/executions"),
+    ("GET", "/v1/units/{name}/explain"),
+    ("POST", "/v1/units/{name}/pause"),
+    ("POST", "/v1/units/{name}/resume"),
+    ("POST", "/v1/units/{name}/start"),
+    ("POST", "/v1/units/{name}/stop"),
+    ("POST", "/v1/verify"),
+}
+
+
+def read(answer, kind, status=200):
+    assert answer.status_code == status, answer.text
+    return msgspec.json.decode(answer.content, type=kind)
+
+
+class TestDescription:
+    def test_the_routes_are_these(self, api):
+        paths = read(api.get("/schema"), dict)["paths"]
+        assert {(method.upper(), path) for path, methods in paths.items() for method in methods} == ROUTES
+
+    def test_answers_are_the_structs(self, api):
+        schema = read(api.get("/schema"), dict)
+        assert {"UnitPage", "UnitDetail", "Execution", "Attempt", "StepResult", "MachineStatus", "Calendar"} <= set(
+            schema["components"]["schemas"]
+        )
+
+    def test_bodies_and_filters_are_described(self, api):
+        paths = read(api.get("/schema"), dict)["paths"]
+        put = paths["/v1/units/{name}"]["put"]
+        assert set(put["requestBody"]["content"]) == {"text/plain", "application/json"}
+        assert "state" in {parameter["name"] for parameter in paths["/v1/executions"]["get"]["parameters"]}
+
+
+class TestMachines:
+    async def test_list(self, api, cluster):
+        await cluster.machine("m1", metadata={"region": "eu"}, address="10.0.0.1:7480")
+        await cluster.machine("m2")
+        await cluster.execution(running("a.service", 0, machine="m2"))
+        first, second = read(api.get("/v1/machines"), Machines).machines
+        assert (first.id, first.metadata, first.placed) == ("m1", {"region": "eu"}, 0)
+        assert (second.id, second.capacity.slots, second.placed) == ("m2", 8, 1)
+
+    async def test_cordon(self, api, cluster):
+        await cluster.machine("m1")
+        assert read(api.post("/v1/machines/m1/cordon"), Asked) == Asked("m1", "cordoned")
+        assert read(api.get("/v1/machines"), Machines).machines[0].cordoned
+        assert read(api.post("/v1/machines/m1/uncordon"), Asked) == Asked("m1", "uncordoned")
+        assert not read(api.get("/v1/machines"), Machines).machines[0].cordoned
+        assert read(api.post("/v1/machines/m2/cordon"), Failure, 404).error == "there is no machine m2"
+
+
+class TestDaemon:
+    async def test_status(self, api, cluster):
+        await cluster.submit("a.service")
+        await cluster.machine("m1")
+        await cluster.execution(running("a.service", 0))
+        cluster.intake.faults.append(Fault("/etc/xchronos/b.service", "unknown key", at(-60), "abc"))
+        found = read(api.get("/v1/status"), DaemonStatus)
+        assert (found.machine, found.store, found.now, found.units, found.machines) == ("m1", "memory", at(0), 1, 1)
+        assert found.executions == {"running": 1}
+        assert found.intake == (IntakeFault("/etc/xchronos/b.service", "unknown key", at(-60), "abc"),)
+
+    async def test_without_an_intake(self, cluster):
+        services = Services(cluster.registry, cluster.clock, "m1", cluster.steps)
+        with TestClient(create_app(services), base_url="http://127.0.0.1") as api:
+            assert read(api.get("/v1/status"), DaemonStatus).intake == ()
+
+    async def test_health(self, cluster):
+        faults: list[str] = []
+        services = Services(cluster.registry, cluster.clock, "m1", cluster.steps, health=lambda: faults)
+        with TestClient(create_app(services), base_url="http://127.0.0.1") as api:
+            assert api.get("/healthz").json() == {"status": "ok"}
+            faults.append("store unavailable")
+            assert read(api.get("/healthz"), Failure, 503).error == "store unavailable"
+            assert read(api.get("/v1/status"), DaemonStatus).faults == ("store unavailable",)
+
+    async def test_metrics(self, cluster):
+        registry = CollectorRegistry()
+        Counter("things", "Things", registry=registry).inc(3)
+        services = Services(cluster.registry, cluster.clock, "m1", cluster.steps, metrics=registry)
+        with TestClient(create_app(services), base_url="http://127.0.0.1") as api:
+            answer = api.get("/metrics")
+        assert "things_total 3.0" in answer.text
+        assert answer.headers["content-type"].startswith("text/plain; version=")
+
+    def test_unknown_routes_and_methods(self, api):
+        assert read(api.get("/v1/nothing"), Failure, 404).error == "Not Found"
+        assert read(api.post("/v1/units"), Failure, 405).error
+
+
+class TestGuard:
+    @pytest.mark.parametrize(
+        "host",
+        ["127.0.0.1", "127.0.0.1:7480", "127.1.2.3", "localhost", "LOCALHOST:7480", "localhost.", "[::1]:7480", "::1"],
+    )
+    def test_loopback_names(self, api, host):
+        expected = 403 if host == "::1" else 200  # an address without brackets is no host
+        assert api.get("/healthz", headers={"host": host}).status_code == expected
+
+    @pytest.mark.parametrize(
+        "host", ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "10.0.0.7", "", "[::1", "a:b:c"]
+    )
+    def test_other_names_are_refused(self, api, host):
+        assert api.get("/v1/units", headers={"host": host}).status_code == 403
+
+    def test_configured_names(self, cluster):
+        services = Services(cluster.registry, cluster.clock, "m1", cluster.steps, names=("Jobs.Example.",))
+        with TestClient(create_app(services), base_url="http://127.0.0.1") as api:
+            assert api.get("/v1/units", headers={"host": "jobs.example:80"}).status_code == 200
+            assert api.get("/v1/units", headers={"host": "other.example"}).status_code == 403
+
+    def test_the_address_the_request_came_in_at(self, cluster):
+        services = Services(cluster.registry, cluster.clock, "m1", cluster.steps)
+        with TestClient(create_app(services), base_url="http://10.0.0.7") as api:
+            assert api.get("/v1/units").status_code == 200
+            assert api.get("/v1/units", headers={"host": "10.0.0.8"}).status_code == 403
+
+    @pytest.mark.parametrize("origin", ["http://evil.example", "null", "http://127.0.0.1:8080", "http://localhost"])
+    def test_other_origins_change_nothing(self, api, origin):
+        answer = api.put("/v1/units/a.service", content=b"", headers={"origin": origin})
+        assert "other origins are refused" in read(answer, Failure, 403).error
+        assert api.get("/v1/units").json()["units"] == []
+
+    def test_its_own_origin(self, api):
+        answer = api.post("/v1/verify", content=b"", headers={"origin": "http://127.0.0.1"})
+        assert answer.status_code == 200
+
+    def test_two_hosts(self, api):
+        answer = api.get("/v1/units", headers=[("host", "127.0.0.1"), ("host", "evil.example")])
+        assert answer.status_code == 400
+
+    def test_token(self, cluster):
+        services = Services(cluster.registry, cluster.clock, "m1", cluster.steps, token="s3cret")
+        with TestClient(create_app(services), base_url="http://127.0.0.1") as api:
+            for given in ({}, {"authorization": "Bearer no"}, {"authorization": "Basic s3cret"}):
+                answer = api.get("/v1/units", headers=given)
+                assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
+            assert api.get("/v1/units", headers={"authorization": "bearer s3cret"}).status_code == 200
+            assert api.get("/healthz").status_code == 200
+
+    @pytest.mark.parametrize(
+        ("host", "expected"),
+        [("A.b:80", "a.b"), ("[fe80::1]:1", "fe80::1"), ("", ""), ("[", ""), ("user@host:1", "host")],
+    )
+    def test_host_names(self, host, expected):
+        assert host_name(host) == expected

@@ -1,0 +1,54 @@
+"""Every bad file is refused at its line with words that help; nothing crashes, nothing is stored."""
+
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import DATA
+
+sys.path.insert(0, str(DATA))
+
+from bad_units import BAD_UNITS
+
+
+@pytest.mark.parametrize(("name", "text", "fragment", "line"), BAD_UNITS, ids=[name for name, *_ in BAD_UNITS])
+def test_refused_with_its_line(ctl, tmp_path: Path, name, text, fragment, line):
+    path = tmp_path / name
+    path.write_bytes(text)
+    result = ctl("verify", str(path))
+    assert result.exit_code == 1, result.output
+    place = f"{path}:{line}: " if line else f"{path}: "
+    errors = [told for told in result.stderr.splitlines() if "warning: " not in told]
+    assert any(told.startswith(place) and fragment in told for told in errors), result.stderr[:2000]
+    assert "Traceback" not in result.output
+
+
+def test_submitting_them_all_prints_every_problem_and_stores_only_the_good_one(ctl, daemon, tmp_path: Path):
+    for name, text, _, _ in BAD_UNITS:
+        (tmp_path / name).write_bytes(text)
+    (tmp_path / "good.service").write_bytes(b"[Service]\nExecStart=/bin/true\n")
+    result = ctl("submit", str(tmp_path))
+    assert result.exit_code == 1
+    # A file without a unit's suffix is none of a directory's units.
+    for name, _, fragment, line in BAD_UNITS:
+        if name.endswith(".service"):
+            place = f"{tmp_path / name}:{line}: " if line else f"{tmp_path / name}: "
+            assert any(told.startswith(place) and fragment in told for told in result.stderr.splitlines()), name
+    assert result.stdout.startswith("good.service: created")
+    assert [unit.name for unit in daemon.run(_units(daemon))] == ["good.service"]
+
+
+async def _units(daemon):
+    return [unit async for unit in daemon.cluster.registry.units()]
+
+
+def test_an_empty_file_is_a_masked_unit(ctl, tmp_path: Path):
+    path = tmp_path / "masked.service"
+    path.touch()
+    result = ctl("verify", str(path))
+    assert (result.exit_code, result.stdout) == (0, f"{path}: ok (1 warning)\n")
+    assert result.stderr == f"{path}: warning: the file is empty: the unit is masked\n"
+
+
+def test_there_are_enough_of_them():
+    assert len(BAD_UNITS) >= 50
