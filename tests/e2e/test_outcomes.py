@@ -39,7 +39,9 @@ def test_three_attempts_a_second_apart_and_a_fresh_budget_each_time(house: House
             "TriggerRepeatInterval=12s\nTriggerRepeatCount=1\nMaxAttempts=3\nTimeBetweenAttempts=1s",
         ),
     )
-    found = eventually(lambda: (e := house.ended("stubborn.service")) if len(house.ended("stubborn.service")) == 2 else None, 60)
+    found = eventually(
+        lambda: (e := house.ended("stubborn.service")) if len(house.ended("stubborn.service")) == 2 else None, 60
+    )
     for execution in found:
         assert execution["outcome"] == "failed"
         attempts = execution["attempts"]
@@ -130,7 +132,9 @@ def test_sigterm_gives_attempts_their_grace_and_records_everything(house: House)
 
 def test_kill_minus_nine_in_the_middle_of_a_run_loses_nothing_and_starts_nothing_twice(house: House) -> None:
     house.start()
-    text = container_unit("Type=oneshot\nExecStart=/bin/sh -c 'for i in 1 2 3 4 5 6; do echo line $$i; sleep 1; done; exit 7'")
+    text = container_unit(
+        "Type=oneshot\nExecStart=/bin/sh -c 'for i in 1 2 3 4 5 6; do echo line $$i; sleep 1; done; exit 7'"
+    )
     assert house.ctl("submit", "--name", "long.service", "-", stdin=text.encode()).returncode == 0
     house.text("start", "long.service")
     eventually(lambda: _running(house, "long.service"))

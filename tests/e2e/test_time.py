@@ -68,7 +68,9 @@ def test_every_misfire_policy_by_stopping_and_starting_the_daemon(house: House) 
     for policy in POLICIES:
         name = policy.lower().replace("_", "-") + ".service"
         names[policy] = name
-        house.drop(name, f"""[Service]
+        house.drop(
+            name,
+            f"""[Service]
 Type=oneshot
 ExecStart=/bin/true
 [X-Chronos]
@@ -76,7 +78,8 @@ TriggerRepeatInterval=2000
 TriggerRepeatCount=9
 MisfireThreshold=1s
 MisfirePolicy=MISFIRE_INSTRUCTION_{policy}
-""")
+""",
+        )
     eventually(lambda: all(len(house.ended(name)) >= 2 for name in names.values()), 10)
     starts = {policy: moment(house.ended(name)[0]["fire_time"]) for policy, name in names.items()}
     first = min(starts.values())

@@ -1,6 +1,7 @@
 """A daemon from its settings: store, roles, intake and API, started in order and stopped in order."""
 
 import asyncio
+import ipaddress
 import os
 import socket
 from datetime import datetime
@@ -163,6 +164,10 @@ class Daemon:
             fronts.append(asyncio.create_task(intake.run(), name="intake"))
         if "api" in roles:
             host, port = _where(settings.api_listen)
+            if not settings.api_token and not _is_private(host):
+                log.warning(
+                    "anybody who reaches the API can run containers here: set api.token", listen=settings.api_listen
+                )
             fronts.append(asyncio.create_task(serve(create_app(services), host, port, _ready), name="api"))
         try:
             await self._until_stopped([*fronts, asyncio.create_task(node.wait(), name="roles")])
@@ -194,6 +199,16 @@ def _where(listen: str) -> tuple[str, int]:
         return listen, 0
     host, _, port = listen.rpartition(":")
     return host.strip("[]"), int(port)
+
+
+def _is_private(host: str) -> bool:
+    """Whether only this machine's own users reach the address."""
+    if host.startswith("unix://") or host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _ready(address: str) -> None:

@@ -8,10 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import click
+import structlog
 
 from xchronos import __version__
 from xchronos.config import Settings, config_files, describe_settings, load, misspelt_variables
 from xchronos.errors import ConfigError, Conflict, StoreError
+from xchronos.logs import configure_logging
+
+log = structlog.get_logger(__name__)
 
 REPEATABLE = ("metadata", "roles", "api_hosts")
 
@@ -49,24 +53,20 @@ def cli(units: tuple[str, ...], config: Path | None, **flags: object) -> None:
 
 def run(settings: Settings) -> int:
     """Run a daemon until it is asked to end. Returns its exit code."""
-    from xchronos.logs import configure_logging
-
     configure_logging(settings.log_format, settings.log_level)
-    import structlog
-
-    log = structlog.get_logger("xchronos.daemon")
     for warning in misspelt_variables(os.environ):
         log.warning(warning)
     try:
         asyncio.run(_serve(settings))
     except (ConfigError, StoreError, Conflict, PermissionError) as error:
-        log.error("xchronosd cannot run", reason=str(error))
+        # What is wrong is in the reason; where it was noticed in the code helps nobody.
+        log.error("xchronosd cannot run", reason=str(error))  # noqa: TRY400
         return 1
     return 0
 
 
 async def _serve(settings: Settings) -> None:
-    from xchronos.daemon.daemon import Daemon
+    from xchronos.daemon.daemon import Daemon  # noqa: PLC0415 - `xchronosd --help` need not wait for the web framework
 
     daemon = Daemon(settings)
     loop = asyncio.get_running_loop()

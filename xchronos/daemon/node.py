@@ -1,8 +1,9 @@
-"""The roles of one daemon over one store, without configuration, signals or HTTP: what tests and embedders start too."""
+"""The roles of one daemon over one store, without configuration, signals or HTTP: what tests and embedders start."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import structlog
@@ -26,6 +27,8 @@ DEFAULT_TTL: Micros = 10 * SECOND
 PROBE_EVERY: Micros = 10 * SECOND
 """How long the answer of an executor's engine is believed before it is asked again."""
 
+UNLIMITED = Capacity()
+
 
 class Node:
     """A scheduler, an agent, or both, as `roles` says.
@@ -45,7 +48,7 @@ class Node:
         instance: str,
         roles: frozenset[str] = frozenset(("scheduler", "agent")),
         metadata: Mapping[str, str] | None = None,
-        capacity: Capacity = Capacity(),
+        capacity: Capacity = UNLIMITED,
         address: str = "",
         ttl: Micros = DEFAULT_TTL,
         registry: CollectorRegistry | None = None,
@@ -112,8 +115,8 @@ class Node:
     def _named(self, name: str) -> asyncio.Task[None] | None:
         return next((task for task in self._tasks if task.get_name() == name), None)
 
-    def _launch(self, role: "asyncio.Future[None] | object", name: str) -> None:
-        self._tasks.append(asyncio.create_task(role, name=name))  # type: ignore[arg-type]
+    def _launch(self, role: Coroutine[Any, Any, None], name: str) -> None:
+        self._tasks.append(asyncio.create_task(role, name=name))
 
     async def _reached(self, event: asyncio.Event) -> None:
         """Wait for a role to be ready, or for any role to fail."""
