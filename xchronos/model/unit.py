@@ -6,6 +6,7 @@ import msgspec
 
 from xchronos.clock import MINUTE, Instant, Micros
 from xchronos.errors import Problem
+from xchronos.model.conditions import HostCondition
 from xchronos.model.lifecycle import AttemptState
 from xchronos.model.policies import Concurrency, ExecutorName, LoadBalancing, Misfire, OnPartition, Retry
 from xchronos.triggers.base import Trigger
@@ -110,6 +111,7 @@ class Unit(msgspec.Struct, frozen=True):
     on_success: tuple[str, ...] = ()
     on_failure: tuple[str, ...] = ()
     needs_docker: bool = False
+    conditions: tuple[HostCondition, ...] = ()
 
     triggers: tuple[TriggerSpec, ...] = ()
     fingerprint: str = ""

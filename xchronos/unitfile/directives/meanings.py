@@ -9,10 +9,19 @@ from typing import Literal, TypeAlias
 
 Meaning: TypeAlias = Literal["used", "container", "ignored"]
 
+_CONDITIONS = (
+    "PathExists PathExistsGlob PathIsDirectory PathIsSymbolicLink PathIsMountPoint PathIsReadWrite DirectoryNotEmpty "
+    "FileNotEmpty FileIsExecutable Host"
+)
+"""Of Condition*= and Assert*=: what a machine can judge by its files and its name."""
+
 _USED = {
-    "Unit": (
-        "Description Documentation After Requires Wants OnSuccess OnFailure StartLimitBurst StartLimitIntervalSec "
-        "StartLimitInterval"
+    "Unit": " ".join(
+        (
+            "Description Documentation After Requires Wants OnSuccess OnFailure StartLimitBurst StartLimitIntervalSec",
+            "StartLimitInterval",
+            *(f"Condition{name} Assert{name}" for name in _CONDITIONS.split()),
+        )
     ),
     "Service": (
         "Type ExecCondition ExecStartPre ExecStart ExecStartPost ExecStop ExecStopPost Environment EnvironmentFile "
