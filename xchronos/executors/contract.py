@@ -9,7 +9,7 @@ starting it a second time.
 from collections.abc import Collection, Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import msgspec
 
@@ -149,4 +149,17 @@ class Executor(Protocol):
 
     async def close(self) -> None:
         """Let go of connections. What runs goes on."""
+        ...
+
+
+@runtime_checkable
+class HostExecutor(Executor, Protocol):
+    """What an executor of this machine's own processes knows beyond `Executor`."""
+
+    async def started(self, spec: StepSpec) -> int:
+        """Wait until the step's program has been executed; its pid, or 0 when it has ended or could not be."""
+        ...
+
+    async def left_behind(self, execution: str, attempt: int, signal: str = "") -> bool:
+        """Whether ended steps of the attempt have left processes running; sends these `signal` if one is given."""
         ...

@@ -24,6 +24,9 @@ from xchronos.executors.signals import signal_number
 TRIM_INTERVAL = 0.5
 """Seconds between two looks at the size of a running step's log."""
 
+STARTING = 0.005
+"""Seconds between two looks at a step that is being started."""
+
 _WHOLE = ("control-group", "mixed")
 
 
@@ -136,6 +139,33 @@ class ProcessExecutor:
                     return claim.pid
             await asyncio.sleep(0.01)
         return None
+
+    async def started(self, spec: StepSpec) -> int:
+        """See `HostExecutor.started`."""
+        home = Home.of(self._state, spec)
+        while home.status is None:
+            claim = home.claim
+            if claim is not None:
+                if not claim.alive:
+                    break
+                pid = process_tree.main_process(claim.pid)
+                if pid is not None and process_tree.has_executed(pid):
+                    return pid
+            await asyncio.sleep(STARTING)
+        return 0
+
+    async def left_behind(self, execution: str, attempt: int, signal: str = "") -> bool:
+        """See `HostExecutor.left_behind`."""
+        found = False
+        for path in attempt_home(self._state, execution, attempt).glob("*/claim"):
+            claim = Home(path.parent).claim
+            if claim is None or claim.alive or self._reused(claim):
+                continue
+            pids = process_tree.members(claim.pid)
+            found = found or bool(pids)
+            if signal:
+                process_tree.send(pids, signal_number(signal))
+        return found
 
     async def stop(self, spec: StepSpec, signal: str) -> None:
         """Send a signal, as the kill mode says."""

@@ -64,3 +64,9 @@ def kill_all(leader: int) -> None:
         if not pids:
             return
         send(pids, signal.SIGKILL)
+
+
+def has_executed(pid: int) -> bool:
+    """Whether a forked process runs its program already (the kernel's PF_FORKNOEXEC is off)."""
+    fields = stat_fields(pid)
+    return fields is not None and not int(fields[6]) & 0x40
