@@ -1,15 +1,16 @@
 """One attempt: systemd's order of commands and its rules of failure (UNITS.md 5), as a walk through the state table.
 
-The walk knows nothing about containers or processes: it asks a `Steps` to run, stop or kill a step. What each step's
-end means, which commands follow, and what the attempt's outcome is, is decided here.
+The walk knows nothing about containers or processes: it asks a `Steps` to run, stop or kill a step. Which commands
+follow, and what the attempt's outcome is, is decided here; what a single step's end means, in `verdicts`.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Protocol
+from collections.abc import Awaitable, Callable
+from typing import Any
 
-import msgspec
-
+from xchronos.agent.ending import AnyTask, Ending, wait
+from xchronos.agent.ports import AttemptEnd, Memory, Steps
+from xchronos.agent.verdicts import again, exit_environment, judge, unmet
 from xchronos.clock import Clock, Micros, to_datetime
 from xchronos.executors.contract import StepExit
 from xchronos.model.lifecycle import AttemptEvent, AttemptState, attempt_after
@@ -18,58 +19,16 @@ from xchronos.model.records import StepOutcome, StepResult
 from xchronos.model.unit import Service, Step
 from xchronos.unitfile.timespan import format_timespan
 
-CLEAN_SIGNALS = frozenset(("SIGHUP", "SIGINT", "SIGTERM", "SIGPIPE"))
-"""What systemd takes for a clean end of a service that is not a oneshot."""
-
-
-class Steps(Protocol):
-    """Runs the steps of one attempt."""
-
-    async def run(self, step: Step, env: Mapping[str, str]) -> StepExit:
-        """Run (or adopt) a step to its end; `env` is added to its environment."""
-        ...
-
-    async def stop(self, step: Step, signal: str) -> None:
-        """Send a signal to a running step."""
-        ...
-
-    async def kill(self, step: Step) -> None:
-        """SIGKILL a running step."""
-        ...
-
-
-class Memory(Protocol):
-    """What the attempt's journal remembers, so that a restarted daemon repeats nothing."""
-
-    def result(self, step: str) -> StepResult | None:
-        """The recorded result of a step that has ended."""
-        ...
-
-    def elapsed(self, step: str) -> Micros:
-        """For how long a step that was begun has been running; begins it when it was not."""
-        ...
-
-    async def record(self, result: StepResult) -> None:
-        """Remember a step's end. What is remembered survives a crash."""
-        ...
-
-
-class AttemptEnd(msgspec.Struct, frozen=True):
-    """How the attempt ended. `result` is systemd's word (success, exit-code, signal, timeout, oom-kill ...)."""
-
-    outcome: Outcome
-    reason: str
-    result: str
-    steps: tuple[StepResult, ...]
-    main: StepResult | None = None
-
 
 class _Stop(Exception):  # noqa: N818 - control flow inside this module
     """The attempt was asked to stop while a step ran."""
 
 
 class AttemptRun:
-    """The walk. `stop` may be set at any time by somebody else, with `stop_reason` saying why."""
+    """The walk. `stop` may be called at any time by somebody else.
+
+    `progress` hears of every step that has ended.
+    """
 
     def __init__(
         self,
@@ -78,290 +37,313 @@ class AttemptRun:
         memory: Memory,
         clock: Clock,
         *,
-        remain: bool = False,
         progress: Callable[[tuple[StepResult, ...]], None] | None = None,
     ) -> None:
         self.stop_reason = ""
-        self._stop = asyncio.Event()
+        self.phase: AttemptState = "condition"
+        self._asked: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._service = service
         self._steps = steps
         self._memory = memory
         self._clock = clock
-        self._remain = remain
+        self._ending = Ending(service, steps, clock)
         self._progress = progress
         self._results: list[StepResult] = []
+        self._tasks: set[AnyTask] = set()
         self._main: asyncio.Task[StepResult] | None = None
+        self._main_pid = 0
         self._main_result: StepResult | None = None
+        self._mark: tuple[StepOutcome, str] | None = None
+        self._cancelled = False
         self._result = "success"
         self._reason = ""
-        self._stopping = False
 
     def stop(self, reason: str) -> None:
         """Ask the attempt to stop, as `systemctl stop` does; the walk goes on to its end from there."""
-        if not self._stop.is_set():
+        if not self._asked.done():
             self.stop_reason = reason
-            self._stop.set()
+            self._asked.set_result(None)
 
-    async def run(self) -> AttemptEnd:
-        """Walk to the end. Cancelling leaves a running step running: a later walk with the same memory goes on."""
-        phase: AttemptState = "condition"
+    async def run(self, prepare: Callable[[], Awaitable[str]] | None = None) -> AttemptEnd:
+        """Walk to the end. Cancelling leaves a running step running: a later walk with the same memory goes on.
+
+        `prepare` comes before the first step; what it returns, unless it is empty, is why nothing can be run.
+        """
         walk: dict[AttemptState, Callable[[], Awaitable[AttemptEvent]]] = {
             "condition": self._condition,
-            "start-pre": lambda: self._commands("start-pre", self._service.timeout_start, "TimeoutStartSec"),
+            "start-pre": lambda: self._commands("start-pre"),
             "start": self._start,
             "start-post": self._start_post,
             "running": self._running,
-            "stop": lambda: self._commands("stop", self._service.timeout_stop, "TimeoutStopSec", stoppable=False),
+            "stop": lambda: self._commands("stop", "TimeoutStopSec", stoppable=False),
             "signal": self._signal,
-            "stop-post": lambda: self._commands("stop-post", self._service.timeout_stop, "TimeoutStopSec", stoppable=False),
+            "stop-post": lambda: self._commands("stop-post", "TimeoutStopSec", stoppable=False),
         }
         try:
-            while phase != "done":
-                phase = attempt_after(phase, await walk[phase]())
+            if prepare is not None and not await self._prepared(prepare):
+                return self._end()
+            while self.phase != "done":
+                self.phase = attempt_after(self.phase, await walk[self.phase]())
+            self._fail("timeout", await self._ending.clear_away())
         finally:
-            if self._main is not None and not self._main.done():
-                self._main.cancel()
+            # What still has a task is being left as it is: the daemon goes, or the unit's kill mode says so.
+            for task in self._tasks:
+                task.cancel()
+            if self._tasks:
+                await asyncio.wait(self._tasks)
         return self._end()
 
-    # -- phases -----------------------------------------------------------------------------------------------------
+    # -- phases -------------------------------------------------------------------------------------------------------
+
+    async def _prepared(self, prepare: Callable[[], Awaitable[str]]) -> bool:
+        task = self._task(prepare(), "prepare")
+        if await wait({task}, self._clock, None, self._asked):
+            self._stopped()
+            return False
+        trouble: str = task.result()
+        self._fail("resources", trouble)
+        return not trouble
 
     async def _condition(self) -> AttemptEvent:
         for step in self._service.phase("condition"):
             try:
-                result = await self._one(step, self._service.timeout_start, "TimeoutStartSec")
+                result = await self._one(step, "TimeoutStartSec")
             except _Stop:
                 return "stop"
-            if result.outcome in ("succeeded", "ignored"):
-                continue
-            if result.exit_code is not None and 1 <= result.exit_code <= 254 and result.started_at is not None:
-                self._fail("exec-condition", f"{step.name}: the condition was not met ({_how(result)})")
+            if unmet(result):
+                self._fail("exec-condition", f"{step.name}: the condition was not met: {result.reason}")
                 return "skip"
-            return self._failed(result)
+            if self._taken_in(step, result):
+                return "fail"
         return "next"
 
     async def _commands(
-        self, phase: AttemptState, timeout: Micros | None, setting: str, *, stoppable: bool = True
+        self, phase: AttemptState, setting: str = "TimeoutStartSec", *, stoppable: bool = True
     ) -> AttemptEvent:
         for step in self._service.phase(phase):
             try:
-                result = await self._one(step, timeout, setting, stoppable=stoppable)
+                result = await self._one(step, setting, stoppable=stoppable)
             except _Stop:
                 return "stop"
-            if result.outcome not in ("succeeded", "ignored"):
-                return self._failed(result)
+            if self._taken_in(step, result):
+                return "fail"
         return "next"
 
     async def _start(self) -> AttemptEvent:
-        if self._service.type == "oneshot":
-            return await self._oneshot()
-        for step in self._service.phase("start"):
-            self._main = asyncio.create_task(self._run_step(step), name=step.name)
-        return "next"
-
-    async def _oneshot(self) -> AttemptEvent:
-        for step in self._service.phase("start"):
-            timeout, setting = self._service.timeout_start, "TimeoutStartSec"
-            longest = self._service.runtime_max
-            if longest is not None and (timeout is None or longest < timeout):
-                timeout, setting = longest, "RuntimeMaxSec"
-            try:
-                result = await self._one(step, timeout, setting)
-            except _Stop:
-                return "stop"
-            if step.main:
-                self._main_result = result
-            if result.outcome not in ("succeeded", "ignored"):
-                return self._failed(result)
+        service = self._service
+        if service.type == "oneshot":
+            return await self._commands("start", self._tightest())
+        for step in service.phase("start"):
+            if self._asked.done() and self._memory.result(step.name) is None:
+                return self._stopped()
+            main = self._main = self._task(self._run_main(step), step.name)
+            started = self._task(self._steps.started(step), f"start of {step.name}")
+            limit = self._left(step, service.timeout_start) if service.type == "exec" else None
+            cause = await wait({main, started}, self._clock, limit, self._asked)
+            if cause == "stop":
+                return self._stopped()
+            if cause == "timeout":
+                return self._expired(step, "TimeoutStartSec")
+            if started.done():
+                self._main_pid = started.result()
+            if service.type == "exec" and main.done() and main.result().started_at is None and self._main_ended():
+                # Type=exec: the start is over when the program runs; one that cannot be run has not started.
+                return "fail"
         return "next"
 
     async def _start_post(self) -> AttemptEvent:
-        event = await self._commands("start-post", self._service.timeout_start, "TimeoutStartSec")
-        if event == "next" and self._main is not None and self._main.done() and self._judge_main() == "main-failed":
+        event = await self._commands("start-post")
+        if event == "next" and self._main is not None and self._main.done() and self._main_ended():
             return "main-failed"
         return event
 
     async def _running(self) -> AttemptEvent:
-        if self._main is None:
-            if self._remain:
-                await self._stop.wait()
-                return "stop"
-            return "next"
-        step = self._main_step()
-        left = self._left(step, self._service.runtime_max)
-        cause = await self._wait(self._main, left, stoppable=True)
-        if cause == "stop":
-            return "stop"
-        if cause == "timeout":
-            self._fail("timeout", f"RuntimeMaxSec={format_timespan(self._service.runtime_max or 0)} expired")
-            return "stop"
-        event = self._judge_main()
-        if event == "next" and self._remain:
-            await self._stop.wait()
-            return "stop"
-        return event
-
-    async def _signal(self) -> AttemptEvent:
-        """End the main process if it still runs."""
         if self._main is not None:
-            if not self._main.done():
-                self._stopping = True
-                await self._end_step(self._main_step(), self._main)
-            if self._main_result is None:
-                self._main_result = await self._main
-                if self._main_result.outcome == "lost":
-                    self._fail("lost", self._main_result.reason)
+            step = self._main_step()
+            cause = await wait({self._main}, self._clock, self._left(step, self._service.runtime_max), self._asked)
+            if cause == "stop":
+                return self._stopped()
+            if cause == "timeout":
+                self._expired(step, "RuntimeMaxSec")
+                return "stop"
+            if self._main_ended():
+                return "main-failed"
+            if self._main.result().outcome in ("cancelled", "timed_out"):
+                # An earlier daemon was ending it, and went away before it was through.
+                return self._recalled(self._main.result())
+        if self._service.remain_after_exit:
+            await asyncio.wait({self._asked})
+            return self._stopped()
         return "next"
 
-    # -- one step ---------------------------------------------------------------------------------------------------
+    async def _signal(self) -> AttemptEvent:
+        """End the main process if it still runs, else what the steps have left behind."""
+        if self._main is None or self._main.done():
+            self._fail("timeout", await self._ending.clear_away())
+        else:
+            step = self._main_step()
+            self._mark = self._mark or ("cancelled", self._reason)
+            ended, trouble = await self._ending.end(step, self._main)
+            self._fail("timeout", trouble)
+            if not ended:
+                self._note(step, await self._keep(step, StepExit(), self._mark[0], self._ending.spared))
+                return "next"
+        if self._main is not None:
+            self._main_ended()
+        return "next"
 
-    async def _one(self, step: Step, timeout: Micros | None, setting: str, *, stoppable: bool = True) -> StepResult:
+    # -- one step -----------------------------------------------------------------------------------------------------
+
+    async def _one(self, step: Step, setting: str, *, stoppable: bool = True) -> StepResult:
         """Run one command within its limit. Raises _Stop when the attempt was asked to stop meanwhile."""
-        remembered = self._memory.result(step.name)
-        if remembered is not None:
-            self._note(remembered)
-            return remembered
-        if stoppable and self._stop.is_set():
+        result = self._memory.result(step.name)
+        if result is not None:
+            self._note(step, result)
+            if result.outcome == "cancelled":
+                self._recalled(result)
+                raise _Stop
+            return result
+        if stoppable and self._asked.done():
+            self._stopped()
             raise _Stop
-        task = asyncio.create_task(self._exit_of(step), name=step.name)
-        try:
-            cause = await self._wait(task, self._left(step, timeout), stoppable=stoppable)
-            if cause:
-                await self._end_step(step, task)
-            exit_ = await task
-        except asyncio.CancelledError:
-            task.cancel()
-            raise
-        outcome, reason = self._judge(step, exit_)
-        if cause == "timeout":
-            outcome = "ignored" if step.line.ignore_failure else "timed_out"
-            reason = f"{setting}={format_timespan(timeout or 0)} expired"
-        elif cause == "stop":
-            outcome, reason = "cancelled", self.stop_reason
-        result = await self._keep(step, exit_, outcome, reason)
+        task = self._task(self._exit_of(step), step.name)
+        left = self._left(step, self._limit(setting))
+        cause = await wait({task}, self._clock, left, self._asked if stoppable else None)
+        if not cause:
+            exit_: StepExit = task.result()
+            verdict = judge(self._service, step, exit_)
+            return self._note(step, await self._keep(step, exit_, verdict.outcome, verdict.words))
         if cause == "stop":
+            self._stopped()
+        else:
+            self._expired(step, setting)
+        outcome: StepOutcome = "cancelled" if cause == "stop" else "timed_out"
+        why = self.stop_reason if cause == "stop" else self._expiry(setting)
+        ended, trouble = await self._ending.end(step, task)
+        self._fail("timeout", trouble)
+        exit_ = task.result() if ended else StepExit()
+        why = why if ended else f"{why}; {self._ending.spared}"
+        result = self._note(step, await self._keep(step, exit_, outcome, why))
+        if cause == "stop":
+            self._fold(step, result)
             raise _Stop
         return result
 
-    async def _run_step(self, step: Step) -> StepResult:
+    async def _run_main(self, step: Step) -> StepResult:
         """Run the main process to its end, however long that takes."""
-        remembered = self._memory.result(step.name)
-        if remembered is not None:
-            self._note(remembered)
-            return remembered
+        result = self._memory.result(step.name)
+        if result is not None:
+            return self._note(step, result)
         exit_ = await self._exit_of(step)
-        outcome, reason = self._judge(step, exit_)
-        if self._stopping and outcome == "failed":
-            outcome = "timed_out" if self._result == "timeout" else "cancelled"
-        return await self._keep(step, exit_, outcome, reason)
+        verdict = judge(self._service, step, exit_)
+        outcome, why = verdict.outcome, verdict.words
+        if self._mark is not None and outcome != "lost":
+            outcome, why = self._mark
+        return self._note(step, await self._keep(step, exit_, outcome, why))
 
     async def _exit_of(self, step: Step) -> StepExit:
         self._memory.elapsed(step.name)
-        return await self._steps.run(step, self._extra_env(step))
+        return await self._steps.run(step, self._told(step))
 
-    async def _wait(self, task: "asyncio.Task[object]", timeout: Micros | None, *, stoppable: bool) -> str:
-        """Wait for the task: returns "" when it ended, else "stop" or "timeout"."""
-        waiters: set[asyncio.Future[object]] = {task}
-        stop = asyncio.ensure_future(self._stop.wait()) if stoppable else None
-        timer = asyncio.ensure_future(self._clock.sleep(timeout)) if timeout is not None else None
-        if stop is not None:
-            waiters.add(stop)
-        if timer is not None:
-            waiters.add(timer)
-        try:
-            await asyncio.wait(waiters, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for waiter in (stop, timer):
-                if waiter is not None:
-                    waiter.cancel()
-        if task.done():
-            return ""
-        return "stop" if stop is not None and stop.done() and not stop.cancelled() else "timeout"
+    def _task(self, work: Awaitable[Any], name: str) -> AnyTask:
+        task: AnyTask = asyncio.create_task(_awaited(work), name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
 
-    async def _end_step(self, step: Step, task: "asyncio.Task[object]") -> None:
-        """The stop signal, TimeoutStopSec, then SIGKILL (unless SendSIGKILL=no)."""
-        if self._service.kill_mode != "none":
-            await self._steps.stop(step, self._service.kill_signal)
-        if await self._wait(task, self._service.timeout_stop, stoppable=False) == "":
-            return
-        if self._service.send_sigkill:
-            await self._steps.kill(step)
-            limit = format_timespan(self._service.timeout_stop or 0)
-            killed = f"it did not end within TimeoutStopSec={limit} after {self._service.kill_signal} and was killed"
-            self._reason = f"{self._reason}; {killed}" if self._reason else f"{step.name}: {killed}"
-        await asyncio.wait({task})
+    def _limit(self, setting: str) -> Micros | None:
+        service = self._service
+        if setting == "TimeoutStartSec":
+            return service.timeout_start
+        return service.timeout_stop if setting == "TimeoutStopSec" else service.runtime_max
+
+    def _tightest(self) -> str:
+        """Which setting bounds a command of a oneshot: its start is its run."""
+        start, run = self._service.timeout_start, self._service.runtime_max
+        return "RuntimeMaxSec" if run is not None and (start is None or run < start) else "TimeoutStartSec"
 
     def _left(self, step: Step, limit: Micros | None) -> Micros | None:
         return None if limit is None else max(limit - self._memory.elapsed(step.name), 0)
 
-    # -- verdicts ---------------------------------------------------------------------------------------------------
+    # -- what has become of it ----------------------------------------------------------------------------------------
 
-    def _judge(self, step: Step, exit_: StepExit) -> tuple[StepOutcome, str]:
-        service = self._service
-        if exit_.lost:
-            return "lost", exit_.reason or "what became of it cannot be known"
-        signals = service.success.signals
-        if service.type != "oneshot":
-            signals = signals | CLEAN_SIGNALS
-        # A step that never started has no status of its own: 127 there is not the program's.
-        clean = exit_.started_at is not None and (
-            exit_.code == 0
-            or (exit_.code is not None and exit_.code in service.success.codes)
-            or (bool(exit_.signal) and exit_.signal in signals)
-        )
-        if clean or (exit_.code == 0 and not exit_.reason):
-            return "succeeded", ""
-        if step.line.ignore_failure:
-            return "ignored", exit_.reason or _words(exit_)
-        return "failed", exit_.reason or _words(exit_)
+    def _stopped(self) -> AttemptEvent:
+        self._cancelled = True
+        self._mark = ("cancelled", self.stop_reason)
+        return "stop"
 
-    def _judge_main(self) -> AttemptEvent:
-        assert self._main is not None
-        result = self._main.result()
-        self._main_result = result
-        if result.outcome in ("succeeded", "ignored"):
-            return "next"
-        self._failed(result)
-        return "main-failed"
-
-    def _failed(self, result: StepResult) -> AttemptEvent:
-        if result.outcome == "timed_out":
-            kind = "timeout"
-        elif result.outcome == "lost":
-            kind = "lost"
-        elif result.oom_killed:
-            kind = "oom-kill"
-        elif result.signal:
-            kind = "signal"
-        elif result.started_at is None and result.exit_code is None:
-            kind = "resources"
-        else:
-            kind = "exit-code"
-        self._fail(kind, f"{result.name}: {result.reason}")
+    def _expired(self, step: Step, setting: str) -> AttemptEvent:
+        expiry = self._expiry(setting)
+        self._mark = self._mark or ("timed_out", expiry)
+        self._fail("timeout", f"{step.name}: {expiry}")
         return "fail"
 
+    def _expiry(self, setting: str) -> str:
+        return f"{setting}={format_timespan(self._limit(setting) or 0)} expired"
+
+    def _recalled(self, result: StepResult) -> AttemptEvent:
+        """Go on ending the attempt for the reason for which an earlier daemon began to."""
+        if result.outcome == "timed_out":
+            self._fail("timeout", f"{result.name}: {result.reason}")
+        else:
+            self.stop(result.reason)
+            self._stopped()
+        return "stop"
+
+    def _taken_in(self, step: Step, result: StepResult) -> bool:
+        """Let a step's end count. Whether it is a failure."""
+        if result.outcome == "timed_out":
+            self._fail("timeout", f"{result.name}: {result.reason}")
+            return True
+        verdict = again(self._service, step, result)
+        if verdict.result == "success":
+            return False
+        if self._result == "success":
+            self._fail(verdict.result, f"{result.name}: {verdict.words}")
+        return True
+
+    def _main_ended(self) -> bool:
+        """Let the main process's end count. Whether it failed by itself."""
+        assert self._main is not None
+        result = self._main.result()
+        if result.outcome in ("cancelled", "timed_out"):
+            self._fold(self._main_step(), result)
+            return False
+        return self._taken_in(self._main_step(), result)
+
+    def _fold(self, step: Step, result: StepResult) -> None:
+        """A step that was ended by the attempt: when it ended unclean, systemd's word for the whole is that."""
+        verdict = again(self._service, step, result)
+        if self._result == "success":
+            self._result = verdict.result
+
     def _fail(self, result: str, reason: str) -> None:
-        """The first failure is the attempt's; what fails later while it is cleaned up does not hide it."""
+        """The first failure is the attempt's; what else is said is why it took its course."""
+        if not reason:
+            return
         if self._result == "success":
             self._result = result
-            self._reason = f"{reason}; {self._reason}" if self._reason else reason
+        if reason not in self._reason:
+            self._reason = f"{self._reason}; {reason}" if self._reason else reason
 
     def _end(self) -> AttemptEnd:
+        reason = self._reason
         if self._result == "exec-condition":
             outcome = Outcome.SKIPPED
         elif self._result == "lost":
             outcome = Outcome.LOST
-        elif self._stop.is_set() and (self._stopping or self._result == "success" or self._main_result is None):
+        elif self._cancelled:
             outcome = Outcome.CANCELLED
-            self._reason = f"{self.stop_reason}; {self._reason}" if self._reason else self.stop_reason
+            reason = f"{self.stop_reason}; {reason}" if reason else self.stop_reason
         elif self._result == "timeout":
             outcome = Outcome.TIMED_OUT
         elif self._result == "success":
             outcome = Outcome.SUCCEEDED
         else:
             outcome = Outcome.FAILED
-        return AttemptEnd(outcome, self._reason, self._result, tuple(self._results), self._main_result)
+        return AttemptEnd(outcome, reason, self._result, tuple(self._results), self._main_result)
 
-    # -- records ----------------------------------------------------------------------------------------------------
+    # -- records ------------------------------------------------------------------------------------------------------
 
     async def _keep(self, step: Step, exit_: StepExit, outcome: StepOutcome, reason: str) -> StepResult:
         result = StepResult(
@@ -377,41 +359,28 @@ class AttemptRun:
             container=exit_.container,
         )
         await self._memory.record(result)
-        self._note(result)
         return result
 
-    def _note(self, result: StepResult) -> None:
+    def _note(self, step: Step, result: StepResult) -> StepResult:
         self._results.append(result)
+        if step.phase == "start":
+            self._main_result = result
         if self._progress is not None:
             self._progress(tuple(self._results))
+        return result
 
     def _main_step(self) -> Step:
         return next(step for step in self._service.phase("start") if step.main)
 
-    def _extra_env(self, step: Step) -> dict[str, str]:
-        if step.phase not in ("stop", "stop-post"):
-            return {}
-        main = self._main_result
-        env = {"SERVICE_RESULT": self._result, "EXIT_CODE": "", "EXIT_STATUS": ""}
-        if main is not None and main.started_at is not None:
-            if main.signal:
-                env["EXIT_CODE"] = "killed"
-                env["EXIT_STATUS"] = main.signal.removeprefix("SIG")
-            elif main.exit_code is not None:
-                env["EXIT_CODE"] = "exited"
-                env["EXIT_STATUS"] = str(main.exit_code)
+    def _told(self, step: Step) -> dict[str, str]:
+        """What a step is told of the attempt so far."""
+        env: dict[str, str] = {}
+        if step.phase in ("stop", "stop-post"):
+            env = exit_environment(self._result, self._main_result)
+        if self._main_pid and self._main is not None and not self._main.done():
+            env["MAINPID"] = str(self._main_pid)
         return env
 
 
-def _words(exit_: StepExit) -> str:
-    if exit_.oom_killed:
-        return "out of memory: the kernel killed it at its memory limit"
-    if exit_.signal:
-        return f"killed by {exit_.signal}"
-    if exit_.code is None:
-        return "it did not run"
-    return f"exited with {exit_.code}"
-
-
-def _how(result: StepResult) -> str:
-    return result.reason or f"exited with {result.exit_code}"
+async def _awaited(work: Awaitable[Any]) -> Any:
+    return await work

@@ -7,6 +7,7 @@ output, and while it runs the scratch directory that its steps share.
 import asyncio
 import os
 import shutil
+from collections.abc import Collection
 from datetime import datetime
 from pathlib import Path
 
@@ -137,6 +138,13 @@ def forget(root: Path, unit: str, keep: int) -> None:
         shutil.rmtree(entry, ignore_errors=True)
     if keep == 0 and not any(home.iterdir()):
         home.rmdir()
+
+
+def sweep(root: Path, held: Collection[Path]) -> None:
+    """Remove the scratch directories of attempts that are not worked on any more; their output stays."""
+    for scratch in root.glob("*/*/scratch"):
+        if scratch.parent not in held:
+            shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _write(path: Path, data: bytes) -> None:

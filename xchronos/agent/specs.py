@@ -3,7 +3,9 @@
 Everything that speaks of this machine is filled in here, when the step is about to run.
 """
 
+import asyncio
 import glob
+import pwd
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ from typing import Any
 import msgspec
 
 from xchronos.errors import InvalidValue, StartRefused
-from xchronos.executors.contract import Executor, StepExit, StepSpec
+from xchronos.executors.contract import Executor, HostExecutor, StepExit, StepSpec
 from xchronos.executors.docker_body import read_assignments
 from xchronos.model.records import Execution, fire_key
 from xchronos.model.unit import Container, Step, Unit
@@ -26,7 +28,7 @@ from xchronos.unitfile import (
 from xchronos.unitfile.dockercli import compile_docker
 
 SCRATCH = "/xchronos"
-"""Where the attempt's scratch directory is mounted in its containers; the working directory unless the unit names one."""
+"""Where containers have the attempt's scratch directory: the working directory, unless the unit names one."""
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin"
 """systemd's default search path for programs."""
@@ -61,7 +63,6 @@ class AttemptSteps:
         self._executors = executors
         self._directory = directory
         self._specs: dict[str, StepSpec] = {}
-        self._environment: dict[str, str] | None = None
 
     def executor_of(self, step: Step) -> str:
         """The kind of executor that runs a step."""
@@ -102,6 +103,24 @@ class AttemptSteps:
         if spec is not None:
             await self._executors[self.executor_of(step)].kill(spec)
 
+    async def started(self, step: Step) -> int:
+        """Wait until the step's program runs; its pid on this machine, or 0 (containers and calls have none)."""
+        await asyncio.sleep(0)  # `run` of this very step has its turn first
+        spec = self._specs.get(step.name)
+        executor = self._executors.get(self.executor_of(step))
+        if spec is None or not isinstance(executor, HostExecutor):
+            return 0
+        return await executor.started(spec)
+
+    async def left_behind(self, signal: str = "") -> bool:
+        """Whether steps that have ended left processes running on this machine; sends these a signal if given."""
+        found = False
+        for kind in {self.executor_of(step) for step in self._unit.service.steps}:
+            executor = self._executors.get(kind)
+            if isinstance(executor, HostExecutor):
+                found |= await executor.left_behind(self._execution.id, self._attempt, signal)
+        return found
+
     async def release(self) -> None:
         """Remove what is left of the attempt, now that its result is durable."""
         for kind in {self.executor_of(step) for step in self._unit.service.steps}:
@@ -113,7 +132,7 @@ class AttemptSteps:
     def _spec(self, step: Step, extra: Mapping[str, str], kind: str) -> StepSpec:
         service = self._unit.service
         in_container = kind == "docker" and not step.docker
-        env = self._base_environment(kind, in_container=in_container) | extra
+        env = {**self._base_environment(kind, in_container=in_container), **extra}
         if step.line.program:
             command = step.line.resolve(self._name, self._place.facts, env)
             program, argv = command.path, command.argv
@@ -188,18 +207,27 @@ class AttemptSteps:
             raise InvalidValue(f"secret {name!r}: there is no file {self._place.secrets / name}") from None
 
     def _base_environment(self, kind: str, *, in_container: bool) -> dict[str, str]:
-        """The environment that all steps share; read once an attempt, as systemd reads it once a start."""
-        if self._environment is None:
-            self._environment = self._read_environment()
-        env = dict(self._environment)
-        if not in_container:
-            # The image has its own PATH; a host process, and the reading of a docker line, begin with systemd's.
-            env = {"PATH": PATH, "LANG": "C.UTF-8"} | env
-            if kind == "process":
-                env["XCHRONOS_SCRATCH"] = str(self._directory / "scratch")
-        else:
-            env["XCHRONOS_SCRATCH"] = SCRATCH
+        """The environment of a step. Files are read anew for each: systemd lets ExecStartPre write them."""
+        # The image has its own PATH; a host process, and the reading of a docker line, begin with systemd's.
+        env = {} if in_container else {"PATH": PATH, "LANG": "C.UTF-8"}
+        if kind == "process":
+            env |= self._user_environment()
+        env |= self._read_environment()
+        env = dict(unset_variables(env, self._unit.service.unset_environment))
+        env |= self._own_environment()
+        env["XCHRONOS_SCRATCH"] = SCRATCH if in_container else str(self._directory / "scratch")
         return env
+
+    def _user_environment(self) -> dict[str, str]:
+        """What systemd tells a process that runs as another user (User=) of that user."""
+        user = self._expand(self._unit.service.user)
+        if not user:
+            return {}
+        try:
+            entry = pwd.getpwuid(int(user)) if user.isdecimal() else pwd.getpwnam(user)
+        except KeyError:
+            return {}  # the step's own failure, with systemd's exit code 217
+        return {"USER": entry.pw_name, "LOGNAME": entry.pw_name, "HOME": entry.pw_dir, "SHELL": entry.pw_shell}
 
     def _read_environment(self) -> dict[str, str]:
         service, facts = self._unit.service, self._place.facts
@@ -210,16 +238,20 @@ class AttemptSteps:
         env |= parse_environment(service.environment, self._name, facts).values
         for pattern, optional in service.environment_files:
             wanted = self._expand(pattern)
-            found = sorted(glob.glob(wanted)) if glob.has_magic(wanted) else [wanted]
+            found = sorted(glob.glob(wanted)) if glob.has_magic(wanted) else [wanted]  # noqa: PTH207 - any absolute one
+            if not found and not optional:
+                raise InvalidValue(f"EnvironmentFile={wanted}: no file matches")
             for path in found:
                 try:
                     env |= parse_env_file(Path(path).read_bytes()).values
-                except FileNotFoundError:
+                except OSError as error:
                     if not optional:
-                        raise InvalidValue(f"EnvironmentFile={path}: there is no such file") from None
-        env = unset_variables(env, service.unset_environment)
+                        raise InvalidValue(f"EnvironmentFile={path}: {error.strerror}") from error
+        return env
+
+    def _own_environment(self) -> dict[str, str]:
         execution = self._execution
-        env |= {
+        env = {
             "XCHRONOS_UNIT": execution.unit,
             "XCHRONOS_EXECUTION": execution.id,
             "XCHRONOS_FIRE_TIME": execution.fire_time.isoformat().replace("+00:00", "Z"),

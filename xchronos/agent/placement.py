@@ -1,0 +1,298 @@
+"""One placement on this machine, from its claim to the record of its end.
+
+The durable record comes before everything it stands for: an attempt is recorded as running before its first step
+starts, and what is left of it is removed only after its end is recorded. Every step in between can be interrupted by a
+crash and is taken up again from what the store, the journal and the engine say.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import structlog
+
+from xchronos.agent.artifact import fetch_once
+from xchronos.agent.attempt import AttemptRun
+from xchronos.agent.conditions import unmet_conditions
+from xchronos.agent.journal import ForgetfulMemory, Journal, attempt_directory, forget
+from xchronos.agent.patience import PatientSteps, patiently
+from xchronos.agent.ports import AttemptEnd, Memory
+from xchronos.agent.specs import AttemptSteps, Place
+from xchronos.clock import Clock, to_datetime
+from xchronos.errors import ExecutorUnavailable, UnitFileError
+from xchronos.executors.contract import Executor
+from xchronos.model.policies import Outcome
+from xchronos.model.records import Attempt, Execution, Machine, StepResult
+from xchronos.model.unit import Unit
+from xchronos.registry.batch import Batcher
+from xchronos.registry.codec import decode
+from xchronos.registry.keys import Keys
+from xchronos.registry.transitions import begin, finish, report
+from xchronos.registry.units import Loaded, UnitCache, compile_record
+from xchronos.scheduler.placement import MachineView, fits
+from xchronos.store.contract import Committed, Guard, KeyValue, Store, Txn
+
+log = structlog.get_logger(__name__)
+
+TAKEN_AWAY = "it was taken away from this machine"
+
+
+@dataclass(slots=True)
+class Workshop:
+    """What every placement of an agent is worked on with. `closing` says why nothing new is started any more."""
+
+    store: Store
+    keys: Keys
+    clock: Clock
+    place: Place
+    executors: Mapping[str, Executor]
+    directory: Path
+    machine: Callable[[], Machine]
+    batcher: Batcher
+    units: UnitCache
+    closing: str = ""
+
+
+class Placement:
+    """One placement that this agent works on."""
+
+    def __init__(self, shop: Workshop, item: KeyValue, execution: Execution) -> None:
+        self.execution = execution
+        self.key = item.key
+        self.life = item.create_revision
+        self.known = item.mod_revision
+        self.steps: tuple[StepResult, ...] = ()
+        self.began = False
+        self.end: AttemptEnd | None = None
+        self.recorded = False
+        self.task: asyncio.Task[None] | None = None
+        self._shop = shop
+        self._run: AttemptRun | None = None
+        self._taken_away = False
+
+    # -- what others tell it ------------------------------------------------------------------------------------------
+
+    def changed(self, item: KeyValue, execution: Execution) -> None:
+        """The record was rewritten: by this agent, or to ask for a stop."""
+        if item.mod_revision <= self.known:
+            return
+        self.known, self.execution = item.mod_revision, execution
+        if execution.stop_requested:
+            self.stop(execution.stop_requested)
+
+    def lost(self) -> None:
+        """The placement is gone from the store: recorded by this agent, or taken away from it."""
+        self._taken_away = True
+        self.stop(TAKEN_AWAY)
+
+    def stop(self, reason: str) -> None:
+        """End what runs, as the unit says; nothing happens before and after that."""
+        if self._run is not None:
+            self._run.stop(reason)
+
+    @property
+    def attempt(self) -> Attempt:
+        """The attempt that is placed. Raises ValueError for a record without one."""
+        if self.execution.current is None:
+            raise ValueError(f"{self.execution.id} is placed here without a current attempt")
+        return self.execution.current
+
+    @property
+    def directory(self) -> Path:
+        """Where the attempt keeps its files."""
+        execution = self.execution
+        return attempt_directory(
+            self._shop.directory, execution.unit, execution.fire_time, execution.copy, self.attempt.number
+        )
+
+    # -- its way ------------------------------------------------------------------------------------------------------
+
+    async def work(self) -> None:
+        """Carry the attempt out and record its end. Cancelling leaves what runs running."""
+        try:
+            await self._work()
+        except Exception:
+            # A defect must not leave an execution running for ever, nor take the other attempts down with it.
+            log.exception("attempt could not be carried out", execution=self.execution.id)
+            if not self.recorded and self.execution.current is not None:
+                await self._close(_failed("this agent could not carry out the attempt: see its log"))
+
+    async def _work(self) -> None:
+        journal = Journal(self.directory, self._shop.clock)
+        if self.execution.state == "running":
+            await self._resume(journal)
+            return
+        loaded = await self._unit()
+        unit = loaded.unit if loaded is not None else None
+        end = self._refusal(unit)
+        if end is not None or unit is None or loaded is None:
+            await self._close(end or _cancelled("the unit was destroyed"))
+            return
+        steps = self._steps_of(unit)
+        if steps.recoverable:
+            await asyncio.to_thread(journal.create, loaded.record)
+        if await self._begin(unit):
+            self.began = True
+            await self._carry_out(unit, steps, journal if steps.recoverable else None)
+
+    def _steps_of(self, unit: Unit) -> AttemptSteps:
+        return AttemptSteps(unit, self.execution, self._shop.place, self._shop.executors, self.directory)
+
+    async def _unit(self) -> Loaded | None:
+        """The unit as it is now. Nobody tells an agent of changes; the placement says which text it was decided by."""
+        units, name = self._shop.units, self.execution.unit
+        known = units.peek(name)
+        if known is not None and known.record.revision != self.attempt.revision:
+            units.forget(name)
+        return await patiently(self._shop.clock, lambda: units.get(name), what="store")
+
+    def _refusal(self, unit: Unit | None) -> AttemptEnd | None:
+        """Why this attempt must not start here; the machine judges by the predicate that the scheduler placed it by."""
+        if self.execution.stop_requested:
+            return _cancelled(self.execution.stop_requested)
+        if unit is None:
+            return None
+        machine = msgspec.structs.replace(self._shop.machine(), cordoned=False)
+        alone = msgspec.structs.replace(unit.requirements, peers=(), conflicts=())
+        reasons = fits(msgspec.structs.replace(unit, requirements=alone, memory=0, cpus=0.0), MachineView(machine))
+        if reasons:
+            return _failed("this machine cannot run it (any more): " + ", ".join(reason.message for reason in reasons))
+        return unmet_conditions(unit, self._shop.place.facts)
+
+    async def _begin(self, unit: Unit) -> bool:
+        """Record durably that the attempt starts. False when the placement has changed: then nothing may start."""
+        started = to_datetime(self._shop.clock.now())
+        while not self._taken_away and not self._shop.closing:
+            if self.execution.stop_requested:
+                await self._close(_cancelled(self.execution.stop_requested))
+                return False
+            attempt = msgspec.structs.replace(self.attempt, started_at=started, revision=unit.revision)
+            wanted = msgspec.structs.replace(self.execution, state="running", current=attempt)
+            done = await self._commit(begin(self._shop.keys, wanted, self.known))
+            if done.succeeded:
+                # The watch may have been faster, and may have brought a request to stop along.
+                if self.known < done.revision:
+                    self.known, self.execution = done.revision, wanted
+                return True
+            if not await self._look_again():
+                return False
+            if self.execution.state == "running":
+                # The answer to this very write was lost on its way: it had happened.
+                return True
+        return False
+
+    async def _resume(self, journal: Journal) -> None:
+        """Go on with an attempt that an earlier agent began on this machine."""
+        unit = await asyncio.to_thread(self._begun_with, journal)
+        if isinstance(unit, str):
+            await self._close(AttemptEnd(Outcome.LOST, f"what became of it cannot be known: {unit}", "lost", ()))
+            return
+        log.info("taking up a running attempt", execution=self.execution.id)
+        await self._carry_out(unit, self._steps_of(unit), journal)
+
+    def _begun_with(self, journal: Journal) -> Unit | str:
+        """The unit as the attempt began with it, or why that cannot be known."""
+        if not journal.exists:
+            return "the daemon that ran it is gone, and it kept no journal"
+        try:
+            return compile_record(self.execution.unit, journal.open())
+        except (OSError, ValueError, UnitFileError) as error:
+            return f"its journal cannot be read: {error}"
+
+    async def _carry_out(self, unit: Unit, steps: AttemptSteps, journal: Journal | None) -> None:
+        clock = self._shop.clock
+        memory: Memory = journal or ForgetfulMemory(clock)
+        run = self._run = AttemptRun(
+            unit.service,
+            PatientSteps(steps, clock),
+            memory,
+            clock,
+            progress=lambda results: setattr(self, "steps", results),
+        )
+        for reason in (self.execution.stop_requested, self._shop.closing, TAKEN_AWAY if self._taken_away else ""):
+            if reason:
+                run.stop(reason)
+        scratch = self.directory / "scratch"
+        prepare = (lambda: fetch_once(unit, self._shop.place.facts, memory, scratch)) if unit.artifact else None
+        end = self.end = await run.run(prepare)
+        await self._close(end)
+        await patiently(clock, steps.release, what="executor", kind=ExecutorUnavailable)
+        await asyncio.to_thread(self._tidy, unit, journal is not None or bool(unit.artifact))
+
+    def _tidy(self, unit: Unit, files: bool) -> None:
+        if files:
+            Journal(self.directory, self._shop.clock).close()
+            forget(self._shop.directory, unit.name, unit.history_limit)
+
+    # -- its record ---------------------------------------------------------------------------------------------------
+
+    async def _close(self, end: AttemptEnd) -> None:
+        """Record the attempt's end: a success is final here, everything else goes back to the scheduler."""
+        self.end = end
+        ended_at = to_datetime(self._shop.clock.now())
+        while not self._taken_away:
+            execution = self.execution
+            attempt = msgspec.structs.replace(
+                self.attempt, ended_at=ended_at, outcome=end.outcome, reason=end.reason, steps=end.steps
+            )
+            done = await self._commit(self._record(execution, attempt))
+            if done.succeeded:
+                self.recorded = True
+                if end.outcome is not Outcome.SUCCEEDED:
+                    log.info(
+                        "attempt ended",
+                        execution=execution.id, attempt=attempt.number, outcome=end.outcome.value, reason=end.reason,
+                    )  # fmt: skip
+                return
+            if not await self._look_again():
+                break
+            if self.execution.state == "reported":
+                self.recorded = True  # the answer was lost on its way: it had happened
+                return
+        log.info(
+            "the placement is gone: recorded already, or taken away",
+            execution=self.execution.id, outcome=end.outcome.value,
+        )  # fmt: skip
+
+    def _record(self, execution: Execution, attempt: Attempt) -> Txn:
+        keys = self._shop.keys
+        if attempt.outcome is Outcome.SUCCEEDED and not execution.report:
+            return finish(keys, self._shop.place.machine, _ended(execution, attempt), self.life)
+        handed = msgspec.structs.replace(execution, state="reported", current=attempt)
+        txn = report(keys, handed, self.life)
+        # Not over a request to stop that came meanwhile: the scheduler would try again what was to stop.
+        return Txn((*txn.guards, Guard(self.key, self.known)), txn.operations)
+
+    async def _commit(self, txn: Txn) -> Committed:
+        """Commit, however long the store takes to answer; the end of what runs is kept until it can be recorded."""
+        return await patiently(self._shop.clock, lambda: self._shop.batcher.submit(txn), what="store")
+
+    async def _look_again(self) -> bool:
+        """Read the placement anew. False when it is gone, or another one by now."""
+        item = await patiently(self._shop.clock, lambda: self._shop.store.get(self.key), what="store")
+        if item is None or item.create_revision != self.life:
+            return False
+        self.changed(item, decode(item, Execution))
+        return True
+
+
+def _ended(execution: Execution, attempt: Attempt) -> Execution:
+    return msgspec.structs.replace(
+        execution,
+        state="ended",
+        attempts=(*execution.attempts, attempt),
+        current=None,
+        outcome=attempt.outcome,
+        reason=attempt.reason,
+        ended_at=attempt.ended_at,
+    )
+
+
+def _failed(reason: str) -> AttemptEnd:
+    return AttemptEnd(Outcome.FAILED, reason, "resources", ())
+
+
+def _cancelled(reason: str) -> AttemptEnd:
+    return AttemptEnd(Outcome.CANCELLED, reason, "success", ())

@@ -1,0 +1,65 @@
+"""What an attempt's walk needs from the machine that it runs on, and what it comes to."""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import msgspec
+
+from xchronos.clock import Micros
+from xchronos.executors.contract import StepExit
+from xchronos.model.policies import Outcome
+from xchronos.model.records import StepResult
+from xchronos.model.unit import Step
+
+
+class Steps(Protocol):
+    """Runs the steps of one attempt."""
+
+    async def run(self, step: Step, env: Mapping[str, str]) -> StepExit:
+        """Run (or adopt) a step to its end; `env` is added to its environment."""
+        ...
+
+    async def started(self, step: Step) -> int:
+        """Wait until the step's program runs and return its pid.
+
+        0 where nobody can tell, when it could not be started, and when it has ended.
+        """
+        ...
+
+    async def stop(self, step: Step, signal: str) -> None:
+        """Send a signal to a running step."""
+        ...
+
+    async def kill(self, step: Step) -> None:
+        """SIGKILL a running step."""
+        ...
+
+    async def left_behind(self, signal: str = "") -> bool:
+        """Whether steps that have ended left processes running; sends these a signal when one is given."""
+        ...
+
+
+class Memory(Protocol):
+    """What the attempt's journal remembers, so that a restarted daemon repeats nothing."""
+
+    def result(self, step: str) -> StepResult | None:
+        """The recorded result of a step that has ended."""
+        ...
+
+    def elapsed(self, step: str) -> Micros:
+        """For how long a step that was begun has been running; begins it when it was not."""
+        ...
+
+    async def record(self, result: StepResult) -> None:
+        """Remember a step's end. What is remembered survives a crash."""
+        ...
+
+
+class AttemptEnd(msgspec.Struct, frozen=True):
+    """How the attempt ended. `result` is systemd's word (success, exit-code, signal, timeout, oom-kill ...)."""
+
+    outcome: Outcome
+    reason: str
+    result: str
+    steps: tuple[StepResult, ...]
+    main: StepResult | None = None

@@ -1,0 +1,84 @@
+"""What a step's end means: systemd's notion of a clean exit, its result words, the environment that tells of them."""
+
+import msgspec
+
+from xchronos.executors.contract import StepExit
+from xchronos.model.records import StepOutcome, StepResult
+from xchronos.model.unit import Service, Step
+
+CLEAN_SIGNALS = frozenset(("SIGHUP", "SIGINT", "SIGTERM", "SIGPIPE"))
+"""What systemd takes for a clean end of a service that is not a oneshot."""
+
+REFUSED = 125
+"""The docker client's exit code when the engine refused to start anything."""
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """`result` is systemd's word for it; `success` also where the line's `-` says so. `words` are for people."""
+
+    outcome: StepOutcome
+    result: str
+    words: str = ""
+
+
+def judge(service: Service, step: Step, exit_: StepExit) -> Verdict:
+    """What a step's end means by itself, whoever brought it about."""
+    if exit_.lost:
+        return Verdict("lost", "lost", exit_.reason or "what became of it cannot be known")
+    if _clean(service, exit_.code, exit_.signal):
+        return Verdict("succeeded", "success")
+    words = exit_.reason or _words(exit_)
+    if exit_.code is None and not exit_.signal:
+        # It could not even be attempted (a missing EnvironmentFile): no failure of the command that `-` could excuse.
+        return Verdict("failed", "resources", words)
+    if step.line.ignore_failure:
+        return Verdict("ignored", "success", words)
+    if exit_.oom_killed:
+        return Verdict("failed", "oom-kill", words)
+    return Verdict("failed", "signal" if exit_.signal else "exit-code", words)
+
+
+def again(service: Service, step: Step, result: StepResult) -> Verdict:
+    """The verdict on a recorded end; one that the attempt itself brought about is judged by its status, too."""
+    if result.outcome == "lost":
+        return Verdict("lost", "lost", result.reason)
+    if result.exit_code is None and not result.signal and result.outcome in ("cancelled", "timed_out"):
+        return Verdict(result.outcome, "success", result.reason)
+    exit_ = StepExit(result.exit_code, result.signal, result.oom_killed, result.reason)
+    return judge(service, step, exit_)
+
+
+def unmet(result: StepResult) -> bool:
+    """Whether an ExecCondition that did not succeed says "not now" (systemd: 1 to 254) rather than that it failed."""
+    code = result.exit_code
+    if code is None or result.outcome != "failed":
+        return False
+    # A condition in a container that the engine refused to start has said nothing.
+    return 1 <= code <= 254 and not (code == REFUSED and result.started_at is None)
+
+
+def exit_environment(result: str, main: StepResult | None) -> dict[str, str]:
+    """What ExecStop and ExecStopPost are told: $SERVICE_RESULT, and $EXIT_CODE and $EXIT_STATUS of the main process."""
+    env = {"SERVICE_RESULT": result, "EXIT_CODE": "", "EXIT_STATUS": ""}
+    if main is not None:
+        if main.signal:
+            env["EXIT_CODE"], env["EXIT_STATUS"] = "killed", main.signal.removeprefix("SIG")
+        elif main.exit_code is not None:
+            env["EXIT_CODE"], env["EXIT_STATUS"] = "exited", str(main.exit_code)
+    return env
+
+
+def _clean(service: Service, code: int | None, signal: str) -> bool:
+    if signal:
+        return signal in service.success.signals or (service.type != "oneshot" and signal in CLEAN_SIGNALS)
+    return code == 0 or code in service.success.codes
+
+
+def _words(exit_: StepExit) -> str:
+    if exit_.oom_killed:
+        return "out of memory: the kernel killed it at its memory limit"
+    if exit_.signal:
+        return f"killed by {exit_.signal}"
+    if exit_.code is None:
+        return "it did not run"
+    return f"exited with {exit_.code}"
