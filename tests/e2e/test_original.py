@@ -66,7 +66,7 @@ def test_it_runs_through_the_engine_where_the_metadata_fits(tmp_path: Path) -> N
         eventually(lambda: "apache1" in _names(), 60)
         assert any(e["state"] == "running" for e in house.executions("local.service"))
         house.text("destroy", "local.service")
-        eventually(lambda: "apache1" not in _running(), 60)
+        eventually(lambda: "apache1" not in _names(), 60)
     finally:
         house.close()
 
@@ -75,14 +75,14 @@ def test_without_the_metadata_explain_names_both_pairs(house: House) -> None:
     house.start()
     submit(house)
     house.text("start", UNIT)
-    said = eventually(
-        lambda: (text := house.text("explain", UNIT)) if "region=us-east-1" in house.text("explain", UNIT) else ""
-    )
+    said = eventually(lambda: _explained(house, "region=us-east-1"))
     assert "diskType=SSD" in said
+
+
+def _explained(house: House, word: str) -> str:
+    said = house.text("explain", UNIT)
+    return said if word in said else ""
 
 
 def _names() -> str:
     return subprocess.run(["docker", "ps", "--format", "{{.Names}}"], capture_output=True, check=True).stdout.decode()
-
-
-_running = _names

@@ -1,6 +1,7 @@
 """How attempts end: retries, failures of every kind, each with its reason in words and nothing left behind."""
 
 from datetime import timedelta
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -39,14 +40,12 @@ def test_three_attempts_a_second_apart_and_a_fresh_budget_each_time(house: House
             "TriggerRepeatInterval=12s\nTriggerRepeatCount=1\nMaxAttempts=3\nTimeBetweenAttempts=1s",
         ),
     )
-    found = eventually(
-        lambda: (e := house.ended("stubborn.service")) if len(house.ended("stubborn.service")) == 2 else None, 60
-    )
+    found = eventually(lambda: _as_many(house, "stubborn.service", 2), 60)
     for execution in found:
         assert execution["outcome"] == "failed"
         attempts = execution["attempts"]
         assert [attempt["number"] for attempt in attempts] == [1, 2, 3]
-        for earlier, later in zip(attempts, attempts[1:], strict=False):
+        for earlier, later in pairwise(attempts):
             pause = moment(later["started_at"]) - moment(earlier["ended_at"])
             assert timedelta(seconds=1) <= pause < timedelta(seconds=2)
         for attempt in attempts:
@@ -150,6 +149,11 @@ def test_kill_minus_nine_in_the_middle_of_a_run_loses_nothing_and_starts_nothing
     key = moment(execution["fire_time"]).strftime("%Y%m%dT%H%M%S.%fZ")
     assert house.text("logs", f"long.service/{key}/0").splitlines() == [f"line {n}" for n in range(1, 7)]
     eventually(lambda: containers("long.service") == [])
+
+
+def _as_many(house: House, unit: str, count: int) -> list[dict[str, Any]]:
+    found = house.ended(unit)
+    return found if len(found) == count else []
 
 
 def _running(house: House, unit: str) -> bool:
