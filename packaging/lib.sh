@@ -75,8 +75,9 @@ make_venv() { # make_venv EXTRAS: $VENV with this checkout in it; quick when not
         fi
     fi
     say "installing xchronos and what it needs with pip (your pip configuration decides from where)"
-    "$VENV/bin/python" -m pip install -q --disable-pip-version-check -e "$ROOT${extras:+[$extras]}" \
-        || die "pip could not install xchronos' dependencies (they are listed in pyproject.toml)" \
+    local told
+    told=$("$VENV/bin/python" -m pip install -q --disable-pip-version-check -e "$ROOT${extras:+[$extras]}" 2>&1) \
+        || die "pip could not install what xchronos needs (pyproject.toml lists it). It said:" "$(tail -n 8 <<< "$told")" \
             "Behind a proxy or mirror: set it up for pip (pip config, PIP_INDEX_URL, HTTPS_PROXY) and run this again."
     printf '%s\n' "$wanted" > "$stamp"
 }

@@ -1,0 +1,84 @@
+"""The parts of the documentation that the code writes: `python -m tests.docs.generated` puts them in their places.
+
+In README.md they stand between `<!-- generated: NAME -->` and `<!-- end: NAME -->`; packaging/xchronosd.toml is made as
+a whole. A test compares; nobody edits them by hand.
+"""
+
+import re
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+
+from xchronos.config import describe_settings
+from xchronos.model.lifecycle import diagram
+from xchronos.model.reference import reference_markdown
+
+ROOT = Path(__file__).resolve().parents[2]
+README = ROOT / "README.md"
+TOML = ROOT / "packaging/xchronosd.toml"
+
+
+def settings_markdown() -> str:
+    """The table of all settings."""
+    lines = ["| setting | default | meaning |", "|---|---|---|"]
+    for row in describe_settings():
+        default = f"`{row.default}`" if row.default else ""
+        lines.append(f"| `{row.name}` | {default} | {row.meaning.replace('|', chr(92) + '|')} |")
+    return "\n".join(lines)
+
+
+def settings_toml() -> str:
+    """A file in which every setting stands with its default, commented out."""
+    lines = [
+        "# Settings of xchronosd: /etc/xchronos/xchronosd.toml (as another user: ~/.config/xchronos/xchronosd.toml).",
+        "#",
+        "# Every setting is shown with its default. Each can also be given in the environment (XCHRONOS_API_LISTEN) or",
+        "# on the command line (--api-listen); both count more than this file. The command line counts most.",
+    ]
+    rows = describe_settings()
+    tables = list(dict.fromkeys(row.name.rpartition(".")[0] for row in rows))
+    for table in sorted(tables, key=lambda table: (table != "", tables.index(table))):
+        if table:
+            lines += ["", f"[{table}]"]
+        for row in rows:
+            if row.name.rpartition(".")[0] == table:
+                lines += ["", *textwrap.wrap(row.meaning, 110, initial_indent="# ", subsequent_indent="# ")]
+                lines.append(f"#{row.name.rpartition('.')[2]} = {_toml(row.default)}")
+    return "\n".join(lines) + "\n"
+
+
+def _toml(default: str) -> str:
+    if re.fullmatch(r"true|false|[0-9]+", default):
+        return default
+    # A default that depends on who runs the daemon is told in words: the first is root's.
+    return '"' + default.partition(", or ")[0] + '"'
+
+
+def state_diagram(which: str) -> str:
+    """A state table as a Mermaid diagram in a code fence."""
+    return f"```mermaid\n{diagram(which)}\n```"  # type: ignore[arg-type]
+
+
+PARTS: dict[str, Callable[[], str]] = {
+    "execution states": lambda: state_diagram("execution"),
+    "attempt states": lambda: state_diagram("attempt"),
+    "reference": lambda: reference_markdown().strip(),
+    "settings": settings_markdown,
+}
+
+
+def readme(text: str) -> str:
+    """README.md with every generated part as the code writes it now."""
+    for name, make in PARTS.items():
+        begin, end = f"<!-- generated: {name} -->", f"<!-- end: {name} -->"
+        before, found, rest = text.partition(begin)
+        _, closed, after = rest.partition(end)
+        if not found or not closed:
+            raise ValueError(f"README.md has no {begin} ... {end}")
+        text = f"{before}{begin}\n\n{make()}\n\n{end}{after}"
+    return text
+
+
+if __name__ == "__main__":
+    README.write_text(readme(README.read_text(encoding="utf-8")), encoding="utf-8")
+    TOML.write_text(settings_toml(), encoding="utf-8")

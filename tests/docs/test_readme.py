@@ -1,0 +1,177 @@
+"""README.md, CHANGELOG.md and packaging/ say what is so: commands, links, units, tables."""
+
+import os
+import re
+import tomllib
+from pathlib import Path
+
+import click
+import pytest
+from generated import PARTS, README, ROOT, TOML, readme, settings_toml
+
+import xchronos
+from xchronos.cli.commands import cli
+from xchronos.config import describe_settings, load
+from xchronos.intake.scan import list_directory
+from xchronos.model.compile import compile_unit
+from xchronos.model.policies import MisfirePolicy
+
+TEXT = README.read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
+DOCUMENTS = ("README.md", "CHANGELOG.md")
+
+
+def block(after: str) -> str:
+    """The first code block behind a heading."""
+    section = TEXT.partition(f"\n## {after}\n")[2]
+    found = re.search(r"^```\w*\n(.*?)^```", section, re.MULTILINE | re.DOTALL)
+    assert found, after
+    return found[1]
+
+
+# -- generated parts ---------------------------------------------------------------------------------------------------
+
+
+def test_the_generated_parts_are_what_the_code_writes():
+    assert readme(TEXT) == TEXT, "run: python -m tests.docs.generated"
+
+
+def test_a_missing_place_is_an_error():
+    name = next(iter(PARTS))
+    with pytest.raises(ValueError, match=f"generated: {name}"):
+        readme(TEXT.replace(f"<!-- generated: {name} -->", ""))
+
+
+def test_the_settings_file_is_what_the_code_writes():
+    assert TOML.read_text(encoding="utf-8") == settings_toml(), "run: python -m tests.docs.generated"
+
+
+def test_the_settings_file_changes_nothing_commented_out_or_not(tmp_path):
+    text = TOML.read_text(encoding="utf-8")
+    commented = tmp_path / "commented.toml"
+    commented.write_text(text, encoding="utf-8")
+    plain = tmp_path / "plain.toml"
+    plain.write_text(re.sub(r'^#(\w+ = (?!""$))', r"\1", text, flags=re.MULTILINE), encoding="utf-8")
+    assert tomllib.loads(plain.read_text(encoding="utf-8"))["api"]["listen"]
+    defaults = load({}, {}, [], root=True)
+    assert load({}, {}, [commented], root=True) == defaults
+    assert load({}, {}, [plain], root=True) == defaults
+
+
+def test_every_setting_is_in_the_settings_file():
+    text = TOML.read_text(encoding="utf-8")
+    for row in describe_settings():
+        assert f"\n#{row.name.rpartition('.')[2]} = " in text
+
+
+# -- commands ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_first_command_and_the_test_command_exist():
+    run, check = block("Run it").split(), block("Test it").split()
+    assert (run, check) == (["./packaging/quickstart"], ["packaging/test"])
+    for command in (*run, *check, ".ci/run"):
+        assert os.access(ROOT / command, os.X_OK), command
+    assert "exec packaging/test\n" in (ROOT / ".ci/run").read_text(encoding="utf-8")
+
+
+def mentioned() -> list[str]:
+    """Every `xchronosctl ...` in README, the units, and the quick start."""
+    texts = [TEXT, (ROOT / "packaging/quickstart").read_text(encoding="utf-8")]
+    texts += [path.read_text(encoding="utf-8") for path in (ROOT / "units").glob("*.service")]
+    spans = re.findall(r"xchronosctl ((?:[a-z0-9-]+\b ?)[^`|\n#]*)", "\n".join(texts))
+    return sorted({span.strip() for span in spans})
+
+
+def subcommand(group: click.Group, name: str) -> click.Command | None:
+    return group.get_command(click.Context(group), name)
+
+
+@pytest.mark.parametrize("line", mentioned())
+def test_a_command_that_is_mentioned_exists_with_its_options(line):
+    words = line.split()
+    command: click.Command | None = cli
+    while words and isinstance(command, click.Group):
+        command = subcommand(command, words.pop(0))
+    assert command is not None, f"xchronosctl {line}"
+    known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
+    for word in words:
+        if word.startswith("-"):
+            assert word in known, f"xchronosctl {line}"
+
+
+def test_the_tour_shows_every_command():
+    tour = TEXT.partition("\n## The command line\n")[2].partition("\n## ")[0]
+    for name in cli.list_commands(click.Context(cli)):
+        assert re.search(rf"`[^`]*\b{re.escape(name)}\b[^`]*`", tour), name
+
+
+# -- links -------------------------------------------------------------------------------------------------------------
+
+
+def anchors(text: str) -> set[str]:
+    """What GitHub makes of the headings."""
+    titles = re.findall(r"^#+ (.*)$", re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_links_resolve(document):
+    text = (ROOT / document).read_text(encoding="utf-8")
+    links = re.findall(r"\[[^\]]*\]\(([^)\s]+)\)", text)
+    assert links
+    for link in links:
+        target, _, anchor = link.partition("#")
+        if target.startswith("https://"):
+            continue
+        assert not target or (ROOT / target).exists(), link
+        if anchor:
+            assert anchor in anchors(text if not target else (ROOT / target).read_text(encoding="utf-8")), link
+
+
+def test_every_example_is_in_the_table():
+    names = list_directory(str(ROOT / "units")).units
+    for name, stamp in names.items():
+        if not stamp.target:
+            assert f"[{name}](units/{name})" in TEXT
+
+
+# -- contents ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_units_that_are_shown_compile_without_a_warning():
+    shown = [text for kind, text in BLOCKS if kind == "ini"]
+    shown += re.findall(r"^cat > \S+\.service << 'END'\n(.*?)^END$", TEXT, re.MULTILINE | re.DOTALL)
+    assert len(shown) == 2
+    for text in shown:
+        assert not compile_unit("shown.service", text).warnings
+
+
+def test_the_misfire_table_has_every_policy():
+    time = TEXT.partition("\n## Time\n")[2].partition("\n## ")[0]
+    assert sorted(re.findall(r"^\| `(\w+)`", time, re.MULTILINE)) == sorted(policy.value for policy in MisfirePolicy)
+
+
+def test_the_house_is_the_one_that_is_enforced():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    layers = project["tool"]["importlinter"]["contracts"][0]["layers"]
+    house = TEXT.partition("\n## The house\n")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| ((?:`\w+` ?)+)\|", house, re.MULTILINE)
+    drawn = [sorted(re.findall(r"\w+", row)) for row in rows]
+    assert drawn == [*(sorted(re.findall(r"\w+", layer)) for layer in layers), ["testing"]]
+    for room in {room for row in drawn for room in row}:
+        package = Path(xchronos.__file__).parent
+        assert (package / room / "__init__.py").exists() or (package / f"{room}.py").exists(), room
+
+
+def test_the_changelog_has_this_version():
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert re.findall(r"^## \[(.+?)\]", text, re.MULTILINE)[:2] == ["Unreleased", xchronos.__version__]
+
+
+def test_the_daemon_under_systemd_starts_what_is_installed():
+    text = (ROOT / "packaging/xchronosd.service").read_text(encoding="utf-8")
+    unit = compile_unit("xchronosd.service", text)
+    assert [step.text.split()[0] for step in unit.service.steps] == ["/usr/local/bin/xchronosd"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    assert sorted(project["project"]["scripts"]) == ["xchronosctl", "xchronosd"]
