@@ -21,7 +21,6 @@ from xchronos.api.ports import Services
 from xchronos.api.server import serve
 from xchronos.cli.commands import cli
 
-DATA = Path(__file__).parent.parent / "data"
 T = TypeVar("T")
 
 

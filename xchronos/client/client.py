@@ -51,7 +51,7 @@ class Client:
     """
 
     def __init__(self, address: str = "", *, token: str = "", timeout: float = 30.0) -> None:
-        self.address = (address or os.environ.get(ADDRESS_VARIABLE) or ADDRESS).rstrip("/")
+        self.address = address or os.environ.get(ADDRESS_VARIABLE) or ADDRESS
         self._token = token or os.environ.get(TOKEN_VARIABLE, "")
         self._timeout = timeout
 

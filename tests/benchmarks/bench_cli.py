@@ -1,0 +1,108 @@
+"""How long a person waits for xchronosctl: wall time from its start to its end, beside `python -c pass`.
+
+python tests/benchmarks/bench_cli.py
+"""
+
+import asyncio
+import json
+import os
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from xchronos.api.app import create_app
+from xchronos.api.ports import Services
+from xchronos.api.server import serve
+from xchronos.clock import SystemClock
+from xchronos.registry.keys import Keys
+from xchronos.registry.registry import Registry
+from xchronos.store.memory import MemoryStore
+
+RUNS = 10
+UNITS = 100
+
+
+class _NoSteps:
+    """A machine on which nothing runs."""
+
+    async def progress(self, execution_id: str) -> None:
+        """Nothing."""
+
+    async def logs(self, unit: str, fire_time: object, copy: int, attempt: int) -> list[Any]:
+        """Nothing."""
+        return []
+
+
+@contextmanager
+def _api(units: int) -> Iterator[str]:
+    """A running API with this many units; yields its address."""
+    ready = threading.Event()
+    address: list[str] = []
+    stop: list[Any] = []
+
+    async def main() -> None:
+        registry = Registry(MemoryStore(), Keys())
+        clock = SystemClock()
+        for number in range(units):
+            text = f"[Unit]\nDescription=Job {number}\n[Service]\nExecStart=/bin/true\n[X-Chronos]\nTriggerCron=0 * * * *\n"
+            await registry.submit(f"job-{number:06d}.service", text.encode(), now=clock.now())
+
+        def told(url: str) -> None:
+            address.append(url)
+            ready.set()
+
+        app = create_app(Services(registry, clock, "bench", _NoSteps()))
+        task = asyncio.create_task(serve(app, "127.0.0.1", 0, told))
+        stop.extend((asyncio.get_running_loop(), task))
+        await asyncio.wait([task])
+
+    thread = threading.Thread(target=asyncio.run, args=(main(),))
+    thread.start()
+    ready.wait()
+    try:
+        yield address[0]
+    finally:
+        loop, task = stop
+        loop.call_soon_threadsafe(task.cancel)
+        thread.join()
+
+
+def _median(command: list[str], environment: dict[str, str]) -> float:
+    """Median wall time in milliseconds."""
+    taken = []
+    for _ in range(RUNS):
+        begin = time.perf_counter()
+        subprocess.run(command, env=environment, check=True, capture_output=True)
+        taken.append((time.perf_counter() - begin) * 1_000)
+    return statistics.median(taken)
+
+
+def run(units: int = UNITS) -> dict[str, float]:
+    """Medians over RUNS runs in milliseconds, and their ratios to an interpreter that does nothing."""
+    ctl = [sys.executable, "-c", "from xchronos.cli.main import main; main()"]
+    with _api(units) as address:
+        environment = {**os.environ, "XCHRONOS_API": address}
+        nothing = _median([sys.executable, "-c", "pass"], environment)
+        version = _median([*ctl, "--version"], environment)
+        listing = _median([*ctl, "list-units"], environment)
+    return {
+        "python_pass_ms": round(nothing, 1),
+        "version_ms": round(version, 1),
+        "version_ratio": round(version / nothing, 2),
+        "list_units_ms": round(listing, 1),
+        "list_units_ratio": round(listing / nothing, 2),
+    }
+
+
+def main() -> None:
+    """Print the figures as JSON."""
+    print(json.dumps(run(int(sys.argv[1]) if len(sys.argv) > 1 else UNITS)))
+
+
+if __name__ == "__main__":
+    main()

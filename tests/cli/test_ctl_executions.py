@@ -1,0 +1,78 @@
+"""`list-executions` and `logs` against a real server."""
+
+import msgspec
+from api_helpers import at, ended, running
+
+from xchronos.model.policies import Outcome
+from xchronos.model.records import Execution
+
+
+def fill(daemon):
+    daemon.run(daemon.cluster.submit("a.service"))
+    daemon.run(daemon.cluster.submit("b.service"))
+    for execution in (
+        ended("a.service", -30),
+        ended("a.service", -20, Outcome.FAILED),
+        ended("b.service", -10),
+        running("a.service", 0),
+    ):
+        daemon.run(daemon.cluster.execution(execution))
+
+
+class TestList:
+    def test_table(self, ctl, daemon):
+        fill(daemon)
+        lines = ctl("list-executions").stdout.splitlines()
+        assert lines[0].split() == ["EXECUTION", "STATE", "TRIGGER", "ATTEMPTS", "MACHINE", "STARTED", "TOOK", "REASON"]
+        assert [line.split()[1] for line in lines[1:]] == ["running", "succeeded", "failed", "succeeded"]
+        assert lines[3].split(None, 7)[4:] == ["m1", "2030-01-01T11:59:40Z", "1s", "start-0: exited with 3"]
+
+    def test_filters(self, ctl, daemon):
+        fill(daemon)
+        assert len(ctl("list-executions", "b", "--no-legend").stdout.splitlines()) == 1
+        assert ctl("list-executions", "--failed", "--no-legend").stdout.split()[1] == "failed"
+        result = ctl("list-executions", "--limit", "1", "--no-legend")
+        assert result.stdout.split()[1] == "running"
+        assert "there are more" in result.stderr
+        assert len(ctl("list-executions", "--all", "--no-legend").stdout.splitlines()) == 4
+        assert ctl("list-executions", "no").exit_code == 3
+
+    def test_json(self, ctl, daemon):
+        fill(daemon)
+        daemon.run(daemon.cluster.execution(Execution("a.service", at(9), state="waiting")))
+        found = msgspec.json.decode(ctl("list-executions", "-o", "json").stdout, type=list[Execution])
+        assert len(found) == 5
+        assert ctl("list-executions", "--no-legend").stdout.splitlines()[0].split()[1:] == [
+            "waiting", "-", "0", "-", "-", "-", "-",
+        ]  # fmt: skip
+
+
+class TestLogs:
+    def test_the_latest_that_has_run(self, ctl, daemon, tmp_path):
+        daemon.run(daemon.cluster.submit("a.service"))
+        assert ctl("logs", "a").stderr == "xchronosctl: a.service has no executions yet\n"
+        skipped = msgspec.structs.replace(ended("a.service", 5, Outcome.SKIPPED), attempts=())
+        daemon.run(daemon.cluster.execution(skipped))
+        result = ctl("logs", "a")
+        assert (result.exit_code, "none of the last 1 executions" in result.stderr) == (3, True)
+        daemon.run(daemon.cluster.execution(ended("a.service", 0)))
+        (tmp_path / "log").write_bytes(b"one\n\xfftwo\n")
+        daemon.cluster.steps.files["a.service", 1] = [("start-0", tmp_path / "log")]
+        assert ctl("logs", "a").stdout_bytes == b"one\n\xfftwo\n"
+        assert ctl("logs", "a", "-n", "1", "--step", "start-0", "--attempt", "1").stdout_bytes == b"\xfftwo\n"
+        assert ctl("logs", "a", "-f").stdout_bytes == b"one\n\xfftwo\n"
+        assert ctl("logs", "a", "--step", "stop-0").exit_code == 3
+
+    def test_of_an_execution(self, ctl, daemon, tmp_path):
+        execution = daemon.run(daemon.cluster.execution(ended("a.service", 0)))
+        (tmp_path / "log").write_bytes(b"one\n")
+        daemon.cluster.steps.files["a.service", 1] = [("start-0", tmp_path / "log")]
+        assert ctl("logs", execution.id).stdout == "one\n"
+
+    def test_follow_one_that_is_about_to_run(self, ctl, daemon):
+        daemon.run(daemon.cluster.submit("a.service"))
+        (started,) = ctl("start", "a").stdout.split()
+        waiting = daemon.run(daemon.cluster.registry.execution(started))
+        done = msgspec.structs.replace(waiting, state="ended", outcome=Outcome.SKIPPED)
+        daemon.run(daemon.cluster.execution(done))
+        assert "has not run" in ctl("logs", "-f", started).stderr
