@@ -271,7 +271,7 @@ class Session:
             await asyncio.sleep(0)
             return
         timer = asyncio.ensure_future(self._clock.sleep(wait))
-        timer.add_done_callback(lambda _: self._agenda.wake())
+        timer.add_done_callback(lambda done: None if done.cancelled() else self._agenda.wake())
         try:
             await self._agenda.awake.wait()
         finally:
