@@ -33,10 +33,6 @@ KNOWN_KEYS = frozenset((
 ))  # fmt: skip
 """Every key of the section."""
 
-_ABOUT_TRIGGERS = (
-    "TimeZone", "NotBefore", "NotAfter", "MaxRuns", "RandomizedDelay", "MisfirePolicy", "MisfireThreshold",
-    "MisfireLimit",
-)  # fmt: skip
 _POLICIES = {policy.value: policy for policy in MisfirePolicy}
 _PREFIX = "MISFIRE_INSTRUCTION_"
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}")
@@ -97,15 +93,11 @@ def read_chronos(reader: Reader, name: UnitName) -> Chronos:
         reader.get("MisfireThreshold", _length, Misfire().threshold),
         reader.get("MisfireLimit", _limit_parser, Misfire().limit),
     )
-    triggers = _triggers(reader, place, name)
-    if not triggers and not any(reader.all(key) for key in TRIGGER_KEYS):
-        for key in _ABOUT_TRIGGERS:
-            reader.warn(key, "does nothing in a unit without a trigger")
     artifact = reader.get("Artifact", lambda text: _url(_expanded(text, name)), "")
     if not artifact:
         reader.warn("ArtifactSHA256", "does nothing without Artifact")
     return Chronos(
-        triggers=triggers,
+        triggers=_triggers(reader, place, name),
         fingerprint=_fingerprint(reader),
         time_zone="UTC" if place is None else place.name,
         start_delay=reader.get("TriggerStartDelay", _length, 0),

@@ -9,6 +9,10 @@ from xchronos.unitfile import UnitName, expand
 from xchronos.unitfile.fleet import FleetRequirements
 
 _STARTS = ("OnSuccess", "OnFailure")
+_ABOUT_TRIGGERS = (
+    "TimeZone", "NotBefore", "NotAfter", "MaxRuns", "RandomizedDelay", "MisfirePolicy", "MisfireThreshold",
+    "MisfireLimit",
+)  # fmt: skip
 
 
 def depends(section: Reader, key: str, name: UnitName) -> tuple[str, ...]:
@@ -64,6 +68,9 @@ def check_whole(
             f"{chronos.concurrency} cannot keep the next one from running beside it"
         )
         own.warn("OnPartition", message)
+    if not chronos.triggers and not any(problem.severity == "error" for problem in problems):
+        for key in _ABOUT_TRIGGERS:
+            own.warn(key, "does nothing in a unit without a trigger")
     if not chronos.triggers and service.restart == "always":
         own.warn("MaxAttempts", "does nothing in a unit that Restart=always keeps running: it is started anew for ever")
     elif service.restart == "on-success" or (service.restart == "always" and chronos.triggers):
@@ -111,7 +118,7 @@ def _check_container(section: Reader, commands: Commands, container: Container, 
     """Whether the container has something to run, and Exec= is not hidden by ExecStart=."""
     header = next(header for header in section.unit.headers if header.name == "Container")
     starts = [step for step in commands.steps if step.phase == "start"]
-    if all(step.docker for step in commands.steps):
+    if starts and all(step.docker for step in commands.steps):
         message = "the section does nothing: every command is a docker command line of its own"
         problems.append(Problem(message, header.file, header.line, "Container", severity="warning"))
     elif any(step.line.program and not step.docker for step in starts) and not container.body.get("Entrypoint"):

@@ -1,0 +1,31 @@
+"""The reference of the file format covers exactly what the compiler knows."""
+
+import re
+
+from xchronos.model.compile_chronos import KNOWN_KEYS
+from xchronos.model.reference import CHRONOS, CONTAINER, FLEET, reference_markdown
+from xchronos.unitfile.dockercli.quadlet import KNOWN_KEYS as CONTAINER_KEYS
+from xchronos.unitfile.fleet import VALID_KEYS
+
+
+def test_every_key_is_there_once():
+    names = [key.name for _, keys in CHRONOS for key in keys]
+    assert sorted(names) == sorted(KNOWN_KEYS)
+    assert sorted(key.name for key in FLEET) == sorted(VALID_KEYS)
+    assert sorted(name for _, names in CONTAINER for name in names) == sorted(CONTAINER_KEYS)
+
+
+def test_every_key_is_explained_in_a_sentence():
+    for key in (*FLEET, *(key for _, keys in CHRONOS for key in keys)):
+        assert key.meaning.endswith("."), key
+        assert key.value, key
+        assert "|" not in "".join(key), key
+
+
+def test_markdown():
+    text = reference_markdown()
+    assert re.findall(r"^### (.*)$", text, re.MULTILINE) == ["[X-Chronos]", "[X-Fleet]", "[Container]"]
+    rows = re.findall(r"^\| `([^`]+)` \|(?: [^|]+ \|){3}$", text, re.MULTILINE)
+    assert sorted(rows) == sorted(KNOWN_KEYS | VALID_KEYS)
+    assert "`PublishPort`" in text
+    assert text.endswith(".\n")
