@@ -75,9 +75,9 @@ class Machine:
     async def start(self) -> int:
         if self._task is not None and not self._task.done():
             return 0  # it is active: nothing happens
-        self._starts += 1
         before = len(self.ran.ends)
-        self._task = asyncio.create_task(self._rounds())
+        self.begin()
+        assert self._task is not None
         await asyncio.sleep(0)
         oneshot = self.unit.service.type == "oneshot" and not self.unit.service.remain_after_exit
         async with asyncio.timeout(LONG):
@@ -93,6 +93,11 @@ class Machine:
         if end.result in ("success", "exec-condition") or end.outcome is Outcome.SKIPPED:
             return 0
         return int(self.unit.service.type == "oneshot" or _failed_starting(self.unit, end))
+
+    def begin(self) -> None:
+        """Start, and wait for nothing."""
+        self._starts += 1
+        self._task = asyncio.create_task(self._rounds())
 
     async def stop(self) -> int:
         if self._task is not None:

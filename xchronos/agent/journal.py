@@ -7,6 +7,7 @@ output, and while it runs the scratch directory that its steps share.
 import asyncio
 import os
 import shutil
+import threading
 from collections.abc import Collection
 from datetime import datetime
 from pathlib import Path
@@ -57,6 +58,7 @@ class Journal:
         self._clock = clock
         self._file = directory / "journal.json"
         self._notes = _Notes()
+        self._saving = threading.Lock()
 
     @property
     def scratch(self) -> Path:
@@ -83,10 +85,6 @@ class Journal:
         self.scratch.chmod(0o1777)
         _write(self.directory / "unit.json", msgspec.json.encode(record))
 
-    def log(self, step: str) -> Path:
-        """Where a step's output goes."""
-        return self.directory / f"{step}.log"
-
     def result(self, step: str) -> StepResult | None:
         """The recorded result of a step that has ended."""
         return self._notes.ended.get(step)
@@ -97,7 +95,8 @@ class Journal:
         begun = self._notes.begun.get(step)
         if begun is None:
             self._notes.begun[step] = to_datetime(now)
-            self._save()
+            # Not forced to the disk: after a power cut the step has ended, and its time limit with it.
+            self._save(durable=False)
             return 0
         return max(now - to_instant(begun), 0)
 
@@ -110,8 +109,10 @@ class Journal:
         """The attempt has ended and its record is durable: its output stays, the rest goes."""
         shutil.rmtree(self.scratch, ignore_errors=True)
 
-    def _save(self) -> None:
-        _write(self._file, msgspec.json.encode(self._notes))
+    def _save(self, *, durable: bool = True) -> None:
+        # The main process and a command beside it may end at the same moment, each saved by a thread.
+        with self._saving:
+            _write(self._file, msgspec.json.encode(self._notes), durable=durable)
 
 
 def attempt_directory(root: Path, unit: str, fire_time: datetime, copy: int, attempt: int) -> Path:
@@ -147,11 +148,12 @@ def sweep(root: Path, held: Collection[Path]) -> None:
             shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _write(path: Path, data: bytes) -> None:
+def _write(path: Path, data: bytes, *, durable: bool = True) -> None:
     """Write a file so that after a crash it is the old one or the new one, never a torn one."""
     fresh = path.with_name(path.name + ".new")
     with fresh.open("wb") as file:
         file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+        if durable:
+            file.flush()
+            os.fsync(file.fileno())
     fresh.replace(path)
