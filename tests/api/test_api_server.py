@@ -10,6 +10,7 @@ from api_helpers import running
 from litestar.testing import TestClient
 
 from xchronos.api.app import create_app
+from xchronos.api.logs import SHUT_DOWN
 from xchronos.api.ports import Services
 from xchronos.api.server import serve
 from xchronos.client import Client
@@ -57,7 +58,7 @@ async def test_live_streams_end_with_the_server(services, cluster, tmp_path):
     async with asyncio.timeout(3):
         reading = asyncio.create_task(asyncio.to_thread(list, stream))
         await serving.stop()
-        assert await reading == []
+        assert await reading == [SHUT_DOWN]
 
 
 async def test_a_unix_socket_is_taken_over_from_a_dead_daemon_and_removed(services, tmp_path: Path):

@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry, Counter
 
 from xchronos.api.app import create_app
 from xchronos.api.detail import Machines
-from xchronos.api.guard import host_name
+from xchronos.api.guard import Guard, host_name
 from xchronos.api.ports import Services
 from xchronos.api.wire import Asked, DaemonStatus, Failure, IntakeFault
 
@@ -144,6 +144,13 @@ class TestGuard:
         with TestClient(create_app(services), base_url="http://10.0.0.7") as api:
             assert api.get("/v1/units").status_code == 200
             assert api.get("/v1/units", headers={"host": "10.0.0.8"}).status_code == 403
+
+    def test_an_address_of_ipv4_at_a_socket_of_ipv6(self, cluster):
+        guard = Guard(None, (), "")
+        assert guard._is_ours("10.0.0.7:7480", ("::ffff:10.0.0.7", 7480))
+        assert not guard._is_ours("10.0.0.8:7480", ("::ffff:10.0.0.7", 7480))
+        assert not guard._is_ours("evil.example", None)
+        assert guard._is_ours("anything", ("/run/api.sock", None))
 
     @pytest.mark.parametrize("origin", ["http://evil.example", "null", "http://127.0.0.1:8080", "http://localhost"])
     def test_other_origins_change_nothing(self, api, origin):

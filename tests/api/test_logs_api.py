@@ -212,10 +212,11 @@ class TestLive:
         execution = await cluster.execution(running("a.service", 0))
         cluster.steps.running[execution.id] = execution.current
         stream = await LogRequest(context, execution, follow=True).open()
-        reading = asyncio.ensure_future(anext(stream, b"the end"))
+        reading = asyncio.ensure_future(anext(stream))
         await asyncio.sleep(0.03)
         context.closing.set()
-        assert await reading == b"the end"
+        assert await reading == logs_module.SHUT_DOWN
+        assert [part async for part in stream] == []
 
     async def test_what_waits_is_waited_for(self, context, cluster, tmp_path):
         waiting = Execution("a.service", at(5), state="waiting")
@@ -244,7 +245,7 @@ class TestLive:
         waiting = await cluster.execution(Execution("a.service", at(5), state="waiting"))
         stream = await LogRequest(context, waiting, follow=True).open()
         context.closing.set()
-        assert [part async for part in stream] == []
+        assert [part async for part in stream] == [logs_module.SHUT_DOWN]
 
 
 def _ended_in_place(cluster: Cluster, execution: Execution):

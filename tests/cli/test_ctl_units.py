@@ -375,6 +375,12 @@ class TestTimes:
         now = datetime(2030, 1, 1, tzinfo=UTC)
         assert times.distance(now + timedelta(seconds=seconds), now) == told
 
+    @pytest.mark.parametrize(
+        ("seconds", "told"), [(0, "0s"), (0.0031, "3ms"), (0.25, "250ms"), (-1, "0s"), (9.99, "9.99s")]
+    )
+    def test_lengths(self, seconds, told):
+        assert times.length(timedelta(seconds=seconds)) == told
+
     def test_forms(self):
         moment = datetime(2030, 1, 1, 12, 0, 0, 500_000, tzinfo=UTC)
         assert times.machine_time(moment) == "2030-01-01T12:00:00.500000Z"

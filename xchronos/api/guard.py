@@ -7,7 +7,7 @@ across origins by itself; with a name of its own that resolves to 127.0.0.1 it c
 
 import hmac
 from collections.abc import Collection
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from urllib.parse import urlsplit
 
 import msgspec
@@ -59,12 +59,20 @@ class Guard:
         if server is not None and server[1] is None:
             return True  # a unix socket: no browser gets there
         name = host_name(host)
-        if name in ("localhost", *self._names) or (server is not None and name == server[0].lower()):
+        if name in ("localhost", *self._names):
             return True
-        try:
-            return ip_address(name).is_loopback
-        except ValueError:
-            return False
+        address = _address(name)
+        return address is not None and (address.is_loopback or (server is not None and address == _address(server[0])))
+
+
+def _address(text: str) -> IPv4Address | IPv6Address | None:
+    """An IP address; one of IPv4 that came in at a socket of IPv6 is the IPv4 one. None for what is no address."""
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return None
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return mapped or address
 
 
 def host_name(host: str) -> str:

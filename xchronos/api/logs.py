@@ -12,6 +12,8 @@ from xchronos.errors import ApiError, NotFound
 from xchronos.model.records import Attempt, Execution
 
 POLL_SECONDS = 0.2
+SHUT_DOWN = b"[xchronos: the daemon shuts down; the output goes on where it is kept]\n"
+"""How a live stream ends that is not at its end: nobody shall take it for the whole."""
 
 
 class LogRequest:
@@ -88,6 +90,8 @@ class LogRequest:
                     return
         except (NotFound, ApiError) as error:
             yield f"[xchronos: {error}]\n".encode()
+            return
+        yield SHUT_DOWN
 
     async def _local(self, attempt: Attempt) -> AsyncIterator[bytes]:
         logs = dict(await self._logs(attempt))
@@ -114,7 +118,10 @@ class LogRequest:
                 for reader in readers.values():
                     while data := await asyncio.to_thread(reader.read):
                         yield data
-                if over or await self._pause():
+                if over:
+                    return
+                if await self._pause():
+                    yield SHUT_DOWN
                     return
         finally:
             for reader in readers.values():

@@ -54,7 +54,7 @@ async def serve(app: Litestar, host: str, port: int, ready: Callable[[str], obje
     address = _address(listener)
 
     def started() -> None:
-        log.info("API ready", address=address)
+        log.debug("API ready", address=address)
         ready(address)
 
     config = uvicorn.Config(

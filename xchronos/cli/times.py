@@ -30,8 +30,10 @@ def distance(moment: datetime, now: datetime) -> str:
 
 
 def length(span: timedelta) -> str:
-    """A length of time, to its two largest units: `2h 3min`, `1.5s`."""
+    """A length of time, to its two largest units: `2h 3min`, `1.5s`, `20ms`."""
     seconds = max(span.total_seconds(), 0.0)
+    if 0 < seconds < 1:
+        return f"{seconds * 1_000:.0f}ms"
     if seconds < 60:
         return f"{seconds:.3g}s" if seconds < 10 else f"{int(seconds)}s"
     position = next(index for index, (size, _) in enumerate(_UNITS) if seconds >= size)
