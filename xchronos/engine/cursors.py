@@ -67,11 +67,11 @@ class Cursors:
         """The unit is gone, or its cursor has to be read again."""
         self.known.pop(unit, None)
 
-    def due(self, now: Instant) -> list[str]:
-        """The units that have something to do at `now`, earliest first, each once. They are not named again."""
+    def due(self, now: Instant, limit: int) -> list[str]:
+        """At most `limit` units that have something to do at `now`, earliest first, each once; not named again."""
         found: dict[str, None] = {}
         heap = self._due
-        while heap and heap[0][0] <= now:
+        while heap and heap[0][0] <= now and len(found) < limit:
             at, unit = heapq.heappop(heap)
             cursor = self.known.get(unit)
             if cursor is not None and cursor.next == at and not cursor.busy:

@@ -51,6 +51,7 @@ class Desk:
         self._ownership = ownership
         self._batcher = batcher
         self._last_stamp: Instant = 0
+        self.in_flight = 0
 
     @property
     def room(self) -> int:
@@ -204,8 +205,10 @@ class Desk:
 
     def submit(self, txn: Txn, then: Callable[[Committed | None], None]) -> None:
         """Commit; `then` gets the answer, or None when there was none and nobody knows what happened."""
+        self.in_flight += 1
 
         def finish(future: asyncio.Future[Committed]) -> None:
+            self.in_flight -= 1
             if future.cancelled():
                 return
             error = future.exception()

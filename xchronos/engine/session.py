@@ -9,6 +9,7 @@ from xchronos.clock import MILLISECOND, SECOND, Clock, Micros
 from xchronos.engine.agenda import Agenda
 from xchronos.engine.book import Book, Open
 from xchronos.engine.desk import Desk
+from xchronos.engine.firing import MOST_IN_FLIGHT
 from xchronos.engine.housekeeping import Housekeeping
 from xchronos.engine.metrics import Metrics
 from xchronos.engine.ownership import Ownership
@@ -59,8 +60,8 @@ class Session:
         self._units = UnitCache(store, keys)
         self._housekeeping = Housekeeping(store, keys, clock, self._units, ownership, batcher)
         ended = self._housekeeping.ended
-        desk = Desk(self._book, self._agenda, self._units, keys, ownership, batcher, metrics, ended)
-        self._turns = Turns(desk)
+        self._desk = Desk(self._book, self._agenda, self._units, keys, ownership, batcher, metrics, ended)
+        self._turns = Turns(self._desk)
         self._absent: set[str] = set()
 
     async def run(self, ready: Callable[[], None]) -> None:
@@ -266,10 +267,15 @@ class Session:
             await self._sleep(LONGEST_WAIT if moment is None else min(moment - self._clock.now(), LONGEST_WAIT))
 
     async def _sleep(self, wait: Micros) -> None:
-        if wait <= 0 or self._agenda.awake.is_set():
+        if self._desk.in_flight >= MOST_IN_FLIGHT:
+            await self._agenda.awake.wait()
+        elif wait <= 0 or self._agenda.awake.is_set():
             # The answers to what is under way, and the watches, come first.
             await asyncio.sleep(0)
-            return
+        else:
+            await self._sleep_until_woken(wait)
+
+    async def _sleep_until_woken(self, wait: Micros) -> None:
         timer = asyncio.ensure_future(self._clock.sleep(wait))
         timer.add_done_callback(lambda done: None if done.cancelled() else self._agenda.wake())
         try:

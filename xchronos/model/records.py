@@ -5,6 +5,7 @@ so records of an older or newer xchronos still decode; a change that this cannot
 """
 
 from datetime import datetime
+from functools import lru_cache
 from typing import Literal
 
 import msgspec
@@ -210,6 +211,7 @@ class Machine(msgspec.Struct, frozen=True, omit_defaults=True):
     v: int = 1
 
 
+@lru_cache(maxsize=16_384)
 def fire_key(fire_time: datetime) -> str:
     """A fire time as it stands in keys and identities: sorts like the time, `20301201T100000.000000Z`."""
     # Assembled by hand: several times faster than strftime, and this runs for every execution.
