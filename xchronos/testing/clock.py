@@ -16,8 +16,8 @@ Work in threads (`asyncio.to_thread`, `loop.run_in_executor`) takes no time: the
 import asyncio
 import selectors
 from collections.abc import Awaitable, Callable
-from concurrent.futures import Executor
-from typing import Any, TypeVar, TypeVarTuple, Unpack
+from concurrent.futures import Executor, ThreadPoolExecutor
+from typing import TypeVar, TypeVarTuple, Unpack
 
 from xchronos.clock import SECOND, Instant, Micros
 
@@ -101,6 +101,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def __init__(self, clock: VirtualClock, outside: float = 0.0) -> None:
         self._jumping = _Jumping(clock, outside)
         self._virtual = clock
+        self._threads = ThreadPoolExecutor(thread_name_prefix="virtual")
         super().__init__(self._jumping)
         # A timer is due when its time is less than this away. The loop's own nanosecond vanishes in the rounding of a
         # float after some weeks, and a timer that is exactly due would then never be run.
@@ -113,14 +114,21 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def run_in_executor(
         self, executor: Executor | None, func: Callable[[Unpack[Ts]], T], *args: *Ts
     ) -> "asyncio.Future[T]":
-        """As the base class; time stands still until the thread is done."""
-        future = super().run_in_executor(executor, func, *args)
+        """As the base class; time stands still until the thread is done, even when nobody waits for it any more."""
+        work = (executor or self._threads).submit(func, *args)
         self._jumping.threads += 1
-        future.add_done_callback(self._thread_ended)
-        return future
+        result = asyncio.wrap_future(work, loop=self)
+        # Behind the callback of `result`: the clock must not jump between the thread's end and the news of it.
+        work.add_done_callback(lambda _: self.call_soon_threadsafe(self._thread_ended))
+        return result
 
-    def _thread_ended(self, _: "asyncio.Future[Any]") -> None:
+    def _thread_ended(self) -> None:
         self._jumping.threads -= 1
+
+    def close(self) -> None:
+        """As the base class; waits for the threads."""
+        self._threads.shutdown()
+        super().close()
 
 
 def run_virtual(main: Callable[[VirtualClock], Awaitable[T]], start: Instant = START, *, outside: float = 0.0) -> T:
