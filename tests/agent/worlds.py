@@ -1,0 +1,323 @@
+"""A made-up machine: steps that outlive the agent, on a clock that jumps, and a store that can go away."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from prometheus_client import CollectorRegistry
+
+from xchronos.agent.agent import Agent
+from xchronos.agent.specs import Place
+from xchronos.clock import SECOND, to_datetime
+from xchronos.errors import ExecutorUnavailable, StoreUnavailable
+from xchronos.executors.contract import Executor, Leftover, StepExit, StepSpec
+from xchronos.model.compile import compile_unit
+from xchronos.model.records import Attempt, Execution, Machine, StepResult
+from xchronos.model.unit import Step
+from xchronos.registry.codec import decode, encode
+from xchronos.registry.keys import Keys
+from xchronos.registry.units import record_of
+from xchronos.store.contract import Put, Store, Txn
+from xchronos.store.memory import MemoryStore
+from xchronos.testing.clock import VirtualClock
+from xchronos.unitfile import HostFacts
+
+FIRE = datetime(2030, 3, 17, 17, 46, 40, tzinfo=UTC)
+FACTS = HostFacts(**dict.fromkeys(HostFacts.__struct_fields__, "x"))
+KEYS = Keys()
+
+Plan = tuple[float, StepExit]
+"""How long a step takes in seconds, and how it ends by itself."""
+
+OK = StepExit(0, started_at=FIRE)
+
+
+class World:
+    """What runs on the machine, whoever watches: `plans` by step name, else a step is done at once."""
+
+    def __init__(self, clock: VirtualClock, plans: Mapping[str, Plan] | None = None) -> None:
+        self.clock = clock
+        self.plans = dict(plans or {})
+        self.starts: list[str] = []
+        self.signals: list[tuple[str, str]] = []
+        self.env: dict[str, Mapping[str, str]] = {}
+        self.deaf: set[str] = set()
+        self._ended: dict[object, asyncio.Future[StepExit]] = {}
+
+    def begin(self, identity: object, name: str) -> "asyncio.Future[StepExit]":
+        """Start a step, or find it."""
+        if identity not in self._ended:
+            self.starts.append(name)
+            self._ended[identity] = asyncio.get_running_loop().create_future()
+            length, end = self.plans.get(name, (0.0, OK))
+            if length == 0:
+                self._ended[identity].set_result(end)
+            else:
+                asyncio.get_running_loop().call_later(length, self._end, identity, end)
+        return self._ended[identity]
+
+    def send(self, identity: object, name: str, signal: str) -> None:
+        """A signal ends a step, unless it is deaf to all but SIGKILL."""
+        self.signals.append((name, signal))
+        if identity in self._ended and (name not in self.deaf or signal == "SIGKILL"):
+            self._end(identity, StepExit(signal=signal, started_at=FIRE))
+
+    def _end(self, identity: object, end: StepExit) -> None:
+        if not self._ended[identity].done():
+            self._ended[identity].set_result(end)
+
+
+class WorldSteps:
+    """`Steps` in a world."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+
+    async def run(self, step: Step, env: Mapping[str, str]) -> StepExit:
+        self.world.env[step.name] = env
+        return await asyncio.shield(self.world.begin(step.name, step.name))
+
+    async def started(self, step: Step) -> int:
+        return 0
+
+    async def stop(self, step: Step, signal: str) -> None:
+        self.world.send(step.name, step.name, signal)
+
+    async def kill(self, step: Step) -> None:
+        self.world.send(step.name, step.name, "SIGKILL")
+
+    async def left_behind(self, signal: str = "") -> bool:
+        return False
+
+
+class Remembers:
+    """A memory that outlives the walk."""
+
+    def __init__(self, clock: VirtualClock) -> None:
+        self.clock = clock
+        self.ended: dict[str, StepResult] = {}
+        self.begun: dict[str, int] = {}
+
+    def result(self, step: str) -> StepResult | None:
+        return self.ended.get(step)
+
+    def elapsed(self, step: str) -> int:
+        return self.clock.now() - self.begun.setdefault(step, self.clock.now())
+
+    async def record(self, result: StepResult) -> None:
+        await asyncio.sleep(0)
+        self.ended[result.name] = result
+
+
+class WorldExecutor:
+    """An executor whose steps live in a world; `recoverable` as told."""
+
+    def __init__(self, world: World, *, recoverable: bool = True) -> None:
+        self.name = "python"
+        self.recoverable = recoverable
+        self.world = world
+        self.released: list[tuple[str, int]] = []
+        self.left: list[Leftover] = []
+        self.removed: list[Leftover] = []
+        self.away = 0
+
+    def _answer(self) -> None:
+        if self.away:
+            self.away -= 1
+            raise ExecutorUnavailable("the engine is away")
+
+    async def probe(self) -> str:
+        return "1"
+
+    async def run(self, spec: StepSpec) -> StepExit:
+        self._answer()
+        await asyncio.sleep(0)
+        self.world.env[spec.step] = spec.env
+        return await asyncio.shield(self.world.begin(spec.identity, spec.step))
+
+    async def stop(self, spec: StepSpec, signal: str) -> None:
+        self.world.send(spec.identity, spec.step, signal)
+
+    async def kill(self, spec: StepSpec) -> None:
+        self.world.send(spec.identity, spec.step, "SIGKILL")
+
+    async def release(self, execution: str, attempt: int) -> None:
+        self._answer()
+        self.released.append((execution, attempt))
+
+    async def leftovers(self) -> list[Leftover]:
+        self._answer()
+        return self.left
+
+    async def remove(self, leftovers: Collection[Leftover]) -> None:
+        self.removed.extend(leftovers)
+
+    async def close(self) -> None:
+        pass
+
+
+class Flaky:
+    """A store that can be away (`down`), or lose the answers to commits that have happened (`lose`)."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self._store = store
+        self._broken = asyncio.Event()
+        self.max_operations = store.max_operations
+        self.name = store.name
+        self.down = False
+        self.lose = 0
+
+    def take_down(self) -> None:
+        self.down = True
+        self._broken.set()
+
+    def bring_up(self) -> None:
+        self.down = False
+        self._broken.clear()
+
+    async def _ask(self, call: Callable[[], Awaitable[Any]], *, writes: bool = False) -> Any:
+        await asyncio.sleep(0)
+        if self.down:
+            raise StoreUnavailable("the store is away")
+        answer = await call()
+        if writes and self.lose:
+            self.lose -= 1
+            raise StoreUnavailable("the answer is lost")
+        return answer
+
+    async def get(self, key: str) -> Any:
+        return await self._ask(lambda: self._store.get(key))
+
+    async def range(self, prefix: str, **options: Any) -> Any:
+        return await self._ask(lambda: self._store.range(prefix, **options))
+
+    async def commit(self, txn: Any) -> Any:
+        return await self._ask(lambda: self._store.commit(txn), writes=True)
+
+    async def commit_many(self, txns: Any) -> Any:
+        return await self._ask(lambda: self._store.commit_many(txns), writes=True)
+
+    async def grant(self, ttl: float) -> Any:
+        return await self._ask(lambda: self._store.grant(ttl))
+
+    async def renew(self, lease: int) -> Any:
+        return await self._ask(lambda: self._store.renew(lease))
+
+    async def revoke(self, lease: int) -> Any:
+        return await self._ask(lambda: self._store.revoke(lease))
+
+    @asynccontextmanager
+    async def watch(self, prefix: str, *, revision: int = 0) -> AsyncIterator[Any]:
+        if self.down:
+            raise StoreUnavailable("the store is away")
+        async with self._store.watch(prefix, revision=revision) as batches:
+            yield self._until_broken(batches)
+
+    async def _until_broken(self, batches: AsyncIterator[Any]) -> AsyncIterator[Any]:
+        broken = asyncio.ensure_future(self._broken.wait())
+        try:
+            while True:
+                following = asyncio.ensure_future(anext(batches))
+                try:
+                    await asyncio.wait({following, broken}, return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    if not following.done():
+                        following.cancel()
+                        await asyncio.wait({following})
+                if broken.done():
+                    raise StoreUnavailable("the watch broke")
+                yield following.result()
+        finally:
+            broken.cancel()
+
+
+class Cluster:
+    """One machine with its agent, and a hand in the place of the scheduler."""
+
+    def __init__(
+        self,
+        clock: VirtualClock,
+        directory: Path,
+        plans: Mapping[str, Plan] | None = None,
+        *,
+        recoverable: bool = True,
+    ) -> None:
+        self.clock = clock
+        self.directory = directory
+        self.world = World(clock, plans)
+        self.executor = WorldExecutor(self.world, recoverable=recoverable)
+        self.memory = MemoryStore(clock)
+        self.store = Flaky(self.memory)
+        self.machine = Machine("m1", executors=("python",))
+        self.registry = CollectorRegistry()
+        self.agent = self._agent()
+        self._task: asyncio.Task[None] | None = None
+
+    def _agent(self) -> Agent:
+        executors: dict[str, Executor] = {"python": self.executor}
+        self.registry = CollectorRegistry()
+        place = Place("m1", FACTS, {}, self.directory / "secrets", 1 << 20)
+        store: Store = self.store  # type: ignore[assignment] - as much of a store as an agent needs
+        return Agent(
+            store, KEYS, self.clock, place, executors, self.directory / "attempts", lambda: self.machine, self.registry
+        )
+
+    def boot(self) -> None:
+        """A new agent over the same store, machine and directories."""
+        self.agent = self._agent()
+        self._task = asyncio.create_task(self.agent.run())
+
+    async def crash(self) -> None:
+        """The agent is gone; what runs goes on."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait({self._task})
+            self._task = None
+
+    async def submit(self, service: str, more: str = "", name: str = "job.service") -> None:
+        text = f"[Service]\n{service}\n[X-Chronos]\nExecutor=python\n{more}\n".encode()
+        unit = compile_unit(name, text)
+        await self.memory.commit(Txn((), (Put(KEYS.job(name), encode(record_of(text, unit))),)))
+        self.revision = unit.revision
+
+    async def place(self, number: int = 1, name: str = "job.service", **fields: Any) -> Execution:
+        execution = Execution(
+            name, FIRE, state="placed", revision=self.revision,
+            current=Attempt(number, "m1", revision=self.revision), **fields,
+        )  # fmt: skip
+        await self.memory.commit(Txn((), (Put(KEYS.placement("m1", execution.id), encode(execution)),)))
+        return execution
+
+    async def placed(self, execution: Execution) -> Execution | None:
+        item = await self.memory.get(KEYS.placement("m1", execution.id))
+        return None if item is None else decode(item, Execution)
+
+    async def history(self, execution: Execution) -> Execution | None:
+        item = await self.memory.get(KEYS.execution(execution.id))
+        return None if item is None else decode(item, Execution)
+
+    async def ask_to_stop(self, execution: Execution, reason: str) -> None:
+        now = await self.placed(execution)
+        assert now is not None
+        wanted = msgspec.structs.replace(now, stop_requested=reason)
+        await self.memory.commit(Txn((), (Put(KEYS.placement("m1", execution.id), encode(wanted)),)))
+
+    async def ended(self, execution: Execution, limit: float = 3600.0) -> Attempt:
+        """Wait for the attempt's record, and return it."""
+        async with asyncio.timeout(limit):
+            while True:
+                done = await self.history(execution)
+                if done is not None:
+                    return done.attempts[-1]
+                now = await self.placed(execution)
+                if now is not None and now.state == "reported":
+                    assert now.current is not None
+                    return now.current
+                await self.clock.sleep(SECOND // 20)
+
+    def at(self, seconds: float) -> datetime:
+        return to_datetime(self.clock.now() + round(seconds * SECOND))
