@@ -161,6 +161,11 @@ class TestWhole:
         assert "no step has output" in failure(api.get(f"{path}?step=start-0"), 404)
         assert api.get(path).content == b""
 
+    async def test_the_machine_that_has_it_is_gone(self, api, cluster):
+        elsewhere = await cluster.execution(ended("a.service", 9, machine="m2"))
+        answer = api.get(f"/v1/executions/{elsewhere.id}/logs")
+        assert failure(answer, 503) == "machine m2 is not alive: what it ran left its output there"
+
     async def test_nothing_has_run(self, api, cluster):
         waiting = Execution("a.service", at(5), state="waiting", reason="no machine is alive")
         await cluster.execution(waiting)

@@ -76,7 +76,9 @@ class TestVerify:
         path = tmp_path / "a.service"
         result = ctl("verify", str(path))
         assert (result.exit_code, result.stderr) == (1, f"{path}: cannot be read: No such file or directory\n")
-        (path).mkdir()
+        result = ctl("verify", str(tmp_path / "bad name"))
+        assert (result.exit_code, "cannot be read" in result.stderr) == (1, True)
+        path.mkdir()
         assert "no unit files" in ctl("verify", str(path)).stderr
 
     def test_control_characters_do_nothing_to_the_terminal(self, ctl, tmp_path: Path):

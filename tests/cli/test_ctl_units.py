@@ -283,6 +283,17 @@ class TestStatus:
         assert "no further fire time" in shown
         assert "Executions: none yet" in shown
 
+    def test_a_trigger_that_has_fired(self, ctl, daemon):
+        cluster = daemon.cluster
+        text = b"[Service]\nExecStart=/bin/true\n[X-Chronos]\nTriggerRepeatInterval=1h\nTriggerRepeatCount=5\n"
+        daemon.run(cluster.submit("a.service", text))
+        schedule = daemon.run(cluster.registry.unit("a.service")).schedule
+        state = msgspec.structs.replace(schedule.triggers[0], last=at(0), fired=1, remaining=5)
+        fired = msgspec.structs.replace(schedule, triggers=(state,), fired=1)
+        daemon.run(cluster.put("/xchronos/var/schedules/a.service", fired))
+        assert "last 2030-01-01T12:00:00Z; fired once; 5 remaining" in ctl("status", "a").stdout
+        assert ctl("list-units", "--no-legend").stdout.split()[4] == "2030-01-01T12:00:00Z"
+
     def test_a_unit_that_does_not_compile_any_more(self, ctl, daemon):
         from xchronos.model.records import UnitRecord
 

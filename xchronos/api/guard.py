@@ -47,7 +47,7 @@ class Guard:
         if not self._is_ours(host, scope.get("server")):
             return 403, f"{host!r} is no name of this API: call it by its address, or configure the name"
         origin = headers.get(b"origin")
-        if origin is not None and urlsplit(origin.decode("latin-1")).netloc.lower() != host.lower():
+        if origin is not None and origin.decode("latin-1").partition("://")[2].lower() != host.lower():
             return 403, f"requests of other origins are refused: {origin.decode('latin-1')!r} is not this API"
         if self._token and scope["path"] != UNGUARDED:
             scheme, _, given = headers.get(b"authorization", b"").partition(b" ")
