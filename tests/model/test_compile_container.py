@@ -91,6 +91,8 @@ class TestService:
             ("MemoryMax=lots", "'lots' is not a size"),
             ("CPUQuota=0%", "0% of a CPU is none at all"),
             ("User=%Q", "unknown specifier %Q"),
+            ("CacheDirectory=%Q", "unknown specifier %Q"),
+            ("MemoryMax=%Q", "unknown specifier %Q"),
         ],
     )
     def test_a_bad_limit_is_an_error_and_said_once(self, line, part):

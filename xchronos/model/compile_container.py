@@ -91,21 +91,25 @@ def _of_service(
     """
     values: dict[str, list[str]] = {}
     places: dict[str, Option] = {}
+    problems: list[tuple[Option, str, Severity]] = []
     for option in file.section("Service"):
         if option.name not in SERVICE_KEYS:
             continue
         try:
-            values.setdefault(option.name, []).append(_covered(option.value, name))
-        except InvalidValue:
-            continue  # reported where all of [Service] is judged
+            value = _covered(option.value, name)
+        except InvalidValue as error:
+            problems.append((option, str(error), "error"))
+            continue
+        values.setdefault(option.name, []).append(value)
         places[option.name] = option
     if not values:
-        return {}, []
+        return {}, problems
     parts, found = host_config_from_service(values)
     host = parts.get("HostConfig", {})
     for key in said & _SAME_SETTING.keys():
         host.pop(_SAME_SETTING[key], None)
-    return parts, [(places[key], message, severity) for key, message, severity in found]
+    problems.extend((places[key], message, severity) for key, message, severity in found)
+    return parts, problems
 
 
 def _merge(body: dict[str, Any], parts: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ from xchronos.model.conditions import HostCondition
 from xchronos.model.lifecycle import AttemptState
 from xchronos.model.policies import Concurrency, ExecutorName, LoadBalancing, Misfire, OnPartition, Retry
 from xchronos.triggers.base import Trigger
+from xchronos.unitfile.dockercli.quadlet import ContainerExtras
 from xchronos.unitfile.execline import ExecLine
 from xchronos.unitfile.fleet import FleetRequirements
 
@@ -82,15 +83,16 @@ class Service(msgspec.Struct, frozen=True):
 
 
 class Container(msgspec.Struct, frozen=True):
-    """What [Container] says: an Engine API create body without the command, and what only the machine can resolve.
+    """What [Container] says: an Engine API create body, and what only the machine can resolve.
 
-    `extras` is what `unitfile.dockercli.quadlet.container_body` returns beside the body (secrets, env files, pull
-    policy ...); `resources` are body parts from [Service] resource keys, already merged into `body`.
+    `body` holds no more than what differs from the body that the docker client sends for the bare image
+    (`dockercli.body.empty_body`), the limits of [Service] included; specifiers of the machine stand in it as written.
+    `extras` is what `container_body` returns beside it: secrets, env files, pull policy ...
     """
 
     image: str
     body: dict[str, Any]
-    extras: Any = None
+    extras: ContainerExtras = ContainerExtras()
 
 
 class Unit(msgspec.Struct, frozen=True):
@@ -98,7 +100,8 @@ class Unit(msgspec.Struct, frozen=True):
 
     Instants and times are microseconds. `warnings` are the Problems that did not refuse the file. `keep_running`: a
     unit without triggers and with Restart=always is started anew whenever it ends. `fingerprint` identifies its
-    triggers: a change that keeps it keeps the schedule's cursor.
+    triggers: a change that keeps it keeps the schedule's cursor. A `template` was compiled as its instance `i` and
+    never runs. `memory` (bytes) and `cpus` are what an attempt is counted with on its machine, 0 for no limit.
     """
 
     name: str
