@@ -81,6 +81,28 @@ class TestVerify:
         path.mkdir()
         assert "no unit files" in ctl("verify", str(path)).stderr
 
+    def test_a_directory_that_cannot_be_entered(self, ctl, tmp_path: Path, monkeypatch):
+        def walk(top, onerror):
+            onerror(PermissionError(13, "Permission denied", f"{top}/secret"))
+            yield str(top), [], ["a.service"]
+
+        (tmp_path / "a.service").write_text("[Service]\nExecStart=/bin/true\n")
+        monkeypatch.setattr("xchronos.cli.files.os.walk", walk)
+        result = ctl("verify", str(tmp_path))
+        assert (result.exit_code, result.stderr) == (1, f"{tmp_path}/secret: cannot be read: Permission denied\n")
+        assert f"{tmp_path}/a.service: ok" in result.stdout
+
+    @pytest.mark.parametrize("arguments", [("verify",), ("verify", "-o", "json"), ("submit",)])
+    def test_a_file_name_that_is_no_text(self, ctl, tmp_path: Path, arguments):
+        name = b"caf\xe9.service"
+        try:
+            (tmp_path / name.decode("utf-8", "surrogateescape")).write_text("[Service]\nExecStart=/bin/true\n")
+        except OSError:
+            pytest.skip("this file system has no such names")
+        result = ctl(*arguments, str(tmp_path))
+        assert result.exit_code == (4 if arguments == ("submit",) else 1)
+        assert "caf?.service" in result.output or arguments == ("submit",)
+
     def test_control_characters_do_nothing_to_the_terminal(self, ctl, tmp_path: Path):
         path = tmp_path / "a.service"
         path.write_text("[Service]\nExecStart=/bin/true\n[X-Chronos]\nConcurrency=\x1b[2J\n")

@@ -52,7 +52,7 @@ def read_sources(paths: Iterable[str], name: str = "") -> Iterator[UnitSource | 
     for text in paths:
         if text == STDIN:
             yield UnitSource(name, "<stdin>", sys.stdin.buffer.read())
-        elif Path(text).is_dir():
+        elif os.path.isdir(text):  # noqa: PTH112 - `Path` raises where a directory above may not be entered
             yield from _below(Path(text))
         else:
             yield from _read(Path(text), name)
@@ -60,14 +60,17 @@ def read_sources(paths: Iterable[str], name: str = "") -> Iterator[UnitSource | 
 
 def _below(directory: Path) -> Iterator[UnitSource | Problem]:
     found = False
-    for home, directories, files in os.walk(directory):
+    unreadable: list[OSError] = []
+    for home, directories, files in os.walk(directory, onerror=unreadable.append):
         directories[:] = sorted(entry for entry in directories if not entry.startswith(".") and entry[-2:] != ".d")
         for entry in sorted(files):
             if not entry.startswith(".") and suffix_of(entry):
                 found = True
                 yield from _read(Path(home, entry), "")
-    if not found:
-        yield Problem("no unit files (*.service) are in this directory", str(directory))
+    for error in unreadable:
+        yield _unreadable(error, directory)
+    if not found and not unreadable:
+        yield Problem("no unit files (*.service) are in this directory", _shown(str(directory)))
 
 
 def _read(path: Path, name: str) -> Iterator[UnitSource | Problem]:
@@ -76,9 +79,18 @@ def _read(path: Path, name: str) -> Iterator[UnitSource | Problem]:
     try:
         if not path.exists() and (template := _template(name)):
             file = path.with_name(template)
-        yield UnitSource(name, str(file), file.read_bytes(), list(_drop_ins(file.parent, name)))
+        yield UnitSource(_shown(name), _shown(str(file)), file.read_bytes(), list(_drop_ins(file.parent, name)))
     except OSError as error:
-        yield Problem(f"cannot be read: {error.strerror}", error.filename or str(path))
+        yield _unreadable(error, path)
+
+
+def _unreadable(error: OSError, path: Path) -> Problem:
+    return Problem(f"cannot be read: {error.strerror}", _shown(error.filename or str(path)))
+
+
+def _shown(name: str) -> str:
+    """A file's name as text; bytes in it that are none become `?`, which no unit's name may have."""
+    return name.encode("utf-8", "replace").decode()
 
 
 def _template(name: str) -> str | None:
@@ -101,4 +113,4 @@ def _drop_ins(home: Path, name: str) -> Iterator[DropInFile]:
     }
     for chosen in select_dropins(UnitName.parse(name), files):
         path = home / chosen
-        yield DropInFile(chosen, str(path), path.read_bytes())
+        yield DropInFile(_shown(chosen), _shown(str(path)), path.read_bytes())
