@@ -12,8 +12,8 @@ from xchronos.model.records import DropIn
 from xchronos.unitfile.document import UnitFile
 from xchronos.unitfile.names import SUFFIXES
 
-FILE_LIMIT = 1024 * 1024
-"""No file of more bytes is read: a unit with its drop-ins has to fit into one transaction of the store."""
+FILE_LIMIT = 4 * 1024 * 1024
+"""No file of more bytes is read. Far more than a unit may have: what is too long is then told with its line."""
 
 _SERVICE = ".service"
 _OTHER_SUFFIXES = tuple(sorted(SUFFIXES - {_SERVICE}))
