@@ -31,7 +31,8 @@ from xchronos.model.records import DropIn
 from xchronos.registry.registry import Stored
 from xchronos.scheduler.explain import explain
 
-PAGE = 1_000
+PAGE = 500
+"""Units in a page: few enough that the daemon turns to its schedule between two of them."""
 RECENT = 5
 
 Limit = Annotated[int, QueryParameter(ge=1, le=5_000)]

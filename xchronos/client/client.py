@@ -33,7 +33,8 @@ ADDRESS = "http://127.0.0.1:7480"
 
 ADDRESS_VARIABLE = "XCHRONOS_API"
 TOKEN_VARIABLE = "XCHRONOS_TOKEN"  # noqa: S105 - the name of a variable
-PAGE = 1_000
+PAGE = 500
+"""Units in a page: few enough that the daemon turns to its schedule between two of them."""
 
 T = TypeVar("T")
 
