@@ -12,7 +12,7 @@ from xchronos.model.lifecycle import AttemptState
 from xchronos.model.reader import Reader
 from xchronos.model.unit import Step
 from xchronos.unitfile import ExecLine, HostFacts, Option, UnitName, parse_environment, parse_exec
-from xchronos.unitfile.dockercli import Create, Run, compile_docker
+from xchronos.unitfile.dockercli import Create, DockerCommand, Run, compile_docker
 
 PHASES: tuple[tuple[str, AttemptState], ...] = (
     ("ExecCondition", "condition"),
@@ -24,15 +24,18 @@ PHASES: tuple[tuple[str, AttemptState], ...] = (
 )
 """The keys that make steps, in the order in which these are run."""
 
-_NOWHERE = HostFacts(
-    **{
-        field: "/x" if value.startswith("/") else value or "x"
-        for field, value in msgspec.structs.asdict(HostFacts()).items()
-    }
-)
-"""Stands in for the machine's facts while a docker line is checked at submit."""
-
+_VARIABLE = re.compile(r"\$\{?([A-Za-z_][A-Za-z0-9_]*)")
 _MEANINGLESS = re.compile(r"specifier (%[A-Za-z0-9]) in .* has no meaning here")
+
+
+def _facts(word: str) -> HostFacts:
+    """A machine's facts that are all this word; those that are paths stay absolute ones."""
+    fields = msgspec.structs.asdict(HostFacts())
+    return HostFacts(**{field: f"/{word}" if known.startswith("/") else word for field, known in fields.items()})
+
+
+_SOMEWHERE, _ELSEWHERE = _facts("x"), _facts("y1")
+"""Two machines that stand in for any other while a docker line is checked at submit."""
 
 
 class Commands(msgspec.Struct, frozen=True):
@@ -97,10 +100,9 @@ def _check_docker(
     What the Engine API cannot do is refused; what only the machine can fill in is not held against the line.
     """
     try:
-        argv = line.resolve(name, _NOWHERE, environment).argv
-        command = compile_docker(("docker", *argv[1:]), env=environment)
+        command = _compiled(line, name, _SOMEWHERE, environment)
     except InvalidValue as error:
-        if any("$" in word or "%" in word for word in line.words):
+        if _is_open(str(error), line, name):
             reader.report(option, f"cannot be checked before its variables are known: {error}", "warning")
         else:
             reader.report(option, str(error))
@@ -113,6 +115,22 @@ def _check_docker(
             message = "docker run -d returns at once, and with it the attempt ends: leave -d out"
             reader.report(option, message, "warning")
     return command.body if isinstance(command, Create) else {}
+
+
+def _compiled(line: ExecLine, name: UnitName, host: HostFacts, environment: Mapping[str, str]) -> DockerCommand:
+    return compile_docker(("docker", *line.resolve(name, host, environment).argv[1:]), env=environment)
+
+
+def _is_open(error: str, line: ExecLine, name: UnitName) -> bool:
+    """Whether an error may be gone when the variables and the machine are known: with others it is another, or none."""
+    text = " ".join(line.words)
+    if "$" not in text and "%" not in text:
+        return False
+    try:
+        _compiled(line, name, _ELSEWHERE, dict.fromkeys(_VARIABLE.findall(text), "1"))
+    except InvalidValue as other:
+        return str(other) != error
+    return True
 
 
 def limits(body: Mapping[str, Any]) -> tuple[int, float]:
