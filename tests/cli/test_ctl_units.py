@@ -1,7 +1,5 @@
 """xchronosctl against a real server: submitting, listing and acting on units."""
 
-import os
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import msgspec
@@ -10,7 +8,6 @@ from api_helpers import HOURLY, at, ended, running
 
 from xchronos.api.detail import MachineStatus, UnitDetail
 from xchronos.api.wire import Calendar, DaemonStatus, Explanation, Submitted, UnitSummary
-from xchronos.cli import times
 from xchronos.model.policies import Outcome
 from xchronos.model.records import Attempt, Missed, StepResult
 
@@ -341,151 +338,3 @@ class TestQuestions:
     def test_calendar_without_triggers(self, ctl, daemon):
         daemon.run(daemon.cluster.submit("a.service", b"[Service]\nExecStart=/bin/true\n"))
         assert "no trigger: it runs when it is started" in ctl("calendar", "a").stdout
-
-
-class TestTerminal:
-    """What a person at a terminal sees: rich tables, local and relative times."""
-
-    @pytest.fixture(autouse=True)
-    def terminal(self, monkeypatch):
-        from xchronos.cli.session import Session
-
-        monkeypatch.setattr(Session, "terminal", property(lambda _: True))
-        monkeypatch.setattr(Session, "now", property(lambda _: at(0)))
-        monkeypatch.setenv("COLUMNS", "200")
-        monkeypatch.setenv("TERM", "xterm-256color")
-        monkeypatch.delenv("NO_COLOR", raising=False)
-
-    def test_list(self, ctl, daemon):
-        daemon.run(daemon.cluster.submit("a.service"))
-        shown = ctl("list-units", "--no-color").stdout
-        assert "UNIT" in shown
-        assert "in 1h" in shown
-        assert "UNIT" not in ctl("list-units", "--no-legend").stdout
-
-    def test_status(self, ctl, daemon):
-        daemon.run(daemon.cluster.submit("a.service"))
-        assert "next Tue 2030-01-01 " in ctl("status", "a").stdout
-
-    def test_calendar_in_the_expression_s_zone(self, ctl):
-        result = ctl(
-            "calendar", "--cron", "0 12 * * *", "--tz", "Europe/Berlin", "--from", "2030-01-01T12:00:00Z", "-n", "1"
-        )
-        assert "Wed 2030-01-02 12:00:00 CET, in 23h" in result.stdout
-
-
-class TestTimes:
-    @pytest.mark.parametrize(
-        ("seconds", "told"),
-        [
-            (0.3, "now"), (-0.3, "now"), (1.25, "in 1.25s"), (59, "in 59s"), (60, "in 1min"), (61, "in 1min 1s"),
-            (3600, "in 1h"), (-7260, "2h 1min ago"), (90_000, "in 1d 1h"), (86_400 * 800, "in 2y 69d"),
-        ],
-    )  # fmt: skip
-    def test_distances(self, seconds, told):
-        now = datetime(2030, 1, 1, tzinfo=UTC)
-        assert times.distance(now + timedelta(seconds=seconds), now) == told
-
-    @pytest.mark.parametrize(
-        ("seconds", "told"), [(0, "0s"), (0.0031, "3ms"), (0.25, "250ms"), (-1, "0s"), (9.99, "9.99s")]
-    )
-    def test_lengths(self, seconds, told):
-        assert times.length(timedelta(seconds=seconds)) == told
-
-    def test_forms(self):
-        moment = datetime(2030, 1, 1, 12, 0, 0, 500_000, tzinfo=UTC)
-        assert times.machine_time(moment) == "2030-01-01T12:00:00.500000Z"
-        assert times.human_time(moment, moment, UTC) == "Tue 2030-01-01 12:00:00.5 UTC, now"
-        assert times.human_time(None, moment) == times.machine_time(None) == "-"
-
-
-class TestProgram:
-    def test_help_names_every_command(self, ctl):
-        from xchronos.cli.commands import COMMANDS
-
-        shown = ctl("--help").stdout
-        for name in COMMANDS:
-            assert f"  {name} " in shown
-            assert ctl(name, "--help").exit_code == 0
-
-    def test_usage_errors(self, ctl):
-        assert ctl("frobnicate").exit_code == 2
-        assert ctl("list-units", "--output", "xml").exit_code == 2
-        assert ctl("--api", "ftp://x", "list-units").exit_code == 2
-
-    def test_options_on_either_side(self, ctl, daemon):
-        for arguments in (("--api", daemon.url, "list-units"), ("list-units", "--api", daemon.url)):
-            assert ctl(*arguments, env={"XCHRONOS_API": "http://127.0.0.1:1"}).exit_code == 0
-
-    def test_interrupted(self, ctl, daemon, monkeypatch):
-        from xchronos.client import Client
-
-        def interrupt(_, **__):
-            raise KeyboardInterrupt
-
-        monkeypatch.setattr(Client, "units", interrupt)
-        assert ctl("list-units").exit_code == 130
-
-    def test_completion(self, daemon, monkeypatch):
-        import click
-
-        from xchronos.cli.session import complete_units
-
-        daemon.run(daemon.cluster.submit("a.service"))
-        context, parameter = click.Context(click.Command("x")), click.Option(["--x"])
-        assert complete_units(context, parameter, "a") == ["a.service"]
-        assert complete_units(context, parameter, "b") == []
-        monkeypatch.setenv("XCHRONOS_API", "http://127.0.0.1:1")
-        assert complete_units(context, parameter, "a") == []
-
-    @pytest.mark.parametrize("arguments", [["--version"], ["list-units", "--help"]])
-    def test_entry_point(self, monkeypatch, capsys, arguments):
-        import xchronos.__main__ as program
-
-        monkeypatch.setattr("sys.argv", ["xchronosctl", *arguments])
-        if arguments == ["--version"]:
-            program.run()
-        else:
-            with pytest.raises(SystemExit):
-                program.run()
-        assert "xchronosctl" in capsys.readouterr().out
-
-    def test_the_daemon_s_entry_point(self, monkeypatch):
-        import sys
-        from types import ModuleType
-
-        import xchronos.__main__ as program
-
-        seen = []
-        fake = ModuleType("xchronos.daemon.main")
-        fake.main = lambda: seen.append(list(sys.argv))  # type: ignore[attr-defined]
-        package = ModuleType("xchronos.daemon")
-        monkeypatch.setitem(sys.modules, "xchronos.daemon", package)
-        monkeypatch.setitem(sys.modules, "xchronos.daemon.main", fake)
-        monkeypatch.setattr("sys.argv", ["xchronos", "daemon", "--dev"])
-        program.run()
-        assert seen == [["xchronosd", "--dev"]]
-
-    def test_nothing_slow_is_imported_for_a_list(self, daemon):
-        import subprocess
-        import sys
-
-        code = (
-            "import sys; sys.argv=['xchronosctl','list-units'];"
-            "from xchronos.cli.main import main\n"
-            "try: main()\n"
-            "except SystemExit: pass\n"
-            "slow = {'rich', 'asyncio', 'litestar', 'uvicorn', 'structlog', 'xchronos.model.compile'} & set(sys.modules)\n"
-            "assert not slow, slow"
-        )
-        done = subprocess.run([sys.executable, "-c", code], env=os.environ, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-
-    def test_identity_without_a_user(self, monkeypatch):
-        from xchronos.cli import submit
-
-        def fail():
-            raise KeyError
-
-        monkeypatch.setattr(submit.getpass, "getuser", fail)
-        assert submit.identity().startswith("unknown@")
