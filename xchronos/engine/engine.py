@@ -35,6 +35,10 @@ class Engine:
         """Schedule until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._ownership.run(), name="ownership")
+            await self._ownership.answered.wait()
+            if not self._ownership.shards:
+                log.info("standing by: other schedulers own all shards")
+                self.ready.set()
             while True:
                 await self._changed.wait()
                 self._changed.clear()

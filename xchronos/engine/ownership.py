@@ -35,6 +35,8 @@ class Ownership:
         self._lease = 0
         self._fences: dict[int, Guard] = {}
         self._good_until: Micros = 0
+        self.answered = asyncio.Event()
+        """Set once the store has said which shards are to be had."""
 
     @property
     def shards(self) -> frozenset[int]:
@@ -59,6 +61,7 @@ class Ownership:
             while True:
                 try:
                     await self._keep()
+                    self.answered.set()
                 except LeaseLost:
                     log.warning("scheduler lease lost; acquiring anew", owner=self._owner)
                     self._drop()
@@ -84,14 +87,17 @@ class Ownership:
 
     async def _acquire(self, numbers: list[int]) -> None:
         before = len(self._fences)
+        # One look at all of them: who stands by asks every second.
+        page = await self._store.range(self._keys.shards)
+        held = {item.key for item in page.items if item.lease != self._lease}
         try:
             for number in numbers:
                 key = self._keys.shard(number)
-                created = await self._take(key)
-                if created:
+                if key not in held and (created := await self._take(key)):
                     self._fences[number] = Guard(key, created, "create")
-            # The leader is whoever got there first; it says so in the key that other programs read.
-            await self._take(self._keys.election)
+            if self._fences:
+                # The leader is whoever got there first; it says so in the key that other programs read.
+                await self._take(self._keys.election)
         finally:
             if len(self._fences) > before:
                 log.info("scheduling", shards=len(self._fences), of=SHARDS)

@@ -3,6 +3,7 @@
 import base64
 from collections import OrderedDict
 from collections.abc import Iterable
+from functools import lru_cache
 
 import msgspec
 import structlog
@@ -16,6 +17,9 @@ from xchronos.registry.keys import Keys
 from xchronos.store.contract import KeyValue, Store
 
 log = structlog.get_logger(__name__)
+
+CACHED = 8_192
+"""How many compiled units are kept."""
 
 
 class Loaded(msgspec.Struct, frozen=True):
@@ -36,7 +40,7 @@ class Loaded(msgspec.Struct, frozen=True):
 class UnitCache:
     """The most recently used units, compiled. Whoever learns that a unit has changed says so."""
 
-    def __init__(self, store: Store, keys: Keys, size: int = 20_000) -> None:
+    def __init__(self, store: Store, keys: Keys, size: int = CACHED) -> None:
         self._store = store
         self._keys = keys
         self._size = size
@@ -102,7 +106,13 @@ class UnitCache:
 
 def compile_record(name: str, record: UnitRecord) -> Unit:
     """The meaning of a stored unit. Raises UnitFileError."""
-    return compile_unit(name, text_of(record), [(dropin.name, dropin.text) for dropin in record.drop_ins])
+    return _compiled(name, text_of(record), record.drop_ins)
+
+
+@lru_cache(maxsize=CACHED)
+def _compiled(name: str, text: bytes, drop_ins: tuple[DropIn, ...]) -> Unit:
+    # A Unit is a value: scheduler, agent and API of one process share what any of them has compiled.
+    return compile_unit(name, text, [(dropin.name, dropin.text) for dropin in drop_ins])
 
 
 def text_of(record: UnitRecord) -> bytes:

@@ -1,0 +1,209 @@
+"""A cluster in one process and in made-up time: nodes over one store, whose executor writes down every start."""
+
+import asyncio
+import tempfile
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from xchronos.agent.specs import Place
+from xchronos.clock import SECOND
+from xchronos.daemon.node import Node
+from xchronos.executors.noop import CallableExecutor
+from xchronos.model.records import Capacity
+from xchronos.registry.keys import Keys
+from xchronos.registry.registry import Registry
+from xchronos.store.memory import MemoryStore
+from xchronos.testing.clock import START, VirtualClock, run_virtual
+from xchronos.unitfile import HostFacts
+
+BOTH = frozenset(("scheduler", "agent"))
+
+
+def unit_text(chronos: str = "", *, service: str = "", unit: str = "", fleet: str = "") -> bytes:
+    return (
+        f"[Unit]\n{unit}\n[Service]\nType=oneshot\nExecStart=/bin/true\n{service}\n"
+        f"[X-Fleet]\n{fleet}\n[X-Chronos]\nExecutor=python\n{chronos}\n"
+    ).encode()
+
+
+class Cluster:
+    """`store` may be a wrapper around a MemoryStore; `body(spec, machine)` is what every step does."""
+
+    def __init__(self, clock: VirtualClock, store=None, body: Callable[..., Awaitable[int | None]] | None = None) -> None:
+        self.clock = clock
+        self.store = store or MemoryStore(clock)
+        self.keys = Keys()
+        self.registry = Registry(self.store, self.keys)
+        self.nodes: dict[str, Node] = {}
+        self.starts: Counter[tuple[str, int]] = Counter()
+        self.log: list[tuple[float, str, int, str]] = []
+        self.body = body
+        self.directory = Path(tempfile.gettempdir()) / "xchronos-engine-tests"
+
+    def at(self) -> float:
+        """Seconds since the clock's start."""
+        return round((self.clock.now() - START) / SECOND, 3)
+
+    async def start(self, machine: str = "m1", roles=BOTH, slots: int = 0, metadata=None, ttl=10 * SECOND, store=None) -> Node:
+        facts = HostFacts(hostname=machine, machine_id=machine)
+        place = Place(machine, facts, {}, self.directory / "secrets", 1 << 20)
+
+        async def run(spec):
+            self.starts[spec.execution, spec.attempt] += 1
+            self.log.append((self.at(), spec.execution, spec.attempt, machine))
+            if self.body is not None:
+                return await self.body(spec, machine)
+            return 0
+
+        node = Node(
+            store or self.store, self.keys, self.clock, place, {"python": CallableExecutor("python", run)},
+            self.directory / machine, instance=machine, roles=roles, metadata=metadata or {},
+            capacity=Capacity(slots=slots), ttl=ttl,
+        )  # fmt: skip
+        self.nodes[machine] = node
+        await node.start()
+        return node
+
+    async def stop(self, machine: str = "m1", grace: int = 0) -> None:
+        await self.nodes.pop(machine).stop(grace)
+
+    async def kill(self, machine: str = "m1") -> None:
+        """End a node as a crash does: nothing is handed over, no lease is given back. Its store must be a FaultyStore
+        of its own."""
+        node = self.nodes.pop(machine)
+        node.store.dead = True
+        tasks = [task for task in node._tasks if not task.done()]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+    async def sleep(self, seconds: float) -> None:
+        await self.clock.sleep(round(seconds * SECOND))
+
+    async def submit(self, name: str, chronos: str = "", **sections: str) -> None:
+        await self.registry.submit(name, unit_text(chronos, **sections), now=self.clock.now())
+        await self.sleep(0.01)
+
+    async def history(self, name: str):
+        return await self.registry.history(name)
+
+    async def outcomes(self, name: str) -> list[tuple[float, str]]:
+        """(fire time in seconds since the start, outcome) of a unit's history, rounded to milliseconds."""
+        return [
+            (round(execution.fire_time.timestamp() - START / SECOND, 3), str(execution.outcome))
+            for execution in await self.history(name)
+        ]
+
+    def started(self, name: str) -> list[float]:
+        return [at for at, execution, _, _ in self.log if execution.startswith(name + "/")]
+
+    async def left_over(self, *names: str) -> list[str]:
+        """Keys below var/ that speak of none of the units named."""
+        page = await self.store.range(self.keys.root + "var/")
+        return [
+            item.key
+            for item in page.items
+            if "/scheduler/" not in item.key and not any(f"/{name}" in item.key for name in names)
+        ]
+
+    async def close(self) -> None:
+        for machine in list(self.nodes):
+            await self.stop(machine)
+        await self.store.close()
+
+
+def run(spec):
+            self.starts[spec.execution, spec.attempt] += 1
+            self.log.append((self.at(), spec.execution, spec.attempt, machine))
+            if self.body is not None:
+                return await self.body(spec, machine)
+            return 0
+
+        node = Node(
+            store or self.store, self.keys, self.clock, place, {"python": CallableExecutor("python", run)},
+            self.directory / machine, instance=machine, roles=roles, metadata=metadata or {},
+            capacity=Capacity(slots=slots), ttl=ttl,
+        )  # fmt: skip
+        self.nodes[machine] = node
+        await node.start()
+        return node
+
+    async def stop(self, machine: str = "m1", grace: int = 0) -> None:
+        await self.nodes.pop(machine).stop(grace)
+
+    async def kill(self, machine: str = "m1") -> None:
+        """End a node as a crash does: nothing is handed over, no lease is given back. Its store must be a FaultyStore
+        of its own."""
+        node = self.nodes.pop(machine)
+        node.store.dead = True
+        tasks = [task for task in node._tasks if not task.done()]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+    async def sleep(self, seconds: float) -> None:
+        await self.clock.sleep(round(seconds * SECOND))
+
+    async def submit(self, name: str, chronos: str = "", **sections: str) -> None:
+        await self.registry.submit(name, unit_text(chronos, **sections), now=self.clock.now())
+        await self.sleep(0.01)
+
+    async def history(self, name: str):
+        return await self.registry.history(name)
+
+    async def outcomes(self, name: str) -> list[tuple[float, str]]:
+        """(fire time in seconds since the start, outcome) of a unit's history, rounded to milliseconds."""
+        return [
+            (round(execution.fire_time.timestamp() - START / SECOND, 3), str(execution.outcome))
+            for execution in await self.history(name)
+        ]
+
+    def started(self, name: str) -> list[float]:
+        return [at for at, execution, _, _ in self.log if execution.startswith(name + "/")]
+
+    async def left_over(self, *names: str) -> list[str]:
+        """Keys below var/ that speak of none of the units named."""
+        page = await self.store.range(self.keys.root + "var/")
+        return [
+            item.key
+            for item in page.items
+            if "/scheduler/" not in item.key and not any(f"/{name}" in item.key for name in names)
+        ]
+
+    async def close(self) -> None:
+        for machine in list(self.nodes):
+            await self.stop(machine)
+        await self.store.close()
+
+
+class _Dead:
+    """What a crashed daemon's store is to it: nothing answers any more."""
+
+    def __getattr__(self, name: str):
+        async def silent(*args, **kwargs):
+            await asyncio.Event().wait()
+
+        if name in ("revoke", "renew"):
+
+            async def gone(*args):
+                from xchronos.errors import StoreUnavailable
+
+                raise StoreUnavailable("the daemon is dead")
+
+            return gone
+        return silent
+
+
+def run(scenario: Callable[[Cluster], Awaitable[None]], body=None, start: int = START):
+    async def main(clock: VirtualClock) -> None:
+        cluster = Cluster(clock, body=body)
+        await scenario(cluster)
+        await cluster.close()
+
+    return run_virtual(main, start)
+
+
+__all__ = ["BOTH", "START", "Cluster", "run", "unit_text"]
