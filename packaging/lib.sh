@@ -133,6 +133,8 @@ ensure_docker() { # makes an engine answer; returns 1, with DOCKER_ADVICE set, w
             DOCKER_ADVICE=("apt-get could not install docker.io. Install a Docker engine by hand (any from 20.10 on) and run this again.")
             return 1
         fi
+        # Debian 13 has the client apart; where recommended packages are not installed it would be missing.
+        command -v docker > /dev/null || apt_install docker-cli > /dev/null 2>&1 || true
     fi
     docker_answers && return # the package may have started it
     if has_systemd; then
