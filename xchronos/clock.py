@@ -11,10 +11,10 @@ import time
 from datetime import UTC, datetime, timedelta
 from typing import Protocol, TypeAlias
 
-Instant: TypeAlias = int  # noqa: UP040 - `type` statements need 3.12
+Instant: TypeAlias = int
 """Microseconds since the Unix epoch, UTC."""
 
-Micros: TypeAlias = int  # noqa: UP040
+Micros: TypeAlias = int
 """A length of time in microseconds."""
 
 MILLISECOND: Micros = 1_000

@@ -188,7 +188,6 @@ def test_dbus_is_run_like_simple_where_systemd_takes_it():
         ("TriggerCron=@daily\n" + TRUE, "TriggerCron is no key of [Service]: expected it in [X-Chronos]"),
         ("MachineID=x\n" + TRUE, "MachineID is no key of [Service]: expected it in [X-Fleet]"),
         ("", "nothing to run: expected ExecStart= in [Service], or a [Container] with Image="),
-        ("[Unit]\nSuccessAction=exit", "nothing to run (SuccessAction= does nothing here)"),
     ],
 )
 def test_refused(text, part):
@@ -320,3 +319,9 @@ def test_global_and_availability():
 def test_what_install_says_has_no_meaning():
     (warning,) = warnings(service(TRUE, "[Install]", "WantedBy=multi-user.target"))
     assert warning.startswith("a.service:4: [Install] WantedBy: warning: has no meaning")
+
+
+def test_a_unit_for_its_success_action_alone_is_accepted_with_a_warning() -> None:
+    unit = compile_unit("exit.service", "[Unit]\nSuccessAction=exit\n")
+    assert unit.service.steps == ()
+    assert any("nothing to run" in warning.message for warning in unit.warnings)

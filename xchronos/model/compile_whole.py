@@ -1,6 +1,6 @@
 """What only a unit file as a whole can be wrong about: settings that contradict each other, and its links to others."""
 
-from xchronos.errors import InvalidValue, Problem
+from xchronos.errors import InvalidValue, Problem, Severity
 from xchronos.model.compile_chronos import Chronos
 from xchronos.model.compile_commands import PHASES, Commands
 from xchronos.model.reader import Reader, problem_at
@@ -78,13 +78,14 @@ def check_whole(
 
 
 def _nothing_to_run(section: Reader, shown: str) -> Problem:
-    """The error of a unit without commands, at the line that should have given one."""
+    """What is said of a unit without commands, at the line that should have given one."""
     empty = [option for key, _ in PHASES for option in section.all(key)]
     if empty:
         return problem_at(empty[0], "no command is left of it, and so there is nothing to run: expected a program")
-    action = section.unit.last("Unit", "SuccessAction")
-    note = " (SuccessAction= does nothing here)" if action is not None else ""
-    return Problem(f"nothing to run{note}: expected ExecStart= in [Service], or a [Container] with Image=", shown)
+    # systemd runs a unit without commands for its SuccessAction= alone; here it succeeds at once.
+    severity: Severity = "warning" if section.unit.last("Unit", "SuccessAction") is not None else "error"
+    message = "nothing to run: expected ExecStart= in [Service], or a [Container] with Image="
+    return Problem(message, shown, severity=severity)
 
 
 def _check_executor(

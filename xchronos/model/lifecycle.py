@@ -30,7 +30,9 @@ EXECUTION: Mapping[ExecutionState, Mapping[ExecutionEvent, ExecutionState]] = {
     "ended": {},
 }
 
-AttemptState = Literal["condition", "start-pre", "start", "start-post", "running", "stop", "signal", "stop-post", "done"]
+AttemptState = Literal[
+    "condition", "start-pre", "start", "start-post", "running", "stop", "signal", "stop-post", "done"
+]
 AttemptEvent = Literal[
     "next",  # every command of this phase is done (or there is none)
     "skip",  # a condition said: quietly not

@@ -216,6 +216,4 @@ def fire_key(fire_time: datetime) -> str:
     """A fire time as it stands in keys and identities: sorts like the time, `20301201T100000.000000Z`."""
     # Assembled by hand: several times faster than strftime, and this runs for every execution.
     t = fire_time
-    return (
-        f"{t.year:04d}{t.month:02d}{t.day:02d}T{t.hour:02d}{t.minute:02d}{t.second:02d}.{t.microsecond:06d}Z"
-    )
+    return f"{t.year:04d}{t.month:02d}{t.day:02d}T{t.hour:02d}{t.minute:02d}{t.second:02d}.{t.microsecond:06d}Z"

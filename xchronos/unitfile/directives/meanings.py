@@ -25,9 +25,9 @@ _USED = {
     ),
     "Service": (
         "Type ExecCondition ExecStartPre ExecStart ExecStartPost ExecStop ExecStopPost Environment EnvironmentFile "
-        "UnsetEnvironment PassEnvironment RemainAfterExit WorkingDirectory User Group TimeoutSec TimeoutStartSec TimeoutStopSec "
-        "RuntimeMaxSec KillSignal KillMode SendSIGKILL FinalKillSignal SuccessExitStatus RestartPreventExitStatus "
-        "RestartForceExitStatus Restart RestartSec StartLimitBurst StartLimitInterval"
+        "UnsetEnvironment PassEnvironment RemainAfterExit WorkingDirectory User Group TimeoutSec TimeoutStartSec "
+        "TimeoutStopSec RuntimeMaxSec KillSignal KillMode SendSIGKILL FinalKillSignal SuccessExitStatus "
+        "RestartPreventExitStatus RestartForceExitStatus Restart RestartSec StartLimitBurst StartLimitInterval"
     ),
     "Install": "",
 }
