@@ -140,7 +140,7 @@ class Daemon:
                 memory=settings.memory or total_memory(),
                 cpus=settings.cpus or float(os.cpu_count() or 1),
             ),
-            address=f"http://{settings.api_listen}" if "api" in roles else "",
+            address=_advertised(settings.api_listen, place.facts.hostname) if "api" in roles else "",
             ttl=settings.heartbeat_ttl,
             registry=metrics,
         )
@@ -154,10 +154,11 @@ class Daemon:
             clock=clock,
             machine_id=machine,
             steps=_LocalSteps(attempts, node.agent),
+            health=node.health,
             intake=_IntakeFaults(intake),
             metrics=metrics,
             token=settings.api_token,
-            names=settings.api_hosts,
+            names=(*settings.api_hosts, place.facts.hostname),
         )
         fronts: list[asyncio.Task[None]] = []
         if "intake" in roles and settings.units:
@@ -199,6 +200,15 @@ def _where(listen: str) -> tuple[str, int]:
         return listen, 0
     host, _, port = listen.rpartition(":")
     return host.strip("[]"), int(port)
+
+
+def _advertised(listen: str, hostname: str) -> str:
+    """Where other machines find this API; one that listens on every address is found by the machine's name."""
+    host, port = _where(listen)
+    if listen.startswith("unix://"):
+        return ""
+    name = hostname if host in ("", "0.0.0.0", "::") else host  # noqa: S104 - compared, not listened on
+    return f"http://[{name}]:{port}" if ":" in name else f"http://{name}:{port}"
 
 
 def _is_private(host: str) -> bool:

@@ -19,6 +19,7 @@ from xchronos.errors import ExecutorUnavailable
 from xchronos.executors.contract import Executor
 from xchronos.model.records import Capacity, Machine
 from xchronos.registry.keys import Keys
+from xchronos.scheduler.placement import UNAVAILABLE
 from xchronos.store.contract import Store
 
 log = structlog.get_logger(__name__)
@@ -83,6 +84,17 @@ class Node:
         """The machine as it is advertised."""
         return self._machine
 
+    def health(self) -> list[str]:
+        """What is wrong with this daemon right now; nothing when all is well."""
+        faults = []
+        if self.engine is not None and not self.engine.ready.is_set():
+            faults.append("the scheduler is not ready")
+        if self._machine.docker.startswith(UNAVAILABLE):
+            faults.append(
+                f"the Docker engine does not answer: {self._machine.docker.removeprefix(UNAVAILABLE).strip()}"
+            )
+        return faults
+
     async def start(self) -> None:
         """Start the roles; returns once they are ready. The machine joins before anything is scheduled onto it."""
         if self._membership is not None and self.agent is not None:
@@ -136,7 +148,7 @@ class Node:
                 try:
                     self._versions[kind] = await executor.probe()
                 except ExecutorUnavailable as error:
-                    self._versions[kind] = f"unavailable: {error}"
+                    self._versions[kind] = f"{UNAVAILABLE} {error}"
                 if kind == "docker":
                     docker = self._versions[kind]
             self._machine = msgspec.structs.replace(
