@@ -81,8 +81,8 @@ class WorldSteps:
         self.world.env[step.name] = env
         return await asyncio.shield(self.world.begin(step.name, step.name))
 
-    async def started(self, step: Step) -> int:
-        return 0
+    async def started(self, step: Step) -> int | None:
+        return None
 
     async def stop(self, step: Step, signal: str) -> None:
         self.world.send(step.name, step.name, signal)
@@ -100,13 +100,16 @@ class Remembers:
     def __init__(self, clock: VirtualClock) -> None:
         self.clock = clock
         self.ended: dict[str, StepResult] = {}
-        self.begun: dict[str, int] = {}
+        self.begun_at: dict[str, int] = {}
 
     def result(self, step: str) -> StepResult | None:
         return self.ended.get(step)
 
+    def begun(self, step: str) -> bool:
+        return step in self.begun_at
+
     def elapsed(self, step: str) -> int:
-        return self.clock.now() - self.begun.setdefault(step, self.clock.now())
+        return self.clock.now() - self.begun_at.setdefault(step, self.clock.now())
 
     async def record(self, result: StepResult) -> None:
         await asyncio.sleep(0)

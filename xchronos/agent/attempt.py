@@ -5,12 +5,12 @@ follow, and what the attempt's outcome is, is decided here; what a single step's
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
-from xchronos.agent.ending import AnyTask, Ending, wait
+from xchronos.agent.ending import AnyTask, Cause, Ending, wait
 from xchronos.agent.ports import AttemptEnd, Memory, Steps
-from xchronos.agent.verdicts import again, exit_environment, judge, unmet
+from xchronos.agent.verdicts import again, exit_environment, judge, recorded, unmet
 from xchronos.clock import Clock, Micros, to_datetime
 from xchronos.executors.contract import StepExit
 from xchronos.model.lifecycle import AttemptEvent, AttemptState, attempt_after
@@ -18,6 +18,9 @@ from xchronos.model.policies import Outcome
 from xchronos.model.records import StepOutcome, StepResult
 from xchronos.model.unit import Service, Step
 from xchronos.unitfile.timespan import format_timespan
+
+ENDING = "ending"
+"""The memory's entry that says that a step is being ended, and why: what ends next to a signal of ours was us."""
 
 
 class _Stop(Exception):  # noqa: N818 - control flow inside this module
@@ -53,7 +56,10 @@ class AttemptRun:
         self._main: asyncio.Task[StepResult] | None = None
         self._main_pid = 0
         self._main_result: StepResult | None = None
+        self._begun_ending = memory.result(ENDING)
         self._mark: tuple[StepOutcome, str] | None = None
+        if self._begun_ending is not None:
+            self._mark = (self._begun_ending.outcome, self._begun_ending.reason)
         self._cancelled = False
         self._result = "success"
         self._reason = ""
@@ -64,7 +70,7 @@ class AttemptRun:
             self.stop_reason = reason
             self._asked.set_result(None)
 
-    async def run(self, prepare: Callable[[], Awaitable[str]] | None = None) -> AttemptEnd:
+    async def run(self, prepare: Callable[[], Coroutine[Any, Any, str]] | None = None) -> AttemptEnd:
         """Walk to the end. Cancelling leaves a running step running: a later walk with the same memory goes on.
 
         `prepare` comes before the first step; what it returns, unless it is empty, is why nothing can be run.
@@ -95,7 +101,7 @@ class AttemptRun:
 
     # -- phases -------------------------------------------------------------------------------------------------------
 
-    async def _prepared(self, prepare: Callable[[], Awaitable[str]]) -> bool:
+    async def _prepared(self, prepare: Callable[[], Coroutine[Any, Any, str]]) -> bool:
         task = self._task(prepare(), "prepare")
         if await wait({task}, self._clock, None, self._asked):
             self._stopped()
@@ -132,20 +138,27 @@ class AttemptRun:
     async def _start(self) -> AttemptEvent:
         service = self._service
         if service.type == "oneshot":
-            return await self._commands("start", self._tightest())
+            # Its start is its run: whichever limit is the tighter one bounds each command.
+            start, longest = service.timeout_start, service.runtime_max
+            tight = longest is not None and (start is None or longest < start)
+            return await self._commands("start", "RuntimeMaxSec" if tight else "TimeoutStartSec")
         for step in service.phase("start"):
-            if self._asked.done() and self._memory.result(step.name) is None:
+            adopted = self._memory.begun(step.name)
+            if self._asked.done() and not adopted:
                 return self._stopped()
             main = self._main = self._task(self._run_main(step), step.name)
             started = self._task(self._steps.started(step), f"start of {step.name}")
-            limit = self._left(step, service.timeout_start) if service.type == "exec" else None
-            cause = await wait({main, started}, self._clock, limit, self._asked)
-            if cause == "stop":
-                return self._stopped()
-            if cause == "timeout":
-                return self._expired(step, "TimeoutStartSec")
-            if started.done():
-                self._main_pid = started.result()
+            limit = self._left(step, service.timeout_start) if service.type == "exec" and not adopted else None
+            # An adopted one has started: a stop ends it where it is in its life, with ExecStop.
+            cause = await wait({main, started}, self._clock, limit, None if adopted else self._asked)
+            if cause:
+                event = self._stopped() if cause == "stop" else self._expired(step, "TimeoutStartSec")
+                await self._intend(step)
+                return event
+            pid = started.result() if started.done() else None
+            if pid == 0:
+                await asyncio.wait({main})
+            self._main_pid = pid or 0
             if service.type == "exec" and main.done() and main.result().started_at is None and self._main_ended():
                 # Type=exec: the start is over when the program runs; one that cannot be run has not started.
                 return "fail"
@@ -158,19 +171,21 @@ class AttemptRun:
         return event
 
     async def _running(self) -> AttemptEvent:
+        if self._begun_ending is not None:
+            # An earlier daemon was ending the attempt, and went away before it was through.
+            return self._recalled(self._begun_ending)
         if self._main is not None:
             step = self._main_step()
             cause = await wait({self._main}, self._clock, self._left(step, self._service.runtime_max), self._asked)
-            if cause == "stop":
-                return self._stopped()
-            if cause == "timeout":
-                self._expired(step, "RuntimeMaxSec")
+            if cause:
+                if cause == "stop":
+                    self._stopped()
+                else:
+                    self._expired(step, "RuntimeMaxSec")
+                await self._intend(step)
                 return "stop"
             if self._main_ended():
                 return "main-failed"
-            if self._main.result().outcome in ("cancelled", "timed_out"):
-                # An earlier daemon was ending it, and went away before it was through.
-                return self._recalled(self._main.result())
         if self._service.remain_after_exit:
             await asyncio.wait({self._asked})
             return self._stopped()
@@ -183,6 +198,7 @@ class AttemptRun:
         else:
             step = self._main_step()
             self._mark = self._mark or ("cancelled", self._reason)
+            await self._intend(step)
             ended, trouble = await self._ending.end(step, self._main)
             self._fail("timeout", trouble)
             if not ended:
@@ -203,12 +219,19 @@ class AttemptRun:
                 self._recalled(result)
                 raise _Stop
             return result
-        if stoppable and self._asked.done():
+        if stoppable and self._asked.done() and not self._memory.begun(step.name):
             self._stopped()
             raise _Stop
         task = self._task(self._exit_of(step), step.name)
         left = self._left(step, self._limit(setting))
-        cause = await wait({task}, self._clock, left, self._asked if stoppable else None)
+        intended = self._begun_ending
+        if intended is not None and intended.command == step.name:
+            cause: Cause = "timeout"
+            if intended.outcome == "cancelled":
+                cause = "stop"
+                self.stop(intended.reason)
+        else:
+            cause = await wait({task}, self._clock, left, self._asked if stoppable else None)
         if not cause:
             exit_: StepExit = task.result()
             verdict = judge(self._service, step, exit_)
@@ -219,6 +242,7 @@ class AttemptRun:
             self._expired(step, setting)
         outcome: StepOutcome = "cancelled" if cause == "stop" else "timed_out"
         why = self.stop_reason if cause == "stop" else self._expiry(setting)
+        await self._intend(step, outcome, why)
         ended, trouble = await self._ending.end(step, task)
         self._fail("timeout", trouble)
         exit_ = task.result() if ended else StepExit()
@@ -245,8 +269,8 @@ class AttemptRun:
         self._memory.elapsed(step.name)
         return await self._steps.run(step, self._told(step))
 
-    def _task(self, work: Awaitable[Any], name: str) -> AnyTask:
-        task: AnyTask = asyncio.create_task(_awaited(work), name=name)
+    def _task(self, work: Coroutine[Any, Any, Any], name: str) -> AnyTask:
+        task: AnyTask = asyncio.create_task(work, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
@@ -256,11 +280,6 @@ class AttemptRun:
         if setting == "TimeoutStartSec":
             return service.timeout_start
         return service.timeout_stop if setting == "TimeoutStopSec" else service.runtime_max
-
-    def _tightest(self) -> str:
-        """Which setting bounds a command of a oneshot: its start is its run."""
-        start, run = self._service.timeout_start, self._service.runtime_max
-        return "RuntimeMaxSec" if run is not None and (start is None or run < start) else "TimeoutStartSec"
 
     def _left(self, step: Step, limit: Micros | None) -> Micros | None:
         return None if limit is None else max(limit - self._memory.elapsed(step.name), 0)
@@ -281,10 +300,18 @@ class AttemptRun:
     def _expiry(self, setting: str) -> str:
         return f"{setting}={format_timespan(self._limit(setting) or 0)} expired"
 
+    async def _intend(self, step: Step, outcome: StepOutcome | None = None, why: str = "") -> None:
+        """Remember that a step is about to be ended, before a signal reaches it."""
+        if outcome is None:
+            assert self._mark is not None
+            outcome, why = self._mark
+        if self._memory.result(ENDING) is None:
+            await self._memory.record(StepResult(ENDING, step.name, outcome, reason=why))
+
     def _recalled(self, result: StepResult) -> AttemptEvent:
         """Go on ending the attempt for the reason for which an earlier daemon began to."""
         if result.outcome == "timed_out":
-            self._fail("timeout", f"{result.name}: {result.reason}")
+            self._fail("timeout", f"{result.command if result.name == ENDING else result.name}: {result.reason}")
         else:
             self.stop(result.reason)
             self._stopped()
@@ -346,18 +373,7 @@ class AttemptRun:
     # -- records ------------------------------------------------------------------------------------------------------
 
     async def _keep(self, step: Step, exit_: StepExit, outcome: StepOutcome, reason: str) -> StepResult:
-        result = StepResult(
-            name=step.name,
-            command=step.text,
-            outcome=outcome,
-            started_at=exit_.started_at,
-            ended_at=exit_.ended_at or to_datetime(self._clock.now()),
-            exit_code=exit_.code,
-            signal=exit_.signal,
-            oom_killed=exit_.oom_killed,
-            reason=reason,
-            container=exit_.container,
-        )
+        result = recorded(step, exit_, outcome, reason, to_datetime(self._clock.now()))
         await self._memory.record(result)
         return result
 
@@ -380,7 +396,3 @@ class AttemptRun:
         if self._main_pid and self._main is not None and not self._main.done():
             env["MAINPID"] = str(self._main_pid)
         return env
-
-
-async def _awaited(work: Awaitable[Any]) -> Any:
-    return await work

@@ -41,6 +41,10 @@ class ForgetfulMemory:
         """Nothing is remembered."""
         return None
 
+    def begun(self, step: str) -> bool:
+        """Whether the step was begun."""
+        return step in self._begun
+
     def elapsed(self, step: str) -> Micros:
         """How long the step has been running."""
         now = self._clock.monotonic()
@@ -88,6 +92,10 @@ class Journal:
     def result(self, step: str) -> StepResult | None:
         """The recorded result of a step that has ended."""
         return self._notes.ended.get(step)
+
+    def begun(self, step: str) -> bool:
+        """Whether the step was begun, by this daemon or an earlier one."""
+        return step in self._notes.begun
 
     def elapsed(self, step: str) -> Micros:
         """How long ago the step was begun, by the wall clock: the daemon may have been away meanwhile."""

@@ -46,7 +46,7 @@ class PatientSteps:
         """See `Steps.run`."""
         return await self._insist(lambda: self._steps.run(step, env))
 
-    async def started(self, step: Step) -> int:
+    async def started(self, step: Step) -> int | None:
         """See `Steps.started`."""
         return await self._steps.started(step)
 

@@ -19,10 +19,10 @@ class Steps(Protocol):
         """Run (or adopt) a step to its end; `env` is added to its environment."""
         ...
 
-    async def started(self, step: Step) -> int:
-        """Wait until the step's program runs and return its pid.
+    async def started(self, step: Step) -> int | None:
+        """Wait until the step's program runs and return its pid; 0 when it could not be started, or has ended.
 
-        0 where nobody can tell, when it could not be started, and when it has ended.
+        None, at once, where nobody can tell.
         """
         ...
 
@@ -44,6 +44,10 @@ class Memory(Protocol):
 
     def result(self, step: str) -> StepResult | None:
         """The recorded result of a step that has ended."""
+        ...
+
+    def begun(self, step: str) -> bool:
+        """Whether a step was begun."""
         ...
 
     def elapsed(self, step: str) -> Micros:

@@ -103,13 +103,13 @@ class AttemptSteps:
         if spec is not None:
             await self._executors[self.executor_of(step)].kill(spec)
 
-    async def started(self, step: Step) -> int:
-        """Wait until the step's program runs; its pid on this machine, or 0 (containers and calls have none)."""
+    async def started(self, step: Step) -> int | None:
+        """Wait until the program runs: its pid on this machine, 0 if it has ended; None for containers and calls."""
         await asyncio.sleep(0)  # `run` of this very step has its turn first
         spec = self._specs.get(step.name)
         executor = self._executors.get(self.executor_of(step))
         if spec is None or not isinstance(executor, HostExecutor):
-            return 0
+            return None
         return await executor.started(spec)
 
     async def left_behind(self, signal: str = "") -> bool:

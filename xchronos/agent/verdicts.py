@@ -1,5 +1,7 @@
 """What a step's end means: systemd's notion of a clean exit, its result words, the environment that tells of them."""
 
+from datetime import datetime
+
 import msgspec
 
 from xchronos.executors.contract import StepExit
@@ -55,6 +57,22 @@ def unmet(result: StepResult) -> bool:
         return False
     # A condition in a container that the engine refused to start has said nothing.
     return 1 <= code <= 254 and not (code == REFUSED and result.started_at is None)
+
+
+def recorded(step: Step, exit_: StepExit, outcome: StepOutcome, reason: str, now: datetime) -> StepResult:
+    """The record of a step's end; `now` where the executor does not know when that was."""
+    return StepResult(
+        name=step.name,
+        command=step.text,
+        outcome=outcome,
+        started_at=exit_.started_at,
+        ended_at=exit_.ended_at or now,
+        exit_code=exit_.code,
+        signal=exit_.signal,
+        oom_killed=exit_.oom_killed,
+        reason=reason,
+        container=exit_.container,
+    )
 
 
 def exit_environment(result: str, main: StepResult | None) -> dict[str, str]:
