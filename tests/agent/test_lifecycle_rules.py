@@ -31,8 +31,8 @@ CASES: dict[str, tuple[str, str, list[str], str]] = {
         "start wait:0.2 stop", ["start", "sp r=timeout c=killed s=KILL"], "timeout",
     ),
     "SendSIGKILL=no goes on without the end of the process": (
-        "SendSIGKILL=no\nTimeoutStopSec=200ms\n"
-        f"ExecStart=/bin/sh -c 'trap \"\" TERM; echo start >>@TRACE@; while :; do sleep 0.05; done'\n{SP}",
+        ("SendSIGKILL=no\nTimeoutStopSec=200ms\n"
+        f"ExecStart=/bin/sh -c 'trap \"\" TERM; echo start >>@TRACE@; while :; do sleep 0.05; done'\n{SP}"),
         "start wait:0.2 stop", ["start", "sp r=timeout c= s="], "timeout",
     ),
     "KillMode=none waits for nobody": (
@@ -104,8 +104,8 @@ CASES: dict[str, tuple[str, str, list[str], str]] = {
         "start", [], "exit-code",
     ),
     "an EnvironmentFile may be written by ExecStartPre": (
-        "Type=oneshot\nEnvironmentFile=-@DIR@/env\nExecStartPre=/bin/sh -c 'echo A=1 >@DIR@/env'\n"
-        "ExecStart=/bin/sh -c 'echo A=$$A >>@TRACE@'",
+        ("Type=oneshot\nEnvironmentFile=-@DIR@/env\nExecStartPre=/bin/sh -c 'echo A=1 >@DIR@/env'\n"
+        "ExecStart=/bin/sh -c 'echo A=$$A >>@TRACE@'"),
         "start", ["A=1"], "success",
     ),
     "UnsetEnvironment takes away a default": (
@@ -117,23 +117,23 @@ CASES: dict[str, tuple[str, str, list[str], str]] = {
         "start", ["root root"], "success",
     ),
     "control-group: children are asked to end": (
-        "ExecStart=/bin/sh -c '(trap \"echo child >>@TRACE@; exit\" TERM; while :; do sleep 0.02; done) & sleep 0.2; "
-        f"echo main >>@TRACE@'\n{SP}",
+        ("ExecStart=/bin/sh -c '(trap \"echo child >>@TRACE@; exit\" TERM; while :; do sleep 0.02; done) & sleep 0.2; "
+        f"echo main >>@TRACE@'\n{SP}"),
         "start", ["main", "child", "sp r=success c=exited s=0"], "success",
     ),
     "mixed: children are killed": (
-        "KillMode=mixed\nExecStart=/bin/sh -c '(trap \"echo child >>@TRACE@; exit\" TERM; while :; do sleep 0.02; done) & "
-        f"sleep 0.1; echo main >>@TRACE@'\n{SP}",
+        ("KillMode=mixed\nExecStart=/bin/sh -c '(trap \"echo child >>@TRACE@; exit\" TERM; while :; do sleep 0.02; done) & "
+        f"sleep 0.1; echo main >>@TRACE@'\n{SP}"),
         "start", ["main", "sp r=success c=exited s=0"], "success",
     ),
     "control-group: children that stay are killed": (
-        "TimeoutStopSec=200ms\nExecStart=/bin/sh -c '(trap \"\" TERM; while :; do sleep 0.02; done) & sleep 0.1; "
-        f"echo main >>@TRACE@'\n{SP}",
+        ("TimeoutStopSec=200ms\nExecStart=/bin/sh -c '(trap \"\" TERM; while :; do sleep 0.02; done) & sleep 0.1; "
+        f"echo main >>@TRACE@'\n{SP}"),
         "start", ["main", "sp r=timeout c=exited s=0"], "timeout",
     ),
     "a child of ExecStartPre lives on beside ExecStart": (
-        "Type=oneshot\nExecStartPre=/bin/sh -c 'sleep 9 & echo $$! >@DIR@/pid'\n"
-        "ExecStart=/bin/sh -c 'kill -0 $$(cat @DIR@/pid) && echo alive >>@TRACE@'",
+        ("Type=oneshot\nExecStartPre=/bin/sh -c 'sleep 9 & echo $$! >@DIR@/pid'\n"
+        "ExecStart=/bin/sh -c 'kill -0 $$(cat @DIR@/pid) && echo alive >>@TRACE@'"),
         "start", ["alive"], "success",
     ),
     "RemainAfterExit: ExecStop comes with the stop": (
