@@ -99,22 +99,6 @@ async def test_ipv6(services):
     await serving.stop()
 
 
-def test_compiled_units_are_kept_within_bounds(services, cluster, monkeypatch):
-    from api_helpers import HOURLY
-
-    from xchronos.api.context import Context
-    from xchronos.model.records import UnitRecord
-
-    monkeypatch.setattr("xchronos.api.context.UNITS_KEPT", 2)
-    context = Context(services)
-    record = UnitRecord(HOURLY.decode(), "r1")
-    first = context.compile("a.service", record)
-    assert context.compile("a.service", record) is first
-    context.compile("b.service", record)
-    context.compile("c.service", record)
-    assert context.compile("a.service", record) is not first
-
-
 async def test_the_store_s_own_destroyed_units_do_not_break_explain(services, cluster):
     """A placement may outlive its unit for a moment."""
     await cluster.machine("m1")

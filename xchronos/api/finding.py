@@ -11,7 +11,7 @@ from typing import get_args
 
 import msgspec
 
-from xchronos.api.context import Context
+from xchronos.api.context import Context, try_compile
 from xchronos.api.views import newest_first
 from xchronos.errors import UnitFileError
 from xchronos.model.records import Execution, ExecutionState, UnitRecord
@@ -99,7 +99,7 @@ async def machine_views(context: Context) -> list[MachineView]:
         item = await registry.store.get(registry.keys.job(execution.unit))
         if item is None:
             continue  # destroyed: what runs of it is being stopped
-        unit = context.try_compile(execution.unit, decode(item, UnitRecord))
+        unit = try_compile(execution.unit, decode(item, UnitRecord))
         if not isinstance(unit, UnitFileError):
             view.take(unit)
     return list(views.values())

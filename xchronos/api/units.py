@@ -10,7 +10,7 @@ from litestar.datastructures import State
 from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 
 from xchronos.api import finding, views
-from xchronos.api.context import Context, context_of
+from xchronos.api.context import Context, context_of, try_compile
 from xchronos.api.description import TakesUnitFile
 from xchronos.api.detail import Executions, UnitDetail
 from xchronos.api.wire import (
@@ -29,6 +29,7 @@ from xchronos.errors import InvalidValue, UnitFileError
 from xchronos.model.compile import compile_unit
 from xchronos.model.records import DropIn
 from xchronos.registry.registry import Stored
+from xchronos.registry.units import compile_record
 from xchronos.scheduler.explain import explain
 
 PAGE = 500
@@ -61,7 +62,7 @@ async def get_unit(state: State, name: FromPath[str], recent: Recent = RECENT) -
     ended = await finding.executions(registry, name, {"ended"}, recent) if recent else []
     summary = views.summarize(stored, len(active))
     shown = tuple(views.newest_first([*active, *ended]))
-    unit = context.try_compile(name, stored.record)
+    unit = try_compile(name, stored.record)
     if isinstance(unit, UnitFileError):
         return UnitDetail(summary, stored.record, stored.schedule, problems=unit.problems, executions=shown)
     return UnitDetail(
@@ -169,7 +170,7 @@ async def explain_unit(state: State, name: FromPath[str]) -> Explanation:
     """The scheduler's own reasons, for the unit and for each of its executions that has not ended."""
     context = context_of(state)
     stored = await context.services.registry.unit(name)
-    unit = context.compile(name, stored.record)
+    unit = compile_record(name, stored.record)
     active = await context.services.registry.open_executions(name)
     waiting = any(execution.state == "waiting" for execution in active)
     machines = await finding.machine_views(context) if waiting else []
@@ -191,7 +192,7 @@ async def unit_calendar(state: State, name: FromPath[str], n: Count = 10) -> Cal
     """The next `n` fire times, under every count and bound."""
     context = context_of(state)
     stored = await context.services.registry.unit(name)
-    unit = context.compile(name, stored.record)
+    unit = compile_record(name, stored.record)
     return views.calendar(unit, _shown_schedule(stored), context.now, n)
 
 
