@@ -106,7 +106,7 @@ async def node(docker_host: str, busybox_image: str, tmp_path: Path) -> AsyncIte
 async def test_a_new_agent_adopts_what_runs(node: Node) -> None:
     execution = await node.place("ExecStart=/bin/sh -c 'for i in 1 2 3 4 5 6 7 8; do echo line $$i; sleep 0.2; done'")
     async with asyncio.timeout(30):
-        while "line 2" not in await node.output(execution):
+        while "line 2" not in await node.output(execution):  # noqa: ASYNC110 - the output is a file
             await asyncio.sleep(0.02)
     before = [left.what for left in await node.docker.leftovers()]
     await node.crash()
