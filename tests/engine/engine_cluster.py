@@ -30,7 +30,9 @@ def unit_text(chronos: str = "", *, service: str = "", unit: str = "", fleet: st
 class Cluster:
     """`store` may be a wrapper around a MemoryStore; `body(spec, machine)` is what every step does."""
 
-    def __init__(self, clock: VirtualClock, store=None, body: Callable[..., Awaitable[int | None]] | None = None) -> None:
+    def __init__(
+        self, clock: VirtualClock, store=None, body: Callable[..., Awaitable[int | None]] | None = None
+    ) -> None:
         self.clock = clock
         self.store = store or MemoryStore(clock)
         self.keys = Keys()
@@ -45,11 +47,13 @@ class Cluster:
         """Seconds since the clock's start."""
         return round((self.clock.now() - START) / SECOND, 3)
 
-    async def start(self, machine: str = "m1", roles=BOTH, slots: int = 0, metadata=None, ttl=10 * SECOND, store=None) -> Node:
+    async def start(
+        self, machine: str = "m1", roles=BOTH, slots: int = 0, metadata=None, ttl=10 * SECOND, store=None
+    ) -> Node:
         facts = HostFacts(hostname=machine, machine_id=machine)
         place = Place(machine, facts, {}, self.directory / "secrets", 1 << 20)
 
-        async def run(spec):
+        async def step(spec):
             self.starts[spec.execution, spec.attempt] += 1
             self.log.append((self.at(), spec.execution, spec.attempt, machine))
             if self.body is not None:
@@ -57,10 +61,18 @@ class Cluster:
             return 0
 
         node = Node(
-            store or self.store, self.keys, self.clock, place, {"python": CallableExecutor("python", run)},
-            self.directory / machine, instance=machine, roles=roles, metadata=metadata or {},
-            capacity=Capacity(slots=slots), ttl=ttl,
-        )  # fmt: skip
+            store or self.store,
+            self.keys,
+            self.clock,
+            place,
+            {"python": CallableExecutor("python", step)},
+            self.directory / machine,
+            instance=machine,
+            roles=roles,
+            metadata=metadata or {},
+            capacity=Capacity(slots=slots),
+            ttl=ttl,
+        )
         self.nodes[machine] = node
         await node.start()
         return node
@@ -69,8 +81,7 @@ class Cluster:
         await self.nodes.pop(machine).stop(grace)
 
     async def kill(self, machine: str = "m1") -> None:
-        """End a node as a crash does: nothing is handed over, no lease is given back. Its store must be a FaultyStore
-        of its own."""
+        """End a node, whose store is a FaultyStore of its own, as a crash does: no lease is given back."""
         node = self.nodes.pop(machine)
         node.store.dead = True
         tasks = [task for task in node._tasks if not task.done()]
@@ -112,89 +123,6 @@ class Cluster:
         for machine in list(self.nodes):
             await self.stop(machine)
         await self.store.close()
-
-
-def run(spec):
-            self.starts[spec.execution, spec.attempt] += 1
-            self.log.append((self.at(), spec.execution, spec.attempt, machine))
-            if self.body is not None:
-                return await self.body(spec, machine)
-            return 0
-
-        node = Node(
-            store or self.store, self.keys, self.clock, place, {"python": CallableExecutor("python", run)},
-            self.directory / machine, instance=machine, roles=roles, metadata=metadata or {},
-            capacity=Capacity(slots=slots), ttl=ttl,
-        )  # fmt: skip
-        self.nodes[machine] = node
-        await node.start()
-        return node
-
-    async def stop(self, machine: str = "m1", grace: int = 0) -> None:
-        await self.nodes.pop(machine).stop(grace)
-
-    async def kill(self, machine: str = "m1") -> None:
-        """End a node as a crash does: nothing is handed over, no lease is given back. Its store must be a FaultyStore
-        of its own."""
-        node = self.nodes.pop(machine)
-        node.store.dead = True
-        tasks = [task for task in node._tasks if not task.done()]
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
-
-    async def sleep(self, seconds: float) -> None:
-        await self.clock.sleep(round(seconds * SECOND))
-
-    async def submit(self, name: str, chronos: str = "", **sections: str) -> None:
-        await self.registry.submit(name, unit_text(chronos, **sections), now=self.clock.now())
-        await self.sleep(0.01)
-
-    async def history(self, name: str):
-        return await self.registry.history(name)
-
-    async def outcomes(self, name: str) -> list[tuple[float, str]]:
-        """(fire time in seconds since the start, outcome) of a unit's history, rounded to milliseconds."""
-        return [
-            (round(execution.fire_time.timestamp() - START / SECOND, 3), str(execution.outcome))
-            for execution in await self.history(name)
-        ]
-
-    def started(self, name: str) -> list[float]:
-        return [at for at, execution, _, _ in self.log if execution.startswith(name + "/")]
-
-    async def left_over(self, *names: str) -> list[str]:
-        """Keys below var/ that speak of none of the units named."""
-        page = await self.store.range(self.keys.root + "var/")
-        return [
-            item.key
-            for item in page.items
-            if "/scheduler/" not in item.key and not any(f"/{name}" in item.key for name in names)
-        ]
-
-    async def close(self) -> None:
-        for machine in list(self.nodes):
-            await self.stop(machine)
-        await self.store.close()
-
-
-class _Dead:
-    """What a crashed daemon's store is to it: nothing answers any more."""
-
-    def __getattr__(self, name: str):
-        async def silent(*args, **kwargs):
-            await asyncio.Event().wait()
-
-        if name in ("revoke", "renew"):
-
-            async def gone(*args):
-                from xchronos.errors import StoreUnavailable
-
-                raise StoreUnavailable("the daemon is dead")
-
-            return gone
-        return silent
 
 
 def run(scenario: Callable[[Cluster], Awaitable[None]], body=None, start: int = START):

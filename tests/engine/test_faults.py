@@ -5,20 +5,20 @@ Run one seed again with XCHRONOS_SEED=<n>; XCHRONOS_SEEDS=<n> tries that many.
 
 import asyncio
 import os
+from datetime import datetime
 from random import Random
 
 import pytest
 from engine_cluster import Cluster
 from faulty_store import FaultyStore
 
-from xchronos.clock import MILLISECOND, SECOND
+from xchronos.clock import MILLISECOND, SECOND, to_instant
 from xchronos.model.policies import Outcome
 from xchronos.testing.clock import VirtualClock, run_virtual
 
 SEEDS = [int(os.environ["XCHRONOS_SEED"])] if "XCHRONOS_SEED" in os.environ else range(
     int(os.environ.get("XCHRONOS_SEEDS", "40"))
 )  # fmt: skip
-SILENT = [{"level": "critical"}]
 UNITS = {
     "plain.service": ("TriggerRepeatInterval=3s\nTriggerRepeatCount=9\nMisfireThreshold=1h", 10, 1),
     "copies.service": ("TriggerRepeatInterval=5s\nTriggerRepeatCount=4\nMisfireThreshold=1h\nAvailability=2", 5, 2),
@@ -45,8 +45,7 @@ class Trouble:
         self.early: list[str] = []
 
     async def body(self, spec, machine):
-        nominal = spec.env["XCHRONOS_FIRE_TIME"]
-        if nominal > _iso(self.cluster.clock.now()):
+        if to_instant(datetime.fromisoformat(spec.env["XCHRONOS_FIRE_TIME"])) > self.cluster.clock.now():
             self.early.append(spec.execution)
         await self.cluster.clock.sleep(self.random.randrange(0, 6000) * MILLISECOND)
         return 1 if spec.unit == "retries.service" and self.random.random() < 0.5 else 0
@@ -104,6 +103,7 @@ class Trouble:
         for name, (_, fires, copies) in UNITS.items():
             if fires is not None:
                 await self.check_records(name, fires, copies)
+        assert len(cluster.starts) >= 40, "the run was worth it"
         assert await cluster.left_over(*(name for name in UNITS if name != "doomed.service")) == []
 
     async def check_records(self, name: str, fires: int, copies: int) -> None:
@@ -119,10 +119,8 @@ class Trouble:
                 (round((execution.fire_time - schedule.anchor).total_seconds() / interval, 6), execution.copy)
                 for execution in records
             }
-            skipped = {slot for slot, _ in due} if name == "alone.service" else set()
             assert due == {(n, copy) for n in range(fires) for copy in range(copies)}, f"I2: {name}"
             assert len(records) == fires * copies, name
-            assert name == "alone.service" or skipped == set()
         for execution in records:
             assert execution.outcome is not None
             numbers = [attempt.number for attempt in execution.attempts]
@@ -131,12 +129,6 @@ class Trouble:
                 assert self.cluster.starts[execution.id, numbers[-1]] == 1
             for attempt in execution.attempts[:-1]:
                 assert attempt.outcome in (Outcome.LOST, Outcome.FAILED), execution.id
-
-
-def _iso(instant: int) -> str:
-    from xchronos.clock import to_datetime
-
-    return to_datetime(instant).isoformat().replace("+00:00", "Z")
 
 
 @pytest.mark.parametrize("seed", SEEDS)
