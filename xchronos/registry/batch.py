@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Iterable
 
-from xchronos.errors import StoreError, StoreUnavailable
+from xchronos.errors import LeaseLost, StoreError, StoreUnavailable
 from xchronos.store.contract import Committed, DeleteRange, Guard, Operation, Store, Txn
 
 
@@ -63,6 +63,7 @@ class Batcher:
 
     While one round trip is under way the next bundles fill up, so bundles grow with the load and a lone Txn does not
     wait. When a bundle is refused, its Txns are committed one by one: each fails or succeeds by its own guards alone.
+    Puts that name a lease do not belong here: when it is gone, nobody can say what became of the others.
     """
 
     def __init__(self, store: Store) -> None:
@@ -134,13 +135,12 @@ class Batcher:
         """The store's answer to each Txn, which may be a StoreError."""
         try:
             return list(await self._store.commit_many(txns))
-        except StoreUnavailable as error:
+        except (StoreUnavailable, LeaseLost) as error:
             return [error] * len(txns)
         except StoreError as error:
             if len(txns) == 1:
                 return [error]
-        # One of them is malformed, or names a lease that is gone: the others must not suffer for it. What has been
-        # carried out already is refused by its guards, so no Txn comes through here without any.
+        # One of them is malformed, so none was carried out: the others must not suffer for it.
         return [(await self._ask([txn]))[0] for txn in txns]
 
 
@@ -148,7 +148,7 @@ def _apart(answer: Committed | StoreError) -> bool:
     """Whether the Txns of a bundle have to be carried out one by one."""
     if isinstance(answer, Committed):
         return not answer.succeeded
-    return not isinstance(answer, StoreUnavailable)
+    return not isinstance(answer, (StoreUnavailable, LeaseLost))
 
 
 def _settle(future: asyncio.Future[Committed], answer: Committed | StoreError) -> None:
