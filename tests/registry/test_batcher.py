@@ -21,9 +21,10 @@ def txns(draw):
         Guard(key, draw(st.integers(0, 3)), draw(st.sampled_from(("mod", "create"))))
         for key in draw(st.lists(KEY, max_size=3, unique=True))
     ]
-    operations = []
-    for key in draw(st.lists(KEY, max_size=3, unique=True)):
-        operations.append(Delete(key) if draw(st.booleans()) else Put(key, draw(st.binary(max_size=2))))
+    operations = [
+        Delete(key) if draw(st.booleans()) else Put(key, draw(st.binary(max_size=2)))
+        for key in draw(st.lists(KEY, max_size=3, unique=True))
+    ]
     if draw(st.integers(0, 9)) == 0:
         operations = [DeleteRange("a/")]
     return Txn(tuple(guards), tuple(operations))
@@ -40,9 +41,7 @@ def test_a_bundle_means_what_its_txns_mean_one_by_one(script, limit):
         assert batcher.max_operations == limit
         running = asyncio.create_task(batcher.run())
         futures = [batcher.submit(txn) for txn in script]
-        expected = []
-        for txn in script:
-            expected.append((await plain.commit(txn)).succeeded)
+        expected = [(await plain.commit(txn)).succeeded for txn in script]
         batcher.close()
         await running
         got = [(await future).succeeded for future in futures]

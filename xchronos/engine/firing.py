@@ -14,6 +14,7 @@ from xchronos.errors import InvalidTrigger
 from xchronos.model.policies import Outcome
 from xchronos.model.records import Execution, Owed, Schedule
 from xchronos.model.unit import Unit
+from xchronos.registry.starting import started
 from xchronos.registry.transitions import claim, expire_unit, forget_unit
 from xchronos.registry.units import Loaded
 from xchronos.scheduler.schedule import Turn, not_run, reconcile, turn
@@ -69,13 +70,19 @@ class Firing:
         schedule = _reconciled(name, loaded, None if reborn else old, now)
         if old is not None and old.owed and not reborn:
             schedule = msgspec.structs.replace(schedule, owed=old.owed)
+        executions: list[Execution] = []
+        unit = loaded.unit
+        if unit is not None and unit.keep_running and not (schedule.fired or schedule.paused or schedule.finished):
+            # Placed once, by its acceptance; from then on every end of an attempt is followed by another one.
+            executions = started(unit, desk.stamp(now), now, "kept", "it is kept running")
+            schedule = msgspec.structs.replace(schedule, fired=1)
         if schedule == old:
             return
         known = cursor.revision if cursor is not None else 0
         if cursor is None:
             cursor = desk.book.cursors.begin(name, schedule)
-        txn = claim(desk.keys, fence, schedule, known, (), loaded.revision, fresh_history=reborn)
-        desk.move_cursor(name, cursor, txn, schedule)
+        txn = claim(desk.keys, fence, schedule, known, executions, loaded.revision, fresh_history=reborn)
+        desk.move_cursor(name, cursor, txn, schedule, executions, unit)
 
     def _end_former_life(self, name: str, born: int) -> None:
         book, agenda = self._desk.book, self._desk.agenda

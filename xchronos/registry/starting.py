@@ -1,4 +1,4 @@
-"""Starts that no trigger asked for: by a person, or by another unit's end."""
+"""Starts that no trigger asked for: by a person, by another unit's end, or of a unit that is kept running."""
 
 from typing import Literal
 
@@ -10,7 +10,7 @@ from xchronos.model.unit import Unit
 
 
 def started(
-    unit: Unit, stamp: Instant, now: Instant, trigger: Literal["manual", "chain"], reason: str
+    unit: Unit, stamp: Instant, now: Instant, trigger: Literal["manual", "chain", "kept"], reason: str
 ) -> list[Execution]:
     """The executions of a start of `unit` at `now`, one per copy, as their scheduler finds them.
 

@@ -1,0 +1,151 @@
+"""What many units cost: memory, the time until a restarted scheduler can decide, idle CPU; and how fast texts compile.
+
+`ratio_to_loop` compares compilation with a pure-Python loop measured in the same run. Run it as a script for a table.
+"""
+
+import asyncio
+import logging
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import structlog
+from prometheus_client import CollectorRegistry
+
+from xchronos.clock import SECOND, SystemClock
+from xchronos.engine.engine import Engine
+from xchronos.model.compile import compile_unit
+from xchronos.registry.keys import Keys
+from xchronos.registry.registry import Registry
+from xchronos.store.sqlite import SqliteStore
+
+UNITS = 100_000
+
+
+def texts(count: int) -> list[bytes]:
+    """Realistic unit files, no two the same: a nightly job in a container, with its limits, retries and placement."""
+    return [
+        (
+            f"[Unit]\nDescription=Backup of database {n}\nOnFailure=alarm.service\n\n"
+            f"[Service]\nType=oneshot\nExecStartPre=-/bin/mkdir -p /backup/db{n}\n"
+            f"ExecStart=/bin/sh -c 'pg_dump -h db{n}.internal app > /backup/db{n}/$XCHRONOS_FIRE_TIME.sql'\n"
+            f"Environment=PGUSER=backup PGPORT={5000 + n % 1000}\nTimeoutStartSec=30min\nMemoryMax={256 + n % 64}M\n\n"
+            f"[Container]\nImage=postgres:16\nVolume=/srv/backup:/backup\nNetwork=db\n\n"
+            f"[X-Fleet]\nMachineMetadata=region=eu\n\n"
+            f"[X-Chronos]\nTriggerCron={n % 60} {n // 60 % 60} {n % 24} * * *\nTimeZone=Europe/Berlin\n"
+            f"MaxAttempts=3\nTimeBetweenAttempts=1min\nConcurrency=forbid\n"
+        ).encode()
+        for n in range(count)
+    ]
+
+
+def compiled_per_s(count: int = 1_000, rounds: int = 3) -> float:
+    """Units parsed and compiled per second, every text for the first time: the median of some rounds."""
+    speeds = []
+    everything = texts(count * rounds)
+    for number in range(rounds):
+        part = everything[number * count : (number + 1) * count]
+        begin = time.perf_counter()
+        for n, text in enumerate(part):
+            compile_unit(f"backup{number}-{n}.service", text)
+        speeds.append(count / (time.perf_counter() - begin))
+    return statistics.median(speeds)
+
+
+def loops_per_s() -> float:
+    """The reference: a thousand additions in plain Python."""
+    begin = time.perf_counter()
+    for _ in range(1_000):
+        total = 0
+        for n in range(1_000):
+            total += n
+    return 1_000 / (time.perf_counter() - begin)
+
+
+async def _fill(path: Path, units: int) -> None:
+    store, clock = await SqliteStore.open(path), SystemClock()
+    registry = Registry(store, Keys())
+    everything = texts(units)
+    for base in range(0, units, 500):
+        await asyncio.gather(
+            *(
+                registry.submit(f"backup{n}.service", everything[n], now=clock.now())
+                for n in range(base, min(base + 500, units))
+            )
+        )
+    engine = Engine(store, Keys(), clock, "bench", 10 * SECOND, CollectorRegistry())
+    running = asyncio.create_task(engine.run())
+    while len((await store.range(Keys().schedules, keys_only=True)).items) < units:  # noqa: ASYNC110 - only the store knows
+        await asyncio.sleep(1)
+    running.cancel()
+    await asyncio.wait({running})
+    await store.close()
+
+
+async def _load(path: Path, idle: float) -> dict[str, float]:
+    begin = time.perf_counter()
+    store, clock = await SqliteStore.open(path), SystemClock()
+    engine = Engine(store, Keys(), clock, "bench", 10 * SECOND, CollectorRegistry())
+    running = asyncio.create_task(engine.run())
+    await engine.ready.wait()
+    await asyncio.sleep(0.05)
+    ready = time.perf_counter() - begin - 0.05
+    await asyncio.sleep(1)
+    cpu, begin = time.process_time(), time.perf_counter()
+    await asyncio.sleep(idle)
+    used = (time.process_time() - cpu) / (time.perf_counter() - begin)
+    running.cancel()
+    await asyncio.wait({running})
+    await store.close()
+    return {
+        "restart_s": ready,
+        "idle_cpu_percent": 100 * used,
+        "rss_mb": _resident() / 1e6,
+        "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3,
+    }
+
+
+def _resident() -> int:
+    """The memory of this process in bytes."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+def run(units: int = UNITS, idle: float = 20.0) -> list[dict[str, str | float]]:
+    """The speed of compilation, then what so many stored units cost a scheduler that has just started."""
+    speed, loop = compiled_per_s(), loops_per_s()
+    rows: list[dict[str, str | float]] = [
+        {"bench": "units: parse and compile", "per_s": round(speed), "ratio_to_loop": round(speed / loop, 3)}
+    ]
+    with tempfile.TemporaryDirectory(dir=os.environ.get("XCHRONOS_BENCH_DIR")) as name:
+        path = Path(name) / "bench.db"
+        begin = time.perf_counter()
+        asyncio.run(_fill(path, units))
+        filled = time.perf_counter() - begin
+        # A process of its own: what filling the store has left behind must not count.
+        command = [sys.executable, __file__, "load", str(path), str(idle)]
+        measured = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    figures: dict[str, str | float] = {
+        key: round(float(value), 2) for key, value in (pair.split("=") for pair in measured.split())
+    }
+    rows.append({"bench": f"units: {units} stored", "accept_s": round(filled, 1)} | figures)
+    return rows
+
+
+def main() -> None:
+    """Print the table; `load <file> <seconds>` is what `run` starts in a process of its own."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
+    if sys.argv[1:2] == ["load"]:
+        figures = asyncio.run(_load(Path(sys.argv[2]), float(sys.argv[3])))
+        print(*(f"{key}={value}" for key, value in figures.items()))
+        return
+    for row in run(*(int(argument) for argument in sys.argv[1:])):
+        print(row)
+
+
+if __name__ == "__main__":
+    main()

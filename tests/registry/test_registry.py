@@ -1,0 +1,198 @@
+"""What people and programs ask of the store, over a MemoryStore."""
+
+import asyncio
+
+import pytest
+
+from xchronos.clock import to_datetime
+from xchronos.errors import Conflict, NotFound, UnitFileError
+from xchronos.model.records import Attempt, DropIn, Execution, Machine, Schedule
+from xchronos.registry.codec import encode
+from xchronos.registry.keys import Keys
+from xchronos.registry.registry import Registry
+from xchronos.registry.transitions import put
+from xchronos.registry.units import UnitCache, text_of
+from xchronos.store.contract import Put, Txn
+from xchronos.store.memory import MemoryStore
+
+TEXT = b"[Service]\nType=oneshot\nExecStart=/bin/true\n[X-Chronos]\nExecutor=process\nTriggerCron=0 0 * * *\n"
+NOW = 1_900_000_000_000_000
+
+
+class Meddling(MemoryStore):
+    """Somebody else writes the same key right before the next commit, once."""
+
+    meddle = None
+
+    async def commit(self, txn):
+        if self.meddle is not None:
+            other, self.meddle = self.meddle, None
+            await super().commit(Txn((), (other,)))
+        return await super().commit(txn)
+
+
+def run(scenario):
+    async def main():
+        store = Meddling()
+        await scenario(Registry(store, Keys()), store)
+        await store.close()
+
+    asyncio.run(main())
+
+
+async def again(store, key):
+    """Have the key rewritten, as it is, right before the next commit."""
+    store.meddle = Put(key, (await store.get(key)).value)
+
+
+def test_submit_says_what_became_of_it():
+    async def scenario(registry, store):
+        first = await registry.submit("a.service", TEXT, now=NOW, by="me", source="api")
+        assert first.result == "created"
+        assert (await registry.submit("a.service", TEXT, now=NOW, source="api")).result == "unchanged"
+        await registry.set_desired("a.service", "paused")
+        await again(store, registry.keys.job("a.service"))
+        changed = await registry.submit("a.service", TEXT + b"# more\n", now=NOW, source="dir")
+        assert changed.result == "changed"
+        stored = await registry.unit("a.service")
+        assert (stored.record.desired, stored.record.source, stored.schedule) == ("paused", "dir", None)
+        dropped = await registry.submit(
+            "a.service", TEXT, drop_ins=[DropIn("10.conf", "[Unit]\nDescription=x\n")], now=NOW
+        )
+        assert dropped.revision not in (first.revision, changed.revision)
+        with pytest.raises(UnitFileError):
+            await registry.submit("a.service", b"[Service]\nX-=\n[X-Chronos]\nNope=1\n", now=NOW)
+
+    run(scenario)
+
+
+def test_the_text_comes_back_byte_for_byte():
+    async def scenario(registry, store):
+        text = TEXT + b"# caf\xe9\n"
+        await registry.submit("a.service", text, now=NOW)
+        assert text_of((await registry.unit("a.service")).record) == text
+        assert (await registry.submit("a.service", text, now=NOW)).result == "unchanged"
+
+    run(scenario)
+
+
+def test_pause_resume_destroy():
+    async def scenario(registry, store):
+        await registry.submit("a.service", TEXT, now=NOW, source="dir")
+        key = registry.keys.job("a.service")
+        await again(store, key)
+        await registry.set_desired("a.service", "paused")
+        await registry.set_desired("a.service", "paused")
+        assert (await registry.unit("a.service")).record.desired == "paused"
+        with pytest.raises(NotFound):
+            await registry.destroy("a.service", source="api")
+        await again(store, key)
+        await registry.destroy("a.service", source="dir")
+        for call in (registry.destroy, registry.unit, lambda name: registry.set_desired(name, "active")):
+            with pytest.raises(NotFound, match=r"there is no unit a\.service"):
+                await call("a.service")
+
+    run(scenario)
+
+
+def test_units_come_by_name_with_their_cursors():
+    async def scenario(registry, store):
+        names = [f"u{n:04d}.service" for n in range(1_205)]
+        for name in names:
+            await registry.submit(name, TEXT, now=NOW, source="odd" if name[4] == "1" else "")
+        moment = to_datetime(NOW)
+        for name in (names[3], names[1_100], "zzz.service"):
+            schedule = Schedule(name, 1, "f", moment, moment)
+            await store.commit(Txn((), (Put(registry.keys.schedule(name), encode(schedule)),)))
+        found = [stored async for stored in registry.units()]
+        assert [stored.name for stored in found] == names
+        assert [stored.name for stored in found if stored.schedule is not None] == [names[3], names[1_100]]
+        assert [stored.name async for stored in registry.units(start=names[5], limit=3)] == names[5:8]
+        assert await registry.unit_names() == names
+        assert await registry.unit_names(source="odd") == [name for name in names if name[4] == "1"]
+
+    run(scenario)
+
+
+def test_starting_by_hand():
+    async def scenario(registry, store):
+        await registry.submit("a.service", TEXT + b"Availability=300\n", now=NOW)
+        ids = await registry.start("a.service", now=NOW, payload="p", by="me")
+        assert len(ids) == 300
+        execution = await registry.execution(ids[7])
+        assert (execution.payload, execution.reason, execution.trigger) == ("p", "started by me", "manual")
+        with pytest.raises(Conflict):
+            await registry.start("a.service", now=NOW)
+        await registry.submit("t@.service", TEXT, now=NOW)
+        with pytest.raises(Conflict, match="template"):
+            await registry.start("t@.service", now=NOW)
+        with pytest.raises(NotFound):
+            await registry.start("b.service", now=NOW)
+
+    run(scenario)
+
+
+def test_stopping_and_finding_executions():
+    async def scenario(registry, store):
+        await registry.submit("a.service", TEXT, now=NOW)
+        moment = to_datetime(NOW)
+        running = Execution("a.service", moment, state="running", current=Attempt(1, "m1"))
+        other = Execution("b.service", moment, state="running", current=Attempt(1, "m1"))
+        waiting = Execution("a.service", moment, copy=1)
+        ended = Execution("a.service", moment, copy=2, state="ended")
+        keys = registry.keys
+        await store.commit(Txn((), tuple(put(keys, execution) for execution in (running, other, waiting, ended))))
+        assert [execution.id for execution in await registry.open_executions("a.service")] == [running.id, waiting.id]
+        assert len(await registry.open_executions()) == 3
+        for execution in (running, waiting, ended):
+            assert await registry.execution(execution.id) == execution
+        await again(store, keys.placement("m1", running.id))
+        assert await registry.stop(running.id, "why") == [running.id]
+        assert await registry.stop("a.service", "all") == [waiting.id]
+        assert await registry.stop(running.id, "once more") == []
+        assert (await registry.execution(running.id)).stop_requested == "why"
+        assert await registry.stop(ended.id, "late") == []
+        for unknown in ("c.service", running.id.replace("/0", "/9")):
+            with pytest.raises(NotFound):
+                await registry.stop(unknown, "why")
+
+    run(scenario)
+
+
+def test_cordons():
+    async def scenario(registry, store):
+        await store.commit(Txn((), (Put(registry.keys.machine("m1"), encode(Machine("m1"))),)))
+        await again(store, registry.keys.machine("m1"))
+        await registry.set_cordoned("m1", True)
+        (machine,) = await registry.machines()
+        assert machine.cordoned
+        with pytest.raises(NotFound):
+            await registry.set_cordoned("m2", True)
+
+    run(scenario)
+
+
+def test_the_cache_reads_what_it_lacks_and_believes_what_is_newer():
+    async def scenario(registry, store):
+        cache = UnitCache(store, registry.keys, size=2)
+        for name in ("a.service", "b.service", "c.service"):
+            await registry.submit(name, TEXT, now=NOW)
+        first = await cache.get("a.service")
+        assert await cache.get("a.service") is first
+        old = await store.get(registry.keys.job("a.service"))
+        await registry.set_desired("a.service", "paused")
+        new = await store.get(registry.keys.job("a.service"))
+        cache.changed("a.service", new)
+        paused = cache.peek("a.service")
+        assert paused.record.desired == "paused"
+        assert paused.unit is first.unit
+        assert cache.learn("a.service", old) is paused
+        assert (paused.revision, paused.created) == (new.mod_revision, new.create_revision)
+        await cache.get("b.service")
+        await cache.get("c.service")
+        assert cache.peek("a.service") is None
+        cache.forget("c.service")
+        assert cache.peek("c.service") is None
+        assert await cache.get("nothing.service") is None
+
+    run(scenario)
