@@ -96,7 +96,7 @@ def run(seconds: float = 5.0) -> list[dict[str, str | float]]:
     """One row per load: a steady one for lateness, heavier ones for throughput."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     rows: list[dict[str, str | float]] = []
-    for units, interval in ((500, 1000), (250, 100), (350, 100)):
+    for units, interval in ((500, 1000), (150, 100), (250, 100)):
         with tempfile.TemporaryDirectory(dir=os.environ.get("XCHRONOS_BENCH_DIR")) as name:
             measured = asyncio.run(_measure(Path(name), units, interval, seconds))
             bare = _bare(Path(name), 5_000)
