@@ -109,7 +109,11 @@ class Daemon:
     def _executors(self) -> dict[str, Executor]:
         settings = self._settings
         executors: dict[str, Executor] = {
-            "docker": DockerExecutor(settings.namespace or "default", settings.docker_host or None)
+            "docker": DockerExecutor(
+                settings.namespace or "default",
+                settings.docker_host or None,
+                owner=drawn(settings.state_directory / "instance"),
+            )
         }
         if settings.allow_process:
             executors["process"] = ProcessExecutor(settings.state_directory / "processes")

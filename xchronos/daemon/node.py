@@ -28,6 +28,9 @@ DEFAULT_TTL: Micros = 10 * SECOND
 PROBE_EVERY: Micros = 10 * SECOND
 """How long the answer of an executor's engine is believed before it is asked again."""
 
+SETTLE_LIMIT: Micros = 5 * SECOND
+"""How long a daemon that ends waits for the last ends of attempts to be settled."""
+
 UNLIMITED = Capacity()
 
 
@@ -113,16 +116,15 @@ class Node:
             task.result()
 
     async def stop(self, grace: Micros) -> None:
-        """Scheduling ends first, then the attempts get their grace; the heartbeat is last."""
-        membership, agent, engine = self._named("membership"), self._named("agent"), self._named("engine")
-        await _end(engine if self.agent is None else None)
+        """Nothing new is begun, the attempts get their grace, their ends are settled; the heartbeat is last."""
+        if self.engine is not None:
+            self.engine.hold()
         if self.agent is not None:
-            # The scheduler stays while attempts end: their failures are its to settle.
             await self.agent.drain(grace)
-            await asyncio.sleep(0.05)
-        await _end(engine)
-        await _end(agent)
-        await _end(membership)
+            if self.engine is not None:
+                await self.engine.settle(SETTLE_LIMIT)
+        for name in ("engine", "agent", "membership"):
+            await _end(self._named(name))
 
     def _named(self, name: str) -> asyncio.Task[None] | None:
         return next((task for task in self._tasks if task.get_name() == name), None)

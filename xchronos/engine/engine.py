@@ -5,7 +5,7 @@ import asyncio
 import structlog
 from prometheus_client import CollectorRegistry
 
-from xchronos.clock import SECOND, Clock, Micros
+from xchronos.clock import MILLISECOND, SECOND, Clock, Micros
 from xchronos.engine.metrics import Metrics
 from xchronos.engine.ownership import Ownership
 from xchronos.engine.session import Session, StartOver
@@ -27,6 +27,9 @@ class Engine:
         self._clock = clock
         self._ttl = ttl
         self._metrics = Metrics(registry)
+        self._machine = machine
+        self._session: Session | None = None
+        self._holding = False
         self._changed = asyncio.Event()
         self._ownership = Ownership(store, keys, clock, machine, ttl, self._changed.set)
         self.ready = asyncio.Event()
@@ -45,17 +48,36 @@ class Engine:
                 while self._ownership.shards and not self._changed.is_set():
                     await self._one_session()
 
+    def hold(self) -> None:
+        """Begin nothing new: this daemon is about to end. What runs is settled when it ends."""
+        self._holding = True
+        if self._session is not None:
+            self._session.hold()
+
+    async def settle(self, limit: Micros) -> None:
+        """Wait until everything that this daemon's machine had begun is settled, for at most `limit`."""
+        until = self._clock.monotonic() + limit
+        while self._session is not None and self._session.has_unsettled(self._machine):
+            if self._clock.monotonic() >= until:
+                log.warning("attempts have ended that the scheduler could not settle; the next one will")
+                return
+            await self._clock.sleep(10 * MILLISECOND)
+
     async def _one_session(self) -> None:
         # A batcher of its own: what an ended session had still to write is not written under the next one's eyes.
         batcher = Batcher(self._store)
         writing = asyncio.create_task(batcher.run(), name="batcher")
         session = Session(self._store, self._keys, self._clock, self._ttl, self._ownership, batcher, self._metrics)
+        if self._holding:
+            session.hold()
+        self._session = session
         work = asyncio.create_task(session.run(self.ready.set), name="session")
         changed = asyncio.create_task(self._changed.wait(), name="ownership changed")
         tasks = {work, writing, changed}
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            self._session = None
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)

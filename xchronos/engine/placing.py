@@ -8,6 +8,7 @@ import msgspec
 
 from xchronos.clock import Instant, to_datetime, to_instant
 from xchronos.engine.book import Open, fire_prefix, undecided
+from xchronos.engine.copies import Copies
 from xchronos.engine.desk import Desk
 from xchronos.engine.settling import Settling
 from xchronos.model.lifecycle import execution_after
@@ -21,13 +22,17 @@ from xchronos.scheduler.placement import MachineView, PlacementDecision, place
 from xchronos.scheduler.retry import past_deadline
 from xchronos.scheduler.schedule import randomized_delay
 
+MOST_WAITING = 100
+"""How many executions of a unit may wait for a machine. Later fire times are missed: they would only pile up."""
+
 
 class Placing:
     """Gives executions to machines."""
 
-    def __init__(self, desk: Desk, settling: Settling) -> None:
+    def __init__(self, desk: Desk, settling: Settling, copies: Copies) -> None:
         self._desk = desk
         self._settling = settling
+        self._copies_ended = copies
 
     # -- a fire time ------------------------------------------------------------------------------------------------
 
@@ -107,14 +112,20 @@ class Placing:
             _placed(first, machine, number, 1, unit.revision, moment)
             for machine, number in zip(machines, numbers, strict=False)
         ]
-        written += [
-            msgspec.structs.replace(first, copy=number, state="waiting", reason=chosen.summary)
-            for number in numbers[len(machines) :]
-        ]
+        written += [self._waiting(first, number, chosen.summary, moment) for number in numbers[len(machines) :]]
         if len(machines) + unplaced <= room:
             return written, None
         after = machines[room - 1] if unit.is_global else ""
         return written, msgspec.structs.replace(owed, copy=owed.copy + room, after=after)
+
+    def _waiting(self, first: Execution, number: int, reason: str, moment: datetime) -> Execution:
+        """A copy that no machine takes now: it waits, unless so many of the unit wait that nobody would miss it."""
+        if len(self._desk.book.waiting.get(first.unit, ())) < MOST_WAITING:
+            return msgspec.structs.replace(first, copy=number, state="waiting", reason=reason)
+        reason = f"{MOST_WAITING} executions of the unit wait for a machine already ({reason})"
+        return msgspec.structs.replace(
+            first, copy=number, state="ended", outcome=Outcome.MISSED, reason=reason, ended_at=moment, deadline=None
+        )
 
     def _free_numbers(self, execution: Execution, start: int, count: int) -> list[int]:
         """Numbers for copies.
@@ -156,10 +167,24 @@ class Placing:
                     self._desk.agenda.cancels.setdefault(other, f"replaced by {unit.name} (Replaces=)")
         return chosen
 
-    def _choose_again(self, unit: Unit, execution_id: str, execution: Execution) -> PlacementDecision:
-        """A machine for one copy by itself: its siblings hold machines already, and a retry goes elsewhere."""
+    async def _machines_of_copies(self, unit: Unit, execution_id: str) -> set[str]:
+        """The machines that the other copies of the same fire time have, or have had."""
+        taken: set[str] = set()
+        for sibling in self._desk.book.siblings(execution_id):
+            entry = self._desk.book.open[sibling]
+            attempts = entry.execution.attempts if not entry.machine else ()
+            if entry.machine or attempts:
+                taken.add(entry.machine or attempts[-1].machine)
+        if unit.availability > 1:
+            ended = await self._copies_ended.ended(fire_prefix(execution_id))
+            taken.update(machine for other, machine in ended.items() if other != execution_id)
+        return taken
+
+    def _choose_again(
+        self, unit: Unit, execution_id: str, execution: Execution, taken: Collection[str]
+    ) -> PlacementDecision:
+        """A machine for one copy by itself: not one of the other copies', and a retry goes elsewhere."""
         book = self._desk.book
-        taken = self._machines_of(book.siblings(execution_id))
         tried = [attempt.machine for attempt in reversed(execution.attempts)]
         if tried and (unit.is_global or unit.keep_running):
             # Every machine has its own copy of a Global unit; and what is kept running stays where it is, if it can.
@@ -299,7 +324,11 @@ class Placing:
                 taken = self._machines_of(desk.book.siblings(execution_id))
                 chosen = self._choose(unit, execution_id, desk.book.machines.values(), taken=taken)
             else:
-                chosen = self._choose_again(unit, execution_id, execution)
+                taken = await self._machines_of_copies(unit, execution_id)
+                if desk.book.open.get(execution_id) is not entry or entry.busy:
+                    # Asking the history took a while; whatever has happened meanwhile is looked at by itself.
+                    return
+                chosen = self._choose_again(unit, execution_id, execution, taken)
             if chosen.machines:
                 moment = to_datetime(now)
                 number = execution.attempts[-1].number + 1 if execution.attempts else 1

@@ -7,7 +7,8 @@ import structlog
 
 from xchronos.clock import MILLISECOND, SECOND, Clock, Micros
 from xchronos.engine.agenda import Agenda
-from xchronos.engine.book import Book, Open
+from xchronos.engine.book import Book, Open, fire_prefix
+from xchronos.engine.copies import Copies
 from xchronos.engine.desk import Desk
 from xchronos.engine.firing import MOST_IN_FLIGHT
 from xchronos.engine.housekeeping import Housekeeping
@@ -61,7 +62,8 @@ class Session:
         self._housekeeping = Housekeeping(store, keys, clock, self._units, ownership, batcher)
         ended = self._housekeeping.ended
         self._desk = Desk(self._book, self._agenda, self._units, keys, ownership, batcher, metrics, ended)
-        self._turns = Turns(self._desk)
+        self._copies = Copies(store, keys)
+        self._turns = Turns(self._desk, self._copies)
         self._absent: set[str] = set()
 
     async def run(self, ready: Callable[[], None]) -> None:
@@ -82,6 +84,16 @@ class Session:
                 ready()
         except* (Compacted, StartOver, StoreError) as problems:
             raise StartOver(str(problems.exceptions[0])) from problems
+
+    def hold(self) -> None:
+        """Begin nothing new from now on; settle what runs when it ends."""
+        self._turns.holding = True
+
+    def has_unsettled(self, machine: str) -> bool:
+        """Whether something that was begun on a machine has not been settled yet."""
+        return self._desk.in_flight > 0 or any(
+            entry.execution.state in ("running", "reported") for _, entry in self._book.on_machine(machine)
+        )
 
     # -- reading ------------------------------------------------------------------------------------------------------
 
@@ -203,6 +215,7 @@ class Session:
         if event.kind == "delete":
             if known is not None and known.machine == machine and known.revision < event.mod_revision:
                 self._book.drop(execution_id)
+                self._copies.forget(fire_prefix(execution_id))
                 self._freed(unit_of(execution_id))
                 if machine:
                     self._housekeeping.ended(unit_of(execution_id))
@@ -263,7 +276,8 @@ class Session:
             if agenda.refusals:
                 agenda.refusals = 0
                 await self._clock.sleep(REFUSED_PAUSE)
-            moment = book.next_moment()
+            # While nothing new is begun, nothing is due.
+            moment = None if self._turns.holding else book.next_moment()
             await self._sleep(LONGEST_WAIT if moment is None else min(moment - self._clock.now(), LONGEST_WAIT))
 
     async def _sleep(self, wait: Micros) -> None:

@@ -5,6 +5,7 @@ have them committed.
 """
 
 from xchronos.clock import Instant
+from xchronos.engine.copies import Copies
 from xchronos.engine.desk import Desk
 from xchronos.engine.firing import Firing
 from xchronos.engine.placing import Placing
@@ -12,26 +13,28 @@ from xchronos.engine.settling import Settling
 
 
 class Turns:
-    """Takes turns over one desk."""
+    """Takes turns over one desk. While `holding`, what runs is settled when it ends, but nothing new is begun."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: Desk, copies: Copies) -> None:
+        self.holding = False
         self._desk = desk
         self._settling = Settling(desk)
-        self._placing = Placing(desk, self._settling)
+        self._placing = Placing(desk, self._settling, copies)
         self._firing = Firing(desk, self._placing)
 
     async def run(self, now: Instant) -> None:
         """Decide. What ends makes room first, then comes what has waited longest, then what is new."""
         agenda = self._desk.agenda
-        if agenda.changed:
+        if agenda.changed and not self.holding:
             await self._firing.reconcile_changed(now)
         self._firing.expire(now)
         if agenda.reported:
             await self._settling.settle_reported(now)
         if agenda.lost_machines:
             self._settling.lose_machines(now)
-        await self._placing.place_pending(now)
-        await self._firing.fire_due(now)
+        if not self.holding:
+            await self._placing.place_pending(now)
+            await self._firing.fire_due(now)
         if agenda.gone:
             self._firing.forget_gone()
         if agenda.cancels:

@@ -1,0 +1,49 @@
+"""Which machines the copies of a fire time have had: Availability=N means N distinct machines, from first to last."""
+
+from collections import OrderedDict
+from collections.abc import Mapping
+
+from xchronos.errors import StoreError
+from xchronos.model.records import Execution
+from xchronos.registry.codec import decode
+from xchronos.registry.keys import Keys
+from xchronos.store.contract import Store
+
+KEPT = 4_096
+"""Of how many fire times it is remembered; the history knows the rest."""
+
+
+class Copies:
+    """The machines of copies that have ended, read from the history when a copy that waits asks for them."""
+
+    def __init__(self, store: Store, keys: Keys) -> None:
+        self._store = store
+        self._keys = keys
+        self._known: OrderedDict[str, Mapping[str, str]] = OrderedDict()
+
+    async def ended(self, prefix: str) -> Mapping[str, str]:
+        """By execution id, the machine that each ended copy of a fire time had last. Raises StoreError."""
+        known = self._known.get(prefix)
+        if known is None:
+            known = await self._read(prefix)
+            self._known[prefix] = known
+            if len(self._known) > KEPT:
+                self._known.popitem(last=False)
+        return known
+
+    def forget(self, prefix: str) -> None:
+        """A copy of the fire time has left its machine: the history may say more now."""
+        self._known.pop(prefix, None)
+
+    async def _read(self, prefix: str) -> dict[str, str]:
+        page = await self._store.range(self._keys.execution(prefix))
+        found: dict[str, str] = {}
+        for item in page.items:
+            try:
+                execution = decode(item, Execution)
+            except StoreError:
+                # Somebody's unreadable record tells of no machine; who reads history says so.
+                continue
+            if execution.attempts:
+                found[execution.id] = execution.attempts[-1].machine
+        return found
