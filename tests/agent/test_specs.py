@@ -168,3 +168,5 @@ def test_the_machine_knows_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     drawn = host.default_machine_id(tmp_path)
     assert len(drawn) == 32
     assert host.default_machine_id(tmp_path) == drawn
+    (tmp_path / "machine-id").write_text("")  # what a full disk may leave
+    assert len(host.default_machine_id(tmp_path)) == 32

@@ -74,6 +74,26 @@ async def test_the_engines_answer_to_probe(bench):
     assert (await bench.executor.probe())[0].isdigit()
 
 
+async def test_daemons_that_share_an_engine_leave_each_others_containers_alone(bench, docker_host):
+    mine = bench.container("echo mine; sleep 60")
+    running = asyncio.create_task(bench.executor.run(mine))
+    await eventually(lambda: output(mine) == "mine\n")
+    other = DockerExecutor(NAMESPACE, docker_host, owner="somebody else")
+    try:
+        assert await other.leftovers() == []
+        # The same unit at the same fire time: two containers, neither adopts the other's.
+        theirs = bench.container("echo theirs; exit 4")
+        theirs = msgspec.structs.replace(theirs, step=mine.step, log=bench.directory / "theirs.log")
+        assert (await other.run(theirs)).code == 4
+        assert output(theirs) == "theirs\n"
+        await other.release(mine.execution, 1)
+        assert (await bench.inspect(container_name(mine)))["State"]["Running"]
+    finally:
+        await other.close()
+    await bench.executor.kill(mine)
+    assert (await running).code == 137
+
+
 @pytest.mark.parametrize("pull", ["missing", "never", "always", "newer"])
 async def test_an_image_that_cannot_be_had(bench, pull):
     spec = bench.container("true", {"Image": "localhost:1/xct/none:1"}, pull=pull)
@@ -141,7 +161,7 @@ async def test_the_conditions_of_a_container_step(bench):
     assert found["Config"]["Env"][:2] == ["A=1", "B=2"]
     assert found["Config"]["Labels"] == {
         "xchronos.unit": "d.service", "xchronos.execution": bench.execution, "xchronos.attempt": "1",
-        "xchronos.step": spec.step, "xchronos.namespace": NAMESPACE,
+        "xchronos.step": spec.step, "xchronos.namespace": NAMESPACE, "xchronos.owner": "",
     }  # fmt: skip
 
 

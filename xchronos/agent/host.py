@@ -52,11 +52,18 @@ def default_machine_id(state: Path) -> str:
 
 
 def drawn(path: Path) -> str:
-    """A random name that is drawn once and kept in a file."""
-    if not path.exists():
+    """A random name that is drawn once and kept in a file: whole, so that a full disk leaves no half of a name."""
+    name = path.read_text(encoding="ascii").strip() if path.exists() else ""
+    if not name:
+        name = secrets.token_hex(16)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(secrets.token_hex(16) + "\n", encoding="ascii")
-    return path.read_text(encoding="ascii").strip()
+        fresh = path.with_name(path.name + ".new")
+        with fresh.open("w", encoding="ascii") as file:
+            file.write(name + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(path)
+    return name
 
 
 def _first_line(path: str) -> str:

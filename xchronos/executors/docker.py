@@ -50,14 +50,16 @@ def _complain(message: str) -> str:
 class DockerExecutor:
     """Steps in containers of one engine. `host` as DOCKER_HOST is written, which it defaults to.
 
-    `namespace` is the cluster's: containers of other namespaces on the same engine are never touched.
+    `namespace` is the cluster's, `owner` this machine's identity in it (its state directory's): containers of others
+    on the same engine are never touched. After a loss of the state directory nobody owns what it ran.
     """
 
     name = "docker"
     recoverable = True
 
-    def __init__(self, namespace: str = "default", host: str | None = None) -> None:
+    def __init__(self, namespace: str = "default", host: str | None = None, owner: str = "") -> None:
         self._namespace = namespace
+        self._owner = owner
         self._engine = Engine(host)
         self._keeper = Keeper(self._engine, start_gate())
         self._active: dict[tuple[str, int, str], _Active] = {}
@@ -71,12 +73,14 @@ class DockerExecutor:
         return str(answer["Version"])
 
     def _run_of(self, spec: StepSpec) -> ContainerRun:
-        return ContainerRun(self._keeper, spec, self._name_of(spec), bodies.labels_of(spec, self._namespace))
+        return ContainerRun(self._keeper, spec, self._name_of(spec), self._labels_of(spec))
 
-    @staticmethod
-    def _name_of(spec: StepSpec) -> str:
+    def _labels_of(self, spec: StepSpec) -> dict[str, str]:
+        return bodies.labels_of(spec, self._namespace, self._owner)
+
+    def _name_of(self, spec: StepSpec) -> str:
         written = spec.docker.name if isinstance(spec.docker, Create) else None
-        return written or bodies.container_name(spec)
+        return written or bodies.container_name(spec, self._owner)
 
     async def run(self, spec: StepSpec) -> StepExit:
         """Run the step, or adopt it. See `Executor.run`."""
@@ -97,7 +101,7 @@ class DockerExecutor:
     async def _run(self, spec: StepSpec, active: _Active) -> StepExit:
         command = spec.docker
         if command is None:
-            body = bodies.step_body(spec, bodies.labels_of(spec, self._namespace))
+            body = bodies.step_body(spec, self._labels_of(spec))
             networks = bodies.further_networks(spec.networks, spec.body or {})
             return await self._run_of(spec).run(body, pull=spec.pull, platform=spec.platform, networks=networks)
         if isinstance(command, Create):
@@ -114,7 +118,7 @@ class DockerExecutor:
         run = self._run_of(spec)
         detached = not isinstance(command, Run) or command.detach
         removes = isinstance(command, Run) and command.remove
-        labels = bodies.labels_of(spec, self._namespace)
+        labels = self._labels_of(spec)
         if detached:
             labels[bodies.KEEP] = bodies.KEEP_RUNNING if removes else bodies.KEEP_ALWAYS
         elif not removes and command.name:
@@ -194,7 +198,7 @@ class DockerExecutor:
         await self.stop(spec, "SIGKILL")
 
     async def _list(self, *labels: str) -> list[dict[str, Any]]:
-        wanted = [f"{bodies.NAMESPACE}={self._namespace}", *labels]
+        wanted = [f"{bodies.NAMESPACE}={self._namespace}", f"{bodies.OWNER}={self._owner}", *labels]
         filters = msgspec.json.encode({"label": wanted}).decode()
         found: list[dict[str, Any]] = await self._engine.call(
             "GET", "/containers/json", params={"all": "1", "filters": filters}
@@ -207,7 +211,7 @@ class DockerExecutor:
         await asyncio.gather(*(self._keeper.delete(item["Id"]) for item in mine))
 
     async def leftovers(self) -> list[Leftover]:
-        """Every container of this namespace that is not the user's."""
+        """Every container of this owner that is not the user's."""
         found = []
         for item in await self._list():
             labels = item["Labels"]

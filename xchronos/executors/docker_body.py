@@ -15,18 +15,21 @@ from xchronos.unitfile.dockercli import Create
 
 UNIT, EXECUTION, ATTEMPT = "xchronos.unit", "xchronos.execution", "xchronos.attempt"
 STEP, NAMESPACE, KEEP = "xchronos.step", "xchronos.namespace", "xchronos.keep"
+OWNER = "xchronos.owner"
+"""Whose it is: several daemons, each with its own state, may use one engine, and even run units of one name."""
 KEEP_ALWAYS = "always"
 """The container is the user's: named by them, or left behind as `docker run -d` and `docker create` do."""
 KEEP_RUNNING = "running"
 """The user's as long as it runs, ours to remove once it has ended: `docker run -d --rm`."""
 
 
-def container_name(spec: StepSpec) -> str:
-    """The name of a step's container: the same whenever, and by whomever, the step is run."""
-    return f"xc-{hashlib.sha256(spec.execution.encode()).hexdigest()[:16]}-{spec.attempt}-{spec.step}"
+def container_name(spec: StepSpec, owner: str = "") -> str:
+    """The name of a step's container: the same whenever, and by whichever daemon of this owner, the step is run."""
+    identity = f"{owner}\0{spec.execution}" if owner else spec.execution
+    return f"xc-{hashlib.sha256(identity.encode()).hexdigest()[:16]}-{spec.attempt}-{spec.step}"
 
 
-def labels_of(spec: StepSpec, namespace: str) -> dict[str, str]:
+def labels_of(spec: StepSpec, namespace: str, owner: str) -> dict[str, str]:
     """The labels by which everything of a step is found again."""
     return {
         UNIT: spec.unit,
@@ -34,6 +37,7 @@ def labels_of(spec: StepSpec, namespace: str) -> dict[str, str]:
         ATTEMPT: str(spec.attempt),
         STEP: spec.step,
         NAMESPACE: namespace,
+        OWNER: owner,
     }
 
 
