@@ -401,3 +401,82 @@ def test_the_text_of_a_running_attempt_and_cordons():
 
 def _moment(cluster: Cluster):
     return to_datetime(cluster.clock.now() + MINUTE)
+
+
+def test_copies_never_share_a_machine_even_when_one_has_ended():
+    async def scenario(cluster: Cluster) -> None:
+        await cluster.start("m1")
+        await cluster.submit("two.service", "TriggerRepeatInterval=1h\nAvailability=2")
+        await cluster.sleep(60)
+        (waiting,) = await cluster.registry.open_executions("two.service")
+        assert waiting.state == "waiting"
+        assert waiting.reason == "1 unplaced: 1 machine already runs a copy"
+        # A scheduler that was not there when the first copy ran knows it from the history.
+        await cluster.stop("m1")
+        await cluster.start("m1")
+        await cluster.sleep(60)
+        assert [execution.state for execution in await cluster.registry.open_executions("two.service")] == ["waiting"]
+        await cluster.start("m2", roles={"agent"})
+        await cluster.sleep(60)
+        assert await cluster.registry.open_executions("two.service") == []
+        machines = [execution.attempts[0].machine for execution in await cluster.history("two.service")]
+        assert machines == ["m1", "m2"]
+
+    run(scenario, lasting(5))
+
+
+def test_a_copy_that_is_tried_again_does_not_keep_its_own_machine_from_itself():
+    async def failing(spec, machine):
+        return 1
+
+    async def scenario(cluster: Cluster) -> None:
+        await cluster.start("m1")
+        await cluster.submit(
+            "two.service", "TriggerRepeatInterval=1h\nAvailability=2\nMaxAttempts=3\nTimeBetweenAttempts=10s"
+        )
+        await cluster.sleep(60)
+        (ended,) = await cluster.history("two.service")
+        assert [attempt.machine for attempt in ended.attempts] == ["m1", "m1", "m1"]
+        (waiting,) = await cluster.registry.open_executions("two.service")
+        assert (waiting.copy, waiting.state) == (1, "waiting")
+
+    run(scenario, failing)
+
+
+def test_what_no_machine_takes_does_not_pile_up_without_end():
+    async def scenario(cluster: Cluster) -> None:
+        await cluster.start("m1")
+        await cluster.submit("far.service", "TriggerRepeatInterval=1s", fleet="MachineMetadata=region=moon")
+        await cluster.sleep(150)
+        open_ = await cluster.registry.open_executions("far.service")
+        assert len(open_) == 100
+        missed = await cluster.history("far.service")
+        assert len(missed) == 51
+        assert {str(execution.outcome) for execution in missed} == {"missed"}
+        assert "100 executions of the unit wait for a machine already" in missed[0].reason
+        await cluster.start("m2", roles={"agent"}, metadata={"region": "moon"})
+        await cluster.sleep(5)
+        assert len(cluster.started("far.service")) >= 100
+
+    run(scenario)
+
+
+def test_a_node_that_stops_settles_what_ends_and_begins_nothing_new():
+    async def scenario(cluster: Cluster) -> None:
+        await cluster.start("m1")
+        await cluster.submit("ending.service", "TriggerRepeatInterval=1h")
+        await cluster.submit("ticking.service", "TriggerRepeatInterval=1s")
+        await cluster.sleep(3.5)
+        before = len(cluster.started("ticking.service"))
+        await cluster.stop("m1", grace=20 * SECOND)
+        assert len(cluster.started("ticking.service")) == before
+        assert [str(execution.outcome) for execution in await cluster.history("ending.service")] == ["failed"]
+        assert await cluster.registry.open_executions() == []
+
+    async def ends_badly(spec, machine):
+        if spec.unit == "ending.service":
+            await asyncio.sleep(10)
+            return 1
+        return 0
+
+    run(scenario, ends_badly)

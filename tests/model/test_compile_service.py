@@ -325,3 +325,12 @@ def test_a_unit_for_its_success_action_alone_is_accepted_with_a_warning() -> Non
     unit = compile_unit("exit.service", "[Unit]\nSuccessAction=exit\n")
     assert unit.service.steps == ()
     assert any("nothing to run" in warning.message for warning in unit.warnings)
+
+
+@pytest.mark.parametrize(
+    ("written", "shown"),
+    [("Report for %i of %p, 100 %%", "Report for eu of report, 100 %"), ("date +%Q", "date +%Q"), ("plain", "plain")],
+)
+def test_a_description_speaks_of_the_instance(written, shown):
+    text = f"[Unit]\nDescription={written}\n[Service]\nExecStart=/bin/true\n"
+    assert compile_unit("report@eu.service", text).description == shown

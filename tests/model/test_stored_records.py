@@ -91,7 +91,7 @@ def test_an_older_versions_records_decode(kind, text, expected):
 
 def test_what_is_written_is_short_and_readable():
     assert msgspec.json.encode(Execution("a.service", NOON, 1)) == (
-        b'{"unit":"a.service","fire_time":"2030-12-01T12:00:00Z","copy":1}'
+        b'{"unit":"a.service","fire_time":"2030-12-01T12:00:00Z","copy":1,"state":"waiting"}'
     )
 
 

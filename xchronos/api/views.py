@@ -8,12 +8,13 @@ import msgspec
 from xchronos.api.detail import Placing
 from xchronos.api.wire import Calendar, FireTime, TriggerStatus, UnitState, UnitSummary
 from xchronos.clock import Instant, to_datetime
+from xchronos.model.compile import described
 from xchronos.model.records import Attempt, Execution, Schedule, TriggerState
 from xchronos.model.unit import Unit
 from xchronos.registry.registry import Stored
 from xchronos.registry.units import text_of
 from xchronos.scheduler.schedule import accept, preview, randomized_delay
-from xchronos.unitfile import parse
+from xchronos.unitfile import UnitName, parse
 
 _DESCRIPTION = re.compile(r"^[ \t]*Description[ \t]*=[ \t]*(.*?)[ \t]*$", re.MULTILINE)
 
@@ -31,7 +32,7 @@ def summarize(stored: Stored, active: int) -> UnitSummary:
     return UnitSummary(
         name=stored.name,
         state=_state(stored),
-        description=_description(stored),
+        description=_expanded(stored.name, _description(stored)),
         next=upcoming,
         last=last,
         fired=schedule.fired if schedule is not None else 0,
@@ -56,6 +57,10 @@ def _state(stored: Stored) -> UnitState:
     if schedule.finished:
         return "finished"
     return "scheduled" if schedule.triggers else "idle"
+
+
+def _expanded(name: str, description: str) -> str:
+    return described(description, UnitName.parse(name)) if "%" in description else description
 
 
 def _description(stored: Stored) -> str:

@@ -15,7 +15,7 @@ from xchronos.model.conditions import read_conditions
 from xchronos.model.policies import ExecutorName, OnPartition
 from xchronos.model.reader import Reader, in_order
 from xchronos.model.unit import Container, Unit
-from xchronos.unitfile import UnitFile, UnitName, merge, parse
+from xchronos.unitfile import UnitFile, UnitName, expand, merge, parse
 from xchronos.unitfile.fleet import SECTION as FLEET
 from xchronos.unitfile.fleet import requirements
 
@@ -113,7 +113,7 @@ def _compile(file: UnitFile, name: UnitName, shown: str) -> Unit:
     return Unit(
         name=name.full,
         revision=file.revision,
-        description=description.value if description is not None else "",
+        description=described(description.value, name) if description is not None else "",
         documentation=tuple(word for text in section.texts("Documentation") for word in text.split()),
         after=links["After"],
         requires=links["Requires"],
@@ -160,3 +160,11 @@ def _default_executor(commands: Commands, container: Container | None) -> Execut
     if container is not None or any(step.docker for step in commands.steps):
         return "docker"
     return "process"
+
+
+def described(text: str, name: UnitName) -> str:
+    """A description with its specifiers of the name filled in; as it is written when they make no sense."""
+    try:
+        return expand(text, name).replace("%%", "%")
+    except InvalidValue:
+        return text

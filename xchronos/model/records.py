@@ -152,13 +152,14 @@ class Execution(msgspec.Struct, frozen=True, omit_defaults=True):
     `attempts` holds the attempts that have ended; `current` the one that is placed. `trigger` is the kind of trigger
     that fired it (`cron`, `simple`, ... or `manual`, `chain`). `due_at` is the instant before which it must not
     start (RandomizedDelay, a retry's pause), `deadline` the one after which it is not started any more.
+    `copy` and `state` are written even when they are the defaults (a factory's value is): people look for them.
     `report` asks the agent to hand a success back to the scheduler (chains of units need that).
     """
 
     unit: str
     fire_time: datetime
-    copy: int = 0
-    state: ExecutionState = "waiting"
+    copy: int = msgspec.field(default_factory=int)
+    state: ExecutionState = msgspec.field(default_factory=lambda: "waiting")
     trigger: str = ""
     revision: str = ""
     claimed_at: datetime | None = None
