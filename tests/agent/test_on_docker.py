@@ -29,7 +29,7 @@ pytestmark = pytest.mark.docker
 KEYS = Keys()
 
 
-class Node:
+class Bench:
     """A store and agents, one after the other, over a real engine."""
 
     def __init__(self, host: str, image: str, directory: Path) -> None:
@@ -94,74 +94,74 @@ class Node:
 
 
 @pytest.fixture
-async def node(docker_host: str, busybox_image: str, tmp_path: Path) -> AsyncIterator[Node]:
-    node = Node(docker_host, busybox_image, tmp_path)
-    await node.boot()
-    yield node
-    await node.docker.remove(await node.docker.leftovers())
-    await node.crash()
-    await node.store.close()
+async def bench(docker_host: str, busybox_image: str, tmp_path: Path) -> AsyncIterator[Bench]:
+    bench = Bench(docker_host, busybox_image, tmp_path)
+    await bench.boot()
+    yield bench
+    await bench.docker.remove(await bench.docker.leftovers())
+    await bench.crash()
+    await bench.store.close()
 
 
-async def test_a_new_agent_adopts_what_runs(node: Node) -> None:
-    execution = await node.place("ExecStart=/bin/sh -c 'for i in 1 2 3 4 5 6 7 8; do echo line $$i; sleep 0.2; done'")
+async def test_a_new_agent_adopts_what_runs(bench: Bench) -> None:
+    execution = await bench.place("ExecStart=/bin/sh -c 'for i in 1 2 3 4 5 6 7 8; do echo line $$i; sleep 0.2; done'")
     async with asyncio.timeout(30):
-        while "line 2" not in await node.output(execution):  # noqa: ASYNC110 - the output is a file
+        while "line 2" not in await bench.output(execution):  # noqa: ASYNC110 - the output is a file
             await asyncio.sleep(0.02)
-    before = [left.what for left in await node.docker.leftovers()]
-    await node.crash()
+    before = [left.what for left in await bench.docker.leftovers()]
+    await bench.crash()
     await asyncio.sleep(0.3)
-    await node.boot()
-    assert [left.what for left in await node.docker.leftovers()] == before
-    attempt = await node.ended(execution)
+    await bench.boot()
+    assert [left.what for left in await bench.docker.leftovers()] == before
+    attempt = await bench.ended(execution)
     assert attempt.outcome is Outcome.SUCCEEDED
-    assert (await node.output(execution)).splitlines() == [f"line {number}" for number in range(1, 9)]
+    assert (await bench.output(execution)).splitlines() == [f"line {number}" for number in range(1, 9)]
     assert attempt.steps[0].container.startswith(before[0].split()[1])
-    assert await node.nothing_left()
+    assert await bench.nothing_left()
 
 
-async def test_the_steps_of_an_attempt_share_a_directory(node: Node, tmp_path: Path) -> None:
+async def test_the_steps_of_an_attempt_share_a_directory(bench: Bench, tmp_path: Path) -> None:
     (tmp_path / "data").write_text("fetched")
     service = (
         "Type=oneshot\nExecStartPre=/bin/sh -c 'echo hello >greeting'\n"
         "ExecStart=/bin/sh -c 'pwd; cat greeting data $XCHRONOS_SCRATCH/greeting'"
     )
-    execution = await node.place(service, more=f"[X-Chronos]\nArtifact=file://{tmp_path}/data")
-    attempt = await node.ended(execution)
+    execution = await bench.place(service, more=f"[X-Chronos]\nArtifact=file://{tmp_path}/data")
+    attempt = await bench.ended(execution)
     assert attempt.outcome is Outcome.SUCCEEDED, attempt.reason
-    assert await node.output(execution) == "/xchronos\nhello\nfetchedhello\n"
-    assert await node.nothing_left()
+    assert await bench.output(execution) == "/xchronos\nhello\nfetchedhello\n"
+    assert await bench.nothing_left()
 
 
-async def test_out_of_memory(node: Node) -> None:
+async def test_out_of_memory(bench: Bench) -> None:
     hog = base64.b64encode(b"x=a; while :; do x=$x$x; done").decode()
-    execution = await node.place(
+    execution = await bench.place(
         f"Type=oneshot\nMemoryMax=16M\nMemorySwapMax=0\nExecStart=/bin/sh -c 'eval \"$$(echo {hog} | base64 -d)\"'"
     )
-    attempt = await node.ended(execution)
+    attempt = await bench.ended(execution)
     assert attempt.outcome is Outcome.FAILED
     assert "out of memory" in attempt.reason
-    assert await node.nothing_left()
+    assert await bench.nothing_left()
 
 
-async def test_what_ignores_the_stop_signal_is_killed(node: Node) -> None:
-    execution = await node.place(
+async def test_what_ignores_the_stop_signal_is_killed(bench: Bench) -> None:
+    execution = await bench.place(
         "Type=oneshot\nTimeoutStartSec=500ms\nTimeoutStopSec=1\n"
         "ExecStart=/bin/sh -c 'trap \"\" TERM; while :; do sleep 0.1; done'"
     )
-    attempt = await node.ended(execution)
+    attempt = await bench.ended(execution)
     assert attempt.outcome is Outcome.TIMED_OUT
     assert attempt.reason.startswith(
         "start-0: TimeoutStartSec=500ms expired; start-0: it did not end within TimeoutStopSec=1s"
     )
-    assert await node.nothing_left()
+    assert await bench.nothing_left()
 
 
-async def test_a_missing_image_is_said_in_the_engines_words(node: Node) -> None:
+async def test_a_missing_image_is_said_in_the_engines_words(bench: Bench) -> None:
     image = f"xchronos/no-such-image-{uuid4().hex[:8]}"
-    execution = await node.place("ExecStart=/bin/true", "Pull=never", image=image)
-    attempt = await node.ended(execution)
+    execution = await bench.place("ExecStart=/bin/true", "Pull=never", image=image)
+    attempt = await bench.ended(execution)
     assert attempt.outcome is Outcome.FAILED
     assert "No such image" in attempt.reason
     assert image in attempt.reason
-    assert await node.nothing_left()
+    assert await bench.nothing_left()

@@ -18,7 +18,7 @@ import structlog
 
 from xchronos.agent.specs import Place
 from xchronos.clock import SECOND, SystemClock, to_instant
-from xchronos.daemon.node import Node
+from xchronos.daemon.roles import Roles
 from xchronos.executors.noop import CallableExecutor
 from xchronos.registry.keys import Keys
 from xchronos.registry.registry import Registry
@@ -44,8 +44,8 @@ async def _measure(directory: Path, units: int, interval_ms: int, seconds: float
         return 0
 
     executors = {"python": CallableExecutor("python", step)}
-    node = Node(store, keys, clock, place, executors, directory / "attempts", instance="bench")
-    await node.start()
+    house = Roles(store, keys, clock, place, executors, directory / "attempts", instance="bench")
+    await house.start()
     registry = Registry(store, keys)
     text = UNIT.format(interval=interval_ms).encode()
     pause = interval_ms / 1000 / units
@@ -64,7 +64,7 @@ async def _measure(directory: Path, units: int, interval_ms: int, seconds: float
         for execution in await registry.history(f"u{number}.service")
         if execution.claimed_at is not None
     ]
-    await node.stop(SECOND)
+    await house.stop(SECOND)
     await store.close()
     cuts = statistics.quantiles(lateness, n=100)
     return {

@@ -1,4 +1,4 @@
-"""A cluster in one process and in made-up time: nodes over one store, whose executor writes down every start."""
+"""A cluster in one process and in made-up time: daemons over one store, whose executor writes down every start."""
 
 import asyncio
 import tempfile
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from xchronos.agent.specs import Place
 from xchronos.clock import SECOND
-from xchronos.daemon.node import Node
+from xchronos.daemon.roles import Roles
 from xchronos.executors.noop import CallableExecutor
 from xchronos.model.records import Capacity
 from xchronos.registry.keys import Keys
@@ -37,7 +37,7 @@ class Cluster:
         self.store = store or MemoryStore(clock)
         self.keys = Keys()
         self.registry = Registry(self.store, self.keys)
-        self.nodes: dict[str, Node] = {}
+        self.running: dict[str, Roles] = {}
         self.starts: Counter[tuple[str, int]] = Counter()
         self.log: list[tuple[float, str, int, str]] = []
         self.body = body
@@ -49,7 +49,7 @@ class Cluster:
 
     async def start(
         self, machine: str = "m1", roles=BOTH, slots: int = 0, metadata=None, ttl=10 * SECOND, store=None
-    ) -> Node:
+    ) -> Roles:
         facts = HostFacts(hostname=machine, machine_id=machine)
         place = Place(machine, facts, {}, self.directory / "secrets", 1 << 20)
 
@@ -60,7 +60,7 @@ class Cluster:
                 return await self.body(spec, machine)
             return 0
 
-        node = Node(
+        started = Roles(
             store or self.store,
             self.keys,
             self.clock,
@@ -73,18 +73,18 @@ class Cluster:
             capacity=Capacity(slots=slots),
             ttl=ttl,
         )
-        self.nodes[machine] = node
-        await node.start()
-        return node
+        self.running[machine] = started
+        await started.start()
+        return started
 
     async def stop(self, machine: str = "m1", grace: int = 0) -> None:
-        await self.nodes.pop(machine).stop(grace)
+        await self.running.pop(machine).stop(grace)
 
     async def kill(self, machine: str = "m1") -> None:
-        """End a node, whose store is a FaultyStore of its own, as a crash does: no lease is given back."""
-        node = self.nodes.pop(machine)
-        node.store.dead = True
-        tasks = [task for task in node._tasks if not task.done()]
+        """End a daemon, whose store is a FaultyStore of its own, as a crash does: no lease is given back."""
+        ended = self.running.pop(machine)
+        ended.store.dead = True
+        tasks = [task for task in ended._tasks if not task.done()]
         for task in tasks:
             task.cancel()
         if tasks:
@@ -120,7 +120,7 @@ class Cluster:
         ]
 
     async def close(self) -> None:
-        for machine in list(self.nodes):
+        for machine in list(self.running):
             await self.stop(machine)
         await self.store.close()
 

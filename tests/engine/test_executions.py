@@ -1,4 +1,4 @@
-"""Whole nodes in made-up time: overlap, retries, copies, machines that come and go, ends."""
+"""Whole daemons in made-up time: overlap, retries, copies, machines that come and go, ends."""
 
 import asyncio
 from itertools import pairwise

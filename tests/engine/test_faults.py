@@ -60,8 +60,8 @@ class Trouble:
 
     def set_trouble(self, trouble: float) -> None:
         self.trouble = trouble
-        for node in self.cluster.nodes.values():
-            node.store.trouble = trouble
+        for daemon in self.cluster.running.values():
+            daemon.store.trouble = trouble
 
     async def run(self) -> None:
         cluster, random = self.cluster, self.random
@@ -77,11 +77,11 @@ class Trouble:
                 await cluster.registry.destroy("doomed.service")
             machine = random.choice(("m1", "m2"))
             chance = random.random()
-            if machine in cluster.nodes and chance < 0.08:
+            if machine in cluster.running and chance < 0.08:
                 await cluster.kill(machine)
-            elif machine in cluster.nodes and chance < 0.12:
+            elif machine in cluster.running and chance < 0.12:
                 await cluster.stop(machine, grace=random.choice((0, SECOND)))
-            elif machine not in cluster.nodes and chance < 0.3:
+            elif machine not in cluster.running and chance < 0.3:
                 trouble, self.trouble = self.trouble, 0.0
                 await self.up(machine)
                 self.set_trouble(trouble)
@@ -90,7 +90,7 @@ class Trouble:
                 await cluster.store.compact(page.revision)
         self.set_trouble(0.0)
         for machine in ("m1", "m2"):
-            if machine not in cluster.nodes:
+            if machine not in cluster.running:
                 await self.up(machine)
         await cluster.sleep(180)
 

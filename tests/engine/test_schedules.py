@@ -1,4 +1,4 @@
-"""Whole nodes in made-up time: what fires when, and what becomes of what was missed."""
+"""Whole daemons in made-up time: what fires when, and what becomes of what was missed."""
 
 import asyncio
 

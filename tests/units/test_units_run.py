@@ -1,4 +1,4 @@
-"""Every example runs to the end that its comments promise: a whole node, real containers, no waiting for schedules."""
+"""Every example runs to the end that its comments promise: a whole daemon, real containers, no waiting for schedules."""
 
 import asyncio
 import os
@@ -14,7 +14,7 @@ from xchronos.agent.host import host_facts
 from xchronos.agent.journal import attempt_directory
 from xchronos.agent.specs import Place
 from xchronos.clock import SECOND, SystemClock
-from xchronos.daemon.node import Node
+from xchronos.daemon.roles import Roles
 from xchronos.executors.docker import DockerExecutor
 from xchronos.model.records import DropIn
 from xchronos.registry.keys import Keys
@@ -84,13 +84,13 @@ class Bench:
 
 
 @asynccontextmanager
-async def node(directory, docker_host, **options):
+async def daemon(directory, docker_host, **options):
     clock = SystemClock()
     executor = DockerExecutor(f"xchronos-units-{uuid.uuid4().hex[:8]}", docker_host)
     place = Place(MACHINE, host_facts(MACHINE), dict(os.environ), directory / "secrets", 1 << 20)
     store = MemoryStore(clock)
     attempts = directory / "attempts"
-    running = Node(store, Keys(), clock, place, {"docker": executor}, attempts, instance="i", **options)
+    running = Roles(store, Keys(), clock, place, {"docker": executor}, attempts, instance="i", **options)
     try:
         await running.start()
         yield Bench(Registry(store, Keys()), attempts)
@@ -117,7 +117,7 @@ def test_every_example_is_run_by_some_test():
 @pytest.mark.usefixtures("volume")
 @pytest.mark.parametrize("name", sorted(PRINTS))
 async def test_an_example_succeeds_and_prints_what_it_should(name, tmp_path, docker_host):
-    async with node(tmp_path, docker_host) as bench:
+    async with daemon(tmp_path, docker_host) as bench:
         await bench.submit(name)
         execution = await bench.run(name)
         assert (execution.outcome, len(execution.attempts)) == ("succeeded", 1), execution.reason
@@ -134,7 +134,7 @@ async def test_an_example_succeeds_and_prints_what_it_should(name, tmp_path, doc
 
 
 async def test_the_retries_are_needed_and_suffice(tmp_path, docker_host):
-    async with node(tmp_path, docker_host) as bench:
+    async with daemon(tmp_path, docker_host) as bench:
         await bench.submit("retries.service")
         execution = await bench.run("retries.service")
         codes = [attempt.steps[0].exit_code for attempt in execution.attempts]
@@ -152,14 +152,14 @@ async def test_the_retries_are_needed_and_suffice(tmp_path, docker_host):
 
 
 async def test_a_payload_reaches_the_one_shot(tmp_path, docker_host):
-    async with node(tmp_path, docker_host) as bench:
+    async with daemon(tmp_path, docker_host) as bench:
         await bench.submit("one-shot.service")
         execution = await bench.run("one-shot.service", payload='{"customer": 42}')
         assert bench.log(execution, 1, "start-0") == 'Payload: {"customer": 42}\n'
 
 
 async def test_the_pipeline_is_followed_by_the_one_shot(tmp_path, docker_host):
-    async with node(tmp_path, docker_host) as bench:
+    async with daemon(tmp_path, docker_host) as bench:
         await bench.submit("one-shot.service")
         await bench.submit("pipeline.service")
         await bench.run("pipeline.service")
@@ -172,7 +172,7 @@ async def test_the_pipeline_is_followed_by_the_one_shot(tmp_path, docker_host):
 
 
 async def test_the_volume_outlives_its_containers(tmp_path, docker_host, volume):
-    async with node(tmp_path, docker_host) as bench:
+    async with daemon(tmp_path, docker_host) as bench:
         await bench.submit("container-limits.service")
         for number in (1, 2):
             execution = await bench.run("container-limits.service")
@@ -216,7 +216,7 @@ def apache_image(busybox_image, tmp_path):
 
 @pytest.mark.usefixtures("apache_image")
 async def test_the_original_runs_where_its_metadata_is(tmp_path, docker_host):
-    async with node(tmp_path, docker_host, metadata=SITE) as bench:
+    async with daemon(tmp_path, docker_host, metadata=SITE) as bench:
         await bench.submit(ORIGINAL, [OFFLINE])
         runs, waits = await bench.registry.start(ORIGINAL, now=SystemClock().now())
 
@@ -251,7 +251,7 @@ async def test_the_original_runs_where_its_metadata_is(tmp_path, docker_host):
 
 
 async def test_the_original_waits_where_no_machine_fits_and_says_why(tmp_path, docker_host):
-    async with node(tmp_path, docker_host, metadata={"region": "eu-west-1"}) as bench:
+    async with daemon(tmp_path, docker_host, metadata={"region": "eu-west-1"}) as bench:
         await bench.submit(ORIGINAL)
         first, _ = await bench.registry.start(ORIGINAL, now=SystemClock().now())
 

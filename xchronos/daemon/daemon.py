@@ -20,7 +20,7 @@ from xchronos.api.ports import Services
 from xchronos.api.server import serve
 from xchronos.clock import SystemClock
 from xchronos.config import Settings
-from xchronos.daemon.node import Node
+from xchronos.daemon.roles import Roles
 from xchronos.executors.contract import Executor
 from xchronos.executors.docker import DockerExecutor
 from xchronos.executors.process import ProcessExecutor
@@ -129,7 +129,7 @@ class Daemon:
         attempts = state / "attempts"
         place = Place(machine, host_facts(machine), os.environ, state / "secrets", settings.log_limit)
         roles = frozenset(settings.roles)
-        node = Node(
+        running = Roles(
             store,
             keys,
             clock,
@@ -149,7 +149,7 @@ class Daemon:
             registry=metrics,
         )
         log.info("xchronosd starts", machine=machine, store=settings.store, state=str(state), roles=sorted(roles))
-        await node.start()
+        await running.start()
         intake = Intake(
             registry, clock, settings.units, machine=machine, settle=settings.settle, notes=state / "intake.json"
         )
@@ -157,8 +157,8 @@ class Daemon:
             registry=registry,
             clock=clock,
             machine_id=machine,
-            steps=_LocalSteps(attempts, node.agent),
-            health=node.health,
+            steps=_LocalSteps(attempts, running.agent),
+            health=running.health,
             intake=_IntakeFaults(intake),
             metrics=metrics,
             token=settings.api_token,
@@ -175,7 +175,7 @@ class Daemon:
                 )
             fronts.append(asyncio.create_task(serve(create_app(services), host, port, _ready), name="api"))
         try:
-            await self._until_stopped([*fronts, asyncio.create_task(node.wait(), name="roles")])
+            await self._until_stopped([*fronts, asyncio.create_task(running.wait(), name="roles")])
         finally:
             log.info("xchronosd stops")
             notify("STOPPING=1")
@@ -183,7 +183,7 @@ class Daemon:
                 front.cancel()
             if fronts:
                 await asyncio.wait(fronts)
-            await node.stop(settings.shutdown_grace)
+            await running.stop(settings.shutdown_grace)
 
     async def _until_stopped(self, tasks: "list[asyncio.Task[None]]") -> None:
         """Wait for `stopping`. A part that ends before that has failed, and so has the daemon."""

@@ -34,7 +34,7 @@ SETTLE_LIMIT: Micros = 5 * SECOND
 UNLIMITED = Capacity()
 
 
-class Node:
+class Roles:
     """A scheduler, an agent, or both, as `roles` says.
 
     `place` describes the machine to its steps, `executors` run them; attempts keep their files in `directory`.
