@@ -8,14 +8,13 @@ import msgspec
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from xchronos.agent.journal import attempt_directory, sweep
+from xchronos.agent.journal import attempt_directory, logs_in, sweep
 from xchronos.agent.patience import patiently
 from xchronos.agent.placement import Placement, Workshop
 from xchronos.agent.specs import Place
 from xchronos.clock import SECOND, Clock, Micros
 from xchronos.errors import ExecutorUnavailable, StoreError
 from xchronos.executors.contract import Executor, Leftover
-from xchronos.model.lifecycle import ATTEMPT
 from xchronos.model.records import Attempt, Execution, Machine
 from xchronos.registry.batch import Batcher
 from xchronos.registry.codec import decode
@@ -212,21 +211,7 @@ class Agent:
     async def logs(self, execution: Execution, attempt: int) -> list[tuple[str, Path]]:
         """The steps of an attempt whose output this machine has, in the order in which they began."""
         where = attempt_directory(self._shop.directory, execution.unit, execution.fire_time, execution.copy, attempt)
-        return await asyncio.to_thread(_logs_in, where)
-
-
-_ORDER = {phase: place for place, phase in enumerate(ATTEMPT)}
-
-
-def _logs_in(where: Path) -> list[tuple[str, Path]]:
-    if not where.is_dir():
-        return []
-    files = []
-    for path in where.glob("*.log"):
-        phase, _, number = path.stem.rpartition("-")
-        if phase in _ORDER and number.isdecimal():
-            files.append((_ORDER[phase], int(number), path))
-    return [(path.stem, path) for _, _, path in sorted(files)]
+        return await asyncio.to_thread(logs_in, where)
 
 
 def _item(event: Event) -> KeyValue:

@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 
 from xchronos.clock import Clock, Micros, to_datetime, to_instant
+from xchronos.model.lifecycle import ATTEMPT
 from xchronos.model.records import StepResult, UnitRecord, fire_key
 
 
@@ -26,7 +27,7 @@ class _Notes(msgspec.Struct):
     v: int = 1
 
 
-_ORDER = {"condition": 0, "start-pre": 1, "start": 2, "start-post": 3, "stop": 4, "stop-post": 5}
+_ORDER = {phase: place for place, phase in enumerate(ATTEMPT)}
 _DECODER = msgspec.json.Decoder(_Notes)
 
 
@@ -132,9 +133,12 @@ def logs_in(directory: Path) -> list[tuple[str, Path]]:
     """The steps of an attempt that have output here, with their log files, in the order of systemd's phases."""
     if not directory.is_dir():
         return []
-    files = [path for path in directory.iterdir() if path.suffix == ".log"]
-    files.sort(key=lambda path: (_ORDER.get(path.stem.rpartition("-")[0], len(_ORDER)), len(path.stem), path.stem))
-    return [(path.stem, path) for path in files]
+    files = []
+    for path in directory.glob("*.log"):
+        phase, _, number = path.stem.rpartition("-")
+        if phase in _ORDER and number.isdecimal():
+            files.append((_ORDER[phase], int(number), path))
+    return [(path.stem, path) for _, _, path in sorted(files)]
 
 
 def forget(root: Path, unit: str, keep: int) -> None:
