@@ -12,6 +12,7 @@ from typing import Literal, TypeAlias
 from xchronos.clock import Micros
 from xchronos.errors import InvalidValue
 from xchronos.registry.keys import Keys
+from xchronos.unitfile.directives.scalars import parse_bool
 from xchronos.unitfile.suggest import did_you_mean
 from xchronos.unitfile.timespan import parse_timespan
 
@@ -99,12 +100,7 @@ def read_switch(value: object) -> bool:
     """Yes or no."""
     if isinstance(value, bool):
         return value
-    text = read_text(value).lower()
-    if text in ("1", "yes", "y", "true", "on"):
-        return True
-    if text in ("0", "no", "n", "false", "off"):
-        return False
-    raise InvalidValue(f"{value!r}: expected true or false")
+    return parse_bool(read_text(value))
 
 
 def _number(value: object) -> str:

@@ -3,6 +3,7 @@
 import json
 
 from xchronos.errors import InvalidValue
+from xchronos.unitfile.directives.scalars import parse_bool
 from xchronos.unitfile.dockercli.devices import is_cdi, parse_device
 from xchronos.unitfile.dockercli.flags import parse_flags
 from xchronos.unitfile.dockercli.network import Attachment
@@ -10,7 +11,7 @@ from xchronos.unitfile.dockercli.ports import expose, publish
 from xchronos.unitfile.dockercli.quadlet_draft import Draft, Rule, Secret
 from xchronos.unitfile.dockercli.references import check_image
 from xchronos.unitfile.dockercli.runflags import RUN
-from xchronos.unitfile.dockercli.sandbox import MASKED_PATHS, READONLY_PATHS, parse_boolean
+from xchronos.unitfile.dockercli.sandbox import MASKED_PATHS, READONLY_PATHS
 from xchronos.unitfile.dockercli.values import csv_fields, parse_mac
 from xchronos.unitfile.words import Escapes, split_words
 
@@ -41,7 +42,7 @@ def _words(name: str) -> Rule:
 
 def _flag(name: str) -> Rule:
     def apply(draft: Draft, value: str) -> None:
-        draft.values[name] = parse_boolean(value)
+        draft.values[name] = parse_bool(value)
 
     return Rule(apply)
 
@@ -50,7 +51,7 @@ def _security(word: str) -> Rule:
     """A boolean that stands for one security option."""
 
     def apply(draft: Draft, value: str) -> None:
-        if parse_boolean(value):
+        if parse_bool(value):
             draft.set("security-opt", word)
 
     return Rule(apply)
@@ -100,7 +101,7 @@ def _env_file(draft: Draft, value: str) -> None:
 
 
 def _env_host(_draft: Draft, value: str) -> None:
-    if parse_boolean(value):
+    if parse_bool(value):
         raise InvalidValue("a daemon's environment is not for containers; name what is needed in Environment=")
 
 
@@ -174,11 +175,11 @@ def _pull(draft: Draft, value: str) -> None:
 
 
 def _read_only_tmpfs(draft: Draft, value: str) -> None:
-    draft.read_only_tmpfs = parse_boolean(value)
+    draft.read_only_tmpfs = parse_bool(value)
 
 
 def _volatile_tmp(draft: Draft, value: str) -> None:
-    if parse_boolean(value):
+    if parse_bool(value):
         draft.set("tmpfs", "/tmp:rw,size=512M,mode=1777")  # noqa: S108 - a path in the container
 
 

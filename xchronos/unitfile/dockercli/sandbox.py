@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 from xchronos.errors import InvalidValue, Severity
+from xchronos.unitfile.directives.scalars import parse_bool
 
 MASKED_PATHS = (
     "/proc/asound", "/proc/acpi", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list",
@@ -15,9 +16,7 @@ MASKED_PATHS = (
 READONLY_PATHS = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 """What the engine makes read-only by default."""
 
-_TRUE = frozenset(("1", "yes", "y", "true", "t", "on"))
 _CAPABILITY = re.compile(r"CAP_[A-Z0-9_]+")
-_FALSE = frozenset(("0", "no", "n", "false", "f", "off"))
 
 
 class ResourceProblem(NamedTuple):
@@ -46,18 +45,8 @@ class Parts:
         self.host.setdefault(key, []).extend(items)
 
 
-def parse_boolean(text: str) -> bool:
-    """A boolean of systemd: 1 yes y true t on, 0 no n false f off, whatever their case."""
-    lowered = text.lower()
-    if lowered in _TRUE:
-        return True
-    if lowered in _FALSE:
-        return False
-    raise InvalidValue(f"{text!r} is not a boolean, expected yes or no")
-
-
 def _no_new_privileges(mapping: Parts, _key: str, values: list[str]) -> None:
-    if parse_boolean(values[-1]):
+    if parse_bool(values[-1]):
         mapping.append("SecurityOpt", "no-new-privileges")
 
 
@@ -83,14 +72,14 @@ def _capabilities(mapping: Parts, _key: str, values: list[str]) -> None:
 
 
 def _private_network(mapping: Parts, _key: str, values: list[str]) -> None:
-    if parse_boolean(values[-1]):
+    if parse_bool(values[-1]):
         mapping.host["NetworkMode"] = "none"
 
 
 def _protect_system(mapping: Parts, key: str, values: list[str]) -> None:
     if values[-1] == "strict":
         mapping.host["ReadonlyRootfs"] = True
-    elif values[-1] == "full" or parse_boolean(values[-1]):
+    elif values[-1] == "full" or parse_bool(values[-1]):
         mapping.warn(key, "no effect in a container: only strict makes its root file system read-only")
 
 
@@ -140,7 +129,7 @@ def _temporary(mapping: Parts, _key: str, values: list[str]) -> None:
 
 
 def _private_tmp(mapping: Parts, _key: str, values: list[str]) -> None:
-    if values[-1] == "disconnected" or parse_boolean(values[-1]):
+    if values[-1] == "disconnected" or parse_bool(values[-1]):
         mapping.host.setdefault("Tmpfs", {}).update({"/tmp": "", "/var/tmp": ""})  # noqa: S108 - paths in the container
 
 
