@@ -7,7 +7,7 @@ crash and is taken up again from what the store, the journal and the engine say.
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -30,7 +30,7 @@ from xchronos.registry.batch import Batcher
 from xchronos.registry.codec import decode
 from xchronos.registry.keys import Keys
 from xchronos.registry.transitions import begin, finish, report
-from xchronos.registry.units import Loaded, UnitCache, compile_record
+from xchronos.registry.units import CACHED, Loaded, UnitCache, compile_record
 from xchronos.scheduler.placement import MachineView, fits
 from xchronos.store.contract import Committed, Guard, KeyValue, Store, Txn
 
@@ -53,6 +53,25 @@ class Workshop:
     batcher: Batcher
     units: UnitCache
     closing: str = ""
+    _judged: dict[str, tuple[Machine, Unit, str]] = field(default_factory=dict)
+
+    def refusals(self, unit: Unit) -> str:
+        """Why this machine, as it is advertised now, can run nothing of the unit; empty when it can.
+
+        Judged once for as long as both are what they were.
+        """
+        machine = self.machine()
+        known = self._judged.get(unit.name)
+        if known is not None and known[0] is machine and known[1] is unit:
+            return known[2]
+        here = MachineView(msgspec.structs.replace(machine, cordoned=False))
+        alone = msgspec.structs.replace(unit.requirements, peers=(), conflicts=())
+        reasons = fits(msgspec.structs.replace(unit, requirements=alone, memory=0, cpus=0.0), here)
+        words = ", ".join(reason.message for reason in reasons)
+        if len(self._judged) >= CACHED:
+            self._judged.clear()
+        self._judged[unit.name] = (machine, unit, words)
+        return words
 
 
 class Placement:
@@ -71,6 +90,7 @@ class Placement:
         self._shop = shop
         self._run: AttemptRun | None = None
         self._taken_away = False
+        self._directory: Path | None = None
 
     # -- what others tell it ------------------------------------------------------------------------------------------
 
@@ -102,10 +122,12 @@ class Placement:
     @property
     def directory(self) -> Path:
         """Where the attempt keeps its files."""
-        execution = self.execution
-        return attempt_directory(
-            self._shop.directory, execution.unit, execution.fire_time, execution.copy, self.attempt.number
-        )
+        if self._directory is None:
+            execution = self.execution
+            self._directory = attempt_directory(
+                self._shop.directory, execution.unit, execution.fire_time, execution.copy, self.attempt.number
+            )
+        return self._directory
 
     # -- its way ------------------------------------------------------------------------------------------------------
 
@@ -120,9 +142,8 @@ class Placement:
                 await self._close(_failed("this agent could not carry out the attempt: see its log"))
 
     async def _work(self) -> None:
-        journal = Journal(self.directory, self._shop.clock)
         if self.execution.state == "running":
-            await self._resume(journal)
+            await self._resume(Journal(self.directory, self._shop.clock))
             return
         loaded = await self._unit()
         unit = loaded.unit if loaded is not None else None
@@ -131,11 +152,12 @@ class Placement:
             await self._close(end or _cancelled("the unit was destroyed"))
             return
         steps = self._steps_of(unit)
-        if steps.recoverable:
+        journal = Journal(self.directory, self._shop.clock) if steps.recoverable else None
+        if journal is not None:
             await asyncio.to_thread(journal.create, loaded.record)
         if await self._begin(unit):
             self.began = True
-            await self._carry_out(unit, steps, journal if steps.recoverable else None)
+            await self._carry_out(unit, steps, journal)
 
     def _steps_of(self, unit: Unit) -> AttemptSteps:
         return AttemptSteps(unit, self.execution, self._shop.place, self._shop.executors, self.directory)
@@ -154,11 +176,9 @@ class Placement:
             return _cancelled(self.execution.stop_requested)
         if unit is None:
             return None
-        machine = msgspec.structs.replace(self._shop.machine(), cordoned=False)
-        alone = msgspec.structs.replace(unit.requirements, peers=(), conflicts=())
-        reasons = fits(msgspec.structs.replace(unit, requirements=alone, memory=0, cpus=0.0), MachineView(machine))
+        reasons = self._shop.refusals(unit)
         if reasons:
-            return _failed("this machine cannot run it (any more): " + ", ".join(reason.message for reason in reasons))
+            return _failed("this machine cannot run it (any more): " + reasons)
         return unmet_conditions(unit, self._shop.place.facts)
 
     async def _begin(self, unit: Unit) -> bool:
@@ -214,17 +234,19 @@ class Placement:
         for reason in (self.execution.stop_requested, self._shop.closing, TAKEN_AWAY if self._taken_away else ""):
             if reason:
                 run.stop(reason)
-        scratch = self.directory / "scratch"
-        prepare = (lambda: fetch_once(unit, self._shop.place.facts, memory, scratch)) if unit.artifact else None
+        prepare = None
+        if unit.artifact:
+            scratch = self.directory / "scratch"
+            prepare = lambda: fetch_once(unit, self._shop.place.facts, memory, scratch)  # noqa: E731 - bound to the above
         end = self.end = await run.run(prepare)
         await self._close(end)
         await patiently(clock, steps.release, what="executor", kind=ExecutorUnavailable)
-        await asyncio.to_thread(self._tidy, unit, journal is not None or bool(unit.artifact))
+        if journal is not None or unit.artifact:
+            await asyncio.to_thread(self._tidy, unit)
 
-    def _tidy(self, unit: Unit, files: bool) -> None:
-        if files:
-            Journal(self.directory, self._shop.clock).close()
-            forget(self._shop.directory, unit.name, unit.history_limit)
+    def _tidy(self, unit: Unit) -> None:
+        Journal(self.directory, self._shop.clock).close()
+        forget(self._shop.directory, unit.name, unit.history_limit)
 
     # -- its record ---------------------------------------------------------------------------------------------------
 

@@ -7,8 +7,9 @@ import asyncio
 import glob
 import pwd
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -34,6 +35,12 @@ PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin"
 """systemd's default search path for programs."""
 
 
+_named = lru_cache(maxsize=8_192)(UnitName.parse)
+
+_are_hosts: dict[type, bool] = {}
+"""Which classes of executors run processes of this machine: asking a runtime protocol takes as long as a small step."""
+
+
 class Place:
     """This machine, as its steps see it. `secrets` is the directory of the machine's secrets."""
 
@@ -56,13 +63,14 @@ class AttemptSteps:
         if execution.current is None:
             raise ValueError(f"{execution.id} has no current attempt")
         self._unit = unit
-        self._name = UnitName.parse(unit.name)
+        self._name = _named(unit.name)
         self._execution = execution
         self._attempt = execution.current.number
         self._place = place
         self._executors = executors
         self._directory = directory
         self._specs: dict[str, StepSpec] = {}
+        self._kinds = {self.executor_of(step) for step in unit.service.steps}
 
     def executor_of(self, step: Step) -> str:
         """The kind of executor that runs a step."""
@@ -75,8 +83,7 @@ class AttemptSteps:
     @property
     def recoverable(self) -> bool:
         """Whether a restarted daemon finds every step of this attempt again."""
-        kinds = {self.executor_of(step) for step in self._unit.service.steps}
-        return all(self._executors[kind].recoverable for kind in kinds if kind in self._executors)
+        return all(self._executors[kind].recoverable for kind in self._kinds if kind in self._executors)
 
     async def run(self, step: Step, env: Mapping[str, str]) -> StepExit:
         """Run a step; what keeps it from being started is its end."""
@@ -107,23 +114,21 @@ class AttemptSteps:
         """Wait until the program runs: its pid on this machine, 0 if it has ended; None for containers and calls."""
         await asyncio.sleep(0)  # `run` of this very step has its turn first
         spec = self._specs.get(step.name)
-        executor = self._executors.get(self.executor_of(step))
-        if spec is None or not isinstance(executor, HostExecutor):
-            return None
-        return await executor.started(spec)
+        host = _host(self._executors.get(self.executor_of(step)))
+        return None if spec is None or host is None else await host.started(spec)
 
     async def left_behind(self, signal: str = "") -> bool:
         """Whether steps that have ended left processes running on this machine; sends these a signal if given."""
         found = False
-        for kind in {self.executor_of(step) for step in self._unit.service.steps}:
-            executor = self._executors.get(kind)
-            if isinstance(executor, HostExecutor):
-                found |= await executor.left_behind(self._execution.id, self._attempt, signal)
+        for kind in self._kinds:
+            host = _host(self._executors.get(kind))
+            if host is not None:
+                found |= await host.left_behind(self._execution.id, self._attempt, signal)
         return found
 
     async def release(self) -> None:
         """Remove what is left of the attempt, now that its result is durable."""
-        for kind in {self.executor_of(step) for step in self._unit.service.steps}:
+        for kind in self._kinds:
             if kind in self._executors:
                 await self._executors[kind].release(self._execution.id, self._attempt)
 
@@ -213,7 +218,8 @@ class AttemptSteps:
         if kind == "process":
             env |= self._user_environment()
         env |= self._read_environment()
-        env = dict(unset_variables(env, self._unit.service.unset_environment))
+        if self._unit.service.unset_environment:
+            env = dict(unset_variables(env, self._unit.service.unset_environment))
         env |= self._own_environment()
         env["XCHRONOS_SCRATCH"] = SCRATCH if in_container else str(self._directory / "scratch")
         return env
@@ -235,7 +241,8 @@ class AttemptSteps:
         for variable in service.pass_environment:
             if variable in self._place.environ:
                 env[variable] = self._place.environ[variable]
-        env |= parse_environment(service.environment, self._name, facts).values
+        if service.environment:
+            env |= parse_environment(service.environment, self._name, facts).values
         for pattern, optional in service.environment_files:
             wanted = self._expand(pattern)
             found = sorted(glob.glob(wanted)) if glob.has_magic(wanted) else [wanted]  # noqa: PTH207 - any absolute one
@@ -276,7 +283,15 @@ class AttemptSteps:
         return wanted
 
     def _expand(self, text: str) -> str:
-        return expand(text, self._name, self._place.facts)
+        return expand(text, self._name, self._place.facts) if "%" in text else text
+
+
+def _host(executor: Executor | None) -> HostExecutor | None:
+    """The executor, if it runs processes of this machine."""
+    kind = type(executor)
+    if kind not in _are_hosts:
+        _are_hosts[kind] = isinstance(executor, HostExecutor)
+    return cast("HostExecutor", executor) if _are_hosts[kind] else None
 
 
 def _expand_all(value: Any, name: UnitName, facts: HostFacts) -> Any:
