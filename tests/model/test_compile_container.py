@@ -89,7 +89,7 @@ class TestService:
         ("line", "part"),
         [
             ("MemoryMax=lots", "'lots' is not a size"),
-            ("CPUQuota=0%", "0% of a CPU is none at all"),
+            ("CPUQuota=0%", "allows no CPU time at all"),
             ("User=%Q", "unknown specifier %Q"),
             ("CacheDirectory=%Q", "unknown specifier %Q"),
             ("MemoryMax=%Q", "unknown specifier %Q"),

@@ -8,21 +8,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from xchronos.errors import InvalidValue
+from xchronos.unitfile.directives.resources import parse_cpu_quota
+from xchronos.unitfile.directives.scalars import parse_integer, parse_rlimit, parse_size
 from xchronos.unitfile.dockercli.sandbox import SANDBOX_KEYS, Handler, Parts, ResourceProblem
 from xchronos.unitfile.dockercli.values import INT64_MAX
 
-_SIZE = re.compile(r"([0-9]+)(?:\.([0-9]+))?\s*([BKMGTPE]?)")
-_UNITS = {"": 0, "B": 0, "K": 10, "M": 20, "G": 30, "T": 40, "P": 50, "E": 60}
-_PERCENT = re.compile(r"([0-9]+)(?:\.([0-9]{1,2}))?%")
 _LIMITS = {
     "LimitCPU": "cpu", "LimitFSIZE": "fsize", "LimitDATA": "data", "LimitSTACK": "stack", "LimitCORE": "core",
     "LimitRSS": "rss", "LimitNOFILE": "nofile", "LimitNPROC": "nproc", "LimitMEMLOCK": "memlock",
     "LimitLOCKS": "locks", "LimitSIGPENDING": "sigpending", "LimitMSGQUEUE": "msgqueue", "LimitNICE": "nice",
     "LimitRTPRIO": "rtprio", "LimitRTTIME": "rttime",
 }  # fmt: skip
-_SIZED_LIMITS = frozenset(
-    ("LimitFSIZE", "LimitDATA", "LimitSTACK", "LimitCORE", "LimitRSS", "LimitMEMLOCK", "LimitMSGQUEUE")
-)
 _UNAVAILABLE = {
     **dict.fromkeys(
         ("Nice", "UMask", "IOSchedulingClass", "IOSchedulingPriority", "CPUSchedulingPolicy", "CPUSchedulingPriority",
@@ -91,17 +87,13 @@ def _since_reset(values: list[str]) -> list[str]:
     return values[last + 1 :]
 
 
-def _bytes(text: str) -> int | None:
-    """Bytes of a systemd size (K M G T base 1024); None for infinity."""
+def _bytes(text: str, base: int = 1024) -> int | None:
+    """Bytes of a systemd size (K M G T are powers of `base`); None for infinity."""
     if text == "infinity":
         return None
     if text.endswith("%"):
         raise InvalidValue(f"{text!r}: a share of the machine is not known at submit, give bytes")
-    match = _SIZE.fullmatch(text) if len(text) <= 64 else None
-    if match is None:
-        raise InvalidValue(f"{text!r} is not a size, expected for example 512M (upper case) or infinity")
-    whole, fraction, unit = match[1], match[2] or "", _UNITS[match[3]]
-    size: int = (int(whole + fraction) << unit) // 10 ** len(fraction)
+    size = parse_size(text, base)
     if size > INT64_MAX:
         raise InvalidValue(f"{text!r} is beyond 8 EiB")
     return size
@@ -115,10 +107,7 @@ def _positive_bytes(text: str) -> int | None:
 
 
 def _number(text: str, low: int, high: int) -> int:
-    digits = text.removeprefix("-")
-    if not (digits.isascii() and digits.isdigit()) or len(digits) > 19 or not low <= int(text) <= high:
-        raise InvalidValue(f"{text!r} is out of range, expected a number of {low} to {high}")
-    return int(text)
+    return parse_integer(text, low, high, "a number that fits")
 
 
 def _memory(mapping: Parts, key: str, values: list[str]) -> None:
@@ -150,13 +139,9 @@ def _swap(mapping: Parts) -> None:
 
 
 def _cpu_quota(mapping: Parts, _key: str, values: list[str]) -> None:
-    match = _PERCENT.fullmatch(values[-1])
-    if match is None or len(match[1]) > 9:
-        raise InvalidValue(f"{values[-1]!r} is not a share of CPUs, expected for example 150%")
-    hundredths = int(match[1] + (match[2] or "").ljust(2, "0"))
-    if hundredths == 0:
-        raise InvalidValue("0% of a CPU is none at all, expected for example 50%")
-    mapping.host["NanoCpus"] = hundredths * 100_000
+    micros = parse_cpu_quota(values[-1])
+    assert micros is not None, "an empty value has reset the key"
+    mapping.host["NanoCpus"] = micros * 1_000
 
 
 def _cpu_weight(mapping: Parts, _key: str, values: list[str]) -> None:
@@ -190,25 +175,11 @@ def _tasks(mapping: Parts, _key: str, values: list[str]) -> None:
 
 
 def _limit(mapping: Parts, key: str, values: list[str]) -> None:
-    parts = values[-1].split(":")
-    if len(parts) > 2:
-        raise InvalidValue(f"{values[-1]!r}: expected soft[:hard]")
-    soft, hard = (_limit_value(key, part) for part in (parts[0], parts[-1]))
-    if hard != -1 and (soft == -1 or soft > hard):
-        raise InvalidValue(f"the soft limit of {values[-1]!r} is above the hard limit")
+    limit = parse_rlimit(key.removeprefix("Limit"), values[-1])
+    soft, hard = (-1 if bound is None else bound for bound in limit)
+    if max(soft, hard) > INT64_MAX:
+        raise InvalidValue(f"{values[-1]!r} is more than a container can have: expected infinity for no limit")
     mapping.append("Ulimits", {"Name": _LIMITS[key], "Soft": soft, "Hard": hard})
-
-
-def _limit_value(key: str, text: str) -> int:
-    if text == "infinity":
-        return -1
-    if key in _SIZED_LIMITS:
-        size = _bytes(text)
-        assert size is not None
-        return size
-    if key == "LimitNICE" and text[:1] in {"+", "-"}:
-        return 20 - _number(text.removeprefix("+"), -20, 19)
-    return _number(text, 0, INT64_MAX)
 
 
 def _oom(mapping: Parts, _key: str, values: list[str]) -> None:
@@ -238,7 +209,7 @@ def _io_rate(mapping: Parts, key: str, values: list[str]) -> None:
         path, _, rate = value.partition(" ")
         if not path.startswith("/dev/") or not rate.strip():
             raise InvalidValue(f"{value!r}: expected a device and a rate, for example /dev/sda 5M")
-        number = _bytes(rate.strip())
+        number = _bytes(rate.strip(), 1000)  # systemd.resource-control(5): rates count by the thousand
         if number is not None:
             mapping.append(_IO_RATES[key], {"Path": path, "Rate": number})
 
