@@ -146,6 +146,7 @@ def test_settings(lines, field, value):
         ("TimeoutStartSec=5\nTimeoutStartSec=soon", "timeout_start", 5 * SECOND, "soon"),
         ("KillMode=everything", "kill_mode", "control-group", "everything"),
         ("KillSignal=SIGNOPE", "kill_signal", "SIGTERM", "SIGNOPE"),
+        ("SuccessExitStatus=7 NOPE SIGUSR1", "success", ExitStatuses({7}, {"SIGUSR1"}), "NOPE"),
         ("SuccessExitStatus=SIGNOPE", "success", ExitStatuses(), "SIGNOPE"),
         ("Restart=sometimes", "restart", "no", "sometimes"),
         ("Restart=on-success", "restart", "on-success", "a success is not followed by another attempt"),

@@ -271,6 +271,7 @@ def test_env_file_drops_and_refuses():
 
 def test_names_to_pass_and_unset():
     assert parse_variable_names(["X", "", "A 'B' A-B C=1", r"D 'E"]) == (("A", "B", "D"), ("A-B", "C=1", "'E"))
+    assert parse_variable_names([r"A=\x41\sb C=\q D"], assignments=True) == (("A=A b",), (r"C=\q D",))
     patterns, dropped = parse_variable_names(["A B=1 C=2 1X=1"], assignments=True)
     assert dropped == ("1X=1",)
     assert unset_variables({"A": "x", "B": "1", "C": "1", "D": ""}, patterns) == {"C": "1", "D": ""}

@@ -9,8 +9,8 @@ from xchronos.model.policies import Retry
 from xchronos.model.reader import Reader, one_of, whole
 from xchronos.model.unit import ExitStatuses, KillMode, Service, ServiceType
 from xchronos.unitfile import parse_timeout, parse_timespan, parse_variable_names
-from xchronos.unitfile.directives import parse_bool, parse_exit_statuses, parse_signal
-from xchronos.unitfile.directives.signals import signal_name
+from xchronos.unitfile.directives import parse_bool, parse_signal
+from xchronos.unitfile.directives.signals import exit_status_set, signal_name
 
 _AS_SIMPLE = {
     "forking": "its main process is the command itself",
@@ -124,10 +124,8 @@ def _statuses(reader: Reader, key: str) -> ExitStatuses:
     codes: set[int] = set()
     signals: set[str] = set()
     for option in reader.all(key):
-        try:
-            statuses = parse_exit_statuses(option.value)
-        except InvalidValue:
-            continue
+        # Word by word, as systemd reads it: `check` has warned of those that are neither.
+        statuses, _ = exit_status_set(option.value.split())
         codes |= statuses.codes
         signals |= {signal_name(number) for number in statuses.signals}
     return ExitStatuses(frozenset(codes), frozenset(signals))

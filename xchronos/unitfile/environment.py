@@ -195,8 +195,10 @@ def parse_variable_names(lines: Iterable[str], *, assignments: bool = False) -> 
     """The names that `PassEnvironment=` values list, and what was dropped from them.
 
     With `assignments`, those of `UnsetEnvironment=`: `NAME`, or `NAME=value` for "only if it has this value".
-    An empty line resets. An open quote drops the rest of its line, a bad name only itself.
+    An empty line resets. An open quote drops the rest of its line, a bad name only itself. C escapes mean something to
+    `UnsetEnvironment=` only, as in systemd.
     """
+    escapes = Escapes.C if assignments else Escapes.DROP
     names: dict[str, None] = {}
     dropped: list[str] = []
     for line in lines:
@@ -207,7 +209,7 @@ def parse_variable_names(lines: Iterable[str], *, assignments: bool = False) -> 
         while True:
             start = position
             try:
-                word, position = next_word(line, position, Escapes.DROP)
+                word, position = next_word(line, position, escapes)
             except InvalidValue:
                 dropped.append(line[start:])
                 break
