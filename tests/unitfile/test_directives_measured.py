@@ -11,7 +11,7 @@ from xchronos.unitfile.names import UnitName
 from xchronos.unitfile.specifiers import HostFacts
 
 HERE = Path(__file__).parent
-SAMPLES = Path(os.environ.get("XCHRONOS_CONFORMANCE", HERE.parent / "conformance"))
+SAMPLES = Path(os.environ.get("XCHRONOS_CONFORMANCE") or HERE.parent / "conformance")
 UNIT = UnitName.parse("v.service")
 
 VALUES = json.loads((SAMPLES / "values.json").read_text())

@@ -11,7 +11,7 @@ from xchronos.unitfile.fleet_placement import FleetMachine, able_to_run, schedul
 from xchronos.unitfile.fleet_syntax import parse_fleet
 from xchronos.unitfile.glob import glob_matches
 
-SAMPLES = Path(os.environ.get("XCHRONOS_CONFORMANCE", Path(__file__).parent.parent / "conformance"))
+SAMPLES = Path(os.environ.get("XCHRONOS_CONFORMANCE") or Path(__file__).parent.parent / "conformance")
 CASES = json.loads((SAMPLES / "fleet_requirements.json").read_text())
 
 

@@ -35,8 +35,13 @@ FACTS = {
     "b": "boot_id",
     "v": "kernel",
     "a": "architecture",
+    "q": "pretty_hostname",
     "o": "os_id",
     "w": "os_version_id",
+    "M": "os_image_id",
+    "A": "os_image_version",
+    "B": "os_build_id",
+    "W": "os_variant_id",
     "u": "user",
     "U": "uid",
     "g": "group",
@@ -51,6 +56,17 @@ FACTS = {
     "T": "temporary_directory",
     "V": "persistent_temporary_directory",
 }
+
+
+KINDS = {
+    "environment": {"environment", "env_file"},
+    "specifiers": {"name_valid", "specifier", "escape", "unescape", "mangle"},
+}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_every_kind_is_covered(name):
+    assert {case["kind"] for case in json.loads((DIRECTORY / f"{name}.json").read_text())} <= KINDS[name]
 
 
 def cases(name, kind=None):
