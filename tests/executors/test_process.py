@@ -51,6 +51,36 @@ class TestProcess(ExecutorContract):
         assert text in result.reason
         assert result.started_at is None
 
+    async def test_a_crowd_of_starts_does_not_starve_the_daemon(self, executor, make):
+        longest, now = 0.0, asyncio.get_running_loop().time
+
+        async def beat() -> None:
+            nonlocal longest
+            while True:
+                before = now()
+                await asyncio.sleep(0.005)
+                longest = max(longest, now() - before)
+
+        heart = asyncio.create_task(beat())
+        results = await asyncio.gather(*(executor.run(make("exit 3", step=f"start-{n}")) for n in range(60)))
+        heart.cancel()
+        assert {result.code for result in results} == {3}
+        assert longest < 1
+
+    @pytest.mark.parametrize("end", ["stop", "kill"])
+    async def test_a_step_that_waits_for_its_start_can_be_given_up(self, executor, make, tmp_path, end):
+        executor._gate = asyncio.Semaphore(0)
+        spec = make("echo started")
+        task = asyncio.create_task(executor.run(spec))
+        await asyncio.sleep(0.01)
+        await (executor.stop(spec, "SIGTERM") if end == "stop" else executor.kill(spec))
+        executor._gate.release()
+        result = await task
+        assert (result.code, result.signal) == (None, "SIGTERM" if end == "stop" else "SIGKILL")
+        assert result.started_at is None
+        assert not spec.log.exists()
+        assert not self.home(tmp_path, spec).path.exists()
+
     async def test_a_script_without_its_interpreter(self, executor, make, tmp_path):
         script = tmp_path / "script"
         script.write_text("#!/no/such/interpreter\n")

@@ -27,6 +27,9 @@ TRIM_INTERVAL = 0.5
 STARTING = 0.005
 """Seconds between two looks at a step that is being started."""
 
+START_LIMIT = 10.0
+"""Seconds after which a start no longer holds up the next one."""
+
 _WHOLE = ("control-group", "mixed")
 
 
@@ -44,6 +47,9 @@ class ProcessExecutor:
     def __init__(self, state: Path) -> None:
         self._state = state
         self._children: set[int] = set()
+        # Hundreds of starts at once would starve the daemon itself, its leases included: two for each core.
+        self._gate = asyncio.Semaphore(2 * (os.cpu_count() or 1))
+        self._queued: dict[tuple[str, int, str], str] = {}
 
     async def probe(self) -> str:
         """The kernel's release: the engine of host processes is the kernel."""
@@ -61,13 +67,34 @@ class ProcessExecutor:
                 return home.status or StepExit(lost=True, reason="the process vanished without an exit status")
             if spawned:
                 return StepExit(code=process_wrapper.EXEC, reason="the wrapper ended early; its words are in the log")
-            await asyncio.to_thread(home.prepare, spec)
-            pid = self._spawn(home, spec.log)
+            self._queued[spec.identity] = ""
+            try:
+                async with self._gate:
+                    await asyncio.to_thread(home.prepare, spec)
+                    given_up = self._queued.pop(spec.identity, "")
+                    if given_up:
+                        home.forget()
+                        return StepExit(signal=given_up, reason="given up before it was started")
+                    begun = await self._begin(home, spec)
+            finally:
+                self._queued.pop(spec.identity, None)
             spawned = True
-            ticks = start_ticks(pid)
-            if ticks is not None:
-                await self._watch(Claim(pid, ticks, boot_id()), spec)
+            if begun is not None:
+                await self._watch(begun, spec)
             self._reap()
+
+    async def _begin(self, home: Home, spec: StepSpec) -> Claim | None:
+        """Spawn a wrapper and wait until it has claimed the start, or has gone. Returns the wrapper."""
+        pid = self._spawn(home, spec.log)
+        ticks = start_ticks(pid)
+        if ticks is None:
+            return None
+        wrapper = Claim(pid, ticks, boot_id())
+        with suppress(TimeoutError):
+            async with asyncio.timeout(START_LIMIT):
+                while wrapper.alive and home.claim is None:  # noqa: ASYNC110 - a file sets no Event
+                    await asyncio.sleep(STARTING)
+        return wrapper
 
     def _spawn(self, home: Home, log: Path) -> int:
         self._reap()
@@ -177,6 +204,9 @@ class ProcessExecutor:
         await self._signal(spec, "SIGKILL", whole=spec.kill_mode in _WHOLE)
 
     async def _signal(self, spec: StepSpec, name: str, *, whole: bool) -> None:
+        if spec.identity in self._queued:
+            self._queued[spec.identity] = name
+            return
         leader = await self._leader(spec)
         if leader is None:
             return
