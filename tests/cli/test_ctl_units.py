@@ -316,6 +316,10 @@ class TestStatus:
         ):
             assert part in shown
         assert "revision abcdef stays in force" in shown
+        daemon.cluster.intake.faults.append(Fault("/etc/y.service", "not valid UTF-8\n" * 50, at(0), ""))
+        shown = ctl("status").stdout
+        assert shown.count("not valid UTF-8") == 10
+        assert "and 40 more, which xchronosctl verify tells" in shown
         assert read(ctl("status", "-o", "json"), DaemonStatus).machine == "m1"
 
 

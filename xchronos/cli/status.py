@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from xchronos.model.records import Attempt, Execution, StepResult
 
 DOTS = {"scheduled": "green", "failed": "red", "paused": "yellow", "masked": "red"}
+PROBLEM_LINES = 10
+"""How many lines of a file's problems are shown: one that is no text at all has a problem in every line."""
 
 
 @click.command()
@@ -163,8 +165,11 @@ class Printer:
             yield _field("Fault", clean(fault))
         for problem in overview.intake:
             yield _field("Intake", f"{clean(problem.path)} is not taken in since {self._time(problem.since)}:")
-            for line in problem.message.splitlines():
+            lines = problem.message.splitlines()
+            for line in lines[:PROBLEM_LINES]:
                 yield _field("", clean(line))
+            if len(lines) > PROBLEM_LINES:
+                yield _field("", f"and {len(lines) - PROBLEM_LINES} more, which xchronosctl verify tells")
             if problem.last_good:
                 yield _field("", f"revision {problem.last_good[:12]} stays in force")
 

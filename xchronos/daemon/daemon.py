@@ -21,6 +21,7 @@ from xchronos.api.server import serve
 from xchronos.clock import SystemClock
 from xchronos.config import Settings
 from xchronos.daemon.roles import Roles
+from xchronos.errors import ConfigError
 from xchronos.executors.contract import Executor
 from xchronos.executors.docker import DockerExecutor
 from xchronos.executors.process import ProcessExecutor
@@ -96,7 +97,10 @@ class Daemon:
     async def run(self) -> None:
         """Run until `stopping` is set; then take in nothing more, let attempts end, and record everything."""
         settings = self._settings
-        settings.state_directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        try:
+            settings.state_directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise ConfigError(f"state_directory {settings.state_directory}: {error.strerror}") from None
         store = await open_store(settings, self._clock)
         executors = self._executors()
         try:
