@@ -11,6 +11,7 @@ from xchronos.errors import ExecutorUnavailable
 from xchronos.executors.contract import StepSpec
 from xchronos.executors.docker import DockerExecutor
 from xchronos.executors.docker_body import container_name
+from xchronos.executors.logfile import BoundedLog, kept_files
 from xchronos.testing.executors import eventually, output
 from xchronos.unitfile.dockercli import compile_docker
 
@@ -101,6 +102,24 @@ async def test_a_lost_start_of_a_container_that_ended_is_not_repeated(proxy, exe
     assert (await executor.run(step)).code == 5
     assert (await executor.run(step)).code == 5
     assert output(step) == "once\n"
+
+
+async def test_a_log_whose_beginning_was_dropped_is_continued_not_written_again(executor, spec, monkeypatch, proxy):
+    anew = []
+    real = BoundedLog.restart
+    monkeypatch.setattr(BoundedLog, "restart", lambda log: (anew.append(log.written), real(log)))
+    step = spec(
+        "i=0; while [ $i -lt 2000 ]; do i=$((i+1)); printf '%099d\\n' $i; done; sleep 2; echo end", log_limit=300_000
+    )
+    task = asyncio.create_task(executor.run(step))
+    await eventually(lambda: "02000\n" in output(step))
+    proxy.cut()  # who follows it is not told everything again, neither now nor at the end
+    assert (await task).code == 0
+    assert anew == []
+    lines = b"".join(path.read_bytes() for path in kept_files(step.log)).decode().splitlines()
+    assert [int(line) for line in lines[-100:-1]] == list(range(1902, 2001))
+    assert lines[-1] == "end"
+    assert len(lines) == len(set(lines))
 
 
 async def test_a_container_removed_by_somebody_else_is_lost(executor, spec, docker_host):

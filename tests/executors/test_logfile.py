@@ -53,6 +53,16 @@ def test_resuming_and_starting_anew(tmp_path):
     assert kept(log) == b""
 
 
+def test_what_is_compared_once_the_beginning_is_gone(tmp_path):
+    with BoundedLog(tmp_path / "step.log", 20) as writer:
+        writer.write(b"0123456789abcdef")
+        assert (writer.rotated, writer.begins) == (True, 10)
+        assert writer.agrees(8, memoryview(b"??abc"))
+        assert writer.agrees(3, memoryview(b"gone"))
+        assert not writer.agrees(8, memoryview(b"89abX"))
+        assert not writer.agrees(14, memoryview(b"efg"))
+
+
 def test_a_note_stands_on_its_own_line(tmp_path):
     log = tmp_path / "step.log"
     with BoundedLog(log, 1000) as writer:

@@ -15,6 +15,9 @@ from xchronos.executors.logfile import BoundedLog
 FOLLOW_AFTER = 0.25
 """Seconds that a container runs before its output is followed."""
 
+COMPARED = 4096
+"""With so many of the last bytes to compare, a log whose beginning was dropped is continued, not read anew."""
+
 _HEADER = 8
 
 
@@ -96,7 +99,7 @@ class OutputCopy:
     async def _copy(self, follow: str) -> None:
         if not self._kept:
             return
-        if self._log.rotated:
+        if self._log.rotated and self._log.written - self._log.begins < COMPARED:
             self._restart()
         try:
             try:
@@ -131,3 +134,5 @@ class OutputCopy:
                         self._log.write(piece[len(old) :])
                     else:
                         self._log.write(piece)
+        if position < known and self._log.rotated:
+            raise _Differs  # the engine has kept less than was read already

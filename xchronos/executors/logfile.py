@@ -71,9 +71,16 @@ class BoundedLog:
         """The last bytes of the current file."""
         return os.pread(self._descriptor, count, max(self._size - count, 0))
 
+    @property
+    def begins(self) -> int:
+        """How many bytes of output came before what the current file holds. (Meaningless behind a `note`.)"""
+        return self.written - self._size
+
     def agrees(self, offset: int, data: memoryview) -> bool:
-        """Whether the file holds `data` at `offset`; only meaningful before the first rotation."""
-        return os.pread(self._descriptor, len(data), offset) == data
+        """Whether `data` is what was written as the output's bytes from `offset` on, as far as the current file goes."""
+        old = max(self.begins - offset, 0)
+        data = data[old:]
+        return not data or os.pread(self._descriptor, len(data), offset + old - self.begins) == data
 
     def restart(self) -> None:
         """Forget everything written so far."""

@@ -1,0 +1,53 @@
+"""What a daemon's surroundings do to it: another daemon on the same engine, a place that cannot be written."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.house import House, containers, eventually
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.mark.usefixtures("busybox_image")
+def test_a_second_daemon_on_the_engine_leaves_the_first_ones_containers_alone(tmp_path: Path) -> None:
+    houses = []
+    try:
+        for name in ("one", "two"):
+            (tmp_path / name).mkdir()
+            houses.append(House(tmp_path / name))
+        one, two = houses
+        one.start()
+        unit = b"[Service]\nExecStart=/bin/sleep 60\n[Container]\nImage=xchronos/busybox\nNetwork=none\n"
+        assert one.ctl("submit", "--name", "neighbour.service", "-", stdin=unit).returncode == 0
+        one.text("start", "neighbour.service")
+        running = eventually(lambda: containers("neighbour.service"))
+        two.start()
+        assert "none active" in two.text("status")
+        assert two.terminate() == 0
+        assert containers("neighbour.service") == running
+        assert [e["state"] for e in one.executions("neighbour.service")] == ["running"]
+        one.text("destroy", "neighbour.service")
+        eventually(lambda: not containers("neighbour.service"))
+    finally:
+        for house in houses:
+            house.close()
+
+
+def test_a_state_directory_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    house = House(tmp_path)
+    house.environment["XCHRONOS_STATE_DIRECTORY"] = f"{tmp_path}/file/state"
+    done = subprocess.run(
+        [sys.executable, "-m", "xchronos", "daemon"],
+        env=house.environment,
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    said = (done.stdout + done.stderr).decode()
+    assert done.returncode == 1
+    assert f"state_directory {tmp_path}/file/state: Not a directory" in said
+    assert "Traceback" not in said
