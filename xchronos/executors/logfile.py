@@ -73,11 +73,11 @@ class BoundedLog:
 
     @property
     def begins(self) -> int:
-        """How many bytes of output came before what the current file holds. (Meaningless behind a `note`.)"""
+        """How many bytes of output came before what the current file holds; meaningless behind a `note`."""
         return self.written - self._size
 
     def agrees(self, offset: int, data: memoryview) -> bool:
-        """Whether `data` is what was written as the output's bytes from `offset` on, as far as the current file goes."""
+        """Whether `data` is the output from byte `offset` on, as far as the current file tells."""
         old = max(self.begins - offset, 0)
         data = data[old:]
         return not data or os.pread(self._descriptor, len(data), offset + old - self.begins) == data
