@@ -147,9 +147,17 @@ ensure_docker() { # makes an engine answer; returns 1, with DOCKER_ADVICE set, w
     start_dockerd
 }
 
+forget_pid() { # forget_pid FILE PROGRAM: removes a pid file whose process is not that program (any more)
+    [ -f "$1" ] || return 0
+    grep -qs "$2" "/proc/$(cat "$1")/comm" || rm -f "$1"
+}
+
 start_dockerd() { # without a service manager: by hand, with its pid in DOCKERD_PID
     DOCKERD_LOG=${DOCKERD_LOG:-$(mktemp -t xchronos-dockerd.XXXXXX)}
     say "starting dockerd by hand, as there is no service manager (log: $DOCKERD_LOG)"
+    # Left by an engine that was killed, these would keep the next one from starting once a number is in use again.
+    forget_pid /var/run/docker.pid dockerd
+    forget_pid /var/run/docker/containerd/containerd.pid containerd
     # In a process group of its own, so that Ctrl-C at the terminal ends the script before the engine.
     setsid dockerd > "$DOCKERD_LOG" 2>&1 < /dev/null &
     DOCKERD_PID=$!
