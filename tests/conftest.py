@@ -1,11 +1,15 @@
-"""Fixtures of all tests: the Docker engine, and an image to run in it."""
+"""Fixtures of all tests: the Docker engine and an image to run in it, and real etcd servers."""
 
 import os
 import socket
 import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from services import etcd
 
 for contract in ("executors", "store", "store_base", "store_leases", "store_watches"):
     pytest.register_assert_rewrite(f"xchronos.testing.{contract}")
@@ -42,3 +46,31 @@ def busybox_image(docker_host: str) -> str:
     if made.returncode:
         unavailable(f"cannot make the busybox image: {made.stderr.strip()}")
     return made.stdout.strip()
+
+
+@pytest.fixture(scope="session")
+def etcd_server() -> Iterator[etcd.EtcdCluster]:
+    """One etcd server for the whole run. Tests share it: each keeps to keys of its own, or empties it first."""
+    if why := etcd.missing():
+        unavailable(why)
+    with tempfile.TemporaryDirectory(prefix="xchronos-etcd-", dir=etcd.fast_directory()) as directory:
+        server = etcd.EtcdCluster(Path(directory)).start()
+        yield server
+        server.stop()
+
+
+@pytest.fixture
+def make_etcd(tmp_path: Path) -> Iterator[Callable[..., etcd.EtcdCluster]]:
+    """Make a cluster of the test's own, `make_etcd(3)`, started; it ends with the test."""
+    if why := etcd.missing():
+        unavailable(why)
+    with ExitStack() as after:
+
+        def make(members: int = 1, **options) -> etcd.EtcdCluster:
+            directory = tempfile.TemporaryDirectory(prefix="xchronos-etcd-", dir=etcd.fast_directory())
+            where = Path(after.enter_context(directory))
+            cluster = etcd.EtcdCluster(where, [etcd.Place()] * members, **options)
+            after.callback(cluster.stop)
+            return cluster.start()
+
+        yield make
