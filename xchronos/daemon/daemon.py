@@ -87,22 +87,22 @@ async def open_store(settings: Settings, clock: SystemClock) -> Store:
 
 
 class Daemon:
-    """One `xchronosd`."""
+    """One `xchronosd`. To embed one with a store or executors of one's own, override the methods that make them."""
 
     def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+        self.settings = settings
         self._clock = SystemClock()
         self.stopping = asyncio.Event()
 
     async def run(self) -> None:
         """Run until `stopping` is set; then take in nothing more, let attempts end, and record everything."""
-        settings = self._settings
+        settings = self.settings
         try:
             settings.state_directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
             raise ConfigError(f"state_directory {settings.state_directory}: {error.strerror}") from None
-        store = await open_store(settings, self._clock)
-        executors = self._executors()
+        store = await self.make_store()
+        executors = self.make_executors()
         try:
             await self._run_on(store, executors)
         finally:
@@ -110,8 +110,13 @@ class Daemon:
                 await executor.close()
             await store.close()
 
-    def _executors(self) -> dict[str, Executor]:
-        settings = self._settings
+    async def make_store(self) -> Store:
+        """The job store, which the daemon closes when it ends. Raises StoreError."""
+        return await open_store(self.settings, self._clock)
+
+    def make_executors(self) -> dict[str, Executor]:
+        """What steps are run with, by kind; the daemon closes them when it ends."""
+        settings = self.settings
         executors: dict[str, Executor] = {
             "docker": DockerExecutor(
                 settings.namespace or "default",
@@ -124,7 +129,7 @@ class Daemon:
         return executors
 
     async def _run_on(self, store: Store, executors: dict[str, Executor]) -> None:
-        settings, clock = self._settings, self._clock
+        settings, clock = self.settings, self._clock
         state = settings.state_directory
         machine = settings.machine_id or default_machine_id(state)
         keys = Keys(settings.namespace)

@@ -5,8 +5,9 @@ import gc
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import structlog
@@ -15,6 +16,9 @@ from xchronos import __version__
 from xchronos.config import Settings, config_files, describe_settings, load, misspelt_variables
 from xchronos.errors import ConfigError, Conflict, StoreError
 from xchronos.logs import configure_logging
+
+if TYPE_CHECKING:
+    from xchronos.daemon.daemon import Daemon
 
 log = structlog.get_logger(__name__)
 
@@ -52,13 +56,16 @@ def cli(units: tuple[str, ...], config: Path | None, **flags: object) -> None:
     sys.exit(run(settings))
 
 
-def run(settings: Settings) -> int:
-    """Run a daemon until it is asked to end. Returns its exit code."""
+def run(settings: Settings, make: "Callable[[Settings], Daemon] | None" = None) -> int:
+    """Run a daemon until it is asked to end. Returns its exit code.
+
+    `make` builds it; None: as it comes (an embedder may have one of its own).
+    """
     configure_logging(settings.log_format, settings.log_level)
     for warning in misspelt_variables(os.environ):
         log.warning(warning)
     try:
-        asyncio.run(_serve(settings))
+        asyncio.run(_serve(settings, make))
     except (ConfigError, StoreError, Conflict, PermissionError) as error:
         # What is wrong is in the reason; where it was noticed in the code helps nobody.
         log.error("xchronosd cannot run", reason=str(error))  # noqa: TRY400
@@ -66,14 +73,14 @@ def run(settings: Settings) -> int:
     return 0
 
 
-async def _serve(settings: Settings) -> None:
+async def _serve(settings: Settings, make: "Callable[[Settings], Daemon] | None") -> None:
     from xchronos.daemon.daemon import Daemon  # noqa: PLC0415 - `xchronosd --help` need not wait for the web framework
 
     # What is loaded now stays: looking through it again and again only holds the event loop up. And an execution makes
     # hundreds of objects without cycles, so the collector needs to look far less often than it does by default.
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
-    daemon = Daemon(settings)
+    daemon = (make or Daemon)(settings)
     loop = asyncio.get_running_loop()
 
     def stop(number: signal.Signals) -> None:
