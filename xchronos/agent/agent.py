@@ -57,7 +57,7 @@ class Agent:
         self._shop = Workshop(store, keys, clock, place, executors, directory, machine, self._batcher, units)
         self._from = 0
         self._running: dict[str, Placement] = {}
-        self._working: set[Placement] = set()
+        self._working: dict[Placement, None] = {}
         self.ready = asyncio.Event()
         self._started = Counter("xchronos_attempts_started", "Attempts started on this machine", registry=registry)
         self._ended = Counter("xchronos_attempts", "Attempts ended on this machine", ["outcome"], registry=registry)
@@ -158,7 +158,7 @@ class Agent:
             return
         placement = Placement(self._shop, item, execution)
         self._running[execution.id] = placement
-        self._working.add(placement)
+        self._working[placement] = None
         placement.task = asyncio.create_task(self._work(placement), name=execution.id)
 
     def _gone(self, key: str) -> None:
@@ -172,7 +172,7 @@ class Agent:
             await placement.work()
         finally:
             self._now_running.dec()
-            self._working.discard(placement)
+            self._working.pop(placement, None)
             if self._running.get(placement.execution.id) is placement:
                 del self._running[placement.execution.id]
         if placement.began:

@@ -73,7 +73,7 @@ class Engine:
         self._session = session
         work = asyncio.create_task(session.run(self.ready.set), name="session")
         changed = asyncio.create_task(self._changed.wait(), name="ownership changed")
-        tasks = {work, writing, changed}
+        tasks = (work, writing, changed)
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:

@@ -162,7 +162,7 @@ class Placing:
         if unit.load_balancing == "round-robin" and chosen.machines:
             book.last_machine[unit.name] = chosen.machines[-1]
         for machine, displaced in chosen.displaced:
-            for other in book.active.get(displaced, ()):
+            for other in sorted(book.active.get(displaced, ())):
                 if book.open[other].machine == machine:
                     self._desk.agenda.cancels.setdefault(other, f"replaced by {unit.name} (Replaces=)")
         return chosen
@@ -198,7 +198,7 @@ class Placing:
     def _replace(self, others: Iterable[str], execution_id: str, by: str) -> None:
         """Concurrency=replace: whatever else of the unit there is has to end."""
         prefix = fire_prefix(execution_id)
-        for other in others:
+        for other in sorted(others):
             if not other.startswith(prefix):
                 self._desk.agenda.cancels.setdefault(other, f"replaced by {by}")
 

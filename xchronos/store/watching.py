@@ -42,14 +42,15 @@ class WatchHub:
     def publish(self, changes: list[Change], revision: int) -> None:
         """Record the changes of whole revisions, up to `revision`, and hand them out. Synchronous and quick."""
         self.history.append(changes, revision)
-        touched: set[Watch] = set()
+        # In the order in which they began: what a publication sets off must not depend on addresses.
+        touched: dict[Watch, None] = {}
         for length, prefixes in self._by_length.items():
             for event, _ in changes:
                 watches = prefixes.get(event.key[:length])
                 if watches is not None:
                     for watch in watches:
                         watch.pending.append(event)
-                    touched.update(watches)
+                    touched.update(dict.fromkeys(watches))
         for watch in touched:
             watch.wake()
         while self._followers and self._followers[0][0] <= revision:
