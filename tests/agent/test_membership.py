@@ -3,15 +3,15 @@
 import asyncio
 from pathlib import Path
 
-import msgspec
 import pytest
 from worlds import KEYS, Cluster
 
 from xchronos.agent.membership import Membership
 from xchronos.clock import SECOND
 from xchronos.errors import Conflict
-from xchronos.model.records import Machine
+from xchronos.model.records import Machine, MachineWish
 from xchronos.registry.codec import decode, encode
+from xchronos.registry.wishes import Wishes
 from xchronos.store.contract import Put, Txn
 from xchronos.testing.clock import VirtualClock, run_virtual
 
@@ -22,7 +22,11 @@ def member(c: Cluster, machine: Machine) -> Membership:
     async def describe() -> Machine:
         return machine
 
-    return Membership(c.store, KEYS, c.clock, TTL, describe)  # type: ignore[arg-type]
+    return Membership(c.store, KEYS, c.clock, TTL, machine, describe)  # type: ignore[arg-type]
+
+
+async def run_member(c: Cluster, machine: Machine) -> None:
+    await member(c, machine).run()
 
 
 async def seen(c: Cluster) -> Machine | None:
@@ -67,23 +71,94 @@ def test_it_joins_anew_when_its_lease_is_lost(tmp_path: Path) -> None:
     run_virtual(main)
 
 
-def test_a_cordon_by_hand_stays(tmp_path: Path) -> None:
+def test_what_people_want_outlives_the_record_and_is_heard_at_once(tmp_path: Path) -> None:
     async def main(clock: VirtualClock) -> None:
         c = Cluster(clock, tmp_path)
-        machine = Machine("m1", "a")
+        wishes = Wishes(c.memory, KEYS)
+        machine = Machine("m1", "a", {"disk": "hdd"})
 
         async def describe() -> Machine:
             return machine
 
-        task = asyncio.create_task(Membership(c.store, KEYS, clock, TTL, describe).run())  # type: ignore[arg-type]
+        member = Membership(c.store, KEYS, clock, TTL, machine, describe)  # type: ignore[arg-type]
+        task = asyncio.create_task(member.run())
         await clock.sleep(SECOND)
-        item = await c.memory.get(KEYS.machine("m1"))
-        assert item is not None
-        cordoned = msgspec.structs.replace(machine, cordoned=True)
-        await c.memory.commit(Txn((), (Put(KEYS.machine("m1"), encode(cordoned), item.lease),)))
-        machine = Machine("m1", "a", {"disk": "ssd"})
+        await wishes.cordon("m1", "disk")
+        await wishes.set_metadata("m1", {"zone": "b"})
+        await clock.sleep(SECOND // 100)
+        assert (member.machine.cordoned, member.machine.metadata) == (True, {"disk": "hdd", "zone": "b"})
+        assert await seen(c) == member.machine
+        # A change that the registry did not make in the machine's record, and one of the machine itself.
+        await c.memory.commit(Txn((), (Put(KEYS.wish("m1"), encode(MachineWish({"disk": None}))),)))
+        machine = Machine("m1", "a", {"disk": "hdd", "new": "1"})
+        await clock.sleep(SECOND // 100)
+        assert await seen(c) == Machine("m1", "a", {"new": "1"}, configured={"disk": "hdd", "new": "1"})
+        task.cancel()
+        await asyncio.wait({task})
+        assert await seen(c) is None
+        again = asyncio.create_task(run_member(c, machine))
+        await clock.sleep(SECOND)
+        assert await seen(c) == Machine("m1", "a", {"new": "1"}, configured={"disk": "hdd", "new": "1"})
+        again.cancel()
+        await asyncio.wait({again})
+        await c.memory.close()
+
+    run_virtual(main)
+
+
+def test_an_unreadable_wish_or_record_is_left_out_of_account(tmp_path: Path) -> None:
+    async def main(clock: VirtualClock) -> None:
+        c = Cluster(clock, tmp_path)
+        await c.memory.commit(Txn((), (Put(KEYS.wish("m1"), b"{"), Put(KEYS.machine("m1"), b"no"))))
+        task = asyncio.create_task(run_member(c, Machine("m1", "a")))
+        await clock.sleep(SECOND)
+        assert await seen(c) == Machine("m1", "a")
+        task.cancel()
+        await asyncio.wait({task})
+        await c.memory.close()
+
+    run_virtual(main)
+
+
+def test_asking_what_people_want_now(tmp_path: Path) -> None:
+    async def main(clock: VirtualClock) -> None:
+        c = Cluster(clock, tmp_path)
+        one = member(c, Machine("m1", "a"))
+        await c.memory.commit(Txn((), (Put(KEYS.wish("m1"), encode(MachineWish({"a": "b"}))),)))
+        assert one.machine.metadata == {}
+        await one.refresh()
+        known = one.machine
+        assert known.metadata == {"a": "b"}
+        await one.refresh()
+        assert one.machine is known
+        await c.memory.close()
+
+    run_virtual(main)
+
+
+def test_nobody_asks_a_store_that_is_away_without_a_pause(tmp_path: Path) -> None:
+    async def main(clock: VirtualClock) -> None:
+        c = Cluster(clock, tmp_path)
+        asked = 0
+
+        async def describe() -> Machine:
+            nonlocal asked
+            asked += 1
+            return Machine("m1", "a")
+
+        machine = Machine("m1", "a")
+        task = asyncio.create_task(Membership(c.store, KEYS, clock, TTL, machine, describe).run())  # type: ignore[arg-type]
+        await clock.sleep(SECOND)
+        c.store.take_down()
+        await Wishes(c.memory, KEYS).cordon("m1")
+        before = asked
+        await clock.sleep(30 * SECOND)
+        assert asked - before <= 12
+        c.store.bring_up()
         await clock.sleep(TTL)
-        assert await seen(c) == Machine("m1", "a", {"disk": "ssd"}, cordoned=True)
+        found = await seen(c)
+        assert found is not None
+        assert found.cordoned
         task.cancel()
         await asyncio.wait({task})
         await c.memory.close()
@@ -101,6 +176,26 @@ def test_two_machines_of_one_id(tmp_path: Path) -> None:
         assert await seen(c) == Machine("m1", "a", hostname="one")
         task.cancel()
         await asyncio.wait({task})
+        await c.memory.close()
+
+    run_virtual(main)
+
+
+def test_a_restarted_daemon_takes_its_record_over_and_a_copy_of_it_ends(tmp_path: Path) -> None:
+    async def main(clock: VirtualClock) -> None:
+        c = Cluster(clock, tmp_path)
+        first = asyncio.create_task(run_member(c, Machine("m1", "a", hostname="one")))
+        await clock.sleep(SECOND)
+        second = asyncio.create_task(run_member(c, Machine("m1", "a", hostname="two")))
+        await clock.sleep(SECOND)
+        assert await seen(c) == Machine("m1", "a", hostname="two")
+        with pytest.raises(Conflict, match=r"another daemon goes by the identity of machine 'm1'.*two"):
+            await first
+        await clock.sleep(3 * TTL)
+        assert await seen(c) == Machine("m1", "a", hostname="two")
+        second.cancel()
+        await asyncio.wait({second})
+        assert await seen(c) is None
         await c.memory.close()
 
     run_virtual(main)

@@ -7,10 +7,12 @@ from litestar.testing import TestClient
 from prometheus_client import CollectorRegistry, Counter
 
 from xchronos.api.app import create_app
-from xchronos.api.detail import Machines
+from xchronos.api.detail import Machines, MachineStatus
 from xchronos.api.guard import Guard, host_name
 from xchronos.api.ports import Services
 from xchronos.api.wire import Asked, DaemonStatus, Failure, IntakeFault
+from xchronos.model.records import MachineWish
+from xchronos.store.contract import Delete, DeleteRange, Txn
 
 ROUTES = {
     ("GET", "/healthz"),
@@ -20,7 +22,11 @@ ROUTES = {
     ("GET", "/v1/executions/{unit}/{fire}/{copy}/logs"),
     ("POST", "/v1/executions/{unit}/{fire}/{copy}/stop"),
     ("GET", "/v1/machines"),
+    ("DELETE", "/v1/machines/{machine}"),
+    ("GET", "/v1/machines/{machine}"),
     ("POST", "/v1/machines/{machine}/cordon"),
+    ("POST", "/v1/machines/{machine}/drain"),
+    ("PATCH", "/v1/machines/{machine}/metadata"),
     ("POST", "/v1/machines/{machine}/uncordon"),
     ("GET", "/v1/status"),
     ("GET", "/v1/units"),
@@ -66,17 +72,51 @@ class TestMachines:
         await cluster.machine("m1", metadata={"region": "eu"}, address="10.0.0.1:7480")
         await cluster.machine("m2")
         await cluster.execution(running("a.service", 0, machine="m2"))
-        first, second = read(api.get("/v1/machines"), Machines).machines
-        assert (first.id, first.metadata, first.placed) == ("m1", {"region": "eu"}, 0)
+        await cluster.execution(running("a.service", 1, machine="m4"))
+        await cluster.put(cluster.registry.keys.wish("m3"), MachineWish({"a": "b"}, cordoned=True))
+        first, second, third, fourth = read(api.get("/v1/machines"), Machines).machines
+        assert (first.id, first.metadata, first.placed, first.state) == ("m1", {"region": "eu"}, 0, "ready")
         assert (second.id, second.capacity.slots, second.placed) == ("m2", 8, 1)
+        assert (third.id, third.state, third.metadata, third.cordoned) == ("m3", "gone", {"a": "b"}, True)
+        assert (fourth.id, fourth.state, fourth.placed) == ("m4", "gone", 1)
+        for listed in (first, second, third, fourth):
+            assert read(api.get(f"/v1/machines/{listed.id}"), MachineStatus) == listed
+        assert read(api.get("/v1/machines/m5"), Failure, 404).error == "there is no machine m5"
 
     async def test_cordon(self, api, cluster):
         await cluster.machine("m1")
         assert read(api.post("/v1/machines/m1/cordon"), Asked) == Asked("m1", "cordoned")
-        assert read(api.get("/v1/machines"), Machines).machines[0].cordoned
+        assert read(api.get("/v1/machines"), Machines).machines[0].state == "cordoned"
+        assert read(api.post("/v1/machines/m1/cordon", json={"reason": "disk"}), Asked)
+        assert read(api.get("/v1/machines/m1"), MachineStatus).cordon_reason == "disk"
         assert read(api.post("/v1/machines/m1/uncordon"), Asked) == Asked("m1", "uncordoned")
         assert not read(api.get("/v1/machines"), Machines).machines[0].cordoned
         assert read(api.post("/v1/machines/m2/cordon"), Failure, 404).error == "there is no machine m2"
+
+    async def test_drain(self, api, cluster):
+        await cluster.machine("m1")
+        await cluster.execution(running("a.service", 0))
+        asked = api.post("/v1/machines/m1/drain", json={"seconds": 1.5, "reason": "new disk"})
+        assert read(asked, Asked, 202) == Asked("m1", "draining")
+        found = read(api.get("/v1/machines/m1"), MachineStatus)
+        assert (found.state, found.drain_until, found.cordon_reason) == ("draining", at(1.5), "new disk")
+        await cluster.registry.store.commit(Txn((), (DeleteRange(cluster.registry.keys.placements),)))
+        assert read(api.get("/v1/machines/m1"), MachineStatus).state == "drained"
+        for seconds in (-1, 1e9):
+            refused = api.post("/v1/machines/m1/drain", json={"seconds": seconds})
+            assert "expected 0 to" in read(refused, Failure, 400).error
+        assert read(api.post("/v1/machines/m1/drain", json={}), Failure, 400).error
+
+    async def test_metadata_and_forgetting(self, api, cluster):
+        await cluster.machine("m1", metadata={"region": "eu"})
+        asked = api.patch("/v1/machines/m1/metadata", json={"set": {"disk": "ssd"}, "unset": ["region"]})
+        assert read(asked, Asked) == Asked("m1", "changed")
+        assert read(api.get("/v1/machines/m1"), MachineStatus).metadata == {"disk": "ssd"}
+        assert read(api.patch("/v1/machines/m1/metadata", json={"set": {"a=b": "c"}}), Failure, 400).error
+        assert "m1 is alive" in read(api.delete("/v1/machines/m1"), Failure, 409).error
+        await cluster.registry.store.commit(Txn((), (Delete(cluster.registry.keys.machine("m1")),)))
+        assert read(api.delete("/v1/machines/m1"), Asked) == Asked("m1", "forgotten")
+        assert read(api.get("/v1/machines"), Machines).machines == ()
 
 
 class TestDaemon:

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 from api_helpers import HOURLY, at, ended, running
 
-from xchronos.api.detail import MachineStatus, UnitDetail
+from xchronos.api.detail import UnitDetail
 from xchronos.api.wire import Calendar, DaemonStatus, Explanation, Submitted, UnitSummary
 from xchronos.model.policies import Outcome
 from xchronos.model.records import Attempt, Missed, StepResult
@@ -138,17 +138,6 @@ class TestLists:
             daemon.run(daemon.cluster.submit(f"u{number}.service"))
         assert len(ctl("list-units", "--no-legend").stdout.splitlines()) == 5
         assert len(ctl("list-units", "--no-legend", "--limit", "3").stdout.splitlines()) == 3
-
-    def test_machines(self, ctl, daemon):
-        daemon.run(daemon.cluster.machine("m1", metadata={"region": "eu"}, address="10.0.0.1:7480"))
-        daemon.run(daemon.cluster.machine("m2"))
-        assert ctl("machine", "cordon", "m2").stdout == "m2: cordoned\n"
-        first, second = ctl("list-machines", "--no-legend").stdout.splitlines()
-        assert first.split() == ["m1", "m1", "10.0.0.1:7480", "ready", "0/8", "docker,process", "27.0", "region=eu"]
-        assert "cordoned" in second
-        assert ctl("machine", "uncordon", "m2").stdout == "m2: uncordoned\n"
-        assert not read(ctl("list-machines", "--output", "json"), list[MachineStatus])[1].cordoned
-        assert ctl("machine", "cordon", "m3").exit_code == 3
 
 
 class TestActions:

@@ -388,12 +388,12 @@ def test_the_text_of_a_running_attempt_and_cordons():
     async def scenario(cluster: Cluster) -> None:
         await cluster.start("m1")
         await cluster.start("m2", roles={"agent"})
-        await cluster.registry.set_cordoned("m1", True)
+        await cluster.registry.wishes.cordon("m1")
         await cluster.sleep(1)
         await cluster.submit("a.service", "TriggerRepeatInterval=10s")
         await cluster.sleep(35)
         assert {machine for *_, machine in cluster.log} == {"m2"}
-        await cluster.registry.set_cordoned("m1", False)
+        await cluster.registry.wishes.uncordon("m1")
         assert Outcome.SUCCEEDED in {e.outcome for e in await cluster.history("a.service")}
 
     run(scenario)

@@ -15,6 +15,7 @@ from xchronos.model.records import (
     DropIn,
     Execution,
     Machine,
+    MachineWish,
     Missed,
     Schedule,
     StepResult,
@@ -54,6 +55,8 @@ SAMPLES = [
     ),
     Execution("a.service", NOON, outcome=Outcome.MISSED, missed=Missed(NOON, NOON, 5, "SMART_POLICY")),
     Machine("m1", metadata={"region": "eu"}, executors=("docker",), capacity=Capacity(4, 1024, 2.5), cordoned=True),
+    Machine("m1", metadata={"a": "1"}, cordoned=True, cordon_reason="disk", drain_until=NOON, configured={}),
+    MachineWish({"region": "us", "disk": None}, cordoned=True, cordon_reason="disk", drain_until=NOON),
 ]
 # What the first version wrote, with no more than it had to write.
 OLDEST = [
@@ -68,6 +71,7 @@ OLDEST = [
     (Attempt, '{"number":1,"machine":"m1"}', Attempt(1, "m1")),
     (StepResult, '{"name":"start-0","command":"x","outcome":"ignored"}', StepResult("start-0", "x", "ignored")),
     (Machine, '{"id":"m1"}', Machine("m1")),
+    (MachineWish, "{}", MachineWish()),
 ]
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from xchronos.clock import to_datetime
 from xchronos.errors import Conflict, NotFound, UnitFileError
-from xchronos.model.records import Attempt, DropIn, Execution, Machine, Schedule
+from xchronos.model.records import Attempt, DropIn, Execution, Schedule
 from xchronos.registry.codec import encode
 from xchronos.registry.keys import Keys
 from xchronos.registry.registry import Registry
@@ -155,19 +155,6 @@ def test_stopping_and_finding_executions():
         for unknown in ("c.service", running.id.replace("/0", "/9")):
             with pytest.raises(NotFound):
                 await registry.stop(unknown, "why")
-
-    run(scenario)
-
-
-def test_cordons():
-    async def scenario(registry, store):
-        await store.commit(Txn((), (Put(registry.keys.machine("m1"), encode(Machine("m1"))),)))
-        await again(store, registry.keys.machine("m1"))
-        await registry.set_cordoned("m1", True)
-        (machine,) = await registry.machines()
-        assert machine.cordoned
-        with pytest.raises(NotFound):
-            await registry.set_cordoned("m2", True)
 
     run(scenario)
 

@@ -85,7 +85,9 @@ def test_the_end_of_a_unit():
 
 
 def test_a_machines_record_is_bound_to_its_lease():
-    (operation,) = machine_record(KEYS, Machine("m1"), 12, 3).operations
+    txn = machine_record(KEYS, Machine("m1"), 12, 3, 4)
+    assert txn.guards == (Guard(KEYS.machine("m1"), 3), Guard(KEYS.wish("m1"), 4))
+    (operation,) = txn.operations
     assert (operation.key, operation.lease) == (KEYS.machine("m1"), 12)
 
 

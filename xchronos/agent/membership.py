@@ -1,18 +1,18 @@
-"""This machine's record in the store, kept alive by a lease."""
+"""This machine's record in the store, kept alive by a lease, and what people want of the machine."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
 
-import msgspec
 import structlog
 
 from xchronos.clock import SECOND, Clock, Micros
 from xchronos.errors import Conflict, LeaseLost, StoreError, StoreUnavailable
-from xchronos.model.records import Machine
-from xchronos.registry.codec import decode
+from xchronos.model.records import Machine, MachineWish
+from xchronos.registry.codec import Record, decode
 from xchronos.registry.keys import Keys
 from xchronos.registry.transitions import machine_record
-from xchronos.store.contract import Store
+from xchronos.registry.wishes import wished
+from xchronos.store.contract import KeyValue, Store
 
 log = structlog.get_logger(__name__)
 
@@ -20,19 +20,31 @@ log = structlog.get_logger(__name__)
 class Membership:
     """Advertises a machine for as long as it runs.
 
-    `describe` gives the machine as it is now; it is asked before every heartbeat, and a change is written at once.
+    `describe` gives the machine as it is now; it is asked before every heartbeat, and a change is written at once, as
+    is a change of what people want of the machine. `machine` is the machine as it is advertised: as it was described,
+    and as people want it; it is another object only when it has changed.
     """
 
     def __init__(
-        self, store: Store, keys: Keys, clock: Clock, ttl: Micros, describe: Callable[[], Awaitable[Machine]]
+        self,
+        store: Store,
+        keys: Keys,
+        clock: Clock,
+        ttl: Micros,
+        machine: Machine,
+        describe: Callable[[], Awaitable[Machine]],
     ) -> None:
         self._store = store
         self._keys = keys
         self._clock = clock
         self._ttl = ttl
+        self._id = machine.id
         self._describe = describe
         self._lease = 0
-        self._written: Machine | None = None
+        self._described = machine
+        self.machine = machine
+        self._joined = False
+        self._news = asyncio.Event()
         self.joined = asyncio.Event()
 
     async def run(self) -> None:
@@ -40,6 +52,10 @@ class Membership:
 
         Raises Conflict when another machine has this id.
         """
+        watches = [
+            asyncio.create_task(self._watch(key), name=f"watch {key}")
+            for key in (self._keys.wish(self._id), self._keys.machine(self._id))
+        ]
         try:
             while True:
                 try:
@@ -47,39 +63,95 @@ class Membership:
                     self.joined.set()
                 except LeaseLost:
                     log.warning("machine lease lost; joining anew")
-                    self._lease = 0
-                    continue
+                    self._lease, self._joined = 0, False
                 except StoreUnavailable as error:
                     log.warning("store unavailable; what runs goes on", reason=str(error))
-                await self._clock.sleep(self._ttl // 3 if self._written is not None else SECOND)
+                    await self._clock.sleep(self._ttl // 3 if self._joined else SECOND)
+                else:
+                    await self._pause(self._ttl // 3)
         finally:
+            for task in watches:
+                task.cancel()
+            await asyncio.wait(watches)
             await asyncio.shield(self._leave())
 
+    async def refresh(self) -> None:
+        """Learn what people want of the machine now, not when the watch says so. Raises StoreError."""
+        self._set(wished(self._described, _readable(await self._store.get(self._keys.wish(self._id)), MachineWish)))
+
+    def _set(self, machine: Machine) -> None:
+        if machine != self.machine:
+            self.machine = machine
+
     async def _beat(self) -> None:
-        machine = await self._describe()
+        described = await self._describe()
         if self._lease:
             await self._store.renew(self._lease)
         else:
             self._lease = await self._store.grant(self._ttl / SECOND)
-            self._written = None
-        if machine != self._written:
-            await self._write(machine)
+        if not self._joined or self._news.is_set() or described != self._described:
+            self._news.clear()
+            try:
+                await self._advertise(described)
+            except BaseException:
+                # Whatever has kept it from being written: it is still to be.
+                self._news.set()
+                raise
 
-    async def _write(self, machine: Machine) -> None:
-        held = await self._store.get(self._keys.machine(machine.id))
-        known, record = 0, machine
-        if held is not None:
-            other = decode(held, Machine)
-            if other.instance != machine.instance:
-                raise Conflict(
-                    f"machine id {machine.id!r} is in use by another machine ({other.hostname}, {other.address}): "
-                    "give this one an id of its own (--machine-id)"
-                )
-            # People cordon a machine in the record itself; that stays.
-            known, record = held.mod_revision, msgspec.structs.replace(machine, cordoned=other.cordoned)
-        done = await self._store.commit(machine_record(self._keys, record, self._lease, known))
-        if done.succeeded:
-            self._written = machine
+    async def _advertise(self, described: Machine) -> None:
+        """Write the machine's record, unless it says just this already."""
+        while True:
+            held = await self._store.get(self._keys.machine(self._id))
+            item = await self._store.get(self._keys.wish(self._id))
+            other = _readable(held, Machine)
+            if held is not None and other is not None:
+                self._refuse_others(held, other, described)
+            fresh = wished(described, _readable(item, MachineWish))
+            if held is None or other != fresh or held.lease != self._lease:
+                known, wish_known = (found.mod_revision if found is not None else 0 for found in (held, item))
+                txn = machine_record(self._keys, fresh, self._lease, known, wish_known)
+                if not (await self._store.commit(txn)).succeeded:
+                    continue
+            self._described, self._joined = described, True
+            self._set(fresh)
+            return
+
+    def _refuse_others(self, held: KeyValue, other: Machine, described: Machine) -> None:
+        if other.instance != described.instance:
+            raise Conflict(
+                f"machine id {self._id!r} is in use by another machine ({other.hostname}, {other.address}): "
+                "give this one an id of its own (--machine-id)"
+            )
+        if self._joined and held.lease != self._lease:
+            # A restarted daemon takes its record over; the one that had it lives no more, unless there are two.
+            raise Conflict(
+                f"another daemon goes by the identity of machine {self._id!r} since {other.started_at} "
+                f"({other.hostname}, {other.address}): was the state directory copied, or is it used twice?"
+            )
+
+    async def _pause(self, length: Micros) -> None:
+        """Until the next heartbeat, or news."""
+        timer = asyncio.create_task(self._clock.sleep(length))
+        news = asyncio.create_task(self._news.wait())
+        try:
+            await asyncio.wait({timer, news}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            timer.cancel()
+            news.cancel()
+            await asyncio.wait({timer, news})
+
+    async def _watch(self, key: str) -> None:
+        while True:
+            try:
+                async with self._store.watch(key) as batches:
+                    # Whatever was written while nobody watched.
+                    self._news.set()
+                    async for batch in batches:
+                        if any(event.key == key for event in batch.events):
+                            self._news.set()
+            except StoreError as error:
+                log.info("membership watches anew", reason=str(error))
+            await self._clock.sleep(SECOND)
 
     async def _leave(self) -> None:
         lease, self._lease = self._lease, 0
@@ -88,3 +160,14 @@ class Membership:
                 await self._store.revoke(lease)
             except StoreError as error:
                 log.info("the machine's lease ends by itself", reason=str(error))
+
+
+def _readable(item: KeyValue | None, kind: type[Record]) -> Record | None:
+    """A record; None when there is none, or, with a line in the log, when it cannot be read."""
+    if item is None:
+        return None
+    try:
+        return decode(item, kind)
+    except StoreError as error:
+        log.warning("an unreadable record is left out of account", reason=str(error))
+        return None

@@ -7,7 +7,7 @@ from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 
 from xchronos import __version__
-from xchronos.api import cluster, executions, units
+from xchronos.api import cluster, executions, machines, units
 from xchronos.api.context import Context
 from xchronos.api.failures import HANDLERS
 from xchronos.api.guard import Guard
@@ -17,7 +17,7 @@ from xchronos.api.ports import Services
 def create_app(services: Services) -> Litestar:
     """The API over these services."""
     return Litestar(
-        route_handlers=[*units.ROUTES, *executions.ROUTES, *cluster.ROUTES],
+        route_handlers=[*units.ROUTES, *executions.ROUTES, *machines.ROUTES, *cluster.ROUTES],
         state=State({"context": Context(services)}),
         middleware=[DefineMiddleware(Guard, names=services.names, token=services.token)],
         exception_handlers=HANDLERS,

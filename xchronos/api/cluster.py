@@ -1,46 +1,19 @@
-"""Routes of machines, and of the daemon itself."""
+"""Routes of the daemon itself."""
 
 from collections import Counter
 from typing import Any
 
-import msgspec
-from litestar import Response, get, post
+from litestar import Response, get
 from litestar.datastructures import State
-from litestar.params import FromPath
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from xchronos import __version__
-from xchronos.api import finding
 from xchronos.api.context import context_of
-from xchronos.api.detail import Machines, MachineStatus
-from xchronos.api.wire import Asked, DaemonStatus, Failure, Health, IntakeFault
+from xchronos.api.wire import DaemonStatus, Failure, Health, IntakeFault
 from xchronos.clock import to_datetime
 
 METRICS_TYPE = CONTENT_TYPE_LATEST.partition("; charset=")[0]
 """The framework adds the charset to every text."""
-
-
-@get("/v1/machines", summary="The machines that are alive")
-async def list_machines(state: State) -> Machines:
-    """By id, each with what it offers and how much it has."""
-    registry = context_of(state).services.registry
-    placed = await finding.placed_counts(registry)
-    machines = await registry.machines()
-    return Machines(tuple(MachineStatus(**msgspec.structs.asdict(m), placed=placed[m.id]) for m in machines))
-
-
-@post("/v1/machines/{machine:str}/cordon", summary="Keep new work from a machine", status_code=200)
-async def cordon_machine(state: State, machine: FromPath[str]) -> Asked:
-    """What it has goes on."""
-    await context_of(state).services.registry.set_cordoned(machine, cordoned=True)
-    return Asked(machine, "cordoned")
-
-
-@post("/v1/machines/{machine:str}/uncordon", summary="Let a machine have work again", status_code=200)
-async def uncordon_machine(state: State, machine: FromPath[str]) -> Asked:
-    """What waits is placed anew."""
-    await context_of(state).services.registry.set_cordoned(machine, cordoned=False)
-    return Asked(machine, "uncordoned")
 
 
 @get("/v1/status", summary="This daemon's overview")
@@ -80,4 +53,4 @@ async def healthz(state: State) -> Response[Any]:
     return Response(Health())
 
 
-ROUTES = (list_machines, cordon_machine, uncordon_machine, daemon_status, metrics, healthz)
+ROUTES = (daemon_status, metrics, healthz)

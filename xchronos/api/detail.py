@@ -1,5 +1,7 @@
 """Answers that hold whole records."""
 
+from typing import Literal
+
 import msgspec
 
 from xchronos.api.wire import TriggerStatus, UnitSummary
@@ -41,13 +43,18 @@ class Executions(msgspec.Struct, frozen=True):
     more: bool = False
 
 
-class MachineStatus(Machine, frozen=True, omit_defaults=True):
-    """A living machine; `placed` counts the executions it has."""
+MachineState = Literal["ready", "cordoned", "draining", "drained", "gone"]
+"""`drained`: cordoned, and what it had has left it. `gone`: not alive, though something is wanted of it, or on it."""
 
-    placed: int = 0
+
+class MachineStatus(Machine, frozen=True, omit_defaults=True):
+    """A machine; `placed` counts the executions it has."""
+
+    state: MachineState = msgspec.field(default_factory=lambda: "ready")
+    placed: int = msgspec.field(default_factory=int)
 
 
 class Machines(msgspec.Struct, frozen=True):
-    """The machines that are alive, by id."""
+    """The machines, by id."""
 
     machines: tuple[MachineStatus, ...]

@@ -12,11 +12,13 @@ from typing import get_args
 import msgspec
 
 from xchronos.api.context import Context, try_compile
+from xchronos.api.detail import MachineState, MachineStatus
 from xchronos.api.views import newest_first
-from xchronos.errors import UnitFileError
-from xchronos.model.records import Execution, ExecutionState, UnitRecord
+from xchronos.errors import NotFound, UnitFileError
+from xchronos.model.records import Execution, ExecutionState, Machine, MachineWish, UnitRecord
 from xchronos.registry.codec import decode
 from xchronos.registry.registry import Registry
+from xchronos.registry.wishes import wished
 from xchronos.scheduler.placement import MachineView
 from xchronos.store.contract import KeyValue
 
@@ -80,12 +82,39 @@ async def active_counts(registry: Registry) -> Counter[str]:
     return counts
 
 
-async def placed_counts(registry: Registry) -> Counter[str]:
-    """How many executions each machine has."""
-    counts: Counter[str] = Counter()
+async def machines(registry: Registry) -> list[MachineStatus]:
+    """Every machine by id: the living ones, and those that are gone but have a wish on record or executions."""
+    placed: Counter[str] = Counter()
     async for items in _pages(registry, registry.keys.placements, keys_only=True):
-        counts.update(registry.keys.split_placement(item.key)[0] for item in items)
-    return counts
+        placed.update(registry.keys.split_placement(item.key)[0] for item in items)
+    wishes = await registry.wishes.all()
+    alive = {machine.id: machine for machine in await registry.machines()}
+    return [
+        _machine(name, alive.get(name), wishes.get(name), placed[name]) for name in sorted({*placed, *wishes, *alive})
+    ]
+
+
+async def machine(registry: Registry, name: str) -> MachineStatus:
+    """One of them. Raises NotFound."""
+    keys, store = registry.keys, registry.store
+    held, item = await store.get(keys.machine(name)), await store.get(keys.wish(name))
+    placed = 0
+    async for items in _pages(registry, keys.machine_placements(name), keys_only=True):
+        placed += len(items)
+    if held is None and item is None and not placed:
+        raise NotFound(f"there is no machine {name}")
+    alive = decode(held, Machine) if held is not None else None
+    return _machine(name, alive, decode(item, MachineWish) if item is not None else None, placed)
+
+
+def _machine(name: str, alive: Machine | None, wish: MachineWish | None, placed: int) -> MachineStatus:
+    known = alive if alive is not None else wished(Machine(name), wish)
+    state: MachineState = "cordoned" if known.cordoned else "ready"
+    if known.drain_until is not None:
+        state = "draining" if placed else "drained"
+    if alive is None:
+        state = "gone"
+    return MachineStatus(**msgspec.structs.asdict(known), state=state, placed=placed)
 
 
 async def machine_views(context: Context) -> list[MachineView]:

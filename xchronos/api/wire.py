@@ -85,7 +85,7 @@ class Asked(msgspec.Struct, frozen=True):
     """A request was taken in: what was asked of what."""
 
     target: str
-    action: Literal["destroyed", "paused", "resumed", "cordoned", "uncordoned"]
+    action: Literal["destroyed", "paused", "resumed", "cordoned", "uncordoned", "draining", "changed", "forgotten"]
 
 
 class StartRequest(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -100,6 +100,26 @@ class StopRequest(msgspec.Struct, frozen=True, omit_defaults=True):
 
     reason: str = ""
     by: str = ""
+
+
+class CordonRequest(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Why a machine is cordoned."""
+
+    reason: str = ""
+
+
+class DrainRequest(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How long what a machine runs may still take, in seconds, and why it is drained."""
+
+    seconds: float
+    reason: str = ""
+
+
+class MetadataRequest(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What to change of a machine's metadata: keys with their values, and keys that it shall not have."""
+
+    set: dict[str, str] = {}
+    unset: tuple[str, ...] = ()
 
 
 class ExecutionIds(msgspec.Struct, frozen=True):

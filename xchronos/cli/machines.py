@@ -1,5 +1,7 @@
-"""`list-machines`, `machine cordon`, `machine uncordon`."""
+"""`list-machines`, and `machine` with what people want of machines."""
 
+import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import click
@@ -9,54 +11,215 @@ from xchronos.cli.session import Session, for_each, options, pass_session
 if TYPE_CHECKING:
     from xchronos.api.detail import MachineStatus
 
+POLL_SECONDS = 0.25
+DEADLINE = "5min"
+
 
 @click.command("list-machines")
 @options(output=True)
 @pass_session
 def list_machines(session: Session) -> None:
-    """List the machines that are alive, with what they offer."""
+    """List the machines: those that are alive, and those that are gone while something is wanted of them."""
     machines = session.client.machines()
     if session.json:
         session.print_json(machines)
         return
     from xchronos.cli.tables import show
 
-    titles = ("MACHINE", "HOST", "ADDRESS", "STATE", "PLACED", "EXECUTORS", "DOCKER", "METADATA")
-    show(session, titles, map(_row, machines))
+    titles = ("MACHINE", "STATE", "ATTEMPTS", "HOST", "EXECUTORS", "METADATA")
+    show(session, titles, (_row(session, machine) for machine in machines))
 
 
-def _row(machine: "MachineStatus") -> tuple[str, ...]:
-    slots = machine.capacity.slots
+def _row(session: Session, machine: "MachineStatus") -> tuple[str, ...]:
     return (
         machine.id,
+        _state(session, machine),
+        _attempts(machine),
         machine.hostname,
-        machine.address,
-        "cordoned" if machine.cordoned else "ready",
-        f"{machine.placed}/{slots}" if slots else str(machine.placed),
         ",".join(machine.executors),
-        machine.docker,
-        ",".join(f"{key}={value}" for key, value in sorted(machine.metadata.items())),
+        ",".join(_pairs(machine.metadata)),
     )
+
+
+def _state(session: Session, machine: "MachineStatus") -> str:
+    """The state, and of a drain the time of its deadline."""
+    if machine.state != "draining" or machine.drain_until is None:
+        return machine.state
+    from xchronos.cli.times import distance, machine_time
+
+    if session.terminal:
+        return f"draining, {distance(machine.drain_until, session.now)}"
+    return f"draining until {machine_time(machine.drain_until)}"
+
+
+def _attempts(machine: "MachineStatus") -> str:
+    slots = machine.capacity.slots
+    return f"{machine.placed}/{slots}" if slots else str(machine.placed)
+
+
+def _pairs(metadata: dict[str, str]) -> Iterator[str]:
+    return (f"{key}={value}" for key, value in sorted(metadata.items()))
 
 
 @click.group()
 def machine() -> None:
-    """Keep new work from machines, or let them have some again."""
+    """Show machines, keep work from them, have them emptied, change their metadata."""
+
+
+_machines = click.argument("machines", metavar="MACHINE...", nargs=-1, required=True)
+_reason = click.option("--reason", default="", help="For the record.")
+
+
+@machine.command("show")
+@_machines
+@options(output=True)
+@pass_session
+def show_machines(session: Session, machines: tuple[str, ...]) -> None:
+    """Show machines in detail."""
+    shown: list[MachineStatus] = []
+
+    def one(name: str) -> None:
+        found = session.client.machine(name)
+        if not session.json:
+            if shown:
+                session.print()
+            for line in _details(session, found):
+                session.print(line)
+        shown.append(found)
+
+    try:
+        for_each(machines, one)
+    finally:
+        if session.json:
+            session.print_json(shown)
+
+
+def _details(session: Session, machine: "MachineStatus") -> Iterator[str]:
+    from xchronos.cli.tables import clean, styled
+    from xchronos.cli.times import human_time, machine_time
+
+    capacity, configured = machine.capacity, machine.configured
+    state = styled(machine.state)
+    if machine.state == "draining" and machine.drain_until is not None:
+        until = machine.drain_until
+        state += f" until {human_time(until, session.now) if session.terminal else machine_time(until)}"
+    docker = machine.docker or ("" if machine.state == "gone" else "not used")
+    rows = [
+        ("State", state + (f": {clean(machine.cordon_reason)}" if machine.cordon_reason else "")),
+        ("Attempts", _attempts(machine) + (" of its slots" if capacity.slots else "")),
+        ("Metadata", ", ".join(map(clean, _pairs(machine.metadata))) or "none"),
+        ("Configured", ", ".join(map(clean, _pairs(configured))) or "none" if configured is not None else ""),
+        ("Executors", ", ".join(machine.executors)),
+        ("Docker", clean(docker)),
+        ("Memory", f"{capacity.memory / (1 << 20):.0f} MiB" if capacity.memory else ""),
+        ("CPUs", f"{capacity.cpus:g}" if capacity.cpus else ""),
+        ("Host", clean(machine.hostname)),
+        ("Address", clean(machine.address)),
+        ("Version", clean(machine.version)),
+    ]
+    yield machine.id
+    yield from (f"{name + ':':>12} {value}" for name, value in rows if value)
 
 
 @machine.command()
-@click.argument("machines", metavar="MACHINE...", nargs=-1, required=True)
+@_machines
+@_reason
 @options()
 @pass_session
-def cordon(session: Session, machines: tuple[str, ...]) -> None:
+def cordon(session: Session, machines: tuple[str, ...], reason: str) -> None:
     """Keep new work from machines; what they have goes on."""
-    for_each(machines, lambda name: session.print(f"{session.client.cordon(name).target}: cordoned"))
+    for_each(machines, lambda name: session.print(f"{session.client.cordon(name, reason=reason).target}: cordoned"))
 
 
 @machine.command()
-@click.argument("machines", metavar="MACHINE...", nargs=-1, required=True)
+@_machines
 @options()
 @pass_session
 def uncordon(session: Session, machines: tuple[str, ...]) -> None:
-    """Let machines have work again."""
+    """Let machines have work again; ends a drain."""
     for_each(machines, lambda name: session.print(f"{session.client.uncordon(name).target}: uncordoned"))
+
+
+@machine.command()
+@_machines
+@click.option(
+    "--deadline", default=DEADLINE, metavar="LENGTH", help=f"How long what runs may go on ({DEADLINE}); 0: not at all."
+)
+@click.option("--wait", is_flag=True, help="Return when nothing is left on them.")
+@_reason
+@options()
+@pass_session
+def drain(session: Session, machines: tuple[str, ...], deadline: str, wait: bool, reason: str) -> None:
+    """Have everything leave machines: nothing new comes, and what still runs at the deadline is stopped and moved.
+
+    Units that are kept running, and what has not begun, move at once.
+    """
+    from xchronos.errors import InvalidValue
+    from xchronos.unitfile.timespan import parse_timespan
+
+    try:
+        length = parse_timespan(deadline)
+    except InvalidValue as error:
+        raise click.UsageError(f"--deadline: {error}") from error
+    if length is None:
+        raise click.UsageError("--deadline: expected a length of time; to keep new work away for ever, use cordon")
+    draining: list[str] = []
+
+    def begin(name: str) -> None:
+        session.client.drain(name, length / 1_000_000, reason=reason)
+        session.print(f"{name}: draining")
+        draining.append(name)
+
+    for_each(machines, begin)
+    for name in draining if wait else ():
+        _until_empty(session, name)
+
+
+def _until_empty(session: Session, name: str) -> None:
+    told = -1
+    while True:
+        found = session.client.machine(name)
+        if found.drain_until is None:
+            raise click.ClickException(f"{name}: its drain was ended by somebody else")
+        if found.placed == 0:
+            session.print(f"{name}: drained")
+            return
+        if found.placed != told:
+            session.print(f"{name}: {found.placed} left", err=True)
+            told = found.placed
+        time.sleep(POLL_SECONDS)
+
+
+@machine.command("set")
+@click.argument("name", metavar="MACHINE")
+@click.argument("pairs", metavar="KEY=VALUE...", nargs=-1, required=True)
+@options()
+@pass_session
+def set_metadata(session: Session, name: str, pairs: tuple[str, ...]) -> None:
+    """Give a machine metadata, beside or instead of its configuration's. What no longer fits there moves."""
+    values: dict[str, str] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not (key and equals and value):
+            raise click.UsageError(f"{pair}: expected KEY=VALUE, like region=us-east-1")
+        values[key] = value
+    session.print(f"{session.client.set_metadata(name, values).target}: changed")
+
+
+@machine.command("unset")
+@click.argument("name", metavar="MACHINE")
+@click.argument("keys", metavar="KEY...", nargs=-1, required=True)
+@options()
+@pass_session
+def unset_metadata(session: Session, name: str, keys: tuple[str, ...]) -> None:
+    """Take metadata from a machine, its configuration's too. What no longer fits there moves."""
+    session.print(f"{session.client.set_metadata(name, {}, unset=keys).target}: changed")
+
+
+@machine.command()
+@_machines
+@options()
+@pass_session
+def forget(session: Session, machines: tuple[str, ...]) -> None:
+    """Forget what is wanted of machines that are gone for good."""
+    for_each(machines, lambda name: session.print(f"{session.client.forget(name).target}: forgotten"))

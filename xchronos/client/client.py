@@ -10,10 +10,13 @@ import msgspec
 from xchronos.api.wire import (
     Asked,
     Calendar,
+    CordonRequest,
     DaemonStatus,
+    DrainRequest,
     DropInText,
     ExecutionIds,
     Explanation,
+    MetadataRequest,
     StartRequest,
     StopRequest,
     Submission,
@@ -153,18 +156,37 @@ class Client:
     # -- machines, and the daemon -------------------------------------------------------------------------------------
 
     def machines(self) -> tuple["MachineStatus", ...]:
-        """The machines that are alive."""
+        """The machines that are alive, and those that are gone and still known."""
         from xchronos.api.detail import Machines  # noqa: PLC0415 - records are slow to import
 
         return self._get(Machines, "machines").machines
 
-    def cordon(self, machine: str) -> Asked:
+    def machine(self, machine: str) -> "MachineStatus":
+        """One machine."""
+        from xchronos.api.detail import MachineStatus  # noqa: PLC0415 - records are slow to import
+
+        return self._get(MachineStatus, "machines", machine)
+
+    def cordon(self, machine: str, *, reason: str = "") -> Asked:
         """Keep new work from a machine."""
-        return self._send(Asked, "POST", "machines", machine, "cordon")
+        return self._send(Asked, "POST", "machines", machine, "cordon", body=CordonRequest(reason))
 
     def uncordon(self, machine: str) -> Asked:
-        """Let a machine have work again."""
+        """Let a machine have work again; ends a drain."""
         return self._send(Asked, "POST", "machines", machine, "uncordon")
+
+    def drain(self, machine: str, seconds: float, *, reason: str = "") -> Asked:
+        """Cordon a machine and have what it runs leave it, within `seconds`."""
+        return self._send(Asked, "POST", "machines", machine, "drain", body=DrainRequest(seconds, reason))
+
+    def set_metadata(self, machine: str, values: Mapping[str, str], *, unset: Iterable[str] = ()) -> Asked:
+        """Give a machine metadata, and take the keys `unset` from it."""
+        body = MetadataRequest(dict(values), tuple(unset))
+        return self._send(Asked, "PATCH", "machines", machine, "metadata", body=body)
+
+    def forget(self, machine: str) -> Asked:
+        """Remove what is still wanted of a machine that is gone."""
+        return self._send(Asked, "DELETE", "machines", machine)
 
     def status(self) -> DaemonStatus:
         """The daemon's overview."""

@@ -78,14 +78,14 @@ class Roles:
         self.agent: Agent | None = None
         self._membership: Membership | None = None
         if "agent" in roles:
-            self.agent = Agent(store, keys, clock, place, executors, directory, lambda: self._machine, self.registry)
-            self._membership = Membership(store, keys, clock, ttl, self._describe)
+            self.agent = Agent(store, keys, clock, place, executors, directory, lambda: self.machine, self.registry)
+            self._membership = Membership(store, keys, clock, ttl, self._machine, self._describe)
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
     def machine(self) -> Machine:
         """The machine as it is advertised."""
-        return self._machine
+        return self._machine if self._membership is None else self._membership.machine
 
     def health(self) -> list[str]:
         """What is wrong with this daemon right now; nothing when all is well."""

@@ -194,7 +194,9 @@ class Machine(msgspec.Struct, frozen=True, omit_defaults=True):
     """`/xchronos/etc/executors/<machine id>`: what an agent advertises; alive while its lease is.
 
     `executors` are the kinds of step it runs (`docker`, `process` ...), `docker` the engine's version or, behind
-    `unavailable: `, why it does not answer. `cordoned` machines get nothing new.
+    `unavailable: `, why it does not answer. `cordoned` machines get nothing new; at `drain_until` what a cordoned one
+    still has must leave it, and `cordon_reason` is why, for people. These three and changed `metadata` come from its
+    MachineWish; `configured` are then the metadata that its own configuration says (None: the same).
     `instance` tells two machines that claim the same id apart: it is drawn once, and kept in the state directory.
     """
 
@@ -209,6 +211,23 @@ class Machine(msgspec.Struct, frozen=True, omit_defaults=True):
     docker: str = ""
     capacity: Capacity = Capacity()
     cordoned: bool = False
+    cordon_reason: str = ""
+    drain_until: datetime | None = None
+    configured: dict[str, str] | None = None
+    v: int = 1
+
+
+class MachineWish(msgspec.Struct, frozen=True, omit_defaults=True):
+    """`/xchronos/etc/machines/<machine id>`: what people want of a machine, whether it is there or not.
+
+    `metadata` is what is set beside or instead of its configuration's; None stands for a key that it shall not have.
+    The rest is as in Machine. There is no record for a machine of which nothing is wanted.
+    """
+
+    metadata: dict[str, str | None] = {}
+    cordoned: bool = False
+    cordon_reason: str = ""
+    drain_until: datetime | None = None
     v: int = 1
 
 

@@ -3,6 +3,7 @@
 ```
 /xchronos/etc/jobs/<unit>                            UnitRecord
 /xchronos/etc/executors/<machine>                    Machine           (lease)
+/xchronos/etc/machines/<machine>                     MachineWish
 /xchronos/var/scheduler/election                     machine id        (lease)
 /xchronos/var/scheduler/shards/<n>                   machine id        (lease); term = create revision
 /xchronos/var/schedules/<unit>                       Schedule
@@ -37,6 +38,7 @@ class Keys:
         self.root = f"/xchronos/ns/{namespace}/" if namespace else "/xchronos/"
         self.jobs = self.root + "etc/jobs/"
         self.machines = self.root + "etc/executors/"
+        self.wishes = self.root + "etc/machines/"
         self.election = self.root + "var/scheduler/election"
         self.shards = self.root + "var/scheduler/shards/"
         self.schedules = self.root + "var/schedules/"
@@ -53,6 +55,10 @@ class Keys:
     def machine(self, machine: str) -> str:
         """The machine's record."""
         return self.machines + machine
+
+    def wish(self, machine: str) -> str:
+        """What people want of a machine."""
+        return self.wishes + machine
 
     def shard(self, number: int) -> str:
         """The ownership of a shard."""

@@ -19,6 +19,7 @@ from xchronos.registry.keys import Keys
 from xchronos.registry.starting import off_the_grids, started
 from xchronos.registry.transitions import put
 from xchronos.registry.units import compile_record, record_of
+from xchronos.registry.wishes import Wishes
 from xchronos.store.contract import Delete, Guard, KeyValue, Put, Store, Txn
 
 PAGE = 1_000
@@ -47,11 +48,12 @@ class Stored(msgspec.Struct, frozen=True):
 
 
 class Registry:
-    """The operations on one namespace of one store."""
+    """The operations on one namespace of one store. `wishes` are those on what people want of machines."""
 
     def __init__(self, store: Store, keys: Keys) -> None:
         self.store = store
         self.keys = keys
+        self.wishes = Wishes(store, keys)
 
     # -- units --------------------------------------------------------------------------------------------------------
 
@@ -259,17 +261,6 @@ class Registry:
         """The machines that are alive, by id."""
         page = await self.store.range(self.keys.machines)
         return [decode(item, Machine) for item in page.items]
-
-    async def set_cordoned(self, machine: str, cordoned: bool) -> None:
-        """Keep new work from a machine, or let it have some again. Raises NotFound."""
-        while True:
-            item = await self.store.get(self.keys.machine(machine))
-            if item is None:
-                raise NotFound(f"there is no machine {machine}")
-            record = msgspec.structs.replace(decode(item, Machine), cordoned=cordoned)
-            txn = Txn((Guard(item.key, item.mod_revision),), (Put(item.key, encode(record), item.lease),))
-            if (await self.store.commit(txn)).succeeded:
-                return
 
     # -- reading in pages ---------------------------------------------------------------------------------------------
 

@@ -113,7 +113,8 @@ def expire_unit(keys: Keys, fence: Guard, unit: str, known: int) -> Txn:
     return Txn(guards=(fence, Guard(key, known)), operations=(Delete(key),))
 
 
-def machine_record(keys: Keys, machine: Machine, lease: int, known: int) -> Txn:
-    """Advertise a machine; refused when another holder of its id has written the record since."""
+def machine_record(keys: Keys, machine: Machine, lease: int, known: int, wish_known: int) -> Txn:
+    """Advertise a machine; refused when the record, or what people want of the machine, was written since."""
     key = keys.machine(machine.id)
-    return Txn(guards=(Guard(key, known),), operations=(Put(key, encode(machine), lease),))
+    guards = (Guard(key, known), Guard(keys.wish(machine.id), wish_known))
+    return Txn(guards, (Put(key, encode(machine), lease),))

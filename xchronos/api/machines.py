@@ -1,0 +1,71 @@
+"""Routes of machines: what they are, and what people want of them."""
+
+from litestar import delete, get, patch, post
+from litestar.datastructures import State
+from litestar.params import FromPath, JSONBody
+
+from xchronos.api import finding
+from xchronos.api.context import context_of
+from xchronos.api.detail import Machines, MachineStatus
+from xchronos.api.wire import Asked, CordonRequest, DrainRequest, MetadataRequest
+from xchronos.clock import SECOND, to_datetime
+from xchronos.errors import InvalidValue
+
+LONGEST_DRAIN = 366 * 86_400
+"""In seconds. Whoever means longer means a cordon."""
+
+
+@get("/v1/machines", summary="The machines")
+async def list_machines(state: State) -> Machines:
+    """By id: those that are alive, and those that are gone while something is still wanted of them or on them."""
+    return Machines(tuple(await finding.machines(context_of(state).services.registry)))
+
+
+@get("/v1/machines/{machine:str}", summary="One machine")
+async def get_machine(state: State, machine: FromPath[str]) -> MachineStatus:
+    """What it offers, what it has, what is wanted of it."""
+    return await finding.machine(context_of(state).services.registry, machine)
+
+
+@post("/v1/machines/{machine:str}/cordon", summary="Keep new work from a machine", status_code=200)
+async def cordon_machine(state: State, machine: FromPath[str], data: JSONBody[CordonRequest | None] = None) -> Asked:
+    """What it has goes on."""
+    await context_of(state).services.registry.wishes.cordon(machine, data.reason if data is not None else "")
+    return Asked(machine, "cordoned")
+
+
+@post("/v1/machines/{machine:str}/uncordon", summary="Let a machine have work again", status_code=200)
+async def uncordon_machine(state: State, machine: FromPath[str]) -> Asked:
+    """What waits is placed anew. A drain is over."""
+    await context_of(state).services.registry.wishes.uncordon(machine)
+    return Asked(machine, "uncordoned")
+
+
+@post("/v1/machines/{machine:str}/drain", summary="Have everything leave a machine", status_code=202)
+async def drain_machine(state: State, machine: FromPath[str], data: JSONBody[DrainRequest]) -> Asked:
+    """It is cordoned; units that are kept running move at once, all else may run until the deadline."""
+    if not 0 <= data.seconds <= LONGEST_DRAIN:
+        raise InvalidValue(f"seconds: {data.seconds:g}: expected 0 to {LONGEST_DRAIN}")
+    context = context_of(state)
+    until = to_datetime(context.now + round(data.seconds * SECOND))
+    await context.services.registry.wishes.drain(machine, until, data.reason)
+    return Asked(machine, "draining")
+
+
+@patch("/v1/machines/{machine:str}/metadata", summary="Change a machine's metadata")
+async def change_metadata(state: State, machine: FromPath[str], data: JSONBody[MetadataRequest]) -> Asked:
+    """Beside or instead of what its configuration says; it lasts. What no longer fits there moves."""
+    await context_of(state).services.registry.wishes.set_metadata(machine, data.set, data.unset)
+    return Asked(machine, "changed")
+
+
+@delete("/v1/machines/{machine:str}", summary="Forget a machine that is gone", status_code=200)
+async def forget_machine(state: State, machine: FromPath[str]) -> Asked:
+    """What was wanted of it is removed. One that is alive is not forgotten."""
+    await context_of(state).services.registry.wishes.forget(machine)
+    return Asked(machine, "forgotten")
+
+
+ROUTES = (
+    list_machines, get_machine, cordon_machine, uncordon_machine, drain_machine, change_metadata, forget_machine,
+)  # fmt: skip

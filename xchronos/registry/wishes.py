@@ -1,0 +1,133 @@
+"""What people want of machines: metadata, cordons, drains. Kept apart from what the machines say of themselves.
+
+A machine's own record lives as long as its lease; what people want of it must outlive that. So it is a record of its
+own, and wherever the machine is alive, its advertised record is changed in the same Txn: nobody sees the one without
+the other. The machine itself applies the wish whenever it writes its record.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+
+import msgspec
+
+from xchronos.errors import Conflict, InvalidValue, NotFound
+from xchronos.model.records import Machine, MachineWish
+from xchronos.registry.codec import decode, encode
+from xchronos.registry.keys import Keys
+from xchronos.store.contract import Delete, Guard, Operation, Put, Store, Txn
+
+NOTHING = MachineWish()
+
+
+class Wishes:
+    """The operations on what people want of machines. All raise NotFound for a machine that nobody knows."""
+
+    def __init__(self, store: Store, keys: Keys) -> None:
+        self._store = store
+        self._keys = keys
+
+    async def all(self) -> dict[str, MachineWish]:
+        """Every machine of which something is wanted, alive or not."""
+        page = await self._store.range(self._keys.wishes)
+        return {item.key[len(self._keys.wishes) :]: decode(item, MachineWish) for item in page.items}
+
+    async def cordon(self, machine: str, reason: str = "") -> None:
+        """Keep new work from a machine; what it has goes on. A drain under way is not ended by this."""
+        await self._change(machine, lambda wish: msgspec.structs.replace(wish, cordoned=True, cordon_reason=reason))
+
+    async def drain(self, machine: str, until: datetime, reason: str = "") -> None:
+        """Cordon a machine, and have what it runs leave it: when it has ended, at `until` at the latest."""
+        await self._change(
+            machine,
+            lambda wish: msgspec.structs.replace(wish, cordoned=True, cordon_reason=reason, drain_until=until),
+        )
+
+    async def uncordon(self, machine: str) -> None:
+        """Let a machine have work again; ends a drain."""
+        await self._change(
+            machine,
+            lambda wish: msgspec.structs.replace(wish, cordoned=False, cordon_reason="", drain_until=None),
+        )
+
+    async def set_metadata(self, machine: str, values: Mapping[str, str], without: Iterable[str] = ()) -> None:
+        """Give a machine metadata, and take some from it: both beside what its configuration says.
+
+        Raises InvalidValue for a key or value that no unit could ask for, and for a key that is to be both.
+        """
+        gone = tuple(without)
+        for key, value in (*values.items(), *((key, "-") for key in gone)):
+            if not key or not value or any(sign in key for sign in "=!<>") or key != key.strip():
+                raise InvalidValue(f"{key}={value}: expected a key without any of =!<> and a value, neither empty")
+        both = sorted(set(gone) & set(values))
+        if both:
+            raise InvalidValue(f"{both[0]} is to be set and to be removed: it can only be one of them")
+        fresh: dict[str, str | None] = {**values, **dict.fromkeys(gone)}
+        await self._change(machine, lambda wish: msgspec.structs.replace(wish, metadata={**wish.metadata, **fresh}))
+
+    async def forget(self, machine: str) -> None:
+        """Remove all that is wanted of a machine which is gone for good. Raises Conflict while it is alive."""
+        while True:
+            held = await self._store.get(self._keys.machine(machine))
+            item = await self._store.get(self._keys.wish(machine))
+            if held is not None:
+                raise Conflict(f"{machine} is alive: stop its daemon first, or undo what is wanted of it by itself")
+            if item is None:
+                raise NotFound(f"there is no machine {machine}")
+            guards = (Guard(self._keys.machine(machine), 0), Guard(item.key, item.mod_revision))
+            if (await self._store.commit(Txn(guards, (Delete(item.key),)))).succeeded:
+                return
+
+    async def _change(self, machine: str, change: Callable[[MachineWish], MachineWish]) -> None:
+        key, wish_key = self._keys.machine(machine), self._keys.wish(machine)
+        while True:
+            held, item = await self._store.get(key), await self._store.get(wish_key)
+            if held is None and item is None:
+                raise NotFound(f"there is no machine {machine}")
+            known = decode(held, Machine) if held is not None else None
+            old = decode(item, MachineWish) if item is not None else NOTHING
+            wish = _without_idle_words(change(old), known)
+            operations: list[Operation] = []
+            if item is not None and wish == NOTHING:
+                operations.append(Delete(wish_key))
+            elif wish != old:
+                operations.append(Put(wish_key, encode(wish)))
+            if held is not None and known is not None and (fresh := wished(known, wish)) != known:
+                operations.append(Put(key, encode(fresh), held.lease))
+            if not operations:
+                return
+            guards = (
+                Guard(key, held.mod_revision if held is not None else 0),
+                Guard(wish_key, item.mod_revision if item is not None else 0),
+            )
+            if (await self._store.commit(Txn(guards, operations))).succeeded:
+                return
+
+
+def wished(machine: Machine, wish: MachineWish | None) -> Machine:
+    """The machine as people want it. Applying another wish to the result is as good as applying it to `machine`."""
+    wish = wish or NOTHING
+    configured = configured_metadata(machine)
+    metadata = {**configured, **{key: value for key, value in wish.metadata.items() if value is not None}}
+    metadata = {key: value for key, value in metadata.items() if wish.metadata.get(key, value) is not None}
+    return msgspec.structs.replace(
+        machine,
+        metadata=metadata,
+        configured=None if metadata == configured else configured,
+        cordoned=wish.cordoned,
+        cordon_reason=wish.cordon_reason,
+        drain_until=wish.drain_until,
+    )
+
+
+def configured_metadata(machine: Machine) -> dict[str, str]:
+    """The metadata that a machine has by its own configuration."""
+    return machine.metadata if machine.configured is None else machine.configured
+
+
+def _without_idle_words(wish: MachineWish, machine: Machine | None) -> MachineWish:
+    """The wish without what the machine's configuration says anyhow, as far as that is known."""
+    if machine is None:
+        return wish
+    configured = configured_metadata(machine)
+    telling = {key: value for key, value in wish.metadata.items() if configured.get(key) != value}
+    return msgspec.structs.replace(wish, metadata=telling)
