@@ -220,6 +220,37 @@ def test_lost_answers_repeat_nothing(play: Callable[..., None], lost: int, code:
     play(test, {"start-0": (1.0, StepExit(code, started_at=FIRE))})
 
 
+@pytest.mark.parametrize("followed", [False, True], ids=["alone", "then the newer news"])
+@pytest.mark.parametrize("begun", [False, True], ids=["placed", "running"])
+@pytest.mark.parametrize("recoverable", [False, True])
+def test_old_news_of_an_attempt_that_has_ended_begins_nothing(
+    play: Callable[..., None], followed: bool, begun: bool, recoverable: bool
+) -> None:
+    async def test(c: Cluster) -> None:
+        c.executor.recoverable = recoverable
+        await c.submit("Type=oneshot\nExecStart=a", "MaxAttempts=3")
+        execution = await c.place()
+        old = await c.memory.get(KEYS.placement("m1", execution.id))
+        c.boot()
+        if begun:
+            await c.clock.sleep(SECOND)
+            old = await c.memory.get(KEYS.placement("m1", execution.id))
+        assert old is not None
+        reported = await c.ended(execution)
+        await c.clock.sleep(SECOND)
+        new = await c.memory.get(KEYS.placement("m1", execution.id))
+        assert new is not None
+        c.agent._take(old)  # as a watch may tell it that comes late
+        if followed:
+            await asyncio.sleep(0)
+            c.agent._take(new)
+        await c.clock.sleep(10 * SECOND)
+        assert c.world.starts == ["start-0"]
+        assert await c.ended(execution) == reported
+
+    play(test, {"start-0": (5, StepExit(1, started_at=FIRE))})
+
+
 def test_an_engine_that_is_away_is_waited_for(play: Callable[..., None]) -> None:
     async def test(c: Cluster) -> None:
         await c.submit(ONE)

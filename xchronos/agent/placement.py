@@ -185,6 +185,10 @@ class Placement:
         """Record durably that the attempt starts. False when the placement has changed: then nothing may start."""
         started = to_datetime(self._shop.clock.now())
         while not self._taken_away and not self._shop.closing:
+            if self.execution.state != "placed":
+                # Either the answer to this very write was lost on its way, and it had happened; or what was read first
+                # is long past: the attempt has been begun, and may have ended, and must not be begun again.
+                return self.execution.state == "running" and self.attempt.started_at == started
             if self.execution.stop_requested:
                 await self._close(_cancelled(self.execution.stop_requested))
                 return False
@@ -198,9 +202,6 @@ class Placement:
                 return True
             if not await self._look_again():
                 return False
-            if self.execution.state == "running":
-                # The answer to this very write was lost on its way: it had happened.
-                return True
         return False
 
     async def _resume(self, journal: Journal) -> None:
@@ -256,6 +257,9 @@ class Placement:
         ended_at = to_datetime(self._shop.clock.now())
         while not self._taken_away:
             execution = self.execution
+            if execution.state == "reported":
+                self.recorded = True  # the answer was lost on its way, or what was read first is long past
+                return
             attempt = msgspec.structs.replace(
                 self.attempt, ended_at=ended_at, outcome=end.outcome, reason=end.reason, steps=end.steps
             )
@@ -270,9 +274,6 @@ class Placement:
                 return
             if not await self._look_again():
                 break
-            if self.execution.state == "reported":
-                self.recorded = True  # the answer was lost on its way: it had happened
-                return
         log.info(
             "the placement is gone: recorded already, or taken away",
             execution=self.execution.id, outcome=end.outcome.value,
