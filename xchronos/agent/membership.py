@@ -5,6 +5,8 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
+from xchronos.agent.contact import RENEWALS, Contact
+from xchronos.agent.patience import spread
 from xchronos.clock import SECOND, Clock, Micros
 from xchronos.errors import Conflict, LeaseLost, StoreError, StoreUnavailable
 from xchronos.model.records import Machine, MachineWish
@@ -18,10 +20,10 @@ log = structlog.get_logger(__name__)
 
 
 class Membership:
-    """Advertises a machine for as long as it runs.
+    """Advertises a machine for as long as it runs, and tells `contact` of every renewal.
 
-    `describe` gives the machine as it is now; it is asked before every heartbeat, and a change is written at once, as
-    is a change of what people want of the machine. `machine` is the machine as it is advertised: as it was described,
+    `describe` gives the machine as it is now; it is asked again with every heartbeat, which does not wait for the
+    answer. A change is written at once, as is a change of what people want of the machine. `machine` is the machine as it is advertised: as it was described,
     and as people want it; it is another object only when it has changed.
     """
 
@@ -30,16 +32,19 @@ class Membership:
         store: Store,
         keys: Keys,
         clock: Clock,
-        ttl: Micros,
+        contact: Contact,
         machine: Machine,
         describe: Callable[[], Awaitable[Machine]],
     ) -> None:
         self._store = store
         self._keys = keys
         self._clock = clock
-        self._ttl = ttl
+        self._contact = contact
+        self._ttl = contact.ttl
         self._id = machine.id
         self._describe = describe
+        self._describing: asyncio.Task[None] | None = None
+        self._latest: Machine | None = None
         self._lease = 0
         self._described = machine
         self.machine = machine
@@ -48,10 +53,11 @@ class Membership:
         self.joined = asyncio.Event()
 
     async def run(self) -> None:
-        """Join, and renew until cancelled; then leave at once.
+        """Join, and renew until cancelled. The lease is left to end by itself, unless `leave` is called then.
 
         Raises Conflict when another machine has this id.
         """
+        pause = self._ttl // RENEWALS
         watches = [
             asyncio.create_task(self._watch(key), name=f"watch {key}")
             for key in (self._keys.wish(self._id), self._keys.machine(self._id))
@@ -59,21 +65,35 @@ class Membership:
         try:
             while True:
                 try:
-                    await self._beat()
+                    await self._look()
+                    # Whoever does not answer must not use up the time in which others could be asked.
+                    async with asyncio.timeout(pause / SECOND):
+                        await self._beat()
                     self.joined.set()
                 except LeaseLost:
                     log.warning("machine lease lost; joining anew")
                     self._lease, self._joined = 0, False
-                except StoreUnavailable as error:
-                    log.warning("store unavailable; what runs goes on", reason=str(error))
-                    await self._clock.sleep(self._ttl // 3 if self._joined else SECOND)
+                    self._contact.lapse()
+                except (StoreUnavailable, TimeoutError) as error:
+                    log.warning("store unavailable; what runs goes on", reason=str(error) or "no answer in time")
+                    await self._clock.sleep(spread(self._clock, min(pause // 2, SECOND)))
                 else:
-                    await self._pause(self._ttl // 3)
+                    await self._pause(pause)
         finally:
-            for task in watches:
+            tasks = {*watches, *([] if self._describing is None else [self._describing])}
+            for task in tasks:
                 task.cancel()
-            await asyncio.wait(watches)
-            await asyncio.shield(self._leave())
+            await asyncio.wait(tasks)
+
+    async def leave(self) -> None:
+        """Give the machine's place back at once. Only for one on which nothing runs any more."""
+        lease, self._lease = self._lease, 0
+        if lease:
+            self._contact.lapse()
+            try:
+                await self._store.revoke(lease)
+            except StoreError as error:
+                log.info("the machine's lease ends by itself", reason=str(error))
 
     async def refresh(self) -> None:
         """Learn what people want of the machine now, not when the watch says so. Raises StoreError."""
@@ -83,8 +103,25 @@ class Membership:
         if machine != self.machine:
             self.machine = machine
 
+    async def _look(self) -> None:
+        """Have the machine described; only the first time this waits for it."""
+        if self._describing is None:
+            self._describing = asyncio.create_task(self._learn(), name="machine's description")
+        if self._latest is None:
+            await asyncio.wait({self._describing})
+        if self._describing.done():
+            task, self._describing = self._describing, None
+            task.result()
+
+    async def _learn(self) -> None:
+        latest = await self._describe()
+        if self._latest is not None and latest != self._latest:
+            self._news.set()
+        self._latest = latest
+
     async def _beat(self) -> None:
-        described = await self._describe()
+        asked, described = self._clock.monotonic(), self._latest
+        assert described is not None
         if self._lease:
             await self._store.renew(self._lease)
         else:
@@ -97,6 +134,7 @@ class Membership:
                 # Whatever has kept it from being written: it is still to be.
                 self._news.set()
                 raise
+        self._contact.renewed(asked)
 
     async def _advertise(self, described: Machine) -> None:
         """Write the machine's record, unless it says just this already."""
@@ -152,14 +190,6 @@ class Membership:
             except StoreError as error:
                 log.info("membership watches anew", reason=str(error))
             await self._clock.sleep(SECOND)
-
-    async def _leave(self) -> None:
-        lease, self._lease = self._lease, 0
-        if lease:
-            try:
-                await self._store.revoke(lease)
-            except StoreError as error:
-                log.info("the machine's lease ends by itself", reason=str(error))
 
 
 def _readable(item: KeyValue | None, kind: type[Record]) -> Record | None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeVar
+from zlib import crc32
 
 import structlog
 
@@ -14,6 +15,15 @@ from xchronos.model.unit import Step
 log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
+
+
+def spread(clock: Clock, length: Micros) -> Micros:
+    """Between half of `length` and all of it, so that many who wait for the same thing do not all ask at once.
+
+    By what the monotonic clock reads: no two machines were booted at the same microsecond.
+    """
+    half = length // 2
+    return half + crc32(clock.monotonic().to_bytes(8, "big")) % (length - half + 1)
 
 
 async def patiently(
@@ -31,7 +41,7 @@ async def patiently(
             return await ask()
         except kind as error:
             log.warning("no answer; will ask again", of=what, reason=str(error))
-            await clock.sleep(pause)
+            await clock.sleep(spread(clock, pause))
             pause = min(pause * 2, longest)
 
 

@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry
 
 from xchronos import __version__
 from xchronos.agent.agent import Agent
+from xchronos.agent.contact import Contact
 from xchronos.agent.membership import Membership
 from xchronos.agent.specs import Place
 from xchronos.clock import SECOND, Clock, Micros, to_datetime
@@ -79,7 +80,8 @@ class Roles:
         self._membership: Membership | None = None
         if "agent" in roles:
             self.agent = Agent(store, keys, clock, place, executors, directory, lambda: self.machine, self.registry)
-            self._membership = Membership(store, keys, clock, ttl, self._machine, self._describe)
+            contact = Contact(clock, ttl)
+            self._membership = Membership(store, keys, clock, contact, self._machine, self._describe)
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
@@ -117,6 +119,9 @@ class Roles:
 
     async def stop(self, grace: Micros) -> None:
         """Nothing new is begun, the attempts get their grace, their ends are settled; the heartbeat is last."""
+        agent = self._named("agent")
+        # An agent that has failed has left its attempts running: then the machine's place must not be given away yet.
+        clean = agent is None or not agent.done()
         if self.engine is not None:
             self.engine.hold()
         if self.agent is not None:
@@ -125,6 +130,8 @@ class Roles:
                 await self.engine.settle(SETTLE_LIMIT)
         for name in ("engine", "agent", "membership"):
             await _end(self._named(name))
+        if self._membership is not None and clean:
+            await asyncio.shield(self._membership.leave())
 
     def _named(self, name: str) -> asyncio.Task[None] | None:
         return next((task for task in self._tasks if task.get_name() == name), None)
