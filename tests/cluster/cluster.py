@@ -159,7 +159,10 @@ class DaemonProcess:
 
 
 class Cluster:
-    """etcd members and daemons, with the sink outside of them. Leaving the context removes everything."""
+    """etcd members and daemons, with the sink outside of them. Leaving the context removes everything.
+
+    With `members` 0 there is no etcd, and a daemon is alone with its embedded store.
+    """
 
     def __init__(self, *, members: int = 3, ttl: float = 2.0, arguments: Sequence[str] = ()) -> None:
         self.ttl = ttl
@@ -207,7 +210,9 @@ class Cluster:
 
     @property
     def store(self) -> str:
-        """The URL of the job store."""
+        """The URL of the job store; without members, each daemon has its own."""
+        if not self.etcd.members:
+            return "sqlite:"
         return "etcd://" + ",".join(endpoint.removeprefix("http://") for endpoint in self.etcd.endpoints)
 
     def daemon(self, name: str, roles: str = "scheduler,agent", **settings: str) -> DaemonProcess:

@@ -30,8 +30,8 @@ class Host:
 
     @property
     def prefix(self) -> tuple[str, ...]:
-        """What a command begins with that is to run here."""
-        return ("ip", "netns", "exec", self.namespace)
+        """What a command begins with that is to run here. (`ip netns exec` would hide the control groups as well.)"""
+        return ("nsenter", f"--net=/run/netns/{self.namespace}")
 
     def make(self) -> None:
         """Create the namespace and its link."""

@@ -81,6 +81,13 @@ def _mount(path: str) -> None:
     _run("umount", "-l", path)
 
 
+def _mounts(path: str) -> None:
+    """Every mount below a directory, the deepest first."""
+    points = [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
+    for point in sorted((point for point in points if point.startswith(path + "/")), reverse=True):
+        _mount(point)
+
+
 def _directory(path: str) -> None:
     shutil.rmtree(path, ignore_errors=True)
 
@@ -94,6 +101,7 @@ KINDS: dict[str, Callable[[str], None]] = {
     "netns": _namespace,
     "containers": _containers,
     "mount": _mount,
+    "mounts": _mounts,
     "directory": _directory,
 }
 

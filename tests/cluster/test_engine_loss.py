@@ -1,0 +1,50 @@
+"""The Docker engine dies under running containers, and comes back."""
+
+import time
+from collections.abc import Callable
+
+import pytest
+
+from tests.cluster.checker import check, told
+from tests.cluster.cluster import FULL, Cluster, eventually
+from tests.cluster.engine import OwnEngine
+from tests.cluster.units import container, names
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.docker,
+    pytest.mark.usefixtures("cluster_services", "busybox_image"),
+]
+
+
+def test_an_engine_that_dies_and_comes_back_changes_nothing(figures: Callable[..., None]) -> None:
+    long, short = names(4 if FULL else 2, "long"), names(2, "short")
+    with Cluster(members=0) as cluster, OwnEngine(cluster) as engine:
+        engine.make_image()
+        daemon = cluster.daemon("alone", docker_host=engine.url).start()
+        where = str(cluster.sink.parent)
+        cluster.submit(dict.fromkeys(long, container(where, "sleep 12")))
+        cluster.submit(dict.fromkeys(short, container(where, "sleep 2")))
+        for unit in (*long, *short):
+            daemon.client.start(unit)
+        eventually(lambda: len(cluster.events()) == len(long) + len(short), "all have begun")
+        before = engine.containers()
+        engine.kill()
+        killed = time.time()
+        time.sleep(4)  # the short ones end while nobody looks
+        late = names(1, "late")
+        cluster.submit(dict.fromkeys(late, container(where, "true")))
+        daemon.client.start(late[0])
+        engine.start()
+        back = time.time()
+        after = engine.containers()
+        history = cluster.settled([*long, *short, *late], len(long) + len(short) + len(late), 60)
+        events = cluster.events()
+        found = check(events, history, {})
+        assert not found, told(found)
+        assert {execution.outcome for execution in history} == {"succeeded"}, history
+        # Those that ran through the outage are the same containers before and after.
+        assert after.items() <= before.items()
+        assert len(after) >= len(long)
+        assert all(len(execution.attempts) == 1 for execution in history)
+        figures(engine_away_for=back - killed, containers=len(before), untouched=len(after))
