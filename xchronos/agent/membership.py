@@ -23,8 +23,8 @@ class Membership:
     """Advertises a machine for as long as it runs, and tells `contact` of every renewal.
 
     `describe` gives the machine as it is now; it is asked again with every heartbeat, which does not wait for the
-    answer. A change is written at once, as is a change of what people want of the machine. `machine` is the machine as it is advertised: as it was described,
-    and as people want it; it is another object only when it has changed.
+    answer. A change is written at once, as is a change of what people want of the machine. `machine` is the machine as
+    it is advertised: as it was described, and as people want it; it is another object only when it has changed.
     """
 
     def __init__(
