@@ -1,10 +1,10 @@
 """A daemon alone with its embedded store: the disk fills up, and is given room again."""
 
-import errno
 import os
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -21,9 +21,10 @@ def fill(directory: Path) -> Path:
     path = directory / "ballast"
     with path.open("wb", buffering=0) as file:
         for size in (1 << 16, 1 << 12, 1):
-            with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
+            with suppress(OSError):
                 while True:
                     file.write(b"x" * size)
+    assert os.statvfs(directory).f_bavail == 0
     return path
 
 
