@@ -92,14 +92,14 @@ class StoreUnavailable(StoreError):  # noqa: N818
 
 
 class Compacted(StoreError):  # noqa: N818
-    """A watch was asked to resume from a revision that the store no longer has: list again, then watch.
+    """A watch or a read was asked for a revision that the store no longer has: list again, then watch.
 
-    `revision` is the oldest revision that can still be watched from.
+    `revision` is the oldest revision that can still be watched from; the state before it can still be read.
     """
 
     def __init__(self, revision: int) -> None:
         self.revision = revision
-        super().__init__(f"the store has compacted its history up to revision {revision}: list again, then watch")
+        super().__init__(f"the store has compacted its history before revision {revision}: list again, then watch")
 
 
 class LeaseLost(StoreError):  # noqa: N818

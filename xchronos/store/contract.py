@@ -214,7 +214,10 @@ class Store(Protocol):
         ...
 
     async def compact(self, revision: int) -> None:
-        """Forget the history before `revision`, whose own state and events stay. Less than before is no error."""
+        """Forget the history up to `revision`: its state can still be read, and what follows it can be watched.
+
+        Whoever has read a page at that revision, or later, loses nothing. Less than before is no error.
+        """
         ...
 
     async def close(self) -> None:

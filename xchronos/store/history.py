@@ -58,10 +58,10 @@ class History:
             self._oldest_state = max(self._oldest_state, block.last)
 
     def compact(self, revision: int) -> None:
-        """Forget the events and the states before `revision`."""
+        """Forget the events up to `revision`, and the states before it."""
         if revision > self.revision:
             raise StoreError(f"cannot compact up to revision {revision}: the store is only at {self.revision}")
-        self._oldest_event = max(self._oldest_event, revision)
+        self._oldest_event = max(self._oldest_event, revision + 1)
         self._oldest_state = max(self._oldest_state, revision)
         while self._blocks and self._blocks[0].last < self._oldest_event:
             block = self._blocks.popleft()
@@ -84,7 +84,7 @@ class History:
         if revision > self.revision:
             raise StoreError(f"cannot read revision {revision}: the store is only at {self.revision}")
         if revision < self._oldest_state:
-            raise Compacted(self._oldest_state)
+            raise Compacted(self._oldest_event)
 
     def rewind(self, items: list[KeyValue], then: int, begin: str, end: str | None) -> list[KeyValue]:
         """Turn the keys of [begin, end) as they are, or lately were, into what they were at revision `then`.

@@ -166,19 +166,34 @@ class WatchClauses(StoreClauses):
             assert [event.key for event in await collect(batches, 1)] == ["/w/c"]
 
     async def test_compacted_history_cannot_be_watched_or_read(self, store: Store) -> None:
-        """Compacted names the oldest revision that can still be asked for; the present is not touched."""
+        """Compacted names the oldest revision that can still be watched from; the present is not touched."""
         revisions = [await put(store, f"/w/{number}") for number in range(5)]
         await store.compact(revisions[2])
+        for revision in revisions[:3]:
+            with pytest.raises(Compacted) as caught:
+                async with store.watch("/w/", revision=revision) as batches, asyncio.timeout(PATIENCE):
+                    await anext(batches)
+            assert caught.value.revision == revisions[3]
         with pytest.raises(Compacted) as caught:
-            async with store.watch("/w/", revision=revisions[0]) as batches, asyncio.timeout(PATIENCE):
-                await anext(batches)
-        assert caught.value.revision == revisions[2]
-        with pytest.raises(Compacted):
             await store.range("/w/", revision=revisions[1])
+        assert caught.value.revision == revisions[3]
         assert await keys(store, "/w/", revisions[2]) == ["/w/0", "/w/1", "/w/2"]
-        async with store.watch("/w/", revision=revisions[2]) as batches:
-            assert [event.key for event in await collect(batches, 3)] == ["/w/2", "/w/3", "/w/4"]
+        async with store.watch("/w/", revision=revisions[3]) as batches:
+            assert [event.key for event in await collect(batches, 2)] == ["/w/3", "/w/4"]
         assert len(await keys(store, "/w/")) == 5
+
+    async def test_compaction_at_a_deletion_hides_nothing(self, store: Store) -> None:
+        """The deletion is gone with its revision, and who asks for it is told so; a reader of that revision knows."""
+        await put(store, "/w/a")
+        deleted = await write(store, Delete("/w/a"))
+        later = await put(store, "/w/b")
+        await store.compact(deleted)
+        assert await keys(store, "/w/", deleted) == []
+        with pytest.raises(Compacted):
+            async with store.watch("/w/", revision=deleted) as batches, asyncio.timeout(PATIENCE):
+                await anext(batches)
+        async with store.watch("/w/", revision=deleted + 1) as batches:
+            assert [event.mod_revision for event in await collect(batches, 1)] == [later]
 
     async def test_compaction_knows_its_bounds(self, store: Store) -> None:
         """What is compacted already may be compacted again; the future may not."""
@@ -188,8 +203,16 @@ class WatchClauses(StoreClauses):
         await store.compact(revisions[0])
         with pytest.raises(StoreError):
             await store.compact(revisions[2] + 1)
-        async with store.watch("/w/", revision=revisions[1]) as batches:
-            assert len(await collect(batches, 2)) == 2
+        async with store.watch("/w/", revision=revisions[2]) as batches:
+            assert len(await collect(batches, 1)) == 1
+
+    async def test_compaction_does_not_end_a_watch_that_keeps_up(self, store: Store) -> None:
+        """Up to the newest revision, again and again, while events come."""
+        async with store.watch("/w/") as batches:
+            for number in range(20):
+                await store.compact(await write(store, Put(f"/w/{number}", b""), Delete(f"/w/{number - 1}")))
+                events = await collect(batches, 1 + bool(number))
+                assert events[0].key == f"/w/{number}"
 
     async def test_closing_the_store_ends_its_watches(self, store: Store) -> None:
         """A watch that waits is told, for it never ends by itself."""

@@ -1,0 +1,83 @@
+"""Between the store contract's values and etcd's messages. Written for speed: it runs for every operation and event."""
+
+from collections.abc import Iterable, Sequence
+
+from aetcd.rpc import kv_pb2 as values
+from aetcd.rpc import rpc_pb2 as messages
+
+from xchronos.store.contract import Delete, Event, KeyValue, Put, Txn
+
+ALL = b"\0"
+"""As the end of a range: to the end of the store."""
+
+_MOD, _CREATE = messages.Compare.MOD, messages.Compare.CREATE
+
+
+def encode_txn(txn: Txn) -> messages.TxnRequest:
+    """A checked Txn as etcd takes it."""
+    request = messages.TxnRequest()
+    add = request.compare.add
+    for guard in txn.guards:
+        compare = add()
+        compare.key = guard.key.encode()
+        if guard.target == "mod":
+            compare.target = _MOD
+            compare.mod_revision = guard.revision
+        else:
+            compare.target = _CREATE
+            compare.create_revision = guard.revision
+    add = request.success.add
+    for operation in txn.operations:
+        if isinstance(operation, Put):
+            put = add().request_put
+            put.key = operation.key.encode()
+            put.value = operation.value
+            if operation.lease:
+                put.lease = operation.lease
+        elif isinstance(operation, Delete):
+            add().request_delete_range.key = operation.key.encode()
+        else:
+            delete = add().request_delete_range
+            delete.key, delete.range_end = prefix_range(operation.prefix)
+    return request
+
+
+def prefix_range(prefix: str) -> tuple[bytes, bytes]:
+    """The first key, and the end, of a range of all keys that begin with `prefix`."""
+    if not prefix:
+        return ALL, ALL
+    begin = prefix.encode()
+    # UTF-8 never ends in the byte 0xFF, so the last one can always be counted up.
+    return begin, begin[:-1] + bytes((begin[-1] + 1,))
+
+
+def decode_items(kvs: Iterable[values.KeyValue]) -> list[KeyValue]:
+    """Keys as a read tells them."""
+    return [KeyValue(kv.key.decode(), kv.value, kv.create_revision, kv.mod_revision, kv.lease) for kv in kvs]
+
+
+def decode_events(events: Sequence[values.Event], first: int) -> list[Event]:
+    """The events from revision `first` on."""
+    found = []
+    for event in events:
+        kv = event.kv
+        revision = kv.mod_revision
+        if revision < first:
+            continue
+        if event.type:
+            found.append(Event("delete", kv.key.decode(), b"", revision))
+        else:
+            found.append(Event("put", kv.key.decode(), kv.value, revision, kv.create_revision, kv.lease))
+    return found
+
+
+def touched(txn: Txn) -> tuple[set[str], set[str], list[str]]:
+    """What a Txn looks at (its guards' keys), the keys that it writes, and the prefixes that it deletes."""
+    written: set[str] = set()
+    prefixes: list[str] = []
+    for operation in txn.operations:
+        if isinstance(operation, (Put, Delete)):
+            written.add(operation.key)
+        else:
+            prefixes.append(operation.prefix)
+    return {guard.key for guard in txn.guards}, written, prefixes

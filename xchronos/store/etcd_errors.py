@@ -1,0 +1,138 @@
+"""What an answer that is an error means: to the caller, and to where the next question goes.
+
+The one thing that matters is whether a write *may* have happened. etcd refuses many requests before it proposes them to
+the cluster (no leader, a bad token, no space); those can be sent again. When a connection breaks or a time-out passes,
+nobody knows, and the caller is told so.
+"""
+
+from enum import Enum
+
+import msgspec
+from grpc import StatusCode
+from grpc.aio import AioRpcError
+
+from xchronos.errors import Compacted, LeaseLost, StoreError, StoreUnavailable
+
+
+class LoginNotNeeded(StoreError):  # noqa: N818
+    """A token was asked for, and the cluster has authentication turned off."""
+
+
+class LeaseExists(StoreError):  # noqa: N818
+    """A lease of that number was granted before."""
+
+
+class Advice(Enum):
+    """What to do about a failed request."""
+
+    GIVE_UP = "tell the caller; asking again changes nothing for now"
+    AGAIN = "etcd certainly did not do it: ask again, after a moment"
+    ELSEWHERE = "etcd certainly did not do it: ask another member"
+    LOGIN = "etcd certainly did not do it: the token is no good any more"
+    UNKNOWN = "it may have been done: only what may be done twice is sent again, to another member"
+    LATE = "as UNKNOWN, but the member need not be at fault"
+
+
+class Trouble(msgspec.Struct, frozen=True):
+    """What became of a request. `configuration` marks what only a change of the settings or of etcd can heal."""
+
+    error: StoreError
+    advice: Advice
+    configuration: bool = False
+
+    @property
+    def safe(self) -> bool:
+        """Whether the request certainly had no effect."""
+        return self.advice not in (Advice.UNKNOWN, Advice.LATE)
+
+    @property
+    def leave(self) -> bool:
+        """Whether the member should be left for another."""
+        return self.advice in (Advice.ELSEWHERE, Advice.UNKNOWN)
+
+
+NO_SPACE = (
+    "etcd's database has reached its quota and takes no more writes (NOSPACE): compact and defragment every member, "
+    "then `etcdctl alarm disarm`; or raise --quota-backend-bytes"
+)
+TOO_LARGE = "the request is larger than etcd takes (--max-request-bytes, 1.5 MiB by default)"
+
+# By a part of etcd's own words; the first that is found counts.
+_WORDS: tuple[tuple[str, Advice, type[StoreError], str, bool], ...] = (
+    ("requested lease not found", Advice.GIVE_UP, LeaseLost, "the lease has expired or was revoked", False),
+    ("lease already exists", Advice.GIVE_UP, LeaseExists, "{}", False),
+    ("database space exceeded", Advice.GIVE_UP, StoreUnavailable, NO_SPACE, False),
+    ("corrupt", Advice.GIVE_UP, StoreUnavailable, "etcd says that its data are damaged (CORRUPT alarm): {}", False),
+    ("request is too large", Advice.GIVE_UP, StoreError, TOO_LARGE, False),
+    ("message larger than max", Advice.GIVE_UP, StoreError, TOO_LARGE, False),
+    (
+        "too many operations in txn",
+        Advice.GIVE_UP,
+        StoreError,
+        "a Txn has more operations than etcd takes (--max-txn-ops): set etcd.max_operations to the servers' limit",
+        False,
+    ),
+    ("future revision", Advice.GIVE_UP, StoreError, "that revision is yet to come: {}", False),
+    ("invalid auth token", Advice.LOGIN, StoreUnavailable, "etcd does not accept the token any more", False),
+    ("revision of auth store is old", Advice.LOGIN, StoreUnavailable, "etcd's users have changed", False),
+    ("user name is empty", Advice.LOGIN, StoreUnavailable, "etcd asks for a user and a password: set etcd.user", True),
+    ("authentication is not enabled", Advice.GIVE_UP, LoginNotNeeded, "{}", False),
+    ("authentication failed", Advice.GIVE_UP, StoreUnavailable, "etcd does not know this user and password", True),
+    (
+        "permission denied",
+        Advice.GIVE_UP,
+        StoreUnavailable,
+        "the etcd user may not use the keys of xchronos: grant its role read and write on the prefix /xchronos/",
+        True,
+    ),
+    ("no leader", Advice.ELSEWHERE, StoreUnavailable, "the etcd member knows no leader", False),
+    ("too many requests", Advice.AGAIN, StoreUnavailable, "etcd is overloaded", False),
+    ("learner", Advice.ELSEWHERE, StoreUnavailable, "the etcd member is a learner", False),
+    ("request timed out", Advice.LATE, StoreUnavailable, "etcd did not come to an agreement in time", False),
+)  # fmt: skip
+
+
+def read_trouble(error: AioRpcError, endpoint: str) -> Trouble:
+    """What a failed call means."""
+    code, words = error.code(), error.details() or ""
+    if code == StatusCode.UNAVAILABLE and not words.startswith("etcdserver:"):
+        return _connection(words, endpoint)
+    return read_words(code, words, endpoint)
+
+
+def read_words(code: StatusCode | None, words: str, endpoint: str) -> Trouble:
+    """What etcd's own words mean, be they a call's status or the reason why a watch was cancelled."""
+    plain = words.removeprefix("etcdserver: ").removeprefix("mvcc: ")
+    if "has been compacted" in words:  # the answer does not say from where on history is left
+        return Trouble(Compacted(0), Advice.GIVE_UP)
+    for part, advice, kind, text, configuration in _WORDS:
+        if part in words:
+            return Trouble(kind(f"{text.format(plain)} ({endpoint})"), advice, configuration)
+    if code == StatusCode.DEADLINE_EXCEEDED:
+        return Trouble(StoreUnavailable(f"etcd at {endpoint} did not answer in time"), Advice.LATE)
+    if code in (StatusCode.INVALID_ARGUMENT, StatusCode.FAILED_PRECONDITION, StatusCode.UNIMPLEMENTED):
+        return Trouble(StoreError(f"etcd at {endpoint} refused: {plain}"), Advice.GIVE_UP)
+    return Trouble(StoreUnavailable(f"etcd at {endpoint}: {plain or code}"), Advice.UNKNOWN)
+
+
+def _connection(words: str, endpoint: str) -> Trouble:
+    """The channel's own words: whether the connection could not be made, or broke."""
+    if "failed to connect" not in words and "DNS resolution" not in words:
+        return Trouble(StoreUnavailable(f"the connection to etcd at {endpoint} broke: {words}"), Advice.UNKNOWN)
+    reason = words.rpartition("last error: ")[2]
+    for part, meaning in (
+        ("CERTIFICATE_VERIFY_FAILED", "its certificate is not signed by an authority that is trusted here (etcd.ca)"),
+        ("Hostname Verification", "its certificate is for another name (etcd.server_name)"),
+        ("WRONG_VERSION_NUMBER", "it does not speak TLS: write etcd:// instead of etcds://"),
+        ("Ssl handshake failed", f"the TLS handshake failed: {reason}"),
+        ("CERTIFICATE_REQUIRED", "it asks for a certificate (etcd.cert, etcd.key)"),
+    ):
+        if part in words:
+            error = StoreUnavailable(f"etcd at {endpoint} cannot be used: {meaning}")
+            return Trouble(error, Advice.ELSEWHERE, configuration=True)
+    return Trouble(StoreUnavailable(f"etcd at {endpoint} cannot be reached: {reason}"), Advice.ELSEWHERE)
+
+
+def broken(endpoint: str) -> Trouble:
+    """For what was under way when the member was left."""
+    return Trouble(StoreUnavailable(f"etcd at {endpoint} stopped answering"), Advice.UNKNOWN)
