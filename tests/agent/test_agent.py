@@ -4,13 +4,14 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 from worlds import FIRE, KEYS, OK, Cluster
 
 from xchronos.clock import SECOND
 from xchronos.executors.contract import Leftover, StepExit
 from xchronos.model.policies import Outcome
-from xchronos.model.records import Execution
+from xchronos.model.records import Capacity, Execution
 from xchronos.registry.codec import encode
 from xchronos.store.contract import Delete, Put, Txn
 from xchronos.testing.clock import VirtualClock, run_virtual
@@ -125,17 +126,151 @@ def test_a_change_between_claim_and_start(play: Callable[..., None], how: str, t
     play(test, LONG)
 
 
-def test_what_the_machine_cannot_run_fails_with_the_reason(play: Callable[..., None]) -> None:
+def test_what_the_machine_cannot_run_is_for_another_one(play: Callable[..., None]) -> None:
     async def test(c: Cluster) -> None:
         await c.submit(ONE + "\n[X-Fleet]\nMachineMetadata=disk=ssd")
         execution = await c.place()
         c.boot()
         attempt = await c.ended(execution)
-        assert attempt.outcome is Outcome.FAILED
-        assert attempt.reason.startswith("this machine cannot run it (any more): ")
-        assert "disk" in attempt.reason
+        assert (attempt.outcome, attempt.reason, attempt.started_at) == (Outcome.LOST, "m1 lacks disk=ssd", None)
+        assert c.world.starts == []
 
     play(test)
+
+
+def test_what_the_scheduler_knew_sooner_is_looked_up(play: Callable[..., None]) -> None:
+    async def test(c: Cluster) -> None:
+        await c.submit(ONE + "\n[X-Fleet]\nMachineMetadata=disk=ssd")
+        c.wanted = msgspec.structs.replace(c.machine, metadata={"disk": "ssd"})
+        execution = await c.place()
+        c.boot()
+        assert (await c.ended(execution)).outcome is Outcome.SUCCEEDED
+
+    play(test)
+
+
+def test_a_cordon_keeps_nothing_that_was_placed_before_it(play: Callable[..., None]) -> None:
+    async def test(c: Cluster) -> None:
+        await c.submit(ONE)
+        c.machine = msgspec.structs.replace(c.machine, cordoned=True)
+        execution = await c.place()
+        c.boot()
+        assert (await c.ended(execution)).outcome is Outcome.SUCCEEDED
+
+    play(test)
+
+
+CROWDS = {
+    "conflict": ("\n[X-Fleet]\nConflicts=other.*", Capacity(), "m1 is taken by a conflict with other.service"),
+    "slots": ("", Capacity(slots=1), "m1 has no free slot (1 of 1 are taken)"),
+}
+
+
+@pytest.mark.parametrize("crowd", CROWDS)
+@pytest.mark.parametrize("how", ["both at once", "taken up"])
+def test_two_schedulers_that_did_not_know_of_each_other(play: Callable[..., None], crowd: str, how: str) -> None:
+    more, capacity, words = CROWDS[crowd]
+
+    async def test(c: Cluster) -> None:
+        c.machine = msgspec.structs.replace(c.machine, capacity=capacity)
+        await c.submit(ONE, name="other.service")
+        await c.place(name="other.service")
+        if how == "taken up":
+            c.boot()
+            await c.clock.sleep(SECOND)
+            await c.crash()
+        await c.submit(ONE + more)
+        late = await c.place()
+        c.boot()
+        attempt = await c.ended(late)
+        assert (attempt.outcome, attempt.reason) == (Outcome.LOST, words)
+        await c.clock.sleep(70 * SECOND)
+        again = await c.place(copy=1)
+        assert (await c.ended(again)).outcome is Outcome.SUCCEEDED
+
+    play(test, LONG)
+
+
+def test_room_that_was_taken_away_is_free_at_once(play: Callable[..., None]) -> None:
+    async def test(c: Cluster) -> None:
+        c.machine = msgspec.structs.replace(c.machine, capacity=Capacity(slots=1))
+        await c.submit(ONE)
+        first = await c.place()
+        c.boot()
+        await c.clock.sleep(SECOND)
+        c.world.deaf.add("start-0")
+        await c.memory.commit(Txn((), (Delete(KEYS.placement("m1", first.id)),)))
+        second = await c.place(copy=1)
+        await c.clock.sleep(SECOND)
+        now = await c.placed(second)
+        assert now is not None
+        assert now.state == "running"
+
+    play(test, LONG)
+
+
+# -- what has to go elsewhere -----------------------------------------------------------------------------------------
+
+
+async def ask_to_leave(c: Cluster, execution: Execution, reason: str) -> None:
+    now = await c.placed(execution)
+    assert now is not None
+    assert now.current is not None
+    wanted = msgspec.structs.replace(now, current=msgspec.structs.replace(now.current, leave=reason))
+    await c.memory.commit(Txn((), (Put(KEYS.placement("m1", execution.id), encode(wanted)),)))
+
+
+@pytest.mark.parametrize("when", ["before", "running", "crashed", "stopped"])
+def test_leaving(play: Callable[..., None], when: str) -> None:
+    async def test(c: Cluster) -> None:
+        await c.submit(ONE)
+        execution = await c.place()
+        if when == "before":
+            await ask_to_leave(c, execution, "m1 is being drained")
+        c.boot()
+        await c.clock.sleep(SECOND)
+        if when != "before":
+            if when == "crashed":
+                await c.crash()
+            if when == "stopped":
+                await c.ask_to_stop(execution, "enough")
+            await ask_to_leave(c, execution, "m1 is being drained")
+            if when == "crashed":
+                c.boot()
+        attempt = await c.ended(execution, 10)
+        wanted = (Outcome.CANCELLED, "enough") if when == "stopped" else (Outcome.LOST, "m1 is being drained")
+        assert (attempt.outcome, attempt.reason) == wanted
+        assert c.world.signals == ([] if when == "before" else [("start-0", "SIGTERM")])
+
+    play(test, LONG)
+
+
+@pytest.mark.parametrize("ticks", range(0, 30, 2))
+def test_leaving_at_any_moment_of_a_start(play: Callable[..., None], ticks: int) -> None:
+    async def test(c: Cluster) -> None:
+        await c.submit(ONE)
+        c.boot()
+        await c.agent.ready.wait()
+        execution = await c.place()
+        for _ in range(ticks):
+            await asyncio.sleep(0)
+        await ask_to_leave(c, execution, "m1 is being drained")
+        attempt = await c.ended(execution, 10)
+        assert (attempt.outcome, attempt.reason) == (Outcome.LOST, "m1 is being drained")
+
+    play(test, LONG)
+
+
+def test_one_that_ends_by_itself_has_not_left(play: Callable[..., None]) -> None:
+    async def test(c: Cluster) -> None:
+        await c.submit(ONE + "\nExecStopPost=/bin/post")
+        execution = await c.place()
+        c.boot()
+        await c.clock.sleep(65 * SECOND)
+        await ask_to_leave(c, execution, "m1 is being drained")
+        assert (await c.ended(execution)).outcome is Outcome.SUCCEEDED
+
+    play(test, LONG | {"stop-post-0": (20.0, OK)})
 
 
 def test_a_destroyed_unit_is_not_begun(play: Callable[..., None]) -> None:
@@ -464,7 +599,7 @@ def test_drain_waits_then_stops_then_records(play: Callable[..., None]) -> None:
         await c.agent.drain(10 * SECOND)
         assert 10 * SECOND <= c.clock.monotonic() - began < 11 * SECOND
         attempt = await c.ended(execution, 1)
-        assert (attempt.outcome, attempt.reason) == (Outcome.CANCELLED, "xchronosd is shutting down")
+        assert (attempt.outcome, attempt.reason) == (Outcome.LOST, "xchronosd is shutting down")
         later = await c.place(copy=1)
         await c.clock.sleep(SECOND)
         now = await c.placed(later)
@@ -520,7 +655,7 @@ def test_drain_does_not_wait_for_a_store_that_is_away(play: Callable[..., None])
         c.store.bring_up()
         c.boot()
         attempt = await c.ended(execution)
-        assert (attempt.outcome, attempt.reason) == (Outcome.CANCELLED, "xchronosd is shutting down")
+        assert (attempt.outcome, attempt.reason) == (Outcome.LOST, "xchronosd is shutting down")
         assert c.world.starts == ["start-0"]
 
     play(test, LONG)

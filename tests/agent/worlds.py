@@ -256,6 +256,7 @@ class Cluster:
         self.memory = MemoryStore(clock)
         self.store = Flaky(self.memory)
         self.machine = Machine("m1", executors=("python",))
+        self.wanted: Machine | None = None
         self.registry = CollectorRegistry()
         self.agent = self._agent()
         self._task: asyncio.Task[None] | None = None
@@ -266,8 +267,14 @@ class Cluster:
         place = Place("m1", FACTS, {}, self.directory / "secrets", 1 << 20)
         store: Store = self.store  # type: ignore[assignment] - as much of a store as an agent needs
         return Agent(
-            store, KEYS, self.clock, place, executors, self.directory / "attempts", lambda: self.machine, self.registry
-        )
+            store, KEYS, self.clock, place, executors, self.directory / "attempts", lambda: self.machine, self.refresh,
+            self.registry,
+        )  # fmt: skip
+
+    async def refresh(self) -> None:
+        """Learn now what the machine is to be: `wanted` is, if it is given."""
+        await asyncio.sleep(0)
+        self.machine = self.wanted or self.machine
 
     def boot(self) -> None:
         """A new agent over the same store, machine and directories."""

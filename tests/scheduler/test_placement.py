@@ -79,8 +79,8 @@ class TestFeasibility:
                 [
                     "is cordoned",
                     "lacks a=b",
-                    "does not run p.service (MachineOf)",
                     "does not allow the docker executor",
+                    "does not run p.service (MachineOf)",
                     "has no free slot (1 of 1 are taken)",
                     "has less than 1.90735e-06 MiB of memory free (9.53674e-07 MiB of 9.53674e-07 MiB)",
                     "has fewer than 1 CPUs free (0.5 of 0.5)",

@@ -1,7 +1,7 @@
 """The agent: takes what is placed on this machine, has it carried out, and lets nothing else stay here."""
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from pathlib import Path
 
 import msgspec
@@ -20,6 +20,7 @@ from xchronos.registry.batch import Batcher
 from xchronos.registry.codec import decode
 from xchronos.registry.keys import Keys
 from xchronos.registry.units import UnitCache
+from xchronos.scheduler.placement import MachineView
 from xchronos.store.contract import Event, KeyValue, Store
 
 log = structlog.get_logger(__name__)
@@ -34,7 +35,7 @@ class Agent:
     """Runs the attempts placed on one machine.
 
     `executors` are what it runs steps with, by kind; `directory` is where attempts keep their files; `machine` gives
-    the machine as it is advertised.
+    the machine as it is advertised, `refresh` has it look up what people want of it.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Agent:
         executors: Mapping[str, Executor],
         directory: Path,
         machine: Callable[[], Machine],
+        refresh: Callable[[], Awaitable[None]],
         registry: CollectorRegistry,
     ) -> None:
         self._store = store
@@ -54,7 +56,19 @@ class Agent:
         self._prefix = keys.machine_placements(place.machine)
         self._batcher = Batcher(store)
         units = UnitCache(store, keys)
-        self._shop = Workshop(store, keys, clock, place, executors, directory, machine, self._batcher, units)
+        self._shop = Workshop(
+            store,
+            keys,
+            clock,
+            place,
+            executors,
+            directory,
+            machine,
+            refresh,
+            self._batcher,
+            units,
+            MachineView(machine()),
+        )
         self._from = 0
         self._running: dict[str, Placement] = {}
         self._working: dict[Placement, None] = {}
@@ -94,7 +108,7 @@ class Agent:
             log.info("waiting for running attempts", attempts=len(working), grace_seconds=grace / SECOND)
             await self._until(lambda: not self._unrecorded(), grace)
         for placement in self._unrecorded():
-            placement.stop(reason)
+            placement.leave(reason)
         await self._until(lambda: all(placement.end is not None for placement in self._unrecorded()), None)
         if not await self._until(lambda: not self._unrecorded(), RECORDING):
             log.warning("the store does not answer; what has ended will be recorded after the next start")
@@ -125,7 +139,8 @@ class Agent:
         for placement in list(self._running.values()):
             if lives.get(placement.key) != placement.life:
                 placement.lost()
-        for item in page.items:
+        # In the order in which they came: where there is no room for all, who was first stays.
+        for item in sorted(page.items, key=lambda item: item.create_revision):
             self._take(item)
 
     async def _watch(self) -> None:

@@ -6,7 +6,7 @@ crash and is taken up again from what the store, the journal and the engine say.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,7 +31,8 @@ from xchronos.registry.codec import decode
 from xchronos.registry.keys import Keys
 from xchronos.registry.transitions import begin, finish, report
 from xchronos.registry.units import CACHED, Loaded, UnitCache, compile_record
-from xchronos.scheduler.placement import MachineView, fits
+from xchronos.scheduler.placement import MachineView, crowded, unfit
+from xchronos.scheduler.rejections import words_of
 from xchronos.store.contract import Committed, Guard, KeyValue, Store, Txn
 
 log = structlog.get_logger(__name__)
@@ -41,7 +42,12 @@ TAKEN_AWAY = "it was taken away from this machine"
 
 @dataclass(slots=True)
 class Workshop:
-    """What every placement of an agent is worked on with. `closing` says why nothing new is started any more."""
+    """What every placement of an agent is worked on with.
+
+    `machine` is the machine as it is advertised, which `refresh` has looked up anew; `here` is what it runs.
+    `closing` says why nothing new is started any more. While some of what an earlier agent began is `resuming`, nobody
+    knows yet how much room there is.
+    """
 
     store: Store
     keys: Keys
@@ -50,28 +56,30 @@ class Workshop:
     executors: Mapping[str, Executor]
     directory: Path
     machine: Callable[[], Machine]
+    refresh: Callable[[], Awaitable[None]]
     batcher: Batcher
     units: UnitCache
+    here: MachineView
     closing: str = ""
+    resuming: set["Placement"] = field(default_factory=set)
+    resumed: asyncio.Event = field(default_factory=asyncio.Event)
     _judged: dict[str, tuple[Machine, Unit, str]] = field(default_factory=dict)
 
     def refusals(self, unit: Unit) -> str:
-        """Why this machine, as it is advertised now, can run nothing of the unit; empty when it can.
+        """Why this machine, as it is advertised now and with what it runs, cannot run the unit; empty when it can.
 
-        Judged once for as long as both are what they were.
+        The scheduler has asked the same, of what it knew: another one may have placed something here meanwhile.
         """
         machine = self.machine()
+        self.here.machine = machine
+        crowd = crowded(unit, self.here)
         known = self._judged.get(unit.name)
-        if known is not None and known[0] is machine and known[1] is unit:
-            return known[2]
-        here = MachineView(msgspec.structs.replace(machine, cordoned=False))
-        alone = msgspec.structs.replace(unit.requirements, peers=(), conflicts=())
-        reasons = fits(msgspec.structs.replace(unit, requirements=alone, memory=0, cpus=0.0), here)
-        words = ", ".join(reason.message for reason in reasons)
-        if len(self._judged) >= CACHED:
-            self._judged.clear()
-        self._judged[unit.name] = (machine, unit, words)
-        return words
+        if known is None or known[0] is not machine or known[1] is not unit:
+            # Judged once for as long as both are what they were.
+            if len(self._judged) >= CACHED:
+                self._judged.clear()
+            known = self._judged[unit.name] = (machine, unit, words_of(unfit(unit, machine)))
+        return ", ".join(words for words in (known[2], words_of(crowd)) if words)
 
 
 class Placement:
@@ -90,7 +98,12 @@ class Placement:
         self._shop = shop
         self._run: AttemptRun | None = None
         self._taken_away = False
+        self._leaving = self.attempt.leave
+        self._holds: Unit | None = None
         self._directory: Path | None = None
+        if execution.state == "running":
+            shop.resuming.add(self)
+            shop.resumed.clear()
 
     # -- what others tell it ------------------------------------------------------------------------------------------
 
@@ -101,11 +114,19 @@ class Placement:
         self.known, self.execution = item.mod_revision, execution
         if execution.stop_requested:
             self.stop(execution.stop_requested)
+        elif execution.current is not None and execution.current.leave:
+            self.leave(execution.current.leave)
 
     def lost(self) -> None:
         """The placement is gone from the store: recorded by this agent, or taken away from it."""
         self._taken_away = True
+        self._make_room()
         self.stop(TAKEN_AWAY)
+
+    def leave(self, reason: str) -> None:
+        """End what runs, as the unit says, for another machine to try: the attempt is lost, not cancelled."""
+        self._leaving = self._leaving or reason
+        self.stop(reason)
 
     def stop(self, reason: str) -> None:
         """End what runs, as the unit says; nothing happens before and after that."""
@@ -140,6 +161,26 @@ class Placement:
             log.exception("attempt could not be carried out", execution=self.execution.id)
             if not self.recorded and self.execution.current is not None:
                 await self._close(_failed("this agent could not carry out the attempt: see its log"))
+        finally:
+            self._is_known()
+            self._make_room()
+
+    def _take_room(self, unit: Unit) -> None:
+        if not self._taken_away:
+            self._holds = unit
+            self._shop.here.take(unit)
+        self._is_known()
+
+    def _is_known(self) -> None:
+        self._shop.resuming.discard(self)
+        if not self._shop.resuming:
+            self._shop.resumed.set()
+
+    def _make_room(self) -> None:
+        """Count no longer among what this machine runs: others may come from now on."""
+        unit, self._holds = self._holds, None
+        if unit is not None:
+            self._shop.here.release(unit)
 
     async def _work(self) -> None:
         if self.execution.state == "running":
@@ -147,10 +188,11 @@ class Placement:
             return
         loaded = await self._unit()
         unit = loaded.unit if loaded is not None else None
-        end = self._refusal(unit)
+        end = await self._refusal(unit)
         if end is not None or unit is None or loaded is None:
             await self._close(end or _cancelled("the unit was destroyed"))
             return
+        self._take_room(unit)
         steps = self._steps_of(unit)
         journal = Journal(self.directory, self._shop.clock) if steps.recoverable else None
         if journal is not None:
@@ -170,15 +212,22 @@ class Placement:
             units.forget(name)
         return await patiently(self._shop.clock, lambda: units.get(name), what="store")
 
-    def _refusal(self, unit: Unit | None) -> AttemptEnd | None:
+    async def _refusal(self, unit: Unit | None) -> AttemptEnd | None:
         """Why this attempt must not start here; the machine judges by the predicate that the scheduler placed it by."""
+        if self._shop.resuming:
+            await self._shop.resumed.wait()
+        if unit is not None and self._shop.refusals(unit):
+            # The scheduler may have heard sooner of what people want of this machine.
+            await patiently(self._shop.clock, self._shop.refresh, what="store")
         if self.execution.stop_requested:
             return _cancelled(self.execution.stop_requested)
+        if self._leaving:
+            return _lost(self._leaving)
         if unit is None:
             return None
         reasons = self._shop.refusals(unit)
         if reasons:
-            return _failed("this machine cannot run it (any more): " + reasons)
+            return _lost(f"{self._shop.place.machine} {reasons}")
         return unmet_conditions(unit, self._shop.place.facts)
 
     async def _begin(self, unit: Unit) -> bool:
@@ -189,8 +238,9 @@ class Placement:
                 # Either the answer to this very write was lost on its way, and it had happened; or what was read first
                 # is long past: the attempt has been begun, and may have ended, and must not be begun again.
                 return self.execution.state == "running" and self.attempt.started_at == started
-            if self.execution.stop_requested:
-                await self._close(_cancelled(self.execution.stop_requested))
+            if self.execution.stop_requested or self._leaving:
+                reason = self.execution.stop_requested
+                await self._close(_cancelled(reason) if reason else _lost(self._leaving))
                 return False
             attempt = msgspec.structs.replace(self.attempt, started_at=started, revision=unit.revision)
             wanted = msgspec.structs.replace(self.execution, state="running", current=attempt)
@@ -211,6 +261,7 @@ class Placement:
             await self._close(AttemptEnd(Outcome.LOST, f"what became of it cannot be known: {unit}", "lost", ()))
             return
         log.info("taking up a running attempt", execution=self.execution.id)
+        self._take_room(unit)
         await self._carry_out(unit, self._steps_of(unit), journal)
 
     def _begun_with(self, journal: Journal) -> Unit | str:
@@ -232,7 +283,9 @@ class Placement:
             clock,
             progress=lambda results: setattr(self, "steps", results),
         )
-        for reason in (self.execution.stop_requested, self._shop.closing, TAKEN_AWAY if self._taken_away else ""):
+        if self._shop.closing:
+            self.leave(self._shop.closing)
+        for reason in (self.execution.stop_requested, self._leaving, TAKEN_AWAY if self._taken_away else ""):
             if reason:
                 run.stop(reason)
         prepare = None
@@ -253,19 +306,23 @@ class Placement:
 
     async def _close(self, end: AttemptEnd) -> None:
         """Record the attempt's end: a success is final here, everything else goes back to the scheduler."""
-        self.end = end
         ended_at = to_datetime(self._shop.clock.now())
         while not self._taken_away:
             execution = self.execution
             if execution.state == "reported":
                 self.recorded = True  # the answer was lost on its way, or what was read first is long past
                 return
+            if end.outcome is Outcome.CANCELLED and self._run is not None and not execution.stop_requested:
+                # It was stopped, by this daemon or an earlier one, but nobody wants the execution to end.
+                end = msgspec.structs.replace(end, outcome=Outcome.LOST)
+            self.end = end
             attempt = msgspec.structs.replace(
                 self.attempt, ended_at=ended_at, outcome=end.outcome, reason=end.reason, steps=end.steps
             )
             done = await self._commit(self._record(execution, attempt))
             if done.succeeded:
                 self.recorded = True
+                self._make_room()
                 if end.outcome is not Outcome.SUCCEEDED:
                     log.info(
                         "attempt ended",
@@ -315,6 +372,10 @@ def _ended(execution: Execution, attempt: Attempt) -> Execution:
 
 def _failed(reason: str) -> AttemptEnd:
     return AttemptEnd(Outcome.FAILED, reason, "resources", ())
+
+
+def _lost(reason: str) -> AttemptEnd:
+    return AttemptEnd(Outcome.LOST, reason, "success", ())
 
 
 def _cancelled(reason: str) -> AttemptEnd:

@@ -79,9 +79,11 @@ class Roles:
         self.agent: Agent | None = None
         self._membership: Membership | None = None
         if "agent" in roles:
-            self.agent = Agent(store, keys, clock, place, executors, directory, lambda: self.machine, self.registry)
             contact = Contact(clock, ttl)
-            self._membership = Membership(store, keys, clock, contact, self._machine, self._describe)
+            self._membership = member = Membership(store, keys, clock, contact, self._machine, self._describe)
+            self.agent = Agent(
+                store, keys, clock, place, executors, directory, lambda: member.machine, member.refresh, self.registry
+            )
         self._tasks: list[asyncio.Task[None]] = []
 
     @property

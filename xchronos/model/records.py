@@ -130,7 +130,10 @@ class StepResult(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Attempt(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One try of an execution on one machine. `number` counts from 1; attempts that were lost are not charged."""
+    """One try of an execution on one machine. `number` counts from 1; attempts that were lost are not charged.
+
+    `leave` asks the machine's agent to end it because it has to go elsewhere, and says why: it is then lost.
+    """
 
     number: int
     machine: str
@@ -142,6 +145,7 @@ class Attempt(msgspec.Struct, frozen=True, omit_defaults=True):
     revision: str = ""
     steps: tuple[StepResult, ...] = ()
     retryable: bool = True
+    leave: str = ""
 
 
 class Execution(msgspec.Struct, frozen=True, omit_defaults=True):

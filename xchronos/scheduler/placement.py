@@ -122,12 +122,21 @@ def executors_needed(unit: Unit) -> list[str]:
 def fits(unit: Unit, view: MachineView) -> list[Rejection]:
     """Every reason why this machine cannot run one more attempt of the unit; empty when it can.
 
-    The scheduler and the machine's own agent judge by this one predicate.
+    The scheduler and the machine's own agent judge by this one predicate, the agent but for cordons, which concern
+    only what is new, and peers, which may end at any time.
     """
-    machine, asked = view.machine, unit.requirements
+    machine = view.machine
+    found = [Rejection(machine.id, "cordoned")] if machine.cordoned else []
+    found.extend(unfit(unit, machine))
+    found.extend(Rejection(machine.id, "peer", peer) for peer in unit.requirements.peers if peer not in view.running)
+    found.extend(crowded(unit, view))
+    return found
+
+
+def unfit(unit: Unit, machine: Machine) -> list[Rejection]:
+    """What is against this machine whatever it runs: who it is, its metadata, and what it can do."""
+    asked = unit.requirements
     found: list[Rejection] = []
-    if machine.cordoned:
-        found.append(Rejection(machine.id, "cordoned"))
     if asked.machine_id is not None and not matches_id(machine.id, asked.machine_id):
         found.append(Rejection(machine.id, "machine-id", asked.machine_id))
     if asked.metadata or asked.terms:
@@ -135,15 +144,20 @@ def fits(unit: Unit, view: MachineView) -> list[Rejection]:
             Rejection(machine.id, "metadata", pair, _actual(pair, machine.metadata))
             for pair in metadata_unmet(asked, machine.metadata)
         )
-    found.extend(Rejection(machine.id, "peer", peer) for peer in asked.peers if peer not in view.running)
-    neighbours = view.neighbours(all_of_them=bool(asked.conflicts))
-    if neighbours:
-        _judge_neighbours(unit, machine.id, neighbours, found)
     for executor in executors_needed(unit):
         if executor == "docker" and machine.docker.startswith(UNAVAILABLE):
             found.append(Rejection(machine.id, "docker", machine.docker.removeprefix(UNAVAILABLE).strip()))
         elif executor not in machine.executors:
             found.append(Rejection(machine.id, "executor", executor))
+    return found
+
+
+def crowded(unit: Unit, view: MachineView) -> list[Rejection]:
+    """What is against this machine because of what it runs: neighbours, and capacity."""
+    found: list[Rejection] = []
+    neighbours = view.neighbours(all_of_them=bool(unit.requirements.conflicts))
+    if neighbours:
+        _judge_neighbours(unit, view.machine.id, neighbours, found)
     _judge_capacity(unit, view, found)
     return found
 

@@ -9,11 +9,11 @@ Code = Literal[
     "cordoned",
     "machine-id",
     "metadata",
+    "docker",
+    "executor",
     "peer",
     "conflict",
     "replaced",
-    "docker",
-    "executor",
     "copy",
     "slots",
     "memory",
@@ -75,9 +75,14 @@ def summary(rejections: Iterable[Rejection]) -> str:
     return ", ".join(parts)
 
 
+def words_of(rejections: Iterable[Rejection]) -> str:
+    """Several reasons of one machine, without its name: `lacks disk=ssd, has no free slot (2 of 2 are taken)`."""
+    return ", ".join(rejection.message for rejection in rejections)
+
+
 def by_machine(rejections: Iterable[Rejection]) -> dict[str, str]:
     """Every machine with all of its reasons, in the order they were found."""
-    reasons: dict[str, list[str]] = {}
+    reasons: dict[str, list[Rejection]] = {}
     for rejection in rejections:
-        reasons.setdefault(rejection.machine, []).append(rejection.message)
-    return {machine: ", ".join(texts) for machine, texts in reasons.items()}
+        reasons.setdefault(rejection.machine, []).append(rejection)
+    return {machine: words_of(found) for machine, found in reasons.items()}
