@@ -35,6 +35,16 @@ def test_the_defaults():
         state_directory=Path("/home/anna/.local/state/xchronos"),
         store="sqlite:",
         sqlite_synchronous="full",
+        etcd_user="",
+        etcd_password="",
+        etcd_password_file=None,
+        etcd_ca=None,
+        etcd_cert=None,
+        etcd_key=None,
+        etcd_server_name="",
+        etcd_timeout=5 * SECOND,
+        etcd_max_operations=128,
+        etcd_history=600 * SECOND,
         namespace="",
         machine_id="",
         metadata={},
@@ -103,6 +113,18 @@ level = "debug"
 
 [sqlite]
 synchronous = "normal"
+
+[etcd]
+user = "xchronos"
+password = "secret too"
+password_file = "/etc/xchronos/password"
+ca = "/etc/xchronos/ca.pem"
+cert = "/etc/xchronos/cert.pem"
+key = "/etc/xchronos/key.pem"
+server_name = "etcd.example.org"
+timeout = "2s"
+max_operations = 512
+history = "1h"
 """
 
 
@@ -112,6 +134,16 @@ def test_everything_in_a_file(tmp_path):
         state_directory=Path("/srv/x"),
         store="sqlite:/srv/x.db",
         sqlite_synchronous="normal",
+        etcd_user="xchronos",
+        etcd_password="secret too",
+        etcd_password_file=Path("/etc/xchronos/password"),
+        etcd_ca=Path("/etc/xchronos/ca.pem"),
+        etcd_cert=Path("/etc/xchronos/cert.pem"),
+        etcd_key=Path("/etc/xchronos/key.pem"),
+        etcd_server_name="etcd.example.org",
+        etcd_timeout=2 * SECOND,
+        etcd_max_operations=512,
+        etcd_history=3600 * SECOND,
         namespace="team-a",
         machine_id="m1",
         metadata={"region": "us-east-1", "disks": "2", "ssd": "true", "off": "false"},
@@ -140,6 +172,16 @@ def test_everything_in_the_environment_and_on_the_command_line(tmp_path):
         "state_directory": "/srv/x",
         "store": "sqlite:/srv/x.db",
         "sqlite_synchronous": "NORMAL",
+        "etcd_user": "xchronos",
+        "etcd_password": "secret too",
+        "etcd_password_file": "/etc/xchronos/password",
+        "etcd_ca": "/etc/xchronos/ca.pem",
+        "etcd_cert": "/etc/xchronos/cert.pem",
+        "etcd_key": "/etc/xchronos/key.pem",
+        "etcd_server_name": "etcd.example.org",
+        "etcd_timeout": "2000ms",
+        "etcd_max_operations": "512",
+        "etcd_history": "60min",
         "namespace": "team-a",
         "machine_id": "m1",
         "metadata": "region=us-east-1, disks=2,ssd=true,off=false",
@@ -236,6 +278,9 @@ def test_an_unknown_flag():
         ("api_listen", "a:b"), ("api_listen", "::1:80"), ("api_listen", "http://a:80"), ("api_listen", "unix:x"),
         ("api_listen", ""), ("api_token", 3), ("log_format", "xml"), ("log_level", "loud"), ("log_level", 3),
         ("sqlite_synchronous", "off"),
+        ("store", "etcd:"), ("store", "etcd://"), ("store", "etcd:a"), ("store", "etcd://,"), ("store", "etcd://a:0"),
+        ("store", "etcd://http://a:1"), ("store", "etcd://a:65536"), ("store", "etcd://a/b"), ("store", "etcd://u:p@a"),
+        ("etcd_timeout", "0"), ("etcd_max_operations", "63"), ("etcd_max_operations", "100001"), ("etcd_ca", 3),
     ],
 )  # fmt: skip
 def test_values_that_are_refused(name, bad):
@@ -253,6 +298,10 @@ def test_values_that_are_refused(name, bad):
         ("api_listen", "unix:///run/x.sock", "unix:///run/x.sock"),
         ("store", "memory:", "memory:"),
         ("store", "sqlite:///srv/x.db", "sqlite:///srv/x.db"),
+        ("store", "etcd://a", "etcd://a:2379"),
+        ("store", "etcds://a:1,[::1],b.example.org/", "etcds://a:1,[::1]:2379,b.example.org:2379"),
+        ("etcd_ca", "", None),
+        ("etcd_history", 0, 0),
         ("memory", 0, 0),
         ("memory", "1.5K", 1536),
         ("memory", "9007199254740993", 9007199254740993),
@@ -277,12 +326,16 @@ def test_a_misspelt_role_is_recognised():
     ]
 
 
-def test_the_token_is_not_shown():
-    told = repr(settings({"api_token": "secret", "slots": "3"}))
+def test_secrets_are_not_shown():
+    given = settings({"api_token": "secret", "etcd_password": "secret", "slots": "3"})
+    told = repr(given) + str(given)
     assert "secret" not in told
     assert "api_token='(hidden)'" in told
+    assert "etcd_password='(hidden)'" in told
     assert "slots=3" in told
     assert "api_token=''" in repr(settings())
+    (line,) = wrong({"store": "etcd://root:secret@a:2379"})
+    assert "secret" not in line
 
 
 def test_settings_cannot_be_changed():
@@ -332,6 +385,16 @@ def test_the_table_of_settings_is_what_people_rely_on():
         ),
         ("store", "sqlite:", "XCHRONOS_STORE", "--store"),
         ("sqlite.synchronous", "full", "XCHRONOS_SQLITE_SYNCHRONOUS", "--sqlite-synchronous"),
+        ("etcd.user", "", "XCHRONOS_ETCD_USER", "--etcd-user"),
+        ("etcd.password", "", "XCHRONOS_ETCD_PASSWORD", "--etcd-password"),
+        ("etcd.password_file", "", "XCHRONOS_ETCD_PASSWORD_FILE", "--etcd-password-file"),
+        ("etcd.ca", "", "XCHRONOS_ETCD_CA", "--etcd-ca"),
+        ("etcd.cert", "", "XCHRONOS_ETCD_CERT", "--etcd-cert"),
+        ("etcd.key", "", "XCHRONOS_ETCD_KEY", "--etcd-key"),
+        ("etcd.server_name", "", "XCHRONOS_ETCD_SERVER_NAME", "--etcd-server-name"),
+        ("etcd.timeout", "5s", "XCHRONOS_ETCD_TIMEOUT", "--etcd-timeout"),
+        ("etcd.max_operations", "128", "XCHRONOS_ETCD_MAX_OPERATIONS", "--etcd-max-operations"),
+        ("etcd.history", "10min", "XCHRONOS_ETCD_HISTORY", "--etcd-history"),
         ("namespace", "", "XCHRONOS_NAMESPACE", "--namespace"),
         ("machine_id", "", "XCHRONOS_MACHINE_ID", "--machine-id"),
         ("metadata", "", "XCHRONOS_METADATA", "--metadata"),

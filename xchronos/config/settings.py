@@ -22,6 +22,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     state_directory: Path
     store: str = "sqlite:"
     sqlite_synchronous: Literal["full", "normal"] = "full"
+    etcd_user: str = ""
+    etcd_password: str = ""
+    etcd_password_file: Path | None = None
+    etcd_ca: Path | None = None
+    etcd_cert: Path | None = None
+    etcd_key: Path | None = None
+    etcd_server_name: str = ""
+    etcd_timeout: Micros = 5 * SECOND
+    etcd_max_operations: int = 128
+    etcd_history: Micros = 600 * SECOND
     namespace: str = ""
     machine_id: str = ""
     metadata: dict[str, str] = {}
@@ -42,19 +52,24 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     log_level: Literal["debug", "info", "warning", "error", "critical"] = "info"
 
     def __repr__(self) -> str:
-        # Settings end up in logs and in error reports; the token must not.
+        # Settings end up in logs and in error reports; secrets must not.
         told = (
-            (name, "(hidden)" if name == "api_token" and self.api_token else getattr(self, name)) for name in SETTINGS
+            (name, "(hidden)" if setting.secret and getattr(self, name) else getattr(self, name))
+            for name, setting in SETTINGS.items()
         )
         return f"Settings({', '.join(f'{name}={value!r}' for name, value in told)})"
 
 
 class Setting(msgspec.Struct, frozen=True):
-    """How one setting is read, and what it means. With a `table`, that is where it stands in the file."""
+    """How one setting is read, and what it means. With a `table`, that is where it stands in the file.
+
+    A `secret` is not shown.
+    """
 
     read: Callable[[object], Any]
     meaning: str
     table: str = ""
+    secret: bool = False
 
 
 class SettingRow(msgspec.Struct, frozen=True):
@@ -73,12 +88,40 @@ SETTINGS: dict[str, Setting] = {
     ),
     "state_directory": Setting(values.read_path, "where this machine keeps its store, its logs and its identity"),
     "store": Setting(
-        values.read_store, "the job store: 'sqlite:' (a file in the state directory), 'sqlite:/a/file' or 'memory:'"
+        values.read_store,
+        "the job store: 'sqlite:' (a file in the state directory), 'sqlite:/a/file', 'memory:', or for a cluster "
+        "'etcd://host:2379,host:2379' ('etcds://' with TLS)",
     ),
     "sqlite_synchronous": Setting(
         values.read_choice("full", "normal"),
         "'full' survives a power cut; 'normal' is quicker and may lose the last moments",
         "sqlite",
+    ),
+    "etcd_user": Setting(values.read_text, "the etcd user, where etcd asks for one; empty: none", "etcd"),
+    "etcd_password": Setting(
+        values.read_text, "that user's password; better kept in a file of its own", "etcd", secret=True
+    ),
+    "etcd_password_file": Setting(values.read_file, "a file that holds that user's password and nothing else", "etcd"),
+    "etcd_ca": Setting(
+        values.read_file, "with etcds://: the PEM file of the authorities to trust; empty: the system's", "etcd"
+    ),
+    "etcd_cert": Setting(
+        values.read_file, "with etcds://: our certificate (PEM), where etcd asks for one; it needs the key", "etcd"
+    ),
+    "etcd_key": Setting(values.read_file, "the private key (PEM) of that certificate", "etcd"),
+    "etcd_server_name": Setting(
+        values.read_text, "with etcds://: the name in etcd's certificates; empty: the endpoints' hosts", "etcd"
+    ),
+    "etcd_timeout": Setting(
+        values.read_positive, "how long a request to etcd may take, tries on other members included", "etcd"
+    ),
+    "etcd_max_operations": Setting(
+        values.read_operations, "the operations in one transaction that etcd takes: its --max-txn-ops", "etcd"
+    ),
+    "etcd_history": Setting(
+        values.read_length,
+        "how much of its past etcd keeps before the leading scheduler compacts it; 0: etcd is left to compact itself",
+        "etcd",
     ),
     "namespace": Setting(values.read_namespace, "the tenant whose units this is about; empty: the default one"),
     "machine_id": Setting(
@@ -91,7 +134,7 @@ SETTINGS: dict[str, Setting] = {
     "api_listen": Setting(
         values.read_address, "where the API listens: host:port, ':7480' for every address, or unix:///a/path", "api"
     ),
-    "api_token": Setting(values.read_text, "what callers of the API must present; empty: nothing", "api"),
+    "api_token": Setting(values.read_text, "what callers of the API must present; empty: nothing", "api", secret=True),
     "api_hosts": Setting(
         values.read_names, "names by which the API may be called besides its address, separated by ','", "api"
     ),
@@ -148,7 +191,7 @@ def describe_settings() -> list[SettingRow]:
 def _shown(name: str, value: object) -> str:
     if name == "state_directory":
         return "/var/lib/xchronos, or ~/.local/state/xchronos"
-    if name in ("heartbeat_ttl", "shutdown_grace", "settle"):
+    if name in ("heartbeat_ttl", "shutdown_grace", "settle", "etcd_timeout", "etcd_history"):
         return format_timespan(int(str(value)))
     if name == "log_limit":
         return f"{int(str(value)) // MEBIBYTE}M"
@@ -158,4 +201,4 @@ def _shown(name: str, value: object) -> str:
         return str(value).lower()
     if isinstance(value, float):
         return f"{value:g}"
-    return "" if value == {} else str(value)
+    return "" if value in ({}, None) else str(value)

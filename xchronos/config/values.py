@@ -18,8 +18,6 @@ from xchronos.unitfile.timespan import parse_timespan
 
 Role: TypeAlias = Literal["scheduler", "agent", "api", "intake"]
 ROLES: tuple[Role, ...] = ("scheduler", "agent", "api", "intake")
-STORES = ("sqlite", "memory")
-"""The stores that a URL may name."""
 
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(?:([KMGT])(?:i?B)?|B)?")
 _MACHINE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -48,6 +46,11 @@ def read_path(value: object) -> Path:
     if not text or "\0" in text:
         raise InvalidValue(f"{text!r}: expected a path")
     return Path(text).absolute()
+
+
+def read_file(value: object) -> Path | None:
+    """The path of a file, made absolute; empty: none."""
+    return read_path(value) if value != "" else None
 
 
 def read_paths(value: object) -> tuple[Path, ...]:
@@ -117,6 +120,14 @@ def read_whole(value: object) -> int:
     return int(text)
 
 
+def read_operations(value: object) -> int:
+    """How many operations a transaction may have. With fewer than 64 the larger decisions do not fit into one."""
+    number = read_whole(value)
+    if not 64 <= number <= 100_000:
+        raise InvalidValue(f"{number}: expected 64 to 100000")
+    return number
+
+
 def read_cpus(value: object) -> float:
     """A number, 0 or more."""
     text = _number(value)
@@ -177,15 +188,56 @@ def read_address(value: object) -> str:
     return f"{match[1] or '0.0.0.0'}:{int(match[2])}"  # noqa: S104 - only where it was asked for
 
 
+def _no_server(url: str, rest: str) -> str:
+    if rest == "//" or rest.startswith("//") != rest.startswith("///"):
+        raise InvalidValue(f"{url!r}: expected sqlite:/a/file, without a host")
+    return url
+
+
+def _nothing(url: str, rest: str) -> str:
+    if rest:
+        raise InvalidValue(f"{url!r}: expected memory: alone")
+    return url
+
+
+def _etcd_members(url: str, rest: str) -> str:
+    scheme = url.partition(":")[0]
+    form = f"{scheme}://host:2379, or several hosts separated by ','"
+    if "@" in rest:
+        raise InvalidValue(f"the store's URL has a user or a password in it, where logs tell it: expected {form}")
+    members = [member for member in rest.removeprefix("//").rstrip("/").split(",") if member]
+    if not rest.startswith("//") or not members:
+        raise InvalidValue(f"{url!r}: expected {form}")
+    return f"{scheme}://{','.join(_member(member, 2379, form) for member in members)}"
+
+
+def _member(text: str, usual_port: int, form: str) -> str:
+    """`host:port` of a server; the port may be left out."""
+    match = re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:\s/]+)(?::([0-9]{1,5}))?", text)
+    if match is None or not 0 < int(match[2] or usual_port) <= 65_535:
+        raise InvalidValue(f"{text!r}: expected {form}")
+    return f"{match[1]}:{int(match[2] or usual_port)}"
+
+
+STORES: dict[str, Callable[[str, str], str]] = {
+    "sqlite": _no_server,
+    "memory": _nothing,
+    "etcd": _etcd_members,
+    "etcds": _etcd_members,
+}
+"""The stores that a URL may name, each with how the URL is read: all of it, and what follows the first colon."""
+
+
 def read_store(value: object) -> str:
-    """The URL of a job store."""
+    """The URL of a job store, with everything that was left out."""
     text = read_text(value)
     kind, colon, rest = text.partition(":")
     if not colon or kind not in STORES:
-        raise InvalidValue(f"{text!r}: expected sqlite: (in the state directory), sqlite:/a/file or memory:")
-    if (kind == "memory" and rest) or rest == "//" or rest.startswith("//") != rest.startswith("///"):
-        raise InvalidValue(f"{text!r}: expected sqlite:/a/file or memory:, without a host")
-    return text
+        forms = (
+            "sqlite: (in the state directory), sqlite:/a/file, memory:, or etcd://host:2379,host:2379 (TLS: etcds://)"
+        )
+        raise InvalidValue(f"{text!r}: expected {forms}")
+    return STORES[kind](text, rest)
 
 
 def read_namespace(value: object) -> str:

@@ -21,6 +21,7 @@ from xchronos.api.server import serve
 from xchronos.clock import SystemClock
 from xchronos.config import Settings
 from xchronos.daemon.roles import Roles
+from xchronos.daemon.stores import open_store
 from xchronos.errors import ConfigError
 from xchronos.executors.contract import Executor
 from xchronos.executors.docker import DockerExecutor
@@ -30,8 +31,6 @@ from xchronos.model.records import Attempt, Capacity
 from xchronos.registry.keys import Keys
 from xchronos.registry.registry import Registry
 from xchronos.store.contract import Store
-from xchronos.store.memory import MemoryStore
-from xchronos.store.sqlite import SqliteStore
 
 log = structlog.get_logger(__name__)
 
@@ -73,19 +72,6 @@ class _IntakeFaults:
         ]
 
 
-async def open_store(settings: Settings, clock: SystemClock) -> Store:
-    """The job store that the settings name. Raises StoreError."""
-    kind, _, file = settings.store.partition(":")
-    if kind == "memory":
-        return MemoryStore(clock)
-    path = Path(file.removeprefix("//")) if file else settings.state_directory / "xchronos.db"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    store = await SqliteStore.open(path, clock=clock, synchronous=settings.sqlite_synchronous)
-    # Only one daemon can have the file open: who held these leases is gone, so nobody waits for their TTL.
-    await store.end_leases()
-    return store
-
-
 class Daemon:
     """One `xchronosd`. To embed one with a store or executors of one's own, override the methods that make them."""
 
@@ -101,7 +87,9 @@ class Daemon:
             settings.state_directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
             raise ConfigError(f"state_directory {settings.state_directory}: {error.strerror}") from None
-        store = await self.make_store()
+        store = await self._store_or_stop()
+        if store is None:
+            return
         executors = self.make_executors()
         try:
             await self._run_on(store, executors)
@@ -113,6 +101,17 @@ class Daemon:
     async def make_store(self) -> Store:
         """The job store, which the daemon closes when it ends. Raises StoreError."""
         return await open_store(self.settings, self._clock)
+
+    async def _store_or_stop(self) -> Store | None:
+        """The job store; None when the daemon is asked to end before the store answers."""
+        making, stopping = asyncio.create_task(self.make_store()), asyncio.create_task(self.stopping.wait())
+        try:
+            await asyncio.wait({making, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            return making.result() if making.done() else None
+        finally:
+            making.cancel()
+            stopping.cancel()
+            await asyncio.wait({making, stopping})
 
     def make_executors(self) -> dict[str, Executor]:
         """What steps are run with, by kind; the daemon closes them when it ends."""

@@ -23,7 +23,7 @@ from xchronos.errors import Compacted, LeaseLost, StoreError, StoreUnavailable
 from xchronos.store.contract import Committed, KeyValue, Page, Txn, WatchBatch
 from xchronos.store.etcd_access import EtcdAccess
 from xchronos.store.etcd_codec import decode_items, encode_txn, prefix_range, touched
-from xchronos.store.etcd_errors import LeaseExists
+from xchronos.store.etcd_errors import LeaseExists, Misconfigured
 from xchronos.store.etcd_link import Link, Sent
 from xchronos.store.etcd_watch import EtcdWatch
 from xchronos.store.leases import parse_ttl
@@ -64,8 +64,10 @@ class EtcdStore:
         try:
             await store._link.login()
             await store.range("/xchronos/", limit=1, keys_only=True)
-        except BaseException:
+        except BaseException as error:
             await store.close()
+            if isinstance(error, Misconfigured):
+                raise StoreError(str(error)) from error
             raise
         return store
 

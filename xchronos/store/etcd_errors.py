@@ -14,6 +14,10 @@ from grpc.aio import AioRpcError
 from xchronos.errors import Compacted, LeaseLost, StoreError, StoreUnavailable
 
 
+class Misconfigured(StoreUnavailable):
+    """Only a change of the settings, or of etcd's, can heal this: a user, a password, a permission, a certificate."""
+
+
 class LoginNotNeeded(StoreError):  # noqa: N818
     """A token was asked for, and the cluster has authentication turned off."""
 
@@ -34,11 +38,10 @@ class Advice(Enum):
 
 
 class Trouble(msgspec.Struct, frozen=True):
-    """What became of a request. `configuration` marks what only a change of the settings or of etcd can heal."""
+    """What became of a request."""
 
     error: StoreError
     advice: Advice
-    configuration: bool = False
 
     @property
     def safe(self) -> bool:
@@ -58,37 +61,35 @@ NO_SPACE = (
 TOO_LARGE = "the request is larger than etcd takes (--max-request-bytes, 1.5 MiB by default)"
 
 # By a part of etcd's own words; the first that is found counts.
-_WORDS: tuple[tuple[str, Advice, type[StoreError], str, bool], ...] = (
-    ("requested lease not found", Advice.GIVE_UP, LeaseLost, "the lease has expired or was revoked", False),
-    ("lease already exists", Advice.GIVE_UP, LeaseExists, "{}", False),
-    ("database space exceeded", Advice.GIVE_UP, StoreUnavailable, NO_SPACE, False),
-    ("corrupt", Advice.GIVE_UP, StoreUnavailable, "etcd says that its data are damaged (CORRUPT alarm): {}", False),
-    ("request is too large", Advice.GIVE_UP, StoreError, TOO_LARGE, False),
-    ("message larger than max", Advice.GIVE_UP, StoreError, TOO_LARGE, False),
+_WORDS: tuple[tuple[str, Advice, type[StoreError], str], ...] = (
+    ("requested lease not found", Advice.GIVE_UP, LeaseLost, "the lease has expired or was revoked"),
+    ("lease already exists", Advice.GIVE_UP, LeaseExists, "{}"),
+    ("database space exceeded", Advice.GIVE_UP, StoreUnavailable, NO_SPACE),
+    ("corrupt", Advice.GIVE_UP, StoreUnavailable, "etcd says that its data are damaged (CORRUPT alarm): {}"),
+    ("request is too large", Advice.GIVE_UP, StoreError, TOO_LARGE),
+    ("message larger than max", Advice.GIVE_UP, StoreError, TOO_LARGE),
     (
         "too many operations in txn",
         Advice.GIVE_UP,
         StoreError,
         "a Txn has more operations than etcd takes (--max-txn-ops): set etcd.max_operations to the servers' limit",
-        False,
     ),
-    ("future revision", Advice.GIVE_UP, StoreError, "that revision is yet to come: {}", False),
-    ("invalid auth token", Advice.LOGIN, StoreUnavailable, "etcd does not accept the token any more", False),
-    ("revision of auth store is old", Advice.LOGIN, StoreUnavailable, "etcd's users have changed", False),
-    ("user name is empty", Advice.LOGIN, StoreUnavailable, "etcd asks for a user and a password: set etcd.user", True),
-    ("authentication is not enabled", Advice.GIVE_UP, LoginNotNeeded, "{}", False),
-    ("authentication failed", Advice.GIVE_UP, StoreUnavailable, "etcd does not know this user and password", True),
+    ("future revision", Advice.GIVE_UP, StoreError, "that revision is yet to come: {}"),
+    ("invalid auth token", Advice.LOGIN, StoreUnavailable, "etcd does not accept the token any more"),
+    ("revision of auth store is old", Advice.LOGIN, StoreUnavailable, "etcd's users have changed"),
+    ("user name is empty", Advice.LOGIN, Misconfigured, "etcd asks for a user and a password: set etcd.user"),
+    ("authentication is not enabled", Advice.GIVE_UP, LoginNotNeeded, "{}"),
+    ("authentication failed", Advice.GIVE_UP, Misconfigured, "etcd does not know this user and password"),
     (
         "permission denied",
         Advice.GIVE_UP,
-        StoreUnavailable,
+        Misconfigured,
         "the etcd user may not use the keys of xchronos: grant its role read and write on the prefix /xchronos/",
-        True,
     ),
-    ("no leader", Advice.ELSEWHERE, StoreUnavailable, "the etcd member knows no leader", False),
-    ("too many requests", Advice.AGAIN, StoreUnavailable, "etcd is overloaded", False),
-    ("learner", Advice.ELSEWHERE, StoreUnavailable, "the etcd member is a learner", False),
-    ("request timed out", Advice.LATE, StoreUnavailable, "etcd did not come to an agreement in time", False),
+    ("no leader", Advice.ELSEWHERE, StoreUnavailable, "the etcd member knows no leader"),
+    ("too many requests", Advice.AGAIN, StoreUnavailable, "etcd is overloaded"),
+    ("learner", Advice.ELSEWHERE, StoreUnavailable, "the etcd member is a learner"),
+    ("request timed out", Advice.LATE, StoreUnavailable, "etcd did not come to an agreement in time"),
 )  # fmt: skip
 
 
@@ -105,9 +106,9 @@ def read_words(code: StatusCode | None, words: str, endpoint: str) -> Trouble:
     plain = words.removeprefix("etcdserver: ").removeprefix("mvcc: ")
     if "has been compacted" in words:  # the answer does not say from where on history is left
         return Trouble(Compacted(0), Advice.GIVE_UP)
-    for part, advice, kind, text, configuration in _WORDS:
+    for part, advice, kind, text in _WORDS:
         if part in words:
-            return Trouble(kind(f"{text.format(plain)} ({endpoint})"), advice, configuration)
+            return Trouble(kind(f"{text.format(plain)} ({endpoint})"), advice)
     if code == StatusCode.DEADLINE_EXCEEDED:
         return Trouble(StoreUnavailable(f"etcd at {endpoint} did not answer in time"), Advice.LATE)
     if code in (StatusCode.INVALID_ARGUMENT, StatusCode.FAILED_PRECONDITION, StatusCode.UNIMPLEMENTED):
@@ -128,8 +129,7 @@ def _connection(words: str, endpoint: str) -> Trouble:
         ("CERTIFICATE_REQUIRED", "it asks for a certificate (etcd.cert, etcd.key)"),
     ):
         if part in words:
-            error = StoreUnavailable(f"etcd at {endpoint} cannot be used: {meaning}")
-            return Trouble(error, Advice.ELSEWHERE, configuration=True)
+            return Trouble(Misconfigured(f"etcd at {endpoint} cannot be used: {meaning}"), Advice.ELSEWHERE)
     return Trouble(StoreUnavailable(f"etcd at {endpoint} cannot be reached: {reason}"), Advice.ELSEWHERE)
 
 

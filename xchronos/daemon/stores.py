@@ -1,0 +1,96 @@
+"""The job store that the settings name."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import structlog
+
+from xchronos.clock import SECOND, Clock
+from xchronos.config import Settings
+from xchronos.errors import ConfigError, StoreUnavailable
+from xchronos.store.contract import Store
+from xchronos.store.etcd import EtcdStore
+from xchronos.store.etcd_access import EtcdAccess
+from xchronos.store.memory import MemoryStore
+from xchronos.store.sqlite import SqliteStore
+
+log = structlog.get_logger(__name__)
+
+PAUSE = SECOND
+"""Between two tries to reach a store that does not answer yet."""
+
+
+async def open_store(settings: Settings, clock: Clock) -> Store:
+    """Open the job store. One on servers is waited for: after a power cut they may come up later than this daemon.
+
+    Raises:
+        StoreError: the store is there, and cannot be used.
+        ConfigError: what the settings say about it cannot be.
+    """
+    kind = settings.store.partition(":")[0]
+    while True:
+        try:
+            return await _OPENERS[kind](settings, clock)
+        except StoreUnavailable as error:
+            if kind not in ON_SERVERS:
+                raise
+            log.warning("the job store does not answer yet", reason=str(error))
+        await clock.sleep(PAUSE)
+
+
+async def _open_memory(_settings: Settings, clock: Clock) -> Store:
+    return MemoryStore(clock)
+
+
+async def _open_sqlite(settings: Settings, clock: Clock) -> Store:
+    file = settings.store.partition(":")[2]
+    path = Path(file.removeprefix("//")) if file else settings.state_directory / "xchronos.db"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    store = await SqliteStore.open(path, clock=clock, synchronous=settings.sqlite_synchronous)
+    # Only one daemon can have the file open: who held these leases is gone, so nobody waits for their TTL.
+    await store.end_leases()
+    return store
+
+
+async def _open_etcd(settings: Settings, _clock: Clock) -> Store:
+    scheme, _, members = settings.store.partition("://")
+    password = await asyncio.to_thread(
+        read_secret, "etcd.password", settings.etcd_password, settings.etcd_password_file
+    )
+    access = EtcdAccess(
+        endpoints=tuple(members.split(",")),
+        tls=scheme == "etcds",
+        ca=settings.etcd_ca,
+        cert=settings.etcd_cert,
+        key=settings.etcd_key,
+        server_name=settings.etcd_server_name,
+        user=settings.etcd_user,
+        password=password,
+        timeout=settings.etcd_timeout / SECOND,
+        max_operations=settings.etcd_max_operations,
+    )
+    return await EtcdStore.open(access)
+
+
+_OPENERS: dict[str, Callable[[Settings, Clock], Awaitable[Store]]] = {
+    "memory": _open_memory,
+    "sqlite": _open_sqlite,
+    "etcd": _open_etcd,
+    "etcds": _open_etcd,
+}
+ON_SERVERS = frozenset(("etcd", "etcds"))
+"""The kinds of stores that several daemons can share, and that may be away for a while."""
+
+
+def read_secret(name: str, value: str, file: Path | None) -> str:
+    """A secret that is given itself, or in a file. Raises ConfigError."""
+    if file is None:
+        return value
+    if value:
+        raise ConfigError(f"{name} and {name}_file are both given: expected one of them")
+    try:
+        return file.read_text(encoding="utf-8").rstrip("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise ConfigError(f"{name}_file: {file} cannot be read: {reason}") from error
