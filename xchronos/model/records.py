@@ -235,6 +235,17 @@ class MachineWish(msgspec.Struct, frozen=True, omit_defaults=True):
     v: int = 1
 
 
+class SchedulerRecord(msgspec.Struct, frozen=True, omit_defaults=True):
+    """`/xchronos/var/scheduler/members/<machine id>`: a daemon that schedules; alive while its lease is.
+
+    `instance` as in `Machine`: a daemon that comes back after a crash knows its former life by it.
+    """
+
+    id: str
+    instance: str = ""
+    v: int = 1
+
+
 @lru_cache(maxsize=16_384)
 def fire_key(fire_time: datetime) -> str:
     """A fire time as it stands in keys and identities: sorts like the time, `20301201T100000.000000Z`."""

@@ -6,6 +6,8 @@
 /xchronos/etc/machines/<machine>                     MachineWish
 /xchronos/var/scheduler/election                     machine id        (lease)
 /xchronos/var/scheduler/shards/<n>                   machine id        (lease); term = create revision
+/xchronos/var/scheduler/members/<machine>            SchedulerRecord   (lease)
+/xchronos/var/pulse/scheduler/<machine>              a revision: how far its watch has come   (lease)
 /xchronos/var/schedules/<unit>                       Schedule
 /xchronos/var/pending/<unit>/<fire>/<copy>           Execution that waits, is queued, or is delayed
 /xchronos/var/placements/<machine>/<unit>/<fire>/<copy>   Execution that a machine has
@@ -15,6 +17,7 @@ A namespace is the same tree under `/xchronos/ns/<name>/`.
 """
 
 import re
+from functools import lru_cache
 from hashlib import blake2b
 
 from xchronos.errors import InvalidValue
@@ -39,14 +42,21 @@ class Keys:
         self.jobs = self.root + "etc/jobs/"
         self.machines = self.root + "etc/executors/"
         self.wishes = self.root + "etc/machines/"
-        self.election = self.root + "var/scheduler/election"
-        self.shards = self.root + "var/scheduler/shards/"
+        self.scheduling = self.root + "var/scheduler/"
+        """What `election`, `shards` and `members` begin with: one watch tells who schedules what."""
+        self.election = self.scheduling + "election"
+        self.shards = self.scheduling + "shards/"
+        self.members = self.scheduling + "members/"
         self.schedules = self.root + "var/schedules/"
         self.pending = self.root + "var/pending/"
         self.placements = self.root + "var/placements/"
         self.executions = self.root + "var/executions/"
+        self.pulses = self.root + "var/pulse/scheduler/"
         self.live = self.root + "var/p"
-        """What `pending` and `placements` both begin with: one watch brings an execution's moves in their order."""
+        """What `pending`, `placements` and `pulses` begin with: one watch brings an execution's moves in their order.
+
+        Whoever follows it and sees its own pulse there has seen everything that was written before.
+        """
 
     def job(self, unit: str) -> str:
         """The unit's record."""
@@ -63,6 +73,14 @@ class Keys:
     def shard(self, number: int) -> str:
         """The ownership of a shard."""
         return f"{self.shards}{number}"
+
+    def member(self, machine: str) -> str:
+        """The record of a living scheduler."""
+        return self.members + machine
+
+    def pulse(self, machine: str) -> str:
+        """The mark that a scheduler leaves among the executions."""
+        return self.pulses + machine
 
     def schedule(self, unit: str) -> str:
         """The unit's cursor."""
@@ -104,6 +122,7 @@ class Keys:
         return machine, execution
 
 
+@lru_cache(maxsize=1 << 16)
 def shard_of(unit: str) -> int:
     """The shard that a unit belongs to: a stable hash of its name, the same on every machine and in every version."""
     return int.from_bytes(blake2b(unit.encode(), digest_size=4).digest(), "big") % SHARDS

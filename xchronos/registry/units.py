@@ -2,7 +2,7 @@
 
 import base64
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
 import msgspec
@@ -14,6 +14,7 @@ from xchronos.model.records import DropIn, UnitRecord
 from xchronos.model.unit import Unit
 from xchronos.registry.codec import decode
 from xchronos.registry.keys import Keys
+from xchronos.registry.reading import read_some
 from xchronos.store.contract import KeyValue, Store
 
 log = structlog.get_logger(__name__)
@@ -64,6 +65,21 @@ class UnitCache:
             return found
         item = await self._store.get(self._keys.job(name))
         return None if item is None else self.learn(name, item)
+
+    async def get_many(self, names: Sequence[str]) -> dict[str, Loaded]:
+        """Those of the units that exist; those at hand cost nothing, the others few requests. Raises StoreError."""
+        found: dict[str, Loaded] = {}
+        absent: list[str] = []
+        for name in names:
+            loaded = self.peek(name)
+            if loaded is None:
+                absent.append(name)
+            else:
+                found[name] = loaded
+        if absent:
+            read = await read_some(self._store, self._keys.jobs, absent)
+            found.update((name, self.learn(name, item)) for name, item in read.items())
+        return found
 
     def learn(self, name: str, item: KeyValue) -> Loaded:
         """Take in a record that was just read."""

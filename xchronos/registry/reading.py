@@ -1,0 +1,64 @@
+"""Reading many keys with few requests: by pages, never one by one unless they lie far apart."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+
+from xchronos.errors import StoreUnavailable
+from xchronos.store.contract import KeyValue, Page, Store
+
+PAGE = 1_000
+"""How many keys a page has; between pages others get a turn."""
+
+FIRST, MOST = 128, 512
+"""How many keys are read at once in search of those that are wanted: more and more, as long as it pays."""
+
+PAYS = 8
+"""One in so many has to be wanted."""
+
+
+async def pages(
+    store: Store, prefix: str, *, keys_only: bool = False, least: int = 0, size: int = PAGE
+) -> AsyncIterator[Page]:
+    """Everything under a prefix, each page as of its own moment.
+
+    Raises StoreUnavailable when the store answers with a state before the revision `least`.
+    """
+    start = ""
+    while True:
+        page = await store.range(prefix, start=start, limit=size, keys_only=keys_only)
+        if page.revision < least:
+            raise StoreUnavailable(f"the store answers as of revision {page.revision}, before {least}")
+        yield page
+        if not page.more:
+            return
+        start = page.items[-1].key + "\0"
+        await asyncio.sleep(0)
+
+
+async def read_some(store: Store, prefix: str, names: Iterable[str]) -> dict[str, KeyValue]:
+    """Those of the named keys under a prefix that exist, by name, each as of its own moment. Raises StoreError."""
+    wanted = sorted(set(names))
+    found: dict[str, KeyValue] = {}
+    at, size = 0, FIRST
+    while at < len(wanted):
+        few = len(wanted) - at <= PAYS
+        if not few:
+            page = await store.range(prefix, start=prefix + wanted[at], limit=size)
+            here = {item.key[len(prefix) :]: item for item in page.items}
+            last = page.items[-1].key[len(prefix) :] if page.more else None
+            hits = 0
+            while at < len(wanted) and (last is None or wanted[at] <= last):
+                item = here.get(wanted[at])
+                if item is not None:
+                    found[wanted[at]] = item
+                    hits += 1
+                at += 1
+            if hits * PAYS >= len(here):
+                size = min(2 * size, MOST)
+                continue
+        # What is wanted lies far apart: a page would mostly be of others.
+        rest = wanted[at : at + FIRST // 2]
+        at += len(rest)
+        items = await asyncio.gather(*(store.get(prefix + name) for name in rest))
+        found.update((name, item) for name, item in zip(rest, items, strict=True) if item is not None)
+    return found

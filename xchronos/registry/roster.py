@@ -1,0 +1,109 @@
+"""Who schedules: the living schedulers, the shards that each one holds, and which of them leads."""
+
+from collections.abc import Iterable
+
+import msgspec
+import structlog
+
+from xchronos.errors import StoreError
+from xchronos.model.records import SchedulerRecord
+from xchronos.registry.codec import decode
+from xchronos.registry.keys import SHARDS, Keys
+from xchronos.store.contract import Event, KeyValue
+
+log = structlog.get_logger(__name__)
+
+
+class Member(msgspec.Struct, frozen=True):
+    """A living scheduler. `revision` is its record's modification revision."""
+
+    lease: int
+    revision: int
+    instance: str = ""
+
+
+class Held(msgspec.Struct, frozen=True):
+    """A shard, or the election: who holds it, bound to which lease, since which revision (its *term*)."""
+
+    owner: str
+    lease: int
+    term: int
+
+
+class Share(msgspec.Struct, frozen=True):
+    """A living scheduler with the shards that it owns."""
+
+    machine: str
+    shards: tuple[int, ...] = ()
+    leads: bool = False
+
+
+class Roster:
+    """The keys below `Keys.scheduling`, as a page had them and as events have changed them since."""
+
+    def __init__(self, keys: Keys, items: Iterable[KeyValue] = ()) -> None:
+        self._keys = keys
+        self.members: dict[str, Member] = {}
+        self.shards: dict[int, Held] = {}
+        self.election: Held | None = None
+        for item in items:
+            self._put(item)
+
+    def apply(self, event: Event) -> None:
+        """Take in a change."""
+        if event.kind == "put":
+            self._put(KeyValue(event.key, event.value, event.create_revision, event.mod_revision, event.lease))
+        elif event.key == self._keys.election:
+            self.election = None
+        elif event.key.startswith(self._keys.members):
+            self.members.pop(event.key[len(self._keys.members) :], None)
+        else:
+            number = self._number(event.key)
+            if number is not None:
+                self.shards.pop(number, None)
+
+    def _put(self, item: KeyValue) -> None:
+        if item.key.startswith(self._keys.members):
+            name = item.key[len(self._keys.members) :]
+            self.members[name] = Member(item.lease, item.mod_revision, _instance(item))
+            return
+        held = Held(item.value.decode(errors="replace"), item.lease, item.create_revision)
+        if item.key == self._keys.election:
+            self.election = held
+            return
+        number = self._number(item.key)
+        if number is not None:
+            self.shards[number] = held
+
+    def _number(self, key: str) -> int | None:
+        """The shard that a key is about; None for what is none of ours."""
+        text = key[len(self._keys.shards) :] if key.startswith(self._keys.shards) else ""
+        return int(text) if text.isascii() and text.isdecimal() and int(text) < SHARDS else None
+
+    def holders(self) -> dict[int, str]:
+        """Who of the living holds which shard.
+
+        What a former life of a living scheduler has left, and its new one has not taken over yet, nobody holds.
+        """
+        return {
+            number: held.owner
+            for number, held in self.shards.items()
+            if (member := self.members.get(held.owner)) is not None and member.lease == held.lease
+        }
+
+    def shares(self) -> tuple[Share, ...]:
+        """The living schedulers by id, each with what it holds."""
+        holders = self.holders()
+        leader = self.election.owner if self.election is not None else ""
+        return tuple(
+            Share(name, tuple(sorted(number for number, owner in holders.items() if owner == name)), name == leader)
+            for name in sorted(self.members)
+        )
+
+
+def _instance(item: KeyValue) -> str:
+    try:
+        return decode(item, SchedulerRecord).instance
+    except StoreError as error:
+        log.warning("an unreadable record is left alone", reason=str(error))
+        return ""
