@@ -78,7 +78,7 @@ async def _fill(path: Path, units: int) -> None:
                 for n in range(base, min(base + 500, units))
             )
         )
-    engine = Engine(store, Keys(), clock, "bench", 10 * SECOND, CollectorRegistry())
+    engine = Engine(store, Keys(), clock, "bench", 10 * SECOND, CollectorRegistry(), instance="bench")
     running = asyncio.create_task(engine.run())
     while len((await store.range(Keys().schedules, keys_only=True)).items) < units:  # noqa: ASYNC110 - only the store knows
         await asyncio.sleep(1)
@@ -91,7 +91,7 @@ async def _load(path: Path, idle: float) -> dict[str, float]:
     begin = time.perf_counter()
     store, clock = await SqliteStore.open(path), SystemClock()
     metrics = CollectorRegistry()
-    engine = Engine(store, Keys(), clock, "bench", 10 * SECOND, metrics)
+    engine = Engine(store, Keys(), clock, "bench", 10 * SECOND, metrics, instance="bench")
     running = asyncio.create_task(engine.run())
     # The gauge is set at the end of the first turn, when everything that is due has been decided.
     while not metrics.get_sample_value("xchronos_units"):  # noqa: ASYNC110 - a gauge cannot be waited for

@@ -75,7 +75,9 @@ class Roles:
             started_at=to_datetime(clock.now()),
             capacity=capacity,
         )
-        self.engine = Engine(store, keys, clock, place.machine, ttl, self.registry) if "scheduler" in roles else None
+        self.engine: Engine | None = None
+        if "scheduler" in roles:
+            self.engine = Engine(store, keys, clock, place.machine, ttl, self.registry, instance=instance)
         self.agent: Agent | None = None
         self._membership: Membership | None = None
         if "agent" in roles:
@@ -128,8 +130,8 @@ class Roles:
             self.engine.hold()
         if self.agent is not None:
             await self.agent.drain(grace)
-            if self.engine is not None:
-                await self.engine.settle(SETTLE_LIMIT)
+        if self.engine is not None:
+            await self.engine.settle(SETTLE_LIMIT)
         for name in ("engine", "agent", "membership"):
             await _end(self._named(name))
         if self._membership is not None and clean:

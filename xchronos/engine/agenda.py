@@ -6,6 +6,9 @@ import asyncio
 class Agenda:
     """A set per kind of thing to decide. A turn takes what it can decide and leaves the rest.
 
+    The watches tell of all units, also of other schedulers': a turn drops what is not its own to decide. Whoever begins
+    to decide about a shard notes everything anew.
+
     Attributes:
         changed: Units whose record is new or different.
         gone: Units whose record was deleted.
@@ -17,7 +20,6 @@ class Agenda:
         retry_waiting: Machines or capacity have changed: who waits may go now.
         refused: Units whose cursor has to be read again.
         refusals: How many writes were refused since the last turn.
-        stale: Why nothing in memory can be trusted any more; empty while it can.
     """
 
     def __init__(self) -> None:
@@ -32,7 +34,6 @@ class Agenda:
         self.retry_waiting = False
         self.refused: set[str] = set()
         self.refusals = 0
-        self.stale = ""
 
     def wake(self) -> None:
         """Ask for another turn."""

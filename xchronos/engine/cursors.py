@@ -1,10 +1,12 @@
 """The cursors of the units of this scheduler, by the moment at which each has something to do."""
 
 import heapq
+from collections.abc import Collection
 
 from xchronos.clock import Instant, to_instant
 from xchronos.model.records import Schedule
 from xchronos.registry.codec import decode
+from xchronos.registry.keys import shard_of
 from xchronos.scheduler.schedule import next_due
 from xchronos.store.contract import KeyValue
 
@@ -44,14 +46,18 @@ class Cursors:
 
     def __init__(self) -> None:
         self.known: dict[str, Cursor] = {}
+        self._by_shard: dict[int, set[str]] = {}
         self._due: list[tuple[Instant, str]] = []
         self._expiries: list[tuple[Instant, str]] = []
 
     def set(self, unit: str, schedule: Schedule, revision: int, raw: bytes = b"") -> None:
         """Take in a unit's cursor."""
+        self.add(unit, Cursor(schedule, revision, raw))
+
+    def add(self, unit: str, cursor: Cursor) -> None:
+        """Take in a unit's cursor."""
         before = self.known.get(unit)
-        cursor = Cursor(schedule, revision, raw)
-        self.known[unit] = cursor
+        self._know(unit, cursor)
         if cursor.next is not None:
             heapq.heappush(self._due, (cursor.next, unit))
         if cursor.expires is not None and (before is None or before.expires != cursor.expires):
@@ -59,13 +65,27 @@ class Cursors:
 
     def begin(self, unit: str, schedule: Schedule) -> Cursor:
         """The place of a cursor whose first write is under way; it is never due."""
-        cursor = self.known[unit] = Cursor(schedule, 0)
+        cursor = Cursor(schedule, 0)
         cursor.expires = None
+        self._know(unit, cursor)
         return cursor
+
+    def _know(self, unit: str, cursor: Cursor) -> None:
+        if unit not in self.known:
+            self._by_shard.setdefault(shard_of(unit), set()).add(unit)
+        self.known[unit] = cursor
 
     def drop(self, unit: str) -> None:
         """The unit is gone, or its cursor has to be read again."""
-        self.known.pop(unit, None)
+        if self.known.pop(unit, None) is not None:
+            self._by_shard[shard_of(unit)].remove(unit)
+
+    def drop_shard(self, number: int) -> Collection[str]:
+        """Forget the cursors of a shard. Returns the units."""
+        units = self._by_shard.pop(number, set())
+        for unit in units:
+            del self.known[unit]
+        return units
 
     def due(self, now: Instant, limit: int) -> list[str]:
         """At most `limit` units that have something to do at `now`, earliest first, each once; not named again."""

@@ -5,6 +5,7 @@ may bring the same news before the store's answer comes, or later: whichever is 
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
 import structlog
@@ -14,7 +15,6 @@ from xchronos.engine.agenda import Agenda
 from xchronos.engine.book import Book, Open
 from xchronos.engine.cursors import Cursor
 from xchronos.engine.metrics import Metrics
-from xchronos.engine.ownership import Ownership
 from xchronos.errors import StoreError
 from xchronos.model.records import Execution, Schedule
 from xchronos.model.unit import Unit
@@ -29,7 +29,11 @@ log = structlog.get_logger(__name__)
 
 
 class Desk:
-    """What all deciders share. `ended` is told of every record that is added to a unit's history."""
+    """What all deciders share.
+
+    `fence` gives the guard of every write about a unit, None when the unit is another scheduler's; `doubt` is told of
+    the fence of a write that has no answer, `ended` of every record that is added to a unit's history.
+    """
 
     def __init__(
         self,
@@ -37,7 +41,8 @@ class Desk:
         agenda: Agenda,
         units: UnitCache,
         keys: Keys,
-        ownership: Ownership,
+        fence: Callable[[str], Guard | None],
+        doubt: Callable[[Guard], None],
         batcher: Batcher,
         metrics: Metrics,
         ended: Callable[[str], None],
@@ -48,19 +53,17 @@ class Desk:
         self.keys = keys
         self.metrics = metrics
         self.ended = ended
-        self._ownership = ownership
+        self.fence = fence
+        self._doubt = doubt
         self._batcher = batcher
         self._last_stamp: Instant = 0
         self.in_flight = 0
+        self._under_way: Counter[str] = Counter()
 
     @property
     def room(self) -> int:
         """How many guards, and how many operations, a Txn may have."""
         return self._batcher.max_operations
-
-    def fence(self, unit: str) -> Guard | None:
-        """The guard of every write about a unit; None when its shard is another scheduler's."""
-        return self._ownership.fence(unit)
 
     def stamp(self, now: Instant) -> Instant:
         """`now` as the fire time of something that no trigger fires: never the same twice."""
@@ -68,19 +71,8 @@ class Desk:
         return self._last_stamp
 
     async def load(self, names: Sequence[str]) -> dict[str, Loaded]:
-        """Those of the units that exist, each read at most once; those at hand cost nothing."""
-        found: dict[str, Loaded] = {}
-        absent: list[str] = []
-        for name in names:
-            loaded = self.units.peek(name)
-            if loaded is None:
-                absent.append(name)
-            else:
-                found[name] = loaded
-        if absent:
-            read = await asyncio.gather(*(self.units.get(name) for name in absent))
-            found.update((name, loaded) for name, loaded in zip(absent, read, strict=True) if loaded is not None)
-        return found
+        """Those of the units that exist; those at hand cost nothing."""
+        return await self.units.get_many(names)
 
     # -- executions -------------------------------------------------------------------------------------------------
 
@@ -187,7 +179,8 @@ class Desk:
             if result is None or not result.succeeded:
                 # The unit or its cursor has changed, or the shard is not ours any more: the records decide.
                 self._forget(added)
-                self.book.cursors.drop(unit)
+                if self.book.cursors.known.get(unit) is cursor:
+                    self.book.cursors.drop(unit)
                 self.agenda.refused.add(unit)
                 self.agenda.refusals += 1
                 return
@@ -203,12 +196,22 @@ class Desk:
 
     # -- the store ----------------------------------------------------------------------------------------------------
 
+    def quiet(self, numbers: Iterable[int]) -> bool:
+        """Whether no write about any of the shards is under way."""
+        return not any(self._under_way[self.keys.shard(number)] for number in numbers)
+
     def submit(self, txn: Txn, then: Callable[[Committed | None], None]) -> None:
-        """Commit; `then` gets the answer, or None when there was none and nobody knows what happened."""
+        """Commit; `then` gets the answer, or None when there was none and nobody knows what happened.
+
+        The first guard is the fence.
+        """
+        fence = txn.guards[0]
         self.in_flight += 1
+        self._under_way[fence.key] += 1
 
         def finish(future: asyncio.Future[Committed]) -> None:
             self.in_flight -= 1
+            self._under_way[fence.key] -= 1
             if future.cancelled():
                 return
             error = future.exception()
@@ -216,7 +219,7 @@ class Desk:
                 then(future.result())
             elif isinstance(error, StoreError):
                 log.warning("a write has no answer", reason=str(error))
-                self.agenda.stale = str(error) or type(error).__name__
+                self._doubt(fence)
                 then(None)
             else:
                 raise error

@@ -1,26 +1,45 @@
 """The scheduler's life: own shards, and schedule them in sessions; begin a new one when in doubt."""
 
 import asyncio
+from collections.abc import Collection, Sequence
 
 import structlog
 from prometheus_client import CollectorRegistry
 
 from xchronos.clock import MILLISECOND, SECOND, Clock, Micros
+from xchronos.engine.chores import Chore, Chores
 from xchronos.engine.metrics import Metrics
 from xchronos.engine.ownership import Ownership
 from xchronos.engine.session import Session, StartOver
+from xchronos.errors import Conflict
 from xchronos.registry.batch import Batcher
 from xchronos.registry.keys import Keys
 from xchronos.store.contract import Store
 
 log = structlog.get_logger(__name__)
 
+LAST_WRITES: Micros = SECOND
+"""How long a scheduler that ends waits for the answers to what it has written."""
+
 
 class Engine:
-    """Schedules the units of the shards that it owns. `machine` is this daemon's id, `ttl` the heartbeat's."""
+    """Schedules the units of the shards that it owns.
+
+    `machine` is this daemon's id, `instance` as in its record, `ttl` the heartbeat's; `chores` are what is done once
+    for the whole cluster, when this scheduler leads it.
+    """
 
     def __init__(
-        self, store: Store, keys: Keys, clock: Clock, machine: str, ttl: Micros, registry: CollectorRegistry
+        self,
+        store: Store,
+        keys: Keys,
+        clock: Clock,
+        machine: str,
+        ttl: Micros,
+        registry: CollectorRegistry,
+        *,
+        instance: str,
+        chores: Sequence[Chore] = (),
     ) -> None:
         self._store = store
         self._keys = keys
@@ -31,56 +50,80 @@ class Engine:
         self._session: Session | None = None
         self._holding = False
         self._changed = asyncio.Event()
-        self._ownership = Ownership(store, keys, clock, machine, ttl, self._changed.set)
+        self._ownership = Ownership(
+            store, keys, clock, machine, instance, ttl, self._shards_changed, self._quiet, self._metrics
+        )
+        self._chores = Chores(clock, self._ownership, chores)
         self.ready = asyncio.Event()
 
     async def run(self) -> None:
-        """Schedule until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._ownership.run(), name="ownership")
-            await self._ownership.answered.wait()
-            if not self._ownership.shards:
-                log.info("standing by: other schedulers own all shards")
-                self.ready.set()
-            while True:
-                await self._changed.wait()
-                self._changed.clear()
-                while self._ownership.shards and not self._changed.is_set():
-                    await self._one_session()
+        """Schedule until cancelled. Raises Conflict when another daemon has this id."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._ownership.run(), name="ownership")
+                group.create_task(self._chores.run(), name="chores")
+                await self._ownership.answered.wait()
+                if not self._ownership.fences:
+                    log.info("standing by: other schedulers own all shards")
+                    self.ready.set()
+                while True:
+                    await self._changed.wait()
+                    self._changed.clear()
+                    while self._ownership.fences:
+                        await self._one_session()
+        except BaseExceptionGroup as problems:
+            conflict = problems.subgroup(Conflict)
+            raise (problems if conflict is None else _first(conflict)) from None
 
     def hold(self) -> None:
-        """Begin nothing new: this daemon is about to end. What runs is settled when it ends."""
+        """Begin nothing new: this daemon is about to end.
+
+        Other schedulers take over at once; what only this one can settle is settled when it ends.
+        """
         self._holding = True
+        self._ownership.leave()
         if self._session is not None:
             self._session.hold()
 
     async def settle(self, limit: Micros) -> None:
-        """Wait until everything that this daemon's machine had begun is settled, for at most `limit`."""
+        """Wait until this daemon can go, for at most `limit`: all that its machine had begun is settled by somebody."""
         until = self._clock.monotonic() + limit
-        while self._session is not None and self._session.has_unsettled(self._machine):
+        while not self._ownership.may_go or (self._session is not None and self._session.has_unsettled(self._machine)):
             if self._clock.monotonic() >= until:
                 log.warning("attempts have ended that the scheduler could not settle; the next one will")
                 return
             await self._clock.sleep(10 * MILLISECOND)
 
+    def _shards_changed(self) -> None:
+        self._changed.set()
+        if self._session is not None:
+            self._session.shards_changed()
+
+    def _quiet(self, numbers: Collection[int]) -> bool:
+        return self._session is None or self._session.quiet(numbers)
+
     async def _one_session(self) -> None:
         # A batcher of its own: what an ended session had still to write is not written under the next one's eyes.
         batcher = Batcher(self._store)
         writing = asyncio.create_task(batcher.run(), name="batcher")
-        session = Session(self._store, self._keys, self._clock, self._ttl, self._ownership, batcher, self._metrics)
+        session = Session(
+            self._store, self._keys, self._clock, self._ttl, self._machine, self._ownership, batcher, self._metrics
+        )
         if self._holding:
             session.hold()
         self._session = session
         work = asyncio.create_task(session.run(self.ready.set), name="session")
-        changed = asyncio.create_task(self._changed.wait(), name="ownership changed")
-        tasks = (work, writing, changed)
         try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({work, writing}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             self._session = None
-            for task in tasks:
-                task.cancel()
-            await asyncio.wait(tasks)
+            await _end(work)
+            batcher.close()
+            await asyncio.wait({writing}, timeout=LAST_WRITES / SECOND)
+            if not writing.done() or writing.exception() is not None:
+                # Nobody waits for the answers any more. What has not arrived when the next session begins never will.
+                self._ownership.doubt_all()
+            await _end(writing)
         for task in (writing, work):
             problem = None if task.cancelled() else task.exception()
             if problem is None:
@@ -89,6 +132,19 @@ class Engine:
                 raise problem
             log.warning("scheduler reads everything again", reason=str(problem))
             await self._clock.sleep(SECOND // 5)
+
+
+async def _end(task: "asyncio.Task[None]") -> None:
+    task.cancel()
+    await asyncio.wait({task})
+
+
+def _first(problems: BaseExceptionGroup[Conflict]) -> Conflict:
+    problem: BaseException = problems
+    while isinstance(problem, BaseExceptionGroup):
+        problem = problem.exceptions[0]
+    assert isinstance(problem, Conflict)
+    return problem
 
 
 def _starts_over(problem: BaseException) -> bool:

@@ -47,7 +47,7 @@ class Firing:
         """Accept what is new; fit cursors to what has changed."""
         agenda = self._desk.agenda
         names, agenda.changed = agenda.changed, set()
-        async for batch in _batches(sorted(names)):
+        async for batch in _batches(sorted(name for name in names if self._desk.fence(name) is not None)):
             loaded = await self._desk.load(batch)
             for name in batch:
                 if name in loaded:
@@ -167,6 +167,10 @@ class Firing:
         """Destroyed units: stop what runs of them, and once nothing does, remove everything they left."""
         desk = self._desk
         for name in sorted(desk.agenda.gone):
+            fence = desk.fence(name)
+            if fence is None:
+                desk.agenda.gone.discard(name)
+                continue
             entries = {execution_id: desk.book.open[execution_id] for execution_id in desk.book.of_unit(name)}
             running = [execution_id for execution_id, entry in entries.items() if entry.machine or entry.busy]
             for execution_id in running:
@@ -175,10 +179,8 @@ class Firing:
             if running or (cursor is not None and cursor.busy):
                 continue
             desk.agenda.gone.discard(name)
-            fence = desk.fence(name)
-            if fence is not None:
-                txn = forget_unit(desk.keys, fence, name)
-                desk.submit(txn, lambda result, name=name: self._forgotten(name, result))  # type: ignore[misc]
+            txn = forget_unit(desk.keys, fence, name)
+            desk.submit(txn, lambda result, name=name: self._forgotten(name, result))  # type: ignore[misc]
 
     def _forgotten(self, name: str, result: Committed | None) -> None:
         self._desk.book.cursors.drop(name)

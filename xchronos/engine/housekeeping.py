@@ -1,11 +1,17 @@
 """What has to be tidied up: history beyond its limit."""
 
+from collections.abc import Callable
+
+import structlog
+
 from xchronos.clock import SECOND, Clock
-from xchronos.engine.ownership import Ownership
+from xchronos.errors import StoreUnavailable
 from xchronos.registry.batch import Batcher
 from xchronos.registry.keys import Keys
 from xchronos.registry.units import UnitCache
-from xchronos.store.contract import Delete, Store, Txn
+from xchronos.store.contract import Delete, Guard, Store, Txn
+
+log = structlog.get_logger(__name__)
 
 SLACK = 4
 """A history may exceed its limit by a quarter before it is cut: one look then pays for many records."""
@@ -18,19 +24,27 @@ class Housekeeping:
     """Keeps what grows within its bounds, with work in proportion to what has ended."""
 
     def __init__(
-        self, store: Store, keys: Keys, clock: Clock, units: UnitCache, ownership: Ownership, batcher: Batcher
+        self,
+        store: Store,
+        keys: Keys,
+        clock: Clock,
+        units: UnitCache,
+        fence: Callable[[str], Guard | None],
+        batcher: Batcher,
     ) -> None:
         self._store = store
         self._keys = keys
         self._clock = clock
         self._units = units
-        self._ownership = ownership
+        self._fence = fence
         self._batcher = batcher
         self._room: dict[str, int] = {}
         self._full: set[str] = set()
 
     def ended(self, unit: str) -> None:
-        """One more record in the unit's history."""
+        """One more record in the unit's history; whose unit it is, cuts it."""
+        if self._fence(unit) is None:
+            return
         room = self._room.get(unit, FIRST_LOOK) - 1
         self._room[unit] = room
         if room <= 0:
@@ -42,10 +56,14 @@ class Housekeeping:
             await self._clock.sleep(SECOND)
             full, self._full = self._full, set()
             for unit in sorted(full):
-                await self._cut(unit)
+                try:
+                    await self._cut(unit)
+                except StoreUnavailable as error:
+                    log.info("a history is cut later", unit=unit, reason=str(error))
+                    self._full.add(unit)
 
     async def _cut(self, unit: str) -> None:
-        loaded = await self._units.get(unit)
+        loaded = await self._units.get(unit) if self._fence(unit) is not None else None
         if loaded is None or loaded.unit is None:
             self._room.pop(unit, None)
             return
@@ -54,8 +72,9 @@ class Housekeeping:
             # Oldest first: whatever this finds before the last `limit` of them is beyond the limit.
             page = await self._store.range(self._keys.history(unit), limit=limit + step, keys_only=True)
             excess = page.items[: max(len(page.items) - limit, 0)]
-            fence = self._ownership.fence(unit)
+            fence = self._fence(unit)
             if fence is None:
+                self._room.pop(unit, None)
                 return
             if excess:
                 await self._batcher.submit(Txn((fence,), tuple(Delete(item.key) for item in excess)))

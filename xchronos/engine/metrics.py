@@ -26,6 +26,9 @@ class Metrics:
         self.units = Gauge("xchronos_units", "Units that this scheduler owns", registry=registry)
         self.open = Gauge("xchronos_open", "Executions that have not ended", registry=registry)
         self.waiting = Gauge("xchronos_waiting", "Executions that no machine can take now", registry=registry)
+        self.shards = Gauge("xchronos_shards", "Shards that this scheduler owns", registry=registry)
+        self.terms = Counter("xchronos_terms_total", "Terms of shards that this scheduler has begun", registry=registry)
+        self.leader = Gauge("xchronos_leader", "Whether this scheduler leads the cluster", registry=registry)
         self._by_state = {
             state: self._claims.labels(state) for state in ("placed", "waiting", "queued", "delayed", "ended")
         }

@@ -1,47 +1,92 @@
 """Which shards this scheduler owns, and the fence that every one of its writes carries.
 
-A shard is owned by whoever holds its key; the key is bound to a lease, and the key's create revision is the *term*. A
-write guarded by the term is refused as soon as the ownership has ended, however late the former owner finds out.
+A shard is owned by whoever holds its key; the key is bound to the holder's lease, and its create revision is the
+*term*. A write guarded by the term is refused as soon as the ownership has ended, however late the former owner finds
+out: so nothing here has to be right in time for the records to be right.
+
+Every living scheduler has a record bound to the same lease, and follows one watch of all these keys. Each one computes
+from them, by the same rule, who should own what (`scheduler.shards`). What it holds and another one should have it
+hands over: it decides nothing more about the shard, lets its writes be answered, deletes the key. What it should have
+and nobody holds it takes, at once: that a holder has died it learns from the same watch, when the store ends its lease.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping, Sequence
+from random import Random
 
 import structlog
 
-from xchronos.clock import SECOND, Clock, Micros
-from xchronos.errors import LeaseLost, StoreError, StoreUnavailable
-from xchronos.registry.keys import SHARDS, Keys, shard_of
-from xchronos.store.contract import Guard, Put, Store, Txn
+from xchronos.clock import MILLISECOND, SECOND, Clock, Micros
+from xchronos.engine.metrics import Metrics
+from xchronos.engine.waiting import woken
+from xchronos.errors import Compacted, Conflict, LeaseLost, StoreError, StoreUnavailable
+from xchronos.model.records import SchedulerRecord
+from xchronos.registry.codec import encode
+from xchronos.registry.keys import SHARDS, Keys
+from xchronos.registry.roster import Roster
+from xchronos.scheduler.shards import assign
+from xchronos.store.contract import Delete, Guard, Put, Store, Txn
 
 log = structlog.get_logger(__name__)
+
+RENEWALS = 5
+"""How often in a TTL the lease is renewed: several may fail, or an event loop be busy, before it is in danger."""
+
+QUIET_LIMIT: Micros = SECOND // 2
+"""How long a shard that is handed over waits for the answers to writes about it; what comes later is refused."""
 
 
 class Ownership:
     """Holds a lease and, bound to it, the keys of the shards that this scheduler owns.
 
-    `changed` is called whenever the set of owned shards has changed.
+    `owner` is the machine's id, `instance` tells its lives and its namesakes apart. `changed` is called whenever the
+    set of owned shards has changed; `quiet` says whether no write about any of some shards is under way.
     """
 
     def __init__(
-        self, store: Store, keys: Keys, clock: Clock, owner: str, ttl: Micros, changed: Callable[[], None]
+        self,
+        store: Store,
+        keys: Keys,
+        clock: Clock,
+        owner: str,
+        instance: str,
+        ttl: Micros,
+        changed: Callable[[], None],
+        quiet: Callable[[Collection[int]], bool],
+        metrics: Metrics,
     ) -> None:
         self._store = store
         self._keys = keys
         self._clock = clock
         self._owner = owner
+        self._instance = instance
         self._ttl = ttl
         self._changed = changed
+        self._quiet = quiet
+        self._metrics = metrics
         self._lease = 0
-        self._fences: dict[int, Guard] = {}
         self._good_until: Micros = 0
+        self._roster: Roster | None = None
+        self._fences: dict[int, Guard] = {}
+        self._given_up: set[tuple[int, int]] = set()
+        self._joined_with = 0
+        self._rival_since: Micros | None = None
+        self._leaving = False
+        self._news = asyncio.Event()
+        self._lease_due = asyncio.Event()
+        self._random = Random(f"{owner}/{instance}")  # noqa: S311 - spreads schedulers, keeps no secret
         self.answered = asyncio.Event()
-        """Set once the store has said which shards are to be had."""
+        """Set once this scheduler has what it can have at once."""
+        self.sure_since: Micros = 0
+        """Since when (monotonic) the lease has been sure without a break: how long the store's word was heard."""
 
     @property
-    def shards(self) -> frozenset[int]:
-        """The shards owned now, as far as this scheduler knows."""
-        return frozenset(self._fences)
+    def fences(self) -> Mapping[int, Guard]:
+        """The shards owned now, as far as this scheduler knows, each with the guard of its term.
+
+        As long as a term lasts the guard is the same object.
+        """
+        return self._fences
 
     @property
     def sure(self) -> bool:
@@ -51,77 +96,258 @@ class Ownership:
         """
         return self._clock.monotonic() < self._good_until
 
-    def fence(self, unit: str) -> Guard | None:
-        """The guard for a write about `unit`; None when its shard is not ours."""
-        return self._fences.get(shard_of(unit))
+    @property
+    def leader(self) -> Guard | None:
+        """The guard of a write that only the cluster's leader may make; None for everybody else."""
+        election = self._roster.election if self._roster is not None else None
+        if election is None or not self._lease or election.lease != self._lease or not self.sure:
+            return None
+        return Guard(self._keys.election, election.term, "create")
+
+    @property
+    def lease(self) -> int:
+        """The lease that everything of this scheduler is bound to; 0 while there is none."""
+        return self._lease
+
+    def doubt(self, fence: Guard) -> None:
+        """A write with this fence has no answer: take the shard anew.
+
+        The write is in the store before the new term begins, or never will be.
+        """
+        self._given_up.add((int(fence.key[len(self._keys.shards) :]), fence.revision))
+        self._refresh()
+        self._news.set()
+
+    def doubt_all(self) -> None:
+        """Writes about any shard may be on their way without anybody who waits for their answer."""
+        for fence in tuple(self._fences.values()):
+            self.doubt(fence)
+
+    def leave(self) -> None:
+        """Hand everything over to the other schedulers, if there are any; what they cannot have stays here."""
+        self._leaving = True
+        self._news.set()
+
+    @property
+    def may_go(self) -> bool:
+        """Whether no other scheduler is still to get a shard from this one."""
+        return not self._fences or self._roster is None or not self._others(self._roster)
 
     async def run(self) -> None:
-        """Acquire what is free and keep it, until cancelled; then give everything back."""
+        """Own what this scheduler should, until cancelled; then give everything back.
+
+        Raises Conflict (in a group) when another daemon has this id.
+        """
         try:
-            while True:
-                try:
-                    await self._keep()
-                    self.answered.set()
-                except LeaseLost:
-                    log.warning("scheduler lease lost; acquiring anew", owner=self._owner)
-                    self._drop()
-                except StoreUnavailable as error:
-                    log.warning("store unavailable; what runs goes on", reason=str(error))
-                if self._lease and not self.sure:
-                    self._drop()
-                await self._clock.sleep(self._ttl // 3 if len(self._fences) == SHARDS else min(self._ttl // 3, SECOND))
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._keep_lease(), name="scheduler lease")
+                group.create_task(self._follow(), name="watch schedulers")
+                group.create_task(self._balance(), name="balance shards")
         finally:
             await asyncio.shield(self._give_back())
 
-    async def _keep(self) -> None:
+    # -- the lease ----------------------------------------------------------------------------------------------------
+
+    async def _keep_lease(self) -> None:
+        while True:
+            pause = self._ttl // RENEWALS
+            try:
+                await self._renew()
+            except LeaseLost:
+                log.warning("scheduler lease lost; joining anew", owner=self._owner)
+                self._drop()
+                continue
+            except StoreUnavailable as error:
+                log.warning("store unavailable; what runs goes on", reason=str(error))
+                pause = self._backoff()
+            self._lease_due.clear()
+            await woken(self._clock, self._lease_due, pause)
+
+    async def _renew(self) -> None:
         asked = self._clock.monotonic()
         if self._lease:
             await self._store.renew(self._lease)
         else:
             self._lease = await self._store.grant(self._ttl / SECOND)
+        if not self.sure:
+            self.sure_since = asked
         # Counted from before the question: the store's own count can only have begun later.
         self._good_until = asked + self._ttl
-        missing = [n for n in range(SHARDS) if n not in self._fences]
-        if missing:
-            await self._acquire(missing)
-
-    async def _acquire(self, numbers: list[int]) -> None:
-        before = len(self._fences)
-        # One look at all of them: who stands by asks every second.
-        page = await self._store.range(self._keys.shards)
-        held = {item.key for item in page.items if item.lease != self._lease}
-        try:
-            for number in numbers:
-                key = self._keys.shard(number)
-                if key not in held and (created := await self._take(key)):
-                    self._fences[number] = Guard(key, created, "create")
-            if self._fences:
-                # The leader is whoever got there first; it says so in the key that other programs read.
-                await self._take(self._keys.election)
-        finally:
-            if len(self._fences) > before:
-                log.info("scheduling", shards=len(self._fences), of=SHARDS)
-                self._changed()
-
-    async def _take(self, key: str) -> int:
-        """Bind a free key to our lease; the revision at which it became ours, 0 when it is somebody else's."""
-        done = await self._store.commit(Txn((Guard(key, 0),), (Put(key, self._owner.encode(), self._lease),)))
-        if done.succeeded:
-            return done.revision
-        # Ours already when the answer to an earlier write was lost on the way.
-        held = await self._store.get(key)
-        return held.create_revision if held is not None and held.lease == self._lease else 0
+        self._news.set()
 
     def _drop(self) -> None:
         self._lease = 0
-        self._fences.clear()
-        self._changed()
+        self._good_until = 0
+        self._refresh()
+        self._news.set()
+        self._lease_due.set()
+
+    def _backoff(self) -> Micros:
+        """A pause before the store is asked again: short, and not the same for everybody."""
+        longest = min(self._ttl // 10, SECOND)
+        return self._random.randrange(longest // 2, longest)
 
     async def _give_back(self) -> None:
         lease, self._lease = self._lease, 0
-        self._fences.clear()
+        self._refresh()
         if lease:
             try:
                 await self._store.revoke(lease)
             except StoreError as error:
                 log.info("the scheduler lease ends by itself", reason=str(error))
+
+    # -- what is known ------------------------------------------------------------------------------------------------
+
+    async def _follow(self) -> None:
+        while True:
+            try:
+                page = await self._store.range(self._keys.scheduling)
+                self._roster = Roster(self._keys, page.items)
+                self._refresh()
+                self._news.set()
+                async with self._store.watch(self._keys.scheduling, revision=page.revision + 1) as batches:
+                    async for batch in batches:
+                        for event in batch.events:
+                            self._roster.apply(event)
+                        self._refresh()
+                        self._news.set()
+            except (Compacted, StoreUnavailable) as error:
+                log.info("who schedules is read again", reason=str(error))
+            await self._clock.sleep(self._backoff())
+
+    def _refresh(self) -> None:
+        """Derive what is owned from what is known."""
+        if self._roster is None:
+            return
+        terms = {
+            number: held.term
+            for number, held in self._roster.shards.items()
+            if self._lease and held.lease == self._lease
+        }
+        self._given_up.intersection_update(terms.items())
+        owned = {number: term for number, term in terms.items() if (number, term) not in self._given_up}
+        before = {number: fence.revision for number, fence in self._fences.items()}
+        if owned == before:
+            return
+        self._fences = {
+            number: self._fences[number]
+            if before.get(number) == term
+            else Guard(self._keys.shard(number), term, "create")
+            for number, term in owned.items()
+        }
+        self._metrics.shards.set(len(owned))
+        self._metrics.terms.inc(len(owned.items() - before.items()))
+        log.info("scheduling", shards=len(owned), of=SHARDS)
+        self._changed()
+
+    # -- what is done about it ----------------------------------------------------------------------------------------
+
+    async def _balance(self) -> None:
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            lease = self._lease
+            try:
+                await self._act()
+            except LeaseLost:
+                if self._lease == lease:
+                    log.warning("scheduler lease lost; joining anew", owner=self._owner)
+                    self._drop()
+            except StoreUnavailable as error:
+                log.info("shards are balanced later", reason=str(error))
+                await self._clock.sleep(self._backoff())
+                self._news.set()
+
+    async def _act(self) -> None:
+        """One step towards what should be; what it changes comes back by the watch, and brings the next step."""
+        lease, roster = self._lease, self._roster
+        self._metrics.leader.set(self.leader is not None)
+        if not lease or roster is None:
+            return
+        if self._leaving:
+            await self._leave(lease, roster)
+        elif not await self._join(lease, roster):
+            return
+        members = self._others(roster) if self._leaving else roster.members.keys()
+        owners = assign(SHARDS, members, roster.holders())
+        free = [number for number, owner in owners.items() if owner == self._owner and number not in roster.shards]
+        takes = [self._take(self._keys.shard(number), lease) for number in sorted(free)]
+        if roster.election is None and not self._leaving:
+            takes.append(self._take(self._keys.election, lease))
+        if takes:
+            await self._store.commit_many(takes)
+        elif not self._leaving:
+            self.answered.set()
+        await self._release_what_is_due(lease, roster, owners)
+
+    def _take(self, key: str, lease: int) -> Txn:
+        return Txn((Guard(key, 0),), (Put(key, self._owner.encode(), lease),))
+
+    async def _release_what_is_due(self, lease: int, roster: Roster, owners: Mapping[int, str]) -> None:
+        """Delete the keys of what is another scheduler's, of what is in doubt, and of this daemon's former life."""
+        handed: dict[int, int] = {}
+        dropped: list[tuple[str, int]] = []
+        for number, held in roster.shards.items():
+            if held.lease == lease and owners.get(number, self._owner) != self._owner:
+                handed[number] = held.term
+            elif held.owner == self._owner and (held.lease != lease or (number, held.term) in self._given_up):
+                dropped.append((self._keys.shard(number), held.term))
+        if roster.election is not None and roster.election.owner == self._owner and roster.election.lease != lease:
+            dropped.append((self._keys.election, roster.election.term))
+        await self._delete(dropped)
+        if handed:
+            log.info("handing over shards", shards=sorted(handed))
+            self._given_up.update(handed.items())
+            self._refresh()
+            await self._until_quiet(handed)
+            await self._delete([(self._keys.shard(number), term) for number, term in handed.items()])
+
+    async def _delete(self, held: Sequence[tuple[str, int]]) -> None:
+        if held:
+            await self._store.commit_many([Txn((Guard(key, term, "create"),), (Delete(key),)) for key, term in held])
+
+    async def _until_quiet(self, numbers: Collection[int]) -> None:
+        until = self._clock.monotonic() + QUIET_LIMIT
+        while not self._quiet(numbers) and self._clock.monotonic() < until:
+            await self._clock.sleep(5 * MILLISECOND)
+
+    # -- membership ---------------------------------------------------------------------------------------------------
+
+    def _others(self, roster: Roster) -> list[str]:
+        return [member for member in roster.members if member != self._owner]
+
+    async def _join(self, lease: int, roster: Roster) -> bool:
+        """Whether this scheduler is known to live; until then it says so."""
+        known = roster.members.get(self._owner)
+        if known is not None and known.lease == lease:
+            self._joined_with, self._rival_since = lease, None
+            return True
+        if known is not None and (self._joined_with == lease or known.instance != self._instance):
+            self._face_rival(lease)
+            return False
+        key = self._keys.member(self._owner)
+        record = encode(SchedulerRecord(self._owner, self._instance))
+        revision = known.revision if known is not None else 0
+        await self._store.commit(Txn((Guard(key, revision),), (Put(key, record, lease),)))
+        return False
+
+    def _face_rival(self, lease: int) -> None:
+        """Somebody else has this daemon's id: what has died without a word is gone soon, a living one stays."""
+        now = self._clock.monotonic()
+        if self._rival_since is None:
+            self._rival_since = now
+        if self._joined_with == lease or now - self._rival_since > 2 * self._ttl:
+            raise Conflict(
+                f"another scheduler has the machine id {self._owner!r}: give this one an id of its own (--machine-id)"
+            )
+
+    async def _leave(self, lease: int, roster: Roster) -> None:
+        """Let the others know that they have to do without this scheduler, its lead included."""
+        own = roster.members.get(self._owner)
+        if own is None or own.lease != lease or not self._others(roster):
+            return
+        gone = [Txn((Guard(self._keys.member(self._owner), own.revision),), (Delete(self._keys.member(self._owner)),))]
+        if roster.election is not None and roster.election.lease == lease:
+            key = self._keys.election
+            gone.append(Txn((Guard(key, roster.election.term, "create"),), (Delete(key),)))
+        await self._store.commit_many(gone)

@@ -202,6 +202,11 @@ class Placing:
             if not other.startswith(prefix):
                 self._desk.agenda.cancels.setdefault(other, f"replaced by {by}")
 
+    def _replace_older(self, unit: str, execution_id: str) -> None:
+        book, prefix = self._desk.book, fire_prefix(execution_id)
+        older = [other for other in (*book.active.get(unit, ()), *book.queued.get(unit, ())) if other < prefix]
+        self._replace(older, execution_id, execution_id)
+
     # -- executions that wait ---------------------------------------------------------------------------------------
 
     async def place_pending(self, now: Instant) -> None:
@@ -213,6 +218,7 @@ class Placing:
         freed, agenda.freed = agenda.freed, set()
         for unit in freed:
             ready.update(self._next_queued(unit))
+        ready = {execution_id for execution_id in ready if self._desk.fence(unit_of(execution_id)) is not None}
         hopeless: dict[str, str] = {}
         if ready:
             loaded = await self._load({unit_of(execution_id) for execution_id in ready})
@@ -228,8 +234,9 @@ class Placing:
     async def _place_waiting(self, now: Instant, hopeless: dict[str, str]) -> None:
         """Everything that waits for a machine, the most urgent first, for as long as there is room for anything."""
         book = self._desk.book
-        loaded = await self._load(set(book.waiting))
-        lines = [sorted(ids, reverse=True) for ids in book.waiting.values()]
+        waiting = {unit: ids for unit, ids in book.waiting.items() if self._desk.fence(unit) is not None}
+        loaded = await self._load(set(waiting))
+        lines = [sorted(ids, reverse=True) for ids in waiting.values()]
         heads = [(self._urgency(line[-1], loaded), line) for line in lines]
         heapq.heapify(heads)
         while heads and book.has_room():
@@ -287,6 +294,9 @@ class Placing:
         if execution.state == "queued" and (
             self._blocked(fire_prefix(execution_id)) or execution_id not in self._next_queued(unit.name)
         ):
+            if unit.concurrency == "replace":
+                # Whoever has queued it may have died before it asked the others to end.
+                self._replace_older(unit.name, execution_id)
             return
         if execution.state == "delayed" and execution.due_at is not None and to_instant(execution.due_at) > now:
             return

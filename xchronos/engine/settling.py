@@ -32,7 +32,8 @@ class Settling:
     async def settle_reported(self, now: Instant) -> None:
         """Decide what follows the attempts that their agents have handed back."""
         desk = self._desk
-        ids, desk.agenda.reported = desk.agenda.reported, set()
+        noted, desk.agenda.reported = desk.agenda.reported, set()
+        ids = {execution_id for execution_id in noted if desk.fence(unit_of(execution_id)) is not None}
         loaded = await desk.load(sorted({unit_of(execution_id) for execution_id in ids}))
         units = {name: found.unit for name, found in loaded.items() if found.unit is not None}
         await desk.load(sorted({name for unit in units.values() for name in (*unit.on_success, *unit.on_failure)}))

@@ -1,0 +1,217 @@
+"""The shards that a session decides for: those that are owned, and of which it knows everything that counts.
+
+Between the term's begin and the first decision lies the *adoption*: the shard's cursors are read, the units that have
+changed meanwhile are found, and what its executions need is noted. It is complete when
+
+- the cursors are as of the term's begin or later: former owners can write nothing any more;
+- every move of an execution before the term's begin is in the book, which a *pulse* tells: a key of our own, written
+  behind the term, that the watch of all executions brings in its order;
+- whatever happens to a unit while its shard is being read is noted, and looked at behind it.
+
+Meanwhile all other shards go on.
+"""
+
+import asyncio
+from collections.abc import Collection, Mapping
+
+import msgspec
+import structlog
+
+from xchronos.clock import Clock, Micros
+from xchronos.engine.agenda import Agenda
+from xchronos.engine.book import Book
+from xchronos.engine.cursors import Cursor
+from xchronos.engine.following import Following, readable
+from xchronos.engine.ownership import Ownership
+from xchronos.errors import LeaseLost, StoreUnavailable
+from xchronos.model.records import Schedule
+from xchronos.registry.keys import Keys, shard_of, unit_of
+from xchronos.registry.reading import pages
+from xchronos.store.contract import Event, Guard, Put, Store, Txn
+
+log = structlog.get_logger(__name__)
+
+
+class _Found(msgspec.Struct):
+    """What was read about some shards: cursors with where round-robin went last, and units, as of `revision`."""
+
+    cursors: dict[str, tuple[Cursor, str]]
+    units: dict[str, int]
+    revision: int
+
+
+class Tenure:
+    """Adopts the shards that are gained and forgets those that are lost; `begun` is when (monotonic) the session was.
+
+    A machine that holds something and has no record may just be joining; after `ttl` it is lost.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        keys: Keys,
+        clock: Clock,
+        ttl: Micros,
+        machine: str,
+        ownership: Ownership,
+        book: Book,
+        agenda: Agenda,
+        following: Following,
+    ) -> None:
+        self._store = store
+        self._keys = keys
+        self._clock = clock
+        self._ttl = ttl
+        self._machine = machine
+        self._ownership = ownership
+        self._book = book
+        self._agenda = agenda
+        self._following = following
+        self._adopted: dict[int, Guard] = {}
+        self._begun = clock.monotonic()
+        self._least = 0
+        self._changed = asyncio.Event()
+        self.settled = asyncio.Event()
+        """Set once everything owned has been adopted."""
+
+    def fence(self, unit: str) -> Guard | None:
+        """The guard of every write about a unit; None when it is not for this session to decide about it."""
+        number = shard_of(unit)
+        fence = self._adopted.get(number)
+        return fence if fence is not None and self._ownership.fences.get(number) is fence else None
+
+    def changed(self) -> None:
+        """The set of owned shards has changed."""
+        self._changed.set()
+
+    def again(self) -> None:
+        """What is noted about these shards is incomplete: adopt all of them anew."""
+        self._forget(self._adopted.keys())
+        self._changed.set()
+
+    async def run(self, least: int) -> None:
+        """Follow the ownership. `least` is as of when the last execution in the book was read. Never returns."""
+        self._least = least
+        self._changed.set()
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            owned = self._ownership.fences
+            self._forget([number for number, fence in self._adopted.items() if owned.get(number) is not fence])
+            gained = {number: fence for number, fence in owned.items() if number not in self._adopted}
+            if not gained:
+                self.settled.set()
+                continue
+            # What changes while these are adopted is dealt with behind it.
+            self._changed.set()
+            try:
+                await self._adopt(gained)
+            except (StoreUnavailable, LeaseLost) as error:
+                log.info("shards are adopted later", reason=str(error))
+                await self._clock.sleep(self._ttl // 20)
+
+    # -- losing -------------------------------------------------------------------------------------------------------
+
+    def _forget(self, numbers: Collection[int]) -> None:
+        lost = set(numbers)
+        if not lost:
+            return
+        book, agenda = self._book, self._agenda
+        for number in lost:
+            del self._adopted[number]
+            for unit in book.cursors.drop_shard(number):
+                book.last_machine.pop(unit, None)
+        agenda.cancels = {
+            execution_id: reason
+            for execution_id, reason in agenda.cancels.items()
+            if shard_of(unit_of(execution_id)) not in lost
+        }
+
+    # -- gaining ------------------------------------------------------------------------------------------------------
+
+    async def _adopt(self, gained: Mapping[int, Guard]) -> None:
+        noted: list[Event] = []
+        self._following.noted = noted
+        try:
+            await self._catch_up(max(fence.revision for fence in gained.values()))
+            found = await self._read(gained)
+        finally:
+            self._following.noted = None
+        owned = self._ownership.fences
+        mine = {number: fence for number, fence in gained.items() if owned.get(number) is fence}
+        self._enter(found, mine.keys())
+        self._adopted.update(mine)
+        self._replay(noted, found.revision, mine.keys())
+        log.info("shards adopted", shards=sorted(mine), units=len(found.cursors), changed=len(self._agenda.changed))
+        self._agenda.wake()
+
+    async def _catch_up(self, term: int) -> None:
+        """Wait until whatever was written before the term, and whatever else has been read, is in the book."""
+        least = max(term, self._least)
+        if self._following.seen < least:
+            pulse = Put(self._keys.pulse(self._machine), str(least).encode(), self._ownership.lease)
+            await self._following.reach((await self._store.commit(Txn((), (pulse,)))).revision)
+
+    async def _read(self, gained: Mapping[int, Guard]) -> _Found:
+        least = max(fence.revision for fence in gained.values())
+        cursors: dict[str, tuple[Cursor, str]] = {}
+        units: dict[str, int] = {}
+        # Nobody else can write these cursors any more, so it is all the same of which moment each page is.
+        prefix = len(self._keys.schedules)
+        async for page in pages(self._store, self._keys.schedules, least=least):
+            for item in page.items:
+                if shard_of(item.key[prefix:]) in gained and (schedule := readable(item, Schedule)) is not None:
+                    cursor = Cursor(schedule, item.mod_revision, item.value)
+                    cursors[schedule.unit] = cursor, schedule.last_machine
+        revision, prefix = 0, len(self._keys.jobs)
+        async for page in pages(self._store, self._keys.jobs, keys_only=True, least=least):
+            revision = revision or page.revision
+            for item in page.items:
+                name = item.key[prefix:]
+                if shard_of(name) in gained:
+                    units[name] = item.mod_revision
+        return _Found(cursors, units, revision)
+
+    def _enter(self, found: _Found, mine: Collection[int]) -> None:
+        """Take in what was read, and note what there is to do about it, in one go."""
+        book, agenda = self._book, self._agenda
+        for unit, (cursor, last_machine) in found.cursors.items():
+            if shard_of(unit) in mine:
+                book.cursors.add(unit, cursor)
+                if last_machine:
+                    book.last_machine[unit] = last_machine
+                if unit not in found.units:
+                    agenda.gone.add(unit)
+        for unit, revision in found.units.items():
+            known = found.cursors.get(unit)
+            if shard_of(unit) in mine and (known is None or known[0].unit_revision != revision):
+                agenda.changed.add(unit)
+        for execution_id, entry in book.open.items():
+            unit = unit_of(execution_id)
+            if shard_of(unit) not in mine:
+                continue
+            if unit not in found.units:
+                # What is newer than the list of units may be of a unit that is newer, too: the store is asked.
+                (agenda.gone if entry.revision <= found.revision else agenda.refused).add(unit)
+            if not entry.machine:
+                agenda.look.add(execution_id)
+            elif entry.reported:
+                agenda.reported.add(execution_id)
+            elif entry.machine not in book.machines:
+                self._miss(entry.machine)
+        agenda.freed.update(book.queued)
+        agenda.retry_waiting = True
+
+    def _miss(self, machine: str) -> None:
+        if self._clock.monotonic() - self._begun >= self._ttl:
+            # Had it been about to join, the watch would have brought it by now.
+            self._agenda.lost_machines.add(machine)
+        else:
+            self._following.absent.add(machine)
+
+    def _replay(self, noted: list[Event], revision: int, mine: Collection[int]) -> None:
+        """What has happened to units behind what was read of them, when nobody decided about them yet."""
+        prefix = len(self._keys.jobs)
+        for event in noted:
+            if event.mod_revision > revision and shard_of(event.key[prefix:]) in mine:
+                self._following.take_unit(event)
