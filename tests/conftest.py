@@ -1,4 +1,4 @@
-"""Fixtures of all tests: the Docker engine and an image to run in it, and real etcd servers."""
+"""Fixtures of all tests: the Docker engine and an image to run in it, real etcd and Consul servers."""
 
 import os
 import socket
@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from services import etcd
+from services import consul, etcd
 
 for contract in ("executors", "store", "store_base", "store_leases", "store_watches"):
     pytest.register_assert_rewrite(f"xchronos.testing.{contract}")
@@ -70,6 +70,34 @@ def make_etcd(tmp_path: Path) -> Iterator[Callable[..., etcd.EtcdCluster]]:
             directory = tempfile.TemporaryDirectory(prefix="xchronos-etcd-", dir=etcd.fast_directory())
             where = Path(after.enter_context(directory))
             cluster = etcd.EtcdCluster(where, [etcd.Place()] * members, **options)
+            after.callback(cluster.stop)
+            return cluster.start()
+
+        yield make
+
+
+@pytest.fixture(scope="session")
+def consul_server() -> Iterator[consul.ConsulCluster]:
+    """One Consul server for the whole run. Tests share it: each uses a prefix of its own."""
+    if why := consul.missing():
+        unavailable(why)
+    with tempfile.TemporaryDirectory(prefix="xchronos-consul-", dir=etcd.fast_directory()) as directory:
+        server = consul.ConsulCluster(Path(directory)).start()
+        yield server
+        server.stop()
+
+
+@pytest.fixture
+def make_consul() -> Iterator[Callable[..., consul.ConsulCluster]]:
+    """Make a cluster of the test's own, `make_consul(3)`, started; it ends with the test."""
+    if why := consul.missing():
+        unavailable(why)
+    with ExitStack() as after:
+
+        def make(members: int = 1, **options) -> consul.ConsulCluster:
+            directory = tempfile.TemporaryDirectory(prefix="xchronos-consul-", dir=etcd.fast_directory())
+            where = Path(after.enter_context(directory))
+            cluster = consul.ConsulCluster(where, members, **options)
             after.callback(cluster.stop)
             return cluster.start()
 

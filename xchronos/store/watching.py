@@ -65,6 +65,17 @@ class WatchHub:
             heappush(self._followers, (revision, next(self._numbers), future))
             await future
 
+    def restart(self, history: History) -> None:
+        """Go on from another history: what lies between the two is not known.
+
+        A watch that has missed events because of it says Compacted.
+        """
+        self.history = history
+        for prefixes in self._by_length.values():
+            for watches in prefixes.values():
+                for watch in watches:
+                    watch.lag()
+
     def close(self) -> None:
         """End every watch with a StoreError."""
         self._closed = True
@@ -145,8 +156,14 @@ class Watch:
     def wake(self) -> None:
         """There is news. What has piled up beyond the limit is let go: the history has it, for as long as it can."""
         if self._lagging or len(self.pending) > MAX_PENDING:
-            self._lagging = True
-            self.pending = []
+            self.lag()
+        else:
+            self._awake.set()
+
+    def lag(self) -> None:
+        """Let go of what has piled up: the history is asked for it."""
+        self._lagging = True
+        self.pending = []
         self._awake.set()
 
     def _catch_up(self) -> None:

@@ -1,0 +1,26 @@
+"""What the tests of the Consul store share."""
+
+import asyncio
+import secrets
+from collections.abc import Awaitable, Callable
+
+from services.consul import ConsulCluster
+
+from xchronos.store.consul import ConsulStore
+from xchronos.store.consul_access import ConsulAccess
+
+
+def access(cluster: ConsulCluster, **options) -> ConsulAccess:
+    """How the cluster is reached, with a prefix that nobody else has."""
+    agents = tuple(url.partition("//")[2] for url in cluster.addresses)
+    return ConsulAccess(**{"agents": agents, "prefix": f"test-{secrets.token_hex(6)}", **options})
+
+
+async def until(condition: Callable[[], Awaitable[bool]], patience: float = 30) -> None:
+    """Wait for something to become true."""
+    async with asyncio.timeout(patience):
+        while not await condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+
+
+__all__ = ["ConsulStore", "access", "until"]

@@ -1,0 +1,70 @@
+"""How a Consul cluster is reached: what `ConsulStore.open` is told."""
+
+import ssl
+from pathlib import Path
+
+import msgspec
+
+from xchronos.errors import ConfigError
+
+DEFAULT_PORT = 8500
+DEFAULT_TLS_PORT = 8501
+
+
+class ConsulAccess(msgspec.Struct, frozen=True, kw_only=True):
+    """Agents and credentials.
+
+    Args:
+        agents: `host:port` each, of one cluster; one that answers will do, the others are for when it does not.
+        tls: speak HTTPS. Without `ca`, the system's certificate authorities are trusted.
+        ca: a PEM file of the authorities to trust.
+        cert: our own certificate, for agents that ask for one; `key` belongs to it.
+        key: the private key of `cert`.
+        token: of Consul's access control; it must be allowed `key_prefix "xchronos/" { policy = "write" }`.
+        prefix: what the names of all keys of the store begin with, in Consul.
+        timeout: seconds that a call may take, tries with other agents included.
+    """
+
+    agents: tuple[str, ...]
+    tls: bool = False
+    ca: Path | None = None
+    cert: Path | None = None
+    key: Path | None = None
+    token: str = ""
+    prefix: str = "xchronos"
+    timeout: float = 5.0
+
+    def __post_init__(self) -> None:
+        if not self.agents:
+            raise ConfigError("no Consul agent: expected at least one host:port")
+        if bool(self.cert) != bool(self.key):
+            raise ConfigError("a certificate for Consul needs its key, and a key its certificate: give both or neither")
+        if (self.ca or self.cert) and not self.tls:
+            raise ConfigError("a certificate for Consul is given, but it is spoken to without TLS")
+
+    def __repr__(self) -> str:
+        # It ends up in logs and tracebacks; the token must not.
+        return f"ConsulAccess({self})"
+
+    def __str__(self) -> str:
+        return f"{'consuls' if self.tls else 'consul'}://{','.join(self.agents)}"
+
+    @property
+    def addresses(self) -> list[str]:
+        """The agents' URLs."""
+        return [f"{'https' if self.tls else 'http'}://{agent}" for agent in self.agents]
+
+    def context(self) -> ssl.SSLContext | None:
+        """Whom to trust and what to show; None without TLS. Blocks. Raises ConfigError when a file is not readable."""
+        if not self.tls:
+            return None
+        try:
+            context = ssl.create_default_context(cafile=self.ca)
+        except OSError as error:
+            raise ConfigError(f"{self.ca}: the authorities' certificates for Consul cannot be read: {error}") from error
+        if self.cert is not None:
+            try:
+                context.load_cert_chain(self.cert, self.key)
+            except OSError as error:
+                raise ConfigError(f"{self.cert}: the certificate for Consul cannot be read: {error}") from error
+        return context
