@@ -179,3 +179,44 @@ make_image() { # the image that examples and tests run, made from a package: no 
     command -v docker > /dev/null || command -v curl > /dev/null || apt_install curl || true # the engine without its client
     told=$("$ROOT/packaging/images/make-busybox" 2>&1 >/dev/null) || die "cannot make the image xchronos/busybox" "$told"
 }
+
+# -- Consul -----------------------------------------------------------------------------------------------------------
+
+CONSUL_DEB=1.8.7+dfsg1-2+b3 # what Debian 11 has: Debian 12 has none
+
+debian_mirror() { # prints where this machine gets Debian packages from
+    local found=""
+    command -v apt-get > /dev/null \
+        && found=$(apt-get indextargets --format '$(REPO_URI)' 'Origin: Debian' 'Label: Debian' 2> /dev/null | head -n 1)
+    printf '%s\n' "${found:-http://deb.debian.org/debian/}"
+}
+
+ensure_consul() { # puts a consul program into PATH, for tests; returns 1, with CONSUL_ADVICE set, where there is none
+    command -v "${XCHRONOS_TEST_CONSUL:-consul}" > /dev/null && return
+    local arch sum deb url place=$VENV.cache/consul-$CONSUL_DEB
+    if ! [ -x "$place/usr/bin/consul" ]; then
+        arch=$(dpkg --print-architecture 2> /dev/null) || arch=unknown
+        case $arch in
+            amd64) sum=e4e888bba104daba1d9161f49bfc52649a7e4efd45b1a7ead5bc54f2cb9c89d9 ;;
+            arm64) sum=7318cfa77a7ba6f71dd096e44353279de246ffc6561216ace42353685dcf8255 ;;
+            *)
+                CONSUL_ADVICE=("Put a consul program (1.8 or newer) into PATH, or name it:  XCHRONOS_TEST_CONSUL=/path/to/consul")
+                return 1 ;;
+        esac
+        url=$(debian_mirror)pool/main/c/consul/consul_${CONSUL_DEB}_$arch.deb
+        say "fetching Consul (a package of Debian 11; it is unpacked into $place, and not installed)"
+        deb=$(mktemp -t xchronos-consul.XXXXXX)
+        rm -rf "$place" # half of it may be there
+        mkdir -p "$place"
+        # With apt's own downloader, and so by the proxy and the credentials that apt is set up with.
+        if ! /usr/lib/apt/apt-helper download-file "$url" "$deb" "SHA256:$sum" > "$deb.log" 2>&1 \
+            || ! sha256sum --check --status <<< "$sum  $deb" || ! dpkg-deb -x "$deb" "$place" 2>> "$deb.log"; then
+            CONSUL_ADVICE=("Consul could not be fetched from $url:" "$(tail -n 3 "$deb.log")"
+                "Put a consul program (1.8 or newer) into PATH, or name it:  XCHRONOS_TEST_CONSUL=/path/to/consul")
+            rm -rf "$deb" "$deb.log" "$place"
+            return 1
+        fi
+        rm -f "$deb" "$deb.log"
+    fi
+    PATH=$place/usr/bin:$PATH
+}
