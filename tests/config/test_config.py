@@ -45,6 +45,13 @@ def test_the_defaults():
         etcd_timeout=5 * SECOND,
         etcd_max_operations=128,
         etcd_history=600 * SECOND,
+        consul_prefix="xchronos",
+        consul_token="",
+        consul_token_file=None,
+        consul_ca=None,
+        consul_cert=None,
+        consul_key=None,
+        consul_timeout=5 * SECOND,
         namespace="",
         machine_id="",
         metadata={},
@@ -125,6 +132,15 @@ server_name = "etcd.example.org"
 timeout = "2s"
 max_operations = 512
 history = "1h"
+
+[consul]
+prefix = "batch/xchronos"
+token = "secret as well"
+token_file = "/etc/xchronos/token"
+ca = "/etc/xchronos/ca.pem"
+cert = "/etc/xchronos/cert.pem"
+key = "/etc/xchronos/key.pem"
+timeout = "3s"
 """
 
 
@@ -144,6 +160,13 @@ def test_everything_in_a_file(tmp_path):
         etcd_timeout=2 * SECOND,
         etcd_max_operations=512,
         etcd_history=3600 * SECOND,
+        consul_prefix="batch/xchronos",
+        consul_token="secret as well",
+        consul_token_file=Path("/etc/xchronos/token"),
+        consul_ca=Path("/etc/xchronos/ca.pem"),
+        consul_cert=Path("/etc/xchronos/cert.pem"),
+        consul_key=Path("/etc/xchronos/key.pem"),
+        consul_timeout=3 * SECOND,
         namespace="team-a",
         machine_id="m1",
         metadata={"region": "us-east-1", "disks": "2", "ssd": "true", "off": "false"},
@@ -182,6 +205,13 @@ def test_everything_in_the_environment_and_on_the_command_line(tmp_path):
         "etcd_timeout": "2000ms",
         "etcd_max_operations": "512",
         "etcd_history": "60min",
+        "consul_prefix": "batch/xchronos",
+        "consul_token": "secret as well",
+        "consul_token_file": "/etc/xchronos/token",
+        "consul_ca": "/etc/xchronos/ca.pem",
+        "consul_cert": "/etc/xchronos/cert.pem",
+        "consul_key": "/etc/xchronos/key.pem",
+        "consul_timeout": "3000ms",
         "namespace": "team-a",
         "machine_id": "m1",
         "metadata": "region=us-east-1, disks=2,ssd=true,off=false",
@@ -280,6 +310,7 @@ def test_an_unknown_flag():
         ("sqlite_synchronous", "off"),
         ("store", "etcd:"), ("store", "etcd://"), ("store", "etcd:a"), ("store", "etcd://,"), ("store", "etcd://a:0"),
         ("store", "etcd://http://a:1"), ("store", "etcd://a:65536"), ("store", "etcd://a/b"), ("store", "etcd://u:p@a"),
+        ("store", "consul:"), ("store", "consul://a:0"), ("store", "consuls://u:p@a"), ("consul_timeout", "0"),
         ("etcd_timeout", "0"), ("etcd_max_operations", "63"), ("etcd_max_operations", "100001"), ("etcd_ca", 3),
     ],
 )  # fmt: skip
@@ -300,6 +331,8 @@ def test_values_that_are_refused(name, bad):
         ("store", "sqlite:///srv/x.db", "sqlite:///srv/x.db"),
         ("store", "etcd://a", "etcd://a:2379"),
         ("store", "etcds://a:1,[::1],b.example.org/", "etcds://a:1,[::1]:2379,b.example.org:2379"),
+        ("store", "consul://a,b:1/", "consul://a:8500,b:1"),
+        ("store", "consuls://a", "consuls://a:8501"),
         ("etcd_ca", "", None),
         ("etcd_history", 0, 0),
         ("memory", 0, 0),
@@ -327,7 +360,7 @@ def test_a_misspelt_role_is_recognised():
 
 
 def test_secrets_are_not_shown():
-    given = settings({"api_token": "secret", "etcd_password": "secret", "slots": "3"})
+    given = settings({"api_token": "secret", "etcd_password": "secret", "consul_token": "secret", "slots": "3"})
     told = repr(given) + str(given)
     assert "secret" not in told
     assert "api_token='(hidden)'" in told
@@ -395,6 +428,13 @@ def test_the_table_of_settings_is_what_people_rely_on():
         ("etcd.timeout", "5s", "XCHRONOS_ETCD_TIMEOUT", "--etcd-timeout"),
         ("etcd.max_operations", "128", "XCHRONOS_ETCD_MAX_OPERATIONS", "--etcd-max-operations"),
         ("etcd.history", "10min", "XCHRONOS_ETCD_HISTORY", "--etcd-history"),
+        ("consul.prefix", "xchronos", "XCHRONOS_CONSUL_PREFIX", "--consul-prefix"),
+        ("consul.token", "", "XCHRONOS_CONSUL_TOKEN", "--consul-token"),
+        ("consul.token_file", "", "XCHRONOS_CONSUL_TOKEN_FILE", "--consul-token-file"),
+        ("consul.ca", "", "XCHRONOS_CONSUL_CA", "--consul-ca"),
+        ("consul.cert", "", "XCHRONOS_CONSUL_CERT", "--consul-cert"),
+        ("consul.key", "", "XCHRONOS_CONSUL_KEY", "--consul-key"),
+        ("consul.timeout", "5s", "XCHRONOS_CONSUL_TIMEOUT", "--consul-timeout"),
         ("namespace", "", "XCHRONOS_NAMESPACE", "--namespace"),
         ("machine_id", "", "XCHRONOS_MACHINE_ID", "--machine-id"),
         ("metadata", "", "XCHRONOS_METADATA", "--metadata"),

@@ -4,6 +4,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from services.consul import ConsulCluster
 from services.etcd import EtcdCluster
 
 from xchronos.clock import SystemClock
@@ -61,6 +62,29 @@ async def test_etcd_is_waited_for(make_etcd, tmp_path: Path):
     await asyncio.to_thread(cluster.start)
     async with asyncio.timeout(20):
         assert await opening == "etcd"
+
+
+@pytest.mark.consul
+async def test_consul(consul_server: ConsulCluster, tmp_path: Path):
+    url = consul_server.addresses[0].replace("http", "consul")
+    settings = Settings(state_directory=tmp_path, store=url, consul_prefix="test-stores/open")
+    assert await opened(settings) == "consul"
+    assert b'"revision":1' in consul_server.members[0].get("test-stores/open/")["test-stores/open/head"]
+
+
+async def test_what_the_settings_say_of_consul_must_fit_together(tmp_path: Path):
+    def consul(**settings) -> Settings:
+        return Settings(state_directory=tmp_path, store="consuls://127.0.0.1:1", **settings)
+
+    for settings, words in (
+        (consul(consul_cert=tmp_path / "c"), "needs its key"),
+        (consul(consul_ca=tmp_path / "none"), f"{tmp_path}/none: .* cannot be read: .*No such file"),
+        (consul(consul_prefix="a b"), "cannot be the prefix"),
+        (consul(consul_token="x", consul_token_file=tmp_path), "consul.token and consul.token_file are both given"),
+        (Settings(state_directory=tmp_path, store="consul://127.0.0.1:1", consul_ca=tmp_path), "without TLS"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            await opened(settings)
 
 
 async def test_a_daemon_that_waits_for_its_store_can_be_stopped(tmp_path: Path):

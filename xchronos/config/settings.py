@@ -32,6 +32,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     etcd_timeout: Micros = 5 * SECOND
     etcd_max_operations: int = 128
     etcd_history: Micros = 600 * SECOND
+    consul_prefix: str = "xchronos"
+    consul_token: str = ""
+    consul_token_file: Path | None = None
+    consul_ca: Path | None = None
+    consul_cert: Path | None = None
+    consul_key: Path | None = None
+    consul_timeout: Micros = 5 * SECOND
     namespace: str = ""
     machine_id: str = ""
     metadata: dict[str, str] = {}
@@ -90,7 +97,7 @@ SETTINGS: dict[str, Setting] = {
     "store": Setting(
         values.read_store,
         "the job store: 'sqlite:' (a file in the state directory), 'sqlite:/a/file', 'memory:', or for a cluster "
-        "'etcd://host:2379,host:2379' ('etcds://' with TLS)",
+        "'etcd://host:2379,host:2379' or 'consul://host:8500,host:8500' ('etcds://' and 'consuls://' with TLS)",
     ),
     "sqlite_synchronous": Setting(
         values.read_choice("full", "normal"),
@@ -122,6 +129,26 @@ SETTINGS: dict[str, Setting] = {
         values.read_length,
         "how much of its past etcd keeps before the leading scheduler compacts it; 0: etcd is left to compact itself",
         "etcd",
+    ),
+    "consul_prefix": Setting(values.read_text, "what the names of all our keys in Consul begin with", "consul"),
+    "consul_token": Setting(
+        values.read_text,
+        "the token for Consul, which must be allowed to write that prefix; better kept in a file of its own",
+        "consul",
+        secret=True,
+    ),
+    "consul_token_file": Setting(values.read_file, "a file that holds that token and nothing else", "consul"),
+    "consul_ca": Setting(
+        values.read_file, "with consuls://: the PEM file of the authorities to trust; empty: the system's", "consul"
+    ),
+    "consul_cert": Setting(
+        values.read_file,
+        "with consuls://: our certificate (PEM), where Consul asks for one; it needs the key",
+        "consul",
+    ),
+    "consul_key": Setting(values.read_file, "the private key (PEM) of that certificate", "consul"),
+    "consul_timeout": Setting(
+        values.read_positive, "how long a request to Consul may take, tries with other agents included", "consul"
     ),
     "namespace": Setting(values.read_namespace, "the tenant whose units this is about; empty: the default one"),
     "machine_id": Setting(
@@ -191,7 +218,7 @@ def describe_settings() -> list[SettingRow]:
 def _shown(name: str, value: object) -> str:
     if name == "state_directory":
         return "/var/lib/xchronos, or ~/.local/state/xchronos"
-    if name in ("heartbeat_ttl", "shutdown_grace", "settle", "etcd_timeout", "etcd_history"):
+    if name in ("heartbeat_ttl", "shutdown_grace", "settle", "etcd_timeout", "etcd_history", "consul_timeout"):
         return format_timespan(int(str(value)))
     if name == "log_limit":
         return f"{int(str(value)) // MEBIBYTE}M"

@@ -201,14 +201,23 @@ def _nothing(url: str, rest: str) -> str:
 
 
 def _etcd_members(url: str, rest: str) -> str:
+    return _servers(url, rest, 2379)
+
+
+def _consul_agents(url: str, rest: str) -> str:
+    return _servers(url, rest, 8501 if url.startswith("consuls:") else 8500)
+
+
+def _servers(url: str, rest: str, port: int) -> str:
+    """A URL of one or more servers, each with its port."""
     scheme = url.partition(":")[0]
-    form = f"{scheme}://host:2379, or several hosts separated by ','"
+    form = f"{scheme}://host:{port}, or several hosts separated by ','"
     if "@" in rest:
         raise InvalidValue(f"the store's URL has a user or a password in it, where logs tell it: expected {form}")
     members = [member for member in rest.removeprefix("//").rstrip("/").split(",") if member]
     if not rest.startswith("//") or not members:
         raise InvalidValue(f"{url!r}: expected {form}")
-    return f"{scheme}://{','.join(_member(member, 2379, form) for member in members)}"
+    return f"{scheme}://{','.join(_member(member, port, form) for member in members)}"
 
 
 def _member(text: str, usual_port: int, form: str) -> str:
@@ -224,6 +233,8 @@ STORES: dict[str, Callable[[str, str], str]] = {
     "memory": _nothing,
     "etcd": _etcd_members,
     "etcds": _etcd_members,
+    "consul": _consul_agents,
+    "consuls": _consul_agents,
 }
 """The stores that a URL may name, each with how the URL is read: all of it, and what follows the first colon."""
 
@@ -234,7 +245,8 @@ def read_store(value: object) -> str:
     kind, colon, rest = text.partition(":")
     if not colon or kind not in STORES:
         forms = (
-            "sqlite: (in the state directory), sqlite:/a/file, memory:, or etcd://host:2379,host:2379 (TLS: etcds://)"
+            "sqlite: (in the state directory), sqlite:/a/file, memory:, etcd://host:2379,host:2379 (TLS: etcds://) "
+            "or consul://host:8500,host:8500 (TLS: consuls://)"
         )
         raise InvalidValue(f"{text!r}: expected {forms}")
     return STORES[kind](text, rest)

@@ -9,6 +9,8 @@ import structlog
 from xchronos.clock import SECOND, Clock
 from xchronos.config import Settings
 from xchronos.errors import ConfigError, StoreUnavailable
+from xchronos.store.consul import ConsulStore
+from xchronos.store.consul_access import ConsulAccess
 from xchronos.store.contract import Store
 from xchronos.store.etcd import EtcdStore
 from xchronos.store.etcd_access import EtcdAccess
@@ -73,13 +75,31 @@ async def _open_etcd(settings: Settings, _clock: Clock) -> Store:
     return await EtcdStore.open(access)
 
 
+async def _open_consul(settings: Settings, clock: Clock) -> Store:
+    scheme, _, agents = settings.store.partition("://")
+    token = await asyncio.to_thread(read_secret, "consul.token", settings.consul_token, settings.consul_token_file)
+    access = ConsulAccess(
+        agents=tuple(agents.split(",")),
+        tls=scheme == "consuls",
+        ca=settings.consul_ca,
+        cert=settings.consul_cert,
+        key=settings.consul_key,
+        token=token,
+        prefix=settings.consul_prefix,
+        timeout=settings.consul_timeout / SECOND,
+    )
+    return await ConsulStore.open(access, clock=clock)
+
+
 _OPENERS: dict[str, Callable[[Settings, Clock], Awaitable[Store]]] = {
     "memory": _open_memory,
     "sqlite": _open_sqlite,
     "etcd": _open_etcd,
     "etcds": _open_etcd,
+    "consul": _open_consul,
+    "consuls": _open_consul,
 }
-ON_SERVERS = frozenset(("etcd", "etcds"))
+ON_SERVERS = frozenset(("etcd", "etcds", "consul", "consuls"))
 """The kinds of stores that several daemons can share, and that may be away for a while."""
 
 

@@ -1,5 +1,6 @@
 """How a Consul cluster is reached: what `ConsulStore.open` is told."""
 
+import re
 import ssl
 from pathlib import Path
 
@@ -7,8 +8,7 @@ import msgspec
 
 from xchronos.errors import ConfigError
 
-DEFAULT_PORT = 8500
-DEFAULT_TLS_PORT = 8501
+_PREFIX = re.compile(r"[A-Za-z0-9_-]+([./][A-Za-z0-9_-]+)*")
 
 
 class ConsulAccess(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,6 +41,11 @@ class ConsulAccess(msgspec.Struct, frozen=True, kw_only=True):
             raise ConfigError("a certificate for Consul needs its key, and a key its certificate: give both or neither")
         if (self.ca or self.cert) and not self.tls:
             raise ConfigError("a certificate for Consul is given, but it is spoken to without TLS")
+
+        if not _PREFIX.fullmatch(self.prefix):
+            raise ConfigError(
+                f"{self.prefix!r} cannot be the prefix in Consul: expected letters, digits, _ and -, and / in between"
+            )
 
     def __repr__(self) -> str:
         # It ends up in logs and tracebacks; the token must not.

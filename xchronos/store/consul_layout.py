@@ -87,8 +87,6 @@ class Layout:
     """The names of Consul's keys below one prefix."""
 
     def __init__(self, prefix: str) -> None:
-        if not re.fullmatch(r"[A-Za-z0-9_-]+([./][A-Za-z0-9_-]+)*", prefix):
-            raise StoreError(f"{prefix!r} cannot be a prefix in Consul: expected letters, digits, _ - and / in between")
         self.prefix = prefix + "/"
         self.head = self.prefix + "head"
         self.fold = self.prefix + "fold"
