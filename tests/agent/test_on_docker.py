@@ -12,8 +12,9 @@ from prometheus_client import CollectorRegistry
 from worlds import FACTS, FIRE
 
 from xchronos.agent.agent import Agent
+from xchronos.agent.contact import Contact
 from xchronos.agent.specs import Place
-from xchronos.clock import SystemClock
+from xchronos.clock import SECOND, SystemClock
 from xchronos.executors.docker import DockerExecutor
 from xchronos.executors.process import ProcessExecutor
 from xchronos.model.compile import compile_unit
@@ -48,7 +49,7 @@ class Bench:
         machine = Machine("m1", executors=("docker", "process"), docker="20")
         self.agent = Agent(
             self.store, KEYS, SystemClock(), place, executors, self.directory / "attempts", lambda: machine,
-            CollectorRegistry(),
+            lambda: asyncio.sleep(0), Contact(SystemClock(), SECOND, alone=True), CollectorRegistry(),
         )  # fmt: skip
         self.task = asyncio.create_task(self.agent.run())
         await self.agent.ready.wait()

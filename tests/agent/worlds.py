@@ -11,6 +11,7 @@ import msgspec
 from prometheus_client import CollectorRegistry
 
 from xchronos.agent.agent import Agent
+from xchronos.agent.contact import Contact
 from xchronos.agent.specs import Place
 from xchronos.clock import SECOND, to_datetime
 from xchronos.errors import ExecutorUnavailable, StoreUnavailable
@@ -258,6 +259,7 @@ class Cluster:
         self.machine = Machine("m1", executors=("python",))
         self.wanted: Machine | None = None
         self.registry = CollectorRegistry()
+        self.contact = Contact(clock, 10 * SECOND, alone=True)
         self.agent = self._agent()
         self._task: asyncio.Task[None] | None = None
 
@@ -268,7 +270,7 @@ class Cluster:
         store: Store = self.store  # type: ignore[assignment] - as much of a store as an agent needs
         return Agent(
             store, KEYS, self.clock, place, executors, self.directory / "attempts", lambda: self.machine, self.refresh,
-            self.registry,
+            self.contact, self.registry,
         )  # fmt: skip
 
     async def refresh(self) -> None:

@@ -8,10 +8,14 @@ import msgspec
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
+from xchronos.agent.contact import Contact
 from xchronos.agent.journal import attempt_directory, logs_in, sweep
+from xchronos.agent.late import Late
+from xchronos.agent.partition import Partition, Watchman
 from xchronos.agent.patience import patiently
-from xchronos.agent.placement import Placement, Workshop
+from xchronos.agent.placement import Placement
 from xchronos.agent.specs import Place
+from xchronos.agent.workshop import Workshop
 from xchronos.clock import SECOND, Clock, Micros
 from xchronos.errors import ExecutorUnavailable, StoreError
 from xchronos.executors.contract import Executor, Leftover
@@ -35,7 +39,8 @@ class Agent:
     """Runs the attempts placed on one machine.
 
     `executors` are what it runs steps with, by kind; `directory` is where attempts keep their files; `machine` gives
-    the machine as it is advertised, `refresh` has it look up what people want of it.
+    the machine as it is advertised, `refresh` has it look up what people want of it, and `contact` is what is known of
+    its lease. `watchman` is its guardian, if there is one.
     """
 
     def __init__(
@@ -48,7 +53,9 @@ class Agent:
         directory: Path,
         machine: Callable[[], Machine],
         refresh: Callable[[], Awaitable[None]],
+        contact: Contact,
         registry: CollectorRegistry,
+        watchman: Watchman | None = None,
     ) -> None:
         self._store = store
         self._keys = keys
@@ -56,18 +63,23 @@ class Agent:
         self._prefix = keys.machine_placements(place.machine)
         self._batcher = Batcher(store)
         units = UnitCache(store, keys)
+        self._partition = Partition(clock, contact, watchman)
+        self._late = Late(store, keys, clock)
         self._shop = Workshop(
-            store,
-            keys,
-            clock,
-            place,
-            executors,
-            directory,
-            machine,
-            refresh,
-            self._batcher,
-            units,
-            MachineView(machine()),
+            store=store,
+            keys=keys,
+            clock=clock,
+            place=place,
+            executors=executors,
+            directory=directory,
+            machine=machine,
+            refresh=refresh,
+            batcher=self._batcher,
+            units=units,
+            here=MachineView(machine()),
+            contact=contact,
+            partition=self._partition,
+            late=self._late,
         )
         self._from = 0
         self._running: dict[str, Placement] = {}
@@ -83,6 +95,8 @@ class Agent:
         """Work until cancelled. Attempts that still run then are left running, for the next agent to take up."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._batcher.run(), name="agent batcher")
+            group.create_task(self._partition.run(), name="partition")
+            group.create_task(self._late.run(), name="late results")
             try:
                 await self._follow()
                 # Nothing is placed here without its scratch directory being made after this.
@@ -171,7 +185,7 @@ class Agent:
             known.lost()
         if execution.state == "reported" or execution.current is None or self._shop.closing:
             return
-        placement = Placement(self._shop, item, execution)
+        placement = Placement(self._shop, item, execution, known)
         self._running[execution.id] = placement
         self._working[placement] = None
         placement.task = asyncio.create_task(self._work(placement), name=execution.id)

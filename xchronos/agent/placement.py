@@ -6,8 +6,7 @@ crash and is taken up again from what the store, the journal and the engine say.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
 import msgspec
@@ -17,75 +16,33 @@ from xchronos.agent.artifact import fetch_once
 from xchronos.agent.attempt import AttemptRun
 from xchronos.agent.conditions import unmet_conditions
 from xchronos.agent.journal import ForgetfulMemory, Journal, attempt_directory, forget
+from xchronos.agent.late import with_late_result
 from xchronos.agent.patience import PatientSteps, patiently
 from xchronos.agent.ports import AttemptEnd, Memory
-from xchronos.agent.specs import AttemptSteps, Place
-from xchronos.clock import Clock, to_datetime
+from xchronos.agent.specs import AttemptSteps
+from xchronos.agent.workshop import Workshop
+from xchronos.clock import to_datetime
 from xchronos.errors import ExecutorUnavailable, UnitFileError
-from xchronos.executors.contract import Executor
 from xchronos.model.policies import Outcome
-from xchronos.model.records import Attempt, Execution, Machine, StepResult
+from xchronos.model.records import Attempt, Execution, StepResult
 from xchronos.model.unit import Unit
-from xchronos.registry.batch import Batcher
 from xchronos.registry.codec import decode
-from xchronos.registry.keys import Keys
 from xchronos.registry.transitions import begin, finish, report
-from xchronos.registry.units import CACHED, Loaded, UnitCache, compile_record
-from xchronos.scheduler.placement import MachineView, crowded, unfit
-from xchronos.scheduler.rejections import words_of
-from xchronos.store.contract import Committed, Guard, KeyValue, Store, Txn
+from xchronos.registry.units import Loaded, compile_record
+from xchronos.store.contract import Committed, Guard, KeyValue, Txn
 
 log = structlog.get_logger(__name__)
 
 TAKEN_AWAY = "it was taken away from this machine"
 
 
-@dataclass(slots=True)
-class Workshop:
-    """What every placement of an agent is worked on with.
+class Placement:
+    """One placement that this agent works on. `before` is what this agent had of the same execution until now.
 
-    `machine` is the machine as it is advertised, which `refresh` has looked up anew; `here` is what it runs.
-    `closing` says why nothing new is started any more. While some of what an earlier agent began is `resuming`, nobody
-    knows yet how much room there is.
+    `alone`: the store has given this machine up, and the attempt goes on here nevertheless (OnPartition=continue).
     """
 
-    store: Store
-    keys: Keys
-    clock: Clock
-    place: Place
-    executors: Mapping[str, Executor]
-    directory: Path
-    machine: Callable[[], Machine]
-    refresh: Callable[[], Awaitable[None]]
-    batcher: Batcher
-    units: UnitCache
-    here: MachineView
-    closing: str = ""
-    resuming: set["Placement"] = field(default_factory=set)
-    resumed: asyncio.Event = field(default_factory=asyncio.Event)
-    _judged: dict[str, tuple[Machine, Unit, str]] = field(default_factory=dict)
-
-    def refusals(self, unit: Unit) -> str:
-        """Why this machine, as it is advertised now and with what it runs, cannot run the unit; empty when it can.
-
-        The scheduler has asked the same, of what it knew: another one may have placed something here meanwhile.
-        """
-        machine = self.machine()
-        self.here.machine = machine
-        crowd = crowded(unit, self.here)
-        known = self._judged.get(unit.name)
-        if known is None or known[0] is not machine or known[1] is not unit:
-            # Judged once for as long as both are what they were.
-            if len(self._judged) >= CACHED:
-                self._judged.clear()
-            known = self._judged[unit.name] = (machine, unit, words_of(unfit(unit, machine)))
-        return ", ".join(words for words in (known[2], words_of(crowd)) if words)
-
-
-class Placement:
-    """One placement that this agent works on."""
-
-    def __init__(self, shop: Workshop, item: KeyValue, execution: Execution) -> None:
+    def __init__(self, shop: Workshop, item: KeyValue, execution: Execution, before: "Placement | None" = None) -> None:
         self.execution = execution
         self.key = item.key
         self.life = item.create_revision
@@ -95,6 +52,11 @@ class Placement:
         self.end: AttemptEnd | None = None
         self.recorded = False
         self.task: asyncio.Task[None] | None = None
+        self.alone = False
+        self._minding: asyncio.Task[None] | None = None
+        self._before = before
+        self._lapses = shop.contact.lapses
+        self.unit: Unit | None = None
         self._shop = shop
         self._run: AttemptRun | None = None
         self._taken_away = False
@@ -104,6 +66,7 @@ class Placement:
         if execution.state == "running":
             shop.resuming.add(self)
             shop.resumed.clear()
+        self._ended_at: datetime | None = None
 
     # -- what others tell it ------------------------------------------------------------------------------------------
 
@@ -119,9 +82,18 @@ class Placement:
 
     def lost(self) -> None:
         """The placement is gone from the store: recorded by this agent, or taken away from it."""
+        if self._taken_away:
+            return
         self._taken_away = True
         self._make_room()
-        self.stop(TAKEN_AWAY)
+        unit = self.unit
+        given_up = self._shop.contact.lapses > self._lapses
+        if given_up and self._run is not None and self.end is None and unit is not None and _goes_on(unit):
+            log.warning("this machine was given up; the attempt goes on", execution=self.execution.id)
+            self.alone = True
+            self._minding = asyncio.create_task(self._shop.late.mind(self.execution.id, self.stop))
+        else:
+            self.stop(TAKEN_AWAY)
 
     def leave(self, reason: str) -> None:
         """End what runs, as the unit says, for another machine to try: the attempt is lost, not cancelled."""
@@ -132,6 +104,8 @@ class Placement:
         """End what runs, as the unit says; nothing happens before and after that."""
         if self._run is not None:
             self._run.stop(reason)
+        elif self._before is not None:
+            self._before.stop(reason)
 
     @property
     def attempt(self) -> Attempt:
@@ -164,6 +138,8 @@ class Placement:
         finally:
             self._is_known()
             self._make_room()
+            if self._minding is not None:
+                self._minding.cancel()
 
     def _take_room(self, unit: Unit) -> None:
         if not self._taken_away:
@@ -186,7 +162,15 @@ class Placement:
         if self.execution.state == "running":
             await self._resume(Journal(self.directory, self._shop.clock))
             return
-        loaded = await self._unit()
+        before = self._before
+        if before is not None and before.task is not None:
+            if before.alone and before.end is None:
+                await self._join(before, before.task)
+                return
+            # Two attempts of one execution are never at work side by side.
+            await asyncio.wait({before.task})
+            self._before = None
+        loaded = await self._read_unit()
         unit = loaded.unit if loaded is not None else None
         end = await self._refusal(unit)
         if end is not None or unit is None or loaded is None:
@@ -202,9 +186,25 @@ class Placement:
             await self._carry_out(unit, steps, journal)
 
     def _steps_of(self, unit: Unit) -> AttemptSteps:
-        return AttemptSteps(unit, self.execution, self._shop.place, self._shop.executors, self.directory)
+        shop = self._shop
+        permitted = shop.partition.permits if unit.on_partition == "stop" else None
+        return AttemptSteps(unit, self.execution, shop.place, shop.executors, self.directory, permitted)
 
-    async def _unit(self) -> Loaded | None:
+    async def _join(self, before: "Placement", ended: "asyncio.Task[None]") -> None:
+        """The execution has come back to the machine where an attempt of it still runs: nothing is started for it."""
+        unit = before.unit
+        assert unit is not None
+        if not await self._begin(unit):
+            return
+        await asyncio.wait({ended})
+        if before.end is not None:
+            late = before.ended(before.end)
+            self.execution = with_late_result(self.execution, late) or self.execution
+            reason = f"attempt {late.number}, which had been given up, went on here"
+            reason = f"{reason}: {late.reason}" if late.reason else reason
+            await self._close(msgspec.structs.replace(before.end, reason=reason, steps=()))
+
+    async def _read_unit(self) -> Loaded | None:
         """The unit as it is now. Nobody tells an agent of changes; the placement says which text it was decided by."""
         units, name = self._shop.units, self.execution.unit
         known = units.peek(name)
@@ -275,6 +275,7 @@ class Placement:
 
     async def _carry_out(self, unit: Unit, steps: AttemptSteps, journal: Journal | None) -> None:
         clock = self._shop.clock
+        self.unit = unit
         memory: Memory = journal or ForgetfulMemory(clock)
         run = self._run = AttemptRun(
             unit.service,
@@ -292,7 +293,13 @@ class Placement:
         if unit.artifact:
             scratch = self.directory / "scratch"
             prepare = lambda: fetch_once(unit, self._shop.place.facts, memory, scratch)  # noqa: E731 - bound to the above
-        end = self.end = await run.run(prepare)
+        if unit.on_partition == "stop":
+            resumed = not self.began
+            end = await self._shop.partition.carry_out(run, prepare, memory, steps.end_all, resumed=resumed)
+            end = msgspec.structs.replace(end, steps=end.steps or self.steps)
+        else:
+            end = await run.run(prepare)
+        self.end = end
         await self._close(end)
         await patiently(clock, steps.release, what="executor", kind=ExecutorUnavailable)
         if journal is not None or unit.artifact:
@@ -306,7 +313,7 @@ class Placement:
 
     async def _close(self, end: AttemptEnd) -> None:
         """Record the attempt's end: a success is final here, everything else goes back to the scheduler."""
-        ended_at = to_datetime(self._shop.clock.now())
+        self._ended_at = to_datetime(self._shop.clock.now())
         while not self._taken_away:
             execution = self.execution
             if execution.state == "reported":
@@ -316,9 +323,7 @@ class Placement:
                 # It was stopped, by this daemon or an earlier one, but nobody wants the execution to end.
                 end = msgspec.structs.replace(end, outcome=Outcome.LOST)
             self.end = end
-            attempt = msgspec.structs.replace(
-                self.attempt, ended_at=ended_at, outcome=end.outcome, reason=end.reason, steps=end.steps
-            )
+            attempt = self.ended(end)
             done = await self._commit(self._record(execution, attempt))
             if done.succeeded:
                 self.recorded = True
@@ -335,6 +340,14 @@ class Placement:
             "the placement is gone: recorded already, or taken away",
             execution=self.execution.id, outcome=end.outcome.value,
         )  # fmt: skip
+        if self._run is not None and end.outcome is not Outcome.LOST and self._run.stop_reason != TAKEN_AWAY:
+            self._shop.late.put(self.execution.id, self.ended(end))
+
+    def ended(self, end: AttemptEnd) -> Attempt:
+        """The attempt's record with its end."""
+        return msgspec.structs.replace(
+            self.attempt, ended_at=self._ended_at, outcome=end.outcome, reason=end.reason, steps=end.steps
+        )
 
     def _record(self, execution: Execution, attempt: Attempt) -> Txn:
         keys = self._shop.keys
@@ -356,6 +369,11 @@ class Placement:
             return False
         self.changed(item, decode(item, Execution))
         return True
+
+
+def _goes_on(unit: Unit) -> bool:
+    """Whether an attempt outlives the loss of its machine. One that is kept running has its successor elsewhere."""
+    return unit.on_partition == "continue" and not unit.keep_running
 
 
 def _ended(execution: Execution, attempt: Attempt) -> Execution:

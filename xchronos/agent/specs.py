@@ -6,7 +6,7 @@ Everything that speaks of this machine is filled in here, when the step is about
 import asyncio
 import glob
 import pwd
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
@@ -14,7 +14,7 @@ from typing import Any, cast
 import msgspec
 
 from xchronos.errors import InvalidValue, StartRefused
-from xchronos.executors.contract import Executor, HostExecutor, StepExit, StepSpec
+from xchronos.executors.contract import FORBIDDEN, Executor, HostExecutor, StepExit, StepSpec
 from xchronos.executors.docker_body import read_assignments
 from xchronos.model.records import Execution, fire_key
 from xchronos.model.unit import Container, Step, Unit
@@ -58,7 +58,13 @@ class AttemptSteps:
     """Runs the steps of one attempt on this machine's executors."""
 
     def __init__(
-        self, unit: Unit, execution: Execution, place: Place, executors: Mapping[str, Executor], directory: Path
+        self,
+        unit: Unit,
+        execution: Execution,
+        place: Place,
+        executors: Mapping[str, Executor],
+        directory: Path,
+        permitted: Callable[[], bool] | None = None,
     ) -> None:
         if execution.current is None:
             raise ValueError(f"{execution.id} has no current attempt")
@@ -69,6 +75,7 @@ class AttemptSteps:
         self._place = place
         self._executors = executors
         self._directory = directory
+        self._permitted = permitted
         self._specs: dict[str, StepSpec] = {}
         self._kinds = {self.executor_of(step) for step in unit.service.steps}
 
@@ -96,6 +103,8 @@ class AttemptSteps:
         except (InvalidValue, StartRefused, OSError) as error:
             return StepExit(reason=str(error))
         self._specs[step.name] = spec
+        if spec.forbidden:
+            return StepExit(lost=True, reason=FORBIDDEN)
         return await executor.run(spec)
 
     async def stop(self, step: Step, signal: str) -> None:
@@ -125,6 +134,22 @@ class AttemptSteps:
             if host is not None:
                 found |= await host.left_behind(self._execution.id, self._attempt, signal)
         return found
+
+    async def end_all(self) -> bool:
+        """Kill everything of the attempt, whatever its kill mode. Returns whether anything was still running."""
+        ran = await self.left_behind("SIGKILL")
+        for step in self._unit.service.steps:
+            await self.kill(step)
+        for kind in self._kinds:
+            if kind in self._executors:
+                left = [
+                    one
+                    for one in await self._executors[kind].leftovers()
+                    if one.running and (one.execution, one.attempt) == (self._execution.id, self._attempt)
+                ]
+                await self._executors[kind].remove(left)
+                ran |= bool(left)
+        return ran
 
     async def release(self) -> None:
         """Remove what is left of the attempt, now that its result is durable."""
@@ -160,6 +185,8 @@ class AttemptSteps:
             stop_signal=service.kill_signal,
             kill_mode=service.kill_mode,
             payload=self._execution.payload,
+            on_partition=self._unit.on_partition,
+            permitted=self._permitted,
         )
         if step.docker:
             return msgspec.structs.replace(spec, docker=compile_docker(("docker", *argv[1:]), env=env))

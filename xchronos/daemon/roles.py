@@ -84,7 +84,16 @@ class Roles:
             contact = Contact(clock, ttl)
             self._membership = member = Membership(store, keys, clock, contact, self._machine, self._describe)
             self.agent = Agent(
-                store, keys, clock, place, executors, directory, lambda: member.machine, member.refresh, self.registry
+                store,
+                keys,
+                clock,
+                place,
+                executors,
+                directory,
+                lambda: member.machine,
+                member.refresh,
+                contact,
+                self.registry,
             )
         self._tasks: list[asyncio.Task[None]] = []
 

@@ -6,14 +6,18 @@ idempotent: after a crash the agent calls it again for the step whose result it 
 starting it a second time.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import msgspec
 
+from xchronos.model.policies import OnPartition
 from xchronos.unitfile.dockercli import DockerCommand
+
+FORBIDDEN = "it must not be started any more: this machine has lost the store"
+"""Why a step that is `forbidden` was not started."""
 
 
 class StepSpec(msgspec.Struct, frozen=True):
@@ -40,6 +44,8 @@ class StepSpec(msgspec.Struct, frozen=True):
         stop_signal: What asks the step to end, `SIGTERM`.
         kill_mode: systemd's KillMode= (host processes).
         payload: XCHRONOS_PAYLOAD, for the executors that hand it over another way than by environment.
+        on_partition: `stop`: the step must not outlive the machine's lease, and is marked so for the guardian.
+        permitted: Asked right before the program is started; when it says no, nothing is, and the step is lost.
     """
 
     unit: str
@@ -64,11 +70,18 @@ class StepSpec(msgspec.Struct, frozen=True):
     kill_mode: str = "control-group"
     payload: str = ""
     secrets: Mapping[str, str] = {}
+    on_partition: OnPartition = "continue"
+    permitted: Callable[[], bool] | None = None
 
     @property
     def identity(self) -> tuple[str, int, str]:
         """What makes this step this step: execution, attempt, step name."""
         return (self.execution, self.attempt, self.step)
+
+    @property
+    def forbidden(self) -> bool:
+        """Whether it must not be started (any more)."""
+        return self.permitted is not None and not self.permitted()
 
 
 class StepExit(msgspec.Struct, frozen=True):

@@ -140,7 +140,7 @@ class DockerExecutor:
             _write_id(spec, command, found)
             fresh = found.state.status == "created"
             if isinstance(command, Run):
-                refused = await self._keeper.start(found)
+                refused = await self._keeper.start(found, spec)
                 if refused is not None:
                     log.write(f"{_complain(refused.reason)}\n".encode())
                     return refused

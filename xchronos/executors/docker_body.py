@@ -21,6 +21,8 @@ KEEP_ALWAYS = "always"
 """The container is the user's: named by them, or left behind as `docker run -d` and `docker create` do."""
 KEEP_RUNNING = "running"
 """The user's as long as it runs, ours to remove once it has ended: `docker run -d --rm`."""
+PARTITION = "xchronos.partition"
+"""`stop` on what must not outlive the machine's lease; the guardian looks for it."""
 
 
 def container_name(spec: StepSpec, owner: str = "") -> str:
@@ -39,6 +41,11 @@ def labels_of(spec: StepSpec, namespace: str, owner: str) -> dict[str, str]:
         NAMESPACE: namespace,
         OWNER: owner,
     }
+
+
+def _bound_to_lease(spec: StepSpec) -> dict[str, str]:
+    """No part of what identifies a step: a daemon that knows nothing of it must find its own again."""
+    return {PARTITION: "stop"} if spec.on_partition == "stop" else {}
 
 
 def is_step(labels: Mapping[str, str], wanted: Mapping[str, str]) -> bool:
@@ -62,7 +69,7 @@ def _bounded(body: Mapping[str, Any], labels: Mapping[str, str], limit: int) -> 
 def step_body(spec: StepSpec, labels: Mapping[str, str]) -> dict[str, Any]:
     """The create body of a [Container] step: the unit's own with our conditions, and the step's environment."""
     assert spec.body is not None
-    prepared, host = _bounded(spec.body, labels, spec.log_limit)
+    prepared, host = _bounded(spec.body, {**labels, **_bound_to_lease(spec)}, spec.log_limit)
     if host.get("Init") is None:
         host["Init"] = True  # as PID 1 most programs would ignore SIGTERM
     host["RestartPolicy"] = {"Name": "no"}
@@ -79,7 +86,9 @@ def command_body(spec: StepSpec, command: Create, labels: Mapping[str, str], *, 
     Only what the docker client itself would resolve on this machine is filled in. In the foreground a restart policy
     is dropped: restarting is the unit's business, and a wait for a container that comes back has no end.
     """
-    prepared, host = _bounded(command.body, labels, spec.log_limit)
+    # What is detached outlives its step and its attempt, and so the lease.
+    more = {} if detached else _bound_to_lease(spec)
+    prepared, host = _bounded(command.body, {**labels, **more}, spec.log_limit)
     written = list(command.body.get("Env") or ())
     env = [entry for file in command.env_files for entry in read_assignments(_place(spec, file), spec.env)]
     resolved = [_resolve(entry, spec.env) for entry in written]

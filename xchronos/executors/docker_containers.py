@@ -12,7 +12,7 @@ import msgspec
 
 from xchronos.errors import ExecutorUnavailable
 from xchronos.executors import docker_images
-from xchronos.executors.contract import StepExit
+from xchronos.executors.contract import FORBIDDEN, StepExit, StepSpec
 from xchronos.executors.docker_engine import ConnectionLost, Engine, EngineRefusal, pause
 from xchronos.executors.hostfacts import boot_time, engine_started
 
@@ -180,8 +180,8 @@ class Keeper:
                 raise
             say(f"using the image that is here: {failure.message}")
 
-    async def start(self, found: Inspected) -> StepExit | None:
-        """Start a container that was created and never started; None when it has started (by whomever).
+    async def start(self, found: Inspected, spec: StepSpec) -> StepExit | None:
+        """Start a step's container that was created and never started; None when it has started (by whomever).
 
         Never starts an ended one: docker would run it a second time. A start whose answer is missing is looked into.
         """
@@ -193,6 +193,8 @@ class Keeper:
         while True:
             try:
                 async with self._gate:
+                    if spec.forbidden:
+                        return StepExit(lost=True, reason=FORBIDDEN, container=found.id)
                     await self.engine.call("POST", f"/containers/{found.id}/start", timeout=None)
             except ConnectionLost:
                 now = await self.look(found.id)

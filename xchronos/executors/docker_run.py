@@ -113,7 +113,7 @@ class ContainerRun:
             except EngineRefusal as refusal:
                 log.write(f"{complain(refusal.message)}\n".encode())
                 return StepExit(code=125, reason=refusal.message)
-            refused = await self._keeper.start(found)
+            refused = await self._keeper.start(found, self._spec)
             if refused is not None:
                 if not refused.lost:
                     log.write(f"{complain(refused.reason)}\n".encode())

@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from xchronos.executors import process_tree, process_wrapper
-from xchronos.executors.contract import Leftover, StepExit, StepSpec
+from xchronos.executors.contract import FORBIDDEN, Leftover, StepExit, StepSpec
 from xchronos.executors.hostfacts import boot_id, start_ticks
 from xchronos.executors.logfile import trim
 from xchronos.executors.process_record import Claim, Home, attempt_home
@@ -75,6 +75,8 @@ class ProcessExecutor:
                     if given_up:
                         home.forget()
                         return StepExit(signal=given_up, reason="given up before it was started")
+                    if spec.forbidden:
+                        return StepExit(lost=True, reason=FORBIDDEN)
                     begun = await self._begin(home, spec)
             finally:
                 self._queued.pop(spec.identity, None)

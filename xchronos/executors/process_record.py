@@ -13,6 +13,7 @@ import msgspec
 from xchronos.executors.contract import StepExit, StepSpec
 from xchronos.executors.hostfacts import boot_id, start_ticks
 from xchronos.executors.signals import signal_name
+from xchronos.model.policies import OnPartition
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -24,6 +25,7 @@ class Record(msgspec.Struct, frozen=True):
     step: str
     kill_mode: str
     format: int = 1
+    on_partition: OnPartition = "continue"
 
 
 class Claim(msgspec.Struct, frozen=True):
@@ -86,7 +88,9 @@ class Home:
             str(len(spec.argv)), *spec.argv, *(f"{name}={value}" for name, value in spec.env.items()),
         ]  # fmt: skip
         _durable(self.path / "plan", os.fsencode("\0".join(plan)))
-        record = Record(spec.unit, spec.execution, spec.attempt, spec.step, spec.kill_mode)
+        record = Record(
+            spec.unit, spec.execution, spec.attempt, spec.step, spec.kill_mode, on_partition=spec.on_partition
+        )
         _durable(self.path / "record", msgspec.json.encode(record))
         for directory in (self.path, self.path.parent, self.path.parent.parent):
             _sync(directory)

@@ -133,6 +133,8 @@ class Attempt(msgspec.Struct, frozen=True, omit_defaults=True):
     """One try of an execution on one machine. `number` counts from 1; attempts that were lost are not charged.
 
     `leave` asks the machine's agent to end it because it has to go elsewhere, and says why: it is then lost.
+    `late` is how an attempt really ended that was given up with its machine, and went on there (OnPartition=continue).
+    It changes nothing: the attempt stays `lost`.
     """
 
     number: int
@@ -146,6 +148,7 @@ class Attempt(msgspec.Struct, frozen=True, omit_defaults=True):
     steps: tuple[StepResult, ...] = ()
     retryable: bool = True
     leave: str = ""
+    late: Outcome | None = None
 
 
 class Execution(msgspec.Struct, frozen=True, omit_defaults=True):

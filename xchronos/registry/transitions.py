@@ -95,6 +95,12 @@ def finish(keys: Keys, machine: str, ended: Execution, life: int) -> Txn:
     return Txn(guards=(Guard(source, life, "create"),), operations=(Delete(source), put(keys, ended)))
 
 
+def amend(keys: Keys, told: Execution, known: int) -> Txn:
+    """Complete a record where it is; refused when it has changed since it was read at revision `known`."""
+    written = put(keys, told)
+    return Txn(guards=(Guard(written.key, known),), operations=(written,))
+
+
 def forget_unit(keys: Keys, fence: Guard, unit: str) -> Txn:
     """Remove what a destroyed unit leaves, its history included; refused when it has been submitted again."""
     return Txn(

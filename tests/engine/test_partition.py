@@ -1,0 +1,364 @@
+"""Machines that lose the store while they work: what ends, what goes on, what is recorded, and what runs elsewhere."""
+
+import asyncio
+import itertools
+
+import pytest
+from cut_store import CutStore
+from engine_cluster import Cluster, run
+
+from xchronos.clock import HOUR, SECOND
+from xchronos.executors.contract import StepExit
+from xchronos.model.policies import Outcome
+
+TTL = 10
+AGENT = frozenset(("agent",))
+SCHEDULER = frozenset(("scheduler",))
+
+
+class Sink:
+    """What the steps write down, outside of the cluster: (execution, attempt, machine, start, end, how)."""
+
+    def __init__(self, length: float = 60.0, lengths=None) -> None:
+        self.length = length
+        self.lengths = lengths or {}
+        self.cluster: Cluster | None = None
+        self.rows: list[list] = []
+
+    async def body(self, spec, machine):
+        assert self.cluster is not None
+        row = [spec.execution, spec.attempt, machine, self.cluster.at(), None, ""]
+        self.rows.append(row)
+        try:
+            await self.cluster.sleep(self.lengths.get(machine, self.length))
+            row[5] = "ended"
+        except asyncio.CancelledError:
+            row[5] = "killed"
+            raise
+        finally:
+            row[4] = self.cluster.at()
+        return 0
+
+    def overlaps(self) -> list[tuple]:
+        """Pairs of runs that were at work at the same time."""
+        pairs = itertools.combinations(self.rows, 2)
+        return [(one, other) for one, other in pairs if one[3] < (other[4] or 1e9) and other[3] < (one[4] or 1e9)]
+
+
+async def three(c: Cluster, sink: Sink, *agents: str) -> dict[str, CutStore]:
+    """A scheduler, and agents each with a link of its own."""
+    sink.cluster = c
+    links = {}
+    for name in ("s1", *agents):
+        links[name] = CutStore(c.store, c.clock)
+        await c.start(name, roles=SCHEDULER if name == "s1" else AGENT, store=links[name])
+    return links
+
+
+def play(scenario, sink: Sink) -> None:
+    async def main(c: Cluster) -> None:
+        await scenario(c)
+
+    run(main, body=sink.body)
+
+
+ONCE = "TriggerAt=2030-03-17T17:46:45Z\nMisfireThreshold=1h"
+
+
+def test_a_cut_off_attempt_of_stop_has_ended_before_anybody_can_start_it_elsewhere():
+    sink = Sink()
+
+    async def scenario(c: Cluster) -> None:
+        links = await three(c, sink, "m1", "m2")
+        await c.submit("job.service", f"{ONCE}\nConcurrency=forbid")
+        await c.sleep(10)
+        machine = sink.rows[0][2]
+        links[machine].cut = True
+        cut_at = c.at()
+        await c.sleep(100)
+        first, second = sink.rows
+        assert first[2] == machine != second[2]
+        assert first[5] == "killed"
+        assert cut_at + 0.4 * TTL <= first[4] <= cut_at + 0.6 * TTL + 0.1, "two renewals may fail"
+        assert cut_at + 0.8 * TTL <= second[3] <= cut_at + TTL + 2
+        assert second[5] == "ended"
+        links[machine].cut = False
+        await c.sleep(60)
+        assert len(sink.rows) == 2
+        (execution,) = await c.history("job.service")
+        assert execution.outcome is Outcome.SUCCEEDED
+        assert [(a.machine, a.outcome, a.late) for a in execution.attempts] == [
+            (machine, Outcome.LOST, None),
+            (second[2], Outcome.SUCCEEDED, None),
+        ]
+
+    play(scenario, sink)
+
+
+@pytest.mark.parametrize("back", [True, False], ids=["while the other one runs", "after the execution has ended"])
+def test_a_cut_off_attempt_of_continue_goes_on_and_its_late_result_is_told(back):
+    sink = Sink(60)
+
+    async def scenario(c: Cluster) -> None:
+        links = await three(c, sink, "m1", "m2")
+        await c.submit("job.service", ONCE)
+        await c.sleep(10)
+        machine = sink.rows[0][2]
+        sink.lengths = {"m1": 30, "m2": 30}
+        links[machine].cut = True
+        cut_at = c.at()
+        await c.sleep(20 if back else 120)
+        links[machine].cut = False
+        await c.sleep(200)
+        first, second = sink.rows
+        assert (first[2], first[5]) == (machine, "ended")
+        assert cut_at + 0.8 * TTL <= second[3] <= cut_at + TTL + 2
+        (execution,) = await c.history("job.service")
+        assert execution.outcome is Outcome.SUCCEEDED
+        lost, won = execution.attempts
+        assert (lost.outcome, lost.late) == (Outcome.LOST, Outcome.SUCCEEDED)
+        assert "it ended after its machine was given up: succeeded" in lost.reason
+        assert [step.outcome for step in lost.steps] == ["succeeded"]
+        assert (won.outcome, won.late) == (Outcome.SUCCEEDED, None)
+
+    play(scenario, sink)
+
+
+def test_the_only_machine_takes_its_own_attempt_up_again():
+    sink = Sink(60)
+
+    async def scenario(c: Cluster) -> None:
+        links = await three(c, sink, "m1")
+        await c.submit("job.service", ONCE)
+        await c.sleep(10)
+        links["m1"].cut = True
+        await c.sleep(25)
+        (waiting,) = await c.registry.open_executions()
+        assert waiting.state == "waiting"
+        assert waiting.attempts[0].outcome is Outcome.LOST
+        links["m1"].cut = False
+        await c.sleep(10)
+        (running,) = await c.registry.open_executions()
+        assert (running.state, running.current.number) == ("running", 2)
+        await c.sleep(60)
+        (row,) = sink.rows
+        assert row[5] == "ended"
+        (execution,) = await c.history("job.service")
+        assert execution.outcome is Outcome.SUCCEEDED
+        lost, won = execution.attempts
+        assert (lost.outcome, lost.late) == (Outcome.LOST, Outcome.SUCCEEDED)
+        assert won.reason == "attempt 1, which had been given up, went on here"
+        assert won.steps == ()
+
+    play(scenario, sink)
+
+
+def test_what_was_taken_up_again_can_be_stopped():
+    sink = Sink(HOUR / SECOND)
+
+    async def scenario(c: Cluster) -> None:
+        links = await three(c, sink, "m1")
+        await c.submit("job.service", ONCE)
+        await c.sleep(10)
+        links["m1"].cut = True
+        await c.sleep(25)
+        links["m1"].cut = False
+        await c.sleep(10)
+        (running,) = await c.registry.open_executions()
+        await c.registry.stop(running.id, "enough")
+        await c.sleep(5)
+        (row,) = sink.rows
+        assert row[5] == "killed"
+        (execution,) = await c.history("job.service")
+        assert (execution.outcome, execution.reason) == (Outcome.CANCELLED, "enough")
+
+    play(scenario, sink)
+
+
+def test_what_goes_on_without_a_placement_ends_with_its_unit():
+    sink = Sink(HOUR / SECOND)
+
+    async def scenario(c: Cluster) -> None:
+        links = await three(c, sink, "m1", "m2")
+        await c.submit("job.service", ONCE)
+        await c.sleep(10)
+        links[sink.rows[0][2]].cut = True
+        await c.sleep(25)
+        links[sink.rows[0][2]].cut = False
+        await c.sleep(30)
+        assert [row[5] for row in sink.rows] == ["", ""]
+        await c.registry.destroy("job.service")
+        await c.sleep(15)
+        assert [row[5] for row in sink.rows] == ["killed", "killed"]
+        await c.sleep(15)
+        assert await c.left_over() == []
+
+    play(scenario, sink)
+
+
+def test_what_is_kept_running_has_one_successor_and_ends_when_its_machine_is_back():
+    sink = Sink(HOUR / SECOND)
+
+    async def scenario(c: Cluster) -> None:
+        links = await three(c, sink, "m1", "m2")
+        await c.submit("web.service", "", service="Type=simple\nRestart=always")
+        await c.sleep(10)
+        machine = sink.rows[0][2]
+        links[machine].cut = True
+        await c.sleep(30)
+        assert [row[5] for row in sink.rows] == ["", ""], "cut off, it goes on"
+        links[machine].cut = False
+        await c.sleep(10)
+        assert [row[5] for row in sink.rows] == ["killed", ""], "back, it makes way for its successor"
+
+    play(scenario, sink)
+
+
+def test_forbid_never_overlaps_and_never_stays_blocked():
+    sink = Sink(7)
+
+    async def scenario(c: Cluster) -> None:
+        links = await three(c, sink, "m1", "m2")
+        await c.submit("job.service", "TriggerCron=@every 5s\nConcurrency=forbid\nMisfireThreshold=1h")
+        for turn in range(8):
+            await c.sleep(23 + turn)
+            link = links[("m1", "m2")[turn % 2]]
+            link.cut = True
+            await c.sleep(5 + 4 * turn)
+            link.cut = False
+        await c.sleep(60)
+        before = len(sink.rows)
+        await c.sleep(60)
+        assert len(sink.rows) >= before + 5, "it goes on"
+        assert sink.overlaps() == []
+        for execution in await c.history("job.service"):
+            assert execution.outcome in (Outcome.SUCCEEDED, Outcome.SKIPPED)
+
+    play(scenario, sink)
+
+
+def test_when_all_machines_are_gone_nothing_runs_for_ever():
+    sink = Sink(HOUR / SECOND)
+
+    async def scenario(c: Cluster) -> None:
+        links = await three(c, sink, "m1", "m2")
+        await c.submit("bounded.service", f"{ONCE}\nConcurrency=forbid\nStartDeadline=30s")
+        await c.submit("patient.service", f"{ONCE}\nConcurrency=forbid")
+        await c.sleep(10)
+        for name in ("m1", "m2"):
+            links[name].cut = True
+        await c.sleep(60)
+        (execution,) = await c.history("bounded.service")
+        assert execution.outcome is Outcome.LOST
+        assert "StartDeadline passed" in execution.reason
+        (waiting,) = await c.registry.open_executions()
+        assert (waiting.unit, waiting.state) == ("patient.service", "waiting")
+        sink.length = 5
+        links["m2"].cut = False
+        await c.sleep(30)
+        (execution,) = await c.history("patient.service")
+        assert execution.outcome is Outcome.SUCCEEDED
+        assert sink.overlaps() == [pair for pair in sink.overlaps() if pair[0][0] != pair[1][0]]
+
+    play(scenario, sink)
+
+
+def test_an_outage_of_the_whole_store_stops_only_what_must_not_risk_it():
+    sink = Sink(90)
+
+    async def scenario(c: Cluster) -> None:
+        links = await three(c, sink, "m1", "m2", "m3")
+        for number in range(6):
+            await c.submit(f"c{number}.service", f"{ONCE}\nAvailability=2")
+        await c.submit("stop.service", f"{ONCE}\nOnPartition=stop")
+        await c.submit("tick.service", "TriggerCron=@every 5s\nMisfireThreshold=1s\nMisfirePolicy=FIRE_NOW")
+        await c.sleep(12)
+        begun = len(sink.rows)
+        for link in links.values():
+            link.cut = True
+        away = c.at()
+        await c.sleep(30)
+        assert [row for row in sink.rows if row[3] > away] == [], "nothing starts without a durable claim"
+        assert {row[0].partition("/")[0] for row in sink.rows if row[5] == "killed"} == {"stop.service"}
+        for link in links.values():
+            link.cut = False
+        await c.sleep(200)
+        assert begun >= 13
+        for number in range(6):
+            for execution in await c.history(f"c{number}.service"):
+                assert execution.outcome is Outcome.SUCCEEDED
+                assert len(execution.attempts) == 1, "nobody was given up on the store's return"
+        (execution,) = await c.history("stop.service")
+        assert [a.outcome for a in execution.attempts] == [Outcome.LOST, Outcome.SUCCEEDED]
+        assert max(c.starts.values()) == 1
+
+    play(scenario, sink)
+
+
+def test_a_result_of_the_outage_is_recorded_when_the_store_is_back():
+    sink = Sink(20)
+
+    async def scenario(c: Cluster) -> None:
+        links = await three(c, sink, "m1")
+        await c.submit("job.service", ONCE)
+        await c.sleep(10)
+        for link in links.values():
+            link.cut = True
+        await c.sleep(45)
+        assert [row[5] for row in sink.rows] == ["ended"]
+        for link in links.values():
+            link.cut = False
+        await c.sleep(40)
+        (execution,) = await c.history("job.service")
+        assert execution.outcome is Outcome.SUCCEEDED
+        assert len(sink.rows) == 1
+
+    play(scenario, sink)
+
+
+def test_a_jump_of_the_wall_clock_ends_nothing():
+    sink = Sink(60)
+
+    async def scenario(c: Cluster) -> None:
+        await three(c, sink, "m1", "m2")
+        await c.submit(
+            "job.service", f"{ONCE}\nConcurrency=forbid", service="RuntimeMaxSec=10min\nTimeoutStartSec=5min"
+        )
+        await c.sleep(10)
+        for jump in (HOUR, -2 * HOUR, HOUR):
+            c.clock.jump(jump)
+            await c.sleep(15)
+        await c.sleep(60)
+        assert [row[5] for row in sink.rows] == ["ended"]
+        (execution,) = await c.history("job.service")
+        assert len(execution.attempts) == 1
+
+    play(scenario, sink)
+
+
+def test_a_step_ended_with_a_code_of_its_own_while_stopping_is_not_charged():
+    seen = []
+
+    async def body(spec, machine):
+        seen.append((spec.attempt, machine))
+        try:
+            await asyncio.sleep(3600 if spec.attempt == 1 else 1)
+        except asyncio.CancelledError:
+            asyncio.current_task().uncancel()
+            return StepExit(3)
+        return 0
+
+    async def scenario(c: Cluster) -> None:
+        sink = Sink()
+        links = await three(c, sink, "m1", "m2")
+        await c.submit("job.service", f"{ONCE}\nOnPartition=stop\nMaxAttempts=1")
+        await c.sleep(10)
+        links[seen[0][1]].cut = True
+        await c.sleep(7)  # it has been stopped, and the machine is not given up yet
+        links[seen[0][1]].cut = False
+        await c.sleep(60)
+        (execution,) = await c.history("job.service")
+        assert [a.outcome for a in execution.attempts] == [Outcome.LOST, Outcome.SUCCEEDED]
+        assert "OnPartition=stop" in execution.attempts[0].reason
+
+    run(scenario, body=body)
