@@ -136,9 +136,9 @@ class EtcdMember:
         if cluster.fast and version() >= (3, 5):
             command += ["--unsafe-no-fsync"]
         if tls:
-            command += ["--cert-file", str(tls.cert), "--key-file", str(tls.key), "--trusted-ca-file", str(tls.ca)]
+            command += ["--cert-file", str(tls.cert), "--key-file", str(tls.key)]
             if tls.clients:
-                command += ["--client-cert-auth"]
+                command += ["--client-cert-auth", "--trusted-ca-file", str(tls.ca)]
         return [*command, *cluster.arguments]
 
     def wait(self, patience: float = PATIENCE) -> None:

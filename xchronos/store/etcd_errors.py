@@ -60,6 +60,8 @@ NO_SPACE = (
 )
 TOO_LARGE = "the request is larger than etcd takes (--max-request-bytes, 1.5 MiB by default)"
 
+PLAIN = "it does not seem to speak TLS: write etcd:// instead of etcds://"
+
 # By a part of etcd's own words; the first that is found counts.
 _WORDS: tuple[tuple[str, Advice, type[StoreError], str], ...] = (
     ("requested lease not found", Advice.GIVE_UP, LeaseLost, "the lease has expired or was revoked"),
@@ -118,13 +120,14 @@ def read_words(code: StatusCode | None, words: str, endpoint: str) -> Trouble:
 
 def _connection(words: str, endpoint: str) -> Trouble:
     """The channel's own words: whether the connection could not be made, or broke."""
-    if "failed to connect" not in words and "DNS resolution" not in words:
+    if not any(part in words for part in ("failed to connect", "resolving", "DNS resolution")):
         return Trouble(StoreUnavailable(f"the connection to etcd at {endpoint} broke: {words}"), Advice.UNKNOWN)
     reason = words.rpartition("last error: ")[2]
     for part, meaning in (
         ("CERTIFICATE_VERIFY_FAILED", "its certificate is not signed by an authority that is trusted here (etcd.ca)"),
         ("Hostname Verification", "its certificate is for another name (etcd.server_name)"),
-        ("WRONG_VERSION_NUMBER", "it does not speak TLS: write etcd:// instead of etcds://"),
+        ("WRONG_VERSION_NUMBER", PLAIN),
+        ("Handshake read failed", PLAIN),
         ("Ssl handshake failed", f"the TLS handshake failed: {reason}"),
         ("CERTIFICATE_REQUIRED", "it asks for a certificate (etcd.cert, etcd.key)"),
     ):

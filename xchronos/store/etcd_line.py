@@ -33,6 +33,7 @@ _OPTIONS: list[tuple[str, int | str]] = [
     # Servers take more than one ping in 5 s, or any while nothing is under way, for an attack.
     ("grpc.keepalive_time_ms", 6000),
     ("grpc.keepalive_timeout_ms", 3000),
+    ("grpc.http2.ping_timeout_ms", 3000),
     ("grpc.http2.max_pings_without_data", 0),
 ]
 

@@ -125,7 +125,9 @@ class Link:
         line = sent.line = self.line()
         sent.token = self.token
         left = max(sent.until - self._loop.time(), 0.001)
-        sent.call = getattr(line, sent.method)(sent.request, metadata=self._metadata, timeout=left)
+        # Who asks for a token must not come with a stale one.
+        metadata = self._metadata if sent.method != "authenticate" else (_LEADER,)
+        sent.call = getattr(line, sent.method)(sent.request, metadata=metadata, timeout=left)
         line.begin(sent.call)
 
     async def finish(self, sent: Sent, *, twice: bool) -> Any:

@@ -50,7 +50,8 @@ class EtcdWatch:
         self._link.check_open()
         if not self._next:
             # A member may lag behind the others; only the cluster knows which revision is the newest.
-            request = messages.RangeRequest(key=b"\0", limit=1, keys_only=True)
+            begin, end = prefix_range(self._prefix)
+            request = messages.RangeRequest(key=begin, range_end=end, limit=1, keys_only=True)
             self._next = (await self._link.call("range", request, twice=True)).header.revision + 1
         self._task = asyncio.create_task(self._follow(), name=f"watch {self._prefix}")
         self._watches.add(self)
