@@ -1,0 +1,421 @@
+"""Several schedulers: they share the shards, and whoever joins, leaves, dies or is paused costs nobody a fire time."""
+
+import asyncio
+from collections import Counter
+from functools import partial
+from random import Random
+
+import pytest
+from engine_cluster import Cluster, unit_text
+from faulty_store import FaultyStore
+from prometheus_client import CollectorRegistry
+
+from xchronos.clock import SECOND, to_instant
+from xchronos.engine.chores import Chore
+from xchronos.engine.engine import Engine
+from xchronos.errors import Conflict, StoreUnavailable
+from xchronos.registry.keys import SHARDS, shard_of
+from xchronos.registry.roster import Roster
+from xchronos.store.contract import Put, Txn
+from xchronos.store.memory import MemoryStore
+from xchronos.testing.clock import START, VirtualClock, run_virtual
+
+SCHEDULER = frozenset(("scheduler",))
+AGENT = frozenset(("agent",))
+TTL = 10 * SECOND
+UNITS = [f"u{n}.service" for n in range(48)]
+EVERY_SECOND = "TriggerRepeatInterval=1s\nMisfireThreshold=1h\nHistoryLimit=1000"
+
+
+class PausableStore(FaultyStore):
+    """A connection that can be held up, as all of a process is that is stopped; it keeps all answers to writes."""
+
+    def __init__(self, store, clock, random) -> None:
+        super().__init__(store, clock, random)
+        self.going = asyncio.Event()
+        self.going.set()
+        self.answers = []
+        self.losing = 0
+
+    async def _reach(self):
+        await super()._reach()
+        await self.going.wait()
+
+    async def commit_many(self, txns):
+        done = await super().commit_many(txns)
+        self.answers += [(self.clock.now(), txn, answer) for txn, answer in zip(txns, done, strict=True)]
+        if self.losing:
+            self.losing -= 1
+            raise StoreUnavailable("the answer is lost")
+        return done
+
+    async def _deliver(self, batches):
+        async for batch in super()._deliver(batches):
+            await self.going.wait()
+            yield batch
+
+
+class World:
+    """A cluster with one machine for the attempts, and schedulers that come and go."""
+
+    def __init__(self, clock: VirtualClock, store=None, seed: int = 1) -> None:
+        self.clock = clock
+        self.random = Random(seed)
+        self.cluster = Cluster(clock, store)
+        self.moved: dict[int, list[tuple[float, float]]] = {}
+
+    async def begin(self, units=UNITS, chronos: str = EVERY_SECOND) -> None:
+        await self.cluster.start("agent", AGENT)
+        for name in units:
+            await self.cluster.submit(name, chronos)
+
+    async def join(self, machine: str):
+        store = PausableStore(self.cluster.store, self.clock, self.random)
+        return await self.cluster.start(machine, SCHEDULER, store=store, ttl=TTL)
+
+    async def roster(self) -> Roster:
+        keys = self.cluster.keys
+        return Roster(keys, (await self.cluster.store.range(keys.scheduling)).items)
+
+    async def shards(self) -> dict[str, set[int]]:
+        return {share.machine: set(share.shards) for share in (await self.roster()).shares()}
+
+    async def balanced(self, machines: set[str]) -> None:
+        shares = await self.shards()
+        assert set(shares) == machines
+        counts = [len(shards) for shards in shares.values()]
+        assert sum(counts) == SHARDS, shares
+        assert max(counts) - min(counts) <= 1
+
+    async def lateness(self, since: float = 0.0) -> dict[str, list[tuple[float, float]]]:
+        """By unit, when each fire time was and how late it was decided about, in seconds."""
+        found = {}
+        for name in UNITS:
+            found[name] = [
+                (
+                    round((to_instant(execution.fire_time) - START) / SECOND, 3),
+                    (execution.claimed_at - execution.fire_time).total_seconds(),
+                )
+                for execution in await self.cluster.history(name)
+            ]
+        return {name: [one for one in fires if one[0] >= since] for name, fires in found.items()}
+
+    async def check_every_tick_once(self) -> None:
+        """Equality: no fire time is missing, none was decided twice, none was started twice."""
+        cluster = self.cluster
+        assert set(cluster.starts.values()) == {1}
+        now = self.clock.now()
+        for name in UNITS:
+            schedule = (await cluster.registry.unit(name)).schedule
+            due = range(to_instant(schedule.anchor), now + 1, SECOND)
+            fired = [to_instant(execution.fire_time) for execution in await cluster.history(name)]
+            fired += [to_instant(execution.fire_time) for execution in await cluster.registry.open_executions(name)]
+            # What is due at this very moment may still be on its way.
+            assert sorted(fired)[: len(due) - 1] == list(due)[: len(due) - 1], name
+            assert len(fired) <= len(due), name
+
+    async def check_lateness(self, since: float, moved: set[int], limit: float) -> None:
+        for name, fires in (await self.lateness(since)).items():
+            late = max(late for _, late in fires)
+            assert late <= (limit if shard_of(name) in moved else 0.1), (name, shard_of(name), late)
+
+
+def scenario(play, store=MemoryStore, seed: int = 1):
+    async def main(clock: VirtualClock) -> None:
+        world = World(clock, store(clock), seed)
+        await play(world)
+        await world.cluster.close()
+
+    run_virtual(main)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_one_three_five_two(seed):
+    """Every tick is decided about exactly once, and nobody but the dead keeps anything waiting."""
+
+    async def play(world: World) -> None:
+        await world.join("s1")
+        await world.begin()
+        await world.cluster.sleep(3.3)
+        for machine in ("s2", "s3"):
+            await world.join(machine)
+        await world.cluster.sleep(4.1)
+        await world.balanced({"s1", "s2", "s3"})
+        await asyncio.gather(world.join("s4"), world.join("s5"))
+        await world.cluster.sleep(5.2)
+        await world.balanced({"s1", "s2", "s3", "s4", "s5"})
+        await world.check_lateness(0, set(range(SHARDS)), 1.0)
+        since, dead = world.cluster.at(), (await world.shards())["s1"]
+        await world.cluster.kill("s1")
+        await world.cluster.sleep(15)
+        await world.balanced({"s2", "s3", "s4", "s5"})
+        await world.check_lateness(since, dead, 11.0)
+        since, bequeathed = world.cluster.at(), await world.shards()
+        await world.cluster.stop("s4")
+        await world.cluster.stop("s2")
+        await world.cluster.sleep(7)
+        await world.balanced({"s3", "s5"})
+        await world.check_lateness(since, bequeathed["s2"] | bequeathed["s4"], 1.0)
+        await world.check_every_tick_once()
+
+    scenario(play, seed=seed)
+
+
+def test_a_handover_takes_less_than_a_second_and_only_the_moved_shards_notice():
+    async def play(world: World) -> None:
+        await world.join("s1")
+        await world.begin()
+        await world.cluster.sleep(5.5)
+        since = world.cluster.at()
+        await world.join("s2")
+        await world.cluster.sleep(0.5)
+        await world.balanced({"s1", "s2"})
+        await world.cluster.sleep(6)
+        moved = (await world.shards())["s2"]
+        assert len(moved) == 8
+        await world.check_lateness(since, moved, 0.5)
+        await world.check_every_tick_once()
+
+    scenario(play)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_paused_scheduler_costs_its_lease_and_all_its_late_writes_are_refused(seed):
+    async def play(world: World) -> None:
+        for machine in ("s1", "s2", "s3"):
+            await world.join(machine)
+        await world.begin()
+        await world.cluster.sleep(5.2)
+        before, paused = await world.shards(), world.cluster.running["s1"].store
+        terms = {held.term for held in (await world.roster()).shards.values() if held.owner == "s1"}
+        since = world.cluster.at()
+        paused.going.clear()
+        await world.cluster.sleep(20 + seed / 4)
+        await world.balanced({"s2", "s3"})
+        resumed = world.clock.now()
+        paused.going.set()
+        await world.cluster.sleep(3)
+        await world.balanced({"s1", "s2", "s3"})
+        late = [answer for at, txn, answer in paused.answers if at >= resumed and txn.guards[0].revision in terms]
+        assert len(late) >= 10, "it had decided much that it could not write"
+        assert not any(answer.succeeded for answer in late)
+        await world.cluster.sleep(5)
+        await world.check_lateness(since, before["s1"], 11.0)
+        await world.check_every_tick_once()
+
+    scenario(play, seed=seed)
+
+
+def test_a_daemon_that_is_back_within_its_lease_takes_over_what_its_former_life_has_left():
+    async def play(world: World) -> None:
+        await world.join("s1")
+        await world.join("s2")
+        await world.begin()
+        await world.cluster.sleep(5.2)
+        before, since = await world.shards(), world.cluster.at()
+        leader = (await world.roster()).election.owner
+        await world.cluster.kill(leader)
+        await world.cluster.sleep(1)
+        await world.join(leader)
+        await world.cluster.sleep(1)
+        await world.balanced({"s1", "s2"})
+        assert await world.shards() == before
+        assert (await world.roster()).election is not None
+        await world.cluster.sleep(15)
+        await world.check_lateness(since, before[leader], 2.0)
+        await world.check_every_tick_once()
+
+    scenario(play)
+
+
+def test_two_daemons_cannot_have_one_id():
+    async def play(world: World) -> None:
+        await world.join("s1")
+        await world.begin()
+        store = world.cluster.store
+        second = Engine(
+            store, world.cluster.keys, world.clock, "s1", TTL, CollectorRegistry(), instance="somebody else"
+        )
+        with pytest.raises(Conflict, match="another scheduler has the machine id 's1'"):
+            await second.run()
+        assert world.cluster.at() == pytest.approx(20, abs=4), "a dead one's record would have been gone by then"
+        await world.cluster.sleep(1)
+        await world.balanced({"s1"})
+        # The same identity, twice: the one that came first has to go.
+        third = asyncio.create_task(
+            Engine(store, world.cluster.keys, world.clock, "s1", TTL, CollectorRegistry(), instance="s1").run()
+        )
+        with pytest.raises(Conflict, match="another scheduler has the machine id 's1'"):
+            await world.cluster.running["s1"].wait()
+        await world.cluster.sleep(5)
+        await world.balanced({"s1"})
+        await world.check_every_tick_once()
+        third.cancel()
+        await asyncio.wait({third})
+
+    scenario(play)
+
+
+def test_one_leads_and_is_replaced_at_once():
+    async def play(world: World) -> None:
+        async def chore(machine: str, guard) -> None:
+            done = await world.cluster.store.commit(Txn((guard,), (Put(f"/chores/{machine}", b""),)))
+            assert done.succeeded
+            did[machine] += 1
+
+        did = Counter()
+        engines = {}
+        for machine in ("s1", "s2"):
+            store = PausableStore(world.cluster.store, world.clock, world.random)
+            chores = [Chore("sweep", SECOND, partial(chore, machine))]
+            engine = Engine(
+                store, world.cluster.keys, world.clock, machine, TTL, CollectorRegistry(), instance="1", chores=chores
+            )
+            engines[machine] = asyncio.create_task(engine.run())
+            await engine.ready.wait()
+        await world.cluster.sleep(5)
+        assert set(did) == {"s1"}
+        assert did["s1"] >= 4
+        assert (await world.roster()).election.owner == "s1"
+        engines["s1"].cancel()
+        await asyncio.wait({engines["s1"]})
+        await world.cluster.sleep(0.2)
+        assert (await world.roster()).election.owner == "s2"
+        await world.balanced({"s2"})
+        await world.cluster.sleep(5)
+        assert did["s2"] >= 3
+        assert did["s1"] <= 5
+        engines["s2"].cancel()
+        await asyncio.wait({engines["s2"]})
+        assert (await world.cluster.store.range(world.cluster.keys.root)).items == []
+
+    scenario(play)
+
+
+class CountingStore(PausableStore):
+    """Counts what is asked, and can be away for everybody."""
+
+    def __init__(self, store, clock, random) -> None:
+        super().__init__(store, clock, random)
+        self.asked = Counter()
+
+    async def get(self, key):
+        self.asked["get"] += 1
+        return await super().get(key)
+
+    async def range(self, prefix, **options):
+        self.asked[prefix] += 1
+        return await super().range(prefix, **options)
+
+    async def _deliver(self, batches):
+        async for batch in super()._deliver(batches):
+            if self.trouble == 1:
+                raise StoreUnavailable("the connection is gone")
+            yield batch
+
+
+def test_after_an_outage_sessions_go_on_where_they_were():
+    """Leases outlive an outage that is shorter than they are; then nothing has to be read again but what was asked."""
+
+    async def play(world: World) -> None:
+        stores = {}
+        for machine in ("s1", "s2"):
+            stores[machine] = CountingStore(world.cluster.store, world.clock, world.random)
+            await world.cluster.start(machine, SCHEDULER, store=stores[machine], ttl=TTL)
+        await world.begin()
+        await world.cluster.sleep(5.2)
+        for store in stores.values():
+            store.asked.clear()
+            store.trouble = 1
+        await world.cluster.sleep(6)
+        for store in stores.values():
+            store.trouble = 0
+        away = sum(sum(store.asked.values()) for store in stores.values())
+        assert away < 100, "nobody asks again and again"
+        await world.cluster.sleep(10)
+        await world.balanced({"s1", "s2"})
+        await world.check_every_tick_once()
+        keys = world.cluster.keys
+        for store in stores.values():
+            assert store.asked[keys.machines] == store.asked[keys.placements] == 0, "no session began anew"
+
+    scenario(play)
+
+
+def test_a_start_reads_pages_not_units():
+    async def play(world: World) -> None:
+        await world.begin(chronos="TriggerRepeatInterval=1h")
+        await world.join("s1")
+        await world.cluster.sleep(3)
+        await world.cluster.stop("s1")
+        store = CountingStore(world.cluster.store, world.clock, world.random)
+        for name in UNITS:
+            await world.cluster.registry.set_desired(name, "paused")
+            await world.cluster.registry.start(name, now=world.clock.now())
+        await world.cluster.start("s1", SCHEDULER, store=store, ttl=TTL)
+        await world.cluster.sleep(1)
+        for name in UNITS:
+            assert (await world.cluster.registry.unit(name)).schedule.paused
+        assert sum(store.asked.values()) < 16, store.asked
+
+    scenario(play)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_units_that_change_while_their_shard_moves(seed):
+    """Whatever is submitted, changed, started or destroyed around a handover is decided about by the new owner."""
+
+    async def play(world: World) -> None:
+        cluster = world.cluster
+        await world.join("s1")
+        await world.begin()
+        await cluster.sleep(2.2)
+        joining = asyncio.create_task(world.join("s2"))
+        for step, name in enumerate(UNITS):
+            await world.clock.sleep(world.random.randrange(12_000))
+            match step % 4:
+                case 0:
+                    await cluster.registry.destroy(name)
+                case 1:
+                    await cluster.registry.set_desired(name, "paused")
+                case 2:
+                    await cluster.registry.start(name, now=world.clock.now())
+                case 3:
+                    await cluster.registry.submit(
+                        f"new-{name}", unit_text("TriggerRepeatInterval=1s"), now=world.clock.now()
+                    )
+        await joining
+        await cluster.sleep(5)
+        await world.balanced({"s1", "s2"})
+        for step, name in enumerate(UNITS):
+            match step % 4:
+                case 0:
+                    assert await cluster.left_over(*(other for other in UNITS if other != name), "new-") == []
+                case 1:
+                    assert (await cluster.registry.unit(name)).schedule.paused
+                case 2:
+                    assert [run.trigger for run in await cluster.history(name)].count("manual") == 1
+                case 3:
+                    assert len(await cluster.history(f"new-{name}")) >= 4
+        assert set(cluster.starts.values()) == {1}
+
+    scenario(play, seed=seed)
+
+
+def test_an_answer_that_is_lost_costs_a_term_and_nothing_else():
+    async def play(world: World) -> None:
+        daemon = await world.join("s1")
+        await world.begin()
+        await world.cluster.sleep(3.2)
+        store, terms = daemon.store, await world.roster()
+        store.losing = 5
+        await world.cluster.sleep(3)
+        assert store.losing == 0
+        after = await world.roster()
+        renewed = [number for number in range(SHARDS) if after.shards[number].term > terms.shards[number].term]
+        assert renewed
+        await world.cluster.sleep(3)
+        await world.check_every_tick_once()
+        await world.check_lateness(0, set(renewed), 1.0)
+
+    scenario(play)
