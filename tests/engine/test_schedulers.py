@@ -419,3 +419,29 @@ def test_an_answer_that_is_lost_costs_a_term_and_nothing_else():
         await world.check_lateness(0, set(renewed), 1.0)
 
     scenario(play)
+
+
+def test_a_unit_replaces_one_that_another_scheduler_owns():
+    async def body(spec, machine):
+        await asyncio.sleep(1000)
+
+    async def main(clock: VirtualClock) -> None:
+        cluster = Cluster(clock, body=body)
+        await cluster.start("agent", AGENT)
+        for machine in ("s1", "s2", "s3"):
+            await cluster.start(machine, SCHEDULER)
+        await cluster.sleep(1)
+        names = [f"n{n}.service" for n in range(12)]
+        for name in names:
+            await cluster.submit(f"old-{name}", "TriggerRepeatInterval=1h\nConcurrency=forbid")
+        await cluster.sleep(1)
+        assert len(await cluster.registry.open_executions()) == 12
+        for name in names:
+            await cluster.submit(f"new-{name}", "TriggerRepeatInterval=1h", fleet=f"Replaces=old-{name}")
+        await cluster.sleep(1)
+        for name in names:
+            (execution,) = await cluster.history(f"old-{name}")
+            assert execution.reason == f"replaced by new-{name} (Replaces=)"
+        await cluster.close()
+
+    run_virtual(main)

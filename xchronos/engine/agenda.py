@@ -17,6 +17,7 @@ class Agenda:
         freed: Units of which an execution is no longer active.
         lost_machines: Machines whose lease has ended, while something is still placed on them.
         cancels: Executions that must end, and why.
+        displaced: Executions of other schedulers' units that must end, for which unit of ours, and why.
         retry_waiting: Machines or capacity have changed: who waits may go now.
         refused: Units whose cursor has to be read again.
         refusals: How many writes were refused since the last turn.
@@ -31,6 +32,7 @@ class Agenda:
         self.freed: set[str] = set()
         self.lost_machines: set[str] = set()
         self.cancels: dict[str, str] = {}
+        self.displaced: dict[str, tuple[str, str]] = {}
         self.retry_waiting = False
         self.refused: set[str] = set()
         self.refusals = 0

@@ -268,7 +268,7 @@ class Ownership:
             await self._leave(lease, roster)
         elif not await self._join(lease, roster):
             return
-        members = self._others(roster) if self._leaving else roster.members.keys()
+        members = (self._leaving and self._others(roster)) or roster.members.keys()
         owners = assign(SHARDS, members, roster.holders())
         free = [number for number, owner in owners.items() if owner == self._owner and number not in roster.shards]
         takes = [self._take(self._keys.shard(number), lease) for number in sorted(free)]

@@ -164,8 +164,15 @@ class Placing:
         for machine, displaced in chosen.displaced:
             for other in sorted(book.active.get(displaced, ())):
                 if book.open[other].machine == machine:
-                    self._desk.agenda.cancels.setdefault(other, f"replaced by {unit.name} (Replaces=)")
+                    self._displace(other, unit.name)
         return chosen
+
+    def _displace(self, execution_id: str, by: str) -> None:
+        agenda, reason = self._desk.agenda, f"replaced by {by} (Replaces=)"
+        if self._desk.fence(unit_of(execution_id)) is not None:
+            agenda.cancels.setdefault(execution_id, reason)
+        else:
+            agenda.displaced.setdefault(execution_id, (by, reason))
 
     async def _machines_of_copies(self, unit: Unit, execution_id: str) -> set[str]:
         """The machines that the other copies of the same fire time have, or have had."""

@@ -158,22 +158,33 @@ class Settling:
         self._desk.move(execution_id, entry, back, extra=absent)
 
     async def carry_out_cancels(self, now: Instant) -> None:
-        """End what has to end, or ask its machine to; what is being written just now is asked next time."""
+        """End what has to end, or ask its machine to.
+
+        A wish stays until it is seen to be granted: a write of the agent's own may come before ours.
+        """
         agenda, book = self._desk.agenda, self._desk.book
         for execution_id, reason in list(agenda.cancels.items()):
             entry = book.open.get(execution_id)
-            if entry is not None and entry.busy:
-                continue
-            if entry is None:
+            if entry is None or (entry.machine and entry.execution.stop_requested):
                 del agenda.cancels[execution_id]
-            elif not entry.machine:
-                del agenda.cancels[execution_id]
+            elif not entry.machine and not entry.busy:
                 await self.end(execution_id, entry, Outcome.CANCELLED, reason, now)
-            elif not entry.reported:
-                del agenda.cancels[execution_id]
-                if not entry.execution.stop_requested:
-                    asked = msgspec.structs.replace(entry.execution, stop_requested=reason)
-                    self._desk.move(execution_id, entry, asked)
+            elif not entry.busy and not entry.reported:
+                self._desk.move(execution_id, entry, msgspec.structs.replace(entry.execution, stop_requested=reason))
+
+    def carry_out_displacements(self) -> None:
+        """Ask the machines to end what units of this scheduler replace and another scheduler owns."""
+        agenda, book = self._desk.agenda, self._desk.book
+        for execution_id, (by, reason) in list(agenda.displaced.items()):
+            entry = book.open.get(execution_id)
+            if entry is None or not entry.machine or entry.reported or entry.execution.stop_requested:
+                del agenda.displaced[execution_id]
+            elif self._desk.fence(by) is None:
+                # Who places the unit now displaces it, too.
+                del agenda.displaced[execution_id]
+            elif not entry.busy:
+                asked = msgspec.structs.replace(entry.execution, stop_requested=reason)
+                self._desk.move(execution_id, entry, asked, by=by)
 
 
 def _with(execution: Execution, attempt: Attempt, unit: Unit | None) -> tuple[Attempt, ...]:

@@ -86,7 +86,7 @@ class Tenure:
 
     def again(self) -> None:
         """What is noted about these shards is incomplete: adopt all of them anew."""
-        self._forget(self._adopted.keys())
+        self._forget(set(self._adopted))
         self._changed.set()
 
     async def run(self, least: int) -> None:
@@ -97,7 +97,8 @@ class Tenure:
             await self._changed.wait()
             self._changed.clear()
             owned = self._ownership.fences
-            self._forget([number for number, fence in self._adopted.items() if owned.get(number) is not fence])
+            if lost := {number for number, fence in self._adopted.items() if owned.get(number) is not fence}:
+                self._lose(lost)
             gained = {number: fence for number, fence in owned.items() if number not in self._adopted}
             if not gained:
                 self.settled.set()
@@ -112,20 +113,20 @@ class Tenure:
 
     # -- losing -------------------------------------------------------------------------------------------------------
 
-    def _forget(self, numbers: Collection[int]) -> None:
-        lost = set(numbers)
-        if not lost:
-            return
-        book, agenda = self._book, self._agenda
-        for number in lost:
-            del self._adopted[number]
-            for unit in book.cursors.drop_shard(number):
-                book.last_machine.pop(unit, None)
+    def _lose(self, numbers: Collection[int]) -> None:
+        agenda = self._agenda
+        self._forget(numbers)
         agenda.cancels = {
             execution_id: reason
             for execution_id, reason in agenda.cancels.items()
-            if shard_of(unit_of(execution_id)) not in lost
+            if shard_of(unit_of(execution_id)) not in numbers
         }
+
+    def _forget(self, numbers: Collection[int]) -> None:
+        for number in numbers:
+            del self._adopted[number]
+            for unit in self._book.cursors.drop_shard(number):
+                self._book.last_machine.pop(unit, None)
 
     # -- gaining ------------------------------------------------------------------------------------------------------
 

@@ -39,3 +39,5 @@ class Turns:
             self._firing.forget_gone()
         if agenda.cancels:
             await self._settling.carry_out_cancels(now)
+        if agenda.displaced:
+            self._settling.carry_out_displacements()
