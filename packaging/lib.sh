@@ -180,6 +180,21 @@ make_image() { # the image that examples and tests run, made from a package: no 
     told=$("$ROOT/packaging/images/make-busybox" 2>&1 >/dev/null) || die "cannot make the image xchronos/busybox" "$told"
 }
 
+# -- etcd ---------------------------------------------------------------------------------------------------------------
+
+ensure_etcd() { # the programs etcd and etcdctl, and openssl for their certificates, for tests; returns 1, with ETCD_ADVICE set, where they are missing
+    [ -z "${XCHRONOS_TEST_ETCD:-}" ] || return 0 # the tests look there
+    if command -v etcd > /dev/null && command -v etcdctl > /dev/null && command -v openssl > /dev/null; then return; fi
+    say "installing etcd (apt-get install etcd-server etcd-client openssl)"
+    if ! apt_install etcd-server etcd-client openssl; then
+        ETCD_ADVICE=("On Debian or Ubuntu:  sudo apt-get install etcd-server etcd-client openssl"
+            "Elsewhere: put etcd and etcdctl (3.4 or newer) and openssl into PATH, or name their directory:  XCHRONOS_TEST_ETCD=/a/directory")
+        return 1
+    fi
+    # Tests start servers of their own; the one that the package has started is nobody's.
+    if has_systemd; then systemctl disable --now etcd > /dev/null 2>&1 || true; fi
+}
+
 # -- Consul -----------------------------------------------------------------------------------------------------------
 
 CONSUL_DEB=1.8.7+dfsg1-2+b3 # what Debian 11 has: Debian 12 has none

@@ -67,7 +67,8 @@ def program(name: str) -> str | None:
 def missing() -> str:
     """Why no etcd can be started here; empty when it can."""
     absent = [name for name in ("etcd", "etcdctl") if program(name) is None]
-    return f"no {' and no '.join(absent)} (Debian and Ubuntu: etcd-server and etcd-client)" if absent else ""
+    absent += [name for name in ("openssl",) if shutil.which(name) is None]
+    return f"no {', no '.join(absent)} (Debian and Ubuntu: etcd-server, etcd-client, openssl)" if absent else ""
 
 
 @cache
