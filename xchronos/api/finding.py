@@ -17,6 +17,7 @@ from xchronos.api.views import newest_first
 from xchronos.errors import NotFound, UnitFileError
 from xchronos.model.records import Execution, ExecutionState, Machine, MachineWish, UnitRecord
 from xchronos.registry.codec import decode
+from xchronos.registry.reading import read_some
 from xchronos.registry.registry import Registry
 from xchronos.registry.wishes import wished
 from xchronos.scheduler.placement import MachineView
@@ -56,7 +57,7 @@ async def executions(registry: Registry, unit: str, states: AbstractSet[str], li
 
 async def _newest_ended(registry: Registry, unit: str, outcomes: AbstractSet[str], limit: int) -> list[KeyValue]:
     """The newest ended executions, as keys with values. Keys hold the fire time in a form that sorts like the time."""
-    keys, store = registry.keys, registry.store
+    keys = registry.keys
     heap: list[tuple[str, str]] = []
     async for items in _pages(registry, keys.history(unit) if unit else keys.executions, keys_only=not outcomes):
         for item in items:
@@ -67,8 +68,9 @@ async def _newest_ended(registry: Registry, unit: str, outcomes: AbstractSet[str
                 heapq.heappush(heap, entry)
             elif entry > heap[0]:
                 heapq.heapreplace(heap, entry)
-    found = [await store.get(key) for _, key in sorted(heap, reverse=True)]
-    return [item for item in found if item is not None]
+    below = len(keys.executions)
+    found = await read_some(registry.store, keys.executions, [key[below:] for _, key in heap])
+    return list(found.values())
 
 
 async def active_counts(registry: Registry) -> Counter[str]:
