@@ -1,0 +1,112 @@
+"""The container image and the compose file say what is so: files, settings, ports, names that belong together."""
+
+import json
+import re
+import shlex
+import tomllib
+
+import pytest
+import yaml
+from generated import ROOT
+
+from xchronos.api.cluster import healthz
+from xchronos.config import describe_settings, load
+
+DOCKERFILE = (ROOT / "packaging/Dockerfile").read_text(encoding="utf-8")
+COMPOSE = yaml.safe_load((ROOT / "packaging/compose.yaml").read_text(encoding="utf-8"))
+ETCDS, DAEMONS = ("e1", "e2", "e3"), ("m1", "m2", "m3")
+VARIABLES = {row.variable for row in describe_settings()}
+PORT = next(row.default for row in describe_settings() if row.name == "api.listen").rpartition(":")[2]
+
+
+def instructions() -> list[tuple[str, str]]:
+    """The Dockerfile's, with continued lines joined."""
+    lines = re.sub(r"\\\n\s*", "", DOCKERFILE).splitlines()
+    return [(word, rest) for word, _, rest in (line.partition(" ") for line in lines) if word and word[0] != "#"]
+
+
+def values(word: str) -> list[str]:
+    return [rest for name, rest in instructions() if name == word]
+
+
+def test_the_image_is_built_from_files_that_are_there_and_not_ignored():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    copied = {source for rest in values("COPY") if "--from" not in rest for source in shlex.split(rest)[:-1]}
+    needed = {"pyproject.toml", project["project"]["readme"], "LICENSE"}
+    needed |= set(project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"])
+    assert copied == needed
+    ignored = (ROOT / ".dockerignore").read_text(encoding="utf-8").split()
+    assert ignored[0] == "*"
+    assert {line.removeprefix("!") for line in ignored if line.startswith("!")} == copied
+    for name in copied:
+        assert (ROOT / name).exists(), name
+
+
+def test_the_image_runs_the_daemon_and_asks_it_how_it_is():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    (entry,) = (json.loads(rest) for rest in values("ENTRYPOINT"))
+    assert entry[0] in project["project"]["scripts"]
+    (probe,) = values("HEALTHCHECK")
+    path = next(iter(healthz.paths))
+    assert f"http://127.0.0.1:{PORT}{path}" in probe
+    compile(json.loads(probe.partition("CMD ")[2])[2], "probe", "exec")
+    assert values("EXPOSE") == [PORT]
+    for setting in values("ENV"):
+        name, _, _ = setting.partition("=")
+        assert name == "PATH" or name in VARIABLES
+    wanted = project["project"]["requires-python"].removeprefix(">=")
+    assert all(rest.split()[0] >= f"python:{wanted}" for rest in values("FROM"))
+
+
+def test_every_service_is_one_of_six():
+    assert tuple(COMPOSE["services"]) == ETCDS + DAEMONS
+
+
+@pytest.mark.parametrize("name", DAEMONS)
+def test_a_daemon_is_set_up_with_settings_that_there_are(name):
+    service = COMPOSE["services"][name]
+    environment = service["environment"]
+    assert set(environment) <= VARIABLES
+    settings = load({}, environment | {"XCHRONOS_API_LISTEN": f":{PORT}"})
+    assert settings.machine_id == name == service["hostname"]
+    assert set(settings.roles) == {"scheduler", "agent", "api"}
+    # The token has no default that everybody knows.
+    assert environment["XCHRONOS_API_TOKEN"].startswith("${XCHRONOS_TOKEN:?")
+    kind, _, endpoints = environment["XCHRONOS_STORE"].partition("://")
+    assert kind == "etcd"
+    for endpoint in endpoints.split(","):
+        host, _, port = endpoint.partition(":")
+        assert COMPOSE["services"][host]["environment"]["ETCD_ADVERTISE_CLIENT_URLS"] == f"http://{host}:{port}"
+    assert set(service["depends_on"]) == set(ETCDS)
+    # What the engine mounts, it mounts by the host's path: that must be the path inside, too.
+    state = environment["XCHRONOS_STATE_DIRECTORY"]
+    assert f"{state}:{state}" in service["volumes"]
+    assert "/var/run/docker.sock:/var/run/docker.sock" in service["volumes"]
+
+
+def test_daemons_differ_where_they_must():
+    daemons = [COMPOSE["services"][name] for name in DAEMONS]
+    for what in ("XCHRONOS_STATE_DIRECTORY", "XCHRONOS_MACHINE_ID"):
+        assert len({daemon["environment"][what] for daemon in daemons}) == len(daemons)
+    ports = [port for daemon in daemons for port in daemon["ports"]]
+    assert len({port.split(":")[1] for port in ports}) == len(daemons)
+    for port in ports:
+        assert re.fullmatch(rf"127\.0\.0\.1:\d+:{PORT}", port)
+
+
+@pytest.mark.parametrize("name", ETCDS)
+def test_an_etcd_member_knows_itself_and_the_others(name):
+    service = COMPOSE["services"][name]
+    environment = service["environment"]
+    members = dict(item.split("=") for item in environment["ETCD_INITIAL_CLUSTER"].split(","))
+    assert tuple(members) == ETCDS
+    assert environment["ETCD_NAME"] == name
+    assert members[name] == environment["ETCD_INITIAL_ADVERTISE_PEER_URLS"]
+    for what in ("CLIENT", "PEER"):
+        advertised = environment[f"ETCD_{'INITIAL_' if what == 'PEER' else ''}ADVERTISE_{what}_URLS"]
+        assert environment[f"ETCD_LISTEN_{what}_URLS"].rpartition(":")[2] == advertised.rpartition(":")[2]
+    assert service["volumes"] == [f"{name}:{environment['ETCD_DATA_DIR']}"]
+    assert name in COMPOSE["volumes"]
+    assert service["healthcheck"]["test"][:2] == ["CMD", "etcdctl"]
+    # Without it history fills the quota, and etcd then refuses every write.
+    assert environment["ETCD_AUTO_COMPACTION_MODE"] == "periodic"
