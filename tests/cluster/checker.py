@@ -9,7 +9,7 @@ Every function is pure and returns what is wrong; nothing wrong is an empty list
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
@@ -141,23 +141,39 @@ def _contradictions(attempt: Attempt, lines: Mapping[str, Event]) -> Iterator[st
             yield f"had its end recorded before it ended, at {attempt.ended_at.isoformat()}"
 
 
-def overlaps(events: Sequence[Event], *, now: float) -> Iterator[Violation]:
-    """Runs of one unit that were there at the same time. A run without an end goes on until `now`."""
-    runs: dict[str, list[tuple[float, float, Event]]] = defaultdict(list)
-    ends = {(event.key, event.machine): event.when for event in events if event.kind == "end"}
+class Run(NamedTuple):
+    """What the sink tells of one attempt on one machine: from its start to its end or, without one, its last beat."""
+
+    key: Key
+    machine: str
+    began: float
+    last: float
+    ended: bool
+
+
+def runs(events: Iterable[Event]) -> list[Run]:
+    """Every run, in the order in which they began."""
+    found: dict[tuple[Key, str], Run] = {}
     for event in events:
-        if event.kind == "start":
-            runs[event.key.unit].append((event.when, ends.get((event.key, event.machine), now), event))
-    for unit in runs.values():
-        last: tuple[float, float, Event] | None = None
-        for run in sorted(unit, key=lambda item: item[0]):
-            if last is not None and run[0] < last[1] - GRAIN:
-                yield Violation(
-                    "overlap", _name(run[2].key),
-                    f"began on {run[2].machine} {last[1] - run[0]:.3f} s before {_name(last[2].key)} was over",
-                )  # fmt: skip
-            if last is None or run[1] > last[1]:
-                last = run
+        known = found.get((event.key, event.machine))
+        if known is None or event.kind == "start":
+            run = Run(event.key, event.machine, event.when, event.when, ended=False)
+        else:
+            run = known._replace(last=event.when, ended=known.ended or event.kind == "end")
+        found[event.key, event.machine] = run
+    return sorted(found.values(), key=lambda run: run.began)
+
+
+def overlaps(events: Iterable[Event]) -> Iterator[Violation]:
+    """Runs of one unit that were there at the same time."""
+    last: dict[str, Run] = {}
+    for run in runs(events):
+        before = last.get(run.key.unit)
+        if before is not None and run.began < before.last - GRAIN:
+            what = f"began on {run.machine} {before.last - run.began:.3f} s before {_name(before.key)} was over"
+            yield Violation("overlap", _name(run.key), what)
+        if before is None or run.last > before.last:
+            last[run.key.unit] = run
 
 
 class Disturbance(NamedTuple):
@@ -174,10 +190,16 @@ class Lateness(NamedTuple):
     moved: float
 
 
-def lateness(history: Iterable[Execution], disturbances: Sequence[Disturbance], window: float) -> Lateness:
+def lateness(
+    history: Iterable[Execution],
+    disturbances: Sequence[Disturbance],
+    window: float,
+    excuse: Callable[[float, float], float] = lambda fire, claimed: 0.0,
+) -> Lateness:
     """How late claims were. A unit is disturbed for `window` seconds from each of its disturbances on.
 
-    A fire time right before a disturbance may have been on its way; one second of it belongs to the window.
+    A fire time right before a disturbance may have been on its way; one second of it belongs to the window. `excuse`
+    says how many seconds between two instants are not the cluster's own fault.
     """
     worst = {False: 0.0, True: 0.0}
     moments: dict[str, list[float]] = defaultdict(list)
@@ -189,7 +211,9 @@ def lateness(history: Iterable[Execution], disturbances: Sequence[Disturbance], 
             continue
         fire = execution.fire_time.timestamp()
         disturbed = any(began - 1 <= fire <= began + window for began in moments[execution.unit])
-        late = (execution.claimed_at - execution.fire_time).total_seconds()
+        claimed = execution.claimed_at.timestamp()
+        late = claimed - fire
+        late -= min(late, excuse(fire, claimed))
         worst[disturbed] = max(worst[disturbed], late)
     return Lateness(worst[False], worst[True])
 

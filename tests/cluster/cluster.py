@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import NamedTuple, Self, TypeVar
 
 from services.etcd import EtcdCluster, EtcdMember, Place
 
@@ -47,6 +47,15 @@ def eventually(ask: Callable[[], T], what: str, limit: float = PATIENCE, pause: 
         if time.monotonic() > end:
             raise AssertionError(f"not within {limit:g} s: {what}; last answer: {answer!r}")
         time.sleep(pause)
+
+
+class Fenced(NamedTuple):
+    """A write with the fence of a shard, as the launcher has noted it when the answer was there."""
+
+    at: float
+    shard: int
+    term: int
+    succeeded: bool
 
 
 class DaemonProcess:
@@ -150,6 +159,17 @@ class DaemonProcess:
         fresh = self.failpoints / f".{point}"
         fresh.write_text(unit)
         fresh.rename(self.failpoints / point)
+
+    def stopped(self) -> bool:
+        """Whether it has stopped (SIGSTOP), by itself or from outside."""
+        return Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+
+    def fenced(self) -> list["Fenced"]:
+        """The writes that its scheduler has fenced."""
+        path = self.failpoints / "fenced"
+        lines = path.read_text().splitlines() if path.exists() else []
+        parts = (line.split() for line in lines)
+        return [Fenced(float(at), int(shard), int(term), done == "1") for at, shard, term, done in parts]
 
     def died(self, limit: float = PATIENCE) -> None:
         """Wait until it has died at the failpoint."""

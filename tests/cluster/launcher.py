@@ -5,17 +5,21 @@ It is `xchronosd` with two differences. `Executor=python` runs steps as calls in
 can hit: `XC_FAILPOINTS` names a directory; a file there, named like a point and holding a unit's name, kills the next
 daemon that passes this point with this unit, once.
 
+    write     the scheduler is about to write a claim: here it stops (SIGSTOP) instead of dying
     claimed   the scheduler's claim is durable, and nobody knows it yet
     launch    the agent has recorded that the step begins, and has not started it
     ended     the step has ended, and its end is not recorded
     recorded  the end is durable, and nothing is tidied up
+
+Every write that a scheduler has fenced is noted in the directory's file `fenced`, with the term that it carried.
 """
 
 import asyncio
 import os
 import signal
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,26 +37,33 @@ FAILPOINTS = "XC_FAILPOINTS"
 
 
 class Failpoints:
-    """Where this daemon dies, as the directory says."""
+    """Where this daemon dies, or stops, as the directory says."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
 
-    def passes(self, point: str, unit: str) -> None:
+    def passes(self, point: str, unit: str, signal_number: int = signal.SIGKILL) -> None:
         """Die here if somebody wants that."""
         armed = self._directory / point
         try:
-            wanted = armed.read_text()
-            if wanted == unit:
+            if armed.read_text() == unit:
                 # Whoever removes the file is the one to die.
                 armed.rename(self._directory / f"{point}.hit")
-                os.kill(os.getpid(), signal.SIGKILL)
+                os.kill(os.getpid(), signal_number)
         except FileNotFoundError:
             return
 
+    def note(self, txn: Txn, done: Committed) -> None:
+        """Write down what became of a fenced write."""
+        for guard in txn.guards:
+            if guard.target == "create" and "/var/scheduler/shards/" in guard.key:
+                shard = guard.key.rpartition("/")[2]
+                with (self._directory / "fenced").open("a") as file:
+                    file.write(f"{time.time():.6f} {shard} {guard.revision} {int(done.succeeded)}\n")
+
 
 class PointedStore:
-    """A store that passes `claimed` and `recorded`."""
+    """A store that passes `write`, `claimed` and `recorded`, and notes fenced writes."""
 
     def __init__(self, store: Store, failpoints: Failpoints) -> None:
         self._store = store
@@ -62,26 +73,46 @@ class PointedStore:
         return getattr(self._store, name)
 
     async def commit(self, txn: Txn) -> Committed:
+        self._before([txn])
         done = await self._store.commit(txn)
-        self._pass([txn], [done])
+        self._after([txn], [done])
         return done
 
     async def commit_many(self, txns: Sequence[Txn]) -> list[Committed]:
+        self._before(txns)
         done = await self._store.commit_many(txns)
-        self._pass(txns, done)
+        self._after(txns, done)
         return done
 
-    def _pass(self, txns: Sequence[Txn], done: Sequence[Committed]) -> None:
+    def _before(self, txns: Sequence[Txn]) -> None:
+        for txn in txns:
+            for unit in _claimed(txn):
+                self._failpoints.passes("write", unit, signal.SIGSTOP)
+
+    def _after(self, txns: Sequence[Txn], done: Sequence[Committed]) -> None:
         for txn, answer in zip(txns, done, strict=True):
-            for operation in txn.operations if answer.succeeded else ():
-                if not isinstance(operation, Put):
-                    continue
-                _, _, placed = operation.key.partition("/var/placements/")
-                if placed and b'"state":"placed"' in operation.value:
-                    self._failpoints.passes("claimed", unit_of(placed.partition("/")[2]))
-                _, _, ended = operation.key.partition("/var/executions/")
-                if ended:
-                    self._failpoints.passes("recorded", unit_of(ended))
+            self._failpoints.note(txn, answer)
+            if not answer.succeeded:
+                continue
+            for unit in _claimed(txn):
+                self._failpoints.passes("claimed", unit)
+            for unit in _ended(txn):
+                self._failpoints.passes("recorded", unit)
+
+
+def _claimed(txn: Txn) -> Iterator[str]:
+    for operation in txn.operations:
+        if not isinstance(operation, Put) or b'"state":"placed"' not in operation.value:
+            continue
+        _, _, placed = operation.key.partition("/var/placements/")
+        if placed:
+            yield unit_of(placed.partition("/")[2])
+
+
+def _ended(txn: Txn) -> Iterator[str]:
+    for operation in txn.operations:
+        if isinstance(operation, Put) and "/var/executions/" in operation.key:
+            yield unit_of(operation.key.partition("/var/executions/")[2])
 
 
 def point(executor: Executor, failpoints: Failpoints) -> None:

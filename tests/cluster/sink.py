@@ -1,7 +1,8 @@
 """The sink: a file outside of the cluster to which every step appends that it starts, and that it ends.
 
-One line an event, one write a line: `start <execution> <attempt> <machine> <when>`, and the same with `end`. `<when>` is
-unix seconds; shells without a fine clock write `u` and the machine's uptime instead. The daemons never read it.
+One line an event, one write a line: `start <execution> <attempt> <machine> <when>`, and the same with `end`; a step that
+may be killed says `beat` meanwhile, so that it is known for how long it lived. `<when>` is unix seconds; shells without
+a fine clock write `u` and the machine's uptime instead. The daemons never read it.
 """
 
 import os
@@ -9,7 +10,7 @@ import time
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, cast
 
 SHELL = (
     "say() {{ read up rest < /proc/uptime; "
@@ -17,6 +18,8 @@ SHELL = (
     "say start; {body}; say end"
 )
 """A script that does something between its two lines."""
+
+KINDS = ("start", "beat", "end")
 
 
 class Key(NamedTuple):
@@ -31,7 +34,7 @@ class Key(NamedTuple):
 class Event(NamedTuple):
     """A line. `when` is in unix seconds."""
 
-    kind: Literal["start", "end"]
+    kind: Literal["start", "beat", "end"]
     key: Key
     machine: str
     when: float
@@ -57,6 +60,11 @@ def shell_line(sink: str, body: str = "true") -> str:
     return "/bin/sh -c '" + script.replace("'", "\\'") + "'"
 
 
+def beating(seconds: float) -> str:
+    """The body of a step that says ten times a second that it lives."""
+    return f"i=0; while [ $i -lt {round(seconds * 10)} ]; do say beat; sleep 0.1; i=$((i+1)); done"
+
+
 def parse_fire(text: str) -> datetime:
     """A fire time as it stands in ids."""
     return datetime.strptime(text, "%Y%m%dT%H%M%S.%fZ").replace(tzinfo=UTC)
@@ -71,10 +79,10 @@ def read(path: Path) -> list[Event]:
 def _events(lines: Iterable[str], booted: float) -> Iterable[Event]:
     for line in lines:
         kind, execution, attempt, machine, when = line.split()
-        if kind not in ("start", "end"):
+        if kind not in KINDS:
             raise ValueError(f"not a line of the sink: {line!r}")
         unit, fire, copy = execution.split("/")
         # An uptime has two digits, cut off: half of one is the fairest guess.
         instant = booted + float(when[1:]) + 0.005 if when.startswith("u") else float(when)
         key = Key(unit, parse_fire(fire), int(copy), int(attempt))
-        yield Event("start" if kind == "start" else "end", key, machine, instant)
+        yield Event(cast("Literal['start', 'beat', 'end']", kind), key, machine, instant)

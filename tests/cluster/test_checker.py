@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from tests.cluster import sink
-from tests.cluster.checker import Disturbance, Violation, check, every, lateness, overlaps, told
+from tests.cluster.checker import Disturbance, Run, Violation, check, every, lateness, overlaps, runs, told
 from tests.cluster.sink import Event, Key, Sink
 from xchronos.model.policies import Outcome
 from xchronos.model.records import Attempt, Execution, Missed
@@ -208,12 +208,22 @@ def test_every_copy_needs_its_record() -> None:
 
 def test_runs_that_overlap_are_found() -> None:
     story = Story()
-    now = (T0 + 10 * SECOND).timestamp()
-    assert list(overlaps(story.events, now=now)) == []
-    endless = [event for event in story.events if event != story.events[1]]
-    found = list(overlaps(endless, now=now))
-    assert len(found) == len(FIRES) - 1
-    assert "began on m1 8.980 s before a.service 2030-01-01T00:00:00.000000Z copy 0 attempt 1 was over" in found[0].what
+    assert list(overlaps(story.events)) == []
+    beat = story.events[1]._replace(kind="beat", when=FIRES[2].timestamp() + 0.5)
+    killed = [story.events[0], *story.events[2:], beat]
+    found = list(overlaps(killed))
+    assert [violation.where for violation in found] == [
+        f"a.service 2030-01-01T00:00:0{second}.000000Z copy 0 attempt 1" for second in (1, 2)
+    ]
+    assert "began on m1 1.480 s before a.service 2030-01-01T00:00:00.000000Z copy 0 attempt 1 was over" in told(found)
+
+
+def test_a_run_lasts_until_its_end_or_its_last_beat() -> None:
+    start, end = Story().events[:2]
+    beat = end._replace(kind="beat")
+    assert runs([start, beat]) == [Run(start.key, "m1", start.when, end.when, ended=False)]
+    assert runs([start, end]) == [Run(start.key, "m1", start.when, end.when, ended=True)]
+    assert runs([start]) == [Run(start.key, "m1", start.when, start.when, ended=False)]
 
 
 def test_lateness_knows_who_was_disturbed() -> None:
@@ -221,11 +231,12 @@ def test_lateness_knows_who_was_disturbed() -> None:
     change(story, 1, claimed_at=FIRES[1] + timedelta(milliseconds=70))
     change(story, 3, claimed_at=FIRES[3] + timedelta(milliseconds=900))
     quiet = lateness(story.history, [], 2)
-    assert (quiet.surviving, quiet.moved) == (0.9, 0)
+    assert quiet == pytest.approx((0.9, 0))
     moved = lateness(story.history, [Disturbance(FIRES[2].timestamp() + 0.5, frozenset(DUE))], 1)
-    assert (moved.surviving, moved.moved) == (0.07, 0.9)
+    assert moved == pytest.approx((0.07, 0.9))
     others = lateness(story.history, [Disturbance(FIRES[2].timestamp() + 0.5, frozenset(["b.service"]))], 1)
-    assert others.surviving == 0.9
+    assert others == pytest.approx((0.9, 0))
+    assert lateness(story.history, [], 2, lambda fire, claimed: 0.8).surviving == pytest.approx(0.1)
 
 
 def test_the_sink_is_read_as_it_was_written(tmp_path: Path) -> None:
