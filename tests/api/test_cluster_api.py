@@ -10,9 +10,10 @@ from xchronos.api.app import create_app
 from xchronos.api.detail import Machines, MachineStatus
 from xchronos.api.guard import Guard, host_name
 from xchronos.api.ports import Services
-from xchronos.api.wire import Asked, DaemonStatus, Failure, IntakeFault
-from xchronos.model.records import MachineWish
-from xchronos.store.contract import Delete, DeleteRange, Txn
+from xchronos.api.wire import Asked, DaemonStatus, Failure, IntakeFault, Scheduler
+from xchronos.model.records import MachineWish, SchedulerRecord
+from xchronos.registry.codec import encode
+from xchronos.store.contract import Delete, DeleteRange, Put, Txn
 
 ROUTES = {
     ("GET", "/healthz"),
@@ -129,6 +130,21 @@ class TestDaemon:
         assert (found.machine, found.store, found.now, found.units, found.machines) == ("m1", "memory", at(0), 1, 1)
         assert found.executions == {"running": 1}
         assert found.intake == (IntakeFault("/etc/xchronos/b.service", "unknown key", at(-60), "abc"),)
+
+    async def test_who_schedules(self, api, cluster):
+        store, keys = cluster.registry.store, cluster.registry.keys
+        assert read(api.get("/v1/status"), DaemonStatus).schedulers == ()
+        dead = await store.grant(1000)
+        for machine, numbers in (("m1", range(9)), ("m2", range(9, 15))):
+            lease = await store.grant(1000)
+            record = encode(SchedulerRecord(machine, "1"))
+            held = [Put(keys.shard(number), machine.encode(), lease) for number in numbers]
+            await store.commit(Txn((), (Put(keys.member(machine), record, lease), *held)))
+        former = Put(keys.shard(15), b"m2", dead)
+        await store.commit(Txn((), (Put(keys.election, b"m2", lease), former)))
+        found = read(api.get("/v1/status"), DaemonStatus)
+        assert found.schedulers == (Scheduler("m1", tuple(range(9))), Scheduler("m2", tuple(range(9, 15)), leads=True))
+        assert found.unowned == (15,)
 
     async def test_without_an_intake(self, cluster):
         services = Services(cluster.registry, cluster.clock, "m1", cluster.steps)

@@ -10,6 +10,7 @@ from xchronos.api.detail import UnitDetail
 from xchronos.api.wire import Calendar, DaemonStatus, Explanation, Submitted, UnitSummary
 from xchronos.model.policies import Outcome
 from xchronos.model.records import Attempt, Missed, StepResult
+from xchronos.store.contract import Put, Txn
 
 DATA = Path(__file__).parent.parent / "data"
 EXAMPLE = DATA / "statement_generation.service"
@@ -291,6 +292,10 @@ class TestStatus:
         from api_helpers import Fault
 
         daemon.run(daemon.cluster.submit("a.service"))
+        keys, held = daemon.cluster.registry.keys, [Put("/xchronos/var/scheduler/election", b"m1")]
+        held += [Put(keys.shard(number), b"m1") for number in (0, 1)]
+        held.append(Put(keys.member("m1"), b'{"id":"m1"}'))
+        daemon.run(daemon.cluster.registry.store.commit(Txn((), tuple(held))))
         assert "none active" in ctl("status").stdout
         ctl("start", "a")
         daemon.cluster.intake.faults.append(Fault("/etc/x.service", "unknown key\nbad cron", at(0), "abcdef"))
@@ -298,6 +303,8 @@ class TestStatus:
         for part in (
             "xchronosd 0.1.0 on machine m1",
             "Store: memory",
+            "Scheduler: m1: 2 shards, leads",
+            "no scheduler owns the shards 2, 3, 4",
             "Units: 1",
             "1 delayed",
             "/etc/x.service is not taken in since 2030",

@@ -18,6 +18,7 @@ from xchronos.model.records import (
     MachineWish,
     Missed,
     Schedule,
+    SchedulerRecord,
     StepResult,
     TriggerState,
     UnitRecord,
@@ -56,6 +57,7 @@ SAMPLES = [
     Execution("a.service", NOON, outcome=Outcome.MISSED, missed=Missed(NOON, NOON, 5, "SMART_POLICY")),
     Machine("m1", metadata={"region": "eu"}, executors=("docker",), capacity=Capacity(4, 1024, 2.5), cordoned=True),
     Machine("m1", metadata={"a": "1"}, cordoned=True, cordon_reason="disk", drain_until=NOON, configured={}),
+    SchedulerRecord("m1", "8f14e45f"),
     MachineWish({"region": "us", "disk": None}, cordoned=True, cordon_reason="disk", drain_until=NOON),
 ]
 # What the first version wrote, with no more than it had to write.
@@ -72,6 +74,7 @@ OLDEST = [
     (StepResult, '{"name":"start-0","command":"x","outcome":"ignored"}', StepResult("start-0", "x", "ignored")),
     (Machine, '{"id":"m1"}', Machine("m1")),
     (MachineWish, "{}", MachineWish()),
+    (SchedulerRecord, '{"id":"m1"}', SchedulerRecord("m1")),
 ]
 
 

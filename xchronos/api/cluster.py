@@ -9,8 +9,9 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from xchronos import __version__
 from xchronos.api.context import context_of
-from xchronos.api.wire import DaemonStatus, Failure, Health, IntakeFault
+from xchronos.api.wire import DaemonStatus, Failure, Health, IntakeFault, Scheduler
 from xchronos.clock import to_datetime
+from xchronos.registry.keys import SHARDS
 
 METRICS_TYPE = CONTENT_TYPE_LATEST.partition("; charset=")[0]
 """The framework adds the charset to every text."""
@@ -23,6 +24,8 @@ async def daemon_status(state: State) -> DaemonStatus:
     services = context.services
     registry = services.registry
     states = Counter(execution.state for execution in await registry.open_executions())
+    schedulers = await registry.schedulers()
+    owned = {number for share in schedulers for number in share.shards}
     problems = services.intake.problems() if services.intake is not None else ()
     return DaemonStatus(
         version=__version__,
@@ -33,6 +36,8 @@ async def daemon_status(state: State) -> DaemonStatus:
         units=len(await registry.unit_names()),
         executions=dict(sorted(states.items())),
         machines=len(await registry.machines()),
+        schedulers=tuple(Scheduler(share.machine, share.shards, share.leads) for share in schedulers),
+        unowned=tuple(number for number in range(SHARDS) if number not in owned),
         intake=tuple(IntakeFault(p.path, p.message, p.since, p.last_good) for p in problems),
         faults=tuple(services.health()),
     )

@@ -176,8 +176,19 @@ class IntakeFault(msgspec.Struct, frozen=True, omit_defaults=True):
     last_good: str = ""
 
 
+class Scheduler(msgspec.Struct, frozen=True):
+    """A living scheduler: the shards that it owns, and whether it leads the cluster."""
+
+    machine: str
+    shards: tuple[int, ...] = ()
+    leads: bool = False
+
+
 class DaemonStatus(msgspec.Struct, frozen=True):
-    """A daemon's overview. `executions` counts those that have not ended, by state; `faults` is what is wrong now."""
+    """A daemon's overview. `executions` counts those that have not ended, by state; `faults` is what is wrong now.
+
+    `schedulers` are the cluster's, with the shards that each one owns; `unowned` are the shards that nobody does.
+    """
 
     version: str
     machine: str
@@ -187,6 +198,8 @@ class DaemonStatus(msgspec.Struct, frozen=True):
     units: int
     executions: dict[str, int]
     machines: int
+    schedulers: tuple[Scheduler, ...] = ()
+    unowned: tuple[int, ...] = ()
     intake: tuple[IntakeFault, ...] = ()
     faults: tuple[str, ...] = ()
 

@@ -153,16 +153,20 @@ class Printer:
 
     def daemon(self, overview: "DaemonStatus") -> Iterator[str]:
         """A daemon's overview."""
-        healthy = not (overview.faults or overview.intake)
+        healthy = not (overview.faults or overview.intake or overview.unowned)
         dot = click.style("*", fg="green" if healthy else "red", bold=True)
         yield f"{dot} xchronosd {overview.version} on machine {overview.machine}"
         yield _field("Store", overview.store + (f", namespace {overview.namespace}" if overview.namespace else ""))
         yield _field("Machines", str(overview.machines))
+        yield from self._schedulers(overview)
         yield _field("Units", str(overview.units))
         counts = ", ".join(f"{count} {state}" for state, count in overview.executions.items())
         yield _field("Executions", counts or "none active")
         for fault in overview.faults:
             yield _field("Fault", clean(fault))
+        if overview.unowned:
+            numbers = ", ".join(map(str, overview.unowned))
+            yield _field("Fault", f"no scheduler owns the shards {numbers}: their units wait")
         for problem in overview.intake:
             yield _field("Intake", f"{clean(problem.path)} is not taken in since {self._time(problem.since)}:")
             lines = problem.message.splitlines()
@@ -172,6 +176,13 @@ class Printer:
                 yield _field("", f"and {len(lines) - PROBLEM_LINES} more, which xchronosctl verify tells")
             if problem.last_good:
                 yield _field("", f"revision {problem.last_good[:12]} stays in force")
+
+    def _schedulers(self, overview: "DaemonStatus") -> Iterator[str]:
+        """Who schedules how much, and who leads."""
+        for index, share in enumerate(overview.schedulers):
+            shards = f"{len(share.shards)} shard{'' if len(share.shards) == 1 else 's'}"
+            name = "" if index else f"Scheduler{'' if len(overview.schedulers) == 1 else 's'}"
+            yield _field(name, f"{share.machine}: {shards}" + (", leads" if share.leads else ""))
 
 
 def _field(name: str, value: str) -> str:

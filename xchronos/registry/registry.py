@@ -16,6 +16,7 @@ from xchronos.model.compile import compile_unit
 from xchronos.model.records import Desired, DropIn, Execution, Machine, Schedule, UnitRecord
 from xchronos.registry.codec import decode, encode
 from xchronos.registry.keys import Keys
+from xchronos.registry.roster import Roster, Share
 from xchronos.registry.starting import off_the_grids, started
 from xchronos.registry.transitions import put
 from xchronos.registry.units import compile_record, record_of
@@ -261,6 +262,13 @@ class Registry:
         """The machines that are alive, by id."""
         page = await self.store.range(self.keys.machines)
         return [decode(item, Machine) for item in page.items]
+
+    # -- schedulers ---------------------------------------------------------------------------------------------------
+
+    async def schedulers(self) -> tuple[Share, ...]:
+        """The living schedulers by id, each with the shards that it owns."""
+        page = await self.store.range(self.keys.scheduling)
+        return Roster(self.keys, page.items).shares()
 
     # -- reading in pages ---------------------------------------------------------------------------------------------
 
