@@ -212,20 +212,15 @@ class Desk:
         self.in_flight += 1
         self._under_way[fence.key] += 1
 
-        def finish(future: asyncio.Future[Committed]) -> None:
+        def answered(answer: Committed | StoreError) -> None:
             self.in_flight -= 1
             self._under_way[fence.key] -= 1
-            if future.cancelled():
-                return
-            error = future.exception()
-            if error is None:
-                then(future.result())
-            elif isinstance(error, StoreError):
-                log.warning("a write has no answer", reason=str(error))
+            if isinstance(answer, StoreError):
+                log.warning("a write has no answer", reason=str(answer))
                 self._doubt(fence)
                 then(None)
             else:
-                raise error
+                then(answer)
             self.agenda.wake()
 
-        self._batcher.submit(txn).add_done_callback(finish)
+        self._batcher.send(txn, answered)
