@@ -4,7 +4,6 @@ What is in the book while a write is under way is *provisional*: so the decision
 may bring the same news before the store's answer comes, or later: whichever is first wins, by the revision.
 """
 
-import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 

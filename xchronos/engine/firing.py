@@ -140,7 +140,7 @@ class Firing:
             written, rest = self._placing.fire(unit, owed, now, moment, room - len(executions))
             executions += written
             if not owed.copy:
-                self._desk.metrics.lateness.observe((now - to_instant(owed.fire_time)) / 1e6)
+                self._desk.metrics.late(now - to_instant(owed.fire_time))
             if rest is not None:
                 return executions, [rest, *decided[index + 1 :]]
         return executions, []

@@ -235,8 +235,8 @@ class Ownership:
             else Guard(self._keys.shard(number), term, "create")
             for number, term in owned.items()
         }
-        self._metrics.shards.set(len(owned))
-        self._metrics.terms.inc(len(owned.items() - before.items()))
+        self._metrics.shards = len(owned)
+        self._metrics.terms += len(owned.items() - before.items())
         log.info("scheduling", shards=len(owned), of=SHARDS)
         self._changed()
 
@@ -261,7 +261,7 @@ class Ownership:
     async def _act(self) -> None:
         """One step towards what should be; what it changes comes back by the watch, and brings the next step."""
         lease, roster = self._lease, self._roster
-        self._metrics.leader.set(self.leader is not None)
+        self._metrics.leader = self.leader is not None
         if not lease or roster is None:
             return
         if self._leaving:

@@ -65,7 +65,7 @@ class Session:
         self._clock = clock
         self._ttl = ttl
         self._ownership = ownership
-        self._metrics = metrics
+        metrics.book = self._book = Book()
         self._book = book = Book()
         self._agenda = agenda = Agenda()
         self._units = units = UnitCache(store, keys)
@@ -143,9 +143,6 @@ class Session:
                 self._tenure.again()
                 await self._clock.sleep(FAILED_PAUSE)
                 continue
-            self._metrics.units.set(len(book.cursors.known))
-            self._metrics.open.set(len(book.open))
-            self._metrics.waiting.set(sum(map(len, book.waiting.values())))
             if agenda.refusals:
                 agenda.refusals = 0
                 await self._clock.sleep(REFUSED_PAUSE)
