@@ -15,7 +15,8 @@ from xchronos.agent.conditions import unmet_conditions
 from xchronos.agent.host import host_facts
 from xchronos.agent.journal import Journal
 from xchronos.agent.ports import AttemptEnd
-from xchronos.agent.specs import AttemptSteps, Place
+from xchronos.agent.recipe import Place, Recipe
+from xchronos.agent.specs import AttemptSteps
 from xchronos.clock import SECOND, SystemClock, to_instant
 from xchronos.executors.process import ProcessExecutor
 from xchronos.model.compile import compile_unit
@@ -159,7 +160,7 @@ class Machine:
         directory = self.where / f"attempt-{to_instant(execution.fire_time)}-{execution.current.number}"
         journal = Journal(directory, self.clock)
         journal.create(UnitRecord())
-        steps = self._steps = AttemptSteps(self.unit, execution, place, {"process": self.executor}, directory)
+        steps = self._steps = AttemptSteps(Recipe(self.unit, place, {"process": self.executor}), execution, directory)
         run = self._run = AttemptRun(self.unit.service, steps, journal, self.clock)
         try:
             return await run.run()

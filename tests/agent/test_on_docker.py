@@ -13,7 +13,7 @@ from worlds import FACTS, FIRE
 
 from xchronos.agent.agent import Agent
 from xchronos.agent.contact import Contact
-from xchronos.agent.specs import Place
+from xchronos.agent.recipe import Place
 from xchronos.clock import SECOND, SystemClock
 from xchronos.executors.docker import DockerExecutor
 from xchronos.executors.process import ProcessExecutor

@@ -7,7 +7,8 @@ import pytest
 from worlds import FACTS, FIRE
 
 from xchronos.agent import host
-from xchronos.agent.specs import AttemptSteps, Place
+from xchronos.agent.recipe import Place, Recipe
+from xchronos.agent.specs import AttemptSteps
 from xchronos.executors.contract import Leftover, StepExit, StepSpec
 from xchronos.model.compile import compile_unit
 from xchronos.model.records import Attempt, Execution
@@ -45,8 +46,9 @@ async def given(text: str, where: Path, *, payload: str = "") -> tuple[StepSpec 
     execution = Execution("job.service", FIRE, current=Attempt(2, "m1"), payload=payload)
     executors = {"docker": Recorder("docker"), "process": Recorder("process")}
     facts = msgspec.structs.replace(FACTS, hostname="box", home="/home/of")
-    steps = AttemptSteps(unit, execution, Place("m1", facts, {"GIVEN": "1"}, where / "secrets", 99), executors, where)
-    assert steps.recoverable
+    steps = AttemptSteps(
+        Recipe(unit, Place("m1", facts, {"GIVEN": "1"}, where / "secrets", 99), executors), execution, where
+    )
     step = unit.service.steps[0]
     await steps.stop(step, "SIGTERM")  # before it was begun: nothing to signal
     await steps.kill(step)

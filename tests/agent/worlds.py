@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from xchronos.agent.agent import Agent
 from xchronos.agent.contact import Contact
-from xchronos.agent.specs import Place
+from xchronos.agent.recipe import Place
 from xchronos.clock import SECOND, to_datetime
 from xchronos.errors import ExecutorUnavailable, StoreUnavailable
 from xchronos.executors.contract import Executor, Leftover, StepExit, StepSpec
@@ -77,6 +77,9 @@ class WorldSteps:
 
     def __init__(self, world: World) -> None:
         self.world = world
+
+    def at_once(self, step: Step, env: Mapping[str, str]) -> StepExit | None:
+        return None
 
     async def run(self, step: Step, env: Mapping[str, str]) -> StepExit:
         self.world.env[step.name] = env

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import structlog
 
-from xchronos.agent.specs import Place
+from xchronos.agent.recipe import Place
 from xchronos.clock import SystemClock, to_instant
 from xchronos.daemon.roles import Roles
 from xchronos.executors.noop import CallableExecutor

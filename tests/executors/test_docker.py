@@ -34,7 +34,7 @@ class Bench:
         words = [word.replace("IMAGE", self.image).replace("NAME", self.name) for word in text.split("|")]
         argv = ("docker", *words)
         return StepSpec("d.service", self.execution, attempt, step, argv, "docker", env or {}, self.directory,
-                        self.directory / f"{step}.log", docker=compile_docker(argv), **more)  # fmt: skip
+                        f"{self.directory}/{step}.log", docker=compile_docker(argv), **more)  # fmt: skip
 
     def container(self, script, body=None, **more):
         self.count += 1
@@ -42,7 +42,7 @@ class Bench:
         whole = {"Image": self.image, "Cmd": ["sh", "-c", script], **(body or {})}
         whole["HostConfig"] = {"NetworkMode": "none", **whole.get("HostConfig", {})}
         return StepSpec("d.service", self.execution, 1, step, (), "", {}, self.directory,
-                        self.directory / f"{step}.log", body=whole, **more)  # fmt: skip
+                        f"{self.directory}/{step}.log", body=whole, **more)  # fmt: skip
 
     async def run(self, text, **more):
         """(exit code, output) of a docker line."""
@@ -83,7 +83,7 @@ async def test_daemons_that_share_an_engine_leave_each_others_containers_alone(b
         assert await other.leftovers() == []
         # The same unit at the same fire time: two containers, neither adopts the other's.
         theirs = bench.container("echo theirs; exit 4")
-        theirs = msgspec.structs.replace(theirs, step=mine.step, log=bench.directory / "theirs.log")
+        theirs = msgspec.structs.replace(theirs, step=mine.step, log_path=f"{bench.directory}/theirs.log")
         assert (await other.run(theirs)).code == 4
         assert output(theirs) == "theirs\n"
         await other.release(mine.execution, 1)

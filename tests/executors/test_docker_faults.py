@@ -35,7 +35,7 @@ async def executor(proxy):
 @pytest.fixture
 async def spec(tmp_path, busybox_image, docker_host):
     def build(script, **more):
-        made = StepSpec("f.service", f"f-{uuid.uuid4().hex}", 1, "start-0", (), "", {}, tmp_path, tmp_path / "log")
+        made = StepSpec("f.service", f"f-{uuid.uuid4().hex}", 1, "start-0", (), "", {}, tmp_path, f"{tmp_path}/log")
         body = {"Image": busybox_image, "Cmd": ["sh", "-c", script], "HostConfig": {"NetworkMode": "none"}}
         specs.append(msgspec.structs.replace(made, body=body, **more))
         return specs[-1]
@@ -184,7 +184,7 @@ async def test_an_exec_is_never_begun_twice(proxy, executor, spec, tmp_path):
     task = asyncio.create_task(executor.run(target))
     await eventually(lambda: "up" in output(target))
     line = ["docker", "exec", container_name(target), "sh", "-c", "echo in; sleep 1; exit 3"]
-    step = spec("", docker=compile_docker(line), log=tmp_path / "exec.log", step="start-post-0")
+    step = spec("", docker=compile_docker(line), log_path=f"{tmp_path}/exec.log", step="start-post-0")
     assert (await executor.run(step)).code == 3
     assert output(step) == "in\n"
     assert (await executor.run(step)).lost

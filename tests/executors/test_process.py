@@ -279,7 +279,7 @@ def test_a_name_with_blanks_and_parentheses_is_read(tmp_path):
 
 
 def test_a_spec_survives_a_record(tmp_path):
-    spec = StepSpec("u", "u/0/0", 1, "start-0", ("a",), "/a", {}, tmp_path, tmp_path / "log", kill_mode="mixed")
+    spec = StepSpec("u", "u/0/0", 1, "start-0", ("a",), "/a", {}, tmp_path, f"{tmp_path}/log", kill_mode="mixed")
     home = Home.of(tmp_path / "state", spec)
     home.prepare(spec)
     record = home.record

@@ -7,7 +7,7 @@ import pytest
 from xchronos.errors import InvalidValue
 from xchronos.model.compile import compile_unit
 from xchronos.model.records import Attempt, Execution, Machine, Schedule
-from xchronos.registry.codec import decode
+from xchronos.registry.codec import decode, encode
 from xchronos.registry.keys import SHARDS, Keys, shard_of, unit_of
 from xchronos.registry.starting import off_the_grids, started
 from xchronos.registry.transitions import (
@@ -21,7 +21,7 @@ from xchronos.registry.transitions import (
     move,
     report,
 )
-from xchronos.store.contract import Delete, DeleteRange, Guard, KeyValue, Put
+from xchronos.store.contract import Delete, DeleteRange, Guard, KeyValue, Put, Txn
 
 KEYS = Keys()
 FENCE = Guard(KEYS.shard(3), 7, "create")
@@ -68,11 +68,12 @@ def test_a_move_leaves_an_execution_in_one_place():
 
 def test_the_agents_writes_are_guarded_by_the_life_of_the_placement():
     key = KEYS.placement("m1", ID)
-    assert begin(KEYS, PLACED, 4).guards == (Guard(key, 4),)
-    assert report(KEYS, PLACED, 4).guards == (Guard(key, 4, "create"),)
-    txn = finish(KEYS, "m1", Execution("a.service", AT, state="ended"), 4)
+    assert begin(key, b"{}", 4) == Txn((Guard(key, 4),), (Put(key, b"{}"),))
+    assert report(key, b"{}", 4, 5) == Txn((Guard(key, 4, "create"), Guard(key, 5)), (Put(key, b"{}"),))
+    ended = Execution("a.service", AT, state="ended")
+    txn = finish(KEYS, key, ended, 4)
     assert txn.guards == (Guard(key, 4, "create"),)
-    assert txn.operations[0] == Delete(key)
+    assert txn.operations == (Delete(key), Put(KEYS.execution(ID), encode(ended)))
 
 
 def test_the_end_of_a_unit():

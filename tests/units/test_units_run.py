@@ -12,7 +12,7 @@ from example_units import ORIGINAL, read_all
 
 from xchronos.agent.host import host_facts
 from xchronos.agent.journal import attempt_directory
-from xchronos.agent.specs import Place
+from xchronos.agent.recipe import Place
 from xchronos.clock import SECOND, SystemClock
 from xchronos.daemon.roles import Roles
 from xchronos.executors.docker import DockerExecutor

@@ -6,15 +6,16 @@ from pathlib import Path
 
 import msgspec
 import structlog
-from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client import CollectorRegistry
 
 from xchronos.agent.contact import Contact
 from xchronos.agent.journal import attempt_directory, logs_in, sweep
 from xchronos.agent.late import Late
+from xchronos.agent.metrics import Metrics
 from xchronos.agent.partition import Partition, Watchman
 from xchronos.agent.patience import patiently
 from xchronos.agent.placement import Placement
-from xchronos.agent.specs import Place
+from xchronos.agent.recipe import Place
 from xchronos.agent.workshop import Workshop
 from xchronos.clock import SECOND, Clock, Micros
 from xchronos.errors import ExecutorUnavailable, StoreError
@@ -58,7 +59,6 @@ class Agent:
         watchman: Watchman | None = None,
     ) -> None:
         self._store = store
-        self._keys = keys
         self._clock = clock
         self._prefix = keys.machine_placements(place.machine)
         self._batcher = Batcher(store)
@@ -85,9 +85,7 @@ class Agent:
         self._running: dict[str, Placement] = {}
         self._working: dict[Placement, None] = {}
         self.ready = asyncio.Event()
-        self._started = Counter("xchronos_attempts_started", "Attempts started on this machine", registry=registry)
-        self._ended = Counter("xchronos_attempts", "Attempts ended on this machine", ["outcome"], registry=registry)
-        self._now_running = Gauge("xchronos_attempts_running", "Attempts running on this machine", registry=registry)
+        self._metrics = Metrics(registry)
 
     # -- life ---------------------------------------------------------------------------------------------------------
 
@@ -150,8 +148,8 @@ class Agent:
         page = await patiently(self._clock, lambda: self._store.range(self._prefix), what="store")
         self._from = page.revision + 1
         lives = {item.key: item.create_revision for item in page.items}
-        for placement in list(self._running.values()):
-            if lives.get(placement.key) != placement.life:
+        for key, placement in list(self._running.items()):
+            if lives.get(key) != placement.life:
                 placement.lost()
         # In the order in which they came: where there is no room for all, who was first stays.
         for item in sorted(page.items, key=lambda item: item.create_revision):
@@ -166,48 +164,48 @@ class Agent:
                         if event.kind == "delete":
                             self._gone(event.key)
                         else:
-                            self._take(_item(event))
+                            self._take(event)
         except StoreError as error:
             log.warning("agent reads its placements again", reason=str(error))
             await self._clock.sleep(SECOND // 5)
 
-    def _take(self, item: KeyValue) -> None:
+    def _take(self, item: KeyValue | Event) -> None:
+        known = self._running.get(item.key)
         try:
+            if known is not None and known.life == item.create_revision:
+                known.changed(item)
+                return
             execution = decode(item, Execution)
         except StoreError as error:
             log.error("a placement cannot be read", key=item.key, reason=str(error))  # noqa: TRY400 - nothing of ours failed
-            return
-        known = self._running.get(execution.id)
-        if known is not None and known.life == item.create_revision:
-            known.changed(item, execution)
             return
         if known is not None:
             known.lost()
         if execution.state == "reported" or execution.current is None or self._shop.closing:
             return
         placement = Placement(self._shop, item, execution, known)
-        self._running[execution.id] = placement
+        self._running[item.key] = placement
         self._working[placement] = None
-        placement.task = asyncio.create_task(self._work(placement), name=execution.id)
+        placement.task = asyncio.create_task(self._work(placement), name=item.key)
 
     def _gone(self, key: str) -> None:
-        placement = self._running.get(self._keys.split_placement(key)[1])
+        placement = self._running.get(key)
         if placement is not None:
             placement.lost()
 
     async def _work(self, placement: Placement) -> None:
-        self._now_running.inc()
+        self._metrics.running += 1
         try:
             await placement.work()
         finally:
-            self._now_running.dec()
+            self._metrics.running -= 1
             self._working.pop(placement, None)
-            if self._running.get(placement.execution.id) is placement:
-                del self._running[placement.execution.id]
+            if self._running.get(placement.key) is placement:
+                del self._running[placement.key]
         if placement.began:
-            self._started.inc()
+            self._metrics.started += 1
         if placement.end is not None:
-            self._ended.labels(placement.end.outcome.value).inc()
+            self._metrics.ended(placement.end.outcome)
 
     # -- what is left over --------------------------------------------------------------------------------------------
 
@@ -232,16 +230,12 @@ class Agent:
 
     async def progress(self, execution_id: str) -> Attempt | None:
         """The attempt that runs here now, with the steps that it has finished; None when it is not here."""
-        placement = self._running.get(execution_id)
+        placement = self._running.get(self._prefix + execution_id)
         if placement is None or placement.execution.current is None:
             return None
-        return msgspec.structs.replace(placement.execution.current, steps=placement.steps)
+        return msgspec.structs.replace(placement.execution.current, steps=tuple(placement.steps))
 
     async def logs(self, execution: Execution, attempt: int) -> list[tuple[str, Path]]:
         """The steps of an attempt whose output this machine has, in the order in which they began."""
         where = attempt_directory(self._shop.directory, execution.unit, execution.fire_time, execution.copy, attempt)
         return await asyncio.to_thread(logs_in, where)
-
-
-def _item(event: Event) -> KeyValue:
-    return KeyValue(event.key, event.value, event.create_revision, event.mod_revision, event.lease)

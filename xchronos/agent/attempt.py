@@ -5,7 +5,7 @@ follow, and what the attempt's outcome is, is decided here; what a single step's
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
 from xchronos.agent.ending import AnyTask, Cause, Ending, wait
@@ -40,12 +40,15 @@ class AttemptRun:
         memory: Memory,
         clock: Clock,
         *,
-        progress: Callable[[tuple[StepResult, ...]], None] | None = None,
+        progress: Callable[[Sequence[StepResult]], None] | None = None,
     ) -> None:
         self.stop_reason = ""
         self.phase: AttemptState = "condition"
         self._asked: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._service = service
+        self._phases: dict[AttemptState, list[Step]] = {}
+        for step in service.steps:
+            self._phases.setdefault(step.phase, []).append(step)
         self._steps = steps
         self._memory = memory
         self._clock = clock
@@ -75,21 +78,11 @@ class AttemptRun:
 
         `prepare` comes before the first step; what it returns, unless it is empty, is why nothing can be run.
         """
-        walk: dict[AttemptState, Callable[[], Awaitable[AttemptEvent]]] = {
-            "condition": self._condition,
-            "start-pre": lambda: self._commands("start-pre"),
-            "start": self._start,
-            "start-post": self._start_post,
-            "running": self._running,
-            "stop": lambda: self._commands("stop", "TimeoutStopSec", stoppable=False),
-            "signal": self._signal,
-            "stop-post": lambda: self._commands("stop-post", "TimeoutStopSec", stoppable=False),
-        }
         try:
             if prepare is not None and not await self._prepared(prepare):
                 return self._end()
-            while self.phase != "done":
-                self.phase = attempt_after(self.phase, await walk[self.phase]())
+            while (phase := self.phase) != "done":
+                self.phase = attempt_after(phase, await self._pass(phase) if self._eventful(phase) else "next")
             self._fail("timeout", await self._ending.clear_away())
         finally:
             # What still has a task is being left as it is: the daemon goes, or the unit's kill mode says so.
@@ -101,6 +94,29 @@ class AttemptRun:
 
     # -- phases -------------------------------------------------------------------------------------------------------
 
+    def _eventful(self, phase: AttemptState) -> bool:
+        """Whether there is anything to do in a phase beside leaving it."""
+        if phase in self._phases or phase in ("start", "running", "signal"):
+            return True
+        return phase == "start-post" and self._main is not None
+
+    def _pass(self, phase: AttemptState) -> Awaitable[AttemptEvent]:
+        match phase:
+            case "condition":
+                return self._condition()
+            case "start":
+                return self._start()
+            case "start-post":
+                return self._start_post()
+            case "running":
+                return self._running()
+            case "signal":
+                return self._signal()
+            case "stop" | "stop-post":
+                return self._commands(phase, "TimeoutStopSec", stoppable=False)
+            case _:
+                return self._commands(phase)
+
     async def _prepared(self, prepare: Callable[[], Coroutine[Any, Any, str]]) -> bool:
         task = self._task(prepare(), "prepare")
         if await wait({task}, self._clock, None, self._asked):
@@ -111,7 +127,7 @@ class AttemptRun:
         return not trouble
 
     async def _condition(self) -> AttemptEvent:
-        for step in self._service.phase("condition"):
+        for step in self._phases["condition"]:
             try:
                 result = await self._one(step, "TimeoutStartSec")
             except _Stop:
@@ -126,7 +142,7 @@ class AttemptRun:
     async def _commands(
         self, phase: AttemptState, setting: str = "TimeoutStartSec", *, stoppable: bool = True
     ) -> AttemptEvent:
-        for step in self._service.phase(phase):
+        for step in self._phases.get(phase, ()):
             try:
                 result = await self._one(step, setting, stoppable=stoppable)
             except _Stop:
@@ -142,7 +158,7 @@ class AttemptRun:
             start, longest = service.timeout_start, service.runtime_max
             tight = longest is not None and (start is None or longest < start)
             return await self._commands("start", "RuntimeMaxSec" if tight else "TimeoutStartSec")
-        for step in service.phase("start"):
+        for step in self._phases.get("start", ()):
             adopted = self._memory.begun(step.name)
             if self._asked.done() and not adopted:
                 return self._stopped()
@@ -222,9 +238,13 @@ class AttemptRun:
         if stoppable and self._asked.done() and not self._memory.begun(step.name):
             self._stopped()
             raise _Stop
+        intended = self._begun_ending
+        if intended is None and not self._memory.begun(step.name):
+            over = self._steps.at_once(step, self._told(step))
+            if over is not None:
+                return await self._over(step, over)
         task = self._task(self._exit_of(step), step.name)
         left = self._left(step, self._limit(setting))
-        intended = self._begun_ending
         if intended is not None and intended.command == step.name:
             cause: Cause = "timeout"
             if intended.outcome == "cancelled":
@@ -233,9 +253,7 @@ class AttemptRun:
         else:
             cause = await wait({task}, self._clock, left, self._asked if stoppable else None)
         if not cause:
-            exit_: StepExit = task.result()
-            verdict = judge(self._service, step, exit_)
-            return self._note(step, await self._keep(step, exit_, verdict.outcome, verdict.words))
+            return await self._over(step, task.result())
         if cause == "stop":
             self._stopped()
         else:
@@ -252,6 +270,11 @@ class AttemptRun:
             self._fold(step, result)
             raise _Stop
         return result
+
+    async def _over(self, step: Step, exit_: StepExit) -> StepResult:
+        """A step has ended by itself."""
+        verdict = judge(self._service, step, exit_)
+        return self._note(step, await self._keep(step, exit_, verdict.outcome, verdict.words))
 
     async def _run_main(self, step: Step) -> StepResult:
         """Run the main process to its end, however long that takes."""
@@ -382,11 +405,11 @@ class AttemptRun:
         if step.phase == "start":
             self._main_result = result
         if self._progress is not None:
-            self._progress(tuple(self._results))
+            self._progress(self._results)
         return result
 
     def _main_step(self) -> Step:
-        return next(step for step in self._service.phase("start") if step.main)
+        return next(step for step in self._phases["start"] if step.main)
 
     def _told(self, step: Step) -> dict[str, str]:
         """What a step is told of the attempt so far."""

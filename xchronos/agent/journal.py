@@ -126,7 +126,7 @@ class Journal:
 
 def attempt_directory(root: Path, unit: str, fire_time: datetime, copy: int, attempt: int) -> Path:
     """Where an attempt's files are: sorts by fire time below the unit's own directory."""
-    return root / unit / f"{fire_key(fire_time)}-{copy}-{attempt}"
+    return Path(f"{root}/{unit}/{fire_key(fire_time)}-{copy}-{attempt}")
 
 
 def logs_in(directory: Path) -> list[tuple[str, Path]]:

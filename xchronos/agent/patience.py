@@ -52,6 +52,10 @@ class PatientSteps:
         self._steps = steps
         self._clock = clock
 
+    def at_once(self, step: Step, env: Mapping[str, str]) -> StepExit | None:
+        """See `Steps.at_once`."""
+        return self._steps.at_once(step, env)
+
     async def run(self, step: Step, env: Mapping[str, str]) -> StepExit:
         """See `Steps.run`."""
         return await self._insist(lambda: self._steps.run(step, env))

@@ -6,6 +6,7 @@ crash and is taken up again from what the store, the journal and the engine say.
 """
 
 import asyncio
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -26,10 +27,10 @@ from xchronos.errors import ExecutorUnavailable, UnitFileError
 from xchronos.model.policies import Outcome
 from xchronos.model.records import Attempt, Execution, StepResult
 from xchronos.model.unit import Unit
-from xchronos.registry.codec import decode
+from xchronos.registry.codec import decode, encode
 from xchronos.registry.transitions import begin, finish, report
 from xchronos.registry.units import Loaded, compile_record
-from xchronos.store.contract import Committed, Guard, KeyValue, Txn
+from xchronos.store.contract import Committed, Event, KeyValue, Txn
 
 log = structlog.get_logger(__name__)
 
@@ -42,12 +43,15 @@ class Placement:
     `alone`: the store has given this machine up, and the attempt goes on here nevertheless (OnPartition=continue).
     """
 
-    def __init__(self, shop: Workshop, item: KeyValue, execution: Execution, before: "Placement | None" = None) -> None:
+    def __init__(
+        self, shop: Workshop, item: KeyValue | Event, execution: Execution, before: "Placement | None" = None
+    ) -> None:
         self.execution = execution
         self.key = item.key
         self.life = item.create_revision
         self.known = item.mod_revision
-        self.steps: tuple[StepResult, ...] = ()
+        self.written = b""
+        self.steps: Sequence[StepResult] = ()
         self.began = False
         self.end: AttemptEnd | None = None
         self.recorded = False
@@ -70,11 +74,13 @@ class Placement:
 
     # -- what others tell it ------------------------------------------------------------------------------------------
 
-    def changed(self, item: KeyValue, execution: Execution) -> None:
-        """The record was rewritten: by this agent, or to ask for a stop."""
-        if item.mod_revision <= self.known:
+    def changed(self, item: KeyValue | Event) -> None:
+        """The record was rewritten: by this agent, or to ask for a stop. Raises StoreError if it cannot be read."""
+        # Of what this agent writes itself the store's answer tells it.
+        if item.mod_revision <= self.known or item.value == self.written:
             return
-        self.known, self.execution = item.mod_revision, execution
+        self.known, self.execution = item.mod_revision, decode(item, Execution)
+        execution = self.execution
         if execution.stop_requested:
             self.stop(execution.stop_requested)
         elif execution.current is not None and execution.current.leave:
@@ -178,7 +184,7 @@ class Placement:
             return
         self._take_room(unit)
         steps = self._steps_of(unit)
-        journal = Journal(self.directory, self._shop.clock) if steps.recoverable else None
+        journal = Journal(self.directory, self._shop.clock) if self._shop.recipe(unit).recoverable else None
         if journal is not None:
             await asyncio.to_thread(journal.create, loaded.record)
         if await self._begin(unit):
@@ -186,9 +192,8 @@ class Placement:
             await self._carry_out(unit, steps, journal)
 
     def _steps_of(self, unit: Unit) -> AttemptSteps:
-        shop = self._shop
-        permitted = shop.partition.permits if unit.on_partition == "stop" else None
-        return AttemptSteps(unit, self.execution, shop.place, shop.executors, self.directory, permitted)
+        permitted = self._shop.partition.permits if unit.on_partition == "stop" else None
+        return AttemptSteps(self._shop.recipe(unit), self.execution, self.directory, permitted)
 
     async def _join(self, before: "Placement", ended: "asyncio.Task[None]") -> None:
         """The execution has come back to the machine where an attempt of it still runs: nothing is started for it."""
@@ -244,7 +249,8 @@ class Placement:
                 return False
             attempt = msgspec.structs.replace(self.attempt, started_at=started, revision=unit.revision)
             wanted = msgspec.structs.replace(self.execution, state="running", current=attempt)
-            done = await self._commit(begin(self._shop.keys, wanted, self.known))
+            self.written = encode(wanted)
+            done = await self._commit(begin(self.key, self.written, self.known))
             if done.succeeded:
                 # The watch may have been faster, and may have brought a request to stop along.
                 if self.known < done.revision:
@@ -282,7 +288,7 @@ class Placement:
             PatientSteps(steps, clock),
             memory,
             clock,
-            progress=lambda results: setattr(self, "steps", results),
+            progress=self._has_progressed,
         )
         if self._shop.closing:
             self.leave(self._shop.closing)
@@ -304,6 +310,9 @@ class Placement:
         await patiently(clock, steps.release, what="executor", kind=ExecutorUnavailable)
         if journal is not None or unit.artifact:
             await asyncio.to_thread(self._tidy, unit)
+
+    def _has_progressed(self, results: Sequence[StepResult]) -> None:
+        self.steps = results
 
     def _tidy(self, unit: Unit) -> None:
         Journal(self.directory, self._shop.clock).close()
@@ -350,13 +359,10 @@ class Placement:
         )
 
     def _record(self, execution: Execution, attempt: Attempt) -> Txn:
-        keys = self._shop.keys
         if attempt.outcome is Outcome.SUCCEEDED and not execution.report:
-            return finish(keys, self._shop.place.machine, _ended(execution, attempt), self.life)
-        handed = msgspec.structs.replace(execution, state="reported", current=attempt)
-        txn = report(keys, handed, self.life)
-        # Not over a request to stop that came meanwhile: the scheduler would try again what was to stop.
-        return Txn((*txn.guards, Guard(self.key, self.known)), txn.operations)
+            return finish(self._shop.keys, self.key, _ended(execution, attempt), self.life)
+        self.written = encode(msgspec.structs.replace(execution, state="reported", current=attempt))
+        return report(self.key, self.written, self.life, self.known)
 
     async def _commit(self, txn: Txn) -> Committed:
         """Commit, however long the store takes to answer; the end of what runs is kept until it can be recorded."""
@@ -367,7 +373,9 @@ class Placement:
         item = await patiently(self._shop.clock, lambda: self._shop.store.get(self.key), what="store")
         if item is None or item.create_revision != self.life:
             return False
-        self.changed(item, decode(item, Execution))
+        # Read, not heard of: what this agent has written itself counts too.
+        self.written = b""
+        self.changed(item)
         return True
 
 

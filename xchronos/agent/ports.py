@@ -15,6 +15,10 @@ from xchronos.model.unit import Step
 class Steps(Protocol):
     """Runs the steps of one attempt."""
 
+    def at_once(self, step: Step, env: Mapping[str, str]) -> StepExit | None:
+        """Run a step that is over when this returns; None for all others: these are `run`'s."""
+        ...
+
     async def run(self, step: Step, env: Mapping[str, str]) -> StepExit:
         """Run (or adopt) a step to its end; `env` is added to its environment."""
         ...

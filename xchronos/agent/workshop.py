@@ -8,7 +8,7 @@ from pathlib import Path
 from xchronos.agent.contact import Contact
 from xchronos.agent.late import Late
 from xchronos.agent.partition import Partition
-from xchronos.agent.specs import Place
+from xchronos.agent.recipe import Place, Recipe
 from xchronos.clock import Clock
 from xchronos.executors.contract import Executor
 from xchronos.model.records import Machine
@@ -48,6 +48,16 @@ class Workshop:
     resuming: set[object] = field(default_factory=set)
     resumed: asyncio.Event = field(default_factory=asyncio.Event)
     _judged: dict[str, tuple[Machine, Unit, str]] = field(default_factory=dict)
+    _recipes: dict[str, Recipe] = field(default_factory=dict)
+
+    def recipe(self, unit: Unit) -> Recipe:
+        """What the unit means on this machine; worked out once for as long as the unit is what it was."""
+        known = self._recipes.get(unit.name)
+        if known is None or known.unit is not unit:
+            if len(self._recipes) >= CACHED:
+                self._recipes.clear()
+            known = self._recipes[unit.name] = Recipe(unit, self.place, self.executors)
+        return known
 
     def refusals(self, unit: Unit) -> str:
         """Why this machine, as it is advertised now and with what it runs, cannot run the unit; empty when it can.

@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry
 from xchronos.agent.agent import Agent
 from xchronos.agent.host import default_machine_id, drawn, host_facts, total_memory
 from xchronos.agent.journal import attempt_directory, logs_in
-from xchronos.agent.specs import Place
+from xchronos.agent.recipe import Place
 from xchronos.api.app import create_app
 from xchronos.api.ports import Services
 from xchronos.api.server import serve

@@ -13,7 +13,7 @@ from xchronos import __version__
 from xchronos.agent.agent import Agent
 from xchronos.agent.contact import Contact
 from xchronos.agent.membership import Membership
-from xchronos.agent.specs import Place
+from xchronos.agent.recipe import Place
 from xchronos.clock import SECOND, Clock, Micros, to_datetime
 from xchronos.engine.engine import Engine
 from xchronos.errors import ExecutorUnavailable

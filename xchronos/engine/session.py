@@ -65,8 +65,7 @@ class Session:
         self._clock = clock
         self._ttl = ttl
         self._ownership = ownership
-        metrics.book = self._book = Book()
-        self._book = book = Book()
+        metrics.book = self._book = book = Book()
         self._agenda = agenda = Agenda()
         self._units = units = UnitCache(store, keys)
         copies = Copies(store, keys)

@@ -32,7 +32,8 @@ class StepSpec(msgspec.Struct, frozen=True):
         program: The path, or plain name, of what is executed.
         env: The whole environment of the step.
         directory: The attempt's own directory on this machine; it exists.
-        log: The file that receives the step's output (stdout and stderr as they come), bounded by `log_limit` bytes.
+        log_path: The file that receives the step's output (stdout and stderr as they come).
+        log_limit: How many bytes of it are kept.
         docker: The compiled docker command line, for a step that is one; else None.
         body: The Engine API create body of the unit's [Container] with this step's command in it; None without one.
         pull: When the image is pulled: `missing`, `always`, `never` or `newer`.
@@ -56,7 +57,7 @@ class StepSpec(msgspec.Struct, frozen=True):
     program: str
     env: Mapping[str, str]
     directory: Path
-    log: Path
+    log_path: str
     log_limit: int = 10 * 1024 * 1024
     docker: DockerCommand | None = None
     body: Mapping[str, Any] | None = None
@@ -72,6 +73,11 @@ class StepSpec(msgspec.Struct, frozen=True):
     secrets: Mapping[str, str] = {}
     on_partition: OnPartition = "continue"
     permitted: Callable[[], bool] | None = None
+
+    @property
+    def log(self) -> Path:
+        """The file that receives the step's output."""
+        return Path(self.log_path)
 
     @property
     def identity(self) -> tuple[str, int, str]:
@@ -162,6 +168,15 @@ class Executor(Protocol):
 
     async def close(self) -> None:
         """Let go of connections. What runs goes on."""
+        ...
+
+
+@runtime_checkable
+class DirectExecutor(Executor, Protocol):
+    """What an executor knows beyond `Executor` whose steps may be over as soon as they are begun."""
+
+    def call(self, spec: StepSpec) -> StepExit | None:
+        """Run the step if it is over when this returns; None when it is not, and then `run` has to follow."""
         ...
 
 

@@ -25,33 +25,42 @@ class CallableExecutor:
     def __init__(self, name: str, function: StepFunction) -> None:
         self.name = name
         self._function = function
+        self._begun: dict[tuple[str, int, str], tuple[datetime, Awaitable[Result]]] = {}
         self._running: dict[tuple[str, int, str], tuple[asyncio.Task[object], list[str]]] = {}
 
     async def probe(self) -> str:
         """The name of the function."""
         return getattr(self._function, "__qualname__", repr(self._function))
 
-    async def run(self, spec: StepSpec) -> StepExit:
-        """Call the function and await what it returns."""
+    def call(self, spec: StepSpec) -> StepExit | None:
+        """Call the function; None when it has returned something to be awaited, which `run` then does."""
         started = datetime.now(UTC)
         try:
             result = self._function(spec)
-            if inspect.isawaitable(result):
-                result = await self._attend(spec, result)
         except Exception as error:  # noqa: BLE001 - a step's failure is a result, whatever it raised
-            return StepExit(
-                1, reason=f"{type(error).__name__}: {error}", started_at=started, ended_at=datetime.now(UTC)
-            )
-        if type(result) is StepExit:
-            return result
-        return StepExit(int(result or 0), started_at=started, ended_at=datetime.now(UTC))  # type: ignore[arg-type]
+            return _raised(error, started)
+        if inspect.isawaitable(result):
+            self._begun[spec.identity] = started, result
+            return None
+        return _exit(result, started)
 
-    async def _attend(self, spec: StepSpec, awaitable: Awaitable[Result]) -> Result:
+    async def run(self, spec: StepSpec) -> StepExit:
+        """Call the function, unless `call` has, and await what it returns."""
+        if spec.identity not in self._begun:
+            over = self.call(spec)
+            if over is not None:
+                return over
+        started, awaitable = self._begun.pop(spec.identity)
+        try:
+            return _exit(await self._attend(spec, awaitable, started), started)
+        except Exception as error:  # noqa: BLE001 - as above
+            return _raised(error, started)
+
+    async def _attend(self, spec: StepSpec, awaitable: Awaitable[Result], started: datetime) -> Result:
         task = asyncio.current_task()
         assert task is not None
         signals: list[str] = []
         self._running[spec.identity] = (task, signals)
-        started = datetime.now(UTC)
         try:
             return await awaitable
         except asyncio.CancelledError:
@@ -85,3 +94,13 @@ class CallableExecutor:
 
     async def close(self) -> None:
         """There is nothing to let go of."""
+
+
+def _exit(result: Result, started: datetime) -> StepExit:
+    if isinstance(result, StepExit):
+        return result
+    return StepExit(int(result or 0), started_at=started, ended_at=datetime.now(UTC))
+
+
+def _raised(error: Exception, started: datetime) -> StepExit:
+    return StepExit(1, reason=f"{type(error).__name__}: {error}", started_at=started, ended_at=datetime.now(UTC))

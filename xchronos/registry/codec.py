@@ -6,7 +6,7 @@ import msgspec
 
 from xchronos.errors import StoreError
 from xchronos.model.records import Execution, Machine, MachineWish, Schedule, SchedulerRecord, UnitRecord
-from xchronos.store.contract import KeyValue
+from xchronos.store.contract import Event, KeyValue
 
 _encoder = msgspec.json.Encoder()
 _decoders: dict[type, msgspec.json.Decoder[Any]] = {
@@ -19,7 +19,7 @@ Record = TypeVar("Record", Execution, Machine, MachineWish, Schedule, SchedulerR
 encode = _encoder.encode
 
 
-def decode(item: KeyValue, kind: type[Record]) -> Record:
+def decode(item: KeyValue | Event, kind: type[Record]) -> Record:
     """The record under a key. Raises StoreError naming the key when its bytes are not such a record."""
     try:
         return _decoders[kind].decode(item.value)  # type: ignore[no-any-return]

@@ -77,22 +77,23 @@ def move(
     return Txn((fence, Guard(source, known), *guards), tuple(operations))
 
 
-def begin(keys: Keys, running: Execution, known: int) -> Txn:
+def begin(placement: str, running: bytes, known: int) -> Txn:
     """The agent records that it starts the attempt; refused when the placement changed after it was read."""
-    written = put(keys, running)
-    return Txn(guards=(Guard(written.key, known),), operations=(written,))
+    return Txn((Guard(placement, known),), (Put(placement, running),))
 
 
-def report(keys: Keys, reported: Execution, life: int) -> Txn:
-    """The agent hands an ended attempt back to the scheduler."""
-    written = put(keys, reported)
-    return Txn(guards=(Guard(written.key, life, "create"),), operations=(written,))
+def report(placement: str, reported: bytes, life: int, known: int) -> Txn:
+    """The agent hands an ended attempt back to the scheduler.
+
+    Not over a request to stop that came meanwhile: the scheduler would try again what was to stop.
+    """
+    return Txn((Guard(placement, life, "create"), Guard(placement, known)), (Put(placement, reported),))
 
 
-def finish(keys: Keys, machine: str, ended: Execution, life: int) -> Txn:
+def finish(keys: Keys, placement: str, ended: Execution, life: int) -> Txn:
     """The agent records an execution's outcome: nothing is left to decide."""
-    source = keys.placement(machine, ended.id)
-    return Txn(guards=(Guard(source, life, "create"),), operations=(Delete(source), put(keys, ended)))
+    history = keys.execution(keys.split_placement(placement)[1])
+    return Txn((Guard(placement, life, "create"),), (Delete(placement), Put(history, encode(ended))))
 
 
 def amend(keys: Keys, told: Execution, known: int) -> Txn:

@@ -71,7 +71,7 @@ class ExecutorContract:
                 program="/bin/sh",
                 env={"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
                 directory=tmp_path / "attempt",
-                log=tmp_path / f"{step}.log",
+                log_path=str(tmp_path / f"{step}.log"),
             )
             made.append(self.adapt(msgspec.structs.replace(spec, **more)))
             return made[-1]
@@ -234,7 +234,7 @@ class ExecutorContract:
         self.need_shell()
         self.need_recovery(executor)
         spec = make("echo $$ ; sleep 0.5; exit 4")
-        quiet = msgspec.structs.replace(spec, log=spec.log.with_name("second.log"))
+        quiet = msgspec.structs.replace(spec, log_path=str(spec.log.with_name("second.log")))
         results = await asyncio.gather(executor.run(spec), executor.run(quiet))
         assert [result.code for result in results] == [4, 4]
         assert results[0].started_at == results[1].started_at

@@ -1,0 +1,137 @@
+"""What a unit means on this machine, worked out once: all attempts of the unit share it."""
+
+import pwd
+from collections.abc import Collection, Mapping
+from glob import glob, has_magic
+from pathlib import Path
+
+import msgspec
+
+from xchronos.errors import InvalidValue
+from xchronos.executors.contract import DirectExecutor, Executor, HostExecutor
+from xchronos.model.unit import Step, Unit
+from xchronos.unitfile import HostFacts, UnitName, expand, parse_env_file, parse_environment, unset_variables
+
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin"
+"""systemd's default search path for programs."""
+
+
+class Place:
+    """This machine, as its steps see it. `secrets` is the directory of the machine's secrets."""
+
+    def __init__(
+        self, machine: str, facts: HostFacts, environ: Mapping[str, str], secrets: Path, log_limit: int
+    ) -> None:
+        self.machine = machine
+        self.facts = facts
+        self.environ = environ
+        self.secrets = secrets
+        self.log_limit = log_limit
+
+
+class Command(msgspec.Struct, frozen=True):
+    """What a step executes, its specifiers filled in. `plain`: no word of it holds a variable."""
+
+    program: str
+    argv: tuple[str, ...]
+    plain: bool
+
+
+class Recipe:
+    """A unit on one machine.
+
+    Attributes:
+        unit: The unit.
+        place: The machine.
+        name: The unit's name, taken apart.
+        kinds: The kinds of executor that its steps need.
+        recoverable: Whether a restarted daemon finds every step of an attempt again.
+        direct: Those executors, by kind, whose steps may be over as soon as they are begun.
+        hosts: Those of its executors that run processes of this machine.
+    """
+
+    def __init__(self, unit: Unit, place: Place, executors: Mapping[str, Executor]) -> None:
+        self.unit = unit
+        self.place = place
+        self.executors = executors
+        self.name = UnitName.parse(unit.name)
+        self.kinds: Collection[str] = sorted({self.kind_of(step) for step in unit.service.steps})
+        self.recoverable = all(executors[kind].recoverable for kind in self.kinds if kind in executors)
+        self.direct = {kind: one for kind, one in executors.items() if isinstance(one, DirectExecutor)}
+        self.hosts = [one for kind, one in executors.items() if kind in self.kinds and isinstance(one, HostExecutor)]
+        self._commands: dict[str, Command] = {}
+        self._environments: dict[tuple[str, bool], dict[str, str]] = {}
+
+    def kind_of(self, step: Step) -> str:
+        """The kind of executor that runs a step."""
+        if step.docker:
+            return "docker"
+        if self.unit.executor == "docker":
+            return "docker" if self.unit.container is not None else "process"
+        return self.unit.executor
+
+    def expand(self, text: str) -> str:
+        """Fill in the machine's specifiers."""
+        return expand(text, self.name, self.place.facts) if "%" in text else text
+
+    def command(self, step: Step) -> Command:
+        """What a step with a program executes. Raises InvalidValue when no valid command comes out."""
+        known = self._commands.get(step.name)
+        if known is None:
+            made = step.line.specify(self.name, self.place.facts)
+            plain = step.line.no_variables or not any("$" in word for word in made.argv)
+            known = self._commands[step.name] = Command(made.path, made.argv, plain)
+        return known
+
+    def environment(self, kind: str, *, in_container: bool) -> dict[str, str]:
+        """The unit's part of a step's environment, as a new dictionary. Raises InvalidValue.
+
+        Files are read anew for each step: systemd lets ExecStartPre write them.
+        """
+        service = self.unit.service
+        if service.environment_files or (service.user and kind == "process"):
+            return self._environment(kind, in_container=in_container)
+        known = self._environments.get((kind, in_container))
+        if known is None:
+            known = self._environments[kind, in_container] = self._environment(kind, in_container=in_container)
+        return known.copy()
+
+    def _environment(self, kind: str, *, in_container: bool) -> dict[str, str]:
+        service = self.unit.service
+        # The image has its own PATH; a host process, and the reading of a docker line, begin with systemd's.
+        env = {} if in_container else {"PATH": PATH, "LANG": "C.UTF-8"}
+        if kind == "process":
+            env |= self._user_environment()
+        for variable in service.pass_environment:
+            if variable in self.place.environ:
+                env[variable] = self.place.environ[variable]
+        if service.environment:
+            env |= parse_environment(service.environment, self.name, self.place.facts).values
+        for pattern, optional in service.environment_files:
+            env |= self._read(self.expand(pattern), optional=optional)
+        return dict(unset_variables(env, service.unset_environment)) if service.unset_environment else env
+
+    def _user_environment(self) -> dict[str, str]:
+        """What systemd tells a process that runs as another user (User=) of that user."""
+        user = self.expand(self.unit.service.user)
+        if not user:
+            return {}
+        try:
+            entry = pwd.getpwuid(int(user)) if user.isdecimal() else pwd.getpwnam(user)
+        except KeyError:
+            return {}  # the step's own failure, with systemd's exit code 217
+        return {"USER": entry.pw_name, "LOGNAME": entry.pw_name, "HOME": entry.pw_dir, "SHELL": entry.pw_shell}
+
+    @staticmethod
+    def _read(wanted: str, *, optional: bool) -> dict[str, str]:
+        env: dict[str, str] = {}
+        found = sorted(glob(wanted)) if has_magic(wanted) else [wanted]  # noqa: PTH207 - any absolute one
+        if not found and not optional:
+            raise InvalidValue(f"EnvironmentFile={wanted}: no file matches")
+        for path in found:
+            try:
+                env |= parse_env_file(Path(path).read_bytes()).values
+            except OSError as error:
+                if not optional:
+                    raise InvalidValue(f"EnvironmentFile={path}: {error.strerror}") from error
+        return env
