@@ -355,19 +355,6 @@ def test_chains():
     run(scenario, body)
 
 
-def test_replaces():
-    async def scenario(cluster: Cluster) -> None:
-        await cluster.start()
-        await cluster.submit("old.service", "TriggerRepeatInterval=1h")
-        await cluster.sleep(5)
-        await cluster.submit("new.service", "TriggerRepeatInterval=1h", fleet="Replaces=old.service")
-        await cluster.sleep(5)
-        (execution,) = await cluster.history("old.service")
-        assert (execution.outcome, execution.reason) == ("cancelled", "replaced by new.service (Replaces=)")
-
-    run(scenario, lasting(600))
-
-
 def test_what_was_started_for_a_unit_that_does_not_exist_is_removed():
     async def scenario(cluster: Cluster) -> None:
         await cluster.start()

@@ -440,8 +440,9 @@ def test_a_unit_replaces_one_that_another_scheduler_owns():
             await cluster.submit(f"new-{name}", "TriggerRepeatInterval=1h", fleet=f"Replaces=old-{name}")
         await cluster.sleep(1)
         for name in names:
-            (execution,) = await cluster.history(f"old-{name}")
-            assert execution.reason == f"replaced by new-{name} (Replaces=)"
+            (execution,) = await cluster.registry.open_executions(f"old-{name}")
+            assert execution.attempts[0].reason == f"new-{name} replaces it (Replaces=)"
+            assert execution.reason == f"1 unplaced: 1 machine runs new-{name}, which replaces it"
         await cluster.close()
 
     run_virtual(main)

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from schedule_builders import asks, job, step, view
 
 from xchronos.model.unit import Container
-from xchronos.scheduler.placement import MEBIBYTE, MachineView, Running, executors_needed, fits, place
+from xchronos.scheduler.placement import MEBIBYTE, MachineView, Running, displaced, executors_needed, fits, place
 from xchronos.scheduler.rejections import Rejection, by_machine, summary
 from xchronos.unitfile.fleet import MetadataTerm
 
@@ -155,9 +155,8 @@ class TestCopies:
         assert place(unit, [view("b")]).unplaced == 1
 
     def test_whom_it_replaces_is_displaced(self):
-        views = [view("a", running(old=asks(), other=asks())), view("b", running(old=asks()), attempts=5)]
-        decided = place(job(requirements=asks(replaces=("old.*",))), views)
-        assert decided.displaced == (("a", "old.service"),)
+        machine = view("a", running(old=asks(), other=asks(), mutual=asks(replaces=("a.*",))))
+        assert displaced(job(requirements=asks(replaces=("old.*", "mutual.*"))), machine) == ["old.service"]
 
 
 class TestSummary:

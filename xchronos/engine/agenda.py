@@ -15,9 +15,11 @@ class Agenda:
         look: Executions without a machine that have to be looked at.
         reported: Executions whose attempt has ended.
         freed: Units of which an execution is no longer active.
+        changed_machines: Machines that have come, or whose record has changed.
+        spread: Units that are kept running on every machine, and may lack a copy anywhere.
+        short: Such units of which a machine lacks a copy for a reason that passes, like a slot that is taken.
         lost_machines: Machines whose lease has ended, while something is still placed on them.
         cancels: Executions that must end, and why.
-        displaced: Executions of other schedulers' units that must end, for which unit of ours, and why.
         retry_waiting: Machines or capacity have changed: who waits may go now.
         refused: Units whose cursor has to be read again.
         refusals: How many writes were refused since the last turn.
@@ -30,9 +32,11 @@ class Agenda:
         self.look: set[str] = set()
         self.reported: set[str] = set()
         self.freed: set[str] = set()
+        self.changed_machines: set[str] = set()
+        self.spread: set[str] = set()
+        self.short: set[str] = set()
         self.lost_machines: set[str] = set()
         self.cancels: dict[str, str] = {}
-        self.displaced: dict[str, tuple[str, str]] = {}
         self.retry_waiting = False
         self.refused: set[str] = set()
         self.refusals = 0

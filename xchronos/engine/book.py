@@ -76,7 +76,10 @@ class Book:
     """Everything a turn decides upon.
 
     Executions are filed by unit: those that are `active` (what Concurrency= looks at), `queued` behind them, or
-    `undecided`; those that wait for a machine are in `waiting` besides.
+    `undecided`; those that wait for a machine are in `waiting` besides. `followers` are executions, filed by each unit
+    that theirs depends on (MachineOf=), as far as it is known what they ask for; `arrived` are such units that have
+    come to a machine and were not looked at since. `displacing` are the machines to which units have come that replace
+    others, each with the execution.
     """
 
     def __init__(self) -> None:
@@ -88,6 +91,10 @@ class Book:
         self.undecided: dict[str, set[str]] = {}
         self.waiting: dict[str, set[str]] = {}
         self.last_machine: dict[str, str] = {}
+        self.followers: dict[str, set[str]] = {}
+        self.arrived: set[str] = set()
+        self.displacing: set[tuple[str, str]] = set()
+        self._placed: dict[str, set[str]] = {}
         self._timers: list[tuple[Instant, str]] = []
 
     # -- executions -------------------------------------------------------------------------------------------------
@@ -97,9 +104,15 @@ class Book:
         self.drop(execution_id)
         self.open[execution_id] = entry
         unit = unit_of(execution_id)
+        self._follow(execution_id, entry)
         if entry.machine:
             self.active.setdefault(unit, set()).add(execution_id)
+            self._placed.setdefault(entry.machine, set()).add(execution_id)
             self._count(entry)
+            if unit in self.followers:
+                self.arrived.add(unit)
+            if entry.unit is not None and entry.unit.requirements.replaces:
+                self.displacing.add((entry.machine, execution_id))
             return
         execution = entry.execution
         self._file(execution).setdefault(unit, set()).add(execution_id)
@@ -117,8 +130,11 @@ class Book:
         if entry is None:
             return
         unit = unit_of(execution_id)
+        for peer in entry.unit.requirements.peers if entry.unit is not None else ():
+            _remove(self.followers, peer, execution_id)
         if entry.machine:
             _remove(self.active, unit, execution_id)
+            _remove(self._placed, entry.machine, execution_id)
             view = self.machines.get(entry.machine)
             if view is not None and entry.unit is not None:
                 view.release(entry.unit)
@@ -126,6 +142,16 @@ class Book:
         _remove(self._file(entry.execution), unit, execution_id)
         if entry.execution.state == "waiting":
             _remove(self.waiting, unit, execution_id)
+
+    def learn(self, execution_id: str, entry: Open, unit: Unit) -> None:
+        """What the unit of an execution without a machine asks for is known now."""
+        if entry.unit is None and not entry.machine:
+            entry.unit = unit
+            self._follow(execution_id, entry)
+
+    def _follow(self, execution_id: str, entry: Open) -> None:
+        for peer in entry.unit.requirements.peers if entry.unit is not None else ():
+            self.followers.setdefault(peer, set()).add(execution_id)
 
     def _file(self, execution: Execution) -> dict[str, set[str]]:
         if execution.state == "queued":
@@ -180,7 +206,7 @@ class Book:
 
     def on_machine(self, machine: str) -> Iterator[tuple[str, Open]]:
         """Everything that is placed on a machine."""
-        return ((id_, entry) for id_, entry in self.open.items() if entry.machine == machine)
+        return ((id_, self.open[id_]) for id_ in self._placed.get(machine, ()))
 
     def has_room(self) -> bool:
         """Whether any machine takes one more attempt of anything."""

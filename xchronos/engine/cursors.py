@@ -20,12 +20,13 @@ class Cursor:
     `busy` while a write of ours is under way; `revision` is 0 while the first one is.
     """
 
-    __slots__ = ("_known", "busy", "expires", "next", "revision", "unit_revision")
+    __slots__ = ("_known", "busy", "everywhere", "expires", "next", "revision", "unit_revision")
 
     def __init__(self, schedule: Schedule, revision: int, raw: bytes = b"") -> None:
         self._known: Schedule | bytes = raw or schedule
         self.next = AT_ONCE if schedule.owed else next_due(schedule)
         self.expires = None if schedule.expires_at is None else to_instant(schedule.expires_at)
+        self.everywhere = schedule.everywhere
         self.unit_revision = schedule.unit_revision
         self.revision = revision
         self.busy = False
@@ -39,13 +40,14 @@ class Cursor:
 
 
 class Cursors:
-    """Every cursor by its unit's name.
+    """Every cursor by its unit's name. `everywhere` are the units whose schedule says so.
 
     Entries of the past stay in the heaps until their time: cheaper than finding them.
     """
 
     def __init__(self) -> None:
         self.known: dict[str, Cursor] = {}
+        self.everywhere: set[str] = set()
         self._by_shard: dict[int, set[str]] = {}
         self._due: list[tuple[Instant, str]] = []
         self._expiries: list[tuple[Instant, str]] = []
@@ -74,15 +76,21 @@ class Cursors:
         if unit not in self.known:
             self._by_shard.setdefault(shard_of(unit), set()).add(unit)
         self.known[unit] = cursor
+        if cursor.everywhere:
+            self.everywhere.add(unit)
+        else:
+            self.everywhere.discard(unit)
 
     def drop(self, unit: str) -> None:
         """The unit is gone, or its cursor has to be read again."""
         if self.known.pop(unit, None) is not None:
             self._by_shard[shard_of(unit)].remove(unit)
+            self.everywhere.discard(unit)
 
     def drop_shard(self, number: int) -> Collection[str]:
         """Forget the cursors of a shard. Returns the units."""
         units = self._by_shard.pop(number, set())
+        self.everywhere -= units
         for unit in units:
             del self.known[unit]
         return units

@@ -83,16 +83,13 @@ class Desk:
         unit: Unit | None = None,
         also: Sequence[Execution] = (),
         extra: Sequence[Guard] = (),
-        by: str = "",
     ) -> None:
         """Take an execution from where it is to where `target` says, and write the new executions `also`.
-
-        It is decided for its own unit, or for the unit `by`.
 
         Until the answer comes it is busy; one that has no machine is entered where it goes, one that has a machine
         stays there until the watch says that it has left.
         """
-        fence = self.fence(by or target.unit)
+        fence = self.fence(target.unit)
         if fence is None:
             return
         source = self.keys.location(entry.machine, execution_id)

@@ -76,6 +76,11 @@ class Firing:
             # Placed once, by its acceptance; from then on every end of an attempt is followed by another one.
             executions = started(unit, desk.stamp(now), now, "kept", "it is kept running")
             schedule = msgspec.structs.replace(schedule, fired=1)
+        everywhere = unit is not None and unit.keep_running and unit.is_global and not schedule.finished
+        if everywhere != schedule.everywhere:
+            schedule = msgspec.structs.replace(schedule, everywhere=everywhere)
+        if everywhere:
+            desk.agenda.spread.add(name)
         if schedule == old:
             return
         known = cursor.revision if cursor is not None else 0

@@ -186,6 +186,7 @@ class Following:
             record = readable(_item(event), Machine)
             if record is not None:
                 self._book.set_machine(record)
+                self._agenda.changed_machines.add(machine)
             self._agenda.retry_waiting = True
         self._agenda.wake()
 
@@ -241,6 +242,10 @@ class Following:
             agenda.wake()
         if self._book.waiting:
             agenda.retry_waiting = True
+            agenda.wake()
+        if agenda.short:
+            agenda.spread |= agenda.short
+            agenda.short = set()
             agenda.wake()
         if unit in agenda.gone:
             agenda.wake()

@@ -8,7 +8,7 @@ import msgspec
 
 from xchronos.clock import Instant, to_datetime, to_instant
 from xchronos.engine.book import Open, fire_prefix, undecided
-from xchronos.engine.copies import Copies
+from xchronos.engine.choosing import Choosing
 from xchronos.engine.desk import Desk
 from xchronos.engine.settling import Settling
 from xchronos.model.lifecycle import execution_after
@@ -18,7 +18,8 @@ from xchronos.model.unit import Unit
 from xchronos.registry.keys import unit_of
 from xchronos.registry.units import Loaded
 from xchronos.scheduler.overlap import overlap
-from xchronos.scheduler.placement import MachineView, PlacementDecision, place
+from xchronos.scheduler.placement import MachineView
+from xchronos.scheduler.rejections import PASSING, Rejection, words_of
 from xchronos.scheduler.retry import past_deadline
 from xchronos.scheduler.schedule import randomized_delay
 
@@ -29,10 +30,10 @@ MOST_WAITING = 100
 class Placing:
     """Gives executions to machines."""
 
-    def __init__(self, desk: Desk, settling: Settling, copies: Copies) -> None:
+    def __init__(self, desk: Desk, settling: Settling, choosing: Choosing) -> None:
         self._desk = desk
         self._settling = settling
-        self._copies_ended = copies
+        self._choosing = choosing
 
     # -- a fire time ------------------------------------------------------------------------------------------------
 
@@ -103,13 +104,13 @@ class Placing:
         if owed.copy and unit.is_global:
             views = [view for view in views if view.machine.id > owed.after]
         elif owed.copy:
-            taken = self._machines_of(book.siblings(first.id))
-        chosen = self._choose(unit, first.id, views, copies=copies, taken=taken)
+            taken = self._choosing.machines_of(book.siblings(first.id))
+        chosen = self._choosing.choose(unit, first.id, views, copies=copies, taken=taken)
         machines = sorted(chosen.machines) if unit.is_global else chosen.machines
         unplaced = 0 if owed.copy and unit.is_global else chosen.unplaced
         numbers = self._free_numbers(first, owed.copy, min(len(machines) + unplaced, room))
         written = [
-            _placed(first, machine, number, 1, unit.revision, moment)
+            placed(first, machine, number, 1, unit.revision, moment)
             for machine, number in zip(machines, numbers, strict=False)
         ]
         written += [self._waiting(first, number, chosen.summary, moment) for number in numbers[len(machines) :]]
@@ -140,67 +141,6 @@ class Placing:
                 numbers.append(start)
             start += 1
         return numbers
-
-    # -- choosing ---------------------------------------------------------------------------------------------------
-
-    def _machines_of(self, execution_ids: Iterable[str]) -> set[str]:
-        return {self._desk.book.open[execution_id].machine for execution_id in execution_ids}
-
-    def _choose(
-        self,
-        unit: Unit,
-        execution_id: str,
-        views: Iterable[MachineView],
-        *,
-        copies: int | None = None,
-        taken: Collection[str] = (),
-        avoid: Sequence[str] = (),
-    ) -> PlacementDecision:
-        book = self._desk.book
-        last = book.last_machine.get(unit.name, "")
-        chosen = place(unit, views, copies=copies, taken=taken, avoid=avoid, seed=execution_id, last=last)
-        if unit.load_balancing == "round-robin" and chosen.machines:
-            book.last_machine[unit.name] = chosen.machines[-1]
-        for machine, displaced in chosen.displaced:
-            for other in sorted(book.active.get(displaced, ())):
-                if book.open[other].machine == machine:
-                    self._displace(other, unit.name)
-        return chosen
-
-    def _displace(self, execution_id: str, by: str) -> None:
-        agenda, reason = self._desk.agenda, f"replaced by {by} (Replaces=)"
-        if self._desk.fence(unit_of(execution_id)) is not None:
-            agenda.cancels.setdefault(execution_id, reason)
-        else:
-            agenda.displaced.setdefault(execution_id, (by, reason))
-
-    async def _machines_of_copies(self, unit: Unit, execution_id: str) -> set[str]:
-        """The machines that the other copies of the same fire time have, or have had."""
-        taken: set[str] = set()
-        for sibling in self._desk.book.siblings(execution_id):
-            entry = self._desk.book.open[sibling]
-            attempts = entry.execution.attempts if not entry.machine else ()
-            if entry.machine or attempts:
-                taken.add(entry.machine or attempts[-1].machine)
-        if unit.availability > 1:
-            ended = await self._copies_ended.ended(fire_prefix(execution_id))
-            taken.update(machine for other, machine in ended.items() if other != execution_id)
-        return taken
-
-    def _choose_again(
-        self, unit: Unit, execution_id: str, execution: Execution, taken: Collection[str]
-    ) -> PlacementDecision:
-        """A machine for one copy by itself: not one of the other copies', and a retry goes elsewhere."""
-        book = self._desk.book
-        tried = [attempt.machine for attempt in reversed(execution.attempts)]
-        if tried and (unit.is_global or unit.keep_running):
-            # Every machine has its own copy of a Global unit; and what is kept running stays where it is, if it can.
-            home = book.machines.get(tried[0])
-            chosen = self._choose(unit, execution_id, [home] if home is not None else [], copies=1, taken=taken)
-            if chosen.machines or unit.is_global:
-                return chosen
-        avoid = tuple(dict.fromkeys(tried))[::-1]
-        return self._choose(unit, execution_id, book.machines.values(), copies=1, taken=taken, avoid=avoid)
 
     def _replace(self, others: Iterable[str], execution_id: str, by: str) -> None:
         """Concurrency=replace: whatever else of the unit there is has to end."""
@@ -333,28 +273,32 @@ class Placing:
 
     async def _place(self, execution_id: str, entry: Open, unit: Unit, now: Instant, hopeless: dict[str, str]) -> None:
         execution, desk = entry.execution, self._desk
+        desk.book.learn(execution_id, entry, unit)
         plain = not execution.attempts and unit.availability == 1 and not unit.is_global
         if plain and unit.name in hopeless:
             reason = hopeless[unit.name]
         else:
             if unit.is_global and not execution.attempts:
-                taken = self._machines_of(desk.book.siblings(execution_id))
-                chosen = self._choose(unit, execution_id, desk.book.machines.values(), taken=taken)
+                if unit.keep_running:
+                    taken = self._choosing.homes(unit.name)
+                else:
+                    taken = self._choosing.machines_of(desk.book.siblings(execution_id))
+                chosen = self._choosing.choose(unit, execution_id, desk.book.machines.values(), taken=taken)
             else:
-                taken = await self._machines_of_copies(unit, execution_id)
+                taken = await self._choosing.machines_of_copies(unit, execution_id)
                 if desk.book.open.get(execution_id) is not entry or entry.busy:
                     # Asking the history took a while; whatever has happened meanwhile is looked at by itself.
                     return
-                chosen = self._choose_again(unit, execution_id, execution, taken)
+                chosen = self._choosing.again(unit, execution_id, execution, taken)
             if chosen.machines:
                 moment = to_datetime(now)
                 number = execution.attempts[-1].number + 1 if execution.attempts else 1
-                moved = _placed(execution, chosen.machines[0], execution.copy, number, unit.revision, moment)
+                moved = placed(execution, chosen.machines[0], execution.copy, number, unit.revision, moment)
                 also = self._other_copies(execution, unit, chosen.machines[1:], moment) if unit.is_global else []
                 desk.move(execution_id, entry, moved, unit, also)
                 return
             if unit.is_global and (execution.attempts or not chosen.unplaced):
-                await self._end_global(execution_id, entry, now)
+                await self._end_global(execution_id, entry, unit, chosen.rejections, now)
                 return
             reason = chosen.summary
             if plain:
@@ -373,31 +317,47 @@ class Placing:
         numbers = self._free_numbers(fresh, fresh.copy, min(len(machines), room))
         if len(machines) <= room:
             return [
-                _placed(execution, machine, number, 1, unit.revision, moment)
+                placed(execution, machine, number, 1, unit.revision, moment)
                 for machine, number in zip(machines, numbers, strict=True)
             ]
         rest = msgspec.structs.replace(execution, copy=numbers.pop(), state="waiting", due_at=None)
-        placed = zip(machines, numbers, strict=False)
-        return [rest, *(_placed(execution, machine, number, 1, unit.revision, moment) for machine, number in placed)]
+        return [
+            rest,
+            *(
+                placed(execution, machine, number, 1, unit.revision, moment)
+                for machine, number in zip(machines, numbers, strict=False)
+            ),
+        ]
 
-    async def _end_global(self, execution_id: str, entry: Open, now: Instant) -> None:
+    async def _end_global(
+        self, execution_id: str, entry: Open, unit: Unit, against: Sequence[Rejection], now: Instant
+    ) -> None:
         """A copy of a Global unit belongs to its machine: when that cannot take it, or all have theirs, it is over."""
         attempts = entry.execution.attempts
         if not attempts:
             await self._settling.end(execution_id, entry, Outcome.SKIPPED, "every machine has its copy", now)
             return
+        outcome = attempts[-1].outcome or Outcome.LOST
         home = self._desk.book.machines.get(attempts[-1].machine)
         if home is None:
-            outcome = attempts[-1].outcome or Outcome.LOST
             await self._settling.end(execution_id, entry, outcome, f"{attempts[-1].machine} is gone", now)
             return
-        if entry.execution.state != "waiting":
+        reason = f"{home.machine.id} {words_of(against)}"
+        lasting = {rejection.code for rejection in against} - PASSING
+        if lasting == {"cordoned"} and not unit.keep_running and home.machine.drain_until is None:
+            # A cordon is for a while. A unit that is kept running gets a new copy when it is lifted.
+            lasting = set()
+        if lasting:
+            await self._settling.end(execution_id, entry, outcome, reason, now)
+        elif entry.execution.state != "waiting" or entry.execution.reason != reason:
             state = execution_after(entry.execution.state, "wait")
-            reason = f"{home.machine.id} has no room for its copy"
             self._desk.move(execution_id, entry, msgspec.structs.replace(entry.execution, state=state, reason=reason))
 
 
-def _placed(execution: Execution, machine: str, copy: int, number: int, revision: str, moment: datetime) -> Execution:
+def placed(
+    execution: Execution, machine: str, copy: int, number: int, revision: str, moment: datetime | None
+) -> Execution:
+    """One copy of the execution, with its attempt `number` on a machine."""
     attempt = Attempt(number=number, machine=machine, placed_at=moment, revision=revision)
     return msgspec.structs.replace(
         execution, copy=copy, state="placed", current=attempt, reason="", due_at=None, deadline=None

@@ -20,7 +20,7 @@ from xchronos.store.contract import Guard
 log = structlog.get_logger(__name__)
 
 KEPT_ATTEMPTS = 20
-"""How many attempts the record of an execution keeps whose attempts have no limit."""
+"""How many attempts the record of an execution keeps where they have no limit: lost ones, and those of such a unit."""
 
 
 class Settling:
@@ -133,20 +133,28 @@ class Settling:
                 agenda.lost_machines.discard(machine)
 
     def _lose(self, execution_id: str, entry: Open, now: Instant) -> None:
+        absent = [Guard(self._desk.keys.machine(entry.machine), 0)]
+        self._give_back(execution_id, entry, "the machine was lost", f"was lost with {entry.machine}", now, absent)
+
+    def take_back(self, execution_id: str, entry: Open, reason: str, now: Instant) -> None:
+        """Take an execution from its machine, whose agent has not begun it yet; refused when it has."""
+        self._give_back(execution_id, entry, reason, f"was not begun: {reason}", now)
+
+    def _give_back(
+        self, execution_id: str, entry: Open, reason: str, what: str, now: Instant, guards: Sequence[Guard] = ()
+    ) -> None:
+        """The attempt on its machine is lost, for a reason; the execution is to be placed anew."""
         execution, unit, moment = entry.execution, entry.unit, to_datetime(now)
         assert execution.current is not None
-        attempt = msgspec.structs.replace(
-            execution.current, outcome=Outcome.LOST, reason="the machine was lost", ended_at=moment
-        )
+        attempt = msgspec.structs.replace(execution.current, outcome=Outcome.LOST, reason=reason, ended_at=moment)
         wish = execution.stop_requested or self._desk.agenda.cancels.pop(execution_id, "")
         back = msgspec.structs.replace(
             execution,
             attempts=_with(execution, attempt, unit),
             current=None,
             stop_requested=wish,
-            reason=wish or f"attempt {attempt.number} was lost with {entry.machine}",
+            reason=wish or f"attempt {attempt.number} {what}",
         )
-        absent = [Guard(self._desk.keys.machine(entry.machine), 0)]
         if wish:
             state = execution_after(execution.state, "end")
             back = msgspec.structs.replace(back, state=state, outcome=Outcome.CANCELLED, ended_at=moment)
@@ -155,7 +163,7 @@ class Settling:
             if unit is not None and unit.start_deadline is not None:
                 deadline = to_datetime(now + unit.start_deadline)
             back = msgspec.structs.replace(back, state=execution_after(execution.state, "lose"), deadline=deadline)
-        self._desk.move(execution_id, entry, back, extra=absent)
+        self._desk.move(execution_id, entry, back, extra=guards)
 
     async def carry_out_cancels(self, now: Instant) -> None:
         """End what has to end, or ask its machine to.
@@ -172,22 +180,11 @@ class Settling:
             elif not entry.busy and not entry.reported:
                 self._desk.move(execution_id, entry, msgspec.structs.replace(entry.execution, stop_requested=reason))
 
-    def carry_out_displacements(self) -> None:
-        """Ask the machines to end what units of this scheduler replace and another scheduler owns."""
-        agenda, book = self._desk.agenda, self._desk.book
-        for execution_id, (by, reason) in list(agenda.displaced.items()):
-            entry = book.open.get(execution_id)
-            if entry is None or not entry.machine or entry.reported or entry.execution.stop_requested:
-                del agenda.displaced[execution_id]
-            elif self._desk.fence(by) is None:
-                # Who places the unit now displaces it, too.
-                del agenda.displaced[execution_id]
-            elif not entry.busy:
-                asked = msgspec.structs.replace(entry.execution, stop_requested=reason)
-                self._desk.move(execution_id, entry, asked, by=by)
-
 
 def _with(execution: Execution, attempt: Attempt, unit: Unit | None) -> tuple[Attempt, ...]:
     attempts = (*execution.attempts, attempt)
-    endless = unit is not None and (unit.keep_running or not unit.retry.max_attempts)
-    return attempts[-KEPT_ATTEMPTS:] if endless else attempts
+    if unit is not None and (unit.keep_running or not unit.retry.max_attempts):
+        return attempts[-KEPT_ATTEMPTS:]
+    lost = [one for one in attempts if one.outcome is Outcome.LOST]
+    gone = {one.number for one in lost[:-KEPT_ATTEMPTS]}
+    return tuple(one for one in attempts if one.number not in gone) if gone else attempts

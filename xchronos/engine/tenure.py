@@ -201,6 +201,7 @@ class Tenure:
             elif entry.machine not in book.machines:
                 self._miss(entry.machine)
         agenda.freed.update(book.queued)
+        agenda.changed_machines.update(book.machines)
         agenda.retry_waiting = True
 
     def _miss(self, machine: str) -> None:

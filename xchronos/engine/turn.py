@@ -5,9 +5,12 @@ have them committed.
 """
 
 from xchronos.clock import Instant
+from xchronos.engine.choosing import Choosing
 from xchronos.engine.copies import Copies
 from xchronos.engine.desk import Desk
+from xchronos.engine.everywhere import Everywhere
 from xchronos.engine.firing import Firing
+from xchronos.engine.leaving import Leaving
 from xchronos.engine.placing import Placing
 from xchronos.engine.settling import Settling
 
@@ -19,8 +22,11 @@ class Turns:
         self.holding = False
         self._desk = desk
         self._settling = Settling(desk)
-        self._placing = Placing(desk, self._settling, copies)
+        choosing = Choosing(desk, copies)
+        self._placing = Placing(desk, self._settling, choosing)
         self._firing = Firing(desk, self._placing)
+        self._leaving = Leaving(desk, self._settling)
+        self._everywhere = Everywhere(desk, choosing)
 
     async def run(self, now: Instant) -> None:
         """Decide. What ends makes room first, then comes what has waited longest, then what is new."""
@@ -32,12 +38,14 @@ class Turns:
             await self._settling.settle_reported(now)
         if agenda.lost_machines:
             self._settling.lose_machines(now)
+        changed, agenda.changed_machines = agenda.changed_machines, set()
+        self._leaving.look(changed, now)
         if not self.holding:
             await self._placing.place_pending(now)
+            await self._everywhere.spread(changed, now)
             await self._firing.fire_due(now)
+        self._leaving.make_way(now)
         if agenda.gone:
             self._firing.forget_gone()
         if agenda.cancels:
             await self._settling.carry_out_cancels(now)
-        if agenda.displaced:
-            self._settling.carry_out_displacements()

@@ -93,6 +93,7 @@ class Schedule(msgspec.Struct, frozen=True, omit_defaults=True):
     acceptance plus TriggerStartDelay. `fired` counts fire times that were not missed or skipped (MaxRuns).
     `finished` says why nothing follows; at `expires_at` the unit is deleted (TTL). `owed` is what was decided but not
     written yet, and comes before anything else; `last_machine` is where LoadBalancing=round-robin went last.
+    `everywhere`: it is kept running on every machine, those included that are yet to come.
     """
 
     unit: str
@@ -107,6 +108,7 @@ class Schedule(msgspec.Struct, frozen=True, omit_defaults=True):
     expires_at: datetime | None = None
     owed: tuple[Owed, ...] = ()
     last_machine: str = ""
+    everywhere: bool = False
     v: int = 1
 
 

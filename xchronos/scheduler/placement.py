@@ -92,15 +92,11 @@ class MachineView:
 
 
 class PlacementDecision(msgspec.Struct, frozen=True):
-    """The machines chosen, one per copy, best first; how many copies found none; why every other machine is refused.
-
-    `displaced` are (machine, unit) pairs that have to leave because the unit `Replaces=` them.
-    """
+    """The machines chosen, one per copy, best first; how many copies found none; why every other machine is refused."""
 
     machines: tuple[str, ...]
     unplaced: int = 0
     rejections: tuple[Rejection, ...] = ()
-    displaced: tuple[tuple[str, str], ...] = ()
 
     @property
     def summary(self) -> str:
@@ -242,7 +238,6 @@ def place(
         tuple([view.machine.id for view in chosen]),
         wanted - len(chosen),
         tuple(rejections),
-        _displaced(unit, chosen) if unit.requirements.replaces else (),
     )
 
 
@@ -263,10 +258,10 @@ def _ranked(unit: Unit, feasible: list[MachineView], avoid: Sequence[str], seed:
     return sorted(feasible, key=key)
 
 
-def _displaced(unit: Unit, chosen: Iterable[MachineView]) -> tuple[tuple[str, str], ...]:
-    return tuple(
-        (view.machine.id, other)
-        for view in chosen
+def displaced(unit: Unit, view: MachineView) -> list[str]:
+    """The units that have to leave a machine because `unit`, which is there, `Replaces=` them."""
+    return [
+        other
         for other, asked in view.neighbours(all_of_them=True).items()
         if has_replace(unit.name, unit.requirements.replaces, {other: asked}) is not None
-    )
+    ]

@@ -20,6 +20,9 @@ Code = Literal[
     "cpu",
 ]
 
+PASSING: frozenset[Code] = frozenset(("docker", "peer", "conflict", "replaced", "slots", "memory", "cpu"))
+"""Reasons that go away by themselves. The others last until somebody changes the machine, or wants something else."""
+
 _PHRASES: dict[Code, tuple[str, str]] = {
     "cordoned": ("is cordoned", "are cordoned"),
     "machine-id": ("is not {}", "are not {}"),

@@ -9,7 +9,7 @@ from typing import Literal
 
 import msgspec
 
-from xchronos.clock import SECOND, Instant, Micros, to_instant
+from xchronos.clock import MINUTE, SECOND, Instant, Micros, to_instant
 from xchronos.model.policies import Outcome
 from xchronos.model.records import Attempt, Execution, StepResult
 from xchronos.model.unit import MAX_DELAY, ExitStatuses, Unit
@@ -31,6 +31,10 @@ StartLimitIntervalSec."""
 
 FIRST_PAUSE: Micros = SECOND // 10
 """The pause before a kept-running unit starts anew, when it names none: RestartSec's default."""
+
+
+LONGEST_REFUSAL: Micros = MINUTE
+"""The longest pause before an execution is placed again that machines keep refusing."""
 
 
 class End(msgspec.Struct, frozen=True):
@@ -70,7 +74,10 @@ def after_attempt(unit: Unit, execution: Execution, attempt: Attempt, now: Insta
         return End(outcome, f"{_verb(outcome)}, and trying again cannot help{why}")
     avoid = tuple(dict.fromkeys(other.machine for other in reversed([*earlier, attempt])))[::-1]
     if outcome is Outcome.LOST:
-        return _again(unit, now, now, avoid, f"attempt {attempt.number} was lost with {attempt.machine}{why}")
+        # Until it is known why a machine refuses what it is given, this must not go round and round.
+        wait = _doubled(FIRST_PAUSE, refusals, LONGEST_REFUSAL) if (refusals := _refused(earlier, attempt)) > 1 else 0
+        where = f"{_lost_how(attempt)} {attempt.machine}{why}"
+        return _again(unit, now + wait, now, avoid, f"attempt {attempt.number} {where}")
     if unit.keep_running:
         return _kept_running(unit, earlier, attempt, now)
 
@@ -138,6 +145,22 @@ def _kept_running(unit: Unit, earlier: list[Attempt], attempt: Attempt, now: Ins
     wait = _doubled(unit.retry.delay or FIRST_PAUSE, max(1, quick), unit.retry.max_delay)
     reason = f"kept running: it {_verb(outcome)}{_because(attempt)}"
     return _again(unit, max(now, min(now, _ended(attempt, now)) + wait), now, (), reason)
+
+
+def _refused(earlier: list[Attempt], attempt: Attempt) -> int:
+    """How many attempts in a row, this one included, were lost before they began."""
+    count = 0
+    for other in reversed([*earlier, attempt]):
+        if other.outcome is not Outcome.LOST or other.started_at is not None:
+            break
+        count += 1
+    return count
+
+
+def _lost_how(attempt: Attempt) -> str:
+    if attempt.leave:
+        return "had to leave"
+    return "was lost with" if attempt.started_at is not None else "was not begun on"
 
 
 def _was_quick(attempt: Attempt, now: Instant) -> bool:
