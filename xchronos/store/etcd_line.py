@@ -63,6 +63,8 @@ class Line:
     ) -> None:
         self.endpoint = endpoint
         self.broken = False
+        self.term = 0
+        """The newest term of a leader that an answer came with."""
         self._silent = silent
         options = list(_OPTIONS)
         if access.server_name:
@@ -78,14 +80,14 @@ class Line:
         self.status = stubs.MaintenanceStub(self._channel).Status
         self.authenticate = stubs.AuthStub(self._channel).Authenticate
         self._loop = asyncio.get_running_loop()
-        self._calls: dict[Any, float] = {}
+        self._calls: dict[Any, tuple[float, int]] = {}
         self._streams: set[Any] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._probe: asyncio.Task[None] | None = None
 
     def begin(self, call: Any) -> None:
         """A call is under way: an answer is expected soon."""
-        self._calls[call] = self._loop.time()
+        self._calls[call] = self._loop.time(), self.term
         if self._timer is None and self._probe is None:
             self._timer = self._loop.call_later(PROBE_AFTER, self._look)
 
@@ -123,7 +125,7 @@ class Line:
         self._timer = None
         if self.broken or not self._calls:
             return
-        oldest = next(iter(self._calls.values()))
+        oldest, _ = next(iter(self._calls.values()))
         left = oldest + PROBE_AFTER - self._loop.time()
         if left > 0:
             self._timer = self._loop.call_later(left, self._look)
@@ -131,10 +133,13 @@ class Line:
             self._probe = self._loop.create_task(self._ask(), name=f"probe etcd at {self.endpoint}")
 
     async def _ask(self) -> None:
-        """Ask the member alone, which needs no agreement of the others: one that is there answers at once."""
+        """Ask the member alone, which needs no agreement of the others: one that is there answers at once.
+
+        What was sent under an earlier leader may have died with it. Nobody would answer it before a long time-out.
+        """
         try:
             status = await self.status(messages.StatusRequest(), timeout=PROBE_LIMIT)
-            well = status.leader != 0
+            well = status.leader != 0 and not self._outlived(status.raftTerm)
         except AioRpcError as error:
             well = error.code() in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
         self._probe = None
@@ -142,3 +147,9 @@ class Line:
             self._silent(self)
         elif self._calls and not self.broken:
             self._timer = self._loop.call_later(PROBE_AFTER, self._look)
+
+    def _outlived(self, term: int) -> bool:
+        """Whether a call that waits for long was sent under a leader that is none any more."""
+        self.term = max(self.term, term)
+        limit = self._loop.time() - PROBE_AFTER
+        return any(0 < sent_under < term and since <= limit for since, sent_under in self._calls.values())

@@ -25,6 +25,9 @@ LONGEST_PAUSE = 1.0
 _LEADER = ("hasleader", "true")
 """A member that has lost its leader then says so at once instead of waiting, and ends its watches."""
 
+_WITH_TERM = ("txn", "range")
+"""The methods whose answers are looked at for the leader's term: those that are called all the time."""
+
 Metadata: TypeAlias = tuple[tuple[str, str], ...]
 Method: TypeAlias = Literal["txn", "range", "compact", "grant", "revoke", "authenticate", "status"]
 
@@ -141,13 +144,17 @@ class Link:
         try:
             while True:
                 try:
-                    return await sent.call
+                    answer = await sent.call
                 except AioRpcError as error:
                     trouble = read_trouble(error, sent.line.endpoint)
                 except asyncio.CancelledError:
                     if not was_cut(sent.line):
                         raise
                     trouble = broken(sent.line.endpoint)
+                else:
+                    if sent.method in _WITH_TERM:
+                        sent.line.term = answer.header.raft_term
+                    return answer
                 finally:
                     sent.line.end(sent.call)
                 if trouble.advice is Advice.LOGIN and sent.method == "authenticate":
