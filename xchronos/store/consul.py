@@ -73,7 +73,7 @@ class ConsulStore:
         self._log = ConsulLog(agents, layout, mirror)
         self._ttls: dict[int, float] = {}
         self._writer = ConsulWriter(self._log, timeout, self._stamp)
-        self._reaper = Reaper(agents, layout.leases, clock, self._expire)
+        self._reaper = Reaper(agents, layout.leases, clock, mirror.leases, self._expire)
         self._folder = Folder(agents, layout, mirror)
         self._tasks: list[asyncio.Task[None]] = []
         self._broken: StoreError | None = None

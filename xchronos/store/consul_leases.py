@@ -6,8 +6,9 @@ in the last moment. Time counts only while Consul answers: after a silence every
 its holder could not renew it either. (etcd does the same when its leader changes.)
 """
 
+import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Container
 
 import msgspec
 
@@ -30,12 +31,24 @@ class _Seen(msgspec.Struct):
 
 
 class Reaper:
-    """Ends the leases that have run out; `end` is given a lease and the ModifyIndex that its key still has to have."""
+    """Ends the leases that have run out.
 
-    def __init__(self, agents: Agents, prefix: str, clock: Clock, end: Callable[[int, int], Awaitable[None]]) -> None:
+    `living` are the leases that have not ended, which others keep up to date; `end` is given one, and the ModifyIndex
+    that its key still has to have.
+    """
+
+    def __init__(
+        self,
+        agents: Agents,
+        prefix: str,
+        clock: Clock,
+        living: Container[int],
+        end: Callable[[int, int], Awaitable[None]],
+    ) -> None:
         self._agents = agents
         self._prefix = prefix
         self._clock = clock
+        self._living = living
         self._end = end
         self._leases: dict[int, _Seen] = {}
         self._heard: Micros | None = None
@@ -64,14 +77,14 @@ class Reaper:
                 self._leases[lease] = _Seen(item.modify_index, ttl, now + ttl)
             elif silent:
                 seen.deadline = now + seen.ttl
-        for lease, seen in self._leases.items():
-            if lease not in there:  # it has ended, unless somebody deleted the key by hand
-                seen.index = 0
-        due = [(lease, seen) for lease, seen in self._leases.items() if seen.deadline <= now]
-        for lease, seen in due[:_AT_ONCE]:
-            await self._end(lease, seen.index)
-            if not seen.index:
-                del self._leases[lease]
+        for lease in list(self._leases):
+            if lease not in there:
+                if lease in self._living:  # somebody deleted the key by hand, or the end is still to be heard of
+                    self._leases[lease].index = 0
+                else:
+                    del self._leases[lease]
+        due = [(lease, seen.index) for lease, seen in self._leases.items() if seen.deadline <= now]
+        await asyncio.gather(*[self._end(lease, index) for lease, index in due[:_AT_ONCE]])
 
     def _pause(self) -> Micros:
         """Until the next lease is due if that is soon; not quite the same for every client."""

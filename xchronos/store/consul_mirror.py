@@ -49,7 +49,9 @@ class Mirror:
         self.head, self.head_index = head, 0
         self.rows = rows
         self._keys = sorted(self.rows)
-        self.leases = leases
+        # In place: others hold on to it.
+        self.leases.clear()
+        self.leases.update(leases)
         self._by_lease = {}
         for row in self.rows.values():
             self._bind(row)
