@@ -12,7 +12,7 @@ from xchronos.config import Settings
 from xchronos.config.values import STORES
 from xchronos.daemon import stores
 from xchronos.daemon.daemon import Daemon
-from xchronos.daemon.stores import open_store, read_secret
+from xchronos.daemon.stores import history_kept, open_store, read_secret
 from xchronos.errors import ConfigError, StoreError
 
 
@@ -109,6 +109,12 @@ async def test_what_the_settings_say_of_etcd_must_fit_together(tmp_path: Path):
     ):
         with pytest.raises(ConfigError, match=words):
             await opened(settings)
+
+
+def test_only_etcd_is_compacted(tmp_path: Path):
+    for url, kept in (("sqlite:", 0), ("memory:", 0), ("etcd://a:1", 60), ("etcds://a:1", 60)):
+        assert history_kept(Settings(state_directory=tmp_path, store=url, etcd_history=60)) == kept
+    assert history_kept(Settings(state_directory=tmp_path, store="etcd://a:1", etcd_history=0)) == 0
 
 
 def test_a_secret_in_a_file(tmp_path: Path):

@@ -21,7 +21,7 @@ from xchronos.api.server import serve
 from xchronos.clock import SystemClock
 from xchronos.config import Settings
 from xchronos.daemon.roles import Roles
-from xchronos.daemon.stores import open_store
+from xchronos.daemon.stores import history_kept, open_store
 from xchronos.errors import ConfigError
 from xchronos.executors.contract import Executor
 from xchronos.executors.docker import DockerExecutor
@@ -154,6 +154,7 @@ class Daemon:
             ),
             address=_advertised(settings.api_listen, place.facts.hostname) if "api" in roles else "",
             ttl=settings.heartbeat_ttl,
+            history=history_kept(settings),
             registry=metrics,
         )
         log.info("xchronosd starts", machine=machine, store=settings.store, state=str(state), roles=sorted(roles))

@@ -15,6 +15,7 @@ from xchronos.agent.contact import Contact
 from xchronos.agent.membership import Membership
 from xchronos.agent.recipe import Place
 from xchronos.clock import SECOND, Clock, Micros, to_datetime
+from xchronos.engine.compaction import Compaction
 from xchronos.engine.engine import Engine
 from xchronos.errors import ExecutorUnavailable
 from xchronos.executors.contract import Executor
@@ -38,7 +39,8 @@ UNLIMITED = Capacity()
 class Roles:
     """A scheduler, an agent, or both, as `roles` says.
 
-    `place` describes the machine to its steps, `executors` run them; attempts keep their files in `directory`.
+    `place` describes the machine to its steps, `executors` run them; attempts keep their files in `directory`. The
+    leader makes the store forget what is older than `history`; 0: nothing.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class Roles:
         capacity: Capacity = UNLIMITED,
         address: str = "",
         ttl: Micros = DEFAULT_TTL,
+        history: Micros = 0,
         registry: CollectorRegistry | None = None,
     ) -> None:
         self.store = store
@@ -77,7 +80,10 @@ class Roles:
         )
         self.engine: Engine | None = None
         if "scheduler" in roles:
-            self.engine = Engine(store, keys, clock, place.machine, ttl, self.registry, instance=instance)
+            chores = [Compaction(store, keys, clock, history).chore] if history else []
+            self.engine = Engine(
+                store, keys, clock, place.machine, ttl, self.registry, instance=instance, chores=chores
+            )
         self.agent: Agent | None = None
         self._membership: Membership | None = None
         if "agent" in roles:

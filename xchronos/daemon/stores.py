@@ -6,7 +6,7 @@ from pathlib import Path
 
 import structlog
 
-from xchronos.clock import SECOND, Clock
+from xchronos.clock import SECOND, Clock, Micros
 from xchronos.config import Settings
 from xchronos.errors import ConfigError, StoreUnavailable
 from xchronos.store.consul import ConsulStore
@@ -101,6 +101,11 @@ _OPENERS: dict[str, Callable[[Settings, Clock], Awaitable[Store]]] = {
 }
 ON_SERVERS = frozenset(("etcd", "etcds", "consul", "consuls"))
 """The kinds of stores that several daemons can share, and that may be away for a while."""
+
+
+def history_kept(settings: Settings) -> Micros:
+    """How much of its past the leader lets the store keep; 0: the store sees to that itself."""
+    return settings.etcd_history if settings.store.startswith(("etcd:", "etcds:")) else 0
 
 
 def read_secret(name: str, value: str, file: Path | None) -> str:
