@@ -35,11 +35,19 @@ class Watchman(Protocol):
 
     @property
     def struck(self) -> bool:
-        """Whether the last agent of this machine was away for longer than its lease was good for."""
+        """Whether the agent before this one was away for longer than its lease was good for; known once ready."""
+        ...
+
+    def follow(self, contact: Contact) -> None:
+        """Strike when `contact` says that it is time to."""
         ...
 
     async def ready(self) -> None:
         """Return when everything that is started from now on is guarded. Raises OSError when it cannot be."""
+        ...
+
+    def end(self) -> None:
+        """Nothing is left to guard."""
         ...
 
 
@@ -61,6 +69,8 @@ class Partition:
         self._wards: set[_Ward] = set()
         self._news = asyncio.Event()
         contact.listen(self._news.set)
+        if watchman is not None:
+            watchman.follow(contact)
 
     def permits(self) -> bool:
         """Whether a step of such an attempt may be started now; asked right before it is."""
@@ -111,14 +121,18 @@ class Partition:
         `kill` ends everything of the attempt at once, and says whether anything of it was still running; `resumed`
         tells that an earlier agent began it. What was ended because the store was away is lost, and not charged.
         """
-        if memory.result(SEVERED) is not None or (resumed and self._watchman is not None and self._watchman.struck):
-            await self._kill(kill)
-            return _lost()
+        struck = memory.result(SEVERED) is not None
         if self._watchman is not None:
             try:
                 await self._watchman.ready()
             except OSError as error:
-                return AttemptEnd(Outcome.FAILED, f"its end in a partition cannot be ensured: {error}", "resources", ())
+                log.error("OnPartition=stop cannot be kept here", reason=str(error))  # noqa: TRY400 - nothing of ours failed
+                await self._kill(kill)
+                return AttemptEnd(Outcome.FAILED, f"OnPartition=stop cannot be kept here: {error}", "resources", ())
+            struck = struck or (resumed and self._watchman.struck)
+        if struck:
+            await self._kill(kill)
+            return _lost()
         lapses = self._contact.lapses
         ward = _Ward(run)
         self._wards.add(ward)

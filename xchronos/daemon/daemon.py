@@ -4,6 +4,7 @@ import asyncio
 import ipaddress
 import os
 import socket
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -12,6 +13,7 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from xchronos.agent.agent import Agent
+from xchronos.agent.guarding import Guarding
 from xchronos.agent.host import default_machine_id, drawn, host_facts, total_memory
 from xchronos.agent.journal import attempt_directory, logs_in
 from xchronos.agent.recipe import Place
@@ -21,7 +23,7 @@ from xchronos.api.server import serve
 from xchronos.clock import SystemClock
 from xchronos.config import Settings
 from xchronos.daemon.roles import Roles
-from xchronos.daemon.stores import history_kept, open_store
+from xchronos.daemon.stores import history_kept, on_servers, open_store
 from xchronos.errors import ConfigError
 from xchronos.executors.contract import Executor
 from xchronos.executors.docker import DockerExecutor
@@ -87,16 +89,20 @@ class Daemon:
             settings.state_directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
             raise ConfigError(f"state_directory {settings.state_directory}: {error.strerror}") from None
-        store = await self._store_or_stop()
-        if store is None:
-            return
         executors = self.make_executors()
         try:
-            await self._run_on(store, executors)
+            guarding = self._guarding(executors)
+            if guarding is not None:
+                await guarding.revive()
+            store = await self._store_or_stop()
+            if store is not None:
+                try:
+                    await self._run_on(store, executors, guarding)
+                finally:
+                    await store.close()
         finally:
             for executor in executors.values():
                 await executor.close()
-            await store.close()
 
     async def make_store(self) -> Store:
         """The job store, which the daemon closes when it ends. Raises StoreError."""
@@ -127,7 +133,21 @@ class Daemon:
             executors["process"] = ProcessExecutor(settings.state_directory / "processes")
         return executors
 
-    async def _run_on(self, store: Store, executors: dict[str, Executor]) -> None:
+    def _guarding(self, executors: Mapping[str, Executor]) -> Guarding | None:
+        """What ends steps that must not outlive this machine's lease. A store of this machine alone knows no loss."""
+        settings = self.settings
+        if not on_servers(settings) or "agent" not in settings.roles:
+            return None
+        docker, process = executors.get("docker"), executors.get("process")
+        return Guarding(
+            settings.state_directory / "guardian",
+            docker=docker.host if isinstance(docker, DockerExecutor) else "",
+            namespace=settings.namespace or "default",
+            owner=drawn(settings.state_directory / "instance"),
+            processes=settings.state_directory / "processes" if isinstance(process, ProcessExecutor) else None,
+        )
+
+    async def _run_on(self, store: Store, executors: dict[str, Executor], guarding: Guarding | None) -> None:
         settings, clock = self.settings, self._clock
         state = settings.state_directory
         machine = settings.machine_id or default_machine_id(state)
@@ -156,6 +176,8 @@ class Daemon:
             ttl=settings.heartbeat_ttl,
             history=history_kept(settings),
             registry=metrics,
+            alone=not on_servers(settings),
+            watchman=guarding,
         )
         log.info("xchronosd starts", machine=machine, store=settings.store, state=str(state), roles=sorted(roles))
         await running.start()

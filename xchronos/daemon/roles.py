@@ -13,6 +13,7 @@ from xchronos import __version__
 from xchronos.agent.agent import Agent
 from xchronos.agent.contact import Contact
 from xchronos.agent.membership import Membership
+from xchronos.agent.partition import Watchman
 from xchronos.agent.recipe import Place
 from xchronos.clock import SECOND, Clock, Micros, to_datetime
 from xchronos.engine.compaction import Compaction
@@ -41,6 +42,8 @@ class Roles:
 
     `place` describes the machine to its steps, `executors` run them; attempts keep their files in `directory`. The
     leader makes the store forget what is older than `history`; 0: nothing.
+    `alone`: no other machine can use the store; else `watchman` guards, where steps outlive the agent, those that must
+    not outlive its lease.
     """
 
     def __init__(
@@ -60,6 +63,8 @@ class Roles:
         ttl: Micros = DEFAULT_TTL,
         history: Micros = 0,
         registry: CollectorRegistry | None = None,
+        alone: bool = False,
+        watchman: Watchman | None = None,
     ) -> None:
         self.store = store
         self.keys = keys
@@ -87,7 +92,7 @@ class Roles:
         self.agent: Agent | None = None
         self._membership: Membership | None = None
         if "agent" in roles:
-            contact = Contact(clock, ttl)
+            contact = Contact(clock, ttl, alone=alone)
             self._membership = member = Membership(store, keys, clock, contact, self._machine, self._describe)
             self.agent = Agent(
                 store,
@@ -100,7 +105,9 @@ class Roles:
                 member.refresh,
                 contact,
                 self.registry,
+                watchman,
             )
+        self._watchman = watchman
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
@@ -151,6 +158,8 @@ class Roles:
             await _end(self._named(name))
         if self._membership is not None and clean:
             await asyncio.shield(self._membership.leave())
+            if self._watchman is not None:
+                self._watchman.end()
 
     def _named(self, name: str) -> asyncio.Task[None] | None:
         return next((task for task in self._tasks if task.get_name() == name), None)

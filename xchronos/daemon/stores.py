@@ -41,6 +41,11 @@ async def open_store(settings: Settings, clock: Clock) -> Store:
         await clock.sleep(PAUSE)
 
 
+def on_servers(settings: Settings) -> bool:
+    """Whether the job store is one that other machines can use."""
+    return settings.store.partition(":")[0] in ON_SERVERS
+
+
 async def _open_memory(_settings: Settings, clock: Clock) -> Store:
     return MemoryStore(clock)
 

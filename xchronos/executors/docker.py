@@ -64,6 +64,11 @@ class DockerExecutor:
         self._keeper = Keeper(self._engine, start_gate())
         self._active: dict[tuple[str, int, str], _Active] = {}
 
+    @property
+    def host(self) -> str:
+        """The engine's address, as DOCKER_HOST is written."""
+        return self._engine.host
+
     async def probe(self) -> str:
         """The engine's version."""
         try:
