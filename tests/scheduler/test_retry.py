@@ -72,6 +72,21 @@ class TestOutcomes:
         tries = [attempt(1, LOST), attempt(2, FAILED), attempt(3, LOST), attempt(4, FAILED)]
         assert after(budget(3), *tries).reason == "attempt 2 of 3 failed"
 
+    def test_one_that_had_to_leave_is_not_charged(self):
+        left = attempt(1, LOST, leave="m1 is being drained", reason="m1 is being drained")
+        assert after(budget(1), left) == Again(NOW, ("m1",), "attempt 1 had to leave m1: m1 is being drained")
+
+    def test_machines_that_refuse_are_asked_at_growing_intervals(self):
+        refused = [
+            msgspec.structs.replace(attempt(n, LOST, reason="m1 lacks a=b"), started_at=None) for n in range(1, 40)
+        ]
+        pauses = [(after(budget(1), *refused[:n]).due_at - NOW) / SECOND for n in range(1, 40)]
+        assert pauses[:5] == [0, 0.2, 0.4, 0.8, 1.6]
+        assert pauses[-1] == 60
+        assert after(budget(1), *refused[:2]).reason == "attempt 2 was not begun on m1: m1 lacks a=b"
+        # One that was begun in between ends the row.
+        assert after(budget(1), refused[0], attempt(2, LOST), refused[2]).due_at == NOW
+
     @pytest.mark.parametrize("outcome", [Outcome.CANCELLED, Outcome.SKIPPED, Outcome.MISSED])
     def test_never_again(self, outcome):
         assert after(budget(), attempt(1, outcome, reason="why")) == End(outcome, "why")

@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry
 from xchronos.agent.contact import Contact
 from xchronos.agent.journal import attempt_directory, logs_in, sweep
 from xchronos.agent.late import Late
+from xchronos.agent.membership import SHUTTING_DOWN
 from xchronos.agent.metrics import Metrics
 from xchronos.agent.partition import Partition, Watchman
 from xchronos.agent.patience import patiently
@@ -29,8 +30,6 @@ from xchronos.scheduler.placement import MachineView
 from xchronos.store.contract import Event, KeyValue, Store
 
 log = structlog.get_logger(__name__)
-
-SHUTTING_DOWN = "xchronosd is shutting down"
 
 RECORDING: Micros = 10 * SECOND
 """How long a shutdown waits for the store to take in what has ended; later it is the next agent's, from the journal."""

@@ -2,7 +2,9 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 
+import msgspec
 import structlog
 
 from xchronos.agent.contact import RENEWALS, Contact
@@ -17,6 +19,9 @@ from xchronos.registry.wishes import wished
 from xchronos.store.contract import KeyValue, Store
 
 log = structlog.get_logger(__name__)
+
+
+SHUTTING_DOWN = "xchronosd is shutting down"
 
 
 class Membership:
@@ -49,6 +54,7 @@ class Membership:
         self._described = machine
         self.machine = machine
         self._joined = False
+        self._closing: datetime | None = None
         self._news = asyncio.Event()
         self.joined = asyncio.Event()
 
@@ -85,6 +91,14 @@ class Membership:
                 task.cancel()
             await asyncio.wait(tasks)
 
+    def close_down(self, until: datetime) -> None:
+        """Advertise from now on that this daemon is about to end, as a drain of its machine.
+
+        So nothing new is placed here, and what is kept running begins elsewhere while other things still end.
+        """
+        self._closing = until
+        self._news.set()
+
     async def leave(self) -> None:
         """Give the machine's place back at once. Only for one on which nothing runs any more."""
         lease, self._lease = self._lease, 0
@@ -97,7 +111,14 @@ class Membership:
 
     async def refresh(self) -> None:
         """Learn what people want of the machine now, not when the watch says so. Raises StoreError."""
-        self._set(wished(self._described, _readable(await self._store.get(self._keys.wish(self._id)), MachineWish)))
+        self._set(self._wanted(self._described, await self._store.get(self._keys.wish(self._id))))
+
+    def _wanted(self, described: Machine, item: KeyValue | None) -> Machine:
+        machine = wished(described, _readable(item, MachineWish))
+        if self._closing is None:
+            return machine
+        until = min(self._closing, machine.drain_until or self._closing)
+        return msgspec.structs.replace(machine, cordoned=True, cordon_reason=SHUTTING_DOWN, drain_until=until)
 
     def _set(self, machine: Machine) -> None:
         if machine != self.machine:
@@ -144,7 +165,7 @@ class Membership:
             other = _readable(held, Machine)
             if held is not None and other is not None:
                 self._refuse_others(held, other, described)
-            fresh = wished(described, _readable(item, MachineWish))
+            fresh = self._wanted(described, item)
             if held is None or other != fresh or held.lease != self._lease:
                 known, wish_known = (found.mod_revision if found is not None else 0 for found in (held, item))
                 txn = machine_record(self._keys, fresh, self._lease, known, wish_known)

@@ -150,6 +150,8 @@ class Roles:
         clean = agent is None or not agent.done()
         if self.engine is not None:
             self.engine.hold()
+        if self._membership is not None:
+            self._membership.close_down(to_datetime(self.clock.now() + grace))
         if self.agent is not None:
             await self.agent.drain(grace)
         if self.engine is not None:
