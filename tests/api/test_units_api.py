@@ -67,6 +67,11 @@ class TestSubmit:
     async def test_warnings_come_with_the_answer(self, api):
         done = read(api.put("/v1/units/a.service", content=HOURLY + b"JobStore=etcd\n"), Submitted)
         assert [problem.key for problem in done.warnings] == ["JobStore"]
+        for name, content in (("b", b"JobStore=memory\n"), ("c", b"")):  # the store that this daemon has
+            assert read(api.put(f"/v1/units/{name}.service", content=HOURLY + content), Submitted).warnings == ()
+            assert read(api.post("/v1/verify", content=HOURLY + content), Verified) == Verified(ok=True)
+        again = read(api.put("/v1/units/a.service", content=HOURLY + b"JobStore=etcd\n"), Submitted)
+        assert (again.result, len(again.warnings)) == ("unchanged", 1)
 
     async def test_a_name_that_is_none(self, api):
         failure = read(api.put("/v1/units/a", content=HOURLY), Failure, 422)

@@ -265,3 +265,16 @@ def test_payload_and_artifact_speak_of_the_instance():
     text = f"{RUN}[X-Chronos]\nPayload=%i of %N\nArtifact=https://x.org/%I.tar\n"
     unit = compile_unit("report@eu-west.service", text)
     assert (unit.payload, unit.artifact) == ("eu-west of report@eu-west", "https://x.org/eu/west.tar")
+
+
+def test_which_store_is_expected_is_a_warning_where_it_is_another():
+    unit = chronos("JobStore=etcd (*)", "MaxRuns=3")
+    assert [problem.message[:20] for problem in unit.warnings_on("sqlite")] == [
+        "expects the etcd sto", "the footnote mark (*", "does nothing in a un"
+    ]  # fmt: skip
+    assert [problem.message[:20] for problem in unit.warnings_on("etcd")] == [
+        "the footnote mark (*", "does nothing in a un"
+    ]  # fmt: skip
+    assert chronos("JobStore=sqlite").warnings_on("sqlite") == ()
+    assert len(chronos("JobStore=sqlite").warnings_on("etcd")) == 1
+    assert chronos("JobStore=").warnings_on("etcd") == ()

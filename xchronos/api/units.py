@@ -71,7 +71,7 @@ async def get_unit(state: State, name: FromPath[str], recent: Recent = RECENT) -
         stored.schedule,
         views.trigger_statuses(unit, stored.schedule),
         views.placing(unit),
-        unit.warnings,
+        unit.warnings_on(registry.store.name),
         executions=shown,
     )
 
@@ -100,14 +100,15 @@ async def submit_unit(request: Request[Any, Any, Any], state: State, name: FromP
 
 
 @post("/v1/verify", summary="What is wrong with a unit file", status_code=200, operation_class=TakesUnitFile)
-async def verify_unit(request: Request[Any, Any, Any], name: FromQuery[str] = "unit.service") -> Verified:
+async def verify_unit(request: Request[Any, Any, Any], state: State, name: FromQuery[str] = "unit.service") -> Verified:
     """Compile a unit file and store nothing. The body is as for a submission."""
     text, submission = _submission(request, await request.body())
     drop_ins = [(dropin.name, dropin.text) for dropin in submission.drop_ins]
     try:
-        return Verified(ok=True, problems=compile_unit(name, text, drop_ins, submission.path).warnings)
+        unit = compile_unit(name, text, drop_ins, submission.path)
     except UnitFileError as error:
         return Verified(ok=False, problems=error.problems)
+    return Verified(ok=True, problems=unit.warnings_on(context_of(state).services.registry.store.name))
 
 
 def _submission(request: Request[Any, Any, Any], body: bytes) -> tuple[bytes, Submission]:

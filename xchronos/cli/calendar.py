@@ -101,13 +101,13 @@ def _of_expressions(
 def _of_file(session: Session, path: Path, since: str | None, count: int) -> Calendar:
     from xchronos.api.views import calendar as upcoming
     from xchronos.cli.files import read_sources
-    from xchronos.cli.verify import problem_line
+    from xchronos.cli.verify import USUAL_STORE, problem_line
 
     source = next(read_sources([str(path)])) if not path.is_dir() else Problem("is a directory", str(path))
     if isinstance(source, Problem):
         raise UnitFileError([source])
     unit = _compiled(source.name, source.text, [(d.path, d.text) for d in source.drop_ins], source.path)
-    for problem in unit.warnings:
+    for problem in unit.warnings_on(USUAL_STORE):
         session.print(problem_line(problem), err=True)
     return upcoming(unit, None, _instant(since), count)
 

@@ -7,6 +7,9 @@ from xchronos.cli.files import UnitSource, read_sources
 from xchronos.cli.session import Session, options, pass_session, unit_name
 from xchronos.errors import Problem, UnitFileError
 
+USUAL_STORE = "sqlite"
+"""Without a daemon nobody knows its store; this is the one that a daemon has when it is told nothing."""
+
 
 class FileVerdict(msgspec.Struct, frozen=True):
     """What `verify --output json` says about one file."""
@@ -52,7 +55,7 @@ def check(source: UnitSource) -> FileVerdict:
             problems = (*parse(source.text, source.path).problems, _not_run(source))
         else:
             dropins = [(dropin.path, dropin.text) for dropin in source.drop_ins]
-            problems = compile_unit(source.name, source.text, dropins, source.path).warnings
+            problems = compile_unit(source.name, source.text, dropins, source.path).warnings_on(USUAL_STORE)
     except UnitFileError as error:
         return FileVerdict(source.path, source.name, ok=False, problems=error.problems)
     return FileVerdict(source.path, source.name, ok=True, problems=problems)

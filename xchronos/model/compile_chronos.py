@@ -19,7 +19,7 @@ from xchronos.model.policies import (
     Retry,
 )
 from xchronos.model.reader import Reader, one_of, whole
-from xchronos.model.unit import TriggerSpec
+from xchronos.model.unit import TriggerSpec, store_expected
 from xchronos.triggers import TRIGGER_KEYS, SimpleTrigger, Zone, parse_at, parse_trigger, zone
 from xchronos.unitfile import UnitName, expand, needs_host, parse_duration
 
@@ -205,13 +205,11 @@ def _retry(reader: Reader) -> Retry | None:
 
 
 def _job_store(reader: Reader) -> str:
-    """Which kind of store the unit expects. The embedded one needs no word; a daemon with another runs it as well."""
+    """Which kind of store the unit expects. Whether that is a warning depends on who asks: see `Unit.warnings_on`."""
     option = reader.last("JobStore")
     if option is None:
         return ""
-    if option.value != "sqlite":
-        message = f"expects the {option.value} store; a daemon with another one runs the unit all the same"
-        reader.report(option, message, "warning")
+    reader.report(option, store_expected(option.value), "warning")
     return option.value
 
 

@@ -157,6 +157,18 @@ class Unit(msgspec.Struct, frozen=True):
         """One copy on every machine that fits."""
         return self.requirements.is_global
 
+    def warnings_on(self, store: str) -> tuple[Problem, ...]:
+        """The warnings of a daemon with this kind of store: that JobStore expects another is none where it does not."""
+        if self.job_store != store:
+            return self.warnings
+        fulfilled = store_expected(store)
+        return tuple(problem for problem in self.warnings if problem.message != fulfilled)
+
+
+def store_expected(kind: str) -> str:
+    """The warning of a unit that expects a kind of store."""
+    return f"expects the {kind} store; a daemon with another one runs the unit all the same"
+
 
 MAX_DELAY: Micros = 60 * MINUTE
 """The longest pause of an exponential backoff whose unit names no MaxTimeBetweenAttempts."""

@@ -84,6 +84,7 @@ class Registry:
             UnitFileError: the file is refused.
         """
         unit = compile_unit(name, text, [(dropin.name, dropin.text) for dropin in drop_ins], path)
+        warnings = unit.warnings_on(self.store.name)
         key = self.keys.job(name)
         while True:
             item = await self.store.get(key)
@@ -96,10 +97,10 @@ class Registry:
                 desired=old.desired if old is not None else "active",
             )
             if old is not None and old.revision == record.revision and old.source == source:
-                return Submitted(name, unit.revision, "unchanged", unit.warnings)
+                return Submitted(name, unit.revision, "unchanged", warnings)
             txn = Txn((Guard(key, item.mod_revision if item is not None else 0),), (Put(key, encode(record)),))
             if (await self.store.commit(txn)).succeeded:
-                return Submitted(name, unit.revision, "created" if old is None else "changed", unit.warnings)
+                return Submitted(name, unit.revision, "created" if old is None else "changed", warnings)
 
     async def destroy(self, name: str, *, source: str | None = None) -> None:
         """Remove a unit: what runs of it is stopped, its history goes with it.
