@@ -168,6 +168,8 @@ class Placement:
         if self.execution.state == "running":
             await self._resume(Journal(self.directory, self._shop.clock))
             return
+        # It may have been running when it was read, and handed back since: nobody waits for it, itself least of all.
+        self._is_known()
         before = self._before
         if before is not None and before.task is not None:
             if before.alone and before.end is None:
