@@ -80,6 +80,39 @@ def test_two_starts_at_once_of_a_unit_that_forbids_overlap():
     run(scenario, lasting(5))
 
 
+@pytest.mark.parametrize(
+    ("mode", "outcomes"),
+    [
+        ("forbid", ["succeeded", "skipped", "skipped"]),
+        ("queue", ["succeeded", "succeeded", "succeeded"]),
+        ("replace", ["cancelled", "cancelled", "succeeded"]),
+    ],
+)
+def test_fire_times_that_are_found_together_overlap_each_other(mode, outcomes):
+    """Nobody scheduled for a while, and then all that is due is claimed in one Txn."""
+
+    async def scenario(cluster):
+        await cluster.start("m1")
+        await cluster.submit("a.service", f"TriggerRepeatInterval=3s\nTriggerStartDelay=1s\nConcurrency={mode}")
+        await cluster.stop("m1")
+        await cluster.sleep(8)
+        await cluster.start("m1")
+        await cluster.sleep(0.5)
+        await cluster.registry.set_desired("a.service", "paused")
+        await cluster.sleep(30)
+        history = await cluster.history("a.service")
+        assert [execution.outcome for execution in history] == outcomes
+        ran = [
+            (attempt.started_at, attempt.ended_at)
+            for execution in history
+            for attempt in execution.attempts
+            if attempt.started_at is not None
+        ]
+        assert all(ended <= started for (_, ended), (started, _) in pairwise(sorted(ran)))
+
+    run(scenario, lasting(2))
+
+
 def test_what_waits_in_a_queue_or_for_its_moment_can_be_stopped():
     async def scenario(cluster: Cluster) -> None:
         await cluster.start()

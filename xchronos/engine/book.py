@@ -118,11 +118,24 @@ class Book:
         self._file(execution).setdefault(unit, set()).add(execution_id)
         if execution.state == "waiting":
             self.waiting.setdefault(unit, set()).add(execution_id)
-        if execution.due_at is not None:
-            heapq.heappush(self._timers, (to_instant(execution.due_at), execution_id))
-        if execution.deadline is not None:
-            # Up to the deadline it may still start; it is over right behind it.
-            heapq.heappush(self._timers, (to_instant(execution.deadline) + 1, execution_id))
+        self._set_timers(execution_id, execution)
+
+    def _set_timers(self, execution_id: str, execution: Execution, after: Instant | None = None) -> None:
+        due = None if execution.due_at is None else to_instant(execution.due_at)
+        # Up to the deadline it may still start; it is over right behind it.
+        over = None if execution.deadline is None else to_instant(execution.deadline) + 1
+        for moment in (due, over):
+            if moment is not None and (after is None or moment > after):
+                heapq.heappush(self._timers, (moment, execution_id))
+
+    def remind(self, execution_id: str, now: Instant) -> None:
+        """Let an execution that was looked at in vain be `ripe` when its moment comes, even if it has been before.
+
+        It may have been while it was somebody else's to decide, and the clock have been set back since.
+        """
+        entry = self.open.get(execution_id)
+        if entry is not None and not entry.machine:
+            self._set_timers(execution_id, entry.execution, now)
 
     def drop(self, execution_id: str) -> None:
         """An execution is no longer where it was, if it was anywhere."""

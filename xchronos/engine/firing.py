@@ -142,7 +142,7 @@ class Firing:
             if owed.missed is not None:
                 executions.append(_missed(unit, owed, moment))
                 continue
-            written, rest = self._placing.fire(unit, owed, now, moment, room - len(executions))
+            written, rest = self._placing.fire(unit, owed, now, moment, room - len(executions), executions)
             executions += written
             if not owed.copy:
                 self._desk.metrics.late(now - to_instant(owed.fire_time))

@@ -38,11 +38,12 @@ class Placing:
     # -- a fire time ------------------------------------------------------------------------------------------------
 
     def fire(
-        self, unit: Unit, owed: Owed, now: Instant, moment: datetime, room: int
+        self, unit: Unit, owed: Owed, now: Instant, moment: datetime, room: int, before: Sequence[Execution] = ()
     ) -> tuple[list[Execution], Owed | None]:
         """The executions of a fire time, one per copy, each placed, waiting, queued, delayed or skipped.
 
-        At most `room` of them, from `owed.copy` on; then comes what is left, or None.
+        At most `room` of them, from `owed.copy` on; then comes what is left, or None. `before` are those of earlier
+        fire times that the same Txn writes: they overlap this one like any other.
         """
         book = self._desk.book
         first = Execution(
@@ -59,7 +60,10 @@ class Placing:
         if unit.start_deadline is not None:
             first = msgspec.structs.replace(first, deadline=to_datetime(at + unit.start_deadline))
         if unit.concurrency != "allow":
-            active, queued = book.active.get(unit.name, ()), book.queued.get(unit.name, ())
+            active, queued = set(book.active.get(unit.name, ())), set(book.queued.get(unit.name, ()))
+            for earlier in before:
+                if earlier.state != "ended":
+                    (queued if earlier.state == "queued" else active).add(earlier.id)
             decision = overlap(unit, sorted(active), len(queued), execution=first.id)
             if decision.action == "skip":
                 return [
@@ -173,6 +177,7 @@ class Placing:
                 (self._urgency(execution_id, loaded), execution_id) for execution_id in ready
             ):
                 await self._consider(execution_id, loaded, now, hopeless)
+                book.remind(execution_id, now)
         if agenda.retry_waiting:
             agenda.retry_waiting = False
             if book.waiting:
@@ -183,7 +188,8 @@ class Placing:
         book = self._desk.book
         waiting = {unit: ids for unit, ids in book.waiting.items() if self._desk.fence(unit) is not None}
         loaded = await self._load(set(waiting))
-        lines = [sorted(ids, reverse=True) for ids in waiting.values()]
+        # Loading took a while: some may wait no more.
+        lines = [sorted(ids, reverse=True) for ids in waiting.values() if ids]
         heads = [(self._urgency(line[-1], loaded), line) for line in lines]
         heapq.heapify(heads)
         while heads and book.has_room():
