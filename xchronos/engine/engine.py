@@ -124,8 +124,9 @@ class Engine:
                 # Nobody waits for the answers any more. What has not arrived when the next session begins never will.
                 self._ownership.doubt_all()
             await _end(writing)
-        for task in (writing, work):
-            problem = None if task.cancelled() else task.exception()
+            # Asked for here: when this daemon ends just now, nobody else does.
+            problems = [task.exception() for task in (writing, work) if not task.cancelled()]
+        for problem in problems:
             if problem is None:
                 continue
             if not _starts_over(problem):
