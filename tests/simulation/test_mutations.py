@@ -1,0 +1,148 @@
+"""The simulation finds what it is there to find: with a guard broken on purpose, a promise is broken soon.
+
+Each mutation takes one protection away, as a careless change would; `MUTATIONS` says which promise must be seen broken,
+and within how many seeds.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+import msgspec
+import pytest
+
+from xchronos.agent import placement
+from xchronos.clock import SECOND
+from xchronos.engine import desk, firing, turn
+from xchronos.registry import transitions
+from xchronos.registry.keys import Keys
+from xchronos.store import memory
+from xchronos.store.contract import Put, Txn
+from xchronos.testing.simulation import simulate
+
+KEYS = Keys()
+
+
+def without(txn: Txn, *numbers: int) -> Txn:
+    """A Txn that lacks some of its guards."""
+    return Txn(tuple(guard for number, guard in enumerate(txn.guards) if number not in numbers), txn.operations)
+
+
+def unfenced(patch, which):
+    """The fence of some of the schedulers' writes is not looked at."""
+    carry_out = memory.apply
+
+    def apply(txn, *args):
+        written = [operation.key for operation in txn.operations if isinstance(operation, Put)]
+        if not any(key.startswith(KEYS.scheduling) for key in written) and which(written):
+            fences = [n for n, guard in enumerate(txn.guards) if guard.key.startswith(KEYS.shards)]
+            txn = without(txn, *fences)
+        return carry_out(txn, *args)
+
+    patch.setattr(memory, "apply", apply)
+
+
+def claims(written):
+    return any(key.startswith(KEYS.schedules) for key in written)
+
+
+def no_fence_on_claims(patch):
+    """A deposed scheduler's claims are carried out."""
+    unfenced(patch, claims)
+
+
+def no_fence_on_moves(patch):
+    """A deposed scheduler's other decisions are carried out."""
+    unfenced(patch, lambda written: not claims(written))
+
+
+def claims_of_nobody(patch):
+    """Claims look neither at the fence nor at the cursor."""
+    unfenced(patch, claims)
+    patch.setattr(firing, "claim", lambda *args, **more: without(transitions.claim(*args, **more), 1))
+
+
+def launch_before_claim(patch):
+    """The agent starts first, and writes down later that it has."""
+    begin = placement.Placement._begin
+
+    async def begin_later(self, unit):
+        self.begin_later = asyncio.create_task(begin(self, unit))
+        return True
+
+    patch.setattr(placement.Placement, "_begin", begin_later)
+
+
+def begin_whatever_changed(patch):
+    """The agent's claim does not look at what it was decided upon."""
+    patch.setattr(placement, "begin", lambda *args: without(transitions.begin(*args), 0))
+
+
+def finish_whatever_changed(patch):
+    """The agent records an end although the placement was taken away from it."""
+    patch.setattr(placement, "finish", lambda *args: without(transitions.finish(*args), 0))
+
+
+def report_whatever_changed(patch):
+    """The agent hands back what was taken away from it."""
+
+    def record(self, execution, attempt):
+        txn = original(self, execution, attempt)
+        return Txn((), txn.operations)
+
+    original = placement.Placement._record
+    patch.setattr(placement.Placement, "_record", record)
+
+
+def a_clock_that_is_ahead(patch):
+    """Turns are taken for two seconds later than it is."""
+    run = turn.Turns.run
+    patch.setattr(turn.Turns, "run", lambda self, now: run(self, now + 2 * SECOND))
+
+
+def forgetful_claims(patch):
+    """The cursor moves, and what it has passed is not written."""
+
+    def claim(keys, fence, schedule, known, executions, unit_known, **more):
+        return transitions.claim(keys, fence, schedule, known, [], unit_known, **more)
+
+    patch.setattr(firing, "claim", claim)
+
+
+def attempts_are_not_counted(patch):
+    """A retry has the number of the attempt before it."""
+    after = desk.Desk.move
+
+    def move(self, execution_id, entry, target, unit=None, also=(), extra=()):
+        if target.current is not None and target.attempts:
+            current = msgspec.structs.replace(target.current, number=target.attempts[-1].number)
+            target = msgspec.structs.replace(target, current=current)
+        after(self, execution_id, entry, target, unit, also, extra)
+
+    patch.setattr(desk.Desk, "move", move)
+
+
+MUTATIONS: dict[Callable, tuple[str, int]] = {
+    no_fence_on_claims: ("I5", 100),
+    no_fence_on_moves: ("I5", 100),
+    claims_of_nobody: ("I5", 100),
+    launch_before_claim: ("I1", 10),
+    begin_whatever_changed: ("I2", 200),
+    finish_whatever_changed: ("I2", 200),
+    report_whatever_changed: ("I2", 200),
+    a_clock_that_is_ahead: ("I3", 10),
+    forgetful_claims: ("I2", 10),
+    attempts_are_not_counted: ("I1", 10),
+}
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.__name__)
+def test_a_broken_guard_is_caught(mutation, monkeypatch):
+    promise, seeds = MUTATIONS[mutation]
+    mutation(monkeypatch)
+    for seed in range(seeds):
+        violations = simulate(seed).violations
+        if any(promise in violation for violation in violations):
+            print(f"{mutation.__name__}: {promise} after {seed + 1} seeds")
+            return
+        assert not violations, f"another promise was broken first: {violations}"
+    pytest.fail(f"{seeds} seeds have not shown that {promise} is broken")

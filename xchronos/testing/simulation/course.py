@@ -1,0 +1,237 @@
+"""The course of events: what is done to daemons, the store and the units while there is trouble."""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+from xchronos.clock import MILLISECOND, SECOND, Micros, to_datetime
+from xchronos.model.records import Desired
+from xchronos.testing.simulation.network import Mood
+from xchronos.testing.simulation.scenario import UnitPlan
+from xchronos.testing.simulation.world import Member, World
+
+
+class Course:
+    """Every method named in a scenario's weights is one kind of event; it takes effect at once, its end comes later."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.scenario = world.scenario
+        self.random = world.random("course")
+        self._plans: dict[str, UnitPlan] = {plan.name: plan for plan in self.scenario.units}
+        self._changes = 0
+        self._later: list[asyncio.Task[None]] = []
+
+    async def begin(self) -> None:
+        """Bring everything up, with all units but the last, in good weather."""
+        for member in self.world.members:
+            await self.world.up(member)
+        for plan in self.scenario.units[:-1]:
+            await self.world.submit(plan.name, plan.text())
+        await self.world.sleep(self._length(SECOND))
+
+    async def trouble(self) -> None:
+        """Do what the seed says for as long as it says; ends early when a promise is broken."""
+        world, weights = self.world, self.scenario.weights
+        self._set_mood(self.scenario.mood)
+        names = sorted(weights)
+        end = world.loop.elapsed + self.scenario.seconds * SECOND
+        while world.loop.elapsed < end and not world.violations:
+            await world.sleep(self._length(SECOND // 2))
+            what = self.random.choices(names, [weights[name] for name in names])[0]
+            if what != "nothing":
+                await getattr(self, what)()
+
+    async def calm(self) -> None:
+        """End all trouble: everybody is up, connected and asked to go on; what was begun comes to its end first."""
+        world = self.world
+        await self.submit()
+        self._set_mood(Mood())
+        if self._later:
+            await asyncio.wait(self._later)
+        for member in world.members:
+            world.go_on(member)
+            world.cut(member, cut=False)
+            if member.process is None:
+                await world.up(member)
+        world.set_away(away=False)
+        # Cordoned machines and paused schedules are there for people to remember.
+        while any(member.name not in world.machines() for member in world.members if "agent" in member.plan.roles):
+            await world.sleep(SECOND)
+        for member in world.members:
+            await world.ask(world.wishes.uncordon(member.name))
+            # By what is left now somebody can run everything.
+            await world.ask(world.wishes.set_metadata(member.name, {"zone": member.plan.zone}))
+        for name in sorted(world.monitor.living):
+            await world.registry.set_desired(name, "active")
+
+    def _set_mood(self, mood: Mood) -> None:
+        self.world.mood = mood
+        for member in self.world.members:
+            if member.connection is not None:
+                member.connection.mood = mood
+
+    def _length(self, most: Micros) -> Micros:
+        return self.random.randrange(10 * MILLISECOND, most)
+
+    def _some(self) -> Member | None:
+        """A member whose daemon runs."""
+        found = [member for member in self.world.members if member.process is not None]
+        return self.random.choice(found) if found else None
+
+    def _unit(self) -> str:
+        living = sorted(self.world.monitor.living)
+        return self.random.choice(living) if living else ""
+
+    def _meanwhile(self, work: Coroutine[Any, Any, None]) -> None:
+        self._later.append(asyncio.create_task(work))
+
+    # -- daemons and machines -----------------------------------------------------------------------------------------
+
+    async def kill(self, *, power: bool = False) -> None:
+        """A daemon is killed (kill -9), and is back soon."""
+        member = self._some()
+        if member is not None:
+            await self.world.kill(member, power=power)
+            self._meanwhile(self._back(member, self._length(2 * self.scenario.ttl)))
+
+    async def power(self) -> None:
+        """A machine loses its power, with everything that runs on it."""
+        await self.kill(power=True)
+
+    async def leave(self) -> None:
+        """A daemon is asked to end."""
+        member = self._some()
+        if member is not None and not member.leaving:
+            self._meanwhile(self._leave(member, self.random.choice((0, SECOND)), self._length(self.scenario.ttl)))
+
+    async def _leave(self, member: Member, grace: Micros, away: Micros) -> None:
+        await self.world.leave(member, grace)
+        await self._back(member, away)
+
+    async def _back(self, member: Member, after: Micros) -> None:
+        await self.world.sleep(after)
+        if member.process is None:
+            await self.world.up(member)
+
+    async def pause(self) -> None:
+        """A daemon's process is stopped for a while; the world goes on."""
+        member = self._some()
+        if member is not None and member.process is not None and not member.process.stopped:
+            self.world.pause(member)
+            self._meanwhile(self._go_on(member, self._length(2 * self.scenario.ttl)))
+
+    async def _go_on(self, member: Member, after: Micros) -> None:
+        process = member.process
+        await self.world.sleep(after)
+        if member.process is process:
+            self.world.go_on(member)
+
+    async def cut(self) -> None:
+        """A daemon cannot reach the store, the others can."""
+        member = self._some()
+        if member is not None and member.connection is not None and not member.connection.cut:
+            self.world.cut(member, cut=True)
+            self._meanwhile(self._connect(member, self._length(3 * self.scenario.ttl)))
+
+    async def _connect(self, member: Member, after: Micros) -> None:
+        connection = member.connection
+        await self.world.sleep(after)
+        if member.connection is connection:
+            self.world.cut(member, cut=False)
+
+    async def jump(self) -> None:
+        """Somebody sets a wall clock."""
+        length = self.random.choice((-1, 1)) * self._length(5 * SECOND)
+        self.world.jump(self.random.choice(self.world.members), length)
+
+    # -- the store ----------------------------------------------------------------------------------------------------
+
+    async def away(self) -> None:
+        """Nobody can reach the store."""
+        if not self.world.store.away:
+            self.world.set_away(away=True)
+            self._meanwhile(self._come_back(self._length(2 * self.scenario.ttl)))
+
+    async def _come_back(self, after: Micros) -> None:
+        await self.world.sleep(after)
+        self.world.set_away(away=False)
+
+    async def compact(self) -> None:
+        """The store forgets its past."""
+        self.world.note("store COMPACT")
+        self.world.count("compact")
+        await self.world.store.compact(self.world.store.revision)
+
+    async def expire(self) -> None:
+        """A lease ends before its time."""
+        await self.world.expire(self.random)
+
+    # -- people -------------------------------------------------------------------------------------------------------
+
+    async def submit(self) -> None:
+        """Units that are not there (yet, or any more) are submitted."""
+        for plan in self.scenario.units:
+            if plan.name not in self.world.monitor.living:
+                await self.world.submit(plan.name, plan.text())
+
+    async def change(self) -> None:
+        """A unit gets another text with the same triggers: its cursor goes on."""
+        name = self._unit()
+        if name:
+            self._changes += 1
+            await self.world.submit(name, self._plans[name].text(note=f"change {self._changes}"))
+
+    async def retrigger(self) -> None:
+        """A unit gets other triggers: its schedule starts anew."""
+        name = self._unit()
+        if name:
+            await self.world.submit(name, self._plans[name].text(interval=self.random.randrange(1, 4)))
+
+    async def destroy(self) -> None:
+        """A unit is destroyed, whatever of it runs."""
+        name = self._unit()
+        if name:
+            await self.world.destroy(name)
+
+    async def start(self) -> None:
+        """A unit is started by hand."""
+        name = self._unit()
+        if name:
+            self.world.note(f"user START {name}")
+            await self.world.ask(self.world.registry.start(name, now=self.world.clock.now()))
+
+    async def end(self) -> None:
+        """Everything that runs of a unit is stopped."""
+        name = self._unit()
+        if name:
+            self.world.note(f"user STOP {name}")
+            await self.world.ask(self.world.registry.stop(name, "stopped by hand"))
+
+    async def hold(self) -> None:
+        """A schedule is paused, or goes on."""
+        name = self._unit()
+        if name:
+            desired: Desired = self.random.choice(("paused", "active", "active"))
+            self.world.note(f"user {desired.upper()} {name}")
+            await self.world.ask(self.world.registry.set_desired(name, desired))
+
+    async def cordon(self) -> None:
+        """A machine is cordoned, or drained, or may have work again."""
+        machines, wishes = self.world.machines(), self.world.wishes
+        if machines:
+            name, what = self.random.choice(machines), self.random.choice(("cordon", "drain", "uncordon", "uncordon"))
+            self.world.note(f"user {what.upper()} {name}")
+            if what == "drain":
+                until = to_datetime(self.world.clock.now() + self._length(3 * SECOND))
+                await self.world.ask(wishes.drain(name, until))
+            else:
+                await self.world.ask(wishes.cordon(name) if what == "cordon" else wishes.uncordon(name))
+
+    async def move(self) -> None:
+        """A machine gets other metadata, and what asks for the former ones has to go elsewhere."""
+        machines = self.world.machines()
+        if machines:
+            name, zone = self.random.choice(machines), self.random.choice(("east", "west"))
+            self.world.note(f"user MOVE {name} to {zone}")
+            await self.world.ask(self.world.wishes.set_metadata(name, {"zone": zone}))

@@ -1,0 +1,249 @@
+"""What must hold at every step: watched at the store and at the sink, at the very instant at which something happens.
+
+- I1 At most one start per (unit, fire time, attempt, copy); and none before the store holds its claim.
+- I2 An execution is in exactly one place, what has ended is never written again, nothing open vanishes, and a fire time
+  is recorded in the same revision that moves the cursor past it.
+- I3 Nothing starts before its fire time: strictly by the clock of the scheduler that claimed it (`claimed_at`), and in
+  true time by no more than the clocks of the schedulers are ahead of it.
+- I5 Nobody writes for a shard that is not his: each of a scheduler's writes finds it owning the unit's shard.
+- Copies of one fire time are on distinct machines; two fire times of a unit with OnPartition=stop and a Concurrency
+  other than allow never run at the same time.
+
+I4 (the history equals the sink) and the whole of I2 are checked at the end: see `verdict`.
+"""
+
+from collections.abc import Callable
+
+import msgspec
+
+from xchronos.clock import Micros, to_datetime
+from xchronos.errors import StoreError
+from xchronos.model.policies import Outcome
+from xchronos.model.records import Execution, Schedule
+from xchronos.model.unit import Unit
+from xchronos.registry.codec import decode
+from xchronos.registry.keys import Keys, shard_of, unit_of
+from xchronos.store.contract import KeyValue
+from xchronos.store.transactions import Change
+from xchronos.testing.simulation.machines import Start
+
+BY_HAND = frozenset(("manual", "chain", "kept"))
+"""What starts executions beside the grids of triggers."""
+
+
+class Era(msgspec.Struct):
+    """A stretch of a unit's life with the same triggers; `schedule` is the last state of its cursor."""
+
+    life: int
+    schedule: Schedule
+
+
+class Monitor:
+    """Checks what happens and remembers what the verdict needs. `violate` is told of everything that must not be."""
+
+    def __init__(self, keys: Keys, violate: Callable[[str], None], units: Callable[[str], Unit | None]) -> None:
+        self.members: frozenset[str] = frozenset()
+        """Who is a daemon, among the authors."""
+        self.ahead: Micros = 0
+        """How far the wall clock of any scheduler has ever been ahead of the true time."""
+        self.overlap_excused = False
+        """Whether something has happened after which OnPartition=stop cannot keep its word."""
+        self.eras: dict[str, list[Era]] = {}
+        self.lives: dict[str, int] = {}
+        self.living: set[str] = set()
+        self.births: dict[str, int] = {}
+        """In which life of its unit (the create revision of the unit's record) each execution was claimed."""
+        self._keys = keys
+        self._violate = violate
+        self._units = units
+        self._places: dict[str, dict[str, Execution]] = {}
+        self._ended: set[str] = set()
+        self._claims: set[tuple[str, int, str]] = set()
+        self._started: set[tuple[int, str, int]] = set()
+        self._on: dict[str, dict[str, str]] = {}
+        self._shards: dict[int, str] = {}
+        self._running: dict[str, list[Start]] = {}
+
+    # -- the store ----------------------------------------------------------------------------------------------------
+
+    def committed(self, author: str, changes: list[Change], revision: int) -> None:
+        """A revision has come to be."""
+        keys = self._keys
+        touched: dict[str, bool] = {}
+        moved: set[str] = set()
+        fresh: list[Execution] = []
+        for event, previous in changes:
+            key = event.key
+            if key.startswith((keys.pending, keys.placements, keys.executions)):
+                execution_id = self._execution_id(key)
+                places = self._places.setdefault(execution_id, {})
+                touched.setdefault(execution_id, bool(places))
+                if event.kind == "delete":
+                    places.pop(key, None)
+                    continue
+                execution = self._decode(event.key, event.value)
+                if execution is None:
+                    continue
+                if not touched[execution_id] and self.births.get(execution_id) != self._life(execution.unit):
+                    # A unit that was destroyed and submitted again is another one, whose fire times may be the same:
+                    # on a scheduler whose clock is behind.
+                    self.births[execution_id] = self._life(execution.unit)
+                    self._ended.discard(execution_id)
+                    fresh.append(execution)
+                elif key.startswith(keys.executions) and previous is not None:
+                    before = self._decode(key, previous.value)
+                    if before is None or _told(before) != _told(execution):
+                        self._violate(f"I2: the record of {execution_id} was written a second time by {author}")
+                    # A late result was added to it, and nothing else has changed.
+                    del touched[execution_id]
+                places[key] = execution
+                self._owner_writes(author, key, execution, previous)
+            elif key.startswith(keys.schedules):
+                unit = key[len(keys.schedules) :]
+                moved.add(unit)
+                self._own(author, unit, f"the cursor of {unit}")
+                if event.kind == "put":
+                    self._cursor(unit, event.value)
+            elif key.startswith(keys.jobs):
+                unit = key[len(keys.jobs) :]
+                if event.kind == "delete":
+                    self.living.discard(unit)
+                else:
+                    self.living.add(unit)
+                    self.lives[unit] = event.create_revision
+            elif key.startswith(keys.shards):
+                number = int(key[len(keys.shards) :])
+                self._shards[number] = event.value.decode() if event.kind == "put" else ""
+        for execution in fresh:
+            self._claimed(execution, moved)
+        for execution_id in touched:
+            self._placed_once(execution_id, revision)
+
+    def _execution_id(self, key: str) -> str:
+        if key.startswith(self._keys.executions):
+            return key[len(self._keys.executions) :]
+        return self._keys.locate(key)[1]
+
+    def _decode(self, key: str, value: bytes) -> Execution | None:
+        try:
+            return decode(KeyValue(key, value, 0, 0), Execution)
+        except StoreError as error:
+            self._violate(f"unreadable record: {error}")
+            return None
+
+    def _life(self, unit: str) -> int:
+        return self.lives.get(unit, 0)
+
+    def _claimed(self, execution: Execution, moved: set[str]) -> None:
+        """A new execution."""
+        if execution.trigger in BY_HAND:
+            return
+        prefix = execution.id[: execution.id.rindex("/") + 1]
+        if execution.unit not in moved and not self._on.get(prefix):
+            # (A fire time of a Global unit that had to wait gets its other copies when the first one is placed.)
+            self._violate(f"I2: {execution.id} was claimed without moving the cursor of {execution.unit}")
+        if execution.claimed_at is None or execution.claimed_at < execution.fire_time:
+            self._violate(f"I3: {execution.id} was claimed before its fire time, at {execution.claimed_at}")
+
+    def _owner_writes(self, author: str, key: str, execution: Execution, previous: KeyValue | None) -> None:
+        """What only a scheduler writes: what waits, and what is placed anew."""
+        scheduled = key.startswith(self._keys.pending) or (execution.state == "placed" and previous is None)
+        if scheduled and execution.trigger not in BY_HAND:
+            before = self._decode(key, previous.value) if previous is not None else None
+            if before is None or _told(before) != _told(execution):  # an agent adds late results
+                self._own(author, execution.unit, execution.id)
+        if execution.state == "running" and execution.current is not None:
+            self._claims.add((execution.id, execution.current.number, execution.current.machine))
+
+    def _own(self, author: str, unit: str, what: str) -> None:
+        owner = self._shards.get(shard_of(unit), "")
+        if author in self.members and owner != author:
+            self._violate(f"I5: {author} wrote {what}, whose shard is {owner or 'nobody'}'s")
+
+    def _cursor(self, unit: str, value: bytes) -> None:
+        schedule = decode(KeyValue(self._keys.schedule(unit), value, 0, 0), Schedule)
+        eras = self.eras.setdefault(unit, [])
+        last = eras[-1].schedule if eras else None
+        if (
+            last is None
+            or eras[-1].life != self._life(unit)
+            or (last.fingerprint, last.anchor) != (schedule.fingerprint, schedule.anchor)
+        ):
+            eras.append(Era(self._life(unit), schedule))
+            return
+        for before, after in zip(last.triggers, schedule.triggers, strict=True):
+            if before.last is not None and (after.last is None or after.last < before.last):
+                self._violate(f"I2: the cursor of {unit} went back from {before.last} to {after.last}")
+        eras[-1].schedule = schedule
+
+    def _placed_once(self, execution_id: str, revision: int) -> None:
+        places, unit = self._places[execution_id], unit_of(execution_id)
+        prefix = execution_id[: execution_id.rindex("/") + 1]
+        if len(places) > 1:
+            self._violate(f"I2: {execution_id} is in {len(places)} places at revision {revision}: {sorted(places)}")
+        if not places:
+            del self._places[execution_id]
+            self._on.get(prefix, {}).pop(execution_id, None)
+            if execution_id not in self._ended and unit in self.living:
+                self._violate(f"I2: {execution_id} has vanished without a record at revision {revision}")
+            return
+        key, execution = next(iter(places.items()))
+        machine = execution.current.machine if execution.current is not None else ""
+        if key.startswith(self._keys.executions):
+            if execution_id in self._ended:
+                self._violate(f"I2: {execution_id} has ended a second time, at revision {revision}")
+            self._ended.add(execution_id)
+            machine = ""
+        elif execution_id in self._ended:
+            self._violate(f"I2: {execution_id} has come back after its end, at revision {revision}")
+        neighbours = self._on.setdefault(prefix, {})
+        if machine and neighbours.get(execution_id) != machine and machine in neighbours.values():
+            self._violate(f"two copies of {prefix} are on {machine} at revision {revision}")
+        neighbours[execution_id] = machine
+
+    # -- the sink -----------------------------------------------------------------------------------------------------
+
+    def started(self, start: Start) -> None:
+        """A step starts."""
+        start.life = self.births.get(start.execution, 0)
+        identity = (start.life, start.execution, start.attempt)
+        if identity in self._started:
+            self._violate(f"I1: attempt {start.attempt} of {start.execution} is started again, on {start.machine}")
+        self._started.add(identity)
+        if (start.execution, start.attempt, start.machine) not in self._claims:
+            self._violate(f"I1: attempt {start.attempt} of {start.execution} starts on {start.machine} without a claim")
+        fire_time = start.execution.split("/")[1]
+        if _stamp(start.at + self.ahead) < fire_time:
+            self._violate(f"I3: {start.execution} starts before its fire time, at {_stamp(start.at)}")
+        unit = self._units(start.unit)
+        if unit is not None and unit.concurrency in ("forbid", "replace", "queue") and unit.on_partition == "stop":
+            self._alone(unit, start)
+        self._running.setdefault(start.unit, []).append(start)
+
+    def _alone(self, unit: Unit, start: Start) -> None:
+        for other in self._running.get(unit.name, ()):
+            if other.execution.rpartition("/")[0] != start.execution.rpartition("/")[0] and not self.overlap_excused:
+                self._violate(
+                    f"Concurrency={unit.concurrency}: {start.execution} starts on {start.machine} "
+                    f"while {other.execution} runs on {other.machine}"
+                )
+
+    def ended(self, start: Start) -> None:
+        """A step ends."""
+        self._running[start.unit].remove(start)
+
+
+def _told(execution: Execution) -> Execution:
+    """A record without what may be added to it when an attempt ends late, which was given up with its machine."""
+    attempts = [
+        msgspec.structs.replace(attempt, late=None, started_at=None, steps=(), reason="")
+        if attempt.outcome is Outcome.LOST
+        else attempt
+        for attempt in execution.attempts
+    ]
+    return msgspec.structs.replace(execution, attempts=tuple(attempts))
+
+
+def _stamp(instant: int) -> str:
+    """An instant as it stands in keys."""
+    return f"{to_datetime(instant):%Y%m%dT%H%M%S.%f}Z"

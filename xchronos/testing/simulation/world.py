@@ -1,0 +1,317 @@
+"""The world of one run: the store, the machines, the daemons, and what is done to them."""
+
+import asyncio
+from collections.abc import Coroutine
+from hashlib import blake2b
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from xchronos.agent.recipe import Place
+from xchronos.clock import MILLISECOND, SECOND, Micros, to_datetime
+from xchronos.daemon.roles import Roles
+from xchronos.errors import Conflict, NotFound, StoreError
+from xchronos.executors.contract import StepSpec
+from xchronos.model.compile import compile_unit
+from xchronos.model.records import Capacity
+from xchronos.model.unit import Unit
+from xchronos.registry.keys import Keys
+from xchronos.registry.registry import Registry
+from xchronos.registry.wishes import Wishes
+from xchronos.store.transactions import Change
+from xchronos.testing.clock import START
+from xchronos.testing.simulation.loop import Process, SimulatedLoop, WorldClock
+from xchronos.testing.simulation.machines import Body, CallExecutor, ContainerExecutor, Engine, Sink, Start
+from xchronos.testing.simulation.monitor import Monitor
+from xchronos.testing.simulation.network import Connection, Mood, WorldStore
+from xchronos.testing.simulation.scenario import MemberPlan, Scenario
+from xchronos.unitfile import HostFacts
+
+
+class Member:
+    """A machine and the daemon on it. `roles` is None while no daemon runs."""
+
+    def __init__(self, plan: MemberPlan, world: "World") -> None:
+        self.plan = plan
+        self.name = plan.name
+        self.clock = WorldClock(world.loop, START, plan.skew)
+        self.engine = Engine(world.sink, plan.name, world.loop, world.random(f"engine {plan.name}"))
+        self.random = world.random(f"network {plan.name}")
+        self.process: Process | None = None
+        self.connection: Connection | None = None
+        self.roles: Roles | None = None
+        self.leaving = False
+
+
+class World:
+    """Runs the members of a scenario. What must not be is in `violations`, what happened in `trace` if it is kept."""
+
+    def __init__(self, loop: SimulatedLoop, scenario: Scenario, directory: Path, *, keep_trace: bool = False) -> None:
+        self.loop = loop
+        self.scenario = scenario
+        self.directory = directory
+        self.clock = WorldClock(loop, START)
+        self.keys = Keys()
+        self.violations: list[str] = []
+        self.trace: list[str] | None = [] if keep_trace else None
+        self.counts: dict[str, int] = {}
+        self.texts: dict[str, dict[str, Unit]] = {}
+        self.units: dict[str, Unit] = {}
+        self._digest = blake2b(digest_size=16)
+        self._bodies = self.random("bodies")
+        self.monitor = Monitor(self.keys, self.violate, self.units.get)
+        self.monitor.ahead = scenario.ahead
+        self.monitor.members = frozenset(plan.name for plan in scenario.members)
+        self.store = WorldStore(self.clock, self._committed)
+        self.sink = Sink(self.clock, self._body, self._started, self._ended)
+        self.members = [Member(plan, self) for plan in scenario.members]
+        self.mood = Mood()
+        user = Connection(self.store, loop, Process("user"), self.random("user"), self._told)
+        self.registry = Registry(user, self.keys)
+        self.wishes = Wishes(user, self.keys)
+
+    # -- what is told -------------------------------------------------------------------------------------------------
+
+    def random(self, what: str) -> Random:
+        """A source of chance of its own, so that one more question here changes nothing there."""
+        return Random(f"{what} of {self.scenario.seed}")
+
+    def count(self, what: str) -> None:
+        """One more of a kind of thing."""
+        self.counts[what] = self.counts.get(what, 0) + 1
+
+    def _told(self, what: str, text: str) -> None:
+        self.count(what)
+        self.note(text)
+
+    def note(self, text: str, value: bytes = b"") -> None:
+        """Something has happened; `value` is what was written."""
+        line = f"{self.loop.elapsed / SECOND:10.6f} {text}"
+        self._digest.update(line.encode() + value)
+        if self.trace is not None:
+            self.trace.append(f"{line} {value.decode()}".rstrip())
+
+    def violate(self, text: str) -> None:
+        """A promise is broken."""
+        self.note(f"VIOLATION {text}")
+        self.violations.append(f"at {self.loop.elapsed / SECOND:.6f} s: {text}")
+
+    @property
+    def hash(self) -> str:
+        """What happened, in 32 digits: equal runs have equal ones."""
+        return self._digest.hexdigest()
+
+    def _committed(self, author: str, changes: list[Change], revision: int) -> None:
+        for event, _ in changes:
+            self.note(f"{author or 'store'} #{revision} {event.kind} {event.key}", event.value)
+        self.monitor.committed(author, changes, revision)
+
+    def _started(self, start: Start) -> None:
+        self.count("starts")
+        self.note(f"{start.machine} START {start.execution} attempt {start.attempt}")
+        self.monitor.started(start)
+
+    def _ended(self, start: Start) -> None:
+        self.note(f"{start.machine} END {start.execution} attempt {start.attempt}: {start.code} {start.signal}")
+        self.monitor.ended(start)
+
+    def _body(self, spec: StepSpec) -> Body:
+        """What a step does; by its identity, so that no other step's existence changes it."""
+        random = Random(f"{self.scenario.seed} {spec.execution} {spec.attempt}")
+        length = random.randrange(self.scenario.longest_step)
+        if random.random() < 0.3:
+            length = 0
+        failing = "retries" in spec.unit or "backoff" in spec.unit or random.random() < 0.2
+        return Body(length, int(failing and random.random() < self.scenario.failing), random.random() < 0.1)
+
+    # -- daemons ------------------------------------------------------------------------------------------------------
+
+    async def up(self, member: Member) -> None:
+        """Start a daemon on a member's machine; returns once it is ready, or has had long enough to be."""
+        plan = member.plan
+        process = member.process = Process(plan.name)
+        connection = member.connection = Connection(self.store, self.loop, process, member.random, self._told)
+        connection.mood = self.mood
+        calls = CallExecutor(self.sink, process, plan.name, member.clock)
+        facts = HostFacts(hostname=plan.name, machine_id=plan.name)
+        home = self.directory / plan.name
+        roles = member.roles = Roles(
+            connection,
+            self.keys,
+            member.clock,
+            Place(plan.name, facts, {}, home / "secrets", 1 << 20),
+            {"python": calls, "docker": ContainerExecutor(member.engine, process)},
+            home,
+            instance=plan.name,
+            roles=plan.roles,
+            metadata={"zone": plan.zone},
+            capacity=Capacity(slots=plan.slots),
+            ttl=self.scenario.ttl,
+        )
+        self.note(f"{plan.name} UP {'+'.join(sorted(plan.roles))}")
+        self.count("up")
+        self.loop.spawn(process, self._live(process, roles), f"life of {plan.name}")
+        await asyncio.sleep(0)
+
+    async def _live(self, process: Process, roles: Roles) -> None:
+        try:
+            await roles.start()
+            self.note(f"{process.name} READY")
+            await roles.wait()
+        except Exception as error:  # noqa: BLE001 - whatever ended it
+            if process.alive:
+                self.violate(f"the daemon of {process.name} has ended: {_words(error)}")
+
+    async def kill(self, member: Member, *, power: bool = False) -> None:
+        """End a daemon by kill -9; with `power`, the whole machine goes down with everything on it."""
+        assert member.process is not None
+        self.note(f"{member.name} {'POWER OFF' if power else 'KILL'}")
+        self.count("power" if power else "kill")
+        await self.loop.end_process(member.process)
+        if power:
+            for container in list(member.engine.containers.values()):
+                member.engine.finish(container, None, "SIGKILL")
+        self._down(member)
+
+    def _down(self, member: Member) -> None:
+        if member.connection is not None:
+            member.connection.break_watches("the process has ended")
+        member.process = member.connection = member.roles = None
+        member.leaving = False
+
+    async def leave(self, member: Member, grace: Micros) -> None:
+        """SIGTERM: the daemon ends by itself, in order."""
+        assert member.process is not None
+        assert member.roles is not None
+        self.note(f"{member.name} LEAVE with a grace of {grace / SECOND} s")
+        self.count("leave")
+        process, member.leaving = member.process, True
+        work = self.loop.spawn(process, member.roles.stop(grace), f"end of {member.name}")
+        await asyncio.wait({work}, timeout=30)
+        if member.process is not process:
+            return  # killed meanwhile
+        if not work.done():
+            self.note(f"{member.name} does not end; killed")
+        elif work.exception() is not None:
+            self.violate(f"{member.name} could not end: {work.exception()!r}")
+        await self.loop.end_process(process)
+        self._down(member)
+
+    def pause(self, member: Member) -> None:
+        """SIGSTOP."""
+        assert member.process is not None
+        self.note(f"{member.name} STOP")
+        self.count("pause")
+        self.loop.stop_process(member.process)
+
+    def go_on(self, member: Member) -> None:
+        """SIGCONT."""
+        if member.process is not None and member.process.stopped:
+            self.note(f"{member.name} CONT")
+            self.loop.continue_process(member.process)
+
+    def cut(self, member: Member, *, cut: bool) -> None:
+        """Cut a member off from the store, or connect it again."""
+        if member.connection is not None and member.connection.cut != cut:
+            self.note(f"{member.name} {'CUT' if cut else 'CONNECTED'}")
+            self.count("cut" if cut else "connected")
+            member.connection.cut = cut
+            if not cut:
+                member.connection.break_watches("the connection was cut")
+
+    def set_away(self, *, away: bool) -> None:
+        """Take the store away from everybody, or bring it back."""
+        if self.store.away != away:
+            self.note(f"store {'AWAY' if away else 'BACK'}")
+            self.store.away = away
+            if away:
+                self.count("away")
+                for member in self.members:
+                    if member.connection is not None:
+                        member.connection.break_watches("the store is away")
+
+    def jump(self, member: Member, length: Micros) -> None:
+        """Set a member's wall clock."""
+        member.clock.skew += length
+        self.monitor.ahead = max(self.monitor.ahead, member.clock.skew)
+        self.note(f"{member.name} wall clock {length / SECOND:+} s, now {member.clock.skew / SECOND:+}")
+        self.count("jump")
+
+    async def expire(self, random: Random) -> None:
+        """End some lease before its time, as an operator may."""
+        leases = sorted({row.lease for row in self.store.rows().values() if row.lease})
+        if leases:
+            lease = random.choice(leases)
+            self.note(f"store EXPIRES the lease {lease}")
+            self.count("expire")
+            self.monitor.overlap_excused = True
+            try:
+                await self.store.revoke(lease)
+            except StoreError as error:
+                self.note(f"store: {error}")
+
+    # -- units --------------------------------------------------------------------------------------------------------
+
+    async def submit(self, name: str, text: bytes) -> None:
+        """Submit a unit, or its new text."""
+        unit = compile_unit(name, text, [], "")
+        self.texts.setdefault(name, {})[unit.fingerprint] = unit
+        self.units[name] = unit
+        self.note(f"user SUBMIT {name} {unit.revision[:8]}")
+        await self.ask(self.registry.submit(name, text, now=self.clock.now()))
+
+    async def ask(self, request: Coroutine[Any, Any, object]) -> None:
+        """Make a request of a person's, which may be refused."""
+        try:
+            await request
+        except (Conflict, NotFound, StoreError) as error:
+            self.note(f"user: {error}")
+
+    async def destroy(self, name: str) -> None:
+        """Destroy a unit."""
+        self.note(f"user DESTROY {name}")
+        await self.ask(self.registry.destroy(name))
+
+    def machines(self) -> list[str]:
+        """The ids of the machines that are alive, as the store has them."""
+        return [key[len(self.keys.machines) :] for key in self.store.rows() if key.startswith(self.keys.machines)]
+
+    # -- quiet --------------------------------------------------------------------------------------------------------
+
+    def restless(self) -> str:
+        """What keeps the cluster from being at rest; empty when nothing does."""
+        rows, keys = self.store.rows(), self.keys
+        for key in sorted(rows):
+            if key.startswith((keys.pending, keys.placements)):
+                return key
+        for name in sorted(self.monitor.living):
+            eras = self.monitor.eras.get(name)
+            if not eras or eras[-1].life != self.monitor.lives[name]:
+                return f"{name} has no cursor"
+            schedule = eras[-1].schedule
+            if not schedule.finished and schedule.triggers:
+                return f"{name} is not finished: next at {[str(state.next) for state in schedule.triggers]}"
+        for key in rows:
+            unit = ""
+            if key.startswith(keys.executions):
+                unit = key[len(keys.executions) :].partition("/")[0]
+            elif key.startswith(keys.schedules):
+                unit = key[len(keys.schedules) :]
+            if unit and unit not in self.monitor.living:
+                return f"{key} of a destroyed unit"
+        return next((f"{one.execution} runs on {one.machine}" for one in self.sink.starts if one.ended is None), "")
+
+    def wall(self) -> str:
+        """The true time, for people."""
+        return to_datetime(self.clock.now()).isoformat()
+
+    async def sleep(self, length: Micros) -> None:
+        """Let time pass."""
+        await self.clock.sleep(max(length, MILLISECOND))
+
+
+def _words(error: BaseException) -> str:
+    """An exception, and those that it is made of."""
+    if isinstance(error, BaseExceptionGroup):
+        return "; ".join(_words(inner) for inner in error.exceptions)
+    return f"{type(error).__name__}: {error}"
