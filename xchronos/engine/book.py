@@ -218,8 +218,8 @@ class Book:
         self.machines.pop(machine, None)
 
     def on_machine(self, machine: str) -> Iterator[tuple[str, Open]]:
-        """Everything that is placed on a machine."""
-        return ((id_, self.open[id_]) for id_ in self._placed.get(machine, ()))
+        """Everything that is placed on a machine, in order of the ids."""
+        return ((id_, self.open[id_]) for id_ in sorted(self._placed.get(machine, ())))
 
     def has_room(self) -> bool:
         """Whether any machine takes one more attempt of anything."""
