@@ -355,11 +355,11 @@ def test_lost_answers_repeat_nothing(play: Callable[..., None], lost: int, code:
     play(test, {"start-0": (1.0, StepExit(code, started_at=FIRE))})
 
 
-@pytest.mark.parametrize("followed", [False, True], ids=["alone", "then the newer news"])
+@pytest.mark.parametrize("followed", ["", "at once", "soon"])
 @pytest.mark.parametrize("begun", [False, True], ids=["placed", "running"])
 @pytest.mark.parametrize("recoverable", [False, True])
 def test_old_news_of_an_attempt_that_has_ended_begins_nothing(
-    play: Callable[..., None], followed: bool, begun: bool, recoverable: bool
+    play: Callable[..., None], followed: str, begun: bool, recoverable: bool
 ) -> None:
     async def test(c: Cluster) -> None:
         c.executor.recoverable = recoverable
@@ -377,11 +377,15 @@ def test_old_news_of_an_attempt_that_has_ended_begins_nothing(
         assert new is not None
         c.agent._take(old)  # as a watch may tell it that comes late
         if followed:
-            await asyncio.sleep(0)
+            if followed == "soon":
+                await asyncio.sleep(0)
             c.agent._take(new)
         await c.clock.sleep(10 * SECOND)
         assert c.world.starts == ["start-0"]
         assert await c.ended(execution) == reported
+        # Nor does it keep others waiting.
+        await c.submit("Type=oneshot\nExecStart=a", name="other.service")
+        assert (await c.ended(await c.place(name="other.service"), 60)).outcome is Outcome.FAILED
 
     play(test, {"start-0": (5, StepExit(1, started_at=FIRE))})
 

@@ -1,4 +1,4 @@
-"""One daemon's link to the common store, which can be cut: nothing gets through, and nobody is told."""
+"""One daemon's link to the common store, which can be cut (nothing gets through) or frozen (everything comes late)."""
 
 import asyncio
 from contextlib import asynccontextmanager
@@ -17,6 +17,7 @@ class CutStore:
         self.patience = patience
         self.max_operations = store.max_operations
         self.dead = False
+        self._thawed: asyncio.Event | None = None
         self._cut = asyncio.Event()
 
     @property
@@ -30,7 +31,20 @@ class CutStore:
         else:
             self._cut = asyncio.Event()
 
+    @property
+    def frozen(self) -> bool:
+        return self._thawed is not None
+
+    @frozen.setter
+    def frozen(self, frozen: bool) -> None:
+        """A store that is stopped: what was asked is answered when it goes on, in the order of the questions."""
+        thawed, self._thawed = self._thawed, asyncio.Event() if frozen else None
+        if thawed is not None:
+            thawed.set()
+
     async def _reach(self, call):
+        while self._thawed is not None:
+            await self._thawed.wait()
         if self.dead:
             raise StoreUnavailable("this daemon is dead")
         if self.cut:
@@ -91,6 +105,8 @@ class CutStore:
                 if cut.done():
                     await asyncio.sleep(3 * self.patience)
                     raise StoreUnavailable("the watch broke")
+                while self._thawed is not None:
+                    await self._thawed.wait()
                 yield following.result()
         finally:
             cut.cancel()

@@ -362,3 +362,79 @@ def test_a_step_ended_with_a_code_of_its_own_while_stopping_is_not_charged():
         assert "OnPartition=stop" in execution.attempts[0].reason
 
     run(scenario, body=body)
+
+
+@pytest.mark.parametrize("length", [4, 7, 9, 12, 40])
+def test_the_news_of_dead_leases_behind_an_outage_is_not_believed_at_once(length):
+    """The store is stopped as a whole: its clock goes on, so when it is back it ends every lease before anything else."""
+    sink = Sink(90)
+
+    async def scenario(c: Cluster) -> None:
+        links = await three(c, sink, "m1", "m2", "m3")
+        for number in range(6):
+            await c.submit(f"c{number}.service", f"{ONCE}\nAvailability=2")
+        await c.sleep(25)
+        for link in links.values():
+            link.frozen = True
+        await c.sleep(length)
+        for link in links.values():
+            link.frozen = False
+        await c.sleep(200)
+        assert len(sink.rows) == 12
+        for number in range(6):
+            for execution in await c.history(f"c{number}.service"):
+                assert [a.outcome for a in execution.attempts] == [Outcome.SUCCEEDED]
+
+    play(scenario, sink)
+
+
+def test_a_machine_that_dies_in_an_outage_is_lost_a_while_after_it():
+    sink = Sink(60)
+
+    async def scenario(c: Cluster) -> None:
+        links = await three(c, sink, "m1", "m2")
+        await c.submit("job.service", ONCE)
+        await c.sleep(25)
+        for link in links.values():
+            link.frozen = True
+        await c.sleep(15)
+        dead = sink.rows[0][2]
+        await c.kill(dead)
+        for name, link in links.items():
+            if name != dead:
+                link.frozen = False
+        back = c.at()
+        await c.sleep(100)
+        assert [row[2] for row in sink.rows] == [dead, "m2" if dead == "m1" else "m1"]
+        assert back + TTL - 1 <= sink.rows[1][3] <= back + TTL + 2
+        (execution,) = await c.history("job.service")
+        assert execution.outcome is Outcome.SUCCEEDED
+
+    play(scenario, sink)
+
+
+def test_scheduler_and_agent_on_the_same_lost_machine():
+    sink = Sink(60)
+
+    async def scenario(c: Cluster) -> None:
+        sink.cluster = c
+        for name in ("m1", "m2", "m3"):
+            await c.start(name, store=CutStore(c.store, c.clock))
+        for number in range(12):
+            await c.submit(f"u{number}.service", f"{ONCE}\nConcurrency=forbid")
+        await c.sleep(20)
+        first = len(sink.rows)
+        killed_at = c.at()
+        await c.kill("m1")
+        lost = {row[0] for row in sink.rows if row[2] == "m1"}
+        assert first == 12
+        assert lost
+        await c.sleep(100)
+        again = sink.rows[first:]
+        assert {row[0] for row in again} == lost
+        assert max(row[3] for row in again) <= killed_at + TTL + 2
+        for number in range(12):
+            (execution,) = await c.history(f"u{number}.service")
+            assert execution.outcome is Outcome.SUCCEEDED
+
+    play(scenario, sink)

@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 import structlog
 
+from xchronos.agent import ends
 from xchronos.agent.artifact import fetch_once
 from xchronos.agent.attempt import AttemptRun
 from xchronos.agent.conditions import unmet_conditions
@@ -140,7 +141,7 @@ class Placement:
             # A defect must not leave an execution running for ever, nor take the other attempts down with it.
             log.exception("attempt could not be carried out", execution=self.execution.id)
             if not self.recorded and self.execution.current is not None:
-                await self._close(_failed("this agent could not carry out the attempt: see its log"))
+                await self._close(ends.failed("this agent could not carry out the attempt: see its log"))
         finally:
             self._is_known()
             self._make_room()
@@ -168,8 +169,8 @@ class Placement:
         if self.execution.state == "running":
             await self._resume(Journal(self.directory, self._shop.clock))
             return
-        # It may have been running when it was read, and handed back since: nobody waits for it, itself least of all.
-        self._is_known()
+        if self.execution.state != "placed":
+            return  # what was read first is long past: it has been handed back since, and nobody must wait for it
         before = self._before
         if before is not None and before.task is not None:
             if before.alone and before.end is None:
@@ -182,7 +183,7 @@ class Placement:
         unit = loaded.unit if loaded is not None else None
         end = await self._refusal(unit)
         if end is not None or unit is None or loaded is None:
-            await self._close(end or _cancelled("the unit was destroyed"))
+            await self._close(end or ends.cancelled("the unit was destroyed"))
             return
         self._take_room(unit)
         steps = self._steps_of(unit)
@@ -227,14 +228,14 @@ class Placement:
             # The scheduler may have heard sooner of what people want of this machine.
             await patiently(self._shop.clock, self._shop.refresh, what="store")
         if self.execution.stop_requested:
-            return _cancelled(self.execution.stop_requested)
+            return ends.cancelled(self.execution.stop_requested)
         if self._leaving:
-            return _lost(self._leaving)
+            return ends.lost(self._leaving)
         if unit is None:
             return None
         reasons = self._shop.refusals(unit)
         if reasons:
-            return _lost(f"{self._shop.place.machine} {reasons}")
+            return ends.lost(f"{self._shop.place.machine} {reasons}")
         return unmet_conditions(unit, self._shop.place.facts)
 
     async def _begin(self, unit: Unit) -> bool:
@@ -247,7 +248,7 @@ class Placement:
                 return self.execution.state == "running" and self.attempt.started_at == started
             if self.execution.stop_requested or self._leaving:
                 reason = self.execution.stop_requested
-                await self._close(_cancelled(reason) if reason else _lost(self._leaving))
+                await self._close(ends.cancelled(reason) if reason else ends.lost(self._leaving))
                 return False
             attempt = msgspec.structs.replace(self.attempt, started_at=started, revision=unit.revision)
             wanted = msgspec.structs.replace(self.execution, state="running", current=attempt)
@@ -362,7 +363,7 @@ class Placement:
 
     def _record(self, execution: Execution, attempt: Attempt) -> Txn:
         if attempt.outcome is Outcome.SUCCEEDED and not execution.report:
-            return finish(self._shop.keys, self.key, _ended(execution, attempt), self.life)
+            return finish(self._shop.keys, self.key, ends.concluded(execution, attempt), self.life)
         self.written = encode(msgspec.structs.replace(execution, state="reported", current=attempt))
         return report(self.key, self.written, self.life, self.known)
 
@@ -384,27 +385,3 @@ class Placement:
 def _goes_on(unit: Unit) -> bool:
     """Whether an attempt outlives the loss of its machine. One that is kept running has its successor elsewhere."""
     return unit.on_partition == "continue" and not unit.keep_running
-
-
-def _ended(execution: Execution, attempt: Attempt) -> Execution:
-    return msgspec.structs.replace(
-        execution,
-        state="ended",
-        attempts=(*execution.attempts, attempt),
-        current=None,
-        outcome=attempt.outcome,
-        reason=attempt.reason,
-        ended_at=attempt.ended_at,
-    )
-
-
-def _failed(reason: str) -> AttemptEnd:
-    return AttemptEnd(Outcome.FAILED, reason, "resources", ())
-
-
-def _lost(reason: str) -> AttemptEnd:
-    return AttemptEnd(Outcome.LOST, reason, "success", ())
-
-
-def _cancelled(reason: str) -> AttemptEnd:
-    return AttemptEnd(Outcome.CANCELLED, reason, "success", ())

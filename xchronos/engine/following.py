@@ -10,6 +10,7 @@ from random import Random
 import structlog
 
 from xchronos.clock import MILLISECOND, SECOND, Clock
+from xchronos.engine.absences import Absences
 from xchronos.engine.agenda import Agenda
 from xchronos.engine.book import Book, Open, fire_prefix
 from xchronos.engine.copies import Copies
@@ -29,7 +30,6 @@ class Following:
 
     Attributes:
         seen: Up to which revision every move of an execution is in the book.
-        absent: Machines that hold something and have no record.
         noted: Where the events of units are kept besides, while somebody reads what they may be about.
     """
 
@@ -42,6 +42,7 @@ class Following:
         agenda: Agenda,
         units: UnitCache,
         copies: Copies,
+        absences: Absences,
         ended: Callable[[str], None],
         seed: str,
     ) -> None:
@@ -52,12 +53,12 @@ class Following:
         self._agenda = agenda
         self._units = units
         self._copies = copies
+        self._absences = absences
         self._ended = ended
         self._random = Random(seed)  # noqa: S311 - spreads schedulers, keeps no secret
         self._loaded = asyncio.Event()
         self._awaited: list[tuple[int, asyncio.Future[None]]] = []
         self.seen = 0
-        self.absent: set[str] = set()
         self.noted: list[Event] | None = None
 
     # -- reading ------------------------------------------------------------------------------------------------------
@@ -101,7 +102,7 @@ class Following:
             return
         loaded = units.get(unit_of(execution_id)) if machine else None
         if machine and machine not in self._book.machines:
-            self.absent.add(machine)
+            self._absences.missing(machine)
         entry = Open(machine, item, item.mod_revision, loaded.unit if loaded is not None else None)
         self._book.put(execution_id, entry)
         if not machine:
@@ -181,7 +182,7 @@ class Following:
         machine = event.key[len(self._keys.machines) :]
         if event.kind == "delete":
             self._book.drop_machine(machine)
-            self._agenda.lost_machines.add(machine)
+            self._absences.gone(machine)
         else:
             record = readable(_item(event), Machine)
             if record is not None:

@@ -77,8 +77,9 @@ class Ownership:
         self._random = Random(f"{owner}/{instance}")  # noqa: S311 - spreads schedulers, keeps no secret
         self.answered = asyncio.Event()
         """Set once this scheduler has what it can have at once."""
-        self.sure_since: Micros = 0
-        """Since when (monotonic) the lease has been sure without a break: how long the store's word was heard."""
+        self._heard_at: Micros | None = None
+        self.heard_since: Micros = 0
+        """Since when (monotonic) the store has been heard without a break that a lease might not have outlived."""
 
     @property
     def fences(self) -> Mapping[int, Guard]:
@@ -95,6 +96,14 @@ class Ownership:
         Without that word a decision is not worth making: its write would most likely be refused.
         """
         return self._clock.monotonic() < self._good_until
+
+    @property
+    def heard(self) -> bool:
+        """Whether the store was heard of late.
+
+        A break of half a TTL is none to the leases of others: they are renewed every fifth of it.
+        """
+        return self._heard_at is not None and self._clock.monotonic() - self._heard_at <= self._ttl // 2
 
     @property
     def leader(self) -> Guard | None:
@@ -169,8 +178,9 @@ class Ownership:
             await self._store.renew(self._lease)
         else:
             self._lease = await self._store.grant(self._ttl / SECOND)
-        if not self.sure:
-            self.sure_since = asked
+        if not self.heard:
+            self.heard_since = self._clock.monotonic()
+        self._heard_at = self._clock.monotonic()
         # Counted from before the question: the store's own count can only have begun later.
         self._good_until = asked + self._ttl
         self._news.set()

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection
 import structlog
 
 from xchronos.clock import MILLISECOND, SECOND, Clock, Micros
+from xchronos.engine.absences import Absences
 from xchronos.engine.agenda import Agenda
 from xchronos.engine.book import Book
 from xchronos.engine.copies import Copies
@@ -71,8 +72,11 @@ class Session:
         copies = Copies(store, keys)
         self._housekeeping = Housekeeping(store, keys, clock, units, self._fence, batcher)
         ended = self._housekeeping.ended
-        self._following = Following(store, keys, clock, book, agenda, units, copies, ended, machine)
-        self._tenure = Tenure(store, keys, clock, ttl, machine, ownership, book, agenda, self._following)
+        self._absences = Absences(clock, ttl, ownership, book, agenda)
+        self._following = Following(store, keys, clock, book, agenda, units, copies, self._absences, ended, machine)
+        self._tenure = Tenure(
+            store, keys, clock, ttl, machine, ownership, book, agenda, self._following, self._absences
+        )
         self._desk = Desk(book, agenda, units, keys, self._tenure.fence, ownership.doubt, batcher, metrics, ended)
         self._turns = Turns(self._desk, copies)
 
@@ -89,7 +93,7 @@ class Session:
                 await self._tenure.settled.wait()
                 log.info("scheduler has read the store", units=len(self._book.cursors.known), open=len(self._book.open))
                 group.create_task(self._housekeeping.run(), name="housekeeping")
-                group.create_task(self._miss_absent(), name="absent machines")
+                group.create_task(self._absences.run(), name="absent machines")
                 group.create_task(self._take_turns(), name="turns")
                 ready()
         except* (Compacted, StartOver, StoreError) as problems:
@@ -112,16 +116,6 @@ class Session:
         return self._desk.in_flight > 0 or any(
             entry.execution.state in ("running", "reported") for _, entry in self._book.on_machine(machine)
         )
-
-    async def _miss_absent(self) -> None:
-        """A machine that holds something and is not there may just be joining: it has the time of a heartbeat."""
-        while True:
-            absent, self._following.absent = self._following.absent, set()
-            await self._clock.sleep(self._ttl)
-            lost = absent - set(self._book.machines)
-            if lost:
-                self._agenda.lost_machines |= lost
-                self._agenda.wake()
 
     # -- turns --------------------------------------------------------------------------------------------------------
 

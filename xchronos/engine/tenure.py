@@ -18,6 +18,7 @@ import msgspec
 import structlog
 
 from xchronos.clock import Clock, Micros
+from xchronos.engine.absences import Absences
 from xchronos.engine.agenda import Agenda
 from xchronos.engine.book import Book
 from xchronos.engine.cursors import Cursor
@@ -41,10 +42,7 @@ class _Found(msgspec.Struct):
 
 
 class Tenure:
-    """Adopts the shards that are gained and forgets those that are lost; `begun` is when (monotonic) the session was.
-
-    A machine that holds something and has no record may just be joining; after `ttl` it is lost.
-    """
+    """Adopts the shards that are gained and forgets those that are lost."""
 
     def __init__(
         self,
@@ -57,6 +55,7 @@ class Tenure:
         book: Book,
         agenda: Agenda,
         following: Following,
+        absences: Absences,
     ) -> None:
         self._store = store
         self._keys = keys
@@ -67,8 +66,8 @@ class Tenure:
         self._book = book
         self._agenda = agenda
         self._following = following
+        self._absences = absences
         self._adopted: dict[int, Guard] = {}
-        self._begun = clock.monotonic()
         self._least = 0
         self._changed = asyncio.Event()
         self.settled = asyncio.Event()
@@ -199,17 +198,10 @@ class Tenure:
             elif entry.reported:
                 agenda.reported.add(execution_id)
             elif entry.machine not in book.machines:
-                self._miss(entry.machine)
+                self._absences.missing(entry.machine)
         agenda.freed.update(book.queued)
         agenda.changed_machines.update(book.machines)
         agenda.retry_waiting = True
-
-    def _miss(self, machine: str) -> None:
-        if self._clock.monotonic() - self._begun >= self._ttl:
-            # Had it been about to join, the watch would have brought it by now.
-            self._agenda.lost_machines.add(machine)
-        else:
-            self._following.absent.add(machine)
 
     def _replay(self, noted: list[Event], revision: int, mine: Collection[int]) -> None:
         """What has happened to units behind what was read of them, when nobody decided about them yet."""

@@ -1,0 +1,35 @@
+"""How an attempt ends that nothing was run of, and what an execution is that ends with its attempt."""
+
+import msgspec
+
+from xchronos.agent.ports import AttemptEnd
+from xchronos.model.policies import Outcome
+from xchronos.model.records import Attempt, Execution
+
+
+def failed(reason: str) -> AttemptEnd:
+    """It could not be carried out."""
+    return AttemptEnd(Outcome.FAILED, reason, "resources", ())
+
+
+def lost(reason: str) -> AttemptEnd:
+    """It is for another machine to try, or another attempt: not charged."""
+    return AttemptEnd(Outcome.LOST, reason, "success", ())
+
+
+def cancelled(reason: str) -> AttemptEnd:
+    """Somebody wants it not to be."""
+    return AttemptEnd(Outcome.CANCELLED, reason, "success", ())
+
+
+def concluded(execution: Execution, attempt: Attempt) -> Execution:
+    """The execution's last record, when nothing follows the attempt."""
+    return msgspec.structs.replace(
+        execution,
+        state="ended",
+        attempts=(*execution.attempts, attempt),
+        current=None,
+        outcome=attempt.outcome,
+        reason=attempt.reason,
+        ended_at=attempt.ended_at,
+    )
