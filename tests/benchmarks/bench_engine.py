@@ -23,6 +23,7 @@ import structlog
 
 from xchronos.agent.recipe import Place
 from xchronos.clock import SystemClock, to_instant
+from xchronos.daemon.main import calm_collector
 from xchronos.daemon.roles import Roles
 from xchronos.executors.noop import CallableExecutor
 from xchronos.model.records import Execution
@@ -103,6 +104,7 @@ def _bare(directory: Path, executions: int) -> float:
 
 def _child(units: int, interval_ms: int, seconds: float) -> None:
     """One run; its figures are a line of JSON."""
+    calm_collector()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     with tempfile.TemporaryDirectory(dir=os.environ.get("XCHRONOS_BENCH_DIR")) as name:
         bare = _bare(Path(name), 5_000)

@@ -201,6 +201,7 @@ class Agent:
             self._working.pop(placement, None)
             if self._running.get(placement.key) is placement:
                 del self._running[placement.key]
+            placement.task = None  # it knows this very task: see Placement.work
         if placement.began:
             self._metrics.started += 1
         if placement.end is not None:

@@ -147,6 +147,8 @@ class Placement:
             self._make_room()
             if self._minding is not None:
                 self._minding.cancel()
+            # The run knows this placement: let go of, both are gone at once, and not when the collector comes.
+            self._run = None
 
     def _take_room(self, unit: Unit) -> None:
         if not self._taken_away:

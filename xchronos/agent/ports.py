@@ -63,7 +63,7 @@ class Memory(Protocol):
         ...
 
 
-class AttemptEnd(msgspec.Struct, frozen=True):
+class AttemptEnd(msgspec.Struct, frozen=True, gc=False):
     """How the attempt ended. `result` is systemd's word (success, exit-code, signal, timeout, oom-kill ...)."""
 
     outcome: Outcome

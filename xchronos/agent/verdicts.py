@@ -15,7 +15,7 @@ REFUSED = 125
 """The docker client's exit code when the engine refused to start anything."""
 
 
-class Verdict(msgspec.Struct, frozen=True):
+class Verdict(msgspec.Struct, frozen=True, gc=False):
     """`result` is systemd's word for it; `success` also where the line's `-` says so. `words` are for people."""
 
     outcome: StepOutcome

@@ -90,7 +90,7 @@ class StepSpec(msgspec.Struct, frozen=True):
         return self.permitted is not None and not self.permitted()
 
 
-class StepExit(msgspec.Struct, frozen=True):
+class StepExit(msgspec.Struct, frozen=True, gc=False):
     """How a step ended.
 
     `code` is the exit code (None: it never ran, or a signal ended it), `signal` the signal's name where one ended it.

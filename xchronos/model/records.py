@@ -2,6 +2,8 @@
 
 Every record carries its format version `v`. A reader accepts unknown fields and supplies defaults for missing ones,
 so records of an older or newer xchronos still decode; a change that this cannot carry needs a new version.
+
+What there are thousands of is `gc=False`: immutable values cannot form cycles, so the garbage collector need not look.
 """
 
 from datetime import datetime
@@ -47,7 +49,7 @@ class UnitRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     v: int = 1
 
 
-class TriggerState(msgspec.Struct, frozen=True, omit_defaults=True):
+class TriggerState(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """How far one trigger of a unit is.
 
     `next` is its next fire time (None: exhausted), `last` the last one it fired or dropped; `fired` counts what it
@@ -62,7 +64,7 @@ class TriggerState(msgspec.Struct, frozen=True, omit_defaults=True):
     restarted_at: datetime | None = None
 
 
-class Missed(msgspec.Struct, frozen=True):
+class Missed(msgspec.Struct, frozen=True, gc=False):
     """What a `missed` record stands for: `count` fire times of one trigger from `first` to `last`, both included."""
 
     first: datetime
@@ -71,7 +73,7 @@ class Missed(msgspec.Struct, frozen=True):
     policy: str
 
 
-class Owed(msgspec.Struct, frozen=True, omit_defaults=True):
+class Owed(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """A decision of a scheduling turn that is still to be written, because a Txn holds only so much.
 
     A fire time, of which the copies from `copy` on are missing (of a Global unit: those on machines after `after`); or,
@@ -85,7 +87,7 @@ class Owed(msgspec.Struct, frozen=True, omit_defaults=True):
     missed: Missed | None = None
 
 
-class Schedule(msgspec.Struct, frozen=True, omit_defaults=True):
+class Schedule(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """`/xchronos/var/schedules/<unit>`: the cursor of a unit.
 
     `unit_revision` is the modification revision of the unit's record that this cursor was last reconciled with;
@@ -112,7 +114,7 @@ class Schedule(msgspec.Struct, frozen=True, omit_defaults=True):
     v: int = 1
 
 
-class StepResult(msgspec.Struct, frozen=True, omit_defaults=True):
+class StepResult(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """One step that ran (or could not): `name` is `start-pre-0`, `start-0`, `stop-0` ...; `command` its line.
 
     `exit_code` is None when it never ran to an exit status; `signal` names the signal that ended it. `reason` says in
@@ -131,7 +133,7 @@ class StepResult(msgspec.Struct, frozen=True, omit_defaults=True):
     container: str = ""
 
 
-class Attempt(msgspec.Struct, frozen=True, omit_defaults=True):
+class Attempt(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """One try of an execution on one machine. `number` counts from 1; attempts that were lost are not charged.
 
     `leave` asks the machine's agent to end it because it has to go elsewhere, and says why: it is then lost.
@@ -153,7 +155,7 @@ class Attempt(msgspec.Struct, frozen=True, omit_defaults=True):
     late: Outcome | None = None
 
 
-class Execution(msgspec.Struct, frozen=True, omit_defaults=True):
+class Execution(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """One fire time of one unit, one copy: everything that is known about it, wherever it is.
 
     Its identity is unit + fire time + copy. While it waits it lives under `var/pending/`, while it is placed under

@@ -77,7 +77,7 @@ class DeleteRange(msgspec.Struct, frozen=True, gc=False):
 Operation: TypeAlias = Put | Delete | DeleteRange
 
 
-class Txn(msgspec.Struct, frozen=True):
+class Txn(msgspec.Struct, frozen=True, gc=False):
     """When every guard holds: all operations, in one revision. Otherwise: nothing at all.
 
     Guards look at the store as it was before the Txn. No two operations may touch the same key.
