@@ -25,35 +25,26 @@ class _Bundle:
         self._living: dict[str, Guard] = {}
         self._operations: list[Operation] = []
 
-    def add(self, part: Part, limit: int) -> bool:
-        """Take a part in, unless its guards cannot hold together with those of the others, or there is no room."""
+    def takes(self, txn: Txn, limit: int) -> bool:
+        """Whether there is room for a Txn that agrees with the others; guards that they share are counted twice."""
+        guards = len(self._unchanged) + len(self._living) + len(txn.guards)
+        return guards <= limit and len(self._operations) + len(txn.operations) <= limit
+
+    def add(self, part: Part) -> None:
         txn = part[0]
-        unchanged, living = self._unchanged, self._living
-        if self.parts and len(self._operations) + len(txn.operations) > limit:
-            return False
-        fresh: list[Guard] = []
-        for guard in txn.guards:
-            known = (living if guard.target == "create" else unchanged).get(guard.key)
-            if known is None:
-                fresh.append(guard)
-            elif known.revision != guard.revision:
-                return False
-        if self.parts and len(unchanged) + len(living) + len(fresh) > limit:
-            return False
-        for guard in fresh:
-            (living if guard.target == "create" else unchanged)[guard.key] = guard
-        self._operations.extend(txn.operations)
         self.parts.append(part)
-        return True
+        for guard in txn.guards:
+            (self._living if guard.target == "create" else self._unchanged)[guard.key] = guard
+        self._operations += txn.operations
 
     def txn(self) -> Txn:
         if len(self.parts) == 1:
             return self.parts[0][0]
-        return Txn((*self._living.values(), *self._unchanged.values()), tuple(self._operations))
+        return Txn((*self._living.values(), *self._unchanged.values()), self._operations)
 
 
 class _Round:
-    """What is asked of the store at once: none of it writes what another part reads or writes.
+    """What is asked of the store at once: no part writes what another one reads or writes.
 
     So their order does not matter, whatever becomes of each. What does depend on an earlier part has to wait.
     """
@@ -62,33 +53,44 @@ class _Round:
         self.bundles: list[_Bundle] = []
         self.later: list[Part] = []
         self._limit = limit
-        self._read: set[str] = set()
+        self._unchanged: dict[str, int] = {}
+        self._living: dict[str, int] = {}
         self._written: set[str] = set()
         self._closed = False
 
     def add(self, part: Part) -> None:
         """Put a part into a bundle, or off."""
-        read, written = self._read, self._written
-        reads = [guard.key for guard in part[0].guards]
-        writes = [operation.key for operation in part[0].operations if not isinstance(operation, DeleteRange)]
-        ranges = len(writes) < len(part[0].operations)
-        depends = (
-            self._closed
-            or not written.isdisjoint(reads)
-            or not written.isdisjoint(writes)
-            or not read.isdisjoint(writes)
-            or (ranges and bool(self.bundles))
-        )
-        # Nothing goes ahead of a part that has to wait, nor of a range, whose keys nobody knows.
-        self._closed |= ranges
-        read.update(reads)
-        written.update(writes)
-        if depends:
+        txn = part[0]
+        closed = self._closed
+        if self._depends(txn) or closed:
             self.later.append(part)
-        elif not self.bundles or not self.bundles[-1].add(part, self._limit):
-            bundle = _Bundle()
-            bundle.add(part, self._limit)
-            self.bundles.append(bundle)
+            return
+        if not self.bundles or not self.bundles[-1].takes(txn, self._limit):
+            self.bundles.append(_Bundle())
+        self.bundles[-1].add(part)
+
+    def _depends(self, txn: Txn) -> bool:
+        """Whether a Txn depends on an earlier one; it is noted what it reads and writes."""
+        written, unchanged, living = self._written, self._unchanged, self._living
+        depends = False
+        keys: list[str] = []
+        for operation in txn.operations:
+            if isinstance(operation, DeleteRange):
+                # Nobody knows its keys, so it comes by itself.
+                depends = depends or bool(self.bundles)
+                self._closed = True
+                continue
+            key = operation.key
+            keys.append(key)
+            if key in written or key in unchanged or key in living:
+                depends = True
+        for guard in txn.guards:
+            key, revision = guard.key, guard.revision
+            known = (living if guard.target == "create" else unchanged).setdefault(key, revision)
+            if known != revision or key in written:
+                depends = True
+        written.update(keys)
+        return depends
 
 
 class Batcher:
