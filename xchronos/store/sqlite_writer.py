@@ -21,6 +21,15 @@ MAX_GROUP = 4000
 """No further request joins a group once it has so many operations: it bounds the latency of those waiting."""
 
 
+RECENT_ROWS = 8_192
+"""How many rows that were never changed are remembered."""
+
+RECENT_BYTES = 16 * 1024 * 1024
+"""How much memory the rows that were changed may take."""
+
+_ROW_OVERHEAD = 300
+
+
 class CommitRequest(msgspec.Struct, frozen=True):
     """Carry out Txns; the answer is a list of Committed."""
 
@@ -70,6 +79,7 @@ class Writer:
         self._path = path
         self._revision = revision
         self._leases = leases
+        self._recent = _Recent()
         self._settle = settle
         self._loop = asyncio.get_running_loop()
         self._queue: SimpleQueue[Pending | None] = SimpleQueue()
@@ -133,10 +143,11 @@ class Writer:
         """One group: read all that it speaks of, decide in memory, write the net result, make it durable."""
         self._roll_back()  # what an earlier group could not, while the disk did not answer
         self._connection.execute("BEGIN IMMEDIATE")
-        batch = _Batch(self._connection, requests, self._leases, self._revision)
+        batch = _Batch(self._connection, self._recent, requests, self._leases, self._revision)
         answers = [batch.answer(request) for request in requests]
         batch.write()
         self._connection.execute("COMMIT")
+        batch.committed()
         self._revision = batch.revision
         self._leases = batch.leases
         return Outcome(answers, batch.changes, batch.revision)
@@ -152,17 +163,62 @@ def _size(request: Request) -> int:
     return 1
 
 
+class _Recent:
+    """Rows as the file has them, of those that were written last: what is written once is soon written again.
+
+    Of rows that were never changed, and may never be, so many are kept as pass through in a moment; of those that were,
+    as many as fit.
+    """
+
+    def __init__(self) -> None:
+        self._new: dict[str, KeyValue] = {}
+        self._changed: dict[str, KeyValue] = {}
+        self._bytes = 0
+
+    def get(self, key: str) -> KeyValue | None:
+        """The row, if it is at hand."""
+        return self._changed.get(key) or self._new.get(key)
+
+    def put(self, row: KeyValue) -> None:
+        """The file has this row now."""
+        self.drop(row.key)
+        if row.create_revision == row.mod_revision:
+            self._new[row.key] = row
+            if len(self._new) > RECENT_ROWS:
+                del self._new[next(iter(self._new))]
+            return
+        self._changed[row.key] = row
+        self._bytes += len(row.value) + _ROW_OVERHEAD
+        while self._bytes > RECENT_BYTES:
+            self.drop(next(iter(self._changed)))
+
+    def drop(self, key: str) -> None:
+        """The file does not have the row any more, or has another one."""
+        if self._new.pop(key, None) is None:
+            row = self._changed.pop(key, None)
+            if row is not None:
+                self._bytes -= len(row.value) + _ROW_OVERHEAD
+
+
 class _Batch:
     """The rows that a group speaks of, as they are in the file and then as the group changes them."""
 
     def __init__(
-        self, connection: sqlite3.Connection, requests: list[Request], leases: set[int], revision: int
+        self,
+        connection: sqlite3.Connection,
+        recent: _Recent,
+        requests: list[Request],
+        leases: set[int],
+        revision: int,
     ) -> None:
         self._connection = connection
+        self._recent = recent
         self._rows: dict[str, KeyValue] = {}
         self.leases = leases
         self.revision = revision
         self.changes: list[Change] = []
+        self._living: list[KeyValue] = []
+        self._dead: list[str] = []
         keys: set[str] = set()
         for request in requests:
             if isinstance(request, CommitRequest):
@@ -176,7 +232,14 @@ class _Batch:
                             keys.add(operation.key)
             elif isinstance(request, RevokeRequest):
                 self._load(read_lease_keys(connection, request.lease))
-        self._load(read_keys(connection, list(keys)))
+        absent: list[str] = []
+        for key in keys:
+            row = recent.get(key)
+            if row is None:
+                absent.append(key)
+            else:
+                self._rows[key] = row
+        self._load(read_keys(connection, absent))
 
     def answer(self, request: Request) -> Answer:
         """Carry out one request in memory."""
@@ -193,14 +256,20 @@ class _Batch:
         """Write the net result: a key that changed several times is written once."""
         if not self.changes:
             return
-        living, dead = [], []
         for key in sorted({event.key for event, _ in self.changes}):
             row = self._rows.get(key)
             if row is None:
-                dead.append(key)
+                self._dead.append(key)
             else:
-                living.append(row)
-        write_rows(self._connection, living, dead, self.revision)
+                self._living.append(row)
+        write_rows(self._connection, self._living, self._dead, self.revision)
+
+    def committed(self) -> None:
+        """What was written is in the file."""
+        for key in self._dead:
+            self._recent.drop(key)
+        for row in self._living:
+            self._recent.put(row)
 
     def _load(self, rows: list[KeyValue]) -> None:
         for row in rows:
