@@ -103,12 +103,8 @@ class Following:
         loaded = units.get(unit_of(execution_id)) if machine else None
         if machine and machine not in self._book.machines:
             self._absences.missing(machine)
-        entry = Open(machine, item, item.mod_revision, loaded.unit if loaded is not None else None)
-        self._book.put(execution_id, entry)
-        if not machine:
-            self._agenda.look.add(execution_id)
-        elif entry.reported:
-            self._agenda.reported.add(execution_id)
+        unit = loaded.unit if loaded is not None else None
+        self._book.put(execution_id, Open(machine, item, item.mod_revision, unit))
 
     # -- following ----------------------------------------------------------------------------------------------------
 
@@ -226,6 +222,7 @@ class Following:
         elif known is None or not machine or known.machine != machine:
             if known is None or known.revision < event.mod_revision:
                 self._enter(_item(event), units)
+                self._note(execution_id)
                 self._agenda.wake()
         elif known.revision < event.mod_revision:
             known.update(_item(event))
@@ -234,6 +231,14 @@ class Following:
                 self._agenda.wake()
             elif execution_id in self._agenda.cancels:
                 self._agenda.wake()
+
+    def _note(self, execution_id: str) -> None:
+        """An execution is new where it is. What was there at the start is noted by whoever adopts its shard."""
+        entry = self._book.open.get(execution_id)
+        if entry is not None and not entry.machine:
+            self._agenda.look.add(execution_id)
+        elif entry is not None and entry.reported:
+            self._agenda.reported.add(execution_id)
 
     def _freed(self, unit: str) -> None:
         """An execution of the unit is no longer active: who waits for that, or for the room, may go now."""

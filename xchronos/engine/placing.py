@@ -1,5 +1,6 @@
 """Executions and machines: where the copies of a fire time go, and what becomes of those that wait."""
 
+import asyncio
 import heapq
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
@@ -22,6 +23,9 @@ from xchronos.scheduler.placement import MachineView
 from xchronos.scheduler.rejections import PASSING, Rejection, words_of
 from xchronos.scheduler.retry import past_deadline
 from xchronos.scheduler.schedule import randomized_delay
+
+AT_ONCE = 128
+"""How many executions are looked at before others get a turn."""
 
 MOST_WAITING = 100
 """How many executions of a unit may wait for a machine. Later fire times are missed: they would only pile up."""
@@ -173,14 +177,15 @@ class Placing:
         hopeless: dict[str, str] = {}
         if ready:
             loaded = await self._load({unit_of(execution_id) for execution_id in ready})
-            for _, execution_id in sorted(
-                (self._urgency(execution_id, loaded), execution_id) for execution_id in ready
-            ):
+            line = sorted((self._urgency(execution_id, loaded), execution_id) for execution_id in ready)
+            for index, (_, execution_id) in enumerate(line, 1):
                 await self._consider(execution_id, loaded, now, hopeless)
                 book.remind(execution_id, now)
+                if index % AT_ONCE == 0:
+                    await asyncio.sleep(0)
         if agenda.retry_waiting:
             agenda.retry_waiting = False
-            if book.waiting:
+            if book.waiting and book.has_room():
                 await self._place_waiting(now, hopeless)
 
     async def _place_waiting(self, now: Instant, hopeless: dict[str, str]) -> None:

@@ -75,7 +75,7 @@ class Session:
         self._absences = Absences(clock, ttl, ownership, book, agenda)
         self._following = Following(store, keys, clock, book, agenda, units, copies, self._absences, ended, machine)
         self._tenure = Tenure(
-            store, keys, clock, ttl, machine, ownership, book, agenda, self._following, self._absences
+            store, keys, clock, ttl, machine, ownership, book, agenda, units, self._following, self._absences
         )
         self._desk = Desk(book, agenda, units, keys, self._tenure.fence, ownership.doubt, batcher, metrics, ended)
         self._turns = Turns(self._desk, copies)

@@ -12,33 +12,37 @@ Meanwhile all other shards go on.
 """
 
 import asyncio
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import msgspec
 import structlog
 
-from xchronos.clock import Clock, Micros
+from xchronos.clock import Clock, Instant, Micros, to_instant
 from xchronos.engine.absences import Absences
 from xchronos.engine.agenda import Agenda
-from xchronos.engine.book import Book
+from xchronos.engine.book import Book, undecided
 from xchronos.engine.cursors import Cursor
 from xchronos.engine.following import Following, readable
 from xchronos.engine.ownership import Ownership
 from xchronos.errors import LeaseLost, StoreUnavailable
-from xchronos.model.records import Schedule
+from xchronos.model.records import Execution, Schedule
 from xchronos.registry.keys import Keys, shard_of, unit_of
 from xchronos.registry.reading import pages
+from xchronos.registry.units import CACHED, UnitCache
 from xchronos.store.contract import Event, Guard, Put, Store, Txn
 
 log = structlog.get_logger(__name__)
 
 
-class _Found(msgspec.Struct):
-    """What was read about some shards: cursors with where round-robin went last, and units, as of `revision`."""
+WARM = CACHED // 4
+"""How many units are made ready before the first decision."""
+
+
+class _Shard(msgspec.Struct):
+    """What was read about a shard: cursors with where round-robin went last, and the revisions of its units."""
 
     cursors: dict[str, tuple[Cursor, str]]
     units: dict[str, int]
-    revision: int
 
 
 class Tenure:
@@ -54,6 +58,7 @@ class Tenure:
         ownership: Ownership,
         book: Book,
         agenda: Agenda,
+        units: UnitCache,
         following: Following,
         absences: Absences,
     ) -> None:
@@ -65,6 +70,7 @@ class Tenure:
         self._ownership = ownership
         self._book = book
         self._agenda = agenda
+        self._units = units
         self._following = following
         self._absences = absences
         self._adopted: dict[int, Guard] = {}
@@ -134,15 +140,14 @@ class Tenure:
         self._following.noted = noted
         try:
             await self._catch_up(max(fence.revision for fence in gained.values()))
-            found = await self._read(gained)
+            found, revision = await self._read(gained)
+            await self._warm_up(found.values())
+            mine = await self._enter(gained, found)
         finally:
             self._following.noted = None
-        owned = self._ownership.fences
-        mine = {number: fence for number, fence in gained.items() if owned.get(number) is fence}
-        self._enter(found, mine.keys())
-        self._adopted.update(mine)
-        self._replay(noted, found.revision, mine.keys())
-        log.info("shards adopted", shards=sorted(mine), units=len(found.cursors), changed=len(self._agenda.changed))
+        self._note_executions({number: found[number].units for number in mine}, revision)
+        self._replay(noted, revision, mine)
+        log.info("shards adopted", shards=sorted(mine), units=sum(len(found[number].cursors) for number in mine))
         self._agenda.wake()
 
     async def _catch_up(self, term: int) -> None:
@@ -152,55 +157,84 @@ class Tenure:
             pulse = Put(self._keys.pulse(self._machine), str(least).encode(), self._ownership.lease)
             await self._following.reach((await self._store.commit(Txn((), (pulse,)))).revision)
 
-    async def _read(self, gained: Mapping[int, Guard]) -> _Found:
+    async def _read(self, gained: Mapping[int, Guard]) -> tuple[dict[int, _Shard], int]:
+        """The shards, and as of when at least their units are."""
         least = max(fence.revision for fence in gained.values())
-        cursors: dict[str, tuple[Cursor, str]] = {}
-        units: dict[str, int] = {}
+        found = {number: _Shard({}, {}) for number in gained}
         # Nobody else can write these cursors any more, so it is all the same of which moment each page is.
         prefix = len(self._keys.schedules)
         async for page in pages(self._store, self._keys.schedules, least=least):
             for item in page.items:
-                if shard_of(item.key[prefix:]) in gained and (schedule := readable(item, Schedule)) is not None:
+                shard = found.get(shard_of(item.key[prefix:]))
+                if shard is not None and (schedule := readable(item, Schedule)) is not None:
                     cursor = Cursor(schedule, item.mod_revision, item.value)
-                    cursors[schedule.unit] = cursor, schedule.last_machine
+                    shard.cursors[schedule.unit] = cursor, schedule.last_machine
         revision, prefix = 0, len(self._keys.jobs)
         async for page in pages(self._store, self._keys.jobs, keys_only=True, least=least):
             revision = revision or page.revision
             for item in page.items:
                 name = item.key[prefix:]
-                if shard_of(name) in gained:
-                    units[name] = item.mod_revision
-        return _Found(cursors, units, revision)
+                if (shard := found.get(shard_of(name))) is not None:
+                    shard.units[name] = item.mod_revision
+        return found, revision
 
-    def _enter(self, found: _Found, mine: Collection[int]) -> None:
-        """Take in what was read, and note what there is to do about it, in one go."""
+    async def _warm_up(self, shards: Iterable[_Shard]) -> None:
+        """Have at hand the units that are wanted at once: the turn that decides about them must not wait for them."""
+        soon = self._clock.now() + self._ttl
+        wanted = [
+            unit
+            for shard in shards
+            for unit, (cursor, _) in shard.cursors.items()
+            if (cursor.next is not None and cursor.next < soon) or cursor.unit_revision != shard.units.get(unit)
+        ]
+        await self._units.get_many(sorted(wanted)[:WARM])
+
+    async def _enter(self, gained: Mapping[int, Guard], found: Mapping[int, _Shard]) -> set[int]:
+        """Take in what was read, a shard at a time. Returns those that are still owned."""
         book, agenda = self._book, self._agenda
-        for unit, (cursor, last_machine) in found.cursors.items():
-            if shard_of(unit) in mine:
+        mine: set[int] = set()
+        for number, fence in gained.items():
+            if self._ownership.fences.get(number) is not fence:
+                continue
+            shard = found[number]
+            for unit, (cursor, last_machine) in shard.cursors.items():
                 book.cursors.add(unit, cursor)
                 if last_machine:
                     book.last_machine[unit] = last_machine
-                if unit not in found.units:
-                    agenda.gone.add(unit)
-        for unit, revision in found.units.items():
-            known = found.cursors.get(unit)
-            if shard_of(unit) in mine and (known is None or known[0].unit_revision != revision):
-                agenda.changed.add(unit)
+            agenda.gone.update(shard.cursors.keys() - shard.units.keys())
+            for unit, revision in shard.units.items():
+                known = shard.cursors.get(unit)
+                if known is None or known[0].unit_revision != revision:
+                    agenda.changed.add(unit)
+            self._adopted[number] = fence
+            mine.add(number)
+            agenda.wake()
+            await asyncio.sleep(0)
+        return mine
+
+    def _note_executions(self, units: Mapping[int, Mapping[str, int]], revision: int) -> None:
+        """Note what there is to do about the executions of units of these shards, which are as of `revision`."""
+        book, agenda, now = self._book, self._agenda, self._clock.now()
         for execution_id, entry in book.open.items():
             unit = unit_of(execution_id)
-            if shard_of(unit) not in mine:
+            known = units.get(shard_of(unit))
+            if known is None:
                 continue
-            if unit not in found.units:
+            if unit not in known:
                 # What is newer than the list of units may be of a unit that is newer, too: the store is asked.
-                (agenda.gone if entry.revision <= found.revision else agenda.refused).add(unit)
+                (agenda.gone if entry.revision <= revision else agenda.refused).add(unit)
             if not entry.machine:
-                agenda.look.add(execution_id)
+                if _needs_a_look(entry.execution, now):
+                    agenda.look.add(execution_id)
+                else:
+                    book.remind(execution_id, now)
             elif entry.reported:
                 agenda.reported.add(execution_id)
             elif entry.machine not in book.machines:
                 self._absences.missing(entry.machine)
         agenda.freed.update(book.queued)
         agenda.changed_machines.update(book.machines)
+        book.arrived.update(book.followers)
         agenda.retry_waiting = True
 
     def _replay(self, noted: list[Event], revision: int, mine: Collection[int]) -> None:
@@ -209,3 +243,15 @@ class Tenure:
         for event in noted:
             if event.mod_revision > revision and shard_of(event.key[prefix:]) in mine:
                 self._following.take_unit(event)
+
+
+def _needs_a_look(execution: Execution, now: Instant) -> bool:
+    """Whether anything may have to be done about an execution without a machine, but for finding it one.
+
+    What waits is looked at as all that waits, and what pauses when its time comes: they may be many.
+    """
+    if execution.stop_requested or (execution.deadline is not None and to_instant(execution.deadline) < now):
+        return True
+    if execution.state == "delayed" and execution.due_at is not None and not undecided(execution):
+        return to_instant(execution.due_at) <= now
+    return execution.state != "waiting"

@@ -1,5 +1,6 @@
 """Compiled units by name, read from the store when they are needed and kept while they are in use."""
 
+import asyncio
 import base64
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
@@ -18,6 +19,9 @@ from xchronos.registry.reading import read_some
 from xchronos.store.contract import KeyValue, Store
 
 log = structlog.get_logger(__name__)
+
+AT_ONCE = 128
+"""How many units are looked up before others get a turn."""
 
 CACHED = 8_192
 """How many compiled units are kept."""
@@ -70,15 +74,21 @@ class UnitCache:
         """Those of the units that exist; those at hand cost nothing, the others few requests. Raises StoreError."""
         found: dict[str, Loaded] = {}
         absent: list[str] = []
-        for name in names:
+        for index, name in enumerate(names, 1):
             loaded = self.peek(name)
             if loaded is None:
                 absent.append(name)
             else:
                 found[name] = loaded
+            if index % AT_ONCE == 0:
+                # To compile so many takes a while.
+                await asyncio.sleep(0)
         if absent:
             read = await read_some(self._store, self._keys.jobs, absent)
-            found.update((name, self.learn(name, item)) for name, item in read.items())
+            for index, (name, item) in enumerate(read.items(), 1):
+                found[name] = self.learn(name, item)
+                if index % AT_ONCE == 0:
+                    await asyncio.sleep(0)
         return found
 
     def learn(self, name: str, item: KeyValue) -> Loaded:
