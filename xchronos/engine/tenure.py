@@ -216,6 +216,9 @@ class Tenure:
         """Note what there is to do about the executions of units of these shards, which are as of `revision`."""
         book, agenda, now = self._book, self._agenda, self._clock.now()
         for execution_id, entry in book.open.items():
+            if entry.machine and entry.unit is not None and entry.unit.requirements.replaces:
+                # Whom it replaces may be ours now.
+                book.displacing.add((entry.machine, execution_id))
             unit = unit_of(execution_id)
             known = units.get(shard_of(unit))
             if known is None:
