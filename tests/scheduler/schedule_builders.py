@@ -7,7 +7,7 @@ from xchronos.clock import SECOND, Instant, to_datetime, to_instant
 from xchronos.model.policies import Misfire, MisfirePolicy
 from xchronos.model.records import Attempt, Capacity, Execution, Machine, Schedule
 from xchronos.model.unit import Service, Step, TriggerSpec, Unit
-from xchronos.scheduler.placement import MachineView
+from xchronos.scheduler.fitting import MachineView
 from xchronos.scheduler.schedule import Turn, next_due, turn
 from xchronos.triggers.simple import SimpleTrigger
 from xchronos.unitfile.execline import ExecLine

@@ -5,7 +5,9 @@ from hypothesis import strategies as st
 from schedule_builders import asks, job, step, view
 
 from xchronos.model.unit import Container
-from xchronos.scheduler.placement import MEBIBYTE, MachineView, Running, displaced, executors_needed, fits, place
+from xchronos.scheduler.fitting import MEBIBYTE, MachineView, Running, displaced, executors_needed, fits
+from xchronos.scheduler.placement import place
+from xchronos.scheduler.ranking import FEW, FIRST_LOOK, MANY, Ranking
 from xchronos.scheduler.rejections import Rejection, by_machine, summary
 from xchronos.unitfile.fleet import MetadataTerm
 
@@ -143,8 +145,8 @@ class TestCopies:
     def test_other_copies_keep_their_machines(self):
         decided = place(job(), [view("a"), view("b")], copies=1, taken={"a"})
         assert decided.machines == ("b",)
-        assert decided.rejections == (Rejection("a", "copy"),)
         assert decided.summary == ""
+        assert place(job(), [view("a")], copies=1, taken={"a"}).rejections == (Rejection("a", "copy"),)
 
     def test_global_takes_every_machine_that_fits(self):
         unit = job(requirements=asks(is_global=True, metadata={"r": ("eu",)}))
@@ -250,10 +252,13 @@ def test_placement(unit, views, taken, avoid, seed):
     assert taken.isdisjoint(decided.machines)
     assert all(fits(unit, by_id[machine]) == [] for machine in decided.machines)
     feasible = {machine for machine, v in by_id.items() if machine not in taken and not fits(unit, v)}
-    # Every machine is either feasible or refused with all of its reasons.
-    assert {rejection.machine for rejection in decided.rejections} == set(by_id) - feasible
-    for machine in set(by_id) - feasible - taken:
-        assert [r for r in decided.rejections if r.machine == machine] == fits(unit, by_id[machine])
+    if decided.unplaced or unit.is_global:
+        # Every machine is either feasible or refused with all of its reasons.
+        assert {rejection.machine for rejection in decided.rejections} == set(by_id) - feasible
+        for machine in set(by_id) - feasible - taken:
+            assert [r for r in decided.rejections if r.machine == machine] == fits(unit, by_id[machine])
+    else:
+        assert decided.rejections == ()
     if unit.is_global:
         assert set(decided.machines) == feasible
     else:
@@ -262,3 +267,90 @@ def test_placement(unit, views, taken, avoid, seed):
     assert bool(decided.summary) is bool(decided.unplaced)
     fresh = [machine for machine in decided.machines if machine not in avoid]
     assert decided.machines[: len(fresh)] == tuple(fresh)
+
+
+@given(st.lists(st.tuples(st.sampled_from(["add", "remove", "take", "release", "cordon"]), names), max_size=40))
+def test_a_ranking_follows_its_machines(steps):
+    unit, ranking, views = job(), Ranking(), {}
+    for action, name in steps:
+        found = views.get(name)
+        if action == "add" and found is None:
+            views[name] = view(name, slots=len(views) + 1)
+            ranking.add(views[name])
+        elif action == "remove":
+            views.pop(name, None)
+            ranking.remove(name)
+        elif found is not None:
+            if action == "take":
+                found.take(unit)
+            elif action == "release" and found.attempts:
+                found.release(unit)
+            elif action == "cordon":
+                found.machine = msgspec.structs.replace(found.machine, cordoned=not found.machine.cordoned)
+            ranking.moved(found)
+        for how in ("workload", "random", "round-robin"):
+            asked = job(load_balancing=how, availability=2)
+            decided = place(asked, ranking, seed=name, last=name)
+            assert decided == place(asked, list(views.values()), seed=name, last=name)
+            ordered = [one.machine.id for one in ranking.ordered(asked, name, name)]
+            assert sorted(ordered) == sorted(views)
+            if how == "workload":
+                loads = [(views[one].machine.cordoned, views[one].load, one) for one in ordered]
+                assert loads == sorted(loads)
+
+
+HOW = ("workload", "random", "round-robin")
+
+
+@pytest.mark.parametrize("how", HOW)
+@pytest.mark.parametrize("racks", [1, 2, 100])
+def test_of_many_machines_few_are_judged(monkeypatch, how, racks):
+    judged: list[str] = []
+    monkeypatch.setattr(
+        "xchronos.scheduler.placement.fits", lambda unit, view: judged.append(view.machine.id) or fits(unit, view)
+    )
+    ranking = Ranking(view(f"m{n:04d}", metadata={"rack": str(n % racks)}) for n in range(1_000))
+    asked = asks(metadata={"rack": ("0",)}) if racks > 1 else asks()
+    unit = job(load_balancing=how, requirements=asked)
+    last = ""
+    for n in range(2_000):
+        (last,) = place(unit, ranking, seed=f"e{n}", last=last).machines
+        ranking.views[last].take(unit)
+        ranking.moved(ranking.views[last])
+    assert len(judged) == 2_000
+    loads = [one.attempts for one in ranking.views.values() if one.machine.metadata["rack"] == "0"]
+    assert sum(loads) == 2_000
+    if how != "random" and (how == "round-robin" or racks != 2):
+        assert max(loads) - min(loads) <= 1
+    elif how == "workload":
+        # The least loaded of a few that were drawn.
+        assert len(loads) > MANY
+        assert max(loads) - min(loads) <= 4
+
+
+@pytest.mark.parametrize("how", HOW)
+@pytest.mark.parametrize("fitting", [0, 1, MANY + 1])
+def test_every_machine_is_named_once_whatever_comes_first(how, fitting):
+    views = [view(f"m{n:03d}", executors=("docker",) if n < fitting else ()) for n in range(MANY + 10)]
+    ranking = Ranking(views)
+    unit = job(load_balancing=how)
+    for n in range(MANY):
+        ordered = [one.machine.id for one in ranking.ordered(unit, str(n), f"m{n:03d}")]
+        assert sorted(ordered) == [one.machine.id for one in views]
+        assert len(place(unit, ranking, seed=str(n), copies=2).machines) == min(fitting, 2)
+    # What a machine can do is looked up anew when its record changes, and when machines come and go.
+    views[-1].machine = view("x", executors=("docker",)).machine
+    views[-1].machine = msgspec.structs.replace(views[-1].machine, id=f"m{MANY + 9:03d}")
+    ranking.moved(views[-1])
+    assert len(place(unit, ranking, copies=MANY + 20).machines) == fitting + 1
+    ranking.remove(views[-1].machine.id)
+    ranking.add(view("new", executors=("docker",)))
+    assert len(place(unit, ranking, copies=MANY + 20).machines) == fitting + 1
+
+
+def test_kinds_of_requirements_are_not_remembered_without_end():
+    ranking = Ranking(view(f"m{n:03d}", metadata={"n": str(n)}) for n in range(FIRST_LOOK + FEW))
+    for n in range(FIRST_LOOK + FEW):
+        for spelling in range(10):
+            asked = asks(metadata={"n": (str(n), f"no-{spelling}")})
+            assert place(job(requirements=asked), ranking).machines == (f"m{n:03d}",)

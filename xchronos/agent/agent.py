@@ -26,7 +26,7 @@ from xchronos.registry.batch import Batcher
 from xchronos.registry.codec import decode
 from xchronos.registry.keys import Keys
 from xchronos.registry.units import UnitCache
-from xchronos.scheduler.placement import MachineView
+from xchronos.scheduler.fitting import MachineView
 from xchronos.store.contract import Event, KeyValue, Store
 
 log = structlog.get_logger(__name__)

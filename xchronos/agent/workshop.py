@@ -16,7 +16,7 @@ from xchronos.model.unit import Unit
 from xchronos.registry.batch import Batcher
 from xchronos.registry.keys import Keys
 from xchronos.registry.units import CACHED, UnitCache
-from xchronos.scheduler.placement import MachineView, crowded, unfit
+from xchronos.scheduler.fitting import MachineView, crowded, unfit
 from xchronos.scheduler.rejections import words_of
 from xchronos.store.contract import Store
 

@@ -20,7 +20,7 @@ from xchronos.registry.codec import decode
 from xchronos.registry.reading import read_some
 from xchronos.registry.registry import Registry
 from xchronos.registry.wishes import wished
-from xchronos.scheduler.placement import MachineView
+from xchronos.scheduler.fitting import MachineView
 from xchronos.store.contract import KeyValue
 
 PAGE = 5_000

@@ -22,7 +22,7 @@ from xchronos.errors import ExecutorUnavailable
 from xchronos.executors.contract import Executor
 from xchronos.model.records import Capacity, Machine
 from xchronos.registry.keys import Keys
-from xchronos.scheduler.placement import UNAVAILABLE
+from xchronos.scheduler.fitting import UNAVAILABLE
 from xchronos.store.contract import Store
 
 log = structlog.get_logger(__name__)

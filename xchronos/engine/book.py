@@ -4,7 +4,7 @@ Nothing here decides or writes.
 """
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from xchronos.clock import Instant, to_instant
 from xchronos.engine.cursors import Cursors
@@ -12,7 +12,8 @@ from xchronos.model.records import Execution, Machine
 from xchronos.model.unit import Unit
 from xchronos.registry.codec import decode
 from xchronos.registry.keys import unit_of
-from xchronos.scheduler.placement import MachineView
+from xchronos.scheduler.fitting import MachineView
+from xchronos.scheduler.ranking import Ranking
 from xchronos.store.contract import KeyValue
 
 _REPORTED = b'"state":"reported"'
@@ -85,7 +86,7 @@ class Book:
     def __init__(self) -> None:
         self.cursors = Cursors()
         self.open: dict[str, Open] = {}
-        self.machines: dict[str, MachineView] = {}
+        self.ranking = Ranking()
         self.active: dict[str, set[str]] = {}
         self.queued: dict[str, set[str]] = {}
         self.undecided: dict[str, set[str]] = {}
@@ -151,6 +152,7 @@ class Book:
             view = self.machines.get(entry.machine)
             if view is not None and entry.unit is not None:
                 view.release(entry.unit)
+                self.ranking.moved(view)
             return
         _remove(self._file(entry.execution), unit, execution_id)
         if entry.execution.state == "waiting":
@@ -175,6 +177,7 @@ class Book:
         view = self.machines.get(entry.machine)
         if view is not None and entry.unit is not None:
             view.take(entry.unit)
+            self.ranking.moved(view)
 
     def of_unit(self, unit: str) -> list[str]:
         """Every execution of a unit that has not ended, in order of their ids."""
@@ -203,19 +206,25 @@ class Book:
 
     # -- machines ---------------------------------------------------------------------------------------------------
 
+    @property
+    def machines(self) -> Mapping[str, MachineView]:
+        """Every machine that is alive, by id."""
+        return self.ranking.views
+
     def set_machine(self, machine: Machine) -> None:
         """A machine has joined, or its record has changed."""
         view = self.machines.get(machine.id)
         if view is not None:
             view.machine = machine
+            self.ranking.moved(view)
             return
-        self.machines[machine.id] = MachineView(machine)
+        self.ranking.add(MachineView(machine))
         for _, entry in self.on_machine(machine.id):
             self._count(entry)
 
     def drop_machine(self, machine: str) -> None:
         """A machine's lease has ended."""
-        self.machines.pop(machine, None)
+        self.ranking.remove(machine)
 
     def on_machine(self, machine: str) -> Iterator[tuple[str, Open]]:
         """Everything that is placed on a machine, in order of the ids."""

@@ -7,7 +7,9 @@ from xchronos.engine.copies import Copies
 from xchronos.engine.desk import Desk
 from xchronos.model.records import Execution
 from xchronos.model.unit import Unit
-from xchronos.scheduler.placement import MachineView, PlacementDecision, place
+from xchronos.scheduler.fitting import MachineView
+from xchronos.scheduler.placement import PlacementDecision, place
+from xchronos.scheduler.ranking import Ranking
 
 
 class Choosing:
@@ -25,7 +27,7 @@ class Choosing:
         self,
         unit: Unit,
         execution_id: str,
-        views: Iterable[MachineView],
+        views: Iterable[MachineView] | Ranking,
         *,
         copies: int | None = None,
         taken: Collection[str] = (),
@@ -71,4 +73,4 @@ class Choosing:
             if chosen.machines or unit.is_global:
                 return chosen
         avoid = tuple(dict.fromkeys(tried))[::-1]
-        return self.choose(unit, execution_id, book.machines.values(), copies=1, taken=taken, avoid=avoid)
+        return self.choose(unit, execution_id, book.ranking, copies=1, taken=taken, avoid=avoid)

@@ -8,7 +8,7 @@ from xchronos.engine.desk import Desk
 from xchronos.engine.settling import Settling
 from xchronos.model.records import Machine
 from xchronos.registry.keys import unit_of
-from xchronos.scheduler.placement import MachineView, displaced, unfit
+from xchronos.scheduler.fitting import MachineView, displaced, unfit
 from xchronos.scheduler.rejections import words_of
 
 LOOK_AGAIN: Micros = SECOND

@@ -18,8 +18,9 @@ from xchronos.model.records import Attempt, Execution, ExecutionState, Owed, fir
 from xchronos.model.unit import Unit
 from xchronos.registry.keys import unit_of
 from xchronos.registry.units import Loaded
+from xchronos.scheduler.fitting import MachineView
 from xchronos.scheduler.overlap import overlap
-from xchronos.scheduler.placement import MachineView
+from xchronos.scheduler.ranking import Ranking
 from xchronos.scheduler.rejections import PASSING, Rejection, words_of
 from xchronos.scheduler.retry import past_deadline
 from xchronos.scheduler.schedule import randomized_delay
@@ -107,10 +108,10 @@ class Placing:
     ) -> tuple[list[Execution], Owed | None]:
         """Copies on machines, as far as there are any."""
         book = self._desk.book
-        views: Iterable[MachineView] = book.machines.values()
+        views: Iterable[MachineView] | Ranking = book.ranking
         taken: Collection[str] = ()
         if owed.copy and unit.is_global:
-            views = [view for view in views if view.machine.id > owed.after]
+            views = [view for machine, view in book.machines.items() if machine > owed.after]
         elif owed.copy:
             taken = self._choosing.machines_of(book.siblings(first.id))
         chosen = self._choosing.choose(unit, first.id, views, copies=copies, taken=taken)
@@ -294,7 +295,7 @@ class Placing:
                     taken = self._choosing.homes(unit.name)
                 else:
                     taken = self._choosing.machines_of(desk.book.siblings(execution_id))
-                chosen = self._choosing.choose(unit, execution_id, desk.book.machines.values(), taken=taken)
+                chosen = self._choosing.choose(unit, execution_id, desk.book.ranking, taken=taken)
             else:
                 taken = await self._choosing.machines_of_copies(unit, execution_id)
                 if desk.book.open.get(execution_id) is not entry or entry.busy:

@@ -5,7 +5,8 @@ from collections.abc import Iterable, Sequence
 from xchronos.clock import DAY, HOUR, MINUTE, SECOND, Instant, Micros, to_datetime, to_instant
 from xchronos.model.records import Execution, Schedule, fire_key
 from xchronos.model.unit import Unit
-from xchronos.scheduler.placement import MachineView, place
+from xchronos.scheduler.fitting import MachineView
+from xchronos.scheduler.placement import place
 from xchronos.scheduler.rejections import by_machine
 from xchronos.scheduler.schedule import preview
 
