@@ -285,14 +285,18 @@ class TestQuestions:
 
 class TestStoreTrouble:
     @pytest.mark.parametrize(
-        ("error", "status"), [(StoreUnavailable("the disk is full"), 503), (StoreError("unreadable"), 500)]
+        ("error", "status", "text"),
+        [
+            (StoreUnavailable("the disk is full"), 503, "the job store is not available: the disk is full"),
+            (StoreError("unreadable"), 500, "unreadable"),
+        ],
     )
-    async def test_the_reason_is_told(self, api, cluster, monkeypatch, error, status):
+    async def test_the_reason_is_told(self, api, cluster, monkeypatch, error, status, text):
         async def fail(*_: object, **__: object) -> None:
             raise error
 
         monkeypatch.setattr(cluster.registry.store, "get", fail)
-        assert read(api.get("/v1/units/a.service"), Failure, status).error == str(error)
+        assert read(api.get("/v1/units/a.service"), Failure, status).error == text
 
     async def test_a_defect_is_logged_and_not_shown(self, api, cluster, monkeypatch):
         async def fail(*_: object, **__: object) -> None:

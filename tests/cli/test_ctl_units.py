@@ -96,7 +96,10 @@ class TestSubmit:
         monkeypatch.setattr(daemon.cluster.registry, "submit", fail)
         (tmp_path / "a.service").write_bytes(HOURLY)
         result = ctl("submit", str(tmp_path / "a.service"))
-        assert (result.exit_code, result.stderr) == (1, f"{tmp_path}/a.service: the disk is full\n")
+        assert (result.exit_code, result.stderr) == (
+            1,
+            f"{tmp_path}/a.service: the job store is not available: the disk is full\n",
+        )
 
     def test_no_daemon(self, ctl, tmp_path: Path):
         (tmp_path / "a.service").write_bytes(HOURLY)

@@ -295,6 +295,25 @@ def test_an_outage_of_the_whole_store_stops_only_what_must_not_risk_it():
     play(scenario, sink)
 
 
+def test_a_daemon_says_that_its_store_is_away():
+    sink = Sink(20)
+
+    async def scenario(c: Cluster) -> None:
+        links = await three(c, sink, "m1")
+        assert [daemon.health() for daemon in c.running.values()] == [[], []]
+        for link in links.values():
+            link.cut = True
+        await c.sleep(8)
+        assert c.running["s1"].health() == ["the scheduler has no answer from the job store"]
+        assert c.running["m1"].health() == ["the agent has no answer from the job store"]
+        for link in links.values():
+            link.cut = False
+        await c.sleep(5)
+        assert [daemon.health() for daemon in c.running.values()] == [[], []]
+
+    play(scenario, sink)
+
+
 def test_a_result_of_the_outage_is_recorded_when_the_store_is_back():
     sink = Sink(20)
 

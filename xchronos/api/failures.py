@@ -26,9 +26,11 @@ _STATUS: dict[type[Exception], int] = {
     Conflict: 409,
     LeaseLost: 409,
     InvalidValue: 400,
-    StoreUnavailable: 503,
     StoreError: 500,
 }
+
+RETRY_AFTER_SECONDS = 2
+"""When a client may ask again what the job store has kept from being answered."""
 
 
 def _known(status: int) -> Callable[[Request[Any, Any, Any], Exception], Response[Failure]]:
@@ -42,6 +44,12 @@ def _refused(_: Request[Any, Any, Any], error: UnitFileError) -> Response[Failur
     errors = sum(problem.severity == "error" for problem in error.problems)
     text = f"the unit file is refused: {errors} problem{'s' if errors != 1 else ''}"
     return Response(Failure(text, error.problems), status_code=422)
+
+
+def _away(_: Request[Any, Any, Any], error: StoreUnavailable) -> Response[Failure]:
+    """The job store is away: nothing is known to be wrong with the question, and it may be asked again."""
+    text = f"the job store is not available: {error}"
+    return Response(Failure(text), status_code=503, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
 
 
 def _peer(_: Request[Any, Any, Any], error: ApiError) -> Response[Failure]:
@@ -64,6 +72,7 @@ def _unexpected(request: Request[Any, Any, Any], error: Exception) -> Response[F
 
 HANDLERS: dict[int | type[Exception], Any] = {
     **{kind: _known(status) for kind, status in _STATUS.items()},
+    StoreUnavailable: _away,
     UnitFileError: _refused,
     ApiError: _peer,
     HTTPException: _http,

@@ -8,7 +8,7 @@ from xchronos.api import peers
 from xchronos.api.context import Context
 from xchronos.api.logfiles import Follower, followers
 from xchronos.api.views import attempts_of
-from xchronos.errors import ApiError, NotFound
+from xchronos.errors import ApiError, NotFound, StoreUnavailable
 from xchronos.model.records import Attempt, Execution
 
 POLL_SECONDS = 0.2
@@ -79,7 +79,10 @@ class LogRequest:
         registry = self._context.services.registry
         try:
             while not await self._pause():
-                self._execution = await registry.execution(self._execution.id)
+                try:
+                    self._execution = await registry.execution(self._execution.id)
+                except StoreUnavailable:
+                    continue  # what runs goes on meanwhile, and so does whoever waits for it
                 found = self._find()
                 if found is not None:
                     async for part in await self._of(found):
@@ -136,6 +139,8 @@ class LogRequest:
             execution = await services.registry.execution(self._execution.id)
         except NotFound:
             return True
+        except StoreUnavailable:
+            return False  # nobody can tell; it is asked again
         current = execution.current
         has_it = current is not None and current.number == attempt.number
         return not has_it or execution.state not in ("placed", "running")

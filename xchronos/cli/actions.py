@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 POLL_SECONDS = 0.25
 
+STORE_AWAY = 503
+"""The API's status while its job store does not answer."""
+
 
 @click.command()
 @click.argument("units", metavar="UNIT...", nargs=-1, required=True, shell_complete=complete_units)
@@ -47,10 +50,21 @@ def start(session: Session, units: tuple[str, ...], wait: bool, payload: str) ->
 def _follow(session: Session, execution_id: str) -> bool:
     """Tell how an execution goes, until it has ended. Whether it succeeded."""
     from xchronos.cli.tables import clean, styled
+    from xchronos.errors import ApiError
 
     told = ""
     while True:
-        execution = session.client.execution(execution_id)
+        try:
+            execution = session.client.execution(execution_id)
+        except ApiError as error:
+            if error.status != STORE_AWAY:
+                raise
+            # What runs goes on meanwhile; so does whoever waits for it.
+            if str(error) != told:
+                told = str(error)
+                session.print(f"{execution_id}: {clean(told)}; still waiting", err=True)
+            time.sleep(POLL_SECONDS)
+            continue
         news = f"{execution_id}: {styled(_word(execution))}{clean(_details(execution))}"
         if news != told:
             session.print(news, err=True)

@@ -90,9 +90,10 @@ class Roles:
                 store, keys, clock, place.machine, ttl, self.registry, instance=instance, chores=chores
             )
         self.agent: Agent | None = None
+        self._contact: Contact | None = None
         self._membership: Membership | None = None
         if "agent" in roles:
-            contact = Contact(clock, ttl, alone=alone)
+            contact = self._contact = Contact(clock, ttl, alone=alone)
             self._membership = member = Membership(store, keys, clock, contact, self._machine, self._describe)
             self.agent = Agent(
                 store,
@@ -120,6 +121,10 @@ class Roles:
         faults = []
         if self.engine is not None and not self.engine.ready.is_set():
             faults.append("the scheduler is not ready")
+        elif self.engine is not None and not self.engine.heard:
+            faults.append("the scheduler has no answer from the job store")
+        if self._contact is not None and self._contact.stage != "good":
+            faults.append("the agent has no answer from the job store")
         if self._machine.docker.startswith(UNAVAILABLE):
             faults.append(
                 f"the Docker engine does not answer: {self._machine.docker.removeprefix(UNAVAILABLE).strip()}"

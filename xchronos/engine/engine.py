@@ -75,6 +75,11 @@ class Engine:
             conflict = problems.subgroup(Conflict)
             raise (problems if conflict is None else _first(conflict)) from None
 
+    @property
+    def heard(self) -> bool:
+        """Whether the store has answered of late."""
+        return self._ownership.heard
+
     def hold(self) -> None:
         """Begin nothing new: this daemon is about to end.
 
