@@ -51,6 +51,8 @@ class UnitCache:
         self._size = size
         self._loaded: OrderedDict[str, Loaded] = OrderedDict()
         self._fresh: dict[str, KeyValue] = {}
+        self._wanted: set[str] = set()
+        self._answer: asyncio.Task[dict[str, Loaded]] | None = None
 
     def peek(self, name: str) -> Loaded | None:
         """The unit if it is at hand."""
@@ -63,12 +65,23 @@ class UnitCache:
         return found
 
     async def get(self, name: str) -> Loaded | None:
-        """The unit as the store has it; None when there is none. Raises StoreError."""
+        """The unit as the store has it; None when there is none. Raises StoreError.
+
+        Units that are asked for in the same moment, as when thousands are placed at once, are read together.
+        """
         found = self.peek(name)
         if found is not None:
             return found
-        item = await self._store.get(self._keys.job(name))
-        return None if item is None else self.learn(name, item)
+        if self._answer is None or not self._wanted:
+            self._answer = asyncio.create_task(self._read_wanted(), name="read units")
+            # Everybody who asked may have been cancelled.
+            self._answer.add_done_callback(lambda task: task.cancelled() or task.exception())
+        self._wanted.add(name)
+        return (await asyncio.shield(self._answer)).get(name)
+
+    async def _read_wanted(self) -> dict[str, Loaded]:
+        wanted, self._wanted = self._wanted, set()
+        return await self.get_many(sorted(wanted))
 
     async def get_many(self, names: Sequence[str]) -> dict[str, Loaded]:
         """Those of the units that exist; those at hand cost nothing, the others few requests. Raises StoreError."""
