@@ -1,0 +1,282 @@
+"""What a cluster on a real etcd carries: scheduler and agent are processes of their own, etcd is one server beside them.
+
+Three measurements, each on a fresh etcd, whose own metrics count the requests:
+
+- 20,000 units due in the same second: how long until the last claim is durable, and requests for each execution;
+- a load beyond what can be carried: executions a second whose claim, start and end are all recorded;
+- 10,000 units of which none is due: requests a second.
+
+The steps are Python calls that do nothing. Run it as a script for a table.
+"""
+
+import asyncio
+import gc
+import json
+import logging
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from tests.services.etcd import EtcdCluster, missing
+from xchronos.agent.recipe import Place
+from xchronos.clock import SECOND, SystemClock, to_datetime
+from xchronos.daemon.roles import Roles
+from xchronos.engine.metrics import STATES
+from xchronos.executors.noop import CallableExecutor
+from xchronos.model.compile import compile_unit
+from xchronos.registry.codec import encode
+from xchronos.registry.keys import Keys
+from xchronos.registry.units import record_of
+from xchronos.store.contract import Put, Txn
+from xchronos.store.etcd import EtcdStore
+from xchronos.store.etcd_access import EtcdAccess
+from xchronos.unitfile import HostFacts
+
+ROOT = Path(__file__).resolve().parents[2]
+UNIT = (
+    "[Service]\nType=oneshot\nExecStart=/bin/true\n[X-Chronos]\nExecutor=python\nHistoryLimit=5\nMisfireThreshold=1h\n"
+)
+AT_ONCE = 20_000
+IDLE = 10_000
+OFFERED = (900, 100)
+"""Units, and the milliseconds between two fire times of each: more than can be carried."""
+
+SAMPLE = 0.025
+"""Seconds between two looks of a process at its counters."""
+
+PATIENCE = 90.0
+"""Seconds that a measurement may take before it is given up."""
+
+GIVEN = ("Txn", "Range", "DeleteRange", "Put", "LeaseGrant", "LeaseRevoke", "Compact")
+
+
+# -- the processes under measurement -----------------------------------------------------------------------------------
+
+
+async def _serve(role: str, endpoints: str, directory: Path) -> None:
+    """Be a scheduler or an agent, and tell the counters again and again, a line of JSON each."""
+    clock, keys = SystemClock(), Keys()
+    store = await EtcdStore.open(EtcdAccess(endpoints=tuple(endpoints.split(","))))
+    place = Place(role, HostFacts(hostname=role, machine_id=role), {}, directory / "secrets", 1 << 20)
+    executors = {"python": CallableExecutor("python", lambda spec: 0)}
+    house = Roles(store, keys, clock, place, executors, directory / role, instance=role, roles=frozenset([role]))
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)  # as xchronosd does
+    await house.start()
+    wanted = {
+        **{f"claimed {state}": ("xchronos_claims_total", {"state": state}) for state in STATES},
+        "units": ("xchronos_units", {}),
+        "ended": ("xchronos_attempts_total", {"outcome": "succeeded"}),
+    }
+    while True:
+        sample = {name: house.registry.get_sample_value(*which) or 0.0 for name, which in wanted.items()}
+        sample["claims"] = sum(sample.pop(f"claimed {state}") for state in STATES)
+        print(json.dumps(sample | {"at": time.time(), "cpu": time.process_time()}), flush=True)
+        await asyncio.sleep(SAMPLE)
+
+
+class Part:
+    """A scheduler or an agent, seen from outside."""
+
+    def __init__(self, role: str, endpoint: str, directory: Path) -> None:
+        command = [sys.executable, "-m", "tests.benchmarks.bench_cluster", role, endpoint, str(directory)]
+        path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+        self.process = subprocess.Popen(
+            command, cwd=ROOT, stdout=subprocess.PIPE, env=os.environ | {"PYTHONPATH": path}, text=True
+        )
+        self.samples: list[dict[str, float]] = []
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.samples.append(json.loads(line))
+
+    def reaches(self, name: str, value: float, limit: float = PATIENCE) -> float:
+        """When a counter first had this value (unix seconds)."""
+        end = time.monotonic() + limit
+        seen = 0
+        while True:
+            for sample in self.samples[seen:]:
+                seen += 1
+                if sample[name] >= value:
+                    return sample["at"]
+            if self.process.poll() is not None:
+                raise RuntimeError(f"{self.process.args} has ended")
+            if time.monotonic() > end:
+                raise TimeoutError(f"{name} is {self.samples[-1][name] if self.samples else None} after {limit:.0f} s")
+            time.sleep(SAMPLE)
+
+    def end(self) -> None:
+        """kill -9: there is nothing to be kept."""
+        self.process.kill()
+        self.process.wait()
+        self._reader.join()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+
+class Bench:
+    """One etcd, one scheduler, one agent."""
+
+    def __init__(self, etcd: EtcdCluster, directory: Path) -> None:
+        self.etcd = etcd
+        self.endpoint = etcd.endpoints[0].removeprefix("http://")
+        self.scheduler = Part("scheduler", self.endpoint, directory)
+        self.agent = Part("agent", self.endpoint, directory)
+        self.scheduler.reaches("units", 0)
+        self.agent.reaches("ended", 0)
+
+    def submit(self, count: int, trigger: Callable[[int], str]) -> None:
+        """Write so many units, many in one Txn: what is measured comes afterwards."""
+
+        async def write() -> None:
+            store, keys = await EtcdStore.open(EtcdAccess(endpoints=(self.endpoint,))), Keys()
+            try:
+                for base in range(0, count, 100):
+                    puts = []
+                    for number in range(base, min(base + 100, count)):
+                        name, text = f"u{number}.service", UNIT + trigger(number)
+                        record = record_of(text.encode(), compile_unit(name, text))
+                        puts.append(Put(keys.job(name), encode(record)))
+                    await store.commit(Txn((), puts))
+            finally:
+                await store.close()
+
+        asyncio.run(write())
+
+    def requests(self) -> int:
+        """How many requests etcd has seen, by its own count; streams count by what was asked on them."""
+        calls = self.etcd.calls()
+        metrics = self.etcd.members[0].metrics()
+        name = 'grpc_server_msg_received_total{grpc_method="LeaseKeepAlive",grpc_service="etcdserverpb.Lease",grpc_type="bidi_stream"}'
+        return sum(calls[method] for method in GIVEN) + int(metrics.get(name, 0))
+
+    def end(self) -> None:
+        """End both."""
+        self.scheduler.end()
+        self.agent.end()
+
+
+@contextmanager
+def bench() -> Iterator[Bench]:
+    """A fresh one, removed at the end."""
+    with tempfile.TemporaryDirectory(dir=os.environ.get("XCHRONOS_BENCH_DIR")) as name:
+        (Path(name) / "etcd").mkdir()
+        etcd = EtcdCluster(Path(name) / "etcd", fast=False, arguments=("--quota-backend-bytes", str(4 << 30)))
+        etcd.start()
+        try:
+            found = Bench(etcd, Path(name))
+            try:
+                yield found
+            finally:
+                found.end()
+        finally:
+            etcd.kill()
+
+
+# -- the measurements --------------------------------------------------------------------------------------------------
+
+
+def at_once(count: int = AT_ONCE) -> dict[str, float]:
+    """Everything is due in the same second."""
+    with bench() as b:
+        due = int(time.time()) + 20 + count // 1_500
+        b.submit(count, lambda number: f"TriggerAt={due}\n")
+        b.scheduler.reaches("units", count)
+        left = due - time.time()
+        if left < 2:
+            raise TimeoutError(f"{count} units were taken in {2 - left:.1f} s too late")
+        time.sleep(left - 1)
+        before = b.requests()
+        claimed = b.scheduler.reaches("claims", count) - due
+        ended = b.agent.reaches("ended", count) - due
+        requests = b.requests() - before
+        return {"claimed": claimed, "ended": ended, "requests_per_execution": requests / count}
+
+
+def sustained(units: int = OFFERED[0], interval: int = OFFERED[1], seconds: float = 8.0) -> dict[str, float]:
+    """More is due than can be carried."""
+    with bench() as b:
+        b.submit(units, lambda n: f"TriggerStartDelay={n * interval // units}\nTriggerRepeatInterval={interval}\n")
+        b.scheduler.reaches("units", units)
+        time.sleep(3)
+        before, first, other = b.requests(), b.agent.samples[-1], b.scheduler.samples[-1]
+        time.sleep(seconds)
+        last, after = b.agent.samples[-1], b.scheduler.samples[-1]
+        requests = b.requests() - before
+        done = last["ended"] - first["ended"]
+        return {
+            "per_second": done / (last["at"] - first["at"]),
+            "claims_per_second": (after["claims"] - other["claims"]) / (after["at"] - other["at"]),
+            "agent_us": (last["cpu"] - first["cpu"]) / done * 1e6,
+            "scheduler_us": (after["cpu"] - other["cpu"]) / (after["claims"] - other["claims"]) * 1e6,
+            "requests_per_execution": requests / done,
+        }
+
+
+def idle(count: int = IDLE, seconds: float = 20.0) -> dict[str, float]:
+    """Nothing is due for a year."""
+    with bench() as b:
+        far = to_datetime(SystemClock().now() + 365 * 86_400 * SECOND).isoformat()
+        b.submit(count, lambda number: f"TriggerAt={far}\n")
+        b.scheduler.reaches("units", count)
+        time.sleep(2)
+        before, ranges, first = b.requests(), b.etcd.calls()["Range"], b.scheduler.samples[-1]
+        time.sleep(seconds)
+        last = b.scheduler.samples[-1]
+        return {
+            "per_second": (b.requests() - before) / seconds,
+            "ranges_per_second": (b.etcd.calls()["Range"] - ranges) / seconds,
+            "cpu": (last["cpu"] - first["cpu"]) / (last["at"] - first["at"]),
+        }
+
+
+def run(repeat: int = 3) -> list[dict[str, Any]]:
+    """The table's rows; medians of several runs, but for the idle cluster."""
+    if reason := missing():
+        raise RuntimeError(reason)
+
+    def median(runs: list[dict[str, float]], name: str) -> float:
+        return statistics.median(figures[name] for figures in runs)
+
+    crowd = [at_once() for _ in range(repeat)]
+    load = [sustained() for _ in range(repeat)]
+    still = idle()
+    claimed, asked = median(crowd, "claimed"), median(crowd, "requests_per_execution")
+    carried = median(load, "per_second")
+    return [
+        {"name": f"etcd: {AT_ONCE:,} units due at once, all claimed", "value": claimed, "unit": "s", "ratio": claimed, "goal": "<= 3"},
+        {"name": "etcd: the same, all run and their ends recorded", "value": median(crowd, "ended"), "unit": "s"},
+        {"name": "etcd: the same, requests for each execution", "value": asked, "ratio": asked, "goal": "< 0.2"},
+        {"name": "etcd: no-op executions, claim, start and end recorded", "value": carried, "unit": "/s", "ratio": carried, "goal": ">= 6000"},
+        {"name": "etcd: the same, CPU of the scheduler for each", "value": median(load, "scheduler_us"), "unit": "us"},
+        {"name": "etcd: the same, CPU of the agent for each", "value": median(load, "agent_us"), "unit": "us"},
+        {"name": "etcd: the same, requests for each", "value": median(load, "requests_per_execution")},
+        {"name": f"etcd: {IDLE:,} units, none due: requests", "value": still["per_second"], "unit": "/s"},
+        {"name": "etcd: the same, reads", "value": still["ranges_per_second"], "unit": "/s"},
+    ]  # fmt: skip
+
+
+def main() -> None:
+    """Print the table; with arguments (role, endpoints, directory), be one of the processes."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
+    if len(sys.argv) == 4:
+        asyncio.run(_serve(sys.argv[1], sys.argv[2], Path(sys.argv[3])))
+    for row in run():
+        print(row)
+
+
+if __name__ == "__main__":
+    main()
