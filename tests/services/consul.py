@@ -21,25 +21,12 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
-from services.etcd import free_ports
+from services.etcd import Tls, free_ports
 
 PATIENCE = 30.0
 """Seconds that a server may take to answer."""
-
-
-@dataclass(frozen=True)
-class Tls:
-    """What clients must use: the authority's certificate, and the servers' own certificate and key, for 127.0.0.1.
-
-    Clients must present a certificate of the same authority.
-    """
-
-    ca: Path
-    cert: Path
-    key: Path
 
 
 class ConsulError(RuntimeError):
@@ -208,7 +195,7 @@ class ConsulCluster:
         directory: for data and logs; the cluster's own.
         members: how many; one makes a server without a cluster.
         token: switches access control on; this token may do everything.
-        tls: what the clients must use.
+        tls: what the clients must use; they must present a certificate of the same authority.
         settings: more of the servers' configuration.
     """
 

@@ -41,7 +41,7 @@ from xchronos.errors import LeaseLost, StoreError, StoreUnavailable
 from xchronos.store.consul_access import ConsulAccess
 from xchronos.store.consul_fold import Folder
 from xchronos.store.consul_http import Agents, Denied, Op
-from xchronos.store.consul_layout import Layout, LeaseRecord
+from xchronos.store.consul_layout import Layout, LeaseRecord, decode_ttl
 from xchronos.store.consul_leases import Reaper
 from xchronos.store.consul_log import ConsulLog
 from xchronos.store.consul_mirror import Mirror
@@ -187,7 +187,10 @@ class ConsulStore:
             item = await self._agents.get(key)
             if item is None:
                 raise _lost(lease)
-            ttl = self._ttls[lease] = msgspec.json.decode(item.value or b"", type=LeaseRecord).ttl
+            ttl = decode_ttl(item.value or b"")
+            if ttl is None:
+                raise StoreError(f"{key} in Consul is no record of a lease: it cannot be renewed")
+            self._ttls[lease] = ttl
         record = msgspec.json.encode(LeaseRecord(ttl, self._stamp()))
         # The reading makes Consul refuse the writing when there is no such key any more.
         answer = await self._agents.txn([Op("get", key), Op("set", key, record)])
@@ -260,12 +263,13 @@ class ConsulStore:
                 await self._writer.drain()
         except TimeoutError:
             log.warning("the store on Consul was closed before its writes were answered")
+        # Before the tasks: a cancelled request would leave its connection behind until TLS has said goodbye.
+        await self._agents.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._writer.abandon(StoreUnavailable("the store was closed before Consul had answered"))
         self._mirror.hub.close()
-        await self._agents.close()
 
     def _check_open(self) -> None:
         if self._closing is not None:

@@ -15,7 +15,7 @@ import structlog
 
 from xchronos.errors import StoreError
 from xchronos.store.consul_http import MAX_OPERATIONS, Agents, Op
-from xchronos.store.consul_layout import PIECE, Fold, Layout, batches, big_name, encode_row
+from xchronos.store.consul_layout import PIECE, Fold, Layout, batches, big_name, decode_fold, encode_row
 from xchronos.store.consul_mirror import Mirror
 from xchronos.store.contract import KeyValue
 
@@ -28,6 +28,7 @@ _EVERY = 10.0  # seconds
 _ENTRIES = 1000
 _BYTES = 8 * 1024 * 1024
 _LOOK_EVERY = 0.5
+_AFTER_FAILURE = 2.0
 _STALLED = 15.0  # seconds after which a fold that does not end is taken over
 _BLOCK = 16  # entries that have all but the last digit of their name in common
 
@@ -54,6 +55,7 @@ class Folder:
                     await self.fold()
                 except StoreError as error:
                     log.warning("the log in Consul could not be folded; trying again", error=str(error))
+                    await asyncio.sleep(_AFTER_FAILURE)
                 due = loop.time() + _EVERY * random.uniform(0.5, 1.5)  # noqa: S311
 
     async def fold(self, *, keep: int = KEEP) -> None:
@@ -62,7 +64,7 @@ class Folder:
         item = await self._agents.get(key)
         if item is None or item.value is None:
             raise StoreError(f"{key} has vanished from Consul: the store was removed")
-        fold = msgspec.json.decode(item.value, type=Fold)
+        fold = decode_fold(item.value)
         mirror.folded(fold.checkpoint)
         target = mirror.head.sequence
         if target <= fold.checkpoint or self._somebody_is_at_it(fold, item.modify_index):

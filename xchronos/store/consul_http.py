@@ -20,6 +20,7 @@ MAX_OPERATIONS = 64
 
 _ATTEMPT = 2.0  # seconds for one agent, before the next is asked
 _BULK_SILENCE = 10.0  # seconds without a byte while everything is read
+_RIGHTS = "the ACL token must be allowed to write all of the prefix"
 _FIRST_PAUSE = 0.05
 _LONGEST_PAUSE = 1.0
 
@@ -103,7 +104,7 @@ class Agents:
         )
 
     async def close(self) -> None:
-        """Let go of every connection."""
+        """Let go of every connection; who waits for an answer hears that there is none."""
         await self._session.close()
 
     async def txn(self, operations: Sequence[Op], *, consistent: bool = False) -> TxnAnswer:
@@ -115,7 +116,11 @@ class Agents:
         """
         body = _ENCODER.encode([{"KV": operation} for operation in operations])
         answer = await self._ask("PUT", "/v1/txn", {"consistent": ""} if consistent else {}, body)
-        return _TXN.decode(answer.body)
+        done = _TXN.decode(answer.body)
+        for failure in done.failures:
+            if "permission denied" in failure.what.lower():
+                raise Denied(f"Consul refused: {failure.what}: {_RIGHTS}")
+        return done
 
     async def get(self, key: str) -> Item | None:
         """One key as a majority of the servers has it."""
@@ -178,6 +183,8 @@ class Agents:
         bulk: bool = False,
     ) -> Answer:
         address = self._addresses[at]
+        if self._session.closed:
+            raise StoreUnavailable("the store is closed: Consul is not asked any more")
         timeout = (
             aiohttp.ClientTimeout(total=None, sock_connect=limit, sock_read=_BULK_SILENCE)
             if bulk
@@ -199,7 +206,7 @@ class Agents:
             return Answer(status, content, int(index) if index.isdecimal() else 0)
         text = content.decode(errors="replace").strip()[:300]
         if status == 403:
-            raise Denied(f"Consul at {address} refused: {text}: the ACL token must be allowed to write the prefix")
+            raise Denied(f"Consul at {address} refused: {text}: {_RIGHTS}")
         if status == 413:
             raise StoreError(
                 f"Consul at {address} takes no request of that size: {text}: kv_max_value_size and txn_max_req_len of"

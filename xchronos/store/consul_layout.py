@@ -133,6 +133,33 @@ def big_name(key: str, revision: int) -> str:
     return f"{revision:016x}-{sha256(key.encode()).hexdigest()[:16]}"
 
 
+def decode_head(data: bytes) -> Head:
+    """Where the store is. Raises StoreError when this release cannot tell."""
+    try:
+        head = msgspec.json.decode(data, type=Head)
+    except msgspec.MsgspecError as error:
+        raise StoreError(f"the head of the store in Consul cannot be read ({data[:100]!r}): {error}") from error
+    if head.format != FORMAT:
+        raise StoreError(f"the store in Consul has format {head.format}, this release reads format {FORMAT}")
+    return head
+
+
+def decode_fold(data: bytes) -> Fold:
+    """How far the log is folded. Raises StoreError when it cannot be read."""
+    try:
+        return msgspec.json.decode(data, type=Fold)
+    except msgspec.MsgspecError as error:
+        raise StoreError(f"how far the log in Consul is folded cannot be read ({data[:100]!r}): {error}") from error
+
+
+def decode_ttl(data: bytes) -> float | None:
+    """The TTL of a lease, in seconds; None when somebody has written something else into its key."""
+    try:
+        return msgspec.json.decode(data, type=LeaseRecord).ttl
+    except msgspec.MsgspecError:
+        return None
+
+
 def pieces(data: bytes) -> list[bytes]:
     """The data cut to what one of Consul's keys can hold."""
     return [data[at : at + PIECE] for at in range(0, len(data), PIECE)]

@@ -15,11 +15,12 @@ import msgspec
 from xchronos.clock import SECOND, Clock, Micros
 from xchronos.errors import StoreError
 from xchronos.store.consul_http import Agents
-from xchronos.store.consul_layout import LeaseRecord
+from xchronos.store.consul_layout import decode_ttl
 
 _LOOK_EVERY: Micros = SECOND // 2
 _SILENCE: Micros = 2 * SECOND
 _AT_ONCE = 20
+_UNKNOWN_TTL: Micros = 60 * SECOND  # of a lease whose key holds something else
 
 
 class _Seen(msgspec.Struct):
@@ -73,7 +74,11 @@ class Reaper:
         for lease, item in there.items():
             seen = self._leases.get(lease)
             if seen is None or seen.index != item.modify_index:
-                ttl = round(msgspec.json.decode(item.value or b"", type=LeaseRecord).ttl * SECOND)
+                seconds = decode_ttl(item.value or b"")
+                if seen is not None and seconds is None:  # no renewal, whoever wrote it
+                    seen.index = item.modify_index
+                    continue
+                ttl = _UNKNOWN_TTL if seconds is None else round(seconds * SECOND)
                 self._leases[lease] = _Seen(item.modify_index, ttl, now + ttl)
             elif silent:
                 seen.deadline = now + seen.ttl

@@ -16,12 +16,13 @@ import structlog
 from xchronos.errors import StoreError
 from xchronos.store.consul_http import MAX_OPERATIONS, Agents, Item, Op
 from xchronos.store.consul_layout import (
-    FORMAT,
     Entry,
     Fold,
     Head,
     Layout,
     decode_entry,
+    decode_fold,
+    decode_head,
     decode_row,
     encode_entry,
     entry_in_parts,
@@ -91,7 +92,7 @@ class ConsulLog:
         known = self.mirror.head.sequence
         head = await self.agents.get(self.layout.head)
         await self.catch_up(head)
-        if head is not None and _decode_head(head.value or b"").sequence < known:
+        if head is not None and decode_head(head.value or b"").sequence < known:
             raise StoreError(f"{self.layout.head} in Consul has gone back in time: restored? Start every daemon anew")
 
     async def catch_up(self, head: Item | None) -> None:
@@ -100,7 +101,7 @@ class ConsulLog:
             raise StoreError(
                 f"{self.layout.head} has vanished from Consul: the store was removed; start the daemon anew"
             )
-        wanted = _decode_head(head.value)
+        wanted = decode_head(head.value)
         async with self._catching_up:
             while self.mirror.head.sequence < wanted.sequence:
                 await self._read_on(wanted.sequence)
@@ -161,7 +162,9 @@ class ConsulLog:
         """Take what follows, some entries at a time; when that is gone already, read everything."""
         begin = self.mirror.head.sequence + 1
         numbers = range(begin, min(until + 1, begin + MAX_OPERATIONS))
-        answer = await self.agents.txn([Op("get", self.layout.entry(number)) for number in numbers])
+        # Without `consistent` an entry may be missing: a leader that has just restarted has not applied all it knows.
+        operations = [Op("get", self.layout.entry(number)) for number in numbers]
+        answer = await self.agents.txn(operations, consistent=True)
         if answer.failures:
             await self._reload()
             return
@@ -195,8 +198,8 @@ class ConsulLog:
         """Make the mirror from everything that there was at one moment."""
         layout, mirror = self.layout, self.mirror
         values = {key: item.value or b"" for key, item in found.items()}
-        head = _decode_head(values[layout.head])
-        fold = msgspec.json.decode(values[layout.fold], type=Fold)
+        head = decode_head(values[layout.head])
+        fold = decode_fold(values.get(layout.fold, b""))
         entries: dict[int, tuple[Entry, int]] = {}
         for number in range(fold.checkpoint + 1, head.sequence + 1):
             data = values.get(layout.entry(number))
@@ -235,13 +238,3 @@ def _go_over(entry: Entry, rows: dict[str, KeyValue], changed: set[str]) -> None
                 rows.pop(key, None)
             else:
                 rows[key] = KeyValue(key, value, created, revision, lease)
-
-
-def _decode_head(data: bytes) -> Head:
-    try:
-        head = msgspec.json.decode(data, type=Head)
-    except msgspec.MsgspecError as error:
-        raise StoreError(f"the head of the store in Consul cannot be read ({data[:100]!r}): {error}") from error
-    if head.format != FORMAT:
-        raise StoreError(f"the store in Consul has format {head.format}, this release reads format {FORMAT}")
-    return head

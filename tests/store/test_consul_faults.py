@@ -1,0 +1,438 @@
+"""What the Consul store does when Consul, or the way to it, fails."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+from consul_helpers import access, until
+from etcd_helpers import make_authority
+from services.consul import ConsulCluster
+
+from xchronos.errors import LeaseLost, StoreError, StoreUnavailable
+from xchronos.store import Delete, Guard, Put, Txn
+from xchronos.store.consul import ConsulStore
+from xchronos.store.consul_access import ConsulAccess
+from xchronos.testing.store_base import collect, keys, put, write
+
+pytestmark = pytest.mark.consul
+
+Make = Callable[..., ConsulCluster]
+Open = Callable[[ConsulAccess], Awaitable[ConsulStore]]
+
+
+@pytest.fixture
+async def opening() -> AsyncIterator[Open]:
+    """Opens stores that are closed when the test ends."""
+    stores = []
+
+    async def opened(place: ConsulAccess) -> ConsulStore:
+        stores.append(await ConsulStore.open(place))
+        return stores[-1]
+
+    yield opened
+    for store in stores:
+        await store.close()
+
+
+class Writing:
+    """Counts up one key for as long as it may, and remembers what it was told."""
+
+    def __init__(self, store: ConsulStore, key: str) -> None:
+        self.store = store
+        self.key = key
+        self.told: list[int] = []
+        self.unknown: list[int] = []
+        self.next = 0
+
+    async def run(self, done: asyncio.Event) -> None:
+        while not done.is_set():
+            number, self.next = self.next, self.next + 1
+            try:
+                await put(self.store, f"{self.key}/{number:06d}")
+                self.told.append(number)
+            except StoreUnavailable:
+                self.unknown.append(number)
+            await asyncio.sleep(0.001)
+
+
+async def answers(store: ConsulStore) -> bool:
+    try:
+        await put(store, "/probe")
+    except StoreUnavailable:
+        return False
+    return True
+
+
+async def check(store: ConsulStore, writings: list[Writing], events: list) -> None:
+    """What was told to be written is there, and nothing that was not asked for; watches have seen each once."""
+    names = [event.key for event in events]
+    assert len(names) == len(set(names))
+    assert names == [item.key for item in sorted((await store.range("/w/")).items, key=lambda item: item.mod_revision)]
+    for writing in writings:
+        there = {int(name.rpartition("/")[2]) for name in names if name.startswith(writing.key + "/")}
+        assert set(writing.told) <= there <= set(writing.told) | set(writing.unknown)
+
+
+async def everything_since(store: ConsulStore, revision: int) -> list:
+    await put(store, "/w/~end")
+    events = []
+    async with store.watch("/w/", revision=revision) as batches, asyncio.timeout(20):
+        while not events or events[-1].key != "/w/~end":
+            events += (await anext(batches)).events
+    await write(store, Delete("/w/~end"))
+    return events[:-1]
+
+
+async def test_an_agent_that_is_killed_and_comes_back(make_consul: Make, opening: Open) -> None:
+    """Again and again: nothing is lost, nothing is done twice, a watch misses nothing."""
+    server = make_consul()
+    place = access(server, timeout=2.0)
+    stores = [await opening(place) for _ in range(2)]
+    writings = [Writing(store, f"/w/{n}") for n, store in enumerate(stores)]
+    start = (await stores[0].range("")).revision + 1
+    done = asyncio.Event()
+    seen = []
+
+    async def watch() -> None:
+        async with stores[1].watch("/w/", revision=start) as batches:
+            async for batch in batches:
+                seen.extend(batch.events)
+
+    watching = asyncio.create_task(watch())
+    running = [asyncio.create_task(writing.run(done)) for writing in writings]
+    for _ in range(3):
+        await asyncio.sleep(0.3)
+        await asyncio.to_thread(server.members[0].kill)
+        await asyncio.sleep(0.3)
+        await asyncio.to_thread(server.start)
+        for store in stores:
+            await until(lambda store=store: answers(store))
+    done.set()
+    await asyncio.gather(*running)
+    events = await everything_since(stores[0], start)
+    await check(stores[1], writings, events)
+    await check(await opening(place), writings, events)
+    assert min(len(writing.told) for writing in writings) > 20
+
+    async def all_seen() -> bool:
+        return len([event for event in seen if event.key != "/w/~end"]) >= len(events)
+
+    await until(all_seen)
+    assert [event for event in seen if event.key != "/w/~end"] == events
+    watching.cancel()
+
+
+async def test_an_agent_that_hangs(make_consul: Make, opening: Open) -> None:
+    """Calls end in time, whatever they were for; leases do not grow older; it all goes on afterwards."""
+    server = make_consul()
+    store = await opening(access(server, timeout=1.0))
+    lease = await store.grant(2)
+    await put(store, "/l/a", b"", lease)
+    await asyncio.to_thread(server.members[0].pause)
+    began = time.monotonic()
+    for call in (
+        lambda: store.get("/a"),
+        lambda: store.range("/a"),
+        lambda: put(store, "/unknown"),
+        lambda: store.commit_many([Txn((), [Put("/unknown/2", b"")])]),
+        lambda: store.renew(lease),
+        lambda: store.grant(5),
+    ):
+        with pytest.raises(StoreUnavailable):
+            await call()
+    assert time.monotonic() - began < 6 * 2.5
+    await asyncio.to_thread(server.members[0].resume)
+    await until(lambda: answers(store))
+    await store.renew(lease)
+    assert await keys(store, "/l/") == ["/l/a"]
+
+    async def ended() -> bool:
+        return await keys(store, "/l/") == []
+
+    await until(ended)
+    with pytest.raises(LeaseLost):
+        await store.renew(lease)
+
+
+async def test_a_lease_is_not_ended_for_consuls_silence(make_consul: Make, opening: Open) -> None:
+    """Its holder could not renew it, so its time begins anew, for everybody who looks."""
+    server = make_consul()
+    place = access(server, timeout=1.0)
+    holder, other = await opening(place), await opening(place)
+    lease = await holder.grant(3)
+    await put(holder, "/l/a", b"", lease)
+    await asyncio.sleep(1)  # it is seen
+    await asyncio.to_thread(server.members[0].pause)
+    await asyncio.sleep(4)
+    await asyncio.to_thread(server.members[0].resume)
+    await until(lambda: answers(other))
+    await asyncio.sleep(1)
+    assert await keys(other, "/l/") == ["/l/a"]
+    await holder.renew(lease)
+
+
+async def test_the_servers_change_their_leader(make_consul: Make, opening: Open) -> None:
+    """The leader is killed under load, with all three agents known; and once more when it is back."""
+    cluster = await asyncio.to_thread(make_consul, 3)
+    place = access(cluster, timeout=5.0)
+    stores = [await opening(place) for _ in range(2)]
+    writings = [Writing(store, f"/w/{n}") for n, store in enumerate(stores)]
+    start = (await stores[0].range("")).revision + 1
+    done = asyncio.Event()
+    running = [asyncio.create_task(writing.run(done)) for writing in writings]
+    for _ in range(2):
+        await asyncio.sleep(0.5)
+        leader = await asyncio.to_thread(lambda: cluster.leader)
+        await asyncio.to_thread(leader.kill)
+        told = [len(writing.told) for writing in writings]
+
+        async def going_on(told: list[int] = told) -> bool:
+            return all(len(writing.told) > before + 10 for writing, before in zip(writings, told, strict=True))
+
+        await until(going_on)
+        await asyncio.to_thread(cluster.start)
+    done.set()
+    await asyncio.gather(*running)
+    events = await everything_since(stores[0], start)
+    await check(stores[1], writings, events)
+
+
+async def test_without_a_majority_it_says_so_and_heals(make_consul: Make, opening: Open) -> None:
+    """No leader is no answer."""
+    cluster = await asyncio.to_thread(make_consul, 3)
+    last = cluster.members[0]
+    store = await opening(access(cluster, agents=(last.address.partition("//")[2],), timeout=2.0))
+    await put(store, "/a", b"1")
+    for member in cluster.members[1:]:
+        await asyncio.to_thread(member.kill)
+    await asyncio.sleep(3)
+    with pytest.raises(StoreUnavailable, match=r"(?i)leader|not answered"):
+        await put(store, "/a", b"2")
+    with pytest.raises(StoreUnavailable):
+        await store.get("/a")
+    await asyncio.to_thread(cluster.start)
+    await until(lambda: answers(store))
+    item = await store.get("/a")
+    assert item is not None
+    assert item.value in (b"1", b"2")
+
+
+async def test_another_agent_is_asked_when_one_hangs(make_consul: Make, opening: Open) -> None:
+    """Within a call; and that call does not fail."""
+    cluster = await asyncio.to_thread(make_consul, 3)
+    leader = await asyncio.to_thread(lambda: cluster.leader)
+    hanging = next(member for member in cluster.members if member is not leader)
+    others = [member for member in cluster.members if member is not hanging]
+    order = [hanging, *others]
+    place = access(cluster, agents=tuple(member.address.partition("//")[2] for member in order))
+    store = await opening(place)
+    await put(store, "/a", b"1")
+    async with store.watch("/a") as batches:
+        await asyncio.to_thread(hanging.pause)
+        await put(store, "/a", b"2")
+        item = await store.get("/a")
+        assert item is not None
+        assert item.value == b"2"
+        assert [event.value for event in await collect(batches, 1)] == [b"2"]
+    await asyncio.to_thread(hanging.resume)
+
+
+@pytest.mark.parametrize("fate", ["after", "before"])
+async def test_a_lost_answer_is_found_out(
+    fate: str, consul_server: ConsulCluster, opening: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A write whose answer is lost is neither lost nor done twice, with others writing in between."""
+    place = access(consul_server)
+    one, two = await opening(place), await opening(place)
+    real, lost = one._agents._once, 0
+
+    async def losing(at, method, path, params, body, limit, **options):
+        nonlocal lost
+        if method != "PUT" or path != "/v1/txn" or b'"cas"' not in body or lost % 2:
+            lost += method == "PUT"
+            return await real(at, method, path, params, body, limit, **options)
+        lost += 1
+        if fate == "after":
+            await real(at, method, path, params, body, limit, **options)
+            if lost % 4 == 1:
+                await put(two, f"/other/{lost}")
+        raise StoreUnavailable("the answer was lost")
+
+    monkeypatch.setattr(one._agents, "_once", losing)
+    for number in range(20):
+        item = await two.get("/counter")
+        value = int(item.value) if item else 0
+        txn = Txn([Guard("/counter", item.mod_revision if item else 0)], [Put("/counter", b"%d" % (value + 1))])
+        assert (await one.commit(txn)).succeeded, number
+    item = await two.get("/counter")
+    assert item is not None
+    assert item.value == b"20"
+    assert lost >= 20
+
+
+async def test_a_fate_that_nobody_can_tell_any_more(
+    consul_server: ConsulCluster, opening: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer was lost, and the log was folded before the writer came back: it is not written again."""
+    place = access(consul_server)
+    one, two = await opening(place), await opening(place)
+    follower = next(task for task in one._tasks if "follow" in task.get_name())
+    follower.cancel()
+    await asyncio.wait({follower})
+    real, lost = one._agents._once, False
+
+    async def losing(at, method, path, params, body, limit, **options):
+        nonlocal lost
+        if lost or method != "PUT" or b'"cas"' not in (body or b""):
+            return await real(at, method, path, params, body, limit, **options)
+        lost = True
+        await real(at, method, path, params, body, limit, **options)
+        for number in range(40):
+            await put(two, f"/other/{number}")
+        await two._folder.fold(keep=0)
+        raise StoreUnavailable("the answer was lost")
+
+    monkeypatch.setattr(one._agents, "_once", losing)
+    with pytest.raises(StoreUnavailable, match="too late to know"):
+        await put(one, "/a", b"once")
+    item = await one.get("/a")
+    assert item is not None
+    assert (item.value, item.create_revision) == (b"once", item.mod_revision)
+
+
+async def test_what_the_token_must_allow(make_consul: Make, opening: Open) -> None:
+    """Without the right to write there is no store; who loses it is told so, and goes on when it is back."""
+    root = "8a2b5c3d-1111-2222-3333-444455556666"
+    server = await asyncio.to_thread(lambda: make_consul(token=root))
+    writer = await asyncio.to_thread(server.new_token, 'key_prefix "mine/" { policy = "write" }')
+    reader = await asyncio.to_thread(server.new_token, 'key_prefix "mine/" { policy = "read" }')
+    for token in ("", reader, "0a2b5c3d-1111-2222-3333-444455556666"):
+        with pytest.raises(StoreError, match="ACL token") as caught:
+            await opening(access(server, prefix="mine", token=token))
+        assert not isinstance(caught.value, StoreUnavailable)
+        assert not token or token not in str(caught.value)
+    store = await opening(access(server, prefix="mine", token=writer))
+    await put(store, "/a")
+    with pytest.raises(StoreError, match="ACL token"):
+        await opening(access(server, prefix="yours", token=writer))
+    onlooker = await opening(access(server, prefix="mine", token=reader))
+    assert await keys(onlooker) == ["/a"]
+    with pytest.raises(StoreUnavailable, match="ACL token"):
+        await put(onlooker, "/b")
+    with pytest.raises(StoreUnavailable, match="ACL token"):
+        await onlooker.renew(await store.grant(10))
+
+
+async def test_tls(make_consul: Make, opening: Open, tmp_path: Path) -> None:
+    """The agent proves who it is, and so do we; whoever cannot is not spoken to."""
+    ours, others = make_authority(tmp_path / "ours"), make_authority(tmp_path / "others")
+    server = await asyncio.to_thread(lambda: make_consul(tls=ours))
+    store = await opening(access(server, tls=True, ca=ours.ca, cert=ours.cert, key=ours.key))
+    await put(store, "/a", b"1")
+    for wrong in (
+        {"ca": others.ca, "cert": ours.cert, "key": ours.key},
+        {"ca": ours.ca},
+        {"ca": ours.ca, "cert": others.cert, "key": others.key},
+    ):
+        with pytest.raises(StoreUnavailable, match=r"(?i)certificate|ssl|disconnected|reset|closed"):
+            await opening(access(server, tls=True, timeout=0.5, **wrong))
+
+
+async def test_a_store_that_is_removed_or_put_back_in_time(consul_server: ConsulCluster, opening: Open) -> None:
+    """A client with a mirror of what was cannot go on, and says what to do."""
+    member = consul_server.members[0]
+    place = access(consul_server)
+    store = await opening(place)
+    old = await asyncio.to_thread(member.get, place.prefix + "/head")
+    for number in range(3):
+        await put(store, f"/a/{number}")
+    other = await opening(place)
+    await asyncio.to_thread(member.request, "PUT", f"/v1/kv/{place.prefix}/head", old[place.prefix + "/head"])
+    with pytest.raises(StoreError, match="back in time") as caught:
+        await store.get("/a/0")
+    assert not isinstance(caught.value, StoreUnavailable)
+    await asyncio.to_thread(member.delete, place.prefix + "/")
+    with pytest.raises(StoreError, match="removed"):
+        await other.get("/a/0")
+
+
+@pytest.mark.parametrize("kind", ["head", "fold", "keys/a", "log/0000000000000001", "leases/1"])
+async def test_what_is_damaged_is_not_opened(kind: str, consul_server: ConsulCluster, opening: Open) -> None:
+    """It says which key cannot be read."""
+    member = consul_server.members[0]
+    place = access(consul_server)
+    store = await opening(place)
+    await store.grant(60)
+    await put(store, "/a", b"1")
+    if kind == "keys/a":
+        await store._folder.fold(keep=0)
+    await store.close()
+    await asyncio.to_thread(member.request, "PUT", f"/v1/kv/{place.prefix}/{kind}", b"\xff garbage")
+    if kind == "leases/1":  # nobody can tell how long it lives
+        await opening(place)
+        return
+    with pytest.raises(StoreError, match="Consul"):
+        await opening(place)
+    await asyncio.to_thread(member.delete, f"{place.prefix}/{kind}")
+    if kind != "keys/a":
+        with pytest.raises(StoreError, match=r"missing|cannot be read"):
+            await opening(place)
+
+
+async def test_a_lease_whose_key_somebody_deletes_or_overwrites(consul_server: ConsulCluster, opening: Open) -> None:
+    """It is gone for its holder at once, and its keys go when it would have run out; a wrong record is as good."""
+    member = consul_server.members[0]
+    place = access(consul_server)
+    store = await opening(place)
+    for change in ("delete", "overwrite"):
+        lease = await store.grant(1)
+        await put(store, "/l/a", b"", lease)
+        await asyncio.sleep(0.7)  # it is seen
+        name = f"{place.prefix}/leases/{lease}"
+        if change == "delete":
+            await asyncio.to_thread(member.delete, name)
+            with pytest.raises(LeaseLost):
+                await store.renew(lease)
+        else:
+            await asyncio.to_thread(member.request, "PUT", f"/v1/kv/{name}", b"garbage")
+
+        async def ended() -> bool:
+            return await keys(store, "/l/") == []
+
+        await until(ended)
+
+
+async def test_servers_that_take_only_small_requests(make_consul: Make, opening: Open) -> None:
+    """The operator is told which limits to raise."""
+    server = await asyncio.to_thread(
+        lambda: make_consul(settings={"limits": {"kv_max_value_size": 4096, "txn_max_req_len": 4096}})
+    )
+    store = await opening(access(server))
+    await put(store, "/a", b"x" * 1000)
+    with pytest.raises(StoreError, match="txn_max_req_len") as caught:
+        await put(store, "/a", b"x" * 10_000)
+    assert not isinstance(caught.value, StoreUnavailable)
+    assert (await store.commit(Txn((), [Put("/b", b"")]))).succeeded
+
+
+async def test_closing_while_consul_is_away(make_consul: Make, opening: Open) -> None:
+    """It takes no longer than a call, and whoever waits is told."""
+    server = make_consul()
+    store = await opening(access(server, timeout=1.0))
+    await asyncio.to_thread(server.members[0].pause)
+    waiting = [asyncio.create_task(put(store, f"/a/{number}", b"x" * 200_000)) for number in range(10)]
+    await asyncio.sleep(0.1)
+    async with asyncio.timeout(5):
+        await store.close()
+    for result in await asyncio.gather(*waiting, return_exceptions=True):
+        assert isinstance(result, StoreUnavailable)
+
+
+async def test_nobody_is_there(opening: Open) -> None:
+    """No agent listens: that passes, perhaps."""
+    began = time.monotonic()
+    with pytest.raises(StoreUnavailable, match="does not answer"):
+        await opening(ConsulAccess(agents=("127.0.0.1:1", "127.0.0.1:2"), timeout=0.5))
+    assert time.monotonic() - began < 3
