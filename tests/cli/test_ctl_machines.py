@@ -52,6 +52,13 @@ class TestLooking:
         assert (missing.exit_code, missing.stderr) == (3, "xchronosctl: there is no machine m9\n")
         assert missing.stdout.startswith("m2\n")
 
+    def test_an_attempt_that_has_to_leave(self, ctl, daemon):
+        execution = running("a.service", 0)
+        current = msgspec.structs.replace(execution.current, leave="m1 is being drained")
+        daemon.run(daemon.cluster.execution(msgspec.structs.replace(execution, current=current)))
+        assert "attempt 1 on m1: running" in (shown := ctl("status", execution.id).stdout)
+        assert "has to leave: m1 is being drained" in shown
+
 
 class TestWishes:
     def test_cordon_and_uncordon(self, ctl, daemon):

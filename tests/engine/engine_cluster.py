@@ -48,7 +48,14 @@ class Cluster:
         return round((self.clock.now() - START) / SECOND, 3)
 
     async def start(
-        self, machine: str = "m1", roles=BOTH, slots: int = 0, metadata=None, ttl=10 * SECOND, store=None
+        self,
+        machine: str = "m1",
+        roles=BOTH,
+        slots: int = 0,
+        metadata=None,
+        ttl=10 * SECOND,
+        store=None,
+        kind: str = "python",
     ) -> Roles:
         facts = HostFacts(hostname=machine, machine_id=machine)
         place = Place(machine, facts, {}, self.directory / "secrets", 1 << 20)
@@ -65,7 +72,7 @@ class Cluster:
             self.keys,
             self.clock,
             place,
-            {"python": CallableExecutor("python", step)},
+            {kind: CallableExecutor(kind, step)},
             self.directory / machine,
             instance=machine,
             roles=roles,

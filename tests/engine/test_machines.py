@@ -9,6 +9,7 @@ from engine_cluster import BOTH, Cluster, run
 from faulty_store import FaultyStore
 
 from xchronos.clock import SECOND, to_datetime
+from xchronos.errors import ExecutorUnavailable
 
 AGENT = frozenset(("agent",))
 
@@ -392,6 +393,72 @@ def test_a_drain_with_a_deadline():
         await asyncio.sleep({"short.service": 30, "long.service": 100}.get(spec.unit, 1e9))
 
     run(scenario, body)
+
+
+def test_copies_on_every_machine_that_a_trigger_started_end_with_a_drain_and_wait_out_a_cordon():
+    async def scenario(cluster: Cluster) -> None:
+        await machines(cluster, 2)
+        await cluster.submit("a.service", "TriggerRepeatInterval=1h\nMaxAttempts=2", fleet="Global=true")
+        await cluster.sleep(1)
+        await cluster.registry.wishes.cordon("m1")
+        await cluster.sleep(10)
+        # The first attempts have failed; the second one on m1 waits until the cordon is lifted.
+        assert await where(cluster) == {"a.service": ["m2"]}
+        assert await waiting(cluster) == {"a.service": "m1 is cordoned"}
+        await cluster.registry.wishes.uncordon("m1")
+        await cluster.sleep(1)
+        assert await where(cluster) == {"a.service": ["m1", "m2"]}
+        await cluster.registry.wishes.drain("m2", to_datetime(cluster.clock.now()))
+        await cluster.sleep(2)
+        assert await where(cluster) == {"a.service": ["m1"]}
+        (ended,) = await cluster.history("a.service")
+        assert (ended.outcome, ended.reason) == ("lost", "m2 is cordoned")
+        assert [attempt.reason for attempt in ended.attempts] == ["start-0: exited with 1", "m2 is being drained"]
+
+    async def body(spec, machine):
+        if spec.attempt == 1:
+            await asyncio.sleep(5)
+            return 1
+        await asyncio.sleep(1e9)
+        return 0
+
+    run(scenario, body)
+
+
+def test_an_engine_that_does_not_answer_gets_nothing_and_loses_nothing(monkeypatch):
+    text = b"[Service]\nExecStart=/bin/true\nRestart=always\n[Container]\nImage=x\n"
+
+    async def scenario(cluster: Cluster) -> None:
+        for n in (1, 2):
+            await cluster.start(f"m{n}", roles=BOTH if n == 1 else AGENT, kind="docker")
+        away: set[str] = set()
+        for machine, roles in cluster.running.items():
+            executor = roles._executors["docker"]
+
+            async def probe(machine=machine) -> str:
+                if machine in away:
+                    raise ExecutorUnavailable("connection refused")
+                return "27.0"
+
+            monkeypatch.setattr(executor, "probe", probe, raising=False)
+        await cluster.registry.submit("a.service", text, now=cluster.clock.now())
+        await cluster.sleep(15)
+        (machine,) = (await where(cluster))["a.service"]
+        (other,) = {"m1", "m2"} - {machine}
+        away |= {machine, other}
+        await cluster.sleep(30)
+        # What runs goes on; what is new waits.
+        assert await where(cluster) == {"a.service": [machine]}
+        await cluster.registry.submit("b.service", text, now=cluster.clock.now())
+        await cluster.sleep(1)
+        assert await waiting(cluster) == {
+            "b.service": "1 unplaced: 2 machines have no usable Docker engine: connection refused"
+        }
+        away.remove(other)
+        await cluster.sleep(15)
+        assert await where(cluster) == {"a.service": [machine], "b.service": [other]}
+
+    run(scenario, FOR_EVER)
 
 
 def test_an_uncordon_ends_a_drain_before_its_deadline():

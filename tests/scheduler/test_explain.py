@@ -3,6 +3,7 @@ import pytest
 from schedule_builders import asks, attempt, every, execution, job, s, unit, view
 
 from xchronos.clock import DAY, HOUR, MINUTE, SECOND, to_datetime
+from xchronos.model.policies import Outcome
 from xchronos.scheduler.explain import explain, span
 from xchronos.scheduler.schedule import accept
 from xchronos.triggers.cron import parse_cron
@@ -72,6 +73,16 @@ def test_waiting_beside_another_copy():
     assert late[1].endswith("no machine is alive; its StartDeadline has passed")
 
 
+def test_a_copy_that_waits_for_its_own_machine():
+    it = job(requirements=asks(is_global=True))
+    waits = execution(state="waiting", attempts=(attempt(1, Outcome.FAILED, "a"),))
+    lines = told(it, waits, views=[view("a", attempts=1, slots=1), view("b")])
+    assert lines[1:] == [
+        f"{KEY}/0 waits for a machine: 1 unplaced: 1 machine has no free slot",
+        "  a has no free slot (1 of 1 are taken)",
+    ]
+
+
 def test_queued_names_what_is_ahead():
     it = unit(concurrency="queue")
     waits = execution(60, state="queued")
@@ -97,6 +108,10 @@ def test_queued_names_what_is_ahead():
         (
             execution(state="running", stop_requested="stopped by ann"),
             "has been running on a machine; it is being stopped: stopped by ann",
+        ),
+        (
+            execution(state="running", current=attempt(1, None, "m7", leave="m7 is being drained")),
+            "has been running on m7 for 1min; it has to leave: m7 is being drained",
         ),
         (
             execution(state="reported", current=attempt(1, None, "m7")),

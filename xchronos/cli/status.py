@@ -141,6 +141,8 @@ class Printer:
         word = attempt.outcome.value if attempt.outcome is not None else "running" if attempt.started_at else "placed"
         took = self._took(attempt.started_at, attempt.ended_at)
         reason = f": {clean(attempt.reason)}" if attempt.reason else ""
+        if attempt.leave and attempt.outcome is None:
+            reason = f", has to leave: {clean(attempt.leave)}"
         yield f"{indent}attempt {attempt.number} on {attempt.machine}: {styled(word)}{took}{reason}"
         for step in attempt.steps:
             took = self._took(step.started_at, step.ended_at)

@@ -63,6 +63,8 @@ def _of_an_execution(
     why = f": {execution.reason}" if execution.reason else ""
     if execution.stop_requested:
         why += f"; it is being stopped: {execution.stop_requested}"
+    elif current is not None and current.leave:
+        why += f"; it has to leave: {current.leave}"
     match execution.state:
         case "waiting":
             return _waiting(unit, execution, active, views, now, name)
@@ -92,6 +94,9 @@ def _waiting(
         for e in active
         if e.fire_time == execution.fire_time and e.copy != execution.copy and e.current is not None
     ]
+    if unit.is_global and execution.attempts:
+        # A copy of a unit that is on every machine has a machine of its own.
+        views = [view for view in views if view.machine.id == execution.attempts[-1].machine]
     decision = place(unit, views, copies=1, taken=siblings, seed=execution.id)
     if decision.machines:
         return [f"{name} waits, though {decision.machines[0]} could take it now: the next turn places it"]
