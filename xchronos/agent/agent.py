@@ -31,6 +31,9 @@ from xchronos.store.contract import Event, KeyValue, Store
 
 log = structlog.get_logger(__name__)
 
+AT_ONCE = 256
+"""How much news is taken in before others get a turn."""
+
 RECORDING: Micros = 10 * SECOND
 """How long a shutdown waits for the store to take in what has ended; later it is the next agent's, from the journal."""
 
@@ -159,11 +162,13 @@ class Agent:
         try:
             async with self._store.watch(self._prefix, revision=self._from) as batches:
                 async for batch in batches:
-                    for event in batch.events:
+                    for number, event in enumerate(batch.events, 1):
                         if event.kind == "delete":
                             self._gone(event.key)
                         else:
                             self._take(event)
+                        if number % AT_ONCE == 0:
+                            await asyncio.sleep(0)
         except StoreError as error:
             log.warning("agent reads its placements again", reason=str(error))
             await self._clock.sleep(SECOND // 5)

@@ -23,6 +23,7 @@ class Agenda:
         retry_waiting: Machines or capacity have changed: who waits may go now.
         refused: Units whose cursor has to be read again.
         refusals: How many writes were refused since the last turn.
+        held: Nothing is claimed until a machine has begun some of what it has.
     """
 
     def __init__(self) -> None:
@@ -40,6 +41,7 @@ class Agenda:
         self.retry_waiting = False
         self.refused: set[str] = set()
         self.refusals = 0
+        self.held = False
 
     def wake(self) -> None:
         """Ask for another turn."""

@@ -17,6 +17,10 @@ from xchronos.scheduler.ranking import Ranking
 from xchronos.store.contract import KeyValue
 
 _REPORTED = b'"state":"reported"'
+_PLACED = b'"state":"placed"'
+
+MOST_UNBEGUN = 1_000
+"""How many placements a machine may have that it has not begun: beyond these it takes no more work just now."""
 
 
 class Open:
@@ -26,7 +30,7 @@ class Open:
     brings with a greater one is news. `busy` while such a write is under way.
     """
 
-    __slots__ = ("_known", "busy", "machine", "revision", "unit")
+    __slots__ = ("_known", "begun", "busy", "machine", "revision", "unit")
 
     def __init__(
         self,
@@ -42,6 +46,7 @@ class Open:
         self.revision = revision
         self.unit = unit
         self.busy = busy
+        self.begun = not self._placed
 
     @property
     def execution(self) -> Execution:
@@ -55,6 +60,13 @@ class Open:
         self._known = item
         self.revision = item.mod_revision
         self.busy = False
+        self.begun = self.begun or not self._placed
+
+    @property
+    def _placed(self) -> bool:
+        if isinstance(self._known, Execution):
+            return self._known.state == "placed"
+        return _PLACED in self._known.value
 
     @property
     def reported(self) -> bool:
@@ -95,6 +107,7 @@ class Book:
         self.followers: dict[str, set[str]] = {}
         self.arrived: set[str] = set()
         self.displacing: set[tuple[str, str]] = set()
+        self._unbegun: dict[str, int] = {}
         self._placed: dict[str, set[str]] = {}
         self._timers: list[tuple[Instant, str]] = []
 
@@ -109,6 +122,8 @@ class Book:
         if entry.machine:
             self.active.setdefault(unit, set()).add(execution_id)
             self._placed.setdefault(entry.machine, set()).add(execution_id)
+            if not entry.begun:
+                self._unbegun[entry.machine] = self._unbegun.get(entry.machine, 0) + 1
             self._count(entry)
             if unit in self.followers:
                 self.arrived.add(unit)
@@ -149,6 +164,8 @@ class Book:
         if entry.machine:
             _remove(self.active, unit, execution_id)
             _remove(self._placed, entry.machine, execution_id)
+            if not entry.begun:
+                self._unbegun[entry.machine] -= 1
             view = self.machines.get(entry.machine)
             if view is not None and entry.unit is not None:
                 view.release(entry.unit)
@@ -157,6 +174,21 @@ class Book:
         _remove(self._file(entry.execution), unit, execution_id)
         if entry.execution.state == "waiting":
             _remove(self.waiting, unit, execution_id)
+
+    def update(self, entry: Open, item: KeyValue) -> None:
+        """The record of an execution in the book has changed, where it is."""
+        waited = not entry.begun
+        entry.update(item)
+        if waited and entry.begun:
+            self._unbegun[entry.machine] -= 1
+
+    @property
+    def saturated(self) -> bool:
+        """Whether every machine has as much as it can begin in the next moment.
+
+        What would be placed now would only lie there; one machine that does not begin anything stops nobody.
+        """
+        return bool(self.machines) and all(self._unbegun.get(machine, 0) >= MOST_UNBEGUN for machine in self.machines)
 
     def learn(self, execution_id: str, entry: Open, unit: Unit) -> None:
         """What the unit of an execution without a machine asks for is known now."""

@@ -26,6 +26,9 @@ from xchronos.store.contract import Committed, Guard, Txn
 
 log = structlog.get_logger(__name__)
 
+MOST_IN_FLIGHT = 2_000
+"""How many writes may be under way before nothing more is claimed."""
+
 
 class Desk:
     """What all deciders share.
@@ -63,6 +66,12 @@ class Desk:
     def room(self) -> int:
         """How many guards, and how many operations, a Txn may have."""
         return self._batcher.max_operations
+
+    @property
+    def busy(self) -> bool:
+        """Whether nothing more is to be claimed just now; what is under way will say when that is over."""
+        self.agenda.held = self.book.saturated
+        return self.agenda.held or self.in_flight >= MOST_IN_FLIGHT
 
     def stamp(self, now: Instant) -> Instant:
         """`now` as the fire time of something that no trigger fires: never the same twice."""

@@ -25,9 +25,6 @@ log = structlog.get_logger(__name__)
 AT_ONCE = 128
 """How many units are decided about before others get a turn: bounds how long a crowded second holds everything up."""
 
-MOST_IN_FLIGHT = 2_000
-"""How many writes may be under way before nothing more is claimed."""
-
 MOST_FIRES = 1_000
 """How many fire times of one unit are decided at once, unless they are misfires: those are bounded by MisfireLimit."""
 
@@ -99,9 +96,9 @@ class Firing:
     # -- fire times -------------------------------------------------------------------------------------------------
 
     async def fire_due(self, now: Instant) -> None:
-        """Claim what is due, as fast as the store takes it: a scheduler that is behind must still hear the news."""
+        """Claim what is due, as fast as the store and the machines take it: who is behind must still hear the news."""
         desk = self._desk
-        while desk.in_flight < MOST_IN_FLIGHT and (batch := desk.book.cursors.due(now, AT_ONCE)):
+        while not desk.busy and (batch := desk.book.cursors.due(now, AT_ONCE)):
             loaded = await desk.load(batch)
             for name in batch:
                 if name in loaded:

@@ -24,6 +24,9 @@ from xchronos.store.contract import Event, KeyValue, Store, WatchBatch
 
 log = structlog.get_logger(__name__)
 
+AT_ONCE = 256
+"""How much news is taken in before others get a turn."""
+
 
 class Following:
     """Fills a book, and keeps it filled. `ended` is told of every execution that an agent has brought to its end.
@@ -188,11 +191,29 @@ class Following:
         self._agenda.wake()
 
     async def _take_executions(self, batch: WatchBatch) -> None:
-        asked = sorted({unit for event in batch.events if (unit := self._unit_of_news(event))})
-        units = await self._load(asked) if asked else {}
+        news: list[tuple[Event, str, str]] = []
+        asked: set[str] = set()
         for event in batch.events:
-            if not event.key.startswith(self._keys.pulses):
-                self._take_execution(event, units)
+            if event.key.startswith(self._keys.pulses):
+                continue
+            machine, execution_id = self._keys.locate(event.key)
+            news.append((event, machine, execution_id))
+            if machine and event.kind == "put":
+                known = self._book.open.get(execution_id)
+                if known is None or known.machine != machine:
+                    # Of what is new on a machine the unit has to be known, for the room that it takes.
+                    asked.add(unit_of(execution_id))
+        units = await self._load(sorted(asked)) if asked else {}
+        taken = revision = 0
+        for event, machine, execution_id in news:
+            if taken >= AT_ONCE and event.mod_revision != revision:
+                # Between two Txns: what one of them moves is never seen to be nowhere.
+                taken = 0
+                await asyncio.sleep(0)
+            taken, revision = taken + 1, event.mod_revision
+            self._take_execution(event, machine, execution_id, units)
+        if self._agenda.held and not self._book.saturated:
+            self._agenda.wake()
         self.seen = max(self.seen, batch.revision)
         waiting, self._awaited = self._awaited, []
         for awaited, future in waiting:
@@ -201,16 +222,7 @@ class Following:
             elif not future.done():
                 future.set_result(None)
 
-    def _unit_of_news(self, event: Event) -> str:
-        """The unit of an execution that a machine has and the book does not have there."""
-        if event.kind == "delete" or event.key.startswith(self._keys.pulses):
-            return ""
-        machine, execution_id = self._keys.locate(event.key)
-        known = self._book.open.get(execution_id)
-        return unit_of(execution_id) if machine and (known is None or known.machine != machine) else ""
-
-    def _take_execution(self, event: Event, units: Mapping[str, Loaded]) -> None:
-        machine, execution_id = self._keys.locate(event.key)
+    def _take_execution(self, event: Event, machine: str, execution_id: str, units: Mapping[str, Loaded]) -> None:
         known = self._book.open.get(execution_id)
         if event.kind == "delete":
             if known is not None and known.machine == machine and known.revision < event.mod_revision:
@@ -225,7 +237,7 @@ class Following:
                 self._note(execution_id)
                 self._agenda.wake()
         elif known.revision < event.mod_revision:
-            known.update(_item(event))
+            self._book.update(known, _item(event))
             if known.reported:
                 self._agenda.reported.add(execution_id)
                 self._agenda.wake()

@@ -15,7 +15,6 @@ from xchronos.engine.agenda import Agenda
 from xchronos.engine.book import Book
 from xchronos.engine.copies import Copies
 from xchronos.engine.desk import Desk
-from xchronos.engine.firing import MOST_IN_FLIGHT
 from xchronos.engine.following import Following, readable
 from xchronos.engine.housekeeping import Housekeeping
 from xchronos.engine.metrics import Metrics
@@ -144,8 +143,9 @@ class Session:
             await self._sleep(LONGEST_WAIT if moment is None else min(moment - self._clock.now(), LONGEST_WAIT))
 
     async def _sleep(self, wait: Micros) -> None:
-        if self._desk.in_flight >= MOST_IN_FLIGHT:
-            await self._agenda.awake.wait()
+        if wait <= 0 and self._desk.busy:
+            # Every answer wakes, and so does a machine that has room again; the clock has nothing more to say.
+            await woken(self._clock, self._agenda.awake, LONGEST_WAIT)
         elif wait <= 0 or self._agenda.awake.is_set():
             # The answers to what is under way, and the watches, come first.
             await asyncio.sleep(0)

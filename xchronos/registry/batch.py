@@ -16,6 +16,10 @@ GATHER = 0.002
 """Seconds for which a busy batcher lets Txns come together: a round trip costs the same for one as for a hundred."""
 
 
+AT_ONCE = 1_000
+"""How many Txns one round takes: bounds how long the event loop is held up by sorting them."""
+
+
 class _Bundle:
     """Txns that are carried out as one."""
 
@@ -134,7 +138,9 @@ class Batcher:
             while True:
                 await self._wake.wait()
                 self._wake.clear()
-                taken, self._waiting = self._waiting, []
+                taken, self._waiting = self._waiting[:AT_ONCE], self._waiting[AT_ONCE:]
+                if self._waiting:
+                    self._wake.set()
                 busy = len(taken) > 1
                 while taken:
                     taken = await self._commit(taken)
