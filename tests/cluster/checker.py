@@ -106,15 +106,23 @@ def nothing_early(events: Iterable[Event], history: Iterable[Execution]) -> Iter
 
 
 def same_story(events: Iterable[Event], history: Iterable[Execution]) -> Iterator[Violation]:
-    """I4: every start has its attempt in the history, on that machine, and what the history calls run did run."""
+    """I4: every start has its attempt in the history, on that machine, and what the history calls run did run.
+
+    An attempt that found an earlier one still running on its machine stands for that one, and starts nothing itself.
+    """
     seen: dict[Key, dict[str, Event]] = defaultdict(dict)
     for event in events:
         seen[event.key].setdefault(event.kind, event)
     recorded: set[Key] = set()
     for execution in history:
+        over: set[str] = set()
         for attempt in attempts_of(execution):
             key = Key(execution.unit, execution.fire_time, execution.copy, attempt.number)
             recorded.add(key)
+            if key not in seen and not attempt.steps and attempt.machine in over:
+                continue
+            if "end" in seen.get(key, {}):
+                over.add(attempt.machine)
             for what in _contradictions(attempt, seen.get(key, {})):
                 yield Violation("I4", _name(key), what)
     for key, lines in seen.items():

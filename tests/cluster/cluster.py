@@ -49,6 +49,9 @@ def eventually(ask: Callable[[], T], what: str, limit: float = PATIENCE, pause: 
         time.sleep(pause)
 
 
+OPEN = ("waiting", "queued", "delayed", "placed", "running", "reported")
+
+
 class Fenced(NamedTuple):
     """A write with the fence of a shard, as the launcher has noted it when the answer was there."""
 
@@ -281,15 +284,21 @@ class Cluster:
 
     def settled(self, units: Iterable[str], count: int, limit: float = PATIENCE) -> list[Execution]:
         """The whole history, once nothing is open any more and it has at least `count` records."""
-        eventually(self._quiet, "nothing is open any more", limit, 0.2)
+        open_: tuple[Execution, ...] = ()
+
+        def quiet() -> bool:
+            nonlocal open_
+            open_ = self.client.executions(states=OPEN).executions
+            return not open_
+
+        try:
+            eventually(quiet, "nothing is open any more", limit, 0.2)
+        except AssertionError:
+            print(f"open ({len(open_)}):", *open_[:5], sep="\n  ")
+            raise
         history = self.history(units)
         assert len(history) >= count, f"{len(history)} of {count} records"
         return history
-
-    def _quiet(self) -> bool:
-        return not self.client.executions(
-            states=("waiting", "queued", "delayed", "placed", "running", "reported")
-        ).executions
 
     def events(self) -> list[sink.Event]:
         """The sink, as it is now."""

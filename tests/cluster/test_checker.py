@@ -15,7 +15,7 @@ from tests.cluster import sink
 from tests.cluster.checker import Disturbance, Run, Violation, check, every, lateness, overlaps, runs, told
 from tests.cluster.sink import Event, Key, Sink
 from xchronos.model.policies import Outcome
-from xchronos.model.records import Attempt, Execution, Missed
+from xchronos.model.records import Attempt, Execution, Missed, StepResult
 
 T0 = datetime(2030, 1, 1, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
@@ -197,6 +197,18 @@ def test_a_lost_attempt_may_have_run_or_not() -> None:
     assert story.check() == []
     story.events = [event for event in story.events if event.key != Key("a.service", T0, 0, 1)]
     assert story.check() == []
+
+
+def test_an_attempt_may_stand_for_an_earlier_one_that_went_on_there() -> None:
+    story = Story()
+    lost = Attempt(1, "m1", started_at=T0, ended_at=T0, outcome=Outcome.LOST)
+    second = msgspec.structs.replace(story.history[0].attempts[0], number=2)
+    change(story, 0, attempts=(lost, second))
+    assert story.check() == []
+    change(story, 0, attempts=(lost, msgspec.structs.replace(second, machine="m2")))
+    assert "attempt 2 | succeeded, and the sink has no start" in told(story.check())
+    change(story, 0, attempts=(lost, msgspec.structs.replace(second, steps=(StepResult("start-0", "", "succeeded"),))))
+    assert "attempt 2 | succeeded, and the sink has no start" in told(story.check())
 
 
 def test_every_copy_needs_its_record() -> None:
