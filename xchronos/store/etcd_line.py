@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import grpc
@@ -49,6 +50,24 @@ def make_credentials(access: EtcdAccess) -> grpc.ChannelCredentials | None:
         except OSError as error:
             raise ConfigError(f"etcd.{name}: {path} cannot be read: {error.strerror}") from error
     return grpc.ssl_channel_credentials(*parts)
+
+
+async def send(stream: Any, message: Any) -> None:
+    """Write to a stream. Into one that has ended nothing is written: reading from it tells why.
+
+    The stream's own `write` waits until its headers have been sent, and never returns when it ends before that.
+    """
+    over = asyncio.Event()
+    stream.add_done_callback(lambda _: over.set())
+    writing, ending = asyncio.ensure_future(stream.write(message)), asyncio.ensure_future(over.wait())
+    try:
+        await asyncio.wait({writing, ending}, return_when=asyncio.FIRST_COMPLETED)
+        if writing.done():
+            with suppress(asyncio.InvalidStateError):
+                writing.result()
+    finally:
+        writing.cancel()
+        ending.cancel()
 
 
 class Line:

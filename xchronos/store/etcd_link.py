@@ -7,7 +7,6 @@ Pauses between tries grow and are drawn at random, so that no herd comes back at
 import asyncio
 import random
 from collections.abc import Coroutine
-from contextlib import suppress
 from math import inf
 from typing import Any, Literal, TypeAlias
 
@@ -17,7 +16,7 @@ from grpc.aio import EOF, AioRpcError
 from xchronos.errors import StoreError
 from xchronos.store.etcd_access import EtcdAccess
 from xchronos.store.etcd_errors import Advice, LoginNotNeeded, Trouble, broken, read_trouble
-from xchronos.store.etcd_line import Line, make_credentials
+from xchronos.store.etcd_line import Line, make_credentials, send
 
 SHORTEST_PAUSE = 0.05
 LONGEST_PAUSE = 1.0
@@ -191,8 +190,7 @@ class Link:
             stream = getattr(line, method)(metadata=self._metadata, timeout=max(until - self._loop.time(), 0.001))
             line.begin(stream)
             try:
-                with suppress(asyncio.InvalidStateError):  # it has ended already: reading tells why
-                    await stream.write(request)
+                await send(stream, request)
                 answer = await stream.read()
                 if answer is not EOF:
                     return answer

@@ -15,7 +15,7 @@ from xchronos.errors import Compacted, StoreError, StoreUnavailable
 from xchronos.store.contract import Event, WatchBatch
 from xchronos.store.etcd_codec import decode_events, prefix_range
 from xchronos.store.etcd_errors import Advice, Trouble, broken, read_trouble, read_words
-from xchronos.store.etcd_line import Line
+from xchronos.store.etcd_line import Line, send
 from xchronos.store.etcd_link import Backoff, Link, was_cut
 
 MAX_PENDING = 50_000
@@ -128,7 +128,7 @@ class EtcdWatch:
         stream = line.watch(metadata=self._link.metadata)
         line.open_stream(stream)
         try:
-            await stream.write(self._request(self._next))
+            await send(stream, self._request(self._next))
             number, overlapping = None, False
             while True:
                 response = await stream.read()
