@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from worlds import FIRE, KEYS, OK, Cluster
 
-from xchronos.clock import SECOND
+from xchronos.clock import HOUR, SECOND
 from xchronos.executors.contract import Leftover, StepExit
 from xchronos.model.policies import Outcome
 from xchronos.model.records import Capacity, Execution
@@ -591,6 +591,22 @@ def test_a_time_limit_goes_on_over_a_crash(play: Callable[..., None]) -> None:
 
 
 # -- shutdown ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("jump", [HOUR, -HOUR], ids=["forward", "backward"])
+def test_a_jump_of_the_wall_clock_moves_no_time_limit(play: Callable[..., None], jump: int) -> None:
+    async def test(c: Cluster) -> None:
+        await c.submit("Type=exec\nExecStart=a\nExecStartPost=b\nRuntimeMaxSec=60")
+        execution = await c.place()
+        c.boot()
+        await c.clock.sleep(5 * SECOND)
+        c.clock.jump(jump)  # while ExecStartPost= is at work, and RuntimeMaxSec= is still to be reckoned with
+        began = c.clock.monotonic()
+        attempt = await c.ended(execution, 7200)
+        assert attempt.outcome is Outcome.TIMED_OUT
+        assert 54 * SECOND < c.clock.monotonic() - began < 57 * SECOND
+
+    play(test, {"start-0": (7200, OK), "start-post-0": (10, OK)})
 
 
 def test_drain_waits_then_stops_then_records(play: Callable[..., None]) -> None:

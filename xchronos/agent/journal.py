@@ -63,6 +63,7 @@ class Journal:
         self._clock = clock
         self._file = directory / "journal.json"
         self._notes = _Notes()
+        self._begun: dict[str, Micros] = {}
         self._saving = threading.Lock()
 
     @property
@@ -99,15 +100,18 @@ class Journal:
         return step in self._notes.begun
 
     def elapsed(self, step: str) -> Micros:
-        """How long ago the step was begun, by the wall clock: the daemon may have been away meanwhile."""
-        now = self._clock.now()
-        begun = self._notes.begun.get(step)
-        if begun is None:
-            self._notes.begun[step] = to_datetime(now)
-            # Not forced to the disk: after a power cut the step has ended, and its time limit with it.
-            self._save(durable=False)
-            return 0
-        return max(now - to_instant(begun), 0)
+        """How long ago the step was begun; by the wall clock only up to when this daemon first asked."""
+        known = self._begun.get(step)
+        if known is None:
+            now = self._clock.now()
+            begun = self._notes.begun.get(step)
+            if begun is None:
+                self._notes.begun[step] = to_datetime(now)
+                # Not forced to the disk: after a power cut the step has ended, and its time limit with it.
+                self._save(durable=False)
+            before = 0 if begun is None else max(now - to_instant(begun), 0)
+            known = self._begun[step] = self._clock.monotonic() - before
+        return self._clock.monotonic() - known
 
     async def record(self, result: StepResult) -> None:
         """Remember a step's end, durably."""
