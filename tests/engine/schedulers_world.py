@@ -79,7 +79,7 @@ class World:
         assert sum(counts) == SHARDS, shares
         assert max(counts) - min(counts) <= 1
 
-    async def lateness(self, since: float = 0.0) -> dict[str, list[tuple[float, float]]]:
+    async def lateness(self, since: float = float("-inf")) -> dict[str, list[tuple[float, float]]]:
         """By unit, when each fire time was and how late it was decided about, in seconds."""
         found = {}
         for name in UNITS:

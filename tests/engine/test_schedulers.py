@@ -19,9 +19,9 @@ from xchronos.store.memory import MemoryStore
 from xchronos.testing.clock import VirtualClock, run_virtual
 
 
-def scenario(play, store=MemoryStore, seed: int = 1):
+def scenario(play, seed: int = 1):
     async def main(clock: VirtualClock) -> None:
-        world = World(clock, store(clock), seed)
+        world = World(clock, MemoryStore(clock), seed)
         await play(world)
         await world.cluster.close()
 
@@ -62,7 +62,9 @@ def test_one_three_five_two(seed):
 
 def test_a_handover_takes_less_than_a_second_and_only_the_moved_shards_notice():
     async def play(world: World) -> None:
-        await world.join("s1")
+        daemon = await world.join("s1")
+        assert daemon.registry.get_sample_value("xchronos_shards") == 16
+        assert daemon.registry.get_sample_value("xchronos_leader") == 1
         await world.begin()
         await world.cluster.sleep(5.5)
         since = world.cluster.at()
@@ -73,6 +75,56 @@ def test_a_handover_takes_less_than_a_second_and_only_the_moved_shards_notice():
         moved = (await world.shards())["s2"]
         assert len(moved) == 8
         await world.check_lateness(since, moved, 0.5)
+        await world.check_every_tick_once()
+        assert daemon.registry.get_sample_value("xchronos_shards") == 8
+        assert daemon.registry.get_sample_value("xchronos_terms_total") == 16
+
+    scenario(play)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_nobody_waits_for_the_dead_to_take_what_others_have_left(seed):
+    """A second one dies, and a third one leaves, while the first one's lease still lives."""
+
+    async def play(world: World) -> None:
+        for machine in ("s1", "s2", "s3", "s4"):
+            await world.join(machine)
+        await world.begin()
+        await world.cluster.sleep(5.2)
+        before, since = await world.shards(), world.cluster.at()
+        await world.cluster.kill("s1")
+        await world.cluster.sleep(4)
+        await world.cluster.kill("s2")
+        await world.cluster.sleep(1)
+        await world.cluster.stop("s3")
+        left = world.cluster.at()
+        await world.cluster.sleep(14)
+        await world.balanced({"s4"})
+        await world.check_lateness(since, before["s1"] | before["s2"], 11.0, others=1.5)
+        await world.check_lateness(left + 2, before["s1"] | before["s2"], 11.0)
+        await world.check_every_tick_once()
+        await world.join("s1")
+        await world.cluster.sleep(2)
+        await world.balanced({"s1", "s4"})
+
+    scenario(play, seed=seed)
+
+
+def test_who_was_suspected_wrongly_gets_its_share():
+    async def play(world: World) -> None:
+        for machine in ("s1", "s2", "s3"):
+            await world.join(machine)
+        await world.begin()
+        await world.cluster.sleep(3.2)
+        store = world.cluster.running["s2"].store
+        store.going.clear()
+        await world.cluster.sleep(1)
+        await world.cluster.stop("s3")
+        await world.cluster.sleep(2)
+        assert len((await world.shards())["s1"]) + len((await world.shards())["s2"]) == SHARDS
+        store.going.set()
+        await world.cluster.sleep(4)
+        await world.balanced({"s1", "s2"})
         await world.check_every_tick_once()
 
     scenario(play)

@@ -53,11 +53,11 @@ class Absences:
 
     def _pass_on(self) -> Micros:
         """Pass on who is lost. Returns how long there is nothing to do."""
-        if not self._ownership.heard:
+        if not self._ownership.lease.heard:
             return self._ttl // 10
         now = self._clock.monotonic()
         # Whoever was kept from renewing its lease gets the time to join anew.
-        grace = self._ownership.heard_since + self._ttl
+        grace = self._ownership.lease.heard_since + self._ttl
         lost = [machine for machine, due in self._due.items() if max(due, grace) <= now]
         for machine in lost:
             del self._due[machine]

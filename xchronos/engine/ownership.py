@@ -12,25 +12,23 @@ and nobody holds it takes, at once: that a holder has died it learns from the sa
 
 import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
-from random import Random
 
 import structlog
 
 from xchronos.clock import MILLISECOND, SECOND, Clock, Micros
+from xchronos.engine.lease import RENEWALS, Lease
 from xchronos.engine.metrics import Metrics
+from xchronos.engine.suspects import PATIENCE, Suspects
 from xchronos.engine.waiting import woken
-from xchronos.errors import Compacted, Conflict, LeaseLost, StoreError, StoreUnavailable
+from xchronos.errors import Compacted, Conflict, LeaseLost, StoreUnavailable
 from xchronos.model.records import SchedulerRecord
 from xchronos.registry.codec import encode
 from xchronos.registry.keys import SHARDS, Keys
 from xchronos.registry.roster import Roster
 from xchronos.scheduler.shards import assign
-from xchronos.store.contract import Delete, Guard, Put, Store, Txn
+from xchronos.store.contract import Delete, Event, Guard, Put, Store, Txn
 
 log = structlog.get_logger(__name__)
-
-RENEWALS = 5
-"""How often in a TTL the lease is renewed: several may fail, or an event loop be busy, before it is in danger."""
 
 QUIET_LIMIT: Micros = SECOND // 2
 """How long a shard that is handed over waits for the answers to writes about it; what comes later is refused."""
@@ -64,8 +62,6 @@ class Ownership:
         self._changed = changed
         self._quiet = quiet
         self._metrics = metrics
-        self._lease = 0
-        self._good_until: Micros = 0
         self._roster: Roster | None = None
         self._fences: dict[int, Guard] = {}
         self._given_up: set[tuple[int, int]] = set()
@@ -73,13 +69,10 @@ class Ownership:
         self._rival_since: Micros | None = None
         self._leaving = False
         self._news = asyncio.Event()
-        self._lease_due = asyncio.Event()
-        self._random = Random(f"{owner}/{instance}")  # noqa: S311 - spreads schedulers, keeps no secret
+        self._suspects = Suspects(clock, owner)
+        self.lease = Lease(store, clock, owner, ttl, self._lease_changed)
         self.answered = asyncio.Event()
         """Set once this scheduler has what it can have at once."""
-        self._heard_at: Micros | None = None
-        self.heard_since: Micros = 0
-        """Since when (monotonic) the store has been heard without a break that a lease might not have outlived."""
 
     @property
     def fences(self) -> Mapping[int, Guard]:
@@ -90,33 +83,12 @@ class Ownership:
         return self._fences
 
     @property
-    def sure(self) -> bool:
-        """Whether the lease is certain to live still.
-
-        Without that word a decision is not worth making: its write would most likely be refused.
-        """
-        return self._clock.monotonic() < self._good_until
-
-    @property
-    def heard(self) -> bool:
-        """Whether the store was heard of late.
-
-        A break of half a TTL is none to the leases of others: they are renewed every fifth of it.
-        """
-        return self._heard_at is not None and self._clock.monotonic() - self._heard_at <= self._ttl // 2
-
-    @property
     def leader(self) -> Guard | None:
         """The guard of a write that only the cluster's leader may make; None for everybody else."""
         election = self._roster.election if self._roster is not None else None
-        if election is None or not self._lease or election.lease != self._lease or not self.sure:
+        if election is None or not self.lease.sure or election.lease != self.lease.id:
             return None
         return Guard(self._keys.election, election.term, "create")
-
-    @property
-    def lease(self) -> int:
-        """The lease that everything of this scheduler is bound to; 0 while there is none."""
-        return self._lease
 
     def doubt(self, fence: Guard) -> None:
         """A write with this fence has no answer: take the shard anew.
@@ -149,62 +121,11 @@ class Ownership:
         """
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._keep_lease(), name="scheduler lease")
+                group.create_task(self.lease.keep(), name="scheduler lease")
                 group.create_task(self._follow(), name="watch schedulers")
                 group.create_task(self._balance(), name="balance shards")
         finally:
-            await asyncio.shield(self._give_back())
-
-    # -- the lease ----------------------------------------------------------------------------------------------------
-
-    async def _keep_lease(self) -> None:
-        while True:
-            pause = self._ttl // RENEWALS
-            try:
-                await self._renew()
-            except LeaseLost:
-                log.warning("scheduler lease lost; joining anew", owner=self._owner)
-                self._drop()
-                continue
-            except StoreUnavailable as error:
-                log.warning("store unavailable; what runs goes on", reason=str(error))
-                pause = self._backoff()
-            self._lease_due.clear()
-            await woken(self._clock, self._lease_due, pause)
-
-    async def _renew(self) -> None:
-        asked = self._clock.monotonic()
-        if self._lease:
-            await self._store.renew(self._lease)
-        else:
-            self._lease = await self._store.grant(self._ttl / SECOND)
-        if not self.heard:
-            self.heard_since = self._clock.monotonic()
-        self._heard_at = self._clock.monotonic()
-        # Counted from before the question: the store's own count can only have begun later.
-        self._good_until = asked + self._ttl
-        self._news.set()
-
-    def _drop(self) -> None:
-        self._lease = 0
-        self._good_until = 0
-        self._refresh()
-        self._news.set()
-        self._lease_due.set()
-
-    def _backoff(self) -> Micros:
-        """A pause before the store is asked again: short, and not the same for everybody."""
-        longest = min(self._ttl // 10, SECOND)
-        return self._random.randrange(longest // 2, longest)
-
-    async def _give_back(self) -> None:
-        lease, self._lease = self._lease, 0
-        self._refresh()
-        if lease:
-            try:
-                await self._store.revoke(lease)
-            except StoreError as error:
-                log.info("the scheduler lease ends by itself", reason=str(error))
+            await asyncio.shield(self.lease.give_back())
 
     # -- what is known ------------------------------------------------------------------------------------------------
 
@@ -219,11 +140,23 @@ class Ownership:
                     async for batch in batches:
                         for event in batch.events:
                             self._roster.apply(event)
+                            self._listen(event)
                         self._refresh()
                         self._news.set()
             except (Compacted, StoreUnavailable) as error:
                 log.info("who schedules is read again", reason=str(error))
-            await self._clock.sleep(self._backoff())
+            await self._clock.sleep(self.lease.backoff())
+
+    def _listen(self, event: Event) -> None:
+        """Whoever writes, lives."""
+        if event.kind == "put":
+            members = self._keys.members
+            member = event.key.startswith(members)
+            self._suspects.heard(event.key[len(members) :] if member else event.value.decode(errors="replace"))
+
+    def _lease_changed(self) -> None:
+        self._refresh()
+        self._news.set()
 
     def _refresh(self) -> None:
         """Derive what is owned from what is known."""
@@ -232,7 +165,7 @@ class Ownership:
         terms = {
             number: held.term
             for number, held in self._roster.shards.items()
-            if self._lease and held.lease == self._lease
+            if self.lease.id and held.lease == self.lease.id
         }
         self._given_up.intersection_update(terms.items())
         owned = {number: term for number, term in terms.items() if (number, term) not in self._given_up}
@@ -254,23 +187,21 @@ class Ownership:
 
     async def _balance(self) -> None:
         while True:
-            await self._news.wait()
+            await woken(self._clock, self._news, PATIENCE if self._suspects.waiting else self._ttl // RENEWALS)
             self._news.clear()
-            lease = self._lease
+            lease = self.lease.id
             try:
                 await self._act()
             except LeaseLost:
-                if self._lease == lease:
-                    log.warning("scheduler lease lost; joining anew", owner=self._owner)
-                    self._drop()
+                self.lease.lose(lease)
             except StoreUnavailable as error:
                 log.info("shards are balanced later", reason=str(error))
-                await self._clock.sleep(self._backoff())
+                await self._clock.sleep(self.lease.backoff())
                 self._news.set()
 
     async def _act(self) -> None:
         """One step towards what should be; what it changes comes back by the watch, and brings the next step."""
-        lease, roster = self._lease, self._roster
+        lease, roster = self.lease.id, self._roster
         self._metrics.leader = self.leader is not None
         if not lease or roster is None:
             return
@@ -278,17 +209,29 @@ class Ownership:
             await self._leave(lease, roster)
         elif not await self._join(lease, roster):
             return
-        members = (self._leaving and self._others(roster)) or roster.members.keys()
-        owners = assign(SHARDS, members, roster.holders())
+        owners = self._owners(roster)
+        if self._suspects.look(roster, owners):
+            log.warning("a scheduler does not take what is its own; others do", living=self._suspects.trusted(roster))
+            owners = self._owners(roster)
         free = [number for number, owner in owners.items() if owner == self._owner and number not in roster.shards]
         takes = [self._take(self._keys.shard(number), lease) for number in sorted(free)]
         if roster.election is None and not self._leaving:
             takes.append(self._take(self._keys.election, lease))
+        if not self._leaving and self._suspects.is_overlooked(roster, owners):
+            known = roster.members[self._owner]
+            takes.append(self._membership(known.revision, lease))
         if takes:
             await self._store.commit_many(takes)
         elif not self._leaving:
             self.answered.set()
         await self._release_what_is_due(lease, roster, owners)
+
+    def _owners(self, roster: Roster) -> Mapping[int, str]:
+        """Who should own what."""
+        trusted = self._suspects.trusted(roster)
+        if self._leaving:
+            trusted = [member for member in trusted if member != self._owner] or trusted
+        return assign(SHARDS, trusted, roster.holders())
 
     def _take(self, key: str, lease: int) -> Txn:
         return Txn((Guard(key, 0),), (Put(key, self._owner.encode(), lease),))
@@ -335,11 +278,12 @@ class Ownership:
         if known is not None and (self._joined_with == lease or known.instance != self._instance):
             self._face_rival(lease)
             return False
-        key = self._keys.member(self._owner)
-        record = encode(SchedulerRecord(self._owner, self._instance))
-        revision = known.revision if known is not None else 0
-        await self._store.commit(Txn((Guard(key, revision),), (Put(key, record, lease),)))
+        await self._store.commit(self._membership(known.revision if known is not None else 0, lease))
         return False
+
+    def _membership(self, known: int, lease: int) -> Txn:
+        key, record = self._keys.member(self._owner), SchedulerRecord(self._owner, self._instance)
+        return Txn((Guard(key, known),), (Put(key, encode(record), lease),))
 
     def _face_rival(self, lease: int) -> None:
         """Somebody else has this daemon's id: what has died without a word is gone soon, a living one stays."""

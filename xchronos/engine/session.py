@@ -122,7 +122,7 @@ class Session:
         agenda, book = self._agenda, self._book
         while True:
             agenda.awake.clear()
-            if not self._ownership.sure:
+            if not self._ownership.lease.sure:
                 await self._clock.sleep(SECOND // 10)
                 continue
             try:

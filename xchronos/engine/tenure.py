@@ -154,7 +154,7 @@ class Tenure:
         """Wait until whatever was written before the term, and whatever else has been read, is in the book."""
         least = max(term, self._least)
         if self._following.seen < least:
-            pulse = Put(self._keys.pulse(self._machine), str(least).encode(), self._ownership.lease)
+            pulse = Put(self._keys.pulse(self._machine), str(least).encode(), self._ownership.lease.id)
             await self._following.reach((await self._store.commit(Txn((), (pulse,)))).revision)
 
     async def _read(self, gained: Mapping[int, Guard]) -> tuple[dict[int, _Shard], int]:
