@@ -78,7 +78,7 @@ class Engine:
     @property
     def heard(self) -> bool:
         """Whether the store has answered of late."""
-        return self._ownership.heard
+        return self._ownership.lease.heard
 
     def hold(self) -> None:
         """Begin nothing new: this daemon is about to end.
