@@ -76,8 +76,9 @@ def test_the_first_command_and_the_test_command_exist():
 
 
 def mentioned() -> list[str]:
-    """Every `xchronosctl ...` in README, the units, and the quick start."""
-    texts = [TEXT, (ROOT / "packaging/quickstart").read_text(encoding="utf-8")]
+    """Every `xchronosctl ...` in README, the units, and what is in packaging/."""
+    packaged = ("quickstart", "cluster", "compose.yaml", "OPERATIONS.md")
+    texts = [TEXT, *((ROOT / "packaging" / name).read_text(encoding="utf-8") for name in packaged)]
     texts += [path.read_text(encoding="utf-8") for path in (ROOT / "units").glob("*.service")]
     spans = re.findall(r"xchronosctl ((?:[a-z0-9-]+\b ?)[^`|\n#]*)", "\n".join(texts))
     return sorted({span.strip() for span in spans})

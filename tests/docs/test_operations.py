@@ -1,0 +1,108 @@
+"""What packaging/OPERATIONS.md tells an operator is so: settings, metrics, commands, and the restored backup."""
+
+import asyncio
+import os
+import re
+import shutil
+import sqlite3
+import subprocess
+from pathlib import Path
+
+import pytest
+from generated import ROOT
+from prometheus_client import CollectorRegistry, generate_latest
+from services.etcd import EtcdCluster, missing
+
+from tests.conftest import unavailable
+from xchronos.agent.contact import KILL_AT, RENEWALS, STOP_AT
+from xchronos.agent.metrics import Metrics as AgentMetrics
+from xchronos.config import Settings, describe_settings
+from xchronos.engine.metrics import Metrics as EngineMetrics
+from xchronos.registry.keys import SHARDS
+from xchronos.store.contract import Put, Txn
+from xchronos.store.sqlite import SqliteStore
+
+TEXT = (ROOT / "packaging/OPERATIONS.md").read_text(encoding="utf-8")
+
+
+def spans() -> list[str]:
+    return re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", TEXT, flags=re.DOTALL))
+
+
+def test_every_setting_that_is_named_exists():
+    names = {row.name for row in describe_settings()}
+    tables = {name.partition(".")[0] for name in names if "." in name}
+    named = {span.partition(" ")[0] for span in spans()}
+    dotted = {span for span in named if span.partition(".")[0] in tables and re.fullmatch(r"[a-z_]+\.[a-z_.]+", span)}
+    assert dotted <= names
+    assert {"etcd.history", "etcd.max_operations", "api.token", "log.limit"} <= dotted
+    assert {"heartbeat_ttl", "machine_id", "state_directory"} <= named & names
+
+
+def test_every_metric_that_is_named_exists():
+    registry = CollectorRegistry()
+    EngineMetrics(registry)
+    AgentMetrics(registry)
+    told = generate_latest(registry).decode()
+    named = {span for span in spans() if span.startswith("xchronos_")}
+    assert named
+    for name in named:
+        assert name.removesuffix("_total") in told, name
+
+
+def test_links_lead_somewhere():
+    for target in re.findall(r"\]\(([^)#]+)\)", TEXT):
+        assert (ROOT / "packaging" / target).exists(), target
+
+
+def test_the_margins_are_those_of_the_code():
+    assert (STOP_AT, KILL_AT, RENEWALS) == (0.6, 0.8, 5)
+    assert f"asked to stop after {STOP_AT} of the TTL, and killed after {KILL_AT}" in TEXT
+    assert "renews it five times" in TEXT
+    assert f"they add up to {SHARDS}" in TEXT
+    assert Settings(state_directory=Path()).heartbeat_ttl == 10_000_000
+    assert "`heartbeat_ttl` (10 s)" in TEXT
+
+
+def test_a_backup_of_a_running_sqlite_store_can_be_restored(tmp_path):
+    statement = re.search(r'sqlite3 \S+/(\S+) "(VACUUM INTO) \'backup\.db\'"', TEXT)
+    assert statement
+    live, backup = tmp_path / statement[1], tmp_path / "backup.db"
+
+    async def run() -> None:
+        store = await SqliteStore.open(live)
+        await store.commit(Txn((), (Put("/k", b"1"),)))
+        connection = sqlite3.connect(live)
+        connection.execute(f"{statement[2]} '{backup}'")
+        connection.close()
+        await store.commit(Txn((), (Put("/k", b"2"),)))
+        await store.close()
+        for path in tmp_path.glob(f"{live.name}*"):
+            path.unlink()
+        shutil.copy(backup, live)
+        store = await SqliteStore.open(live)
+        item = await store.get("/k")
+        assert item is not None
+        assert item.value == b"1"
+        await store.close()
+
+    asyncio.run(run())
+
+
+@pytest.mark.etcd
+def test_the_way_out_of_nospace_leads_out(tmp_path):
+    if reason := missing():
+        unavailable(reason)
+    script = re.search(r"\*\*etcd says NOSPACE\*\*.*?```sh\n(.*?)```", TEXT, re.DOTALL)
+    assert script
+    etcd = EtcdCluster(tmp_path, arguments=("--quota-backend-bytes", str(16 << 20))).start()
+    try:
+        while etcd.ctl("put", "k", "x" * 100_000, check=False).returncode == 0:
+            pass
+        assert "NOSPACE" in etcd.ctl("alarm", "list").stdout
+        environment = os.environ | {"ETCDCTL_ENDPOINTS": etcd.endpoints[0]}
+        subprocess.run(["bash", "-euo", "pipefail", "-c", script[1]], env=environment, check=True)
+        assert etcd.ctl("alarm", "list").stdout.strip() == ""
+        etcd.ctl("put", "k", "y")
+    finally:
+        etcd.kill()
