@@ -2,10 +2,14 @@
 
 import asyncio
 import subprocess
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
+import msgspec
 from services.etcd import EtcdCluster, EtcdMember, Tls
 
+from xchronos.store import Event, Guard, KeyValue, Txn, WatchBatch
 from xchronos.store.etcd import EtcdStore
 from xchronos.store.etcd_access import EtcdAccess
 
@@ -47,3 +51,46 @@ def make_authority(directory: Path, names: str = "IP:127.0.0.1") -> Tls:
     openssl("x509", "-req", "-in", made[1], "-CA", tls.ca, "-CAkey", made[0], "-CAcreateserial", "-out", tls.cert,
             "-days", 2, "-extfile", made[2])  # fmt: skip
     return tls
+
+
+class Shifted:
+    """A store whose revisions are told as so many fewer: a server that others have used looks like a new one."""
+
+    def __init__(self, store: EtcdStore, by: int) -> None:
+        self.by = by
+        self.inner = store
+        self.grant, self.renew, self.revoke, self.close = store.grant, store.renew, store.revoke, store.close
+
+    def _less(self, thing: msgspec.Struct, *fields: str) -> msgspec.Struct:
+        changed = {field: value - self.by for field in fields if (value := getattr(thing, field))}
+        return msgspec.structs.replace(thing, **changed)
+
+    def _item(self, item: KeyValue | Event) -> KeyValue | Event:
+        return self._less(item, "create_revision", "mod_revision")
+
+    def _txn(self, txn: Txn) -> Txn:
+        guards = [Guard(g.key, g.revision and g.revision + self.by, g.target) for g in txn.guards]
+        return Txn(guards, txn.operations)
+
+    async def range(self, prefix: str, *, revision: int = 0, **options):
+        page = await self.inner.range(prefix, revision=revision and revision + self.by, **options)
+        items = [self._item(item) for item in page.items]
+        return msgspec.structs.replace(page, items=items, revision=page.revision - self.by)
+
+    async def commit(self, txn: Txn):
+        return self._less(await self.inner.commit(self._txn(txn)), "revision")
+
+    async def commit_many(self, txns):
+        return [self._less(done, "revision") for done in await self.inner.commit_many(list(map(self._txn, txns)))]
+
+    async def compact(self, revision: int) -> None:
+        await self.inner.compact(revision + self.by)
+
+    @asynccontextmanager
+    async def watch(self, prefix: str, *, revision: int = 0):
+        async with self.inner.watch(prefix, revision=revision and revision + self.by) as batches:
+            yield self._batches(batches)
+
+    async def _batches(self, batches: AsyncIterator[WatchBatch]):
+        async for batch in batches:
+            yield WatchBatch(batch.revision - self.by, [self._item(event) for event in batch.events])

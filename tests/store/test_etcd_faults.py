@@ -11,7 +11,7 @@ from etcd_helpers import access, member_in_use, until
 from services.etcd import EtcdCluster
 
 from xchronos.errors import Compacted, LeaseLost, StoreError, StoreUnavailable
-from xchronos.store import Guard, Put, Txn, etcd_access, etcd_watch
+from xchronos.store import Guard, Put, Txn, etcd_access
 from xchronos.store.etcd import EtcdStore
 from xchronos.testing.store_base import collect, put
 
@@ -220,21 +220,26 @@ async def test_a_watch_that_was_away_during_a_compaction_says_so(
     store: EtcdStore, cluster: EtcdCluster, monkeypatch
 ) -> None:
     other = await EtcdStore.open(access(cluster))
-    monkeypatch.setattr(etcd_watch.Backoff, "next", lambda backoff: 1.0)
+    compacted, recover = asyncio.Event(), store._link.recover
+
+    async def recover_later(*args, **options) -> None:
+        await compacted.wait()
+        await recover(*args, **options)
+
+    monkeypatch.setattr(store._link, "recover", recover_later)
     async with store.watch("/k/") as batches:
-        await put(other, "/k/0")
+        await put_at_last(other, "/k/0")
         await collect(batches, 1)
         await asyncio.to_thread(member_in_use(store, cluster).kill)
-        await asyncio.sleep(0.2)
         for number in range(5):
             last = await put_at_last(other, f"/k/{number}")
         await asyncio.to_thread(cluster.compact, last)
-        with pytest.raises(Compacted) as caught:
-            async with asyncio.timeout(PATIENCE):
-                await anext(batches)
-        assert caught.value.revision == last + 1
-        with pytest.raises(Compacted):
-            await anext(batches)
+        compacted.set()
+        for _ in range(2):
+            with pytest.raises(Compacted) as caught:
+                async with asyncio.timeout(PATIENCE):
+                    await anext(batches)
+            assert caught.value.revision == last + 1
     await other.close()
 
 

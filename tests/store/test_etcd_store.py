@@ -69,6 +69,15 @@ async def test_an_entry_that_is_cancelled_leaves_nothing_behind(store: EtcdStore
     assert not store._watches
 
 
+async def test_a_watch_that_fails_says_so(store: EtcdStore, monkeypatch) -> None:
+    """A mistake of ours must not leave anybody waiting for ever."""
+    async with store.watch("/w/") as batches:
+        monkeypatch.setattr(batches, "_take", None)
+        await put(store, "/w/a")
+        with pytest.raises(StoreError, match=r"the watch of '/w/' has failed: TypeError"):
+            await anext(batches)
+
+
 async def test_revisions_too_big_for_one_message_are_not_torn(store: EtcdStore) -> None:
     """etcd sends a watch that is behind up to 1,000 revisions at once, in pieces that fit; `collect` checks each batch."""
     value = bytes(500_000)

@@ -53,7 +53,7 @@ class EtcdWatch:
             begin, end = prefix_range(self._prefix)
             request = messages.RangeRequest(key=begin, range_end=end, limit=1, keys_only=True)
             self._next = (await self._link.call("range", request, twice=True)).header.revision + 1
-        self._task = asyncio.create_task(self._follow(), name=f"watch {self._prefix}")
+        self._task = asyncio.create_task(self._run(), name=f"watch {self._prefix}")
         self._watches.add(self)
         try:
             async with asyncio.timeout(self._link.access.timeout):
@@ -100,6 +100,14 @@ class EtcdWatch:
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait({self._task})
+
+    async def _run(self) -> None:
+        try:
+            await self._follow()
+        except Exception as error:  # noqa: BLE001 - the consumer, who would wait for ever, gets it
+            failed = StoreError(f"the watch of {self._prefix!r} has failed: {error!r}")
+            failed.__cause__ = error
+            self.end(failed)
 
     async def _follow(self) -> None:
         """Keep a stream open until there is nothing more to be had."""
