@@ -143,7 +143,8 @@ CHRONOS: tuple[tuple[str, tuple[Key, ...]], ...] = (
                 "OnPartition",
                 "continue or stop",
                 "stop with Concurrency=forbid or replace, else continue",
-                "What a machine does with an attempt when it cannot reach the store any more.",
+                "On a machine that cannot reach the store: `stop` ends the attempt before another machine can start "
+                "it, in an outage of the whole store too; `continue` lets it go on, and it may run twice.",
             ),
         ),
     ),
