@@ -1,6 +1,7 @@
 """What people want of machines, and who runs where: drains, cordons, metadata, fleet's placement, in made-up time."""
 
 import asyncio
+import contextlib
 from collections import defaultdict
 from random import Random
 
@@ -9,7 +10,7 @@ from engine_cluster import BOTH, Cluster, run
 from faulty_store import FaultyStore
 
 from xchronos.clock import SECOND, to_datetime
-from xchronos.errors import ExecutorUnavailable
+from xchronos.errors import ExecutorUnavailable, NotFound
 
 AGENT = frozenset(("agent",))
 
@@ -235,6 +236,22 @@ def test_what_runs_everywhere_over_restarts_pauses_and_machines_without_room():
         await cluster.registry.destroy("two.service")
         await cluster.sleep(1)
         assert await cluster.left_over() == []
+
+    run(scenario, FOR_EVER)
+
+
+def test_a_machine_that_was_full_when_the_unit_came():
+    async def scenario(cluster: Cluster) -> None:
+        await machines(cluster, 1)
+        await cluster.start("m2", roles=AGENT, slots=1, metadata={"small": "yes"})
+        await kept(cluster, "first.service", "MachineMetadata=small=yes")
+        await cluster.sleep(1)
+        await kept(cluster, "all.service", "Global=true")
+        await cluster.sleep(1)
+        assert await where(cluster) == {"first.service": ["m2"], "all.service": ["m1"]}
+        await cluster.registry.destroy("first.service")
+        await cluster.sleep(1)
+        assert await where(cluster) == {"all.service": ["m1", "m2"]}
 
     run(scenario, FOR_EVER)
 
@@ -660,3 +677,85 @@ def test_everything_destroyed_and_gone_leaves_nothing():
         assert [item.key for item in (await cluster.store.range("")).items] == []
 
     run(scenario, lasting(20))
+
+
+@pytest.mark.parametrize("seed", [*range(10), 279, 347, 397])
+def test_whatever_is_done_to_machines_all_is_where_it_belongs_in_the_end(seed):
+    async def scenario(cluster: Cluster) -> None:
+        random = Random(seed)
+        names = [f"m{n}" for n in range(1, 6)]
+
+        async def join(machine: str) -> None:
+            connection = FaultyStore(cluster.store, cluster.clock, random, trouble=0.01 if seed % 2 else 0.0)
+            disk = {"disk": random.choice(["ssd", "hdd"])}
+            await cluster.start(machine, roles=random.choice([BOTH, AGENT]), store=connection, metadata=disk)
+
+        async def act() -> None:
+            machine, wishes = random.choice(names), cluster.registry.wishes
+            alive, now = machine in cluster.running, cluster.clock.now()
+            match random.randrange(7):
+                case 0 if not alive:
+                    await join(machine)
+                case 1 if alive and len(cluster.running) > 2:
+                    await cluster.stop(machine, grace=random.randrange(0, 5) * SECOND)
+                case 2 if alive and len(cluster.running) > 2:
+                    await cluster.kill(machine)
+                case 3:
+                    await wishes.cordon(machine)
+                case 4:
+                    await wishes.uncordon(machine)
+                case 5:
+                    await wishes.drain(machine, to_datetime(now + random.randrange(0, 20) * SECOND))
+                case 6:
+                    await wishes.set_metadata(machine, {"disk": random.choice(["ssd", "hdd"])})
+
+        await cluster.start("s", store=FaultyStore(cluster.store, cluster.clock, random), roles={"scheduler"})
+        for machine in names:
+            await join(machine)
+        await kept(cluster, "all.service", "Global=true")
+        await kept(cluster, "ssd.service", "Global=true\nMachineMetadata=disk=ssd")
+        await kept(cluster, "three.service", chronos="Availability=3")
+        await kept(cluster, "web.service", "MachineMetadata=disk=ssd")
+        await kept(cluster, "log.service", "MachineOf=web.service")
+        for n in range(2):
+            await kept(cluster, f"x{n}.service", "Conflicts=x*.service")
+        await cluster.submit("fired.service", "TriggerRepeatInterval=3s\nMaxAttempts=1")
+        for _ in range(60):
+            with contextlib.suppress(NotFound):
+                await act()
+            await cluster.sleep(random.random() * 3)
+        for machine in names:
+            if machine not in cluster.running:
+                await join(machine)
+            await cluster.registry.wishes.uncordon(machine)
+        await cluster.registry.wishes.set_metadata("m1", {"disk": "ssd"})
+        await cluster.registry.set_desired("fired.service", "paused")
+        await cluster.sleep(120)
+        ssd = [m.id for m in await cluster.registry.machines() if m.metadata["disk"] == "ssd"]
+        placed = await where(cluster)
+        assert await waiting(cluster) == {}
+        assert placed["all.service"] == names
+        assert placed["ssd.service"] == ssd
+        assert len(set(placed["three.service"])) == len(placed["three.service"]) == 3
+        assert placed["web.service"] == placed["log.service"]
+        assert placed["web.service"][0] in ssd
+        assert len(placed["x0.service"]) == len(placed["x1.service"]) == 1
+        assert placed["x0.service"] != placed["x1.service"]
+        assert max(cluster.starts.values()) == 1
+        history = await cluster.history("fired.service")
+        assert {execution.outcome for execution in history} <= {"succeeded", "missed"}
+        for name in await cluster.registry.unit_names():
+            await cluster.registry.destroy(name)
+        await cluster.sleep(60)
+        for machine in (*names, "s"):
+            await cluster.stop(machine)
+        # A machine's last word may not have reached the store.
+        await cluster.sleep(30)
+        for machine in await cluster.registry.wishes.all():
+            await cluster.registry.wishes.forget(machine)
+        assert [item.key for item in (await cluster.store.range("")).items] == []
+
+    async def body(spec, machine):
+        await asyncio.sleep(2 if spec.unit == "fired.service" else 1e9)
+
+    run(scenario, body)

@@ -28,7 +28,7 @@ class Everywhere:
         loaded = await desk.load(names)
         for name in names:
             found = loaded.get(name)
-            if found is None or found.unit is None:
+            if found is None or found.unit is None or desk.fence(name) is None:
                 continue
             cursor = book.cursors.known.get(name)
             if cursor is None or cursor.busy or found.revision != cursor.unit_revision:
@@ -47,7 +47,8 @@ class Everywhere:
             return
         entries = [book.open[execution_id] for execution_id in book.of_unit(unit.name)]
         if any(not entry.machine and not entry.execution.attempts for entry in entries):
-            # A start that was not placed anywhere yet takes every machine that there is then.
+            # A start that was not placed anywhere yet takes every machine that fits then; this is about what it leaves.
+            desk.agenda.spread.add(unit.name)
             return
         stamp = desk.stamp(now)
         (first,) = started(unit, stamp, now, "kept", "it is kept running on every machine")
@@ -60,8 +61,8 @@ class Everywhere:
             placed(first, machine, copy, 1, unit.revision, first.claimed_at)
             for copy, machine in enumerate(chosen.machines[:room])
         ]
-        if len(chosen.machines) > room:
-            desk.agenda.spread.add(unit.name)
         if executions:
+            # Looked at again behind it: the write may be refused, and there may be more machines than it holds.
+            desk.agenda.spread.add(unit.name)
             txn = claim(desk.keys, fence, schedule, cursor.revision, executions, unit_revision)
             desk.move_cursor(unit.name, cursor, txn, schedule, executions, unit)
