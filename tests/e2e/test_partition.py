@@ -40,10 +40,10 @@ class Pair:
     def other(self, machine: str) -> str:
         return next(name for name in self.houses if name != machine)
 
-    def run(self, asked: str, name: str, chronos: str, seconds: int = 300, service: str = "") -> None:
+    def run(self, asked: str, name: str, chronos: str, seconds: int = 300, fleet: str = "") -> None:
         text = (
-            f"[Service]\nType=oneshot\nExecStart=/bin/sh -c 'trap \"exit 0\" TERM; sleep {seconds} & wait'\n{service}\n"
-            f"[Container]\nImage=xchronos/busybox\nNetwork=none\n[X-Chronos]\n{chronos}\n"
+            f"[Service]\nType=oneshot\nExecStart=/bin/sh -c 'trap \"exit 0\" TERM; sleep {seconds} & wait'\n"
+            f"[Container]\nImage=xchronos/busybox\nNetwork=none\n[X-Fleet]\n{fleet}\n[X-Chronos]\n{chronos}\n"
         )
         done = self.houses[asked].ctl("submit", "--name", name, "-", stdin=text.encode())
         assert done.returncode == 0, done.stderr
@@ -134,6 +134,31 @@ def test_a_paused_daemon(pair: Pair) -> None:
     (execution,) = pair.houses[other].executions("stop.service")
     assert [attempt["outcome"] for attempt in execution["attempts"]] == ["lost"]
     pair.houses[other].text("stop", "stop.service")
+
+
+def test_a_paused_daemon_whose_containers_may_go_on(pair: Pair) -> None:
+    pair.run("m2", "goes-on.service", "", 45, "MachineID=m1")  # nowhere else: it comes back to where it still runs
+    pair.running("m2", "goes-on.service")
+    ids = [c["Id"] for c in inspected("goes-on.service")]
+    paused = pair.houses["m1"].process
+    assert paused is not None
+    os.kill(paused.pid, signal.SIGSTOP)
+    pair.given_up("m1")
+
+    def waits() -> bool:
+        (execution,) = pair.houses["m2"].executions("goes-on.service")
+        return execution["state"] == "waiting"
+
+    eventually(waits, 30)
+    assert [(c["Id"], c["State"]["Running"]) for c in inspected("goes-on.service")] == [(ids[0], True)]
+    os.kill(paused.pid, signal.SIGCONT)
+    ended = eventually(lambda: pair.houses["m2"].ended("goes-on.service"), 90)
+    assert ended[0]["outcome"] == "succeeded"
+    lost, again = ended[0]["attempts"]
+    assert (lost["outcome"], lost["late"]) == ("lost", "succeeded")
+    assert [step["container"] for step in lost["steps"]] == ids, "the same container from first to last"
+    assert (again["outcome"], again.get("steps", [])) == ("succeeded", [])
+    assert again["reason"] == "attempt 1, which had been given up, went on here"
 
 
 def test_a_killed_daemon_that_comes_back_too_late(pair: Pair) -> None:
