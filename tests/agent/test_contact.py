@@ -17,9 +17,11 @@ def test_the_stages_are_counted_from_before_the_question() -> None:
     assert (contact.stage, contact.stops_in, contact.kills_in) == ("good", 4 * SECOND, 6 * SECOND)
     clock.advance(4 * SECOND)
     assert (contact.stage, contact.stops_in) == ("stopping", 0)
-    clock.advance(2 * SECOND)
-    assert (contact.stage, contact.lapses) == ("over", 0)
-    clock.advance(2 * SECOND)
+    clock.advance(2 * SECOND - 1)
+    assert (contact.stage, contact.lapses) == ("stopping", 0)
+    clock.advance(1)
+    assert (contact.stage, contact.lapses) == ("over", 1)
+    clock.advance(TTL)
     assert (contact.stage, contact.lapses) == ("over", 1)
 
 

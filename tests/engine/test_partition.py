@@ -457,3 +457,29 @@ def test_scheduler_and_agent_on_the_same_lost_machine():
             assert execution.outcome is Outcome.SUCCEEDED
 
     play(scenario, sink)
+
+
+def test_an_agent_that_hangs_until_its_guardian_has_struck_charges_nobody():
+    """The loop stands still for most of the TTL; what it hears first is that the step was killed."""
+    seen = []
+
+    async def body(spec, machine):
+        seen.append((spec.attempt, machine))
+        await killed[spec.attempt - 1].wait()
+        return StepExit(signal="SIGKILL") if spec.attempt == 1 else 0
+
+    killed = [asyncio.Event(), asyncio.Event()]
+    killed[1].set()
+
+    async def scenario(c: Cluster) -> None:
+        await three(c, Sink(), "m1", "m2")
+        await c.submit("job.service", f"{ONCE}\nOnPartition=stop\nMaxAttempts=1")
+        await c.sleep(10)
+        assert len(seen) == 1
+        killed[0].set()
+        c.clock.advance(round(0.85 * TTL * SECOND))
+        await c.sleep(60)
+        (execution,) = await c.history("job.service")
+        assert [a.outcome for a in execution.attempts] == [Outcome.LOST, Outcome.SUCCEEDED]
+
+    run(scenario, body=body)

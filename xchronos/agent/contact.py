@@ -90,11 +90,14 @@ class Contact:
 
     @property
     def lapses(self) -> int:
-        """How often the lease has ended, or may have. Who keeps the number can tell later whether it did meanwhile."""
+        """How often this machine's time was up: the lease has ended, or what must not outlive it was to be killed.
+
+        Who keeps the number can tell later whether that was so meanwhile.
+        """
         return self._lapses + self._overdue()
 
     def _overdue(self) -> bool:
-        left = self._until(1)
+        left = self._until(KILL_AT)
         return self._confirmed is not None and left is not None and left <= 0
 
     def _until(self, part: float) -> Micros | None:
