@@ -106,8 +106,9 @@ async def test_a_token_that_is_no_good_any_more_is_replaced(make_etcd) -> None:
         await store.renew(lease)
         await put(store, "/xchronos/after")
         assert [event.key for event in await collect(batches, 1)] == ["/xchronos/after"]
+    revision = (await store.range("/xchronos/")).revision
     await asyncio.sleep(3)
-    async with store.watch("/xchronos/") as batches:
+    async with store.watch("/xchronos/", revision=revision + 1) as batches:
         await put(store, "/xchronos/again")
         assert [event.key for event in await collect(batches, 1)] == ["/xchronos/again"]
     await store.close()

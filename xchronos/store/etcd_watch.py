@@ -14,7 +14,7 @@ from grpc.aio import EOF, AioRpcError
 from xchronos.errors import Compacted, StoreError, StoreUnavailable
 from xchronos.store.contract import Event, WatchBatch
 from xchronos.store.etcd_codec import decode_events, prefix_range
-from xchronos.store.etcd_errors import Advice, Trouble, broken, read_trouble, read_words
+from xchronos.store.etcd_errors import Advice, Misconfigured, Trouble, broken, read_trouble, read_words
 from xchronos.store.etcd_line import Line, send
 from xchronos.store.etcd_link import Backoff, Link, was_cut
 
@@ -43,6 +43,7 @@ class EtcdWatch:
         self._room = asyncio.Event()
         self._started = asyncio.Event()
         self._error: StoreError | None = None
+        self._logged_in = False
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -151,6 +152,7 @@ class EtcdWatch:
                         await stream.write(self._request(self._next - 1))
                         continue
                     number = response.watch_id
+                    self._logged_in = False
                     backoff.reset()
                     self._started.set()
                 elif response.canceled and (response.created or response.watch_id == number):
@@ -190,7 +192,12 @@ class EtcdWatch:
     def _cancelled(self, response: Any, endpoint: str) -> Trouble:
         if response.compact_revision:
             return Trouble(Compacted(response.compact_revision + 1), Advice.GIVE_UP)
-        return read_words(None, response.cancel_reason, endpoint)
+        trouble = read_words(None, response.cancel_reason, endpoint)
+        if isinstance(trouble.error, Misconfigured) and not self._logged_in:
+            # A watch with a stale token is told the same as one without permission.
+            self._logged_in = True
+            return Trouble(trouble.error, Advice.LOGIN)
+        return trouble
 
 
 def _stop_request(number: int) -> messages.WatchRequest:
