@@ -1,20 +1,30 @@
 """How many put and delete operations per second the stores carry out, each beside a reference measured in the same run.
 
 `ratio_to_memory` compares with the memory store doing the same, `ratio_to_bare` with bare `sqlite3.executemany` that
-writes as many rows in transactions of the same size, without guards, events or watches. Run it as a script for a table.
+writes as many rows in transactions of the same size, without guards, events or watches. The etcd store runs against a
+real etcd that is started here (its data in memory where it can be); its `ratio_to_bare` is the CPU time of the bare
+protocol, the same requests and watches on the generated stubs without any client, over the store's own. Run it as a
+script for a table.
 """
 
 import asyncio
 import os
 import shutil
 import sqlite3
+import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
+import grpc
+from aetcd.rpc import rpc_pb2 as messages
+from aetcd.rpc import rpc_pb2_grpc as stubs
+
 from xchronos.store import Delete, Guard, Put, Store, Txn
+from xchronos.store.etcd import EtcdStore
+from xchronos.store.etcd_access import EtcdAccess
 from xchronos.store.memory import MemoryStore
 from xchronos.store.sqlite import SqliteStore
 
@@ -73,7 +83,7 @@ def load() -> Iterator[list[Txn]]:
         ]
 
 
-async def _count(store: Store, prefix: str, expected: int, ready: asyncio.Event) -> None:
+async def _count(store: "Store | Bare", prefix: str, expected: int, ready: asyncio.Event) -> None:
     seen = 0
     async with store.watch(prefix) as batches:
         ready.set()
@@ -83,7 +93,7 @@ async def _count(store: Store, prefix: str, expected: int, ready: asyncio.Event)
                 return
 
 
-async def measure(store: Store, in_flight: int = 4) -> float:
+async def measure(store: "Store | Bare", in_flight: int = 4) -> float:
     """Operations per second through `commit_many`, with two watchers on narrow prefixes counting every event."""
     async with AsyncExitStack() as stack:
         stack.push_async_callback(store.close)
@@ -125,6 +135,101 @@ def measure_bare(directory: Path) -> float:
     seconds = time.perf_counter() - begin
     connection.close()
     return OPERATIONS / seconds
+
+
+class Bare:
+    """As little as can stand between Txns and etcd: one member, no retries, no checks, nothing decoded."""
+
+    def __init__(self, endpoint: str) -> None:
+        self._channel = grpc.aio.insecure_channel(endpoint, options=[("grpc.enable_retries", 0)])
+        self._kv, self._watches = stubs.KVStub(self._channel), stubs.WatchStub(self._channel)
+
+    async def commit_many(self, txns: Sequence[Txn]) -> list[messages.TxnResponse]:
+        calls = []
+        for txn in txns:
+            request = messages.TxnRequest()
+            for guard in txn.guards:
+                compare = request.compare.add()
+                compare.target, compare.key, compare.mod_revision = 2, guard.key.encode(), guard.revision
+            for operation in txn.operations:
+                if isinstance(operation, Put):
+                    put = request.success.add().request_put
+                    put.key, put.value = operation.key.encode(), operation.value
+                else:
+                    request.success.add().request_delete_range.key = operation.key.encode()
+            calls.append(self._kv.Txn(request))
+        return [await call for call in calls]
+
+    @asynccontextmanager
+    async def watch(self, prefix: str) -> AsyncIterator[AsyncIterator[messages.WatchResponse]]:
+        stream = self._watches.Watch()
+        request = messages.WatchRequest()
+        request.create_request.key = prefix.encode()
+        request.create_request.range_end = prefix[:-1].encode() + bytes((ord(prefix[-1]) + 1,))
+        await stream.write(request)
+        await stream.read()
+
+        async def responses() -> AsyncIterator[messages.WatchResponse]:
+            while True:
+                yield await stream.read()
+
+        yield responses()
+        stream.cancel()
+
+    async def close(self) -> None:
+        await self._channel.close()
+
+
+async def measure_etcd(endpoint: str, make: Callable[[str], Awaitable[Store | Bare]]) -> tuple[float, float]:
+    """Operations per second, and microseconds of this process's CPU time for each, its watches included."""
+    store = await make(endpoint)
+    began = time.process_time()
+    rate = await measure(store)
+    return rate, (time.process_time() - began) / OPERATIONS * 1e6
+
+
+async def _open_etcd(endpoint: str) -> EtcdStore:
+    return await EtcdStore.open(EtcdAccess(endpoints=(endpoint,)))
+
+
+async def _open_bare(endpoint: str) -> Bare:
+    return Bare(endpoint)
+
+
+def etcd_rows() -> list[dict[str, object]]:
+    """The etcd store beside the bare protocol; nothing where there is no etcd."""
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    from services import etcd
+
+    if etcd.missing():
+        return []
+    with tempfile.TemporaryDirectory(prefix="bench-etcd-", dir=etcd.fast_directory()) as directory:
+        cluster = etcd.EtcdCluster(Path(directory)).start()
+        try:
+            endpoint = cluster.endpoints[0].partition("//")[2]
+            found = {}
+            for _ in range(2):  # the first round warms up
+                for make in (_open_bare, _open_etcd):
+                    cluster.ctl("del", "", "--prefix")
+                    found[make] = asyncio.run(measure_etcd(endpoint, make))
+        finally:
+            cluster.stop()
+    (bare_rate, bare_cpu), (rate, cpu) = found[_open_bare], found[_open_etcd]
+    return [
+        {
+            "name": "etcd commit_many and watches",
+            "operations_per_second": round(rate),
+            "ratio_to_bare": rate / bare_rate,
+        },
+        {
+            "name": "etcd commit_many and watches, CPU time",
+            "value": cpu,
+            "unit": "us per operation",
+            "reference": "the bare protocol",
+            "ratio": cpu / bare_cpu,
+            "goal": "<= 2",
+        },
+    ]
 
 
 async def measure_pages(directory: Path) -> float:
@@ -172,6 +277,7 @@ def run() -> list[dict[str, object]]:
         },
         {"name": "bare sqlite3 executemany", "operations_per_second": round(bare)},
         {"name": "sqlite pages of 1,000 keys", "keys_per_second": round(pages)},
+        *etcd_rows(),
     ]
 
 
