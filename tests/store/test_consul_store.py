@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from consul_helpers import access, until
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from services.consul import ConsulCluster
 
@@ -319,6 +319,7 @@ async def test_nothing_is_left_of_what_is_deleted(another: Open, consul_server: 
         assert kept(consul_server, one, kind) == {}
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(st.sampled_from("/.ab=%é \0\n"), min_size=1, max_size=5), min_size=2, max_size=2, unique=True))
 def test_names_in_consul_are_plain_and_distinct(names: list[str]) -> None:
     """Of the characters that every version takes, without `..`, `//` and a slash at the end."""

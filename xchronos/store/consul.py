@@ -251,7 +251,7 @@ class ConsulStore:
                 pause = min(2 * pause, _LONGEST_PAUSE)
                 continue
             pause = _BREATH
-            if self._writer.busy and self._mirror.head.sequence == known:
+            if self._writer.alone and self._mirror.head.sequence == known:
                 await asyncio.sleep(_BREATH)
 
     async def _expire(self, lease: int, index: int) -> None:

@@ -59,6 +59,8 @@ class ConsulLog:
         self._catching_up = asyncio.Lock()
         self._reading: asyncio.Task[None] | None = None
         self._next_reading: asyncio.Task[None] | None = None
+        self.heard = asyncio.Event()
+        """Set whenever an entry is read, which is most often another client's."""
 
     async def load(self) -> None:
         """Read everything, and lay the foundation where there is nothing. The mirror is then at the head."""
@@ -155,6 +157,7 @@ class ConsulLog:
         entry, size = found
         if self.mirror.head.sequence == sequence - 1:
             self.mirror.take(entry, size)
+            self.heard.set()
         await self.catch_up(answer.items[0])
         return Appended.YES if entry.writer == writer else Appended.NO
 
@@ -176,6 +179,7 @@ class ConsulLog:
             # A writer may have taken its own entry meanwhile.
             if number == self.mirror.head.sequence + 1:
                 self.mirror.take(*found)
+                self.heard.set()
 
     async def _reload(self) -> None:
         was = self.mirror.head.sequence

@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -15,6 +16,7 @@ from xchronos.store.consul_log import Appended, ConsulLog
 from xchronos.store.consul_mirror import Draft
 
 _MAX_LEASES = MAX_OPERATIONS - 4  # that begin or end with one entry
+_GROUP = 2 * PIECE  # bytes of an entry before it is packed
 _CONTENDED = 0.5  # seconds for which a writer gives way after another was quicker
 
 
@@ -53,9 +55,9 @@ class ConsulWriter:
         self._give_way_until = 0.0
 
     @property
-    def busy(self) -> bool:
-        """Something is being written."""
-        return not self._idle.is_set()
+    def alone(self) -> bool:
+        """Something is being written, and no other client has been quicker of late."""
+        return not self._idle.is_set() and asyncio.get_running_loop().time() >= self._give_way_until
 
     def submit(self, work: Callable[[Draft], Any], size: int = 0, *, expiry: bool = False) -> asyncio.Future[Any]:
         """Queue some work; the future gets what it returned, or raised, once that is true of the store.
@@ -128,16 +130,21 @@ class ConsulWriter:
                 answer = StoreUnavailable("Consul answered a write too late to know what became of it")  # noqa: PLW2901
             request.settle(answer)
         if now < self._give_way_until and not draft.empty:
-            # Whoever came second has to read first, and would come second for ever.
-            taken = asyncio.get_running_loop().time() - now
-            await asyncio.sleep(taken * random.uniform(1, 2))  # noqa: S311 - two that give way must not stay in step
+            await self._give_way(asyncio.get_running_loop().time() - now)
+
+    async def _give_way(self, taken: float) -> None:
+        """Let another client write. Whoever came second has to read first, and would come second for ever."""
+        self._log.heard.clear()
+        with suppress(TimeoutError):  # the others had nothing to write; not all must find that out at once
+            async with asyncio.timeout(taken * random.uniform(1, 2)):  # noqa: S311
+                await self._log.heard.wait()
 
     def _draft(self) -> tuple[Draft, list[_Request], list[Any]]:
         draft = Draft(self._log.mirror)
         group: list[_Request] = []
         answers: list[Any] = []
         for request in self._queue:
-            if group and (draft.size + request.size > PIECE or len(draft.granted) + len(draft.ended) >= _MAX_LEASES):
+            if group and (draft.size + request.size > _GROUP or len(draft.granted) + len(draft.ended) >= _MAX_LEASES):
                 break
             group.append(request)
             try:
