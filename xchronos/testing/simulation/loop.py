@@ -52,11 +52,18 @@ class _Handle:
 
     __slots__ = ("args", "callback", "context", "owner", "void", "when_")
 
-    def __init__(self, callback: Callable[..., object], args: tuple[Any, ...], context: Context, when: float) -> None:
+    def __init__(
+        self,
+        callback: Callable[..., object],
+        args: tuple[Any, ...],
+        context: Context,
+        owner: Process | None,
+        when: float = 0.0,
+    ) -> None:
         self.callback: Callable[..., object] = callback
         self.args = args
         self.context = context
-        self.owner = context.get(OWNER)
+        self.owner = owner
         self.void = False
         self.when_ = when
 
@@ -193,13 +200,15 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
 
     def at(self, moment: Micros, callback: Callable[..., object], *args: Any) -> _Handle:
         """Call something of the world at a moment."""
-        handle = _Handle(callback, args, self._world, moment / SECOND)
+        handle = _Handle(callback, args, self._world, None, moment / SECOND)
         heappush(self._timers, (moment, next(self._order), handle))
         return handle
 
     def call_soon(self, callback: Callable[..., object], *args: Any, context: Context | None = None) -> _Handle:  # type: ignore[override]
         """See asyncio."""
-        handle = _Handle(callback, args, context or copy_context(), 0.0)
+        if context is None:
+            context = copy_context()
+        handle = _Handle(callback, args, context, context.get(OWNER))
         self._ready.append(handle)
         return handle
 
@@ -207,7 +216,9 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> _Handle:
         """See asyncio."""
-        handle = _Handle(callback, args, context or copy_context(), when)
+        if context is None:
+            context = copy_context()
+        handle = _Handle(callback, args, context, context.get(OWNER), when)
         heappush(self._timers, (round(when * SECOND), next(self._order), handle))
         return handle
 
@@ -225,7 +236,8 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         self, coro: Coroutine[Any, Any, T], *, name: str | None = None, context: Context | None = None
     ) -> "asyncio.Task[T]":
         """See asyncio."""
-        context = context or copy_context()
+        if context is None:
+            context = copy_context()
         task: asyncio.Task[T] = _Task(coro, loop=self, name=name, context=context)
         owner = context.get(OWNER)
         if owner is not None:

@@ -3,12 +3,16 @@
 import asyncio
 from collections.abc import Callable, Collection
 from random import Random
+from typing import Any, TypeVar
 
 import msgspec
 
-from xchronos.clock import MILLISECOND, Instant, Micros, to_datetime
-from xchronos.executors.contract import Leftover, StepExit, StepSpec
+from xchronos.agent.contact import Contact
+from xchronos.clock import MILLISECOND, SECOND, Instant, Micros, to_datetime
+from xchronos.executors.contract import FORBIDDEN, Leftover, StepExit, StepSpec
 from xchronos.testing.simulation.loop import Process, SimulatedLoop, WorldClock
+
+T = TypeVar("T")
 
 
 class Start(msgspec.Struct):
@@ -19,7 +23,8 @@ class Start(msgspec.Struct):
     attempt: int
     machine: str
     at: Instant
-    recoverable: bool
+    process: Process | None
+    """Of which process it is a part, for a step that is one."""
     ended: Instant | None = None
     code: int | None = None
     signal: str = ""
@@ -48,9 +53,9 @@ class Sink:
         self._started = started
         self._ended = ended
 
-    def start(self, spec: StepSpec, machine: str, *, recoverable: bool) -> tuple[Start, Body]:
+    def start(self, spec: StepSpec, machine: str, process: Process | None = None) -> tuple[Start, Body]:
         """A step starts now."""
-        start = Start(spec.unit, spec.execution, spec.attempt, machine, self._clock.now(), recoverable)
+        start = Start(spec.unit, spec.execution, spec.attempt, machine, self._clock.now(), process)
         self.starts.append(start)
         self._started(start)
         return start, self._body(spec)
@@ -83,8 +88,10 @@ class CallExecutor:
         """See `Executor.run`."""
         if not self._process.alive:
             await asyncio.get_running_loop().create_future()  # a dead process starts nothing; nor does it come back
+        if spec.forbidden:
+            return StepExit(lost=True, reason=FORBIDDEN)
         started = to_datetime(self._clock.now())
-        start, body = self._sink.start(spec, self._machine, recoverable=False)
+        start, body = self._sink.start(spec, self._machine, self._process)
         asked: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._running[spec.identity] = start, asked
         timer = asyncio.ensure_future(self._clock.sleep(body.length))
@@ -127,19 +134,15 @@ class CallExecutor:
     async def close(self) -> None:
         """See `Executor.close`."""
 
-    def running(self) -> list[Start]:
-        """What runs in this process now."""
-        return [start for start, _ in self._running.values()]
-
 
 class _Container:
-    """One step on a machine, whatever becomes of the daemon."""
+    """One step on a machine, whatever becomes of the daemon. `start` is None until it is started."""
 
-    def __init__(self, spec: StepSpec, start: Start, body: Body, ended: "asyncio.Future[None]") -> None:
+    def __init__(self, spec: StepSpec, over: "asyncio.Future[None]") -> None:
         self.spec = spec
-        self.start = start
-        self.body = body
-        self.ended = ended
+        self.over = over
+        self.start: Start | None = None
+        self.deaf = False
 
 
 class Engine:
@@ -153,28 +156,50 @@ class Engine:
         self.containers: dict[tuple[str, int, str], _Container] = {}
 
     def create(self, spec: StepSpec) -> _Container:
-        """Start a container."""
-        start, body = self.sink.start(spec, self.machine, recoverable=True)
-        container = _Container(spec, start, body, self.loop.create_future())
-        self.containers[spec.identity] = container
-        self.loop.at(self.loop.elapsed + body.length, self.finish, container, body.code, "")
+        """Make a container, unless there is one of this name."""
+        container = self.containers.get(spec.identity)
+        if container is None:
+            container = self.containers[spec.identity] = _Container(spec, self.loop.create_future())
         return container
+
+    def start(self, container: _Container) -> None:
+        """Start a container that was not started yet; one that was removed meanwhile stays away."""
+        spec = container.spec
+        if container.start is None and self.containers.get(spec.identity) is container:
+            container.start, body = self.sink.start(spec, self.machine)
+            container.deaf = body.deaf
+            self.loop.at(self.loop.elapsed + body.length, self.finish, container, body.code, "")
 
     def finish(self, container: _Container, code: int | None, signal: str) -> None:
         """A container has ended."""
-        if container.start.ended is None:
-            self.sink.end(container.start, code, signal)
-            container.ended.set_result(None)
+        if not container.over.done():
+            if container.start is not None:
+                self.sink.end(container.start, code, signal)
+            container.over.set_result(None)
 
     def signal(self, container: _Container, name: str) -> None:
         """Send a signal, which takes a moment."""
-        if name == "SIGKILL" or not container.body.deaf:
-            moment = self.loop.elapsed + self.random.randrange(100) * MILLISECOND
-            self.loop.at(moment, self.finish, container, None, name)
+        if container.start is not None and (name == "SIGKILL" or not container.deaf):
+            self.loop.at(self.loop.elapsed + self.moment(), self.finish, container, None, name)
+
+    def remove(self, identity: tuple[str, int, str]) -> None:
+        """Kill a container if it runs, and remove it."""
+        container = self.containers.pop(identity, None)
+        if container is not None:
+            self.finish(container, None, "SIGKILL")
+
+    def power_off(self) -> None:
+        """Everything ends where it is; what is left of it is still there when the machine comes back."""
+        for container in self.containers.values():
+            self.finish(container, None, "SIGKILL")
+
+    def moment(self) -> Micros:
+        """How long the engine takes for something."""
+        return self.random.randrange(1, 20) * MILLISECOND
 
 
 class ContainerExecutor:
-    """A daemon's hands on its machine's engine."""
+    """A daemon's hands on its machine's engine: what was asked of that happens, whatever becomes of the daemon."""
 
     name = "docker"
     recoverable = True
@@ -183,14 +208,16 @@ class ContainerExecutor:
         self._engine = engine
         self._process = process
 
-    async def _reach(self) -> None:
-        """The engine takes a moment; a dead process never reaches it."""
+    async def _ask(self, what: Callable[..., T], *args: Any) -> T:
         loop = self._engine.loop
-        wake = loop.create_future()
-        loop.at(loop.elapsed + self._engine.random.randrange(1, 20) * MILLISECOND, _wake, wake)
-        await wake
-        if not self._process.alive:
-            await loop.create_future()
+        answer: asyncio.Future[T] = loop.create_future()
+        if self._process.alive:
+            loop.at(loop.elapsed + self._engine.moment(), self._carry_out, answer, what, args)
+        return await answer
+
+    def _carry_out(self, answer: "asyncio.Future[T]", what: Callable[..., T], args: tuple[Any, ...]) -> None:
+        result = what(*args)
+        self._engine.loop.at(self._engine.loop.elapsed + self._engine.moment(), _answer, answer, result)
 
     async def probe(self) -> str:
         """See `Executor.probe`."""
@@ -200,9 +227,16 @@ class ContainerExecutor:
         """See `Executor.run`."""
         container = self._engine.containers.get(spec.identity)
         if container is None:
-            await self._reach()
-            container = self._engine.containers.get(spec.identity) or self._engine.create(spec)
-        await asyncio.shield(container.ended)
+            if spec.forbidden:
+                return StepExit(lost=True, reason=FORBIDDEN)
+            container = await self._ask(self._engine.create, spec)
+        if container.start is None:
+            if spec.forbidden:
+                return StepExit(lost=True, reason=FORBIDDEN)
+            await self._ask(self._engine.start, container)
+        if container.start is None:
+            return StepExit(lost=True, reason="its container was removed before it was started")
+        await asyncio.shield(container.over)
         start = container.start
         assert start.ended is not None
         return StepExit(
@@ -211,10 +245,9 @@ class ContainerExecutor:
 
     async def stop(self, spec: StepSpec, signal: str) -> None:
         """See `Executor.stop`."""
-        await self._reach()
         container = self._engine.containers.get(spec.identity)
         if container is not None:
-            self._engine.signal(container, signal)
+            await self._ask(self._engine.signal, container, signal)
 
     async def kill(self, spec: StepSpec) -> None:
         """See `Executor.kill`."""
@@ -222,31 +255,116 @@ class ContainerExecutor:
 
     async def release(self, execution: str, attempt: int) -> None:
         """See `Executor.release`."""
-        await self._reach()
         for identity in list(self._engine.containers):
             if identity[:2] == (execution, attempt):
-                self._engine.finish(self._engine.containers.pop(identity), None, "SIGKILL")
+                await self._ask(self._engine.remove, identity)
 
     async def leftovers(self) -> list[Leftover]:
         """See `Executor.leftovers`."""
-        await self._reach()
         return [
-            Leftover(execution, attempt, step, container.start.ended is None, f"{execution} {attempt} {step}")
-            for (execution, attempt, step), container in self._engine.containers.items()
+            Leftover(*identity, not container.over.done(), " ".join(map(str, identity)))
+            for identity, container in self._engine.containers.items()
         ]
 
     async def remove(self, leftovers: Collection[Leftover]) -> None:
         """See `Executor.remove`."""
-        await self._reach()
         for left in leftovers:
-            container = self._engine.containers.pop((left.execution, left.attempt, left.step), None)
-            if container is not None:
-                self._engine.finish(container, None, "SIGKILL")
+            await self._ask(self._engine.remove, (left.execution, left.attempt, left.step))
 
     async def close(self) -> None:
         """See `Executor.close`."""
 
 
-def _wake(future: "asyncio.Future[None]") -> None:
+class Guardian:
+    """A machine's guardian process (see `xchronos.agent.guardian`): kills what must not outlive the machine's lease."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.deadline: Micros | None = None
+        """When it strikes unless that is put off; None: nothing is guarded."""
+        self.rebooted = False
+        """Whether the machine went down while something was guarded."""
+        self._engine = engine
+        self._looks = False
+
+    @property
+    def now(self) -> Micros:
+        """The machine's own clock, which goes on while processes are stopped."""
+        return self._engine.loop.elapsed
+
+    def put_off(self, left: Micros) -> None:
+        """The agent has written another deadline, `left` from now."""
+        self.deadline = self._engine.loop.elapsed + left
+        if not self._looks:
+            self._looks = True
+            self._look()
+
+    def power_off(self) -> None:
+        """It ends with its machine."""
+        self.rebooted = self.rebooted or self.deadline is not None
+        self.deadline = None
+
+    def _look(self) -> None:
+        deadline, loop = self.deadline, self._engine.loop
+        if deadline is None:
+            self._looks = False
+            return
+        left = deadline - loop.elapsed
+        if left <= 0:
+            self._strike()
+        loop.at(loop.elapsed + (min(left, SECOND) if left > 0 else SECOND // 10), self._look)
+
+    def _strike(self) -> None:
+        for container in list(self._engine.containers.values()):
+            if container.spec.on_partition != "stop" or container.over.done():
+                continue
+            if container.start is None:
+                self._engine.remove(container.spec.identity)
+            else:
+                self._engine.signal(container, "SIGKILL")
+
+
+class GuardianHand:
+    """A daemon's side of its machine's guardian: a `Watchman`."""
+
+    def __init__(self, guardian: Guardian, process: Process) -> None:
+        self._guardian = guardian
+        self._process = process
+        self._contact: Contact | None = None
+        self._open = False
+        self._struck = False
+
+    @property
+    def struck(self) -> bool:
+        """See `Watchman.struck`."""
+        return self._struck
+
+    def follow(self, contact: Contact) -> None:
+        """See `Watchman.follow`."""
+        self._contact = contact
+        contact.listen(self._put_off)
+
+    async def ready(self) -> None:
+        """See `Watchman.ready`."""
+        if not self._open:
+            before = self._guardian.deadline
+            self._struck = self._guardian.rebooted
+            self._guardian.rebooted = False
+            self._open = True
+            self._put_off()
+            if before is not None:
+                self._struck = self._struck or before <= self._guardian.now
+
+    def _put_off(self) -> None:
+        if self._open and self._process.alive and self._contact is not None:
+            self._guardian.put_off(max(self._contact.kills_in or 0, 0))
+
+    def end(self) -> None:
+        """See `Watchman.end`."""
+        if self._open and self._process.alive:
+            self._guardian.deadline = None
+            self._open = False
+
+
+def _answer(future: "asyncio.Future[T]", result: T) -> None:
     if not future.done():
-        future.set_result(None)
+        future.set_result(result)

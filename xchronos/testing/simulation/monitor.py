@@ -221,8 +221,11 @@ class Monitor:
         self._running.setdefault(start.unit, []).append(start)
 
     def _alone(self, unit: Unit, start: Start) -> None:
+        fire = start.execution.rpartition("/")[0]
         for other in self._running.get(unit.name, ()):
-            if other.execution.rpartition("/")[0] != start.execution.rpartition("/")[0] and not self.overlap_excused:
+            # A call in a process that is stopped does not run; when the process goes on it is over at once.
+            still = other.process is not None and other.process.stopped
+            if other.execution.rpartition("/")[0] != fire and not still and not self.overlap_excused:
                 self._violate(
                     f"Concurrency={unit.concurrency}: {start.execution} starts on {start.machine} "
                     f"while {other.execution} runs on {other.machine}"

@@ -60,7 +60,10 @@ class WorldStore(MemoryStore):
         revision = self.revision
         self._observe(self.author, changes, revision)
         for feed in list(self.feeds):
-            feed.publish([event for event, _ in changes if event.key.startswith(feed.prefix)], revision)
+            prefix = feed.prefix
+            events = [event for event, _ in changes if event.key.startswith(prefix)]
+            if events:
+                feed.publish(events, revision)
 
 
 class Mood(msgspec.Struct):
@@ -317,9 +320,8 @@ class Feed:
             self._sent = self._seen = max(now, first - 1)
 
     def publish(self, events: list[Event], revision: int) -> None:
-        """Send the events of a revision, if there are any."""
-        events = [event for event in events if event.mod_revision >= self._from]
-        if events:
+        """Send the events of a revision, unless they are older than what was asked for."""
+        if revision >= self._from:
             self._send(events, revision)
 
     def _send(self, events: list[Event], revision: int) -> None:

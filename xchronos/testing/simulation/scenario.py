@@ -151,7 +151,7 @@ def draw(seed: int) -> Scenario:
         ttl=random.choice((2, 3, 5)) * SECOND,
         mood=mood,
         seconds=seconds,
-        longest_step=random.choice((50, 500, 3000)) * MILLISECOND,
+        longest_step=random.choice((50, 500, 3000, 8000)) * MILLISECOND,
         failing=random.choice((0.0, 0.2, 0.6)),
         weights=weights,
         leave_nothing=random.random() < 0.3,

@@ -21,7 +21,16 @@ from xchronos.registry.wishes import Wishes
 from xchronos.store.transactions import Change
 from xchronos.testing.clock import START
 from xchronos.testing.simulation.loop import Process, SimulatedLoop, WorldClock
-from xchronos.testing.simulation.machines import Body, CallExecutor, ContainerExecutor, Engine, Sink, Start
+from xchronos.testing.simulation.machines import (
+    Body,
+    CallExecutor,
+    ContainerExecutor,
+    Engine,
+    Guardian,
+    GuardianHand,
+    Sink,
+    Start,
+)
 from xchronos.testing.simulation.monitor import Monitor
 from xchronos.testing.simulation.network import Connection, Mood, WorldStore
 from xchronos.testing.simulation.scenario import MemberPlan, Scenario
@@ -36,6 +45,7 @@ class Member:
         self.name = plan.name
         self.clock = WorldClock(world.loop, START, plan.skew)
         self.engine = Engine(world.sink, plan.name, world.loop, world.random(f"engine {plan.name}"))
+        self.guardian = Guardian(self.engine)
         self.random = world.random(f"network {plan.name}")
         self.process: Process | None = None
         self.connection: Connection | None = None
@@ -147,6 +157,7 @@ class World:
             metadata={"zone": plan.zone},
             capacity=Capacity(slots=plan.slots),
             ttl=self.scenario.ttl,
+            watchman=GuardianHand(member.guardian, process),
         )
         self.note(f"{plan.name} UP {'+'.join(sorted(plan.roles))}")
         self.count("up")
@@ -169,8 +180,8 @@ class World:
         self.count("power" if power else "kill")
         await self.loop.end_process(member.process)
         if power:
-            for container in list(member.engine.containers.values()):
-                member.engine.finish(container, None, "SIGKILL")
+            member.engine.power_off()
+            member.guardian.power_off()
         self._down(member)
 
     def _down(self, member: Member) -> None:
@@ -239,12 +250,15 @@ class World:
 
     async def expire(self, random: Random) -> None:
         """End some lease before its time, as an operator may."""
-        leases = sorted({row.lease for row in self.store.rows().values() if row.lease})
+        bound = {row.lease: key for key, row in sorted(self.store.rows().items(), reverse=True) if row.lease}
+        machines = {lease for lease, key in bound.items() if key.startswith(self.keys.machines)}
+        leases = sorted(bound if random.random() < 0.3 else bound.keys() - machines)
         if leases:
             lease = random.choice(leases)
             self.note(f"store EXPIRES the lease {lease}")
             self.count("expire")
-            self.monitor.overlap_excused = True
+            # No margin of a machine's can hold what ends before its time.
+            self.monitor.overlap_excused = self.monitor.overlap_excused or lease in machines
             try:
                 await self.store.revoke(lease)
             except StoreError as error:
