@@ -222,6 +222,26 @@ class TestReconcile:
         assert next_due(reconcile(other, fresh, s(7), 2)) == s(7)
         assert reconcile(other, fresh, s(7), 2, paused=True).paused
 
+    def test_what_other_triggers_have_claimed_never_fires_again(self):
+        it = unit(parse_cron("* * * * * *"))
+        schedule = turn(it, accept(it, s(0), 1), s(5)).schedule
+        other = unit(parse_cron("* * * * * *"), every(3), fingerprint="g")
+        # The clock has been set back, or the next scheduler's is behind.
+        fresh = reconcile(other, schedule, s(2), 2)
+        assert next_due(fresh) == s(5) + 1
+        fires = turn(other, fresh, s(7)).fires
+        assert min(fire.at for fire in fires) > s(5)
+        assert {fire.at for fire in fires} >= {s(6), s(7)}
+
+    def test_a_time_that_both_texts_name_fires_once(self):
+        it = unit(AtTrigger(s(5)))
+        schedule = turn(it, accept(it, s(0), 1), s(5)).schedule
+        both = unit(AtTrigger(s(5)), AtTrigger(s(4)), fingerprint="g")
+        fresh = reconcile(both, schedule, s(6), 2)
+        assert [state.next for state in fresh.triggers] == [None, to_datetime(s(4))]
+        assert [fire.at for fire in turn(both, fresh, s(6)).fires] == [s(4)]
+        assert reconcile(unit(AtTrigger(s(5)), fingerprint="h"), schedule, s(6), 2).finished
+
     def test_unchanged_triggers_keep_the_cursor(self):
         it = unit(every(10))
         _, schedule = run(it, accept(it, s(0), 1), 25)

@@ -10,14 +10,14 @@ from collections.abc import Callable
 import msgspec
 import pytest
 
-from xchronos.agent import placement
+from xchronos.agent import contact, placement
 from xchronos.clock import SECOND
 from xchronos.engine import desk, firing, turn
 from xchronos.registry import transitions
 from xchronos.registry.keys import Keys
 from xchronos.store import memory
 from xchronos.store.contract import Put, Txn
-from xchronos.testing.simulation import simulate
+from xchronos.testing.simulation import machines, simulate
 
 KEYS = Keys()
 
@@ -121,6 +121,17 @@ def attempts_are_not_counted(patch):
     patch.setattr(desk.Desk, "move", move)
 
 
+def no_lease_margin(patch):
+    """What has OnPartition=stop goes on until well behind the end of the machine's lease."""
+    patch.setattr(contact, "STOP_AT", 1.5)
+    patch.setattr(contact, "KILL_AT", 1.7)
+
+
+def no_guardian(patch):
+    """Nobody kills in the place of an agent that is dead or stopped."""
+    patch.setattr(machines.Guardian, "put_off", lambda self, left: None)
+
+
 MUTATIONS: dict[Callable, tuple[str, int]] = {
     no_fence_on_claims: ("I5", 100),
     no_fence_on_moves: ("I5", 100),
@@ -132,6 +143,8 @@ MUTATIONS: dict[Callable, tuple[str, int]] = {
     a_clock_that_is_ahead: ("I3", 10),
     forgetful_claims: ("I2", 10),
     attempts_are_not_counted: ("I1", 10),
+    no_lease_margin: ("Concurrency=", 400),
+    no_guardian: ("Concurrency=", 400),
 }
 
 

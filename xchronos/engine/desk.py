@@ -104,7 +104,7 @@ class Desk:
         source = self.keys.location(entry.machine, execution_id)
         txn = move(self.keys, fence, source, entry.revision, target, also, extra)
         entry.busy = True
-        placeholder = entry
+        placeholder, known = entry, entry.revision
         if not entry.machine and target.state != "ended":
             machine = target.current.machine if target.current is not None else ""
             placeholder = Open(machine, target, entry.revision, unit, busy=True)
@@ -113,7 +113,7 @@ class Desk:
 
         def done(result: Committed | None) -> None:
             if result is None or not result.succeeded:
-                self._take_back(execution_id, placeholder, entry)
+                self._take_back(execution_id, placeholder, entry, known)
                 self._forget(added)
                 return
             if placeholder is not entry:
@@ -152,10 +152,14 @@ class Desk:
             if entry.revision == 0 and self.book.open.get(execution_id) is entry:
                 self.book.drop(execution_id)
 
-    def _take_back(self, execution_id: str, placeholder: Open, entry: Open) -> None:
-        """A refused move: what it was decided upon has changed, and the watch says how, or its other guards failed."""
+    def _take_back(self, execution_id: str, placeholder: Open, entry: Open, known: int) -> None:
+        """A refused move: what it was decided upon has changed, and the watch says how, or its other guards failed.
+
+        Once the watch has brought anything newer than what was `known` then, that counts: the answer to a move that did
+        happen may be lost, and another move of the same execution be under way by now.
+        """
         self.agenda.refusals += 1
-        if not placeholder.busy or self.book.open.get(execution_id) is not placeholder:
+        if not placeholder.busy or placeholder.revision != known or self.book.open.get(execution_id) is not placeholder:
             return
         entry.busy = False
         if placeholder is not entry:

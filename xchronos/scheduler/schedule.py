@@ -40,8 +40,13 @@ class Turn(msgspec.Struct, frozen=True):
     schedule: Schedule
 
 
-def accept(unit: Unit, now: Instant, unit_revision: int, *, paused: bool = False) -> Schedule:
+def accept(
+    unit: Unit, now: Instant, unit_revision: int, *, paused: bool = False, before: Schedule | None = None
+) -> Schedule:
     """A fresh cursor for a unit that is accepted at `now`.
+
+    `before` is the cursor that the unit had with other triggers. What has been claimed by it has happened and never
+    happens again, not even on a clock that is behind, and not for a TriggerAt that both texts have.
 
     The anchor of relative grids is `now` plus TriggerStartDelay, or NotBefore where that is later (Quartz's start
     time: a counted or one-shot trigger keeps all its fires). Nothing fires before it. The first fire time is
@@ -54,17 +59,25 @@ def accept(unit: Unit, now: Instant, unit_revision: int, *, paused: bool = False
 
     A template, and a unit without triggers, has nothing that could follow; only the first says so in `finished`.
     """
+    claimed = _claimed(before)
+    now = max(now, *(at + 1 for at in claimed)) if claimed else now
     anchor = min(now + unit.start_delay, LATEST)
     if unit.not_before is not None:
         anchor = max(anchor, unit.not_before)
-    states = tuple(_first(unit, index, now, anchor) for index in range(len(unit.triggers)))
+    states = tuple(_first(unit, index, now, anchor, claimed) for index in range(len(unit.triggers)))
     schedule = Schedule(
         unit.name, unit_revision, unit.fingerprint, to_datetime(now), to_datetime(anchor), states, paused=paused
     )
     return _with_end(unit, _with_expiry(unit, schedule))
 
 
-def _first(unit: Unit, index: int, now: Instant, anchor: Instant) -> TriggerState:
+def _claimed(schedule: Schedule | None) -> frozenset[Instant]:
+    """The last fire time of each trigger of a cursor."""
+    states = () if schedule is None else schedule.triggers
+    return frozenset(to_instant(state.last) for state in states if state.last is not None)
+
+
+def _first(unit: Unit, index: int, now: Instant, anchor: Instant, claimed: frozenset[Instant]) -> TriggerState:
     spec = unit.triggers[index]
     trigger = spec.trigger
     remaining = trigger.count
@@ -77,6 +90,9 @@ def _first(unit: Unit, index: int, now: Instant, anchor: Instant) -> TriggerStat
         remaining = max(0, remaining - trigger.count_between(EARLIEST, floor, anchor))
     cursor = Cursor(spec, TriggerState(remaining=remaining), anchor, last_permitted(unit, trigger.kind, now))
     cursor.next = cursor.after(floor)
+    if trigger.kind == "at" and cursor.next in claimed:
+        cursor.charge(1)
+        cursor.next = None
     return cursor.state()
 
 
@@ -89,7 +105,7 @@ def reconcile(
     new bounds exclude is dropped; what they add begins strictly after `now`.
     """
     if schedule is None or schedule.fingerprint != unit.fingerprint:
-        return accept(unit, now, unit_revision, paused=paused)
+        return accept(unit, now, unit_revision, paused=paused, before=schedule)
     if schedule.unit_revision == unit_revision and schedule.paused == paused:
         return schedule
     working = cursors(unit, schedule)

@@ -154,6 +154,8 @@ class Engine:
         self.loop = loop
         self.random = random
         self.containers: dict[tuple[str, int, str], _Container] = {}
+        self.boot = 0
+        """How often the machine has been switched off."""
 
     def create(self, spec: StepSpec) -> _Container:
         """Make a container, unless there is one of this name."""
@@ -189,9 +191,11 @@ class Engine:
             self.finish(container, None, "SIGKILL")
 
     def power_off(self) -> None:
-        """Everything ends where it is; what is left of it is still there when the machine comes back."""
+        """What runs ends, what was asked is forgotten; what is left is still there when the machine comes back."""
+        self.boot += 1
         for container in self.containers.values():
-            self.finish(container, None, "SIGKILL")
+            if container.start is not None:
+                self.finish(container, None, "SIGKILL")
 
     def moment(self) -> Micros:
         """How long the engine takes for something."""
@@ -212,10 +216,12 @@ class ContainerExecutor:
         loop = self._engine.loop
         answer: asyncio.Future[T] = loop.create_future()
         if self._process.alive:
-            loop.at(loop.elapsed + self._engine.moment(), self._carry_out, answer, what, args)
+            loop.at(loop.elapsed + self._engine.moment(), self._carry_out, self._engine.boot, answer, what, args)
         return await answer
 
-    def _carry_out(self, answer: "asyncio.Future[T]", what: Callable[..., T], args: tuple[Any, ...]) -> None:
+    def _carry_out(self, boot: int, answer: "asyncio.Future[T]", what: Callable[..., T], args: tuple[Any, ...]) -> None:
+        if boot != self._engine.boot:
+            return
         result = what(*args)
         self._engine.loop.at(self._engine.loop.elapsed + self._engine.moment(), _answer, answer, result)
 

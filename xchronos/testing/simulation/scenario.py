@@ -144,7 +144,7 @@ def draw(seed: int) -> Scenario:
     weights = {fault: random.choice((0, 0, 1, 3)) for fault in FAULTS}
     weights |= {action: random.choice((0, 1, 2)) for action in USERS}
     weights["nothing"] = random.choice((2, 6, 15))
-    return Scenario(
+    scenario = Scenario(
         seed=seed,
         members=members,
         units=units,
@@ -156,6 +156,32 @@ def draw(seed: int) -> Scenario:
         weights=weights,
         leave_nothing=random.random() < 0.3,
     )
+    if random.random() < 0.25:
+        _divide(scenario, random)
+    return scenario
+
+
+def _divide(scenario: Scenario, random: Random) -> None:
+    """Long runs that must not overlap, on machines that nobody can reach for longer than their leases last."""
+    scenario.units = [
+        UnitPlan(f"{shape}{index}.service", shape, 1, random.randrange(4, 9), random.random() < 0.6)
+        for index, shape in enumerate(("forbid", "queue", "replace", "forbid"))
+    ]
+    for member in scenario.members:
+        member.roles = frozenset(("scheduler", "agent"))
+        member.slots = 0
+    scenario.ttl = 2 * SECOND
+    scenario.mood = Mood()
+    scenario.longest_step = 8 * SECOND
+    scenario.failing = 0.0
+    scenario.seconds = 10
+    weights = {
+        "cut": 3,
+        "pause": random.choice((0, 3)),
+        "kill": random.choice((0, 2)),
+        "nothing": random.choice((2, 8)),
+    }
+    scenario.weights = dict.fromkeys(scenario.weights, 0) | weights
 
 
 def _member(random: Random, index: int, *, skewed: bool) -> MemberPlan:
