@@ -72,6 +72,14 @@ class Partition:
         if watchman is not None:
             watchman.follow(contact)
 
+    async def in_contact(self, wanted: Callable[[], bool]) -> None:
+        """Wait while the lease is about to end, unless it is not `wanted` any more.
+
+        What began now would be ended at once, handed back, and placed here again, over and over.
+        """
+        while self._contact.stage != "good" and wanted():
+            await self._clock.sleep(self._contact.ttl // 100)
+
     def permits(self) -> bool:
         """Whether a step of such an attempt may be started now; asked right before it is."""
         return self._contact.stage != "over"

@@ -183,6 +183,8 @@ class Placement:
             self._before = None
         loaded = await self._read_unit()
         unit = loaded.unit if loaded is not None else None
+        if unit is not None and unit.on_partition == "stop":
+            await self._shop.partition.in_contact(self._is_wanted)
         end = await self._refusal(unit)
         if end is not None or unit is None or loaded is None:
             await self._close(end or ends.cancelled("the unit was destroyed"))
@@ -199,6 +201,10 @@ class Placement:
     def _steps_of(self, unit: Unit) -> AttemptSteps:
         permitted = self._shop.partition.permits if unit.on_partition == "stop" else None
         return AttemptSteps(self._shop.recipe(unit), self.execution, self.directory, permitted)
+
+    def _is_wanted(self) -> bool:
+        unwanted = self._taken_away or self._leaving or self.execution.stop_requested or self._shop.closing
+        return not unwanted
 
     async def _join(self, before: "Placement", ended: "asyncio.Task[None]") -> None:
         """The execution has come back to the machine where an attempt of it still runs: nothing is started for it."""
