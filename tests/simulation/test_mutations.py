@@ -143,8 +143,8 @@ MUTATIONS: dict[Callable, tuple[str, int]] = {
     a_clock_that_is_ahead: ("I3", 10),
     forgetful_claims: ("I2", 10),
     attempts_are_not_counted: ("I1", 10),
-    no_lease_margin: ("Concurrency=", 400),
-    no_guardian: ("Concurrency=", 400),
+    no_lease_margin: ("OnPartition=stop", 40),
+    no_guardian: ("OnPartition=stop", 300),
 }
 
 

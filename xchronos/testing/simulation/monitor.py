@@ -6,8 +6,8 @@
 - I3 Nothing starts before its fire time: strictly by the clock of the scheduler that claimed it (`claimed_at`), and in
   true time by no more than the clocks of the schedulers are ahead of it.
 - I5 Nobody writes for a shard that is not his: each of a scheduler's writes finds it owning the unit's shard.
-- Copies of one fire time are on distinct machines; two fire times of a unit with OnPartition=stop and a Concurrency
-  other than allow never run at the same time.
+- Copies of one fire time are on distinct machines. With OnPartition=stop an attempt starts when the one before it has
+  ended, and with a Concurrency other than allow two fire times never run at the same time.
 
 I4 (the history equals the sink) and the whole of I2 are checked at the end: see `verdict`.
 """
@@ -216,20 +216,20 @@ class Monitor:
         if _stamp(start.at + self.ahead) < fire_time:
             self._violate(f"I3: {start.execution} starts before its fire time, at {_stamp(start.at)}")
         unit = self._units(start.unit)
-        if unit is not None and unit.concurrency in ("forbid", "replace", "queue") and unit.on_partition == "stop":
+        if unit is not None and unit.on_partition == "stop" and not self.overlap_excused:
             self._alone(unit, start)
         self._running.setdefault(start.unit, []).append(start)
 
     def _alone(self, unit: Unit, start: Start) -> None:
+        """Nothing of an earlier attempt runs any more, nor of another fire time that this one must not overlap."""
         fire = start.execution.rpartition("/")[0]
         for other in self._running.get(unit.name, ()):
             # A call in a process that is stopped does not run; when the process goes on it is over at once.
             still = other.process is not None and other.process.stopped
-            if other.execution.rpartition("/")[0] != fire and not still and not self.overlap_excused:
-                self._violate(
-                    f"Concurrency={unit.concurrency}: {start.execution} starts on {start.machine} "
-                    f"while {other.execution} runs on {other.machine}"
-                )
+            another = unit.concurrency != "allow" and other.execution.rpartition("/")[0] != fire
+            if (another or other.execution == start.execution) and not still:
+                both = [f"attempt {one.attempt} of {one.execution} on {one.machine}" for one in (start, other)]
+                self._violate(f"OnPartition=stop, Concurrency={unit.concurrency}: {both[0]} starts beside {both[1]}")
 
     def ended(self, start: Start) -> None:
         """A step ends."""

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 
 from xchronos.clock import Instant, to_instant
+from xchronos.engine.settling import KEPT_ATTEMPTS
 from xchronos.errors import StoreError
 from xchronos.model.policies import MisfirePolicy, Outcome
 from xchronos.model.records import Execution, Schedule
@@ -135,7 +136,9 @@ class Verdict:
         if execution.outcome is None or execution.current is not None or execution.ended_at is None:
             self._violate(f"I2: {name} is in the history without having ended")
         numbers = [attempt.number for attempt in execution.attempts]
-        if numbers != list(range(1, len(numbers) + 1)):
+        first = numbers[0] if len(numbers) > KEPT_ATTEMPTS else 1  # of what was lost again and again a part is kept
+        known.update((name, number) for number in range(1, first))
+        if numbers != list(range(first, first + len(numbers))):
             self._violate(f"I4: {name} has the attempts {numbers}")
         for attempt in execution.attempts:
             identity = (name, attempt.number)
