@@ -483,3 +483,13 @@ def test_an_agent_that_hangs_until_its_guardian_has_struck_charges_nobody():
         assert [a.outcome for a in execution.attempts] == [Outcome.LOST, Outcome.SUCCEEDED]
 
     run(scenario, body=body)
+
+
+def test_a_daemon_says_what_its_store_says_of_itself(monkeypatch):
+    monkeypatch.setattr(CutStore, "faults", lambda store: ["the quota is reached"], raising=False)
+
+    async def scenario(c: Cluster) -> None:
+        await three(c, Sink(20), "m1")
+        assert c.running["m1"].health() == ["the job store: the quota is reached"]
+
+    play(scenario, Sink(20))

@@ -327,10 +327,13 @@ async def test_no_space(make_etcd) -> None:
         await fill()
     assert await store.get("/fat") is not None
     await store.renew(lease)
+    (fault,) = store.faults()
+    assert "NOSPACE" in fault
     await asyncio.to_thread(cluster.compact)
     await asyncio.to_thread(cluster.defrag)
     await asyncio.to_thread(cluster.ctl, "alarm", "disarm")
     await put(store, "/fat")
+    assert store.faults() == []
     await store.close()
 
 

@@ -23,7 +23,7 @@ from xchronos.executors.contract import Executor
 from xchronos.model.records import Capacity, Machine
 from xchronos.registry.keys import Keys
 from xchronos.scheduler.fitting import UNAVAILABLE
-from xchronos.store.contract import Store
+from xchronos.store.contract import Reporting, Store
 
 log = structlog.get_logger(__name__)
 
@@ -125,6 +125,8 @@ class Roles:
             faults.append("the scheduler has no answer from the job store")
         if self._contact is not None and self._contact.stage != "good":
             faults.append("the agent has no answer from the job store")
+        if isinstance(self.store, Reporting):
+            faults += (f"the job store: {fault}" for fault in self.store.faults())
         if self._machine.docker.startswith(UNAVAILABLE):
             faults.append(
                 f"the Docker engine does not answer: {self._machine.docker.removeprefix(UNAVAILABLE).strip()}"

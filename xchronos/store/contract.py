@@ -16,7 +16,7 @@ The contract is checked by `xchronos.testing.store.StoreContract`.
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Literal, Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 import msgspec
 
@@ -222,4 +222,13 @@ class Store(Protocol):
 
     async def close(self) -> None:
         """Finish the writes under way, end the watches and let go of everything. Closing again does nothing."""
+        ...
+
+
+@runtime_checkable
+class Reporting(Protocol):
+    """A store that knows what is wrong with its servers, beyond not answering."""
+
+    def faults(self) -> list[str]:
+        """What an operator has to do something about, one sentence each; nothing when all is well."""
         ...

@@ -154,6 +154,10 @@ class EtcdStore:
         except Compacted:
             return
 
+    def faults(self) -> list[str]:
+        """See `Reporting.faults`: a quota that is reached, a permission that is taken away ..."""
+        return [self._link.fault] if self._link.fault else []
+
     async def close(self) -> None:
         """See `Store.close`."""
         self._link.closed = True

@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeAlias
 from aetcd.rpc import rpc_pb2 as messages
 from grpc.aio import EOF, AioRpcError
 
-from xchronos.errors import StoreError
+from xchronos.errors import StoreError, StoreUnavailable
 from xchronos.store.etcd_access import EtcdAccess
 from xchronos.store.etcd_errors import Advice, LoginNotNeeded, Trouble, broken, read_trouble
 from xchronos.store.etcd_line import Line, make_credentials, send
@@ -76,6 +76,8 @@ class Link:
     def __init__(self, access: EtcdAccess) -> None:
         self.access = access
         self.closed = False
+        self.fault = ""
+        """What only an operator can heal, as the last refusal told it; empty once a Txn is carried out again."""
         self._credentials = make_credentials(access)
         self._loop = asyncio.get_running_loop()
         self._endpoints = random.sample(access.endpoints, len(access.endpoints))
@@ -153,6 +155,8 @@ class Link:
                 else:
                     if sent.method in _WITH_TERM:
                         sent.line.term = answer.header.raft_term
+                    if self.fault and sent.method == "txn":
+                        self.fault = ""
                     return answer
                 finally:
                     sent.line.end(sent.call)
@@ -216,6 +220,8 @@ class Link:
         if trouble.leave:
             self.leave(line)
         if trouble.advice is Advice.GIVE_UP or not again:
+            if trouble.advice is Advice.GIVE_UP and isinstance(trouble.error, StoreUnavailable):
+                self.fault = str(trouble.error)
             raise trouble.error
         if trouble.advice is Advice.LOGIN and not self.access.user:
             raise trouble.error
