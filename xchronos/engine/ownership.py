@@ -65,6 +65,8 @@ class Ownership:
         self._roster: Roster | None = None
         self._fences: dict[int, Guard] = {}
         self._given_up: set[tuple[int, int]] = set()
+        self._seen = 0
+        self._written: dict[str, int] = {}
         self._joined_with = 0
         self._rival_since: Micros | None = None
         self._leaving = False
@@ -134,15 +136,13 @@ class Ownership:
             try:
                 page = await self._store.range(self._keys.scheduling)
                 self._roster = Roster(self._keys, page.items)
-                self._refresh()
-                self._news.set()
+                self._notice(page.revision)
                 async with self._store.watch(self._keys.scheduling, revision=page.revision + 1) as batches:
                     async for batch in batches:
                         for event in batch.events:
                             self._roster.apply(event)
                             self._listen(event)
-                        self._refresh()
-                        self._news.set()
+                        self._notice(batch.revision)
             except (Compacted, StoreUnavailable) as error:
                 log.info("who schedules is read again", reason=str(error))
             await self._clock.sleep(self.lease.backoff())
@@ -153,6 +153,13 @@ class Ownership:
             members = self._keys.members
             member = event.key.startswith(members)
             self._suspects.heard(event.key[len(members) :] if member else event.value.decode(errors="replace"))
+
+    def _notice(self, revision: int) -> None:
+        """Everything up to a revision is known."""
+        self._seen = revision
+        self._written = {key: written for key, written in self._written.items() if written > revision}
+        self._refresh()
+        self._news.set()
 
     def _lease_changed(self) -> None:
         self._refresh()
@@ -221,7 +228,7 @@ class Ownership:
             known = roster.members[self._owner]
             takes.append(self._membership(known.revision, lease))
         if takes:
-            await self._store.commit_many(takes)
+            await self._commit(takes)
         elif not self._leaving:
             self.answered.set()
         await self._release_what_is_due(lease, roster, owners)
@@ -256,8 +263,17 @@ class Ownership:
             await self._delete([(self._keys.shard(number), term) for number, term in handed.items()])
 
     async def _delete(self, held: Sequence[tuple[str, int]]) -> None:
-        if held:
-            await self._store.commit_many([Txn((Guard(key, term, "create"),), (Delete(key),)) for key, term in held])
+        await self._commit([Txn((Guard(key, term, "create"),), (Delete(key),)) for key, term in held])
+
+    async def _commit(self, txns: Sequence[Txn]) -> None:
+        """Write, each Txn its one key; a key whose last write the watch has not brought yet has to wait for that."""
+        wanted = [(txn, key) for txn in txns for key in (_key_of(txn),) if key not in self._written]
+        if not wanted:
+            return
+        answers = await self._store.commit_many([txn for txn, _ in wanted])
+        for (_, key), answer in zip(wanted, answers, strict=True):
+            if answer.succeeded and answer.revision > self._seen:
+                self._written[key] = answer.revision
 
     async def _until_quiet(self, numbers: Collection[int]) -> None:
         until = self._clock.monotonic() + QUIET_LIMIT
@@ -278,7 +294,7 @@ class Ownership:
         if known is not None and (self._joined_with == lease or known.instance != self._instance):
             self._face_rival(lease)
             return False
-        await self._store.commit(self._membership(known.revision if known is not None else 0, lease))
+        await self._commit([self._membership(known.revision if known is not None else 0, lease)])
         return False
 
     def _membership(self, known: int, lease: int) -> Txn:
@@ -304,4 +320,10 @@ class Ownership:
         if roster.election is not None and roster.election.lease == lease:
             key = self._keys.election
             gone.append(Txn((Guard(key, roster.election.term, "create"),), (Delete(key),)))
-        await self._store.commit_many(gone)
+        await self._commit(gone)
+
+
+def _key_of(txn: Txn) -> str:
+    operation = txn.operations[0]
+    assert isinstance(operation, Put | Delete)
+    return operation.key
