@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 
 from xchronos.clock import Instant, to_instant
 from xchronos.engine.cursors import Cursors
+from xchronos.engine.pressure import Pressure
 from xchronos.model.records import Execution, Machine
 from xchronos.model.unit import Unit
 from xchronos.registry.codec import decode
@@ -18,9 +19,6 @@ from xchronos.store.contract import KeyValue
 
 _REPORTED = b'"state":"reported"'
 _PLACED = b'"state":"placed"'
-
-MOST_UNBEGUN = 1_000
-"""How many placements a machine may have that it has not begun: beyond these it takes no more work just now."""
 
 
 class Open:
@@ -107,7 +105,7 @@ class Book:
         self.followers: dict[str, set[str]] = {}
         self.arrived: set[str] = set()
         self.displacing: set[tuple[str, str]] = set()
-        self._unbegun: dict[str, int] = {}
+        self.pressure = Pressure()
         self._placed: dict[str, set[str]] = {}
         self._timers: list[tuple[Instant, str]] = []
 
@@ -123,7 +121,7 @@ class Book:
             self.active.setdefault(unit, set()).add(execution_id)
             self._placed.setdefault(entry.machine, set()).add(execution_id)
             if not entry.begun:
-                self._unbegun[entry.machine] = self._unbegun.get(entry.machine, 0) + 1
+                self.pressure.more(entry.machine)
             self._count(entry)
             if unit in self.followers:
                 self.arrived.add(unit)
@@ -165,7 +163,7 @@ class Book:
             _remove(self.active, unit, execution_id)
             _remove(self._placed, entry.machine, execution_id)
             if not entry.begun:
-                self._unbegun[entry.machine] -= 1
+                self.pressure.less(entry.machine)
             view = self.machines.get(entry.machine)
             if view is not None and entry.unit is not None:
                 view.release(entry.unit)
@@ -180,15 +178,7 @@ class Book:
         waited = not entry.begun
         entry.update(item)
         if waited and entry.begun:
-            self._unbegun[entry.machine] -= 1
-
-    @property
-    def saturated(self) -> bool:
-        """Whether every machine has as much as it can begin in the next moment.
-
-        What would be placed now would only lie there; one machine that does not begin anything stops nobody.
-        """
-        return bool(self.machines) and all(self._unbegun.get(machine, 0) >= MOST_UNBEGUN for machine in self.machines)
+            self.pressure.less(entry.machine)
 
     def learn(self, execution_id: str, entry: Open, unit: Unit) -> None:
         """What the unit of an execution without a machine asks for is known now."""

@@ -67,10 +67,9 @@ class Desk:
         """How many guards, and how many operations, a Txn may have."""
         return self._batcher.max_operations
 
-    @property
-    def busy(self) -> bool:
+    def busy(self, now: Instant) -> bool:
         """Whether nothing more is to be claimed just now; what is under way will say when that is over."""
-        self.agenda.held = self.book.saturated
+        self.agenda.held = self.book.pressure.everywhere(self.book.machines, now)
         return self.agenda.held or self.in_flight >= MOST_IN_FLIGHT
 
     def stamp(self, now: Instant) -> Instant:

@@ -98,7 +98,7 @@ class Firing:
     async def fire_due(self, now: Instant) -> None:
         """Claim what is due, as fast as the store and the machines take it: who is behind must still hear the news."""
         desk = self._desk
-        while not desk.busy and (batch := desk.book.cursors.due(now, AT_ONCE)):
+        while not desk.busy(now) and (batch := desk.book.cursors.due(now, AT_ONCE)):
             loaded = await desk.load(batch)
             for name in batch:
                 if name in loaded:

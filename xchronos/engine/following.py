@@ -212,7 +212,7 @@ class Following:
                 await asyncio.sleep(0)
             taken, revision = taken + 1, event.mod_revision
             self._take_execution(event, machine, execution_id, units)
-        if self._agenda.held and not self._book.saturated:
+        if self._agenda.held:
             self._agenda.wake()
         self.seen = max(self.seen, batch.revision)
         waiting, self._awaited = self._awaited, []

@@ -28,13 +28,13 @@ from xchronos.errors import LeaseLost, StoreUnavailable
 from xchronos.model.records import Execution, Schedule
 from xchronos.registry.keys import Keys, shard_of, unit_of
 from xchronos.registry.reading import pages
-from xchronos.registry.units import CACHED, UnitCache
+from xchronos.registry.units import UnitCache
 from xchronos.store.contract import Event, Guard, Put, Store, Txn
 
 log = structlog.get_logger(__name__)
 
 
-WARM = CACHED // 4
+WARM = 2_048
 """How many units are made ready before the first decision."""
 
 
