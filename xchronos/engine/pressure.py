@@ -1,6 +1,6 @@
 """How much the machines have that they have not begun, and when that is enough.
 
-What a machine cannot begin soon only lies there, and costs more than a fire time that is claimed a little later: several
+What a machine cannot begin soon only lies there, and costs more than a fire time that is claimed a bit later: several
 fire times of one unit are then claimed at once. A crowd that is due in the same moment is claimed at once nevertheless.
 """
 
