@@ -339,10 +339,10 @@ async def test_no_space(make_etcd) -> None:
 
 async def test_nobody_there() -> None:
     began = time.monotonic()
-    with pytest.raises(StoreUnavailable, match=r"127.0.0.1:\d cannot be reached.*Connection refused"):
+    with pytest.raises(StoreUnavailable, match=r"^etcd at 127.0.0.1:\d cannot be reached: Connection refused$"):
         await EtcdStore.open(access_to("127.0.0.1:1", "127.0.0.1:2"))
     assert time.monotonic() - began < 2
-    with pytest.raises(StoreError, match=r"none\.invalid:2379 cannot be reached"):
+    with pytest.raises(StoreError, match=r"^etcd at none\.invalid:2379 cannot be reached: .*[Nn]ame"):
         await EtcdStore.open(access_to("none.invalid:2379"))
 
 

@@ -40,6 +40,14 @@ def watchers(server: EtcdCluster) -> float:
     return sum(member.metrics()["etcd_debugging_mvcc_watcher_total"] for member in server.members)
 
 
+async def test_one_endpoint_that_answers_is_enough(etcd_server: EtcdCluster) -> None:
+    (good,) = access(etcd_server).endpoints
+    for _ in range(8):  # which one is tried first is drawn at random
+        store = await EtcdStore.open(access(etcd_server, endpoints=("127.0.0.1:1", "127.0.0.1:2", good)))
+        assert store._link.line().endpoint == good
+        await store.close()
+
+
 async def test_a_watch_leaves_nothing_behind(store: EtcdStore, etcd_server: EtcdCluster) -> None:
     tasks = asyncio.all_tasks()
 

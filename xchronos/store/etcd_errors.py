@@ -133,6 +133,8 @@ def _connection(words: str, endpoint: str) -> Trouble:
     ):
         if part in words:
             return Trouble(Misconfigured(f"etcd at {endpoint} cannot be used: {meaning}"), Advice.ELSEWHERE)
+    # Of `UNKNOWN: ipv4:10.0.0.1:2379: Failed to connect to remote host: Connection refused` the end says it all.
+    reason = reason.rpartition(": ")[2].rpartition(":")[2].rstrip("]")
     return Trouble(StoreUnavailable(f"etcd at {endpoint} cannot be reached: {reason}"), Advice.ELSEWHERE)
 
 
