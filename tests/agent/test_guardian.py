@@ -5,8 +5,10 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable
@@ -392,3 +394,94 @@ async def test_containers(tmp_path: Path, docker_host: str, busybox_image: str) 
 class _Silent:
     def write(self, data: bytes) -> None:
         pass
+
+
+# -- in this process --------------------------------------------------------------------------------------------------
+
+
+class FakeEngine:
+    """A Docker engine's socket that answers from a list; kills are refused while it is `stubborn`."""
+
+    def __init__(self, path: Path) -> None:
+        self.containers: list[dict[str, object]] = []
+        self.asked: list[str] = []
+        self.stubborn = False
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(str(path))
+        self._listener.listen()
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                peer, _ = self._listener.accept()
+            except OSError:
+                return
+            with peer:
+                method, path, _ = peer.recv(65536).decode().split(" ", 2)
+                self.asked.append(f"{method} {path.partition('?')[0]}")
+                body = b""
+                if method == "GET":
+                    status = "200 OK"
+                    body = json.dumps(self.containers).encode()
+                elif self.stubborn:
+                    status = "500 Internal Server Error"
+                else:
+                    status = "204 No Content"
+                    self.containers = [c for c in self.containers if str(c["Id"]) not in path]
+                peer.sendall(f"HTTP/1.0 {status}\r\nContent-Type: application/json\r\n\r\n".encode() + body)
+
+    def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._thread.join()
+
+
+def test_a_strike_kills_removes_and_comes_back_for_what_is_left(tmp_path: Path) -> None:
+    engine = FakeEngine(tmp_path / "docker.sock")
+    try:
+        (tmp_path / "state").write_bytes(guardian.written(1, over=False, boot=boot_id()))
+        watcher = guardian.Guardian(str(tmp_path), f"unix://{tmp_path}/docker.sock", "n", "o", "")
+        engine.containers = [
+            {"Id": "runs", "State": "running"},
+            {"Id": "pauses", "State": "paused"},
+            {"Id": "created", "State": "created"},
+            {"Id": "over", "State": "exited"},
+        ]
+        engine.stubborn = True
+        assert watcher.strike()
+        engine.stubborn = False
+        engine.asked.clear()
+        assert watcher.strike()
+        assert sorted(engine.asked) == [
+            "DELETE /containers/created",
+            "GET /containers/json",
+            "POST /containers/pauses/kill",
+            "POST /containers/runs/kill",
+        ]
+        assert not watcher.strike()
+        watcher.run()  # the deadline has passed, nothing is left, and there is no agent
+    finally:
+        engine.close()
+
+
+def test_an_engine_that_does_not_answer_is_asked_again(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "state").write_bytes(guardian.written(1, over=False, boot=boot_id()))
+    watcher = guardian.Guardian(str(tmp_path), f"unix://{tmp_path}/nobody.sock", "n", "o", str(tmp_path / "none"))
+    assert watcher.strike()
+    assert watcher.strike()
+    assert capfd.readouterr().err.count("FileNotFoundError") == 1, "said once"
+    with pytest.raises(OSError, match="refused"):
+        guardian.call("tcp://127.0.0.1:1", "GET", "/")
+
+
+def test_while_an_agent_is_there_it_stays(tmp_path: Path) -> None:
+    (tmp_path / "state").write_bytes(guardian.written(1, over=False, boot=boot_id()))
+    watcher = guardian.Guardian(str(tmp_path), "", "n", "o", "")
+    agent = os.open(tmp_path / "agent", os.O_RDWR)
+    assert guardian.locked(agent)
+    assert not watcher._alone(1)
+    os.close(agent)
+    assert not watcher._alone(0), "the deadline was put off meanwhile"
+    assert watcher._alone(1)

@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from xchronos.agent.agent import Agent
 from xchronos.agent.contact import Contact
+from xchronos.agent.partition import Watchman
 from xchronos.agent.recipe import Place
 from xchronos.clock import SECOND, to_datetime
 from xchronos.errors import ExecutorUnavailable, StoreUnavailable
@@ -252,8 +253,10 @@ class Cluster:
         plans: Mapping[str, Plan] | None = None,
         *,
         recoverable: bool = True,
+        watchman: Watchman | None = None,
     ) -> None:
         self.clock = clock
+        self.watchman = watchman
         self.directory = directory
         self.world = World(clock, plans)
         self.executor = WorldExecutor(self.world, recoverable=recoverable)
@@ -273,7 +276,7 @@ class Cluster:
         store: Store = self.store  # type: ignore[assignment] - as much of a store as an agent needs
         return Agent(
             store, KEYS, self.clock, place, executors, self.directory / "attempts", lambda: self.machine, self.refresh,
-            self.contact, self.registry,
+            self.contact, self.registry, self.watchman,
         )  # fmt: skip
 
     async def refresh(self) -> None:

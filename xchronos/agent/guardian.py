@@ -197,15 +197,7 @@ class Guardian:
 
 def call(host: str, method: str, path: str) -> bytes:
     """One request to the engine: the answer's body. Raises OSError when there is none, or one that refuses."""
-    scheme, _, rest = host.partition("://")
-    if scheme == "unix":
-        peer, where = socket.socket(socket.AF_UNIX), rest
-        peer.settimeout(PATIENCE)
-        peer.connect(where)
-    else:
-        name, _, port = rest.rstrip("/").rpartition(":")
-        peer = socket.create_connection((name.strip("[]"), int(port)), timeout=PATIENCE)
-    with peer:
+    with _connected(host) as peer:
         # HTTP/1.0: the answer ends with the connection, and comes in one piece.
         peer.sendall(f"{method} {path} HTTP/1.0\r\nHost: docker\r\nContent-Length: 0\r\n\r\n".encode())
         answer = b""
@@ -216,6 +208,21 @@ def call(host: str, method: str, path: str) -> bytes:
     if not status or not status[0].startswith(b"2"):
         raise OSError(f"{method} {path.partition('?')[0]}: {head.splitlines()[:1]}")
     return body
+
+
+def _connected(host: str) -> socket.socket:
+    scheme, _, rest = host.partition("://")
+    if scheme != "unix":
+        name, _, port = rest.rstrip("/").rpartition(":")
+        return socket.create_connection((name.strip("[]"), int(port)), PATIENCE)
+    peer = socket.socket(socket.AF_UNIX)
+    try:
+        peer.settimeout(PATIENCE)
+        peer.connect(rest)
+    except OSError:
+        peer.close()
+        raise
+    return peer
 
 
 def main(settings: str) -> None:
