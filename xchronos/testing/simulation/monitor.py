@@ -197,7 +197,9 @@ class Monitor:
         elif execution_id in self._ended:
             self._violate(f"I2: {execution_id} has come back after its end, at revision {revision}")
         neighbours = self._on.setdefault(prefix, {})
-        if machine and neighbours.get(execution_id) != machine and machine in neighbours.values():
+        beside = [other for other, where in neighbours.items() if where == machine and other != execution_id]
+        # (What a former life of the unit has left there is no copy of this one.)
+        if machine and any(self.births[other] == self.births[execution_id] for other in beside):
             self._violate(f"two copies of {prefix} are on {machine} at revision {revision}")
         neighbours[execution_id] = machine
 
