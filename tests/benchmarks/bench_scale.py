@@ -1,0 +1,190 @@
+"""What a scheduler's decisions cost with few and with many machines and units, in made-up time.
+
+One scheduler, a store in memory, and machines that are records only, so what is placed stays. A thousand units fire
+every second for ten seconds: `us_per_fire` is the process's whole CPU time per fire time, the decision, the claim, the
+store (in memory) and the watch that brings the news back. Then all others fire once each, a thousand a second:
+`us_per_first_fire`; of a unit that has not been at hand lately the file is read and compiled anew. Every row is a process
+of its own; `ratio_to_few` compares with a thousand units on ten machines. Run it as a script for a table.
+"""
+
+import gc
+import json
+import logging
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import structlog
+
+from xchronos.agent.recipe import Place
+from xchronos.clock import SECOND
+from xchronos.daemon.roles import Roles
+from xchronos.model.compile import compile_unit
+from xchronos.model.records import Capacity, Machine
+from xchronos.registry.codec import encode
+from xchronos.registry.keys import Keys
+from xchronos.registry.units import record_of
+from xchronos.store.contract import Put, Txn
+from xchronos.store.memory import MemoryStore
+from xchronos.testing.clock import VirtualClock, run_virtual
+from xchronos.unitfile import HostFacts
+
+FIRES = 1_000
+"""How many units fire in one second."""
+
+UNIT = (
+    "[Service]\nType=oneshot\nExecStart=/bin/true\n[X-Fleet]\nMachineMetadata=zone=z{zone}\n[X-Chronos]\n"
+    "Executor=python\nTriggerStartDelay={delay}s\nTriggerRepeatInterval=1s\nTriggerRepeatCount={again}\n"
+)
+ZONES = 5
+WARM_UP = 600
+"""Virtual seconds until the first fire time."""
+
+ROUNDS = 10
+"""How often the first thousand units fire."""
+
+SIZES = ((10, 1_000), (1_000, 1_000), (1_000, 100_000))
+BUDGET = 600.0
+
+
+class ManyKeys(MemoryStore):
+    """Sorts its keys when somebody asks for a range: a hundred thousand insertions into a list are not the subject."""
+
+    _sorted = True
+
+    @property
+    def _keys(self) -> list[str]:
+        if not self._sorted:
+            self._list = sorted(self._rows)
+            self._sorted = True
+        return self._list
+
+    @_keys.setter
+    def _keys(self, keys: list[str]) -> None:
+        self._list = keys
+
+    def _publish(self, changes) -> None:
+        if changes:
+            self._sorted = False
+            self._hub.publish(changes, self._history.revision + 1)
+
+
+def _resident() -> float:
+    """This process's memory in MiB."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / (1 << 20)
+
+
+async def _fill(store: MemoryStore, keys: Keys, machines: int, units: int) -> None:
+    puts = [
+        Put(
+            keys.machine(f"m{n:04}"),
+            encode(Machine(f"m{n:04}", metadata={"zone": f"z{n % ZONES}"}, executors=("python",), capacity=Capacity())),
+        )
+        for n in range(machines)
+    ]
+    texts = {}
+    for n in range(units):
+        wave, zone = n // FIRES, n % ZONES
+        if (wave, zone) not in texts:
+            delay, again = (WARM_UP, ROUNDS - 1) if wave == 0 else (WARM_UP + ROUNDS + 5 + wave, 0)
+            text = UNIT.format(zone=zone, delay=delay, again=again).encode()
+            texts[wave, zone] = encode(record_of(text, compile_unit("u.service", text, [], "")))
+        puts.append(Put(keys.job(f"u{n:06}.service"), texts[wave, zone]))
+    for first in range(0, len(puts), 100):
+        await store.commit(Txn((), tuple(puts[first : first + 100])))
+
+
+async def _measure(clock: VirtualClock, machines: int, units: int, directory: Path) -> dict[str, float]:
+    keys, store = Keys(), ManyKeys(clock)
+    await _fill(store, keys, machines, units)
+    empty = _resident()
+    place = Place("s", HostFacts(hostname="s", machine_id="s"), {}, directory / "secrets", 1 << 20)
+    roles = Roles(store, keys, clock, place, {}, directory, instance="s", roles=frozenset(("scheduler",)))
+    began = time.process_time()
+    await roles.start()
+    while len(roles.engine._session._desk.book.cursors.known) < units:
+        await clock.sleep(SECOND // 10)
+    accepting = time.process_time() - began
+    accepted = _resident()
+    gc.collect()
+    gc.freeze()
+    await clock.sleep((WARM_UP - 100) * SECOND - clock.monotonic())
+    began = time.process_time()
+    await clock.sleep(50 * SECOND)
+    idle = (time.process_time() - began) / 50
+    await clock.sleep(49 * SECOND)
+    often = await _waves(clock, roles, FIRES * ROUNDS)
+    others = await _waves(clock, roles, units - FIRES)
+    loads = [view.attempts for view in roles.engine._session._desk.book.machines.values()]
+    figures = {"us_per_fire": statistics.median(often) * 1e6}
+    if others:
+        figures["us_per_first_fire"] = statistics.median(others) * 1e6
+    return figures | {
+        "us_per_unit_accepted": accepting / units * 1e6,
+        "ms_per_idle_second": idle * 1e3,
+        "KiB_per_unit": (accepted - empty) * 1024 / units,
+        "MiB_at_the_end": _resident(),
+        "most_on_a_machine": max(loads),
+        "least_on_a_machine": min(loads),
+    }
+
+
+async def _waves(clock: VirtualClock, roles: Roles, fires: int) -> list[float]:
+    """CPU seconds per fire time, of every second until so many have been placed."""
+
+    def placed() -> int:
+        return sum(view.attempts for view in roles.engine._session._desk.book.machines.values())
+
+    begin, costs = placed(), []
+    for _ in range(fires // FIRES + 20):
+        before, began = placed(), time.process_time()
+        if before - begin == fires:
+            return costs
+        await clock.sleep(SECOND)
+        cost = time.process_time() - began
+        if placed() > before:
+            costs.append(cost / (placed() - before))
+    raise RuntimeError(f"{placed() - begin} of {fires} are placed, and no more of them")
+
+
+def _child(machines: int, units: int) -> None:
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    with tempfile.TemporaryDirectory() as name:
+
+        async def main(clock: VirtualClock) -> None:
+            print(json.dumps(await _measure(clock, machines, units, Path(name))), flush=True)
+            os._exit(0)
+
+        run_virtual(main)
+
+
+def run() -> list[dict[str, str | float]]:
+    """One row per size."""
+    rows: list[dict[str, str | float]] = []
+    for machines, units in SIZES:
+        command = [sys.executable, __file__, str(machines), str(units)]
+        done = subprocess.run(command, capture_output=True, timeout=BUDGET, check=True)
+        figures = json.loads(done.stdout)
+        row: dict[str, str | float] = {"bench": f"scale: {machines:,} machines, {units:,} units"}
+        row |= {key: round(value, 1) for key, value in figures.items()}
+        if rows:
+            row["ratio_to_few"] = round(figures["us_per_fire"] / float(rows[0]["us_per_fire"]), 2)
+        rows.append(row)
+    return rows
+
+
+def main() -> None:
+    """Print the table; with arguments (machines, units), be one row of it."""
+    if len(sys.argv) == 3:
+        _child(int(sys.argv[1]), int(sys.argv[2]))
+    for row in run():
+        print(row)
+
+
+if __name__ == "__main__":
+    main()
