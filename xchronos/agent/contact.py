@@ -5,7 +5,7 @@ The store gives a machine up when its lease ends, and then somebody else may sta
 and counted from *before* the request of the last renewal that the store confirmed. The store begins its own count no
 earlier than that, so the lease cannot end before the TTL has passed on this count:
 
-    0.2  the next renewal, and one after every further 0.2; each is given up after 0.2 and asked anew
+    0.2  the next renewal, and one after every further 0.2; each is given up after 0.2 (or a second) and asked anew
     0.6  two renewals have failed: what has `OnPartition=stop` is stopped as its unit says (ExecStop=, KillSignal= ...)
     0.8  what is left of it is killed, by the agent and by its guardian (see `guardian`), and nothing of it is started
     1.0  the earliest moment at which the store can give the machine up

@@ -73,7 +73,7 @@ class Membership:
                 try:
                     await self._look()
                     # Whoever does not answer must not use up the time in which others could be asked.
-                    async with asyncio.timeout(pause / SECOND):
+                    async with asyncio.timeout(max(pause, min(SECOND, self._ttl // 2)) / SECOND):
                         await self._beat()
                     self.joined.set()
                 except LeaseLost:
