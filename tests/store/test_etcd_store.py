@@ -220,3 +220,21 @@ async def test_closing_lets_writes_come_to_their_end(etcd_server: EtcdCluster) -
     await asyncio.sleep(0)
     await asyncio.gather(store.close(), store.close())
     assert len({await task for task in writing}) == 50
+
+
+async def test_a_cancelled_commit_many_leaves_nothing_under_way(etcd_server: EtcdCluster) -> None:
+    """Each Txn is there as a whole or not at all, and closing waits for none of them."""
+    store = await EtcdStore.open(access(etcd_server))
+    for turns in (0, 1, 5, 50):
+        await write(store, DeleteRange("/c/"))
+        txns = [Txn((), [Put(f"/c/{n}/a", b""), Put(f"/c/{n}/b", b"")]) for n in range(100)]
+        task = asyncio.create_task(store.commit_many(txns))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        assert store._link._under_way == 0
+        parts = [item.key[:-1] for item in (await store.range("/c/")).items]
+        assert all(parts.count(part) == 2 for part in parts)
+    async with asyncio.timeout(5):
+        await store.close()
