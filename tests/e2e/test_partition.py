@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,6 +19,9 @@ from tests.services.etcd import EtcdCluster
 pytestmark = [pytest.mark.slow, pytest.mark.etcd, pytest.mark.docker, pytest.mark.usefixtures("busybox_image")]
 
 TTL = 6
+RUN = uuid.uuid4().hex[:8]
+STOP, GOES_ON = f"stop-{RUN}.service", f"goes-on-{RUN}.service"
+"""Several runs may share one engine."""
 
 
 class Pair:
@@ -103,16 +107,16 @@ def pair(tmp_path: Path, make_etcd: Callable[..., EtcdCluster], request: pytest.
     found.close()
     for machine, house in found.houses.items():
         print(machine, house.log.read_text()[-4000:])
-    for unit in ("stop.service", "goes-on.service"):
+    for unit in (STOP, GOES_ON):
         if left := containers(unit):
             subprocess.run(["docker", "rm", "-f", *left], capture_output=True, check=False)
 
 
 def test_a_paused_daemon(pair: Pair) -> None:
-    pair.run("m1", "stop.service", "Concurrency=forbid")
-    machine = pair.running("m1", "stop.service")["current"]["machine"]
+    pair.run("m1", STOP, "Concurrency=forbid")
+    machine = pair.running("m1", STOP)["current"]["machine"]
     other = pair.other(machine)
-    (first,) = inspected("stop.service")
+    (first,) = inspected(STOP)
     paused = pair.houses[machine].process
     assert paused is not None
     os.kill(paused.pid, signal.SIGSTOP)
@@ -122,37 +126,37 @@ def test_a_paused_daemon(pair: Pair) -> None:
     print(f"killed {(given_up - ended).total_seconds():.2f} s before the lease was seen to have ended")
     assert ended < given_up
     # It runs again elsewhere, and never at the same time.
-    pair.running(other, "stop.service", 2)
-    second = inspected("stop.service")[-1]
+    pair.running(other, STOP, 2)
+    second = inspected(STOP)[-1]
     assert moment(second["State"]["StartedAt"][:26] + "Z") > ended
     assert second["Config"]["Labels"]["xchronos.owner"] != first["Config"]["Labels"]["xchronos.owner"]
     os.kill(paused.pid, signal.SIGCONT)
     # Back, the machine removes what is left, and touches nothing else.
-    eventually(lambda: [c["Id"] for c in inspected("stop.service")] == [second["Id"]], 30)
+    eventually(lambda: [c["Id"] for c in inspected(STOP)] == [second["Id"]], 30)
     time.sleep(2)
-    assert [c["Id"] for c in inspected("stop.service")] == [second["Id"]]
-    (execution,) = pair.houses[other].executions("stop.service")
+    assert [c["Id"] for c in inspected(STOP)] == [second["Id"]]
+    (execution,) = pair.houses[other].executions(STOP)
     assert [attempt["outcome"] for attempt in execution["attempts"]] == ["lost"]
-    pair.houses[other].text("stop", "stop.service")
+    pair.houses[other].text("stop", STOP)
 
 
 def test_a_paused_daemon_whose_containers_may_go_on(pair: Pair) -> None:
-    pair.run("m2", "goes-on.service", "", 45, "MachineID=m1")  # nowhere else: it comes back to where it still runs
-    pair.running("m2", "goes-on.service")
-    ids = [c["Id"] for c in inspected("goes-on.service")]
+    pair.run("m2", GOES_ON, "", 45, "MachineID=m1")  # nowhere else: it comes back to where it still runs
+    pair.running("m2", GOES_ON)
+    ids = [c["Id"] for c in inspected(GOES_ON)]
     paused = pair.houses["m1"].process
     assert paused is not None
     os.kill(paused.pid, signal.SIGSTOP)
     pair.given_up("m1")
 
     def waits() -> bool:
-        (execution,) = pair.houses["m2"].executions("goes-on.service")
+        (execution,) = pair.houses["m2"].executions(GOES_ON)
         return execution["state"] == "waiting"
 
     eventually(waits, 30)
-    assert [(c["Id"], c["State"]["Running"]) for c in inspected("goes-on.service")] == [(ids[0], True)]
+    assert [(c["Id"], c["State"]["Running"]) for c in inspected(GOES_ON)] == [(ids[0], True)]
     os.kill(paused.pid, signal.SIGCONT)
-    ended = eventually(lambda: pair.houses["m2"].ended("goes-on.service"), 90)
+    ended = eventually(lambda: pair.houses["m2"].ended(GOES_ON), 90)
     assert ended[0]["outcome"] == "succeeded"
     lost, again = ended[0]["attempts"]
     assert (lost["outcome"], lost["late"]) == ("lost", "succeeded")
@@ -162,42 +166,42 @@ def test_a_paused_daemon_whose_containers_may_go_on(pair: Pair) -> None:
 
 
 def test_a_killed_daemon_that_comes_back_too_late(pair: Pair) -> None:
-    pair.run("m1", "stop.service", "OnPartition=stop")
-    machine = pair.running("m1", "stop.service")["current"]["machine"]
+    pair.run("m1", STOP, "OnPartition=stop")
+    machine = pair.running("m1", STOP)["current"]["machine"]
     other = pair.other(machine)
-    (first,) = inspected("stop.service")
+    (first,) = inspected(STOP)
     pair.houses[machine].kill()
     given_up = pair.given_up(machine)
     ended = finished(first["Id"])
     assert ended is not None
     assert ended < given_up
-    pair.running(other, "stop.service", 2)
+    pair.running(other, STOP, 2)
     pair.houses[machine].start()
-    eventually(lambda: len(inspected("stop.service")) == 1, 30)
-    assert inspected("stop.service")[0]["State"]["Running"]
+    eventually(lambda: len(inspected(STOP)) == 1, 30)
+    assert inspected(STOP)[0]["State"]["Running"]
 
 
 @pytest.mark.parametrize("pair", [15], indirect=True, ids=["15 s"])  # a busy machine starts a daemon slowly
 def test_a_killed_daemon_that_is_back_in_time(pair: Pair) -> None:
-    pair.run("m1", "stop.service", "OnPartition=stop")
-    machine = pair.running("m1", "stop.service")["current"]["machine"]
-    (first,) = inspected("stop.service")
+    pair.run("m1", STOP, "OnPartition=stop")
+    machine = pair.running("m1", STOP)["current"]["machine"]
+    (first,) = inspected(STOP)
     pair.houses[machine].kill()
     pair.houses[machine].start()
     time.sleep(15)
-    (found,) = inspected("stop.service")
+    (found,) = inspected(STOP)
     assert (found["Id"], found["State"]["Running"]) == (first["Id"], True)
-    (execution,) = pair.houses[machine].executions("stop.service")
+    (execution,) = pair.houses[machine].executions(STOP)
     assert (execution["state"], execution["current"]["number"]) == ("running", 1)
 
 
 def test_a_paused_etcd(pair: Pair) -> None:
-    pair.run("m1", "stop.service", "OnPartition=stop")
-    pair.run("m1", "goes-on.service", "Availability=2", 40)
-    pair.running("m1", "stop.service")
-    going = eventually(lambda: found if len(found := inspected("goes-on.service")) == 2 else None, 60)
+    pair.run("m1", STOP, "OnPartition=stop")
+    pair.run("m1", GOES_ON, "Availability=2", 40)
+    pair.running("m1", STOP)
+    going = eventually(lambda: found if len(found := inspected(GOES_ON)) == 2 else None, 60)
     assert going is not None
-    (first,) = inspected("stop.service")
+    (first,) = inspected(STOP)
     began = datetime.now(UTC)
     pair.etcd.members[0].pause()
     try:
@@ -206,18 +210,18 @@ def test_a_paused_etcd(pair: Pair) -> None:
         assert ended is not None
         assert ended < began + timedelta(seconds=TTL)
         # Nobody can be told anything, and says so.
-        refused = pair.houses["m1"].ctl("status", "stop.service")
+        refused = pair.houses["m1"].ctl("status", STOP)
         assert refused.returncode == 1
         assert b"the job store is not available: etcd at " in refused.stderr, refused.stderr
         time.sleep(max(0.0, 3 * TTL - (datetime.now(UTC) - began).total_seconds()))
-        assert [c["Id"] for c in inspected("goes-on.service")] == [c["Id"] for c in going]
-        assert all(c["State"]["Running"] for c in inspected("goes-on.service"))
-        assert len(inspected("stop.service")) <= 1, "nothing starts without a durable claim"
+        assert [c["Id"] for c in inspected(GOES_ON)] == [c["Id"] for c in going]
+        assert all(c["State"]["Running"] for c in inspected(GOES_ON))
+        assert len(inspected(STOP)) <= 1, "nothing starts without a durable claim"
     finally:
         pair.etcd.members[0].resume()
     # Everything heals by itself: what went on is recorded as the attempt that it was, what was stopped runs again.
-    pair.running("m1", "stop.service", 2)
-    ended_well = eventually(lambda: e if len(e := pair.houses["m2"].ended("goes-on.service")) == 2 else None, 60)
+    pair.running("m1", STOP, 2)
+    ended_well = eventually(lambda: e if len(e := pair.houses["m2"].ended(GOES_ON)) == 2 else None, 60)
     assert ended_well is not None
     for execution in ended_well:
         assert execution["outcome"] == "succeeded"
