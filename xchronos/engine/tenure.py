@@ -154,7 +154,11 @@ class Tenure:
         """Wait until whatever was written before the term, and whatever else has been read, is in the book."""
         least = max(term, self._least)
         if self._following.seen < least:
-            pulse = Put(self._keys.pulse(self._machine), str(least).encode(), self._ownership.lease.id)
+            lease = self._ownership.lease.id
+            if not lease:
+                # The shards went with it; and a pulse that is bound to no lease would stay for ever.
+                raise LeaseLost("there is no scheduler lease just now")
+            pulse = Put(self._keys.pulse(self._machine), str(least).encode(), lease)
             await self._following.reach((await self._store.commit(Txn((), (pulse,)))).revision)
 
     async def _read(self, gained: Mapping[int, Guard]) -> tuple[dict[int, _Shard], int]:
