@@ -8,13 +8,13 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
+from xchronos.agent.account import Account
 from xchronos.agent.ending import AnyTask, Cause, Ending, wait
 from xchronos.agent.ports import AttemptEnd, Memory, Steps
 from xchronos.agent.verdicts import again, exit_environment, judge, recorded, unmet
 from xchronos.clock import Clock, Micros, to_datetime
 from xchronos.executors.contract import StepExit
 from xchronos.model.lifecycle import AttemptEvent, AttemptState, attempt_after
-from xchronos.model.policies import Outcome
 from xchronos.model.records import StepOutcome, StepResult
 from xchronos.model.unit import Service, Step
 from xchronos.unitfile.timespan import format_timespan
@@ -63,9 +63,7 @@ class AttemptRun:
         self._mark: tuple[StepOutcome, str] | None = None
         if self._begun_ending is not None:
             self._mark = (self._begun_ending.outcome, self._begun_ending.reason)
-        self._cancelled = False
-        self._result = "success"
-        self._reason = ""
+        self._account = Account()
 
     def stop(self, reason: str) -> None:
         """Ask the attempt to stop, as `systemctl stop` does; the walk goes on to its end from there."""
@@ -83,7 +81,7 @@ class AttemptRun:
                 return self._end()
             while (phase := self.phase) != "done":
                 self.phase = attempt_after(phase, await self._pass(phase) if self._eventful(phase) else "next")
-            self._fail("timeout", await self._ending.clear_away())
+            self._account.fail("timeout", await self._ending.clear_away())
         finally:
             # What still has a task is being left as it is: the daemon goes, or the unit's kill mode says so.
             for task in self._tasks:
@@ -123,7 +121,7 @@ class AttemptRun:
             self._stopped()
             return False
         trouble: str = task.result()
-        self._fail("resources", trouble)
+        self._account.fail("resources", trouble)
         return not trouble
 
     async def _condition(self) -> AttemptEvent:
@@ -133,7 +131,7 @@ class AttemptRun:
             except _Stop:
                 return "stop"
             if unmet(result):
-                self._fail("exec-condition", f"{step.name}: the condition was not met: {result.reason}")
+                self._account.fail("exec-condition", f"{step.name}: the condition was not met: {result.reason}")
                 return "skip"
             if self._taken_in(step, result):
                 return "fail"
@@ -210,13 +208,13 @@ class AttemptRun:
     async def _signal(self) -> AttemptEvent:
         """End the main process if it still runs, else what the steps have left behind."""
         if self._main is None or self._main.done():
-            self._fail("timeout", await self._ending.clear_away())
+            self._account.fail("timeout", await self._ending.clear_away())
         else:
             step = self._main_step()
-            self._mark = self._mark or ("cancelled", self._reason)
+            self._mark = self._mark or ("cancelled", self._account.reason)
             await self._intend(step)
             ended, trouble = await self._ending.end(step, self._main)
-            self._fail("timeout", trouble)
+            self._account.fail("timeout", trouble)
             if not ended:
                 self._note(step, await self._keep(step, StepExit(), self._mark[0], self._ending.spared))
                 return "next"
@@ -262,12 +260,12 @@ class AttemptRun:
         why = self.stop_reason if cause == "stop" else self._expiry(setting)
         await self._intend(step, outcome, why)
         ended, trouble = await self._ending.end(step, task)
-        self._fail("timeout", trouble)
+        self._account.fail("timeout", trouble)
         exit_ = task.result() if ended else StepExit()
         why = why if ended else f"{why}; {self._ending.spared}"
         result = self._note(step, await self._keep(step, exit_, outcome, why))
         if cause == "stop":
-            self._fold(step, result)
+            self._account.fold(again(self._service, step, result).result)
             raise _Stop
         return result
 
@@ -310,14 +308,14 @@ class AttemptRun:
     # -- what has become of it ----------------------------------------------------------------------------------------
 
     def _stopped(self) -> AttemptEvent:
-        self._cancelled = True
+        self._account.cancelled = True
         self._mark = ("cancelled", self.stop_reason)
         return "stop"
 
     def _expired(self, step: Step, setting: str) -> AttemptEvent:
         expiry = self._expiry(setting)
         self._mark = self._mark or ("timed_out", expiry)
-        self._fail("timeout", f"{step.name}: {expiry}")
+        self._account.fail("timeout", f"{step.name}: {expiry}")
         return "fail"
 
     def _expiry(self, setting: str) -> str:
@@ -334,7 +332,9 @@ class AttemptRun:
     def _recalled(self, result: StepResult) -> AttemptEvent:
         """Go on ending the attempt for the reason for which an earlier daemon began to."""
         if result.outcome == "timed_out":
-            self._fail("timeout", f"{result.command if result.name == ENDING else result.name}: {result.reason}")
+            self._account.fail(
+                "timeout", f"{result.command if result.name == ENDING else result.name}: {result.reason}"
+            )
         else:
             self.stop(result.reason)
             self._stopped()
@@ -343,13 +343,13 @@ class AttemptRun:
     def _taken_in(self, step: Step, result: StepResult) -> bool:
         """Let a step's end count. Whether it is a failure."""
         if result.outcome == "timed_out":
-            self._fail("timeout", f"{result.name}: {result.reason}")
+            self._account.fail("timeout", f"{result.name}: {result.reason}")
             return True
         verdict = again(self._service, step, result)
         if verdict.result == "success":
             return False
-        if self._result == "success":
-            self._fail(verdict.result, f"{result.name}: {verdict.words}")
+        if self._account.result == "success":
+            self._account.fail(verdict.result, f"{result.name}: {verdict.words}")
         return True
 
     def _main_ended(self) -> bool:
@@ -357,41 +357,13 @@ class AttemptRun:
         assert self._main is not None
         result = self._main.result()
         if result.outcome in ("cancelled", "timed_out"):
-            self._fold(self._main_step(), result)
+            # When it ended unclean, systemd's word for the whole is that.
+            self._account.fold(again(self._service, self._main_step(), result).result)
             return False
         return self._taken_in(self._main_step(), result)
 
-    def _fold(self, step: Step, result: StepResult) -> None:
-        """A step that was ended by the attempt: when it ended unclean, systemd's word for the whole is that."""
-        verdict = again(self._service, step, result)
-        if self._result == "success":
-            self._result = verdict.result
-
-    def _fail(self, result: str, reason: str) -> None:
-        """The first failure is the attempt's; what else is said is why it took its course."""
-        if not reason:
-            return
-        if self._result == "success":
-            self._result = result
-        if reason not in self._reason:
-            self._reason = f"{self._reason}; {reason}" if self._reason else reason
-
     def _end(self) -> AttemptEnd:
-        reason = self._reason
-        if self._result == "exec-condition":
-            outcome = Outcome.SKIPPED
-        elif self._result == "lost":
-            outcome = Outcome.LOST
-        elif self._cancelled:
-            outcome = Outcome.CANCELLED
-            reason = f"{self.stop_reason}; {reason}" if reason else self.stop_reason
-        elif self._result == "timeout":
-            outcome = Outcome.TIMED_OUT
-        elif self._result == "success":
-            outcome = Outcome.SUCCEEDED
-        else:
-            outcome = Outcome.FAILED
-        return AttemptEnd(outcome, reason, self._result, tuple(self._results), self._main_result)
+        return self._account.end(self.stop_reason, self._results, self._main_result)
 
     # -- records ------------------------------------------------------------------------------------------------------
 
@@ -415,7 +387,7 @@ class AttemptRun:
         """What a step is told of the attempt so far."""
         env: dict[str, str] = {}
         if step.phase in ("stop", "stop-post"):
-            env = exit_environment(self._result, self._main_result)
+            env = exit_environment(self._account.result, self._main_result)
         if self._main_pid and self._main is not None and not self._main.done():
             env["MAINPID"] = str(self._main_pid)
         return env
