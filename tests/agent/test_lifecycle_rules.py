@@ -23,7 +23,7 @@ CASES: dict[str, tuple[str, str, list[str], str]] = {
         "start", ["pre", "sp r=timeout c= s="], "timeout",
     ),
     "TimeoutStartSec is per command of a oneshot": (
-        f"Type=oneshot\nTimeoutStartSec=600ms\nExecStart={say('a', 'sleep 0.4')}\nExecStart={say('b', 'sleep 0.4')}\n{SP}",
+        f"Type=oneshot\nTimeoutStartSec=3s\nExecStart={say('a', 'sleep 1.7')}\nExecStart={say('b', 'sleep 1.7')}\n{SP}",
         "start", ["a", "b", "sp r=success c=exited s=0"], "success",
     ),
     "a stop that is not obeyed is a timeout": (
