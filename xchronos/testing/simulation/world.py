@@ -8,7 +8,7 @@ from random import Random
 from typing import Any
 
 from xchronos.agent.recipe import Place
-from xchronos.clock import MILLISECOND, SECOND, Micros, to_datetime
+from xchronos.clock import MILLISECOND, SECOND, Micros
 from xchronos.daemon.roles import Roles
 from xchronos.errors import Conflict, NotFound, StoreError
 from xchronos.executors.contract import StepSpec
@@ -314,10 +314,6 @@ class World:
             if unit and unit not in self.monitor.living:
                 return f"{key} of a destroyed unit"
         return next((f"{one.execution} runs on {one.machine}" for one in self.sink.starts if one.ended is None), "")
-
-    def wall(self) -> str:
-        """The true time, for people."""
-        return to_datetime(self.clock.now()).isoformat()
 
     async def sleep(self, length: Micros) -> None:
         """Let time pass."""
