@@ -66,7 +66,7 @@ class Partition:
         self._clock = clock
         self._contact = contact
         self._watchman = watchman
-        self._wards: set[_Ward] = set()
+        self._wards: dict[_Ward, None] = {}
         self._news = asyncio.Event()
         contact.listen(self._news.set)
         if watchman is not None:
@@ -143,7 +143,7 @@ class Partition:
             return _lost()
         lapses = self._contact.lapses
         ward = _Ward(run)
-        self._wards.add(ward)
+        self._wards[ward] = None
         self._apply(ward)
         walk = asyncio.create_task(run.run(prepare))
         over = asyncio.create_task(ward.over.wait())
@@ -153,7 +153,7 @@ class Partition:
                 await self._sever(walk, memory, kill)
                 return _lost()
         finally:
-            self._wards.discard(ward)
+            self._wards.pop(ward, None)
             for task in (walk, over):
                 task.cancel()
             await asyncio.wait({walk, over})
