@@ -5,6 +5,7 @@ and within how many seeds.
 """
 
 import asyncio
+import re
 from collections.abc import Callable
 
 import msgspec
@@ -135,7 +136,7 @@ def no_guardian(patch):
 MUTATIONS: dict[Callable, tuple[str, int]] = {
     no_fence_on_claims: ("I5", 100),
     no_fence_on_moves: ("I5", 100),
-    claims_of_nobody: ("I5", 100),
+    claims_of_nobody: ("I[25]", 100),
     launch_before_claim: ("I1", 10),
     begin_whatever_changed: ("I2", 200),
     finish_whatever_changed: ("I2", 200),
@@ -154,7 +155,7 @@ def test_a_broken_guard_is_caught(mutation, monkeypatch):
     mutation(monkeypatch)
     for seed in range(seeds):
         violations = simulate(seed).violations
-        if any(promise in violation for violation in violations):
+        if any(re.search(promise, violation) for violation in violations):
             print(f"{mutation.__name__}: {promise} after {seed + 1} seeds")
             return
         assert not violations, f"another promise was broken first: {violations}"
