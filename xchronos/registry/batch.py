@@ -108,7 +108,7 @@ class Batcher:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._waiting: list[Part] = []
-        self._futures: set[asyncio.Future[Committed]] = set()
+        self._futures: dict[asyncio.Future[Committed], None] = {}
         self._wake = asyncio.Event()
         self._closing = False
 
@@ -128,7 +128,7 @@ class Batcher:
     def submit(self, txn: Txn) -> asyncio.Future[Committed]:
         """Queue a Txn. The future is its result, or raises the StoreError; it is cancelled when `run` is before."""
         future: asyncio.Future[Committed] = asyncio.get_running_loop().create_future()
-        self._futures.add(future)
+        self._futures[future] = None
         self.send(txn, partial(self._settle, future))
         return future
 
@@ -159,7 +159,7 @@ class Batcher:
         self._wake.set()
 
     def _settle(self, future: asyncio.Future[Committed], answer: Answer) -> None:
-        self._futures.discard(future)
+        self._futures.pop(future, None)
         if future.done():
             return
         if isinstance(answer, StoreError):
