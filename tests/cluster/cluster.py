@@ -251,6 +251,11 @@ class Cluster:
         for daemon in daemons:
             daemon.wait()
 
+    def pids(self) -> list[int]:
+        """Every process that has to get a CPU for a claim to be on time."""
+        members = [member.process.pid for member in self.etcd.members if member.process is not None]
+        return members + [daemon.pid for daemon in self.daemons.values() if daemon.running]
+
     def host_of(self, member: EtcdMember) -> Host:
         """Where an etcd member runs."""
         return next(host for host in self.network.hosts.values() if host.address == member.place.host)

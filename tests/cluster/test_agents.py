@@ -55,7 +55,7 @@ def test_what_a_killed_agent_ran_is_run_elsewhere(figures: Callable[..., None]) 
     with boot() as cluster:
         agents = start(cluster)
         where = str(cluster.sink.parent)
-        cluster.submit({"job.service": container(where, beating(12), chronos=CONTINUE)})
+        cluster.submit({"job.service": container(where, beating(TTL * 2 + 4), chronos=CONTINUE)})
         cluster.client.start("job.service")
         first = eventually(lambda: runs_of(cluster, "job.service"), "it runs")[0]
         victim = cluster.daemons[first.machine]
@@ -85,14 +85,14 @@ def test_what_a_killed_agent_ran_is_run_elsewhere(figures: Callable[..., None]) 
 FORBID = "Concurrency=forbid"
 
 
-@pytest.mark.parametrize("fault", ["kill", "cut", "pause"])
+@pytest.mark.parametrize("fault", ["cut", "kill", "pause"] if FULL else ["cut"])
 def test_forbidden_runs_never_overlap_and_the_next_tick_is_not_blocked(
     fault: str, figures: Callable[..., None]
 ) -> None:
     units = names(3 if FULL else 2)
     with boot() as cluster:
         start(cluster)
-        window = Window(40 if FULL else 26, delay=4)
+        window = Window(40 if FULL else 18, delay=3)
         where = str(cluster.sink.parent)
         text = container(where, beating(2.5), chronos=f"TriggerCron=*/2 * * * * *\n{FORBID}\n{window.keys}")
         cluster.submit(dict.fromkeys(units, text))
@@ -184,4 +184,4 @@ def test_a_cut_off_agent_keeps_what_may_continue_and_ends_what_must_stop(figures
         (went_on,) = runs_of(cluster, "go-on.service")
         assert went_on.ended
         assert [run.key.attempt for run in runs_of(cluster, "stop.service")] == [1, 2]
-        assert {execution.outcome for execution in history} == {Outcome.SUCCEEDED}
+        assert {execution.outcome for execution in history} == {Outcome.SUCCEEDED}, history

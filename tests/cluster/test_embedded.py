@@ -30,7 +30,7 @@ def fill(directory: Path) -> Path:
 
 def test_a_full_disk_stops_claims_and_nothing_else(figures: Callable[..., None]) -> None:
     units = names(20)
-    window = Window(30 if FULL else 12, delay=6)
+    window = Window(30 if FULL else 8, delay=3)
     with Cluster(members=0) as cluster:
         daemon = cluster.daemon("alone")
         state = daemon.directory / "state"

@@ -21,7 +21,7 @@ pytestmark = [
 ]
 
 UNITS = names(500 if FULL else 100)
-TTL = 3.0
+TTL = 3.0 if FULL else 2.0
 SURVIVING = 0.1
 """Seconds by which nothing may be late that is not concerned."""
 
@@ -38,7 +38,7 @@ class Load:
         self.schedulers = [cluster.daemon(f"s{number}", "scheduler") for number in range(schedulers)]
         cluster.start(*self.agents, *self.schedulers)
         self.balanced()
-        self.window = Window(seconds, delay=8 if FULL else 4)
+        self.window = Window(seconds, delay=8 if FULL else 3)
         cluster.submit(dict.fromkeys(UNITS, recorder(self.window)))
         until(self.window.first.timestamp() + 1)
         self.disturbances: list[Disturbance] = []
@@ -84,17 +84,11 @@ class Load:
         return history
 
 
-def pids(cluster: Cluster) -> list[int]:
-    """Whatever has to get a CPU for a claim to be on time."""
-    members = [member.process.pid for member in cluster.etcd.members if member.process is not None]
-    return members + [daemon.pid for daemon in cluster.daemons.values() if daemon.running]
-
-
 def test_the_leader_is_killed_again_and_again(figures: Callable[..., None]) -> None:
     kills = 10 if FULL else 2
     dice = random.Random(7)
-    with Cluster(ttl=TTL) as cluster, Waits(lambda: pids(cluster)) as waits:
-        load = Load(cluster, 3, seconds=kills * (14 if FULL else 13))
+    with Cluster(ttl=TTL) as cluster, Waits(cluster.pids) as waits:
+        load = Load(cluster, 3, seconds=kills * 14 if FULL else 20)
         for _ in range(kills):
             time.sleep(dice.uniform(0.5, 2.5))
             victim = eventually(cluster.leader, "somebody leads")
@@ -105,9 +99,9 @@ def test_the_leader_is_killed_again_and_again(figures: Callable[..., None]) -> N
 
 
 def test_schedulers_come_and_go(figures: Callable[..., None]) -> None:
-    pause = 4 if FULL else 1.5
-    with Cluster(ttl=TTL) as cluster, Waits(lambda: pids(cluster)) as waits:
-        load = Load(cluster, 1, seconds=60 if FULL else 28)
+    pause = 4 if FULL else 0.5
+    with Cluster(ttl=TTL) as cluster, Waits(cluster.pids) as waits:
+        load = Load(cluster, 1, seconds=60 if FULL else 26)
         for names_ in (("s1", "s2"), ("s3", "s4")):
             time.sleep(pause)
             fresh = [cluster.daemon(name, "scheduler") for name in names_]
@@ -121,8 +115,8 @@ def test_schedulers_come_and_go(figures: Callable[..., None]) -> None:
 
 
 def test_every_late_write_of_a_scheduler_that_slept_is_refused(figures: Callable[..., None]) -> None:
-    with Cluster(ttl=TTL) as cluster, Waits(lambda: pids(cluster)) as waits:
-        load = Load(cluster, 3, seconds=24)
+    with Cluster(ttl=TTL) as cluster, Waits(cluster.pids) as waits:
+        load = Load(cluster, 3, seconds=24 if FULL else 14)
         # It falls asleep with a claim in its hand.
         sleeper = next(daemon for daemon in load.schedulers if daemon is cluster.leader())
         mine = {shard for shard, owner in cluster.owners().items() if owner == sleeper.name}
