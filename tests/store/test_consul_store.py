@@ -229,6 +229,24 @@ async def test_a_fold_that_was_overtaken_writes_nothing(another: Open, monkeypat
     assert await everything(await another()) == await everything(two)
 
 
+async def test_a_long_queue_that_moves_is_no_silence(
+    consul_server: ConsulCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A call may take longer than the time-out, as long as Consul answers what comes before it."""
+    monkeypatch.setattr("xchronos.store.consul_writer._GROUP", 1000)
+    store = await ConsulStore.open(access(consul_server, timeout=0.5))
+    real = store._agents.txn
+
+    async def slow(operations, **options):
+        await asyncio.sleep(0.1)
+        return await real(operations, **options)
+
+    monkeypatch.setattr(store._agents, "txn", slow)
+    results = await store.commit_many([Txn((), [Put(f"/a/{number}", b"x" * 900)]) for number in range(20)])
+    assert all(result.succeeded for result in results)
+    await store.close()
+
+
 async def test_what_is_too_long_for_consul(another: Open, consul_server: ConsulCluster) -> None:
     """Long values and long Txns are kept in parts, which go away with them."""
     one, two = await another(), await another()

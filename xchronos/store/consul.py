@@ -24,8 +24,24 @@ What Consul does well is to agree on one small thing at a time, and that is used
 
 `consul_layout` has the names, `consul_log`, `consul_writer`, `consul_fold` and `consul_leases` the rest.
 
-The price: every client has all of the store in memory, and reads all of it when it starts; writers from several
-daemons wait for each other.
+The price: every client has all of the store in memory (1.7 KB for a key of 1 KB), and reads all of it when it starts
+(50,000 keys in 2 s); daemons that write at the same time wait for each other; each daemon asks twice a second about the
+leases, even when nothing happens. Beside etcd, one server of either on the same two busy cores:
+
+===================================================  ========  ========
+what                                                   Consul      etcd
+===================================================  ========  ========
+Txns of one Put, one after another                      600/s   1,700/s
+the same by fifty tasks                              11,700/s   4,200/s
+the same by fifty tasks of each of two clients       12,700/s   2,700/s
+operations of Txns of a hundred, as executions need  44,600/s  43,200/s
+consistent gets, one after another                    3,900/s   1,400/s
+from a commit to another client's watch                1.8 ms    1.7 ms
+executions, scheduler and agent apart, 2,000/s due    1,900/s   1,890/s
+===================================================  ========  ========
+
+A lone write is slower here, many at once share an entry. Consul's servers keep everything in memory: it is the store
+for those who run Consul anyway and have some ten thousand units, not for hundreds of thousands.
 """
 
 import asyncio

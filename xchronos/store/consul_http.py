@@ -21,6 +21,7 @@ MAX_OPERATIONS = 64
 _ATTEMPT = 2.0  # seconds for one agent, before the next is asked
 _BULK_SILENCE = 10.0  # seconds without a byte while everything is read
 _RIGHTS = "the ACL token must be allowed to write all of the prefix"
+_HEADERS = {"/v1/txn": {"Content-Type": "application/json"}}  # what else is sent is bytes
 _FIRST_PAUSE = 0.05
 _LONGEST_PAUSE = 1.0
 
@@ -192,7 +193,7 @@ class Agents:
         )
         try:
             async with self._session.request(
-                method, address + path, params=params, data=body, timeout=timeout
+                method, address + path, params=params, data=body, headers=_HEADERS.get(path), timeout=timeout
             ) as response:
                 content = await response.read()
                 status, index = response.status, response.headers.get("X-Consul-Index", "")

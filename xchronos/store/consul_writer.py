@@ -23,10 +23,10 @@ _CONTENDED = 0.5  # seconds for which a writer gives way after another was quick
 class _Request:
     """Something to do to a draft, and who waits for what comes of it. `size`: the bytes that it writes, roughly."""
 
-    def __init__(self, work: Callable[[Draft], Any], size: int, deadline: float, *, expiry: bool) -> None:
+    def __init__(self, work: Callable[[Draft], Any], size: int, *, expiry: bool) -> None:
         self.work = work
         self.size = size
-        self.deadline = deadline
+        self.since = asyncio.get_running_loop().time()
         self.expiry = expiry
         self.future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
@@ -42,7 +42,7 @@ class _Request:
 
 
 class ConsulWriter:
-    """Gathers requests, and carries each out within `timeout` seconds or says why not."""
+    """Gathers requests, and carries each out, or says why not once Consul has been silent for `timeout` seconds."""
 
     def __init__(self, log: ConsulLog, timeout: float, stamp: Callable[[], str]) -> None:
         self._log = log
@@ -53,6 +53,7 @@ class ConsulWriter:
         self._idle = asyncio.Event()
         self._idle.set()
         self._give_way_until = 0.0
+        self._answered = 0.0
 
     @property
     def alone(self) -> bool:
@@ -64,21 +65,23 @@ class ConsulWriter:
 
         An `expiry` is the end of a lease that has run out: it is given up (the answer is None) if it does not hold.
         """
-        request = _Request(work, size, asyncio.get_running_loop().time() + self._timeout, expiry=expiry)
+        request = _Request(work, size, expiry=expiry)
         self._queue.append(request)
         self._idle.clear()
         self._news.set()
         return request.future
 
     async def answer(self, future: asyncio.Future[Any]) -> Any:
-        """Wait for a submitted request, and no longer than it has time. A cancellation does not stop it."""
-        try:
-            async with asyncio.timeout(self._timeout * 1.2):
-                return await asyncio.shield(future)
-        except TimeoutError as error:
-            raise StoreUnavailable(
-                f"Consul has not answered a write within {self._timeout:.0f} s: it may or may not have happened"
-            ) from error
+        """Wait for a submitted request while Consul answers those before it. A cancellation does not stop it."""
+        while True:
+            try:
+                async with asyncio.timeout(self._timeout * 1.2):
+                    return await asyncio.shield(future)
+            except TimeoutError as error:
+                if self._silent_since(self._answered):
+                    raise StoreUnavailable(
+                        f"Consul has not answered a write within {self._timeout:.0f} s: it may or may not have happened"
+                    ) from error
 
     async def drain(self) -> None:
         """Wait until nothing is left to write."""
@@ -101,7 +104,7 @@ class ConsulWriter:
     async def _carry_out(self) -> None:
         """Make one entry of what is at the front of the queue, and append it."""
         now = asyncio.get_running_loop().time()
-        while self._queue and self._queue[0].deadline < now:
+        while self._queue and self._silent_since(max(self._queue[0].since, self._answered)):
             self._queue.popleft().settle(
                 StoreUnavailable(f"Consul has not answered for {self._timeout:.0f} s: nothing was written")
             )
@@ -118,6 +121,7 @@ class ConsulWriter:
             for _ in range(min(max(len(group), 1), len(self._queue))):
                 self._queue.popleft().settle(_copy(error))
             return
+        self._answered = asyncio.get_running_loop().time()
         if verdict is Appended.NO:
             return
         if verdict is Appended.REFUSED:
@@ -131,6 +135,9 @@ class ConsulWriter:
             request.settle(answer)
         if now < self._give_way_until and not draft.empty:
             await self._give_way(asyncio.get_running_loop().time() - now)
+
+    def _silent_since(self, moment: float) -> bool:
+        return asyncio.get_running_loop().time() - moment > self._timeout
 
     async def _give_way(self, taken: float) -> None:
         """Let another client write. Whoever came second has to read first, and would come second for ever."""
