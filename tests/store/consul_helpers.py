@@ -11,9 +11,9 @@ from xchronos.store.consul_access import ConsulAccess
 
 
 def access(cluster: ConsulCluster, **options) -> ConsulAccess:
-    """How the cluster is reached, with a prefix that nobody else has."""
+    """How the cluster is reached, with a prefix that nobody else has, and with patience for a busy machine."""
     agents = tuple(url.partition("//")[2] for url in cluster.addresses)
-    return ConsulAccess(**{"agents": agents, "prefix": f"test-{secrets.token_hex(6)}", **options})
+    return ConsulAccess(**{"agents": agents, "prefix": f"test-{secrets.token_hex(6)}", "timeout": 30.0, **options})
 
 
 async def until(condition: Callable[[], Awaitable[bool]], patience: float = 30) -> None:

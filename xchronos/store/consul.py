@@ -45,7 +45,7 @@ for those who run Consul anyway and have some ten thousand units, not for hundre
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Self
 
@@ -237,17 +237,17 @@ class ConsulStore:
 
     def _start(self) -> None:
         for name, role in (
-            ("follow", self._follow()),
-            ("write", self._writer.run()),
-            ("end leases", self._reaper.run()),
-            ("fold", self._folder.run()),
+            ("follow", self._follow),
+            ("write", self._writer.run),
+            ("end leases", self._reaper.run),
+            ("fold", self._folder.run),
         ):
             self._tasks.append(asyncio.create_task(self._guard(role), name=f"Consul store: {name}"))
 
-    async def _guard(self, role: Coroutine[Any, Any, None]) -> None:
+    async def _guard(self, role: Callable[[], Awaitable[None]]) -> None:
         """None of the roles ends by itself. One that does has met what nobody can mend while the daemon runs."""
         try:
-            await role
+            await role()
         except Exception as error:
             self._broken = error if isinstance(error, StoreError) else StoreError(f"the store failed: {error!r}")
             log.exception("the store on Consul cannot go on")
