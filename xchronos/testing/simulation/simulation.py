@@ -143,5 +143,7 @@ async def _destroy_everything(world: World) -> None:
         return
     for member in world.members:
         await world.leave(member, 0)
+    # The leases of daemons that were killed lately have yet to end.
+    await world.sleep(world.scenario.ttl + SECOND)
     if left := sorted(world.store.rows()):
         world.violate(f"everything is destroyed, and {len(left)} keys are left: {left[:5]}")
