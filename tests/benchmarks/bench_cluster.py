@@ -217,11 +217,12 @@ def sustained(units: int = OFFERED[0], interval: int = OFFERED[1], seconds: floa
         last, after = b.agent.samples[-1], b.scheduler.samples[-1]
         requests = b.requests() - before
         done = last["ended"] - first["ended"]
+        ended, claimed = done / (last["at"] - first["at"]), after["claims"] - other["claims"]
         return {
-            "per_second": done / (last["at"] - first["at"]),
-            "claims_per_second": (after["claims"] - other["claims"]) / (after["at"] - other["at"]),
+            # What was claimed before and ends now is not carried, and neither is what is claimed and piles up.
+            "per_second": min(ended, claimed / (after["at"] - other["at"])),
             "agent_us": (last["cpu"] - first["cpu"]) / done * 1e6,
-            "scheduler_us": (after["cpu"] - other["cpu"]) / (after["claims"] - other["claims"]) * 1e6,
+            "scheduler_us": (after["cpu"] - other["cpu"]) / claimed * 1e6,
             "requests_per_execution": requests / done,
         }
 
