@@ -157,6 +157,12 @@ class TestActions:
         assert ctl("stop", "a").stdout == f"{ids[1]}: stopping\n"
         assert ctl("stop", "a").stderr == "a: nothing to stop\n"
 
+    def test_what_is_kept_running_is_not_started_beside_itself(self, ctl, daemon):
+        daemon.run(daemon.cluster.submit("a.service", b"[Service]\nExecStart=/bin/true\nRestart=always\n"))
+        result = ctl("start", "a")
+        assert (result.exit_code, result.stdout) == (0, "")
+        assert result.stderr.startswith("a.service is kept running, and runs already")
+
     @pytest.mark.parametrize(("outcome", "code"), [(Outcome.SUCCEEDED, 0), (Outcome.FAILED, 1)])
     def test_wait_follows_to_the_end(self, ctl, daemon, monkeypatch, outcome, code):
         daemon.run(daemon.cluster.submit("a.service"))

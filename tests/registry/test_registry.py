@@ -12,7 +12,7 @@ from xchronos.registry.keys import Keys
 from xchronos.registry.registry import Registry
 from xchronos.registry.transitions import put
 from xchronos.registry.units import UnitCache, text_of
-from xchronos.store.contract import Put, Txn
+from xchronos.store.contract import Delete, Put, Txn
 from xchronos.store.memory import MemoryStore
 
 TEXT = b"[Service]\nType=oneshot\nExecStart=/bin/true\n[X-Chronos]\nExecutor=process\nTriggerCron=0 0 * * *\n"
@@ -128,6 +128,54 @@ def test_starting_by_hand():
             await registry.start("t@.service", now=NOW)
         with pytest.raises(NotFound):
             await registry.start("b.service", now=NOW)
+
+    run(scenario)
+
+
+KEPT = b"[Service]\nExecStart=/bin/true\nRestart=always\n[X-Chronos]\nExecutor=process\nAvailability=2\n"
+
+
+def test_a_unit_that_is_kept_running_is_started_only_where_it_does_not_run():
+    async def scenario(registry, store):
+        name, keys = "kept.service", registry.keys
+        await registry.submit(name, KEPT, now=NOW)
+        assert await registry.start(name, now=NOW) == [], "its acceptance begins it"
+        await registry.set_desired(name, "paused")
+        with pytest.raises(Conflict, match="resume it"):
+            await registry.start(name, now=NOW)
+        stored = await registry.unit(name)
+        cursor = Schedule(name, stored.revision, "", to_datetime(NOW), to_datetime(NOW), fired=1)
+        await store.commit(Txn((), (Put(keys.schedule(name), encode(cursor)), Put(keys.pulse("m1"), b"1"))))
+        both = await registry.start(name, now=NOW + 1)
+        assert len(both) == 2
+        assert await registry.start(name, now=NOW + 50) == []
+
+        assert await registry.stop(both[1], "by hand") == [both[1]]
+        with pytest.raises(Conflict, match="still being stopped"):
+            await registry.start(name, now=NOW + 50)
+        await store.commit(Txn((), (Delete(keys.pending_execution(both[1])),)))
+        await again(store, keys.job(name))
+        (second,) = await registry.start(name, now=NOW + 50)
+        assert second.endswith("/1")
+        assert len(await registry.open_executions(name)) == 2
+
+        await registry.destroy(name)
+        await registry.submit(name, KEPT, now=NOW)
+        for execution_id in (both[0], second):
+            await store.commit(Txn((), (Delete(keys.pending_execution(execution_id)),)))
+        assert await registry.start(name, now=NOW + 99) == [], "the cursor is that of its former life"
+
+    run(scenario)
+
+
+def test_of_two_who_start_what_is_kept_running_one_begins_it():
+    async def scenario(registry, store):
+        await registry.submit("kept.service", KEPT.replace(b"Availability=2", b"[X-Fleet]\nGlobal=true"), now=NOW)
+        stored = await registry.unit("kept.service")
+        cursor = Schedule("kept.service", stored.revision, "", to_datetime(NOW), to_datetime(NOW), fired=1)
+        await store.commit(Txn((), (Put(registry.keys.schedule("kept.service"), encode(cursor)),)))
+        begun = await asyncio.gather(*(registry.start("kept.service", now=NOW + 50 * n) for n in range(5)))
+        assert sorted(map(len, begun)) == [0, 0, 0, 0, 1]
 
     run(scenario)
 

@@ -133,11 +133,12 @@ async def destroy_unit(state: State, name: FromPath[str]) -> Asked:
 
 @post("/v1/units/{name:str}/start", summary="Run a unit once, now", status_code=202)
 async def start_unit(state: State, name: FromPath[str], data: JSONBody[StartRequest | None] = None) -> ExecutionIds:
-    """Beside its schedule; one execution per copy."""
+    """Beside its schedule; one execution per copy. A unit that is kept running and runs already is left alone."""
     context = context_of(state)
     asked = data or StartRequest()
     started = await context.services.registry.start(name, now=context.now, payload=asked.payload, by=asked.by)
-    return ExecutionIds(tuple(started))
+    note = "" if started else f"{name} is kept running, and runs already or is about to: nothing was started"
+    return ExecutionIds(tuple(started), note)
 
 
 @post("/v1/units/{name:str}/stop", summary="Stop what runs of a unit", status_code=202)

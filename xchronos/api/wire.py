@@ -123,9 +123,10 @@ class MetadataRequest(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class ExecutionIds(msgspec.Struct, frozen=True):
-    """The executions that were started, or asked to stop."""
+    """The executions that were started, or asked to stop. `note` says why there are none, where that is no fault."""
 
     executions: tuple[str, ...]
+    note: str = ""
 
 
 class Explanation(msgspec.Struct, frozen=True):

@@ -32,13 +32,19 @@ STORE_AWAY = 503
 @options()
 @pass_session
 def start(session: Session, units: tuple[str, ...], wait: bool, payload: str) -> None:
-    """Run units once, now, beside their schedules. Prints the ids of the executions."""
+    """Run units once, now, beside their schedules. Prints the ids of the executions.
+
+    A unit that is kept running and runs already is left alone.
+    """
     started: list[str] = []
 
     def begin(unit: str) -> None:
-        for execution in session.client.start(unit_name(unit), payload=payload, by=identity()):
+        begun = session.client.start(unit_name(unit), payload=payload, by=identity())
+        for execution in begun.executions:
             session.print(execution)
             started.append(execution)
+        if begun.note:
+            session.print(begun.note, err=True)
 
     for_each(units, begin)
     # Every one is followed to its end, whatever became of the one before.

@@ -93,9 +93,9 @@ class Client:
         """Remove a unit, with its history; what runs of it is stopped."""
         return self._send(Asked, "DELETE", "units", name)
 
-    def start(self, name: str, *, payload: str = "", by: str = "") -> tuple[str, ...]:
-        """Run a unit once, now. The ids of its executions, one per copy."""
-        return self._send(ExecutionIds, "POST", "units", name, "start", body=StartRequest(payload, by)).executions
+    def start(self, name: str, *, payload: str = "", by: str = "") -> ExecutionIds:
+        """Run a unit once, now: one execution per copy, none of a unit that is kept running and runs already."""
+        return self._send(ExecutionIds, "POST", "units", name, "start", body=StartRequest(payload, by))
 
     def stop(self, target: str, *, reason: str = "", by: str = "") -> tuple[str, ...]:
         """Stop an execution (an id has slashes), or what runs of a unit. The ids of those that were asked to."""

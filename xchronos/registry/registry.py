@@ -14,8 +14,9 @@ from xchronos.clock import Instant, to_datetime
 from xchronos.errors import Conflict, NotFound, Problem
 from xchronos.model.compile import compile_unit
 from xchronos.model.records import Desired, DropIn, Execution, Machine, Schedule, UnitRecord
+from xchronos.model.unit import Unit
 from xchronos.registry.codec import decode, encode
-from xchronos.registry.keys import Keys
+from xchronos.registry.keys import Keys, unit_of
 from xchronos.registry.roster import Roster, Share
 from xchronos.registry.starting import off_the_grids, started
 from xchronos.registry.transitions import put
@@ -171,6 +172,8 @@ class Registry:
     async def start(self, name: str, *, now: Instant, payload: str = "", by: str = "") -> list[str]:
         """Run a unit once, now, beside its schedule: one execution per copy. Returns their ids.
 
+        Of a unit that is kept running only those copies are begun that do not run: none, if all do or are about to.
+
         Raises NotFound, UnitFileError (the stored unit does not compile), and Conflict for a unit that cannot be.
         """
         stored = await self.unit(name)
@@ -180,14 +183,56 @@ class Registry:
         executions = started(unit, off_the_grids(now), now, "manual", f"started by {by or 'hand'}")
         if payload:
             executions = [msgspec.structs.replace(execution, payload=payload) for execution in executions]
+        if unit.keep_running:
+            return await self._start_kept(unit, executions)
+        await self._begin(executions)
+        return [execution.id for execution in executions]
+
+    async def _start_kept(self, unit: Unit, executions: Sequence[Execution]) -> list[str]:
+        """Begin the copies that do not run; of a Global unit they all do as soon as one does."""
+        name = unit.name
+        while True:
+            item = await self.store.get(self.keys.job(name))
+            if item is None:
+                raise NotFound(f"there is no unit {name}")
+            cursor = await self.store.get(self.keys.schedule(name))
+            schedule = decode(cursor, Schedule) if cursor is not None else None
+            if schedule is None or not schedule.fired or schedule.unit_revision < item.create_revision:
+                # Its scheduler begins it, when it accepts the unit.
+                if decode(item, UnitRecord).desired == "paused":
+                    raise Conflict(f"{name} is paused and was never begun: resume it, and it runs")
+                return []
+            found = await self._open_at_once(name)
+            running = {execution.copy for execution in found if not execution.stop_requested}
+            if unit.is_global:
+                running = {0} if running else running
+            lacking = [execution for execution in executions if execution.copy not in running]
+            if not lacking:
+                return []
+            if len(running) < len(found):
+                raise Conflict(f"{name} is still being stopped: start it when that has ended")
+            # The record is written as it is: of two who start the unit at the same time, one comes to look again.
+            guards = (Guard(item.key, item.mod_revision),)
+            if await self._begin(lacking, guards, (Put(item.key, item.value),)):
+                return [execution.id for execution in lacking]
+
+    async def _begin(
+        self, executions: Sequence[Execution], guards: tuple[Guard, ...] = (), also: tuple[Put, ...] = ()
+    ) -> bool:
+        """Write new executions, with something else in the first Txn. Whether its guards held."""
         # The absence of each key is guarded: an identity that exists already is never written twice.
         writes = [put(self.keys, execution) for execution in executions]
-        for first in range(0, len(writes), self.store.max_operations):
-            part = writes[first : first + self.store.max_operations]
-            done = await self.store.commit(Txn(tuple(Guard(write.key, 0) for write in part), tuple(part)))
-            if not done.succeeded:
+        room = self.store.max_operations - len(also)
+        for first in range(0, len(writes), room):
+            part = writes[first : first + room]
+            absent = tuple(Guard(write.key, 0) for write in part)
+            if not (await self.store.commit(Txn((*guards, *absent), (*also, *part)))).succeeded:
+                if guards:
+                    return False
+                name = executions[0].unit
                 raise Conflict(f"{name} was started at the very same instant by somebody else: try again")
-        return [execution.id for execution in executions]
+            guards, also = (), ()
+        return True
 
     async def stop(self, target: str, reason: str) -> list[str]:
         """Stop an execution (by id), or everything of a unit that has not ended. Returns the ids that were asked to.
@@ -217,6 +262,16 @@ class Registry:
         """Everything that has not ended: of one unit, one execution, or (empty) of all units; by fire time."""
         found = [decode(item, Execution) for item in await self._open_items(target)]
         return sorted(found, key=lambda execution: (execution.fire_time, execution.unit, execution.copy))
+
+    async def _open_at_once(self, name: str) -> list[Execution]:
+        """What of a unit has not ended, in one consistent reading: nothing is overlooked that moves meanwhile."""
+        found: list[Execution] = []
+        async for items in self._pages(self.keys.live):
+            for item in items:
+                pulse = item.key.startswith(self.keys.pulses)
+                if not pulse and unit_of(self.keys.locate(item.key)[1]) == name:
+                    found.append(decode(item, Execution))
+        return found
 
     async def _open_items(self, target: str) -> list[KeyValue]:
         found: list[KeyValue] = []
