@@ -57,9 +57,10 @@ class TestDescription:
 
     def test_answers_are_the_structs(self, api):
         schema = read(api.get("/schema"), dict)
-        assert {"UnitPage", "UnitDetail", "Execution", "Attempt", "StepResult", "MachineStatus", "Calendar"} <= set(
-            schema["components"]["schemas"]
-        )
+        schemas = schema["components"]["schemas"]
+        structs = ("UnitPage", "UnitDetail", "ExecutionStatus", "AttemptStatus", "StepResult", "MachineStatus")
+        assert {*structs, "Calendar"} <= set(schemas)
+        assert {"id", "attempts", "current"} <= set(schemas["ExecutionStatus"]["properties"])
 
     def test_bodies_and_filters_are_described(self, api):
         paths = read(api.get("/schema"), dict)["paths"]

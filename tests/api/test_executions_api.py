@@ -53,6 +53,20 @@ class TestLists:
     async def test_an_unknown_state_is_named(self, api):
         assert "'bored' is unknown" in read(api.get("/v1/executions?state=bored"), Failure, 400).error
 
+    async def test_programs_find_an_id_and_lists_in_all_of_them(self, api, cluster):
+        await cluster.submit("a.service")
+        await cluster.execution(running("a.service", -10))
+        await cluster.execution(Execution("a.service", at(0)))
+        path = "a.service/20300101T120000.000000Z/0"
+        waits, runs = api.get("/v1/executions").json()["executions"]
+        assert (waits["id"], waits["attempts"], "current" in waits) == (path, [], False)
+        assert (runs["attempts"], runs["current"]["steps"]) == ([], [])
+        assert api.get(f"/v1/executions/{path}").json() == waits
+        assert api.get("/v1/units/a.service").json()["executions"] == [waits, runs]
+        assert api.get("/v1/units/a.service/executions").json()["executions"] == [waits, runs]
+        stored = await cluster.registry.store.get(cluster.registry.keys.pending_execution(path))
+        assert b'"id"' not in stored.value
+
     async def test_one_that_ends_between_the_readings_is_listed_once(self, api, cluster):
         await cluster.submit("a.service")
         await cluster.execution(running("a.service", -10))

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import pytest
 from api_helpers import HOURLY, ended
 
+from xchronos.api.views import shown
 from xchronos.client import ADDRESS, Client
 from xchronos.errors import ApiError, ConfigError
 
@@ -129,7 +130,7 @@ class TestCalls:
             client.unit("../status")
 
     def test_executions_by_state(self, daemon):
-        execution = daemon.run(daemon.cluster.execution(ended("a.service", 0)))
+        execution = shown(daemon.run(daemon.cluster.execution(ended("a.service", 0))))
         assert Client().executions(states=["succeeded"]).executions == (execution,)
         assert Client().executions(states=["failed"]).executions == ()
         assert Client().execution(execution.id) == execution

@@ -6,7 +6,21 @@ import msgspec
 
 from xchronos.api.wire import TriggerStatus, UnitSummary
 from xchronos.errors import Problem
-from xchronos.model.records import Execution, Machine, Schedule, UnitRecord
+from xchronos.model.records import Attempt, Execution, Machine, Schedule, StepResult, UnitRecord
+
+
+class AttemptStatus(Attempt, frozen=True, gc=False, omit_defaults=True):
+    """An attempt. `steps` is always there, if only as an empty list."""
+
+    steps: tuple[StepResult, ...] = msgspec.field(default_factory=lambda: ())
+
+
+class ExecutionStatus(Execution, frozen=True, gc=False, omit_defaults=True):
+    """An execution. `id` (`<unit>/<fire time>/<copy>`) and `attempts` are always there, if only as an empty list."""
+
+    id: str = msgspec.field(default_factory=str)
+    attempts: tuple[AttemptStatus, ...] = msgspec.field(default_factory=lambda: ())
+    current: AttemptStatus | None = None
 
 
 class Placing(msgspec.Struct, frozen=True):
@@ -33,13 +47,13 @@ class UnitDetail(msgspec.Struct, frozen=True):
     placing: Placing | None = None
     warnings: tuple[Problem, ...] = ()
     problems: tuple[Problem, ...] = ()
-    executions: tuple[Execution, ...] = ()
+    executions: tuple[ExecutionStatus, ...] = ()
 
 
 class Executions(msgspec.Struct, frozen=True):
     """Executions, newest first. `more`: there are others beyond the limit."""
 
-    executions: tuple[Execution, ...]
+    executions: tuple[ExecutionStatus, ...]
     more: bool = False
 
 

@@ -9,7 +9,7 @@ from litestar.response import Stream
 
 from xchronos.api import finding, peers, views
 from xchronos.api.context import Context, context_of
-from xchronos.api.detail import Executions
+from xchronos.api.detail import Executions, ExecutionStatus
 from xchronos.api.logs import LogRequest
 from xchronos.api.units import Limit, stop_reason
 from xchronos.api.wire import ExecutionIds, StopRequest
@@ -40,17 +40,17 @@ async def list_executions(
     if unit:
         await registry.unit(unit)
     found = await finding.executions(registry, unit, wanted, limit + 1)
-    return Executions(tuple(found[:limit]), more=len(found) > limit)
+    return Executions(tuple(map(views.shown, found[:limit])), more=len(found) > limit)
 
 
 @get(PATH, summary="One execution")
 async def get_execution(
     request: Request[Any, Any, Any], state: State, unit: FromPath[str], fire: FromPath[str], copy: FromPath[int]
-) -> Execution:
+) -> ExecutionStatus:
     """Its attempts and their steps; of a running attempt those that have ended, from the machine that runs it."""
     context = context_of(state)
     execution = await context.services.registry.execution(f"{unit}/{fire}/{copy}")
-    return await _with_progress(context, execution, forwarded=peers.FORWARDED in request.headers)
+    return views.shown(await _with_progress(context, execution, forwarded=peers.FORWARDED in request.headers))
 
 
 async def _with_progress(context: Context, execution: Execution, *, forwarded: bool) -> Execution:

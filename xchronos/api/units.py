@@ -61,10 +61,10 @@ async def get_unit(state: State, name: FromPath[str], recent: Recent = RECENT) -
     active = [await _progress(context, execution) for execution in await registry.open_executions(name)]
     ended = await finding.executions(registry, name, {"ended"}, recent) if recent else []
     summary = views.summarize(stored, len(active))
-    shown = tuple(views.newest_first([*active, *ended]))
+    recently = tuple(map(views.shown, views.newest_first([*active, *ended])))
     unit = try_compile(name, stored.record)
     if isinstance(unit, UnitFileError):
-        return UnitDetail(summary, stored.record, stored.schedule, problems=unit.problems, executions=shown)
+        return UnitDetail(summary, stored.record, stored.schedule, problems=unit.problems, executions=recently)
     return UnitDetail(
         summary,
         stored.record,
@@ -72,7 +72,7 @@ async def get_unit(state: State, name: FromPath[str], recent: Recent = RECENT) -
         views.trigger_statuses(unit, stored.schedule),
         views.placing(unit),
         unit.warnings_on(registry.store.name),
-        executions=shown,
+        executions=recently,
     )
 
 
@@ -204,7 +204,7 @@ async def unit_executions(state: State, name: FromPath[str], limit: Limit = 100)
     registry = context_of(state).services.registry
     await registry.unit(name)
     found = await finding.executions(registry, name, set(), limit + 1)
-    return Executions(tuple(found[:limit]), more=len(found) > limit)
+    return Executions(tuple(map(views.shown, found[:limit])), more=len(found) > limit)
 
 
 ROUTES = (

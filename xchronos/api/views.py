@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from xchronos.api.detail import Placing
+from xchronos.api.detail import AttemptStatus, ExecutionStatus, Placing
 from xchronos.api.wire import Calendar, FireTime, TriggerStatus, UnitState, UnitSummary
 from xchronos.clock import Instant, to_datetime
 from xchronos.model.compile import described
@@ -132,6 +132,17 @@ def with_progress(execution: Execution, progress: Attempt | None) -> Execution:
     if current is None or progress is None or progress.number != current.number:
         return execution
     return msgspec.structs.replace(execution, current=progress)
+
+
+def shown(execution: Execution) -> ExecutionStatus:
+    """An execution as programs see it."""
+    current = execution.current
+    known = msgspec.structs.asdict(execution) | {
+        "id": execution.id,
+        "attempts": tuple(AttemptStatus(**msgspec.structs.asdict(attempt)) for attempt in execution.attempts),
+        "current": AttemptStatus(**msgspec.structs.asdict(current)) if current is not None else None,
+    }
+    return ExecutionStatus(**known)
 
 
 def attempts_of(execution: Execution) -> tuple[Attempt, ...]:

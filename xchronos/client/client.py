@@ -28,8 +28,7 @@ from xchronos.api.wire import (
 from xchronos.errors import ApiError
 
 if TYPE_CHECKING:
-    from xchronos.api.detail import Executions, MachineStatus, UnitDetail
-    from xchronos.model.records import Execution
+    from xchronos.api.detail import Executions, ExecutionStatus, MachineStatus, UnitDetail
 
 ADDRESS = "http://127.0.0.1:7480"
 """Where a daemon answers unless told otherwise."""
@@ -128,11 +127,11 @@ class Client:
         query: dict[str, object] = {"limit": limit, "state": list(states)}
         return self._get(Executions, "executions", query=query | ({"unit": unit} if unit else {}))
 
-    def execution(self, execution_id: str) -> "Execution":
+    def execution(self, execution_id: str) -> "ExecutionStatus":
         """One execution, with the progress of its running attempt."""
-        from xchronos.model.records import Execution  # noqa: PLC0415 - records are slow to import
+        from xchronos.api.detail import ExecutionStatus  # noqa: PLC0415 - records are slow to import
 
-        return self._get(Execution, "executions", *execution_id.split("/"))
+        return self._get(ExecutionStatus, "executions", *execution_id.split("/"))
 
     def logs(
         self, execution_id: str, *, step: str = "", attempt: int = 0, tail: int | None = None, follow: bool = False
