@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from worlds import FIRE, KEYS, OK, Cluster
 
-from xchronos.clock import HOUR, SECOND
+from xchronos.clock import HOUR, MINUTE, SECOND
 from xchronos.executors.contract import Leftover, StepExit
 from xchronos.model.policies import Outcome
 from xchronos.model.records import Capacity, Execution
@@ -716,6 +716,52 @@ def test_output_is_kept_for_as_many_attempts_as_history(play: Callable[..., None
         await c.clock.sleep(SECOND)
         kept = sorted(path.name[-1] for path in (c.directory / "attempts/job.service").iterdir())
         assert kept == ["4", "5"]
+
+    play(test)
+
+
+def test_output_goes_with_its_unit(play: Callable[..., None]) -> None:
+    async def test(c: Cluster) -> None:
+        root = c.directory / "attempts"
+        for name in ("job.service", "stays.service", "runs.service", "other.service"):
+            await c.submit(ONE, name=name)
+        for name in ("job.service", "stays.service"):
+            execution = await c.place(name=name)
+            if name == "job.service":
+                c.boot()
+            await c.ended(execution)
+        c.world.plans["start-0"] = (2 * 3600.0, OK)
+        runs = await c.place(name="runs.service")
+        (root / "away.service/20200101T000000.000000Z-0-1").mkdir(parents=True)
+        (root / "stray").write_text("no unit's")
+        await c.clock.sleep(SECOND)
+        assert sorted(path.name for path in root.iterdir()) == [
+            "away.service", "job.service", "runs.service", "stays.service", "stray",
+        ]  # fmt: skip
+        for name in ("job.service", "runs.service"):
+            await c.memory.commit(Txn((), (Delete(KEYS.job(name)),)))
+        c.store.take_down()
+        await c.clock.sleep(HOUR)
+        assert (root / "job.service").exists(), "nobody knows what is gone while the store does not answer"
+        c.store.bring_up()
+        await c.clock.sleep(30 * MINUTE)
+        assert sorted(path.name for path in root.iterdir()) == ["runs.service", "stays.service", "stray"]
+        await c.ended(runs)
+        await c.clock.sleep(30 * MINUTE)
+        assert sorted(path.name for path in root.iterdir()) == ["stays.service", "stray"]
+
+    play(test)
+
+
+def test_a_unit_that_comes_back_soon_keeps_its_output(play: Callable[..., None]) -> None:
+    async def test(c: Cluster) -> None:
+        home = c.directory / "attempts/job.service"
+        home.mkdir(parents=True)
+        c.boot()
+        await c.clock.sleep(SECOND)
+        await c.submit(ONE)
+        await c.clock.sleep(HOUR)
+        assert home.exists()
 
     play(test)
 

@@ -17,6 +17,7 @@ from xchronos.agent.partition import Partition, Watchman
 from xchronos.agent.patience import patiently
 from xchronos.agent.placement import Placement
 from xchronos.agent.recipe import Place
+from xchronos.agent.tidying import Tidying
 from xchronos.agent.workshop import Workshop
 from xchronos.clock import SECOND, Clock, Micros
 from xchronos.errors import ExecutorUnavailable, StoreError
@@ -67,6 +68,7 @@ class Agent:
         units = UnitCache(store, keys)
         self._partition = Partition(clock, contact, watchman)
         self._late = Late(store, keys, clock)
+        self._tidying = Tidying(store, keys, clock, directory, self._busy_units)
         self._shop = Workshop(
             store=store,
             keys=keys,
@@ -103,6 +105,7 @@ class Agent:
                 await asyncio.to_thread(sweep, self._shop.directory, {one.directory for one in self._working})
                 for kind, executor in self._shop.executors.items():
                     group.create_task(self._sweep(kind, executor), name=f"sweep of {kind}")
+                group.create_task(self._tidying.run(), name="tidying")
                 self.ready.set()
                 while True:
                     await self._watch()
@@ -224,6 +227,9 @@ class Agent:
             await patiently(
                 self._clock, lambda: executor.remove(orphans), what=f"{kind} executor", kind=ExecutorUnavailable
             )
+
+    def _busy_units(self) -> set[str]:
+        return {placement.execution.unit for placement in self._working}
 
     def _holds(self, left: Leftover) -> bool:
         return any(
