@@ -1,6 +1,7 @@
 """`list-executions` and `logs` against a real server."""
 
 import msgspec
+import pytest
 from api_helpers import at, ended, running
 
 from xchronos.model.policies import Outcome
@@ -68,6 +69,20 @@ class TestLogs:
         (tmp_path / "log").write_bytes(b"one\n")
         daemon.cluster.steps.files["a.service", 1] = [("start-0", tmp_path / "log")]
         assert ctl("logs", execution.id).stdout == "one\n"
+        assert ctl("logs", execution.id.replace(".service", "")).stdout == "one\n"
+
+    @pytest.mark.parametrize(
+        ("target", "told"),
+        [
+            ("a/b/c", "there is no execution a/b/c: an id is <unit>/<fire time>/<copy>"),
+            ("a//0", "there is no execution a//0: an id is"),
+            ("a/b/0", "there is no execution a.service/b/0\n"),
+        ],
+    )
+    def test_of_what_is_none(self, ctl, daemon, target, told):
+        for command in ("logs", "stop", "status"):
+            result = ctl(command, target)
+            assert (result.exit_code, told in result.stderr) == (3, True), result.stderr
 
     def test_follow_one_that_is_about_to_run(self, ctl, daemon):
         daemon.run(daemon.cluster.submit("a.service"))

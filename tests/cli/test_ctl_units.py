@@ -157,6 +157,15 @@ class TestActions:
         assert ctl("stop", "a").stdout == f"{ids[1]}: stopping\n"
         assert ctl("stop", "a").stderr == "a: nothing to stop\n"
 
+    def test_an_instance_that_was_not_submitted(self, ctl, daemon):
+        daemon.run(daemon.cluster.submit("a@.service"))
+        result = ctl("start", "a@b")
+        assert result.exit_code == 3
+        assert "xchronosctl cat a@.service | xchronosctl submit - --name a@b.service" in result.stderr
+        text = ctl("cat", "a@.service").stdout
+        assert ctl("submit", "-", "--name", "a@b.service", stdin=text.encode()).exit_code == 0
+        assert ctl("start", "a@b").exit_code == 0
+
     def test_what_is_kept_running_is_not_started_beside_itself(self, ctl, daemon):
         daemon.run(daemon.cluster.submit("a.service", b"[Service]\nExecStart=/bin/true\nRestart=always\n"))
         result = ctl("start", "a")

@@ -126,8 +126,12 @@ def test_starting_by_hand():
         await registry.submit("t@.service", TEXT, now=NOW)
         with pytest.raises(Conflict, match="template"):
             await registry.start("t@.service", now=NOW)
-        with pytest.raises(NotFound):
+        with pytest.raises(NotFound, match=r"there is no unit b.service$"):
             await registry.start("b.service", now=NOW)
+        with pytest.raises(NotFound, match=r"only its template t@.service: .* submit - --name t@b.service"):
+            await registry.start("t@b.service", now=NOW)
+        with pytest.raises(NotFound, match=r"there is no unit u@b.service$"):
+            await registry.start("u@b.service", now=NOW)
 
     run(scenario)
 

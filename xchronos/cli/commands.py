@@ -7,7 +7,7 @@ import click
 
 from xchronos import __version__
 from xchronos.cli.session import Session, options
-from xchronos.errors import ApiError, ConfigError, UnitFileError, XchronosError
+from xchronos.errors import ApiError, ConfigError, NotFound, UnitFileError, XchronosError
 
 FAILED, USAGE, UNKNOWN, UNREACHABLE, INTERRUPTED = 1, 2, 3, 4, 130
 """Exit codes. 1: failed or refused; 2: used wrongly; 3: no such unit, execution or machine; 4: no daemon answers."""
@@ -69,6 +69,8 @@ def exit_code(error: XchronosError) -> int:
     """What the program's exit says about an error."""
     if isinstance(error, ApiError):
         return {0: UNREACHABLE, 404: UNKNOWN}.get(error.status, FAILED)
+    if isinstance(error, NotFound):
+        return UNKNOWN
     return USAGE if isinstance(error, ConfigError) else FAILED
 
 

@@ -99,8 +99,15 @@ def unit_name(text: str) -> str:
 
 
 def target_name(text: str) -> str:
-    """A unit, or an execution's id (`unit/fire time/copy`). Raises InvalidValue."""
-    return text if text.count("/") == 2 and not text.startswith("/") else unit_name(text)
+    """A unit, or an execution's id (`unit/fire time/copy`). Raises InvalidValue, and NotFound for what is no id."""
+    if text.count("/") != 2 or text.startswith("/"):
+        return unit_name(text)
+    unit, fire, copy = text.split("/")
+    if not (unit and fire and copy.isdecimal()):
+        from xchronos.errors import NotFound
+
+        raise NotFound(f"there is no execution {text}: an id is <unit>/<fire time>/<copy>, see list-executions")
+    return f"{unit_name(unit)}/{fire}/{copy}"
 
 
 def complete_units(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:  # noqa: ARG001 - click's

@@ -23,6 +23,7 @@ from xchronos.registry.transitions import put
 from xchronos.registry.units import compile_record, record_of
 from xchronos.registry.wishes import Wishes
 from xchronos.store.contract import Delete, Guard, KeyValue, Put, Store, Txn
+from xchronos.unitfile.names import UnitName, is_valid_name
 
 PAGE = 1_000
 Record = TypeVar("Record", Execution, Machine, Schedule, UnitRecord)
@@ -132,10 +133,19 @@ class Registry:
         """One unit. Raises NotFound."""
         item = await self.store.get(self.keys.job(name))
         if item is None:
-            raise NotFound(f"there is no unit {name}")
+            raise NotFound(f"there is no unit {name}{await self._template_hint(name)}")
         cursor = await self.store.get(self.keys.schedule(name))
         schedule = decode(cursor, Schedule) if cursor is not None else None
         return Stored(name, decode(item, UnitRecord), item.mod_revision, schedule)
+
+    async def _template_hint(self, name: str) -> str:
+        template = UnitName.parse(name).template if is_valid_name(name) else None
+        if template is None or template == name or await self.store.get(self.keys.job(template)) is None:
+            return ""
+        return (
+            f", only its template {template}: submit the instance, from the template's file or with "
+            f"'xchronosctl cat {template} | xchronosctl submit - --name {name}'"
+        )
 
     async def units(self, *, start: str = "", limit: int = 0) -> AsyncIterator[Stored]:
         """Every unit by name, from the name `start` on; at most `limit` of them (0: all)."""
