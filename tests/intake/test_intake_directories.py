@@ -551,6 +551,24 @@ async def test_a_unit_destroyed_at_the_same_moment_is_no_problem(tmp_path, monke
         assert await has(registry)
 
 
+async def test_a_person_who_submits_at_the_same_moment_is_not_overwritten(tmp_path, monkeypatch):
+    registry = registry_on()
+    submit, theirs = registry.submit, unit_text("theirs").encode()
+
+    async def after_a_person(name, text, **options):
+        if options["source"] != "api":
+            monkeypatch.setattr(registry, "submit", submit)
+            await submit(name, theirs, by="anna", source="api", now=CLOCK.now())
+        return await submit(name, text, **options)
+
+    monkeypatch.setattr(registry, "submit", after_a_person)
+    (tmp_path / "a.service").write_text(unit_text("ours"))
+    async with running(registry, tmp_path) as intake:
+        await until(intake.problems, "it is told")
+        assert "(by anna) and stays in force" in intake.problems()[0].messages[0]
+    assert text_of((await registry.unit("a.service")).record) == theirs
+
+
 async def test_a_fault_of_ours_is_the_problem_of_that_file_alone(tmp_path, monkeypatch):
     registry = registry_on()
     submit = registry.submit

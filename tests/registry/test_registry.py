@@ -136,6 +136,31 @@ def test_starting_by_hand():
     run(scenario)
 
 
+def test_what_was_decided_upon_is_guarded():
+    async def scenario(registry, store):
+        await registry.submit("a.service", TEXT, now=NOW, expected=0)
+        with pytest.raises(Conflict, match="changed by somebody else"):
+            await registry.submit("a.service", TEXT, now=NOW, source="dir", expected=0)
+        seen = (await registry.unit("a.service")).revision
+        await again(store, registry.keys.job("a.service"))
+        with pytest.raises(Conflict):
+            await registry.submit("a.service", TEXT, now=NOW, source="dir", expected=seen)
+        seen = (await registry.unit("a.service")).revision
+        assert (await registry.submit("a.service", TEXT, now=NOW, source="dir", expected=seen)).result == "changed"
+
+    run(scenario)
+
+
+def test_a_unit_that_no_store_could_take_is_refused_with_words():
+    async def scenario(registry, store):
+        await registry.submit("a.service", TEXT + b"# more\n" * 60_000, now=NOW)
+        for dropins, text in (((), b"# \x01" * 100_000), ([DropIn("10.conf", "# more\n" * 80_000)], b"")):
+            with pytest.raises(UnitFileError, match=r"a.service: the unit is too large: .* 524288 are the most"):
+                await registry.submit("a.service", TEXT + text, drop_ins=dropins, now=NOW)
+
+    run(scenario)
+
+
 KEPT = b"[Service]\nExecStart=/bin/true\nRestart=always\n[X-Chronos]\nExecutor=process\nAvailability=2\n"
 
 

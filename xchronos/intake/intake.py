@@ -8,7 +8,7 @@ import msgspec
 import structlog
 
 from xchronos.clock import MILLISECOND, SECOND, Clock, Micros, to_datetime
-from xchronos.errors import NotFound, StoreError, StoreUnavailable, UnitFileError
+from xchronos.errors import Conflict, NotFound, StoreError, StoreUnavailable, UnitFileError
 from xchronos.intake.files import Content, Found, Listing, source_of
 from xchronos.intake.notebook import read_notes, write_notes
 from xchronos.intake.plan import CAREFUL, Known, Taken, Waiting, doubtful, judge, plan, recall
@@ -16,8 +16,7 @@ from xchronos.intake.problems import IntakeProblem, Problems
 from xchronos.intake.scan import list_directory, read_units
 from xchronos.intake.selection import Selection, select
 from xchronos.intake.watch import Watch
-from xchronos.model.records import UnitRecord
-from xchronos.registry.registry import Registry
+from xchronos.registry.registry import Registry, Stored
 
 log = structlog.get_logger(__name__)
 
@@ -278,6 +277,7 @@ class Intake:
                     source=source_of(found.directory),
                     path=found.path,
                     now=self._clock.now(),
+                    expected=known.written if known is not None else 0,
                 )
                 say = log.debug if self._bulk else log.info
                 say("taken in", unit=found.name, path=found.path, result=done.result, warnings=len(done.warnings))
@@ -286,6 +286,8 @@ class Intake:
                 self._suspects[found.name] = found
                 return False
             self._fail(found, tuple(str(problem) for problem in error.problems))
+        except Conflict:
+            return False
         except StoreUnavailable:
             raise
         except StoreError as error:
@@ -360,7 +362,7 @@ class Intake:
 
     async def _known(self, name: str) -> Known | None:
         try:
-            return _known((await self._registry.unit(name)).record)
+            return _known(await self._registry.unit(name))
         except NotFound:
             return None
 
@@ -369,7 +371,7 @@ class Intake:
         stored: dict[str, Known] = {}
         try:
             async for unit in self._registry.units():
-                stored[unit.name] = _known(unit.record)
+                stored[unit.name] = _known(unit)
                 if not len(stored) % CHUNK:
                     await asyncio.sleep(0)
         except StoreUnavailable:
@@ -380,5 +382,7 @@ class Intake:
         return stored
 
 
-def _known(record: UnitRecord) -> Known:
-    return Known(record.revision, record.source, record.submitted_by, tuple(part.name for part in record.drop_ins))
+def _known(unit: Stored) -> Known:
+    record = unit.record
+    drop_ins = tuple(part.name for part in record.drop_ins)
+    return Known(record.revision, record.source, record.submitted_by, drop_ins, unit.revision)

@@ -48,12 +48,16 @@ class Plan(msgspec.Struct, frozen=True):
 
 
 class Known(msgspec.Struct, frozen=True):
-    """What the store holds under a name: whose it is, what it says, and the files of its drop-ins."""
+    """What the store holds under a name: whose it is, what it says, and the files of its drop-ins.
+
+    `written` is the store's revision of the record.
+    """
 
     revision: str
     source: str
     by: str = ""
     drop_ins: tuple[str, ...] = ()
+    written: int = 0
 
 
 class Verdict(msgspec.Struct, frozen=True):

@@ -11,7 +11,7 @@ from typing import Literal, TypeVar
 import msgspec
 
 from xchronos.clock import Instant, to_datetime
-from xchronos.errors import Conflict, NotFound, Problem
+from xchronos.errors import Conflict, NotFound, Problem, UnitFileError
 from xchronos.model.compile import compile_unit
 from xchronos.model.records import Desired, DropIn, Execution, Machine, Schedule, UnitRecord
 from xchronos.model.unit import Unit
@@ -26,6 +26,9 @@ from xchronos.store.contract import Delete, Guard, KeyValue, Put, Store, Txn
 from xchronos.unitfile.names import UnitName, is_valid_name
 
 PAGE = 1_000
+LARGEST = 1 << 19
+"""The bytes that a unit's record may have: half of a Txn that every store takes."""
+
 Record = TypeVar("Record", Execution, Machine, Schedule, UnitRecord)
 
 
@@ -50,6 +53,13 @@ class Stored(msgspec.Struct, frozen=True):
     schedule: Schedule | None
 
 
+def _too_large(size: int) -> str:
+    return (
+        f"the unit is too large: with its drop-ins it is stored as {size} bytes, and {LARGEST} are the most; "
+        "have its steps fetch what is long (Artifact=, an image, a volume)"
+    )
+
+
 class Registry:
     """The operations on one namespace of one store. `wishes` are those on what people want of machines."""
 
@@ -70,6 +80,7 @@ class Registry:
         source: str = "",
         path: str = "",
         now: Instant,
+        expected: int | None = None,
     ) -> Submitted:
         """Store a unit, or its new text; the same text again changes nothing. What was paused stays paused.
 
@@ -81,9 +92,11 @@ class Registry:
             source: Where it comes from (a directory's intake owns what it has submitted).
             path: What problems call the file.
             now: When it is submitted.
+            expected: The store's revision of the record that this is decided upon, 0 for none; None: whatever it is.
 
         Raises:
             UnitFileError: the file is refused.
+            Conflict: the record is not the `expected` one (any more).
         """
         unit = compile_unit(name, text, [(dropin.name, dropin.text) for dropin in drop_ins], path)
         warnings = unit.warnings_on(self.store.name)
@@ -100,7 +113,13 @@ class Registry:
             )
             if old is not None and old.revision == record.revision and old.source == source:
                 return Submitted(name, unit.revision, "unchanged", warnings)
-            txn = Txn((Guard(key, item.mod_revision if item is not None else 0),), (Put(key, encode(record)),))
+            written = item.mod_revision if item is not None else 0
+            if expected not in (None, written):
+                raise Conflict(f"{name} was changed by somebody else meanwhile: look at it again")
+            value = encode(record)
+            if len(value) > LARGEST:
+                raise UnitFileError([Problem(_too_large(len(value)), path or name)])
+            txn = Txn((Guard(key, written),), (Put(key, value),))
             if (await self.store.commit(txn)).succeeded:
                 return Submitted(name, unit.revision, "created" if old is None else "changed", warnings)
 
