@@ -115,7 +115,7 @@ async def test_a_container(tmp_path: Path) -> None:
         path.write_text(content)
     text = (
         "[Service]\nType=oneshot\nExecStart=/bin/echo %H\n[Container]\nImage=box\n"
-        f"EnvironmentFile={tmp_path}/e\nLabel=on=%H\nSeccompProfile={tmp_path}/s.json\n"
+        f"EnvironmentFile={tmp_path}/e\nLabel=on=%H\nLabel=at.%H=x\nTmpfs=/run/%H\nSeccompProfile={tmp_path}/s.json\n"
         "Secret=token\nSecret=token,type=env,target=TOKEN\nAddDevice=-/dev/null\nAddDevice=-/dev/nonexistent\n"
     )
     spec, _ = await given(text, tmp_path)
@@ -127,7 +127,8 @@ async def test_a_container(tmp_path: Path) -> None:
     assert {"FROM=file", "TOKEN=t0p"} <= set(body["Env"])
     assert "seccomp={}" in body["HostConfig"]["SecurityOpt"]
     assert [device["PathOnHost"] for device in body["HostConfig"]["Devices"]] == ["/dev/null"]
-    assert body["Labels"]["on"] == "box"
+    assert (body["Labels"]["on"], body["Labels"]["at.box"]) == ("box", "x")
+    assert list(body["HostConfig"]["Tmpfs"]) == ["/run/box"]
     assert dict(spec.secrets) == {"/run/secrets/token": "t0p"}
     assert "PATH" not in spec.env
     assert spec.env["XCHRONOS_SCRATCH"] == "/xchronos"

@@ -148,6 +148,11 @@ class TestSpecifiers:
     [
         ("[Container]\n", "a.service:1: [Container]: Image= is missing"),
         ("[Container]\nImage=a\nImge=b\n", "a.service:3: [Container] Imge: unknown key, did you mean Image?"),
+        (
+            "[Container]\nImage=a\nConditionPathExists=/a\n",
+            "a.service:3: [Container] ConditionPathExists: unknown key: expected it in [Unit]",
+        ),
+        ("[Container]\nImage=a\nRestart=no\n", "[Container] Restart: unknown key: expected it in [Service]"),
         ("[Container]\nImage=a\nNonsense=b\n", "a.service:3: [Container] Nonsense: unknown key"),
         ("[Container]\nImage=a\nPod=b\n", "a.service:3: [Container] Pod: not supported: there are no pods"),
         ("[Container]\nImage=a\nMemory=x\n", "a.service:3: [Container] Memory: "),

@@ -236,7 +236,7 @@ def _expand_all(value: Any, name: UnitName, facts: HostFacts) -> Any:
     if isinstance(value, str):
         return expand(value, name, facts) if "%" in value else value
     if isinstance(value, dict):
-        return {key: _expand_all(item, name, facts) for key, item in value.items()}
+        return {_expand_all(key, name, facts): _expand_all(item, name, facts) for key, item in value.items()}
     if isinstance(value, list):
         return [_expand_all(item, name, facts) for item in value]
     return value

@@ -10,7 +10,7 @@ from xchronos.errors import InvalidValue, Problem, Severity
 from xchronos.model.reader import problem_at
 from xchronos.model.unit import Container
 from xchronos.unitfile import Option, UnitFile, UnitName, did_you_mean, expand
-from xchronos.unitfile.directives import meaning
+from xchronos.unitfile.directives import is_known, meaning
 from xchronos.unitfile.dockercli.body import empty_body
 from xchronos.unitfile.dockercli.quadlet import KNOWN_KEYS, container_body
 from xchronos.unitfile.dockercli.resources import KNOWN_KEYS as SERVICE_KEYS
@@ -50,7 +50,9 @@ def read_container(file: UnitFile, name: UnitName, problems: list[Problem]) -> C
     for key, message, severity, number in found:
         place = places.get(number)
         if message.startswith("unknown key"):
-            message = f"unknown key{did_you_mean(key, KNOWN_KEYS)}"  # noqa: PLW2901 - the same message, better
+            home = next((section for section in ("Unit", "Service") if is_known(section, key)), "")
+            better = f": expected it in [{home}]" if home else did_you_mean(key, KNOWN_KEYS)
+            message = f"unknown key{better}"  # noqa: PLW2901 - the same message, better
         problems.append(
             Problem(
                 uncovered(message),

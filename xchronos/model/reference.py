@@ -64,7 +64,13 @@ CHRONOS: tuple[tuple[str, tuple[Key, ...]], ...] = (
             Key("TimeZone", "IANA name", "UTC", "The zone in which cron, calendar and ISO 8601 triggers are meant."),
             Key("NotBefore", "RFC 3339 time or unix time", "", "Nothing fires before it."),
             Key("NotAfter", "RFC 3339 time or unix time", "", "Nothing fires after it."),
-            Key("MaxRuns", "whole number from 1", "no limit", "The unit is finished after so many fire times."),
+            Key(
+                "MaxRuns",
+                "whole number from 1",
+                "no limit",
+                "The unit is finished after so many fire times; not counted are those that were missed, and those that "
+                "Concurrency=forbid skipped.",
+            ),
             Key("TTL", f"{_LENGTH} or infinity", "infinity", "So long after its acceptance the unit is deleted."),
             Key(
                 "RandomizedDelay",
