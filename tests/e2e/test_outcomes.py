@@ -127,7 +127,9 @@ def test_sigterm_gives_attempts_their_grace_and_records_everything(house: House)
     # Nobody has cancelled the long one: it begins anew, and the attempt that was ended is not charged.
     (long,) = eventually(lambda: _running(house, "long.service") and house.executions("long.service"))
     (first,) = long["attempts"]
-    assert (first["outcome"], first["reason"]) == ("lost", "xchronosd is shutting down")
+    # The scheduler has it leave the machine, or the agent, whoever comes first.
+    assert first["outcome"] == "lost"
+    assert first["reason"].endswith("xchronosd is shutting down")
     house.text("stop", "long.service")
     eventually(lambda: [e["outcome"] for e in house.ended("long.service")] == ["cancelled"])
 
