@@ -168,6 +168,39 @@ def test_kept_running_units_keep_their_last_attempts_only():
     run(scenario, lasting(20))
 
 
+def test_what_is_kept_running_is_never_begun_beside_itself():
+    async def scenario(cluster: Cluster) -> None:
+        await cluster.start()
+        text = b"[Service]\nExecStart=/bin/true\nRestart=always\nRestartSec=1\n[X-Chronos]\nExecutor=python\n"
+        registry, name = cluster.registry, "kept.service"
+        await registry.submit(name, text, now=cluster.clock.now())
+        await cluster.submit("often.service", "TriggerRepeatInterval=1min", unit=f"OnSuccess={name}")
+        assert await registry.start(name, now=cluster.clock.now()) == []
+        await cluster.sleep(300)
+        assert await registry.start(name, now=cluster.clock.now()) == []
+        (first,) = await registry.open_executions(name)
+        assert first.trigger == "kept"
+
+        await cluster.submit("often.service", "TriggerRepeatInterval=1min")
+        await registry.stop(name, "by hand")
+        await cluster.sleep(50)
+        assert await registry.open_executions(name) == []
+        (second,) = await registry.start(name, now=cluster.clock.now())
+        await cluster.sleep(300)
+        (running,) = await registry.open_executions(name)
+        assert running.id == second
+        assert len(running.attempts) > 3
+
+        await registry.stop(name, "by hand")
+        await cluster.sleep(50)
+        await cluster.submit("often.service", "TriggerRepeatInterval=1min", unit=f"OnSuccess={name}")
+        await cluster.sleep(300)
+        (third,) = await registry.open_executions(name)
+        assert third.trigger == "chain"
+
+    run(scenario, lasting(20))
+
+
 def test_availability_and_global_units():
     async def scenario(cluster: Cluster) -> None:
         await cluster.start("m1")

@@ -13,7 +13,7 @@ from xchronos.model.policies import Outcome
 from xchronos.model.records import Attempt, Execution
 from xchronos.model.unit import Unit
 from xchronos.registry.keys import unit_of
-from xchronos.registry.starting import started
+from xchronos.registry.starting import lacking, started
 from xchronos.scheduler.retry import Again, End, after_attempt
 from xchronos.store.contract import Guard
 
@@ -109,7 +109,12 @@ class Settling:
             if found is None or found.unit is None or found.unit.masked or found.unit.template:
                 log.warning("a unit to be started by another one cannot be", unit=name, by=ended.id)
                 continue
-            chained += started(found.unit, self._desk.stamp(now), now, "chain", f"{ended.outcome} of {ended.id}")
+            begin = started(found.unit, self._desk.stamp(now), now, "chain", f"{ended.outcome} of {ended.id}")
+            if found.unit.keep_running:
+                book = self._desk.book
+                running = [book.open[execution_id].execution for execution_id in book.of_unit(name)]
+                begin = lacking(found.unit, begin, running)
+            chained += begin
         room = self._desk.room - 2
         if len(chained) > room:
             log.error("more is to be started than one Txn holds", by=ended.id, left_out=len(chained) - room)

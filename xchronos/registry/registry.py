@@ -18,7 +18,7 @@ from xchronos.model.unit import Unit
 from xchronos.registry.codec import decode, encode
 from xchronos.registry.keys import Keys, unit_of
 from xchronos.registry.roster import Roster, Share
-from xchronos.registry.starting import off_the_grids, started
+from xchronos.registry.starting import lacking, off_the_grids, started
 from xchronos.registry.transitions import put
 from xchronos.registry.units import compile_record, record_of
 from xchronos.registry.wishes import Wishes
@@ -232,18 +232,15 @@ class Registry:
                     raise Conflict(f"{name} is paused and was never begun: resume it, and it runs")
                 return []
             found = await self._open_at_once(name)
-            running = {execution.copy for execution in found if not execution.stop_requested}
-            if unit.is_global:
-                running = {0} if running else running
-            lacking = [execution for execution in executions if execution.copy not in running]
-            if not lacking:
+            begin = lacking(unit, executions, found)
+            if not begin:
                 return []
-            if len(running) < len(found):
+            if any(execution.stop_requested for execution in found):
                 raise Conflict(f"{name} is still being stopped: start it when that has ended")
             # The record is written as it is: of two who start the unit at the same time, one comes to look again.
             guards = (Guard(item.key, item.mod_revision),)
-            if await self._begin(lacking, guards, (Put(item.key, item.value),)):
-                return [execution.id for execution in lacking]
+            if await self._begin(begin, guards, (Put(item.key, item.value),)):
+                return [execution.id for execution in begin]
 
     async def _begin(
         self, executions: Sequence[Execution], guards: tuple[Guard, ...] = (), also: tuple[Put, ...] = ()

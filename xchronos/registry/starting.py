@@ -1,5 +1,6 @@
 """Starts that no trigger asked for: by a person, by another unit's end, or of a unit that is kept running."""
 
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import msgspec
@@ -33,6 +34,15 @@ def started(
     )
     copies = 1 if unit.is_global else unit.availability
     return [msgspec.structs.replace(first, copy=copy) for copy in range(copies)]
+
+
+def lacking(unit: Unit, executions: Sequence[Execution], running: Iterable[Execution]) -> list[Execution]:
+    """What of a start of a unit that is kept running is to begin beside what is `running`: the copies that do not run.
+
+    Of a Global unit all of them do as soon as one does. What was asked to stop does not run.
+    """
+    copies = {execution.copy for execution in running if not execution.stop_requested}
+    return [execution for execution in executions if execution.copy not in copies and not (unit.is_global and copies)]
 
 
 def off_the_grids(now: Instant) -> Instant:
