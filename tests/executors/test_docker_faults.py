@@ -148,6 +148,30 @@ async def test_a_power_cut_is_told_from_a_result(executor, spec, monkeypatch):
     assert "engine went down" in result.reason
 
 
+@pytest.mark.parametrize(
+    ("code", "engine", "lost"), [(3, "another", True), (3, "the same", False), (0, "another", False)]
+)
+async def test_an_end_while_the_engine_shuts_down_is_not_the_steps(executor, spec, monkeypatch, code, engine, lost):
+    async def no(limit):
+        return False
+
+    monkeypatch.setattr(executor._engine, "answers_anew", no)
+    monkeypatch.setattr(
+        "xchronos.executors.docker_containers.engine_started", lambda _: 4e9 if engine == "another" else 1.0
+    )
+    result = await executor.run(spec(f"exit {code}"))
+    assert (result.lost, "engine was shut down" in result.reason) == (lost, lost)
+    assert result.code == (None if lost else code)
+
+
+async def test_an_engine_that_takes_no_new_connections(executor, proxy):
+    await executor.probe()
+    assert await executor._engine.answers_anew(10)
+    proxy.down = True
+    assert not await executor._engine.answers_anew(10)
+    assert await executor.probe(), "on the connection that it has it goes on answering"
+
+
 @pytest.mark.parametrize(("ended_behind", "code", "lost"), [(True, 0, True), (True, 255, True), (False, 3, False)])
 async def test_a_boot_is_told_from_a_result(executor, spec, monkeypatch, ended_behind, code, lost):
     step = spec(f"exit {code}")

@@ -16,6 +16,9 @@ from xchronos.executors.contract import FORBIDDEN, StepExit, StepSpec
 from xchronos.executors.docker_engine import ConnectionLost, Engine, EngineRefusal, pause
 from xchronos.executors.hostfacts import boot_time, engine_started
 
+PROMPT = 5.0
+"""Seconds in which an engine that is not shutting down answers a ping."""
+
 _NOT_FOUND = re.compile(
     r"executable file not found|no such file or directory|system cannot find the file", re.IGNORECASE
 )
@@ -252,9 +255,10 @@ class Keeper:
 
     async def result(self, container: str, code: int | None, *, held: bool) -> StepExit:
         """How a container ended, from the wait's answer and from what the engine keeps of it."""
+        leaving = held and bool(code) and not await self.engine.answers_anew(PROMPT)
         found = await self.look(container)
         if found is None:
-            if code is not None and held:
+            if code is not None and held and not leaving:
                 return StepExit(code=code, container=container)  # the wait's answer stands for itself
             return StepExit(lost=True, reason="the container was removed by somebody else", container=container)
         state = found.state
@@ -262,7 +266,7 @@ class Keeper:
         if started is not None and ended is not None:
             ended = max(started, ended)  # the engine dates a short run's start after its end, by a millisecond
         code = state.exit_code if code is None else code
-        if reason := await self._distrust(found, code, held=held):
+        if reason := self._suspicion(found, code) if leaving else await self._distrust(found, code, held=held):
             return StepExit(lost=True, reason=reason, started_at=started, container=found.id)
         oom = state.oom_killed and code != 0  # a child may be killed for memory and its parent end well
         return StepExit(
@@ -273,6 +277,14 @@ class Keeper:
             ended_at=ended,
             container=found.id,
         )
+
+    def _suspicion(self, found: Inspected, code: int) -> str:
+        """Why the exit code of a step is not its own that ended as the engine stopped answering; "" when it is."""
+        started = moment(found.state.started_at)
+        up = engine_started(self.engine.socket) if self.engine.socket is not None else None
+        if up is not None and started is not None and up < started.timestamp():
+            return ""  # the same engine as before: it was busy
+        return f"the engine was shut down as the step ended (exit code {code} cannot be told from the engine's doing)"
 
     async def _distrust(self, found: Inspected, code: int, *, held: bool) -> str:
         """Why an exit code is not the step's own; "" when it is.

@@ -118,6 +118,23 @@ class Engine:
             ) from None
         self._prefix = f"{self._base}/v{version[0]}.{version[1]}"
 
+    async def answers_anew(self, limit: float) -> bool:
+        """Whether it answers on a new connection within `limit` seconds.
+
+        An engine that shuts down takes no new connections, and goes on answering on those that it has while it ends
+        its containers.
+        """
+        fresh = Engine(self.host)
+        try:
+            async with asyncio.timeout(limit):
+                await fresh.ping()
+        except (ExecutorUnavailable, TimeoutError):
+            return False
+        else:
+            return True
+        finally:
+            await fresh.close()
+
     @asynccontextmanager
     async def stream(
         self,
