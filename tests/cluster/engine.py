@@ -12,9 +12,12 @@ from tests.conftest import unavailable
 
 
 class OwnEngine:
-    """dockerd on a host of the cluster's network. Its containers survive its death, as an operator would have it."""
+    """dockerd on a host of the cluster's network.
 
-    def __init__(self, cluster: Cluster) -> None:
+    With `live_restore`, as an operator would have it, its containers survive its end; without, it ends them itself.
+    """
+
+    def __init__(self, cluster: Cluster, *, live_restore: bool = True) -> None:
         if shutil.which("dockerd") is None:
             unavailable("no dockerd (Debian and Ubuntu: docker.io)")
         self._cluster = cluster
@@ -22,6 +25,7 @@ class OwnEngine:
         self._directory = cluster.directory / "engine"
         self._directory.mkdir()
         self._log = self._directory / "log"
+        self._live_restore = live_restore
         self._process: subprocess.Popen[bytes] | None = None
         self.socket = self._directory / "sock"
 
@@ -33,8 +37,7 @@ class OwnEngine:
         if self._process is not None and self._process.poll() is None:
             if self.containers():
                 self.docker("rm", "-f", *self.containers())
-            self._process.send_signal(signal.SIGTERM)
-            self._process.wait(30)
+            self.stop()
 
     @property
     def url(self) -> str:
@@ -49,7 +52,8 @@ class OwnEngine:
         command = [
             *self._host.prefix, "dockerd", "--host", self.url, "--data-root", str(run / "data"),
             "--exec-root", str(run / "exec"), "--pidfile", str(run / "pid"), "--bridge=none", "--iptables=false",
-            "--ip-forward=false", "--ip-masq=false", "--live-restore",
+            "--ip-forward=false", "--ip-masq=false",
+            *(["--live-restore"] if self._live_restore else []),
         ]  # fmt: skip
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
@@ -69,6 +73,12 @@ class OwnEngine:
         assert self._process is not None
         self._process.send_signal(signal.SIGKILL)
         self._process.wait()
+
+    def stop(self) -> None:
+        """Shut it down, as the init system does, and wait until it is gone."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGTERM)
+        self._process.wait(30)
 
     def docker(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """A docker command against it."""

@@ -48,3 +48,24 @@ def test_an_engine_that_dies_and_comes_back_changes_nothing(figures: Callable[..
         assert len(after) >= len(long)
         assert all(len(execution.attempts) == 1 for execution in history)
         figures(engine_away_for=back - killed, containers=len(before), untouched=len(after))
+
+
+def test_a_step_that_a_shutdown_of_the_engine_ends_is_not_charged_for_it(figures: Callable[..., None]) -> None:
+    units = names(2, "cut")
+    with Cluster(members=0) as cluster, OwnEngine(cluster, live_restore=False) as engine:
+        engine.make_image()
+        daemon = cluster.daemon("alone", docker_host=engine.url).start()
+        cluster.submit(dict.fromkeys(units, container(str(cluster.sink.parent), "sleep 8")))
+        for unit in units:
+            daemon.client.start(unit)
+        eventually(lambda: len(cluster.events()) == len(units), "all have begun")
+        engine.stop()
+        engine.start()
+        history = cluster.settled(units, len(units), 120)
+        found = check(cluster.events(), history, {})
+        assert not found, told(found)
+        for execution in history:
+            # It has one attempt of its own; the one that the engine ended is beside the budget.
+            assert [attempt.outcome for attempt in execution.attempts] == ["lost", "succeeded"], execution
+            assert "the engine was shut down" in execution.attempts[0].reason
+        figures(executions=len(history))

@@ -152,10 +152,12 @@ async def test_a_power_cut_is_told_from_a_result(executor, spec, monkeypatch):
     ("code", "engine", "lost"), [(3, "another", True), (3, "the same", False), (0, "another", False)]
 )
 async def test_an_end_while_the_engine_shuts_down_is_not_the_steps(executor, spec, monkeypatch, code, engine, lost):
-    async def no(limit):
-        return False
+    answers = iter((False, False, True))
 
-    monkeypatch.setattr(executor._engine, "answers_anew", no)
+    async def answers_anew(limit):
+        return next(answers)
+
+    monkeypatch.setattr(executor._engine, "answers_anew", answers_anew)
     monkeypatch.setattr(
         "xchronos.executors.docker_containers.engine_started", lambda _: 4e9 if engine == "another" else 1.0
     )

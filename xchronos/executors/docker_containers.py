@@ -255,7 +255,7 @@ class Keeper:
 
     async def result(self, container: str, code: int | None, *, held: bool) -> StepExit:
         """How a container ended, from the wait's answer and from what the engine keeps of it."""
-        leaving = held and bool(code) and not await self.engine.answers_anew(PROMPT)
+        leaving = held and bool(code) and await self._outlast()
         found = await self.look(container)
         if found is None:
             if code is not None and held and not leaving:
@@ -277,6 +277,14 @@ class Keeper:
             ended_at=ended,
             container=found.id,
         )
+
+    async def _outlast(self) -> bool:
+        """Whether the engine is shutting down. If so, wait for the next one: the old one still takes what it ruins."""
+        attempt = 0
+        while not await self.engine.answers_anew(PROMPT):
+            await pause(attempt)
+            attempt += 1
+        return attempt > 0
 
     def _suspicion(self, found: Inspected, code: int) -> str:
         """Why the exit code of a step is not its own that ended as the engine stopped answering; "" when it is."""
