@@ -11,6 +11,7 @@ from xchronos.errors import ExecutorUnavailable
 from xchronos.executors.contract import StepSpec
 from xchronos.executors.docker import DockerExecutor
 from xchronos.executors.docker_body import container_name
+from xchronos.executors.docker_engine import EngineRefusal
 from xchronos.executors.logfile import BoundedLog, kept_files
 from xchronos.testing.executors import eventually, output
 from xchronos.unitfile.dockercli import compile_docker
@@ -164,6 +165,28 @@ async def test_an_end_while_the_engine_shuts_down_is_not_the_steps(executor, spe
     result = await executor.run(spec(f"exit {code}"))
     assert (result.lost, "engine was shut down" in result.reason) == (lost, lost)
     assert result.code == (None if lost else code)
+
+
+@pytest.mark.parametrize("what", ["/containers/create", "/start"])
+@pytest.mark.parametrize(("answers", "lost"), [((False, True), True), ((True,), False)])
+async def test_a_start_that_an_engine_refuses_as_it_shuts_down_is_none(
+    executor, spec, monkeypatch, what, answers, lost
+):
+    given, real = iter(answers), executor._engine.call
+
+    async def answers_anew(limit):
+        return next(given)
+
+    async def call(method, path, **options):
+        if method == "POST" and path.endswith(what):
+            raise EngineRefusal(500, "failed to update store")
+        return await real(method, path, **options)
+
+    monkeypatch.setattr(executor._engine, "answers_anew", answers_anew)
+    monkeypatch.setattr(executor._engine, "call", call)
+    result = await executor.run(spec("exit 0"))
+    assert (result.lost, result.code) == (lost, None if lost else 125)
+    assert "failed to update store" in result.reason
 
 
 async def test_an_engine_that_takes_no_new_connections(executor, proxy):

@@ -216,6 +216,8 @@ class Keeper:
                 now = await self.look(found.id)
                 if now is not None and now.state.status != "created" and moment(now.state.started_at) is not None:
                     return None  # it runs or ran: somebody else's start won
+                if refusal.status >= 500 and await self.outlast():
+                    return StepExit(lost=True, reason=f"the engine was shut down: {refusal.message}")
                 return self._refused(now or found, refusal.message)
             else:
                 return None
@@ -255,7 +257,7 @@ class Keeper:
 
     async def result(self, container: str, code: int | None, *, held: bool) -> StepExit:
         """How a container ended, from the wait's answer and from what the engine keeps of it."""
-        leaving = held and bool(code) and await self._outlast()
+        leaving = held and bool(code) and await self.outlast()
         found = await self.look(container)
         if found is None:
             if code is not None and held and not leaving:
@@ -278,7 +280,7 @@ class Keeper:
             container=found.id,
         )
 
-    async def _outlast(self) -> bool:
+    async def outlast(self) -> bool:
         """Whether the engine is shutting down. If so, wait for the next one: the old one still takes what it ruins."""
         attempt = 0
         while not await self.engine.answers_anew(PROMPT):

@@ -111,6 +111,8 @@ class ContainerRun:
                 fresh = found.state.status == "created"
                 await self.equip(found, networks or [])
             except EngineRefusal as refusal:
+                if refusal.status >= 500 and await self._keeper.outlast():
+                    return StepExit(lost=True, reason=f"the engine was shut down: {refusal.message}")
                 log.write(f"{complain(refusal.message)}\n".encode())
                 return StepExit(code=125, reason=refusal.message)
             refused = await self._keeper.start(found, self._spec)
