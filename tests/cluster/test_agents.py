@@ -124,7 +124,8 @@ def test_forbidden_runs_never_overlap_and_the_next_tick_is_not_blocked(
         for unit in units:
             assert [run for run in runs_of(cluster, unit) if run.began > healed], unit
         last_on_victim = max(
-            run.last for run in runs_of(cluster, *units) if run.machine == victim.name and run.began < hurt
+            (run.last for run in runs_of(cluster, *units) if run.machine == victim.name and run.began < hurt),
+            default=hurt,
         )
         first_elsewhere = min(run.began for run in others)
         figures(

@@ -86,10 +86,17 @@ class House:
         return self.process.wait(limit)
 
     def close(self) -> None:
-        """End the daemon if it still runs."""
+        """End the daemon if it still runs, and whatever it leaves in the engine."""
         if self.process is not None and self.process.poll() is None:
             self.process.kill()
             self.process.wait()
+        identity = self.state / "instance"
+        if identity.exists():
+            owner = identity.read_text().strip()
+            listed = ["docker", "ps", "-aq", "--filter", f"label=xchronos.owner={owner}"]
+            left = subprocess.run(listed, capture_output=True, check=False).stdout.decode().split()
+            if left:
+                subprocess.run(["docker", "rm", "-f", *left], capture_output=True, check=False)
 
     def ctl(self, *words: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
         """Run xchronosctl against this daemon."""
