@@ -11,7 +11,7 @@ from xchronos.clock import SECOND, Instant, Micros
 MOST_UNBEGUN = 1_000
 """How many placements that it has not begun a machine may have for long."""
 
-BURST: Micros = 5 * SECOND
+BURST: Micros = 3 * SECOND
 """For how long a machine may have more than that. It begins anew when the machine has had fewer for as long."""
 
 

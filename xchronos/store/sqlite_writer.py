@@ -21,7 +21,7 @@ MAX_GROUP = 4000
 """No further request joins a group once it has so many operations: it bounds the latency of those waiting."""
 
 
-RECENT_ROWS = 8_192
+RECENT_ROWS = 32_768
 """How many rows that were never changed are remembered."""
 
 RECENT_BYTES = 16 * 1024 * 1024
