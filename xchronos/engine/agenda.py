@@ -23,7 +23,6 @@ class Agenda:
         retry_waiting: Machines or capacity have changed: who waits may go now.
         refused: Units whose cursor has to be read again.
         refusals: How many writes were refused since the last turn.
-        held: Nothing is claimed until a machine has begun some of what it has.
     """
 
     def __init__(self) -> None:
@@ -41,7 +40,6 @@ class Agenda:
         self.retry_waiting = False
         self.refused: set[str] = set()
         self.refusals = 0
-        self.held = False
 
     def wake(self) -> None:
         """Ask for another turn."""

@@ -121,7 +121,7 @@ class Book:
             self.active.setdefault(unit, set()).add(execution_id)
             self._placed.setdefault(entry.machine, set()).add(execution_id)
             if not entry.begun:
-                self.pressure.more(entry.machine)
+                self.pressure.more(entry.machine, unit)
             self._count(entry)
             if unit in self.followers:
                 self.arrived.add(unit)
@@ -163,7 +163,7 @@ class Book:
             _remove(self.active, unit, execution_id)
             _remove(self._placed, entry.machine, execution_id)
             if not entry.begun:
-                self.pressure.less(entry.machine)
+                self.pressure.less(entry.machine, unit)
             view = self.machines.get(entry.machine)
             if view is not None and entry.unit is not None:
                 view.release(entry.unit)
@@ -173,12 +173,12 @@ class Book:
         if entry.execution.state == "waiting":
             _remove(self.waiting, unit, execution_id)
 
-    def update(self, entry: Open, item: KeyValue) -> None:
+    def update(self, execution_id: str, entry: Open, item: KeyValue) -> None:
         """The record of an execution in the book has changed, where it is."""
         waited = not entry.begun
         entry.update(item)
-        if waited and entry.begun:
-            self.pressure.less(entry.machine)
+        if waited and entry.begun and entry.machine:
+            self.pressure.less(entry.machine, unit_of(execution_id))
 
     def learn(self, execution_id: str, entry: Open, unit: Unit) -> None:
         """What the unit of an execution without a machine asks for is known now."""

@@ -2,6 +2,7 @@
 
 import heapq
 from collections.abc import Collection
+from itertools import islice
 
 from xchronos.clock import Instant, to_instant
 from xchronos.model.records import Schedule
@@ -42,6 +43,7 @@ class Cursor:
 class Cursors:
     """Every cursor by its unit's name. `everywhere` are the units whose schedule says so.
 
+    `put_off` are units that are not due, whatever the clock says, until they are resumed; the oldest come first.
     Entries of the past stay in the heaps until their time: cheaper than finding them.
     """
 
@@ -51,6 +53,7 @@ class Cursors:
         self._by_shard: dict[int, set[str]] = {}
         self._due: list[tuple[Instant, str]] = []
         self._expiries: list[tuple[Instant, str]] = []
+        self.put_off: dict[str, None] = {}
 
     def set(self, unit: str, schedule: Schedule, revision: int, raw: bytes = b"") -> None:
         """Take in a unit's cursor."""
@@ -105,6 +108,14 @@ class Cursors:
             if cursor is not None and cursor.next == at and not cursor.busy:
                 found[unit] = None
         return list(found)
+
+    def resume(self, limit: int) -> None:
+        """Let at most `limit` of the units that were put off be due again, those that have waited longest."""
+        for unit in list(islice(self.put_off, limit)):
+            del self.put_off[unit]
+            cursor = self.known.get(unit)
+            if cursor is not None and cursor.next is not None:
+                heapq.heappush(self._due, (cursor.next, unit))
 
     def expired(self, now: Instant) -> list[str]:
         """The units whose TTL has ended. They are not named again."""

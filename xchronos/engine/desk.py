@@ -67,10 +67,10 @@ class Desk:
         """How many guards, and how many operations, a Txn may have."""
         return self._batcher.max_operations
 
-    def busy(self, now: Instant) -> bool:
-        """Whether nothing more is to be claimed just now; what is under way will say when that is over."""
-        self.agenda.held = self.book.pressure.everywhere(self.book.machines, now)
-        return self.agenda.held or self.in_flight >= MOST_IN_FLIGHT
+    @property
+    def full(self) -> bool:
+        """Whether nothing more is to be claimed just now; the answers to what is under way say when that is over."""
+        return self.in_flight >= MOST_IN_FLIGHT
 
     def stamp(self, now: Instant) -> Instant:
         """`now` as the fire time of something that no trigger fires: never the same twice."""

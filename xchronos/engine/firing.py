@@ -25,6 +25,9 @@ log = structlog.get_logger(__name__)
 AT_ONCE = 128
 """How many units are decided about before others get a turn: bounds how long a crowded second holds everything up."""
 
+RESUMED = 16
+"""How many units that were put off get their turn before it is asked again whether the machines have enough."""
+
 MOST_FIRES = 1_000
 """How many fire times of one unit are decided at once, unless they are misfires: those are bounded by MisfireLimit."""
 
@@ -97,8 +100,17 @@ class Firing:
 
     async def fire_due(self, now: Instant) -> None:
         """Claim what is due, as fast as the store and the machines take it: who is behind must still hear the news."""
-        desk = self._desk
-        while not desk.busy(now) and (batch := desk.book.cursors.due(now, AT_ONCE)):
+        desk, cursors, pressure = self._desk, self._desk.book.cursors, self._desk.book.pressure
+        while not desk.full:
+            enough = pressure.everywhere(desk.book.machines.values())
+            if not enough:
+                cursors.resume(RESUMED)
+            batch = cursors.due(now, AT_ONCE)
+            if not batch:
+                return
+            if enough:
+                cursors.put_off.update((name, None) for name in batch if pressure.waits(name))
+                batch = [name for name in batch if name not in cursors.put_off]
             loaded = await desk.load(batch)
             for name in batch:
                 if name in loaded:

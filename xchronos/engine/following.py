@@ -204,6 +204,7 @@ class Following:
                     # Of what is new on a machine the unit has to be known, for the room that it takes.
                     asked.add(unit_of(execution_id))
         units = await self._load(sorted(asked)) if asked else {}
+        held = bool(self._book.cursors.put_off)
         taken = revision = 0
         for event, machine, execution_id in news:
             if taken >= AT_ONCE and event.mod_revision != revision:
@@ -212,7 +213,8 @@ class Following:
                 await asyncio.sleep(0)
             taken, revision = taken + 1, event.mod_revision
             self._take_execution(event, machine, execution_id, units)
-        if self._agenda.held:
+        if held:
+            # Something of what they wait for may have been begun.
             self._agenda.wake()
         self.seen = max(self.seen, batch.revision)
         waiting, self._awaited = self._awaited, []
@@ -237,7 +239,7 @@ class Following:
                 self._note(execution_id)
                 self._agenda.wake()
         elif known.revision < event.mod_revision:
-            self._book.update(known, _item(event))
+            self._book.update(execution_id, known, _item(event))
             if known.reported:
                 self._agenda.reported.add(execution_id)
                 self._agenda.wake()

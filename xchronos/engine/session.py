@@ -143,8 +143,8 @@ class Session:
             await self._sleep(LONGEST_WAIT if moment is None else min(moment - self._clock.now(), LONGEST_WAIT))
 
     async def _sleep(self, wait: Micros) -> None:
-        if wait <= 0 and self._desk.busy(self._clock.now()):
-            # Every answer wakes, and so does a machine that has room again; the clock has nothing more to say.
+        if wait <= 0 and self._desk.full:
+            # Every answer wakes; the clock has nothing more to say.
             await woken(self._clock, self._agenda.awake, LONGEST_WAIT)
         elif wait <= 0 or self._agenda.awake.is_set():
             # The answers to what is under way, and the watches, come first.
