@@ -460,6 +460,28 @@ def test_what_was_taken_away_is_stopped_and_not_recorded(play: Callable[..., Non
     play(test, LONG)
 
 
+@pytest.mark.parametrize("ends", ["well", "badly"])
+def test_old_news_of_what_is_over_changes_nothing(play: Callable[..., None], ends: str) -> None:
+    async def test(c: Cluster) -> None:
+        await c.submit(ONE)
+        c.store.late = 3 * SECOND
+        c.boot()
+        execution = await c.place()
+        await c.clock.sleep(30 * SECOND)
+        assert c.world.starts == ["start-0"]
+        assert c.executor.released == [(execution.id, 1)]
+        attempt = await c.ended(execution)
+        assert attempt.outcome is (Outcome.SUCCEEDED if ends == "well" else Outcome.FAILED)
+        assert c.registry.get_sample_value("xchronos_attempts_total", {"outcome": "lost"}) is None
+        # Placed here again, it is another one.
+        await c.memory.commit(Txn((), (Delete(KEYS.placement("m1", execution.id)),)))
+        await c.place(2)
+        await c.clock.sleep(30 * SECOND)
+        assert c.world.starts == ["start-0", "start-0"]
+
+    play(test, None if ends == "well" else {"start-0": (1.0, StepExit(3, started_at=FIRE))}, recoverable=False)
+
+
 def test_a_placement_that_came_back_is_another_one(play: Callable[..., None]) -> None:
     async def test(c: Cluster) -> None:
         await c.submit(ONE)

@@ -169,10 +169,15 @@ class WorldExecutor:
 
 
 class Flaky:
-    """A store that can be away (`down`), or lose the answers to commits that have happened (`lose`)."""
+    """A store that can be away (`down`), or lose the answers to commits that have happened (`lose`).
 
-    def __init__(self, store: MemoryStore) -> None:
+    `late` are the microseconds that its watches are behind.
+    """
+
+    def __init__(self, store: MemoryStore, clock: VirtualClock) -> None:
         self._store = store
+        self._clock = clock
+        self.late = 0
         self._broken = asyncio.Event()
         self.max_operations = store.max_operations
         self.name = store.name
@@ -238,6 +243,7 @@ class Flaky:
                         await asyncio.wait({following})
                 if broken.done():
                     raise StoreUnavailable("the watch broke")
+                await self._clock.sleep(self.late)
                 yield following.result()
         finally:
             broken.cancel()
@@ -261,7 +267,7 @@ class Cluster:
         self.world = World(clock, plans)
         self.executor = WorldExecutor(self.world, recoverable=recoverable)
         self.memory = MemoryStore(clock)
-        self.store = Flaky(self.memory)
+        self.store = Flaky(self.memory, clock)
         self.machine = Machine("m1", executors=("python",))
         self.wanted: Machine | None = None
         self.registry = CollectorRegistry()

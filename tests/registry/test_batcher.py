@@ -63,9 +63,11 @@ class Answers(MemoryStore):
         super().__init__()
         self.errors = list(errors)
         self.calls = 0
+        self.txns = 0
 
     async def commit_many(self, txns):
         self.calls += 1
+        self.txns += len(txns)
         if self.errors and (error := self.errors.pop(0)) is not None:
             raise error
         return await super().commit_many(txns)
@@ -99,6 +101,16 @@ def test_one_refused_txn_does_not_take_the_others_with_it():
     store = Answers()
     results = drive(store, *puts("a", "b"), Txn((Guard("x", 7),), (Put("x", b""),)), *puts("c"))
     assert [result.succeeded for result in results] == [True, True, False, True]
+
+
+def test_a_refused_txn_among_many_costs_few_more():
+    store = Answers()
+    script = puts(*(f"k{n}" for n in range(60)))
+    script[41] = Txn((Guard("x", 7),), (Put("x", b""),))
+    results = drive(store, *script)
+    assert [number for number, result in enumerate(results) if not result.succeeded] == [41]
+    assert store.calls == 7
+    assert store.txns <= 13
 
 
 def test_no_answer_is_no_answer_for_everybody():

@@ -88,6 +88,7 @@ class Agent:
         self._from = 0
         self._running: dict[str, Placement] = {}
         self._working: dict[Placement, None] = {}
+        self._over: dict[str, int] = {}
         self.ready = asyncio.Event()
         self._metrics = Metrics(registry)
 
@@ -153,6 +154,7 @@ class Agent:
         page = await patiently(self._clock, lambda: self._store.range(self._prefix), what="store")
         self._from = page.revision + 1
         lives = {item.key: item.create_revision for item in page.items}
+        self._over = {key: life for key, life in self._over.items() if lives.get(key) == life}
         for key, placement in list(self._running.items()):
             if lives.get(key) != placement.life:
                 placement.lost()
@@ -177,6 +179,8 @@ class Agent:
             await self._clock.sleep(SECOND // 5)
 
     def _take(self, item: KeyValue | Event) -> None:
+        if self._over.get(item.key) == item.create_revision:
+            return  # a busy watch tells of what was written here after its end was
         known = self._running.get(item.key)
         try:
             if known is not None and known.life == item.create_revision:
@@ -196,6 +200,7 @@ class Agent:
         placement.task = asyncio.create_task(self._work(placement), name=item.key)
 
     def _gone(self, key: str) -> None:
+        self._over.pop(key, None)
         placement = self._running.get(key)
         if placement is not None:
             placement.lost()
@@ -209,6 +214,8 @@ class Agent:
             self._working.pop(placement, None)
             if self._running.get(placement.key) is placement:
                 del self._running[placement.key]
+                if placement.recorded and not placement.taken_away:
+                    self._over[placement.key] = placement.life
             placement.task = None  # it knows this very task: see Placement.work
         if placement.began:
             self._metrics.started += 1

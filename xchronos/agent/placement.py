@@ -64,7 +64,7 @@ class Placement:
         self.unit: Unit | None = None
         self._shop = shop
         self._run: AttemptRun | None = None
-        self._taken_away = False
+        self.taken_away = False
         self._leaving = self.attempt.leave
         self._holds: Unit | None = None
         self._directory: Path | None = None
@@ -89,9 +89,9 @@ class Placement:
 
     def lost(self) -> None:
         """The placement is gone from the store: recorded by this agent, or taken away from it."""
-        if self._taken_away:
+        if self.taken_away:
             return
-        self._taken_away = True
+        self.taken_away = True
         self._make_room()
         unit = self.unit
         given_up = self._shop.contact.lapses > self._lapses
@@ -151,7 +151,7 @@ class Placement:
             self._run = None
 
     def _take_room(self, unit: Unit) -> None:
-        if not self._taken_away:
+        if not self.taken_away:
             self._holds = unit
             self._shop.here.take(unit)
         self._is_known()
@@ -203,7 +203,7 @@ class Placement:
         return AttemptSteps(self._shop.recipe(unit), self.execution, self.directory, permitted)
 
     def _is_wanted(self) -> bool:
-        unwanted = self._taken_away or self._leaving or self.execution.stop_requested or self._shop.closing
+        unwanted = self.taken_away or self._leaving or self.execution.stop_requested or self._shop.closing
         return not unwanted
 
     async def _join(self, before: "Placement", ended: "asyncio.Task[None]") -> None:
@@ -249,7 +249,7 @@ class Placement:
     async def _begin(self, unit: Unit) -> bool:
         """Record durably that the attempt starts. False when the placement has changed: then nothing may start."""
         started = to_datetime(self._shop.clock.now())
-        while not self._taken_away and not self._shop.closing:
+        while not self.taken_away and not self._shop.closing:
             if self.execution.state != "placed":
                 # Either the answer to this very write was lost on its way, and it had happened; or what was read first
                 # is long past: the attempt has been begun, and may have ended, and must not be begun again.
@@ -303,7 +303,7 @@ class Placement:
         )
         if self._shop.closing:
             self.leave(self._shop.closing)
-        for reason in (self.execution.stop_requested, self._leaving, TAKEN_AWAY if self._taken_away else ""):
+        for reason in (self.execution.stop_requested, self._leaving, TAKEN_AWAY if self.taken_away else ""):
             if reason:
                 run.stop(reason)
         prepare = None
@@ -334,7 +334,7 @@ class Placement:
     async def _close(self, end: AttemptEnd) -> None:
         """Record the attempt's end: a success is final here, everything else goes back to the scheduler."""
         self._ended_at = to_datetime(self._shop.clock.now())
-        while not self._taken_away:
+        while not self.taken_away:
             execution = self.execution
             if execution.state == "reported":
                 self.recorded = True  # the answer was lost on its way, or what was read first is long past

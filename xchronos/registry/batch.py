@@ -46,6 +46,14 @@ class _Bundle:
             return self.parts[0][0]
         return Txn((*self._living.values(), *self._unchanged.values()), self._operations)
 
+    def halves(self) -> "list[_Bundle]":
+        """The same in two bundles."""
+        middle = len(self.parts) // 2
+        found = [_Bundle(), _Bundle()]
+        for number, part in enumerate(self.parts):
+            found[number >= middle].add(part)
+        return found
+
 
 class _Round:
     """What is asked of the store at once: no part writes what another one reads or writes.
@@ -101,7 +109,7 @@ class Batcher:
     """Takes Txns from anywhere in the process and commits them in bundles, one round trip at a time.
 
     While one round trip is under way the next bundles fill up, so bundles grow with the load and a lone Txn does not
-    wait. When a bundle is refused, its Txns are committed one by one: each fails or succeeds by its own guards alone.
+    wait. When a bundle is refused, its halves are tried, and so on: each Txn fails or succeeds by its own guards alone.
     Puts that name a lease do not belong here: when it is gone, nobody can say what became of the others.
     """
 
@@ -173,18 +181,16 @@ class Batcher:
         for part in taken:
             this.add(part)
         bundles = this.bundles
-        answers = await self._ask([bundle.txn() for bundle in bundles])
-        again: list[Part] = []
-        for bundle, answer in zip(bundles, answers, strict=True):
-            if len(bundle.parts) > 1 and _apart(answer):
-                again.extend(bundle.parts)
-            else:
-                for _, then in bundle.parts:
-                    then(answer)
-        if again:
-            answers = await self._ask([txn for txn, _ in again])
-            for (_, then), answer in zip(again, answers, strict=True):
-                then(answer)
+        while bundles:
+            answers = await self._ask([bundle.txn() for bundle in bundles])
+            apart: list[_Bundle] = []
+            for bundle, answer in zip(bundles, answers, strict=True):
+                if len(bundle.parts) > 1 and _apart(answer):
+                    apart += bundle.halves()
+                else:
+                    for _, then in bundle.parts:
+                        then(answer)
+            bundles = apart
         return this.later
 
     async def _ask(self, txns: list[Txn]) -> list[Answer]:
@@ -201,7 +207,7 @@ class Batcher:
 
 
 def _apart(answer: Answer) -> bool:
-    """Whether the Txns of a bundle have to be carried out one by one."""
+    """Whether the Txns of a bundle have to be carried out apart from one another."""
     if isinstance(answer, Committed):
         return not answer.succeeded
     return not isinstance(answer, (StoreUnavailable, LeaseLost))
