@@ -10,7 +10,6 @@ The steps are Python calls that do nothing. Run it as a script for a table.
 """
 
 import asyncio
-import gc
 import json
 import logging
 import os
@@ -30,6 +29,7 @@ import structlog
 from tests.services.etcd import EtcdCluster, missing
 from xchronos.agent.recipe import Place
 from xchronos.clock import SECOND, SystemClock, to_datetime
+from xchronos.daemon.main import calm_collector
 from xchronos.daemon.roles import Roles
 from xchronos.engine.metrics import STATES
 from xchronos.executors.noop import CallableExecutor
@@ -51,7 +51,7 @@ IDLE = 10_000
 OFFERED = (900, 100)
 """Units, and the milliseconds between two fire times of each: more than can be carried."""
 
-SAMPLE = 0.025
+SAMPLE = 0.05
 """Seconds between two looks of a process at its counters."""
 
 PATIENCE = 90.0
@@ -70,8 +70,7 @@ async def _serve(role: str, endpoints: str, directory: Path) -> None:
     place = Place(role, HostFacts(hostname=role, machine_id=role), {}, directory / "secrets", 1 << 20)
     executors = {"python": CallableExecutor("python", lambda spec: 0)}
     house = Roles(store, keys, clock, place, executors, directory / role, instance=role, roles=frozenset([role]))
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 50)  # as xchronosd does
+    calm_collector()
     await house.start()
     wanted = {
         **{f"claimed {state}": ("xchronos_claims_total", {"state": state}) for state in STATES},
