@@ -65,7 +65,7 @@ async def _measure(directory: Path, units: int, interval_ms: int, seconds: float
         await registry.submit(f"u{number}.service", text, now=clock.now())
     await house.start()
     await asyncio.sleep(WARM_UP)
-    before, cpu, begin = len(starts), time.process_time(), time.perf_counter()
+    before, cpu, begin, since = len(starts), time.process_time(), time.perf_counter(), clock.now()
     await asyncio.sleep(seconds)
     done, elapsed = len(starts) - before, time.perf_counter() - begin
     cpu = time.process_time() - cpu
@@ -74,7 +74,7 @@ async def _measure(directory: Path, units: int, interval_ms: int, seconds: float
     lateness = [
         (to_instant(execution.claimed_at) - to_instant(execution.fire_time)) / 1000
         for execution in [decode(item, Execution) for item in page.items]
-        if execution.claimed_at is not None
+        if execution.claimed_at is not None and to_instant(execution.fire_time) >= since
     ]
     cuts = statistics.quantiles(lateness, n=100)
     return {

@@ -3,9 +3,12 @@
 import asyncio
 
 import pytest
-from engine_cluster import START, Cluster, run
+from engine_cluster import START, Cluster, run, unit_text
 
 from xchronos.clock import HOUR, MINUTE, SECOND
+from xchronos.model.compile import compile_unit
+from xchronos.registry.codec import encode
+from xchronos.registry.units import record_of
 from xchronos.store.contract import Put, Txn
 
 
@@ -311,3 +314,24 @@ def test_the_history_of_what_never_runs_is_cut_too():
         await asyncio.sleep(10 * MINUTE)
 
     run(scenario, endless)
+
+
+def test_a_crowd_of_new_units_does_not_hold_up_what_is_due():
+    async def scenario(cluster: Cluster) -> None:
+        await cluster.start("m1")
+        await cluster.submit("a.service", "TriggerRepeatInterval=1s")
+        await cluster.sleep(3.5)
+        puts = []
+        for number in range(300):
+            name, text = f"u{number}.service", unit_text("TriggerStartDelay=1h")
+            puts.append(Put(cluster.keys.job(name), encode(record_of(text, compile_unit(name, text.decode())))))
+        # The news is there in the turn in which `a` is due.
+        cluster.clock.jump(SECOND)
+        await cluster.store.commit_many([Txn((), puts[begin : begin + 100]) for begin in range(0, 300, 100)])
+        await cluster.sleep(0.2)
+        schedules = (await cluster.store.range(cluster.keys.schedules)).items
+        assert len(schedules) == 301
+        fired = {item.key: item.mod_revision for item in schedules}.pop(cluster.keys.schedule("a.service"))
+        assert sum(item.mod_revision < fired for item in schedules) < 100
+
+    run(scenario)

@@ -10,7 +10,7 @@ class Agenda:
     to decide about a shard notes everything anew.
 
     Attributes:
-        changed: Units whose record is new or different.
+        changed: Units whose record is new or different, in the order in which that became known.
         gone: Units whose record was deleted.
         look: Executions without a machine that have to be looked at.
         reported: Executions whose attempt has ended.
@@ -27,7 +27,7 @@ class Agenda:
 
     def __init__(self) -> None:
         self.awake = asyncio.Event()
-        self.changed: set[str] = set()
+        self.changed: dict[str, None] = {}
         self.gone: set[str] = set()
         self.look: set[str] = set()
         self.reported: set[str] = set()

@@ -1,8 +1,8 @@
 """Units and their fire times: acceptance, what is due, the end of a TTL, and what a destroyed unit leaves."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import datetime
+from itertools import islice
 
 import msgspec
 import structlog
@@ -25,6 +25,9 @@ log = structlog.get_logger(__name__)
 AT_ONCE = 128
 """How many units are decided about before others get a turn: bounds how long a crowded second holds everything up."""
 
+RECONCILED = 32
+"""How many new or changed units a turn takes in: they take far longer than what is due."""
+
 RESUMED = 16
 """How many units that were put off get their turn before it is asked again whether the machines have enough."""
 
@@ -44,14 +47,20 @@ class Firing:
     # -- units that are new or have changed ---------------------------------------------------------------------------
 
     async def reconcile_changed(self, now: Instant) -> None:
-        """Accept what is new; fit cursors to what has changed."""
-        agenda = self._desk.agenda
-        names, agenda.changed = agenda.changed, set()
-        async for batch in _batches(sorted(name for name in names if self._desk.fence(name) is not None)):
-            loaded = await self._desk.load(batch)
-            for name in batch:
-                if name in loaded:
-                    self._reconcile(name, loaded[name], now)
+        """Accept what is new; fit cursors to what has changed. Some units in each turn: what is due must not wait."""
+        desk, agenda = self._desk, self._desk.agenda
+        if desk.full:
+            return
+        batch = list(islice(agenda.changed, RECONCILED))
+        for name in batch:
+            del agenda.changed[name]
+        if agenda.changed:
+            agenda.wake()
+        mine = [name for name in batch if desk.fence(name) is not None]
+        loaded = await desk.load(mine)
+        for name in mine:
+            if name in loaded:
+                self._reconcile(name, loaded[name], now)
 
     def _reconcile(self, name: str, loaded: Loaded, now: Instant) -> None:
         desk = self._desk
@@ -60,7 +69,7 @@ class Firing:
             return
         cursor = desk.book.cursors.known.get(name)
         if cursor is not None and cursor.busy:
-            desk.agenda.changed.add(name)
+            desk.agenda.changed[name] = None
             return
         old = cursor.schedule if cursor is not None else None
         reborn = old is not None and loaded.created > old.unit_revision
@@ -126,7 +135,7 @@ class Firing:
         unit, schedule = loaded.unit, cursor.schedule
         if unit is None or loaded.revision != schedule.unit_revision:
             # Its new text decides about this fire time too.
-            desk.agenda.changed.add(name)
+            desk.agenda.changed[name] = None
             desk.agenda.wake()
             return
         decided, moved = _decide(unit, schedule, now)
@@ -264,10 +273,3 @@ def _missed(unit: Unit, owed: Owed, moment: datetime) -> Execution:
         ended_at=moment,
         missed=missed,
     )
-
-
-async def _batches(names: list[str]) -> AsyncIterator[list[str]]:
-    for start in range(0, len(names), AT_ONCE):
-        if start:
-            await asyncio.sleep(0)
-        yield names[start : start + AT_ONCE]

@@ -165,12 +165,12 @@ class Following:
         agenda, name = self._agenda, event.key[len(self._keys.jobs) :]
         if event.kind == "delete":
             self._units.forget(name)
-            agenda.changed.discard(name)
+            agenda.changed.pop(name, None)
             agenda.gone.add(name)
         else:
             self._units.changed(name, _item(event))
             agenda.gone.discard(name)
-            agenda.changed.add(name)
+            agenda.changed[name] = None
         agenda.wake()
 
     async def _take_machines(self, batch: WatchBatch) -> None:

@@ -169,7 +169,7 @@ class Session:
                 self._agenda.gone.add(name)
             elif schedule is None or schedule.unit_revision != job.mod_revision:
                 self._units.changed(name, job)
-                self._agenda.changed.add(name)
+                self._agenda.changed[name] = None
             self._agenda.wake()
 
     def _fence(self, unit: str) -> Guard | None:

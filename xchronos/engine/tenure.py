@@ -209,7 +209,7 @@ class Tenure:
             for unit, revision in shard.units.items():
                 known = shard.cursors.get(unit)
                 if known is None or known[0].unit_revision != revision:
-                    agenda.changed.add(unit)
+                    agenda.changed[unit] = None
             self._adopted[number] = fence
             mine.add(number)
             agenda.wake()
