@@ -171,7 +171,7 @@ class WorldExecutor:
 class Flaky:
     """A store that can be away (`down`), or lose the answers to commits that have happened (`lose`).
 
-    `late` are the microseconds that its watches are behind.
+    `late` are the microseconds that its watches are behind. While `hold` is cleared, commits are on their way.
     """
 
     def __init__(self, store: MemoryStore, clock: VirtualClock) -> None:
@@ -179,6 +179,8 @@ class Flaky:
         self._clock = clock
         self.late = 0
         self._broken = asyncio.Event()
+        self.hold = asyncio.Event()
+        self.hold.set()
         self.max_operations = store.max_operations
         self.name = store.name
         self.down = False
@@ -196,6 +198,8 @@ class Flaky:
         await asyncio.sleep(0)
         if self.down:
             raise StoreUnavailable("the store is away")
+        if writes:
+            await self.hold.wait()
         answer = await call()
         if writes and self.lose:
             self.lose -= 1

@@ -259,7 +259,7 @@ def _ended_in_place(cluster: Cluster, execution: Execution):
     done = msgspec.structs.replace(ended("a.service", 0), attempts=(execution.current,))
     keys = cluster.registry.keys
     row = cluster.registry.store._rows[keys.placement("m1", execution.id)]
-    return finish(keys, keys.placement("m1", done.id), done, row.create_revision)
+    return finish(keys, keys.placement("m1", done.id), done, row.mod_revision)
 
 
 async def _clear(cluster: Cluster) -> None:

@@ -66,13 +66,13 @@ def test_a_move_leaves_an_execution_in_one_place():
     assert [type(operation) for operation in stays.operations] == [Put]
 
 
-def test_the_agents_writes_are_guarded_by_the_life_of_the_placement():
+def test_the_agents_writes_are_guarded_by_the_revision_of_the_placement():
     key = KEYS.placement("m1", ID)
     assert begin(key, b"{}", 4) == Txn((Guard(key, 4),), (Put(key, b"{}"),))
-    assert report(key, b"{}", 4, 5) == Txn((Guard(key, 4, "create"), Guard(key, 5)), (Put(key, b"{}"),))
+    assert report(key, b"{}", 5) == Txn((Guard(key, 5),), (Put(key, b"{}"),))
     ended = Execution("a.service", AT, state="ended")
     txn = finish(KEYS, key, ended, 4)
-    assert txn.guards == (Guard(key, 4, "create"),)
+    assert txn.guards == (Guard(key, 4),)
     assert txn.operations == (Delete(key), Put(KEYS.execution(ID), encode(ended)))
 
 

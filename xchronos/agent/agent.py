@@ -128,7 +128,7 @@ class Agent:
         for placement in self._unrecorded():
             placement.leave(reason)
         await self._until(lambda: all(placement.end is not None for placement in self._unrecorded()), None)
-        if not await self._until(lambda: not self._unrecorded(), RECORDING):
+        if not await self._until(lambda: not self._unrecorded() and not self._late.busy, RECORDING):
             log.warning("the store does not answer; what has ended will be recorded after the next start")
 
     def _unrecorded(self) -> list[Placement]:

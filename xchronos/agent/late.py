@@ -12,6 +12,7 @@ import structlog
 
 from xchronos.agent.patience import patiently
 from xchronos.clock import SECOND, Clock, Micros
+from xchronos.errors import StoreError
 from xchronos.model.policies import Outcome
 from xchronos.model.records import Attempt, Execution
 from xchronos.registry.codec import decode
@@ -21,8 +22,8 @@ from xchronos.store.contract import KeyValue, Store
 
 log = structlog.get_logger(__name__)
 
-TRIES = 10
-"""How often a record is looked for: one that is just being moved is found the next time."""
+PAGE = 1_000
+"""How many placements are looked through at once for the one that an execution has by now."""
 
 LOOK: Micros = 10 * SECOND
 """How often it is asked whether somebody wants what goes on here to end."""
@@ -36,15 +37,22 @@ class Late:
         self._keys = keys
         self._clock = clock
         self._results: asyncio.Queue[tuple[str, Attempt]] = asyncio.Queue()
+        self._untold = 0
+
+    @property
+    def busy(self) -> bool:
+        """Whether there are results that are not told yet."""
+        return self._untold > 0
 
     async def run(self) -> None:
         """Write until cancelled."""
         while True:
-            execution_id, attempt = await self._results.get()
-            await self._record(execution_id, attempt)
+            await self._tell(*await self._results.get())
+            self._untold -= 1
 
     def put(self, execution_id: str, attempt: Attempt) -> None:
         """An attempt has ended (`attempt` says how) whose placement is gone."""
+        self._untold += 1
         self._results.put_nowait((execution_id, attempt))
 
     async def mind(self, execution_id: str, stop: Callable[[str], None]) -> None:
@@ -64,20 +72,22 @@ class Late:
                 return decode(item, Execution).stop_requested
         return ""
 
-    async def _record(self, execution_id: str, attempt: Attempt) -> None:
-        for _ in range(TRIES):
-            if await patiently(self._clock, lambda: self._write(execution_id, attempt), what="store"):
-                return
-            await self._clock.sleep(SECOND)
-        log.warning("the record of a late result is gone", execution=execution_id, attempt=attempt.number)
+    async def _tell(self, execution_id: str, attempt: Attempt) -> None:
+        # What is refused was moved or written by somebody else since it was read: there is something new to read.
+        while not await patiently(self._clock, lambda: self._settled(execution_id, attempt), what="store"):
+            pass
 
-    async def _write(self, execution_id: str, attempt: Attempt) -> bool:
-        """Whether it is settled: written, or nothing to be written."""
+    async def _settled(self, execution_id: str, attempt: Attempt) -> bool:
+        """Whether it is told for good, or there is nothing to be told; False when the record has just changed."""
         item = await self._find(execution_id)
         if item is None:
-            return False
-        execution = decode(item, Execution)
-        amended = with_late_result(execution, attempt)
+            log.info("the record of a late result is gone", execution=execution_id, attempt=attempt.number)
+            return True
+        try:
+            amended = with_late_result(decode(item, Execution), attempt)
+        except StoreError as error:
+            log.error("a late result cannot be recorded", reason=str(error))  # noqa: TRY400 - nothing of ours failed
+            return True
         if amended is None:
             return True
         done = await self._store.commit(amend(self._keys, amended, item.mod_revision))
@@ -86,16 +96,27 @@ class Late:
         return done.succeeded
 
     async def _find(self, execution_id: str) -> KeyValue | None:
+        """The record, wherever it is; None when there is none any more.
+
+        Everything is read as of one moment, in which it was in exactly one place, and what is gone stays gone. The
+        machine that has it need not be alive: its record may have ended, and nobody have moved on what it had.
+        """
+        revision = 0
         for key in (self._keys.execution(execution_id), self._keys.pending_execution(execution_id)):
-            item = await self._store.get(key)
-            if item is not None:
-                return item
-        machines = await self._store.range(self._keys.machines, keys_only=True)
-        for machine in machines.items:
-            name = machine.key.removeprefix(self._keys.machines)
-            item = await self._store.get(self._keys.placement(name, execution_id))
-            if item is not None:
-                return item
+            page = await self._store.range(key, limit=1, revision=revision)
+            if page.items and page.items[0].key == key:
+                return page.items[0]
+            revision = page.revision
+        start, more = "", True
+        while more:
+            page = await self._store.range(
+                self._keys.placements, start=start, limit=PAGE, keys_only=True, revision=revision
+            )
+            for item in page.items:
+                if self._keys.split_placement(item.key)[1] == execution_id:
+                    found = await self._store.range(item.key, limit=1, revision=revision)
+                    return found.items[0]
+            start, more = (page.items[-1].key + "\0", page.more) if page.items else ("", False)
         return None
 
 

@@ -18,7 +18,6 @@ from xchronos.agent.artifact import fetch_once
 from xchronos.agent.attempt import AttemptRun
 from xchronos.agent.conditions import unmet_conditions
 from xchronos.agent.journal import ForgetfulMemory, Journal, attempt_directory, forget
-from xchronos.agent.late import with_late_result
 from xchronos.agent.patience import PatientSteps, patiently
 from xchronos.agent.ports import AttemptEnd, Memory
 from xchronos.agent.specs import AttemptSteps
@@ -214,10 +213,8 @@ class Placement:
             return
         await asyncio.wait({ended})
         if before.end is not None:
-            late = before.ended(before.end)
-            self.execution = with_late_result(self.execution, late) or self.execution
-            reason = f"attempt {late.number}, which had been given up, went on here"
-            reason = f"{reason}: {late.reason}" if late.reason else reason
+            reason = f"attempt {before.attempt.number}, which had been given up, went on here"
+            reason = f"{reason}: {before.end.reason}" if before.end.reason else reason
             await self._close(msgspec.structs.replace(before.end, reason=reason, steps=()))
 
     async def _read_unit(self) -> Loaded | None:
@@ -360,8 +357,12 @@ class Placement:
             "the placement is gone: recorded already, or taken away",
             execution=self.execution.id, outcome=end.outcome.value,
         )  # fmt: skip
-        if self._run is not None and end.outcome is not Outcome.LOST and self._run.stop_reason != TAKEN_AWAY:
-            self._shop.late.put(self.execution.id, self.ended(end))
+        run = self._run
+        if run is None or end.outcome is Outcome.LOST:
+            return
+        if end.outcome is Outcome.CANCELLED and run.stop_reason == TAKEN_AWAY:
+            return  # it has come to nothing of its own
+        self._shop.late.put(self.execution.id, self.ended(end))
 
     def ended(self, end: AttemptEnd) -> Attempt:
         """The attempt's record with its end."""
@@ -371,9 +372,9 @@ class Placement:
 
     def _record(self, execution: Execution, attempt: Attempt) -> Txn:
         if attempt.outcome is Outcome.SUCCEEDED and not execution.report:
-            return finish(self._shop.keys, self.key, ends.concluded(execution, attempt), self.life)
+            return finish(self._shop.keys, self.key, ends.concluded(execution, attempt), self.known)
         self.written = encode(msgspec.structs.replace(execution, state="reported", current=attempt))
-        return report(self.key, self.written, self.life, self.known)
+        return report(self.key, self.written, self.known)
 
     async def _commit(self, txn: Txn) -> Committed:
         """Commit, however long the store takes to answer; the end of what runs is kept until it can be recorded."""

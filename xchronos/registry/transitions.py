@@ -4,8 +4,8 @@ Every move of an execution is one Txn that removes it from where it was and writ
 always in exactly one place; and every Txn is guarded by what it was decided upon:
 
 - the scheduler's writes by the *fence* (its shard's term) and by the revision of what it read;
-- the agent's writes by the life (create revision) of the placement, so that an attempt that was taken away from a
-  machine cannot be recorded by it any more.
+- the agent's writes by the revision of the placement that it has: an attempt that was taken away from a machine cannot
+  be recorded by it any more, and nothing that others have written into the record meanwhile is written over.
 """
 
 from collections.abc import Iterable, Sequence
@@ -82,18 +82,21 @@ def begin(placement: str, running: bytes, known: int) -> Txn:
     return Txn((Guard(placement, known),), (Put(placement, running),))
 
 
-def report(placement: str, reported: bytes, life: int, known: int) -> Txn:
+def report(placement: str, reported: bytes, known: int) -> Txn:
     """The agent hands an ended attempt back to the scheduler.
 
     Not over a request to stop that came meanwhile: the scheduler would try again what was to stop.
     """
-    return Txn((Guard(placement, life, "create"), Guard(placement, known)), (Put(placement, reported),))
+    return Txn((Guard(placement, known),), (Put(placement, reported),))
 
 
-def finish(keys: Keys, placement: str, ended: Execution, life: int) -> Txn:
-    """The agent records an execution's outcome: nothing is left to decide."""
+def finish(keys: Keys, placement: str, ended: Execution, known: int) -> Txn:
+    """The agent records an execution's outcome: nothing is left to decide.
+
+    Not over the late result of an earlier attempt, which nobody would tell again.
+    """
     history = keys.execution(keys.split_placement(placement)[1])
-    return Txn((Guard(placement, life, "create"),), (Delete(placement), Put(history, encode(ended))))
+    return Txn((Guard(placement, known),), (Delete(placement), Put(history, encode(ended))))
 
 
 def amend(keys: Keys, told: Execution, known: int) -> Txn:
