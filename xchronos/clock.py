@@ -1,4 +1,4 @@
-"""Instants, and the clock as an argument.
+"""Instants, the clock as an argument, and waiting by it.
 
 An *instant* is an `int`: microseconds since 1970-01-01T00:00:00Z (leap seconds do not exist, as in POSIX). Triggers
 and the scheduler compute on instants; records that people read carry aware UTC `datetime`s. The two convert exactly.
@@ -67,3 +67,16 @@ class SystemClock:
     async def sleep(self, length: Micros) -> None:
         """Sleep on the event loop's clock, which is the monotonic one."""
         await asyncio.sleep(max(length, 0) / SECOND)
+
+
+async def woken(clock: Clock, event: asyncio.Event, limit: Micros) -> None:
+    """Return as soon as the event is set, after `limit` at the latest. The event is left as it is."""
+    if event.is_set():
+        return
+    news = asyncio.ensure_future(event.wait())
+    timer = asyncio.ensure_future(clock.sleep(limit))
+    try:
+        await asyncio.wait((news, timer), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        news.cancel()
+        timer.cancel()

@@ -9,7 +9,7 @@ import structlog
 
 from xchronos.agent.contact import RENEWALS, Contact
 from xchronos.agent.patience import spread
-from xchronos.clock import SECOND, Clock, Micros
+from xchronos.clock import SECOND, Clock, woken
 from xchronos.errors import Conflict, LeaseLost, StoreError, StoreUnavailable
 from xchronos.model.records import Machine, MachineWish
 from xchronos.registry.codec import Record, decode
@@ -84,7 +84,7 @@ class Membership:
                     log.warning("store unavailable; what runs goes on", reason=str(error) or "no answer in time")
                     await self._clock.sleep(spread(self._clock, min(pause // 2, SECOND)))
                 else:
-                    await self._pause(pause)
+                    await woken(self._clock, self._news, pause)
         finally:
             tasks = {*watches, *([] if self._describing is None else [self._describing])}
             for task in tasks:
@@ -187,17 +187,6 @@ class Membership:
                 f"another daemon goes by the identity of machine {self._id!r} since {other.started_at} "
                 f"({other.hostname}, {other.address}): was the state directory copied, or is it used twice?"
             )
-
-    async def _pause(self, length: Micros) -> None:
-        """Until the next heartbeat, or news."""
-        timer = asyncio.create_task(self._clock.sleep(length))
-        news = asyncio.create_task(self._news.wait())
-        try:
-            await asyncio.wait({timer, news}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            timer.cancel()
-            news.cancel()
-            await asyncio.wait({timer, news})
 
     async def _watch(self, key: str) -> None:
         while True:

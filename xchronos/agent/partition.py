@@ -14,7 +14,7 @@ from xchronos.agent.attempt import AttemptRun
 from xchronos.agent.contact import Contact
 from xchronos.agent.patience import patiently
 from xchronos.agent.ports import AttemptEnd, Memory
-from xchronos.clock import SECOND, Clock
+from xchronos.clock import SECOND, Clock, woken
 from xchronos.errors import ExecutorUnavailable
 from xchronos.model.policies import Outcome
 from xchronos.model.records import StepResult
@@ -96,17 +96,7 @@ class Partition:
             if left is None:
                 await self._news.wait()
             else:
-                await self._pause(left)
-
-    async def _pause(self, length: int) -> None:
-        timer = asyncio.create_task(self._clock.sleep(length))
-        news = asyncio.create_task(self._news.wait())
-        try:
-            await asyncio.wait({timer, news}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            timer.cancel()
-            news.cancel()
-            await asyncio.wait({timer, news})
+                await woken(self._clock, self._news, left)
 
     def _apply(self, ward: _Ward) -> None:
         stage = self._contact.stage

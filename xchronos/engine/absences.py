@@ -7,11 +7,10 @@ been heard for a TTL without a break.
 
 import asyncio
 
-from xchronos.clock import Clock, Micros
+from xchronos.clock import Clock, Micros, woken
 from xchronos.engine.agenda import Agenda
 from xchronos.engine.book import Book
 from xchronos.engine.ownership import Ownership
-from xchronos.engine.waiting import woken
 
 
 class Absences:

@@ -6,8 +6,7 @@ from random import Random
 
 import structlog
 
-from xchronos.clock import SECOND, Clock, Micros
-from xchronos.engine.waiting import woken
+from xchronos.clock import SECOND, Clock, Micros, woken
 from xchronos.errors import LeaseLost, StoreError, StoreUnavailable
 from xchronos.store.contract import Store
 

@@ -15,11 +15,10 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 import structlog
 
-from xchronos.clock import MILLISECOND, SECOND, Clock, Micros
+from xchronos.clock import MILLISECOND, SECOND, Clock, Micros, woken
 from xchronos.engine.lease import RENEWALS, Lease
 from xchronos.engine.metrics import Metrics
 from xchronos.engine.suspects import PATIENCE, Suspects
-from xchronos.engine.waiting import woken
 from xchronos.errors import Compacted, Conflict, LeaseLost, StoreUnavailable
 from xchronos.model.records import SchedulerRecord
 from xchronos.registry.codec import encode

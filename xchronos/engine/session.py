@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection
 
 import structlog
 
-from xchronos.clock import MILLISECOND, SECOND, Clock, Micros
+from xchronos.clock import MILLISECOND, SECOND, Clock, Micros, woken
 from xchronos.engine.absences import Absences
 from xchronos.engine.agenda import Agenda
 from xchronos.engine.book import Book
@@ -21,7 +21,6 @@ from xchronos.engine.metrics import Metrics
 from xchronos.engine.ownership import Ownership
 from xchronos.engine.tenure import Tenure
 from xchronos.engine.turn import Turns
-from xchronos.engine.waiting import woken
 from xchronos.errors import Compacted, StoreError, StoreUnavailable, XchronosError
 from xchronos.model.records import Schedule
 from xchronos.registry.batch import Batcher
