@@ -1,6 +1,5 @@
 """The whole store as of one entry of Consul's log, in memory, and what a write would make of it."""
 
-from bisect import bisect_left, insort
 from collections.abc import Iterable
 
 from xchronos.clock import SECOND
@@ -9,7 +8,8 @@ from xchronos.store.consul_layout import Entry, Head, Written
 from xchronos.store.contract import Committed, DeleteRange, Event, KeyValue, Page, Txn
 from xchronos.store.history import History
 from xchronos.store.leases import parse_ttl
-from xchronos.store.transactions import Change, apply, prefix_end, remove, without_value
+from xchronos.store.paging import Table
+from xchronos.store.transactions import Change, apply, remove
 from xchronos.store.watching import WatchHub
 
 
@@ -30,7 +30,7 @@ class Mirror:
         self.dirty: dict[str, tuple[int, int]] = {}
         self.log_bytes = 0
         self.checkpoint = 0
-        self._keys: list[str] = []
+        self._table = Table(self.rows)
         self._by_lease: dict[int, set[str]] = {}
         self.hub = WatchHub(History(1, **self._limits))
 
@@ -48,7 +48,7 @@ class Mirror:
         """
         self.head, self.head_index = head, 0
         self.rows = rows
-        self._keys = sorted(self.rows)
+        self._table = Table(rows)
         # In place: others hold on to it.
         self.leases.clear()
         self.leases.update(leases)
@@ -79,15 +79,13 @@ class Mirror:
                 self._by_lease[previous.lease].discard(key)
             if event.kind == "delete":
                 del self.rows[key]
-                del self._keys[bisect_left(self._keys, key)]
             else:
                 row = KeyValue(key, event.value, event.create_revision, event.mod_revision, event.lease)
                 self.rows[key] = row
                 self._bind(row)
-                if previous is None:
-                    insort(self._keys, key)
             born = self.dirty[key][1] if key in self.dirty else sequence if previous is None else 0
             self.dirty[key] = sequence, born
+        self._table.follow(changes)
         last = self.head.lease
         for lease in entry.granted:
             self.leases.add(lease)
@@ -115,35 +113,15 @@ class Mirror:
 
     def page(self, prefix: str, start: str, limit: int, revision: int, *, keys_only: bool) -> Page:
         """See `Store.range`."""
-        now = self.head.revision
-        begin, end = max(start, prefix), prefix_end(prefix)
-        low, high = self._between(begin, end)
-        if revision:
-            self.history.check_state(revision)
-            items = [self.rows[key] for key in self._keys[low:high]]
-            items = self.history.rewind(items, revision, begin, end)
-        else:
-            # One more than asked for tells whether there is more.
-            items = [self.rows[key] for key in self._keys[low : min(high, low + limit + 1) if limit else high]]
-        more = bool(limit) and len(items) > limit
-        if more:
-            items = items[:limit]
-        if keys_only:
-            items = [without_value(item) for item in items]
-        return Page(items, revision or now, more)
+        return self._table.page(self.history, prefix, start, limit, revision, keys_only=keys_only)
 
     def under(self, prefix: str) -> list[str]:
         """The living keys of a prefix, in order."""
-        low, high = self._between(prefix, prefix_end(prefix))
-        return self._keys[low:high]
+        return self._table.under(prefix)
 
     def bound_to(self, lease: int) -> set[str]:
         """The living keys of a lease."""
         return self._by_lease.get(lease, set())
-
-    def _between(self, begin: str, end: str | None) -> tuple[int, int]:
-        low = bisect_left(self._keys, begin)
-        return low, len(self._keys) if end is None else bisect_left(self._keys, end)
 
     def _bind(self, row: KeyValue) -> None:
         if row.lease:

@@ -3,7 +3,6 @@
 It is written to be obviously right, so that the other stores can be measured against it.
 """
 
-from bisect import bisect_left, insort
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from itertools import count
@@ -13,7 +12,8 @@ from xchronos.errors import LeaseLost, StoreError
 from xchronos.store.contract import MAX_OPERATIONS, Committed, KeyValue, Page, Txn, WatchBatch
 from xchronos.store.history import MAX_BYTES, MAX_EVENTS, History
 from xchronos.store.leases import LeaseTable, parse_ttl
-from xchronos.store.transactions import Change, apply, check_key, check_txn, prefix_end, remove, without_value
+from xchronos.store.paging import Table
+from xchronos.store.transactions import Change, apply, check_key, check_txn, remove
 from xchronos.store.watching import WatchHub
 
 
@@ -27,7 +27,7 @@ class MemoryStore:
         self, clock: Clock | None = None, *, history_events: int = MAX_EVENTS, history_bytes: int = MAX_BYTES
     ) -> None:
         self._rows: dict[str, KeyValue] = {}
-        self._keys: list[str] = []
+        self._table = Table(self._rows)
         self._history = History(1, max_events=history_events, max_bytes=history_bytes)
         self._hub = WatchHub(self._history)
         self._lease_numbers = count(1)
@@ -46,23 +46,7 @@ class MemoryStore:
     ) -> Page:
         """See `Store.range`."""
         self._check_open()
-        now = self._history.revision
-        begin, end = max(start, prefix), prefix_end(prefix)
-        low = bisect_left(self._keys, begin)
-        high = len(self._keys) if end is None else bisect_left(self._keys, end)
-        if revision:
-            self._history.check_state(revision)
-            items = [self._rows[key] for key in self._keys[low:high]]
-            items = self._history.rewind(items, revision, begin, end)
-        else:
-            # One more than asked for tells whether there is more.
-            items = [self._rows[key] for key in self._keys[low : min(high, low + limit + 1) if limit else high]]
-        more = bool(limit) and len(items) > limit
-        if more:
-            items = items[:limit]
-        if keys_only:
-            items = [without_value(item) for item in items]
-        return Page(items, revision or now, more)
+        return self._table.page(self._history, prefix, start, limit, revision, keys_only=keys_only)
 
     async def commit(self, txn: Txn) -> Committed:
         """See `Store.commit`."""
@@ -129,23 +113,14 @@ class MemoryStore:
         self._publish(remove(keys, self._rows, self._history.revision + 1))
 
     def _commit(self, txn: Txn) -> Committed:
-        changes = apply(txn, self._rows, self._leases, self._keys_under, self._history.revision + 1)
+        changes = apply(txn, self._rows, self._leases, self._table.under, self._history.revision + 1)
         self._publish(changes or [])
         return Committed(changes is not None, self._history.revision)
 
     def _publish(self, changes: list[Change]) -> None:
-        for event, previous in changes:
-            if event.kind == "delete":
-                del self._keys[bisect_left(self._keys, event.key)]
-            elif previous is None:
-                insort(self._keys, event.key)
+        self._table.follow(changes)
         if changes:
             self._hub.publish(changes, self._history.revision + 1)
-
-    def _keys_under(self, prefix: str) -> list[str]:
-        end = prefix_end(prefix)
-        low = bisect_left(self._keys, prefix)
-        return self._keys[low : len(self._keys) if end is None else bisect_left(self._keys, end)]
 
     def _check_open(self) -> None:
         if self._closed:

@@ -20,6 +20,7 @@ from xchronos.errors import StoreError
 from xchronos.store.contract import MAX_OPERATIONS, Committed, KeyValue, Page, Txn, WatchBatch
 from xchronos.store.history import MAX_BYTES, MAX_EVENTS, History
 from xchronos.store.leases import LeaseTable, parse_ttl
+from xchronos.store.paging import cut
 from xchronos.store.sqlite_file import (
     FileLock,
     Snapshot,
@@ -33,7 +34,7 @@ from xchronos.store.sqlite_file import (
     read_revision,
 )
 from xchronos.store.sqlite_writer import CommitRequest, GrantRequest, Outcome, Pending, Request, RevokeRequest, Writer
-from xchronos.store.transactions import check_key, check_txn, prefix_end, without_value
+from xchronos.store.transactions import check_key, check_txn, prefix_end
 from xchronos.store.watching import WatchHub
 
 _READERS = 2
@@ -101,7 +102,7 @@ class SqliteStore:
             return await self._range_then(begin, end, limit, revision, keys_only=keys_only)
         wanted = limit + 1 if limit else 0  # one more tells whether there is more
         seen = await self._snapshot(begin, end, wanted, keys_only=keys_only)
-        return _page(seen.items, seen.revision, limit)
+        return cut(seen.items, seen.revision, limit, keys_only=False)
 
     async def commit(self, txn: Txn) -> Committed:
         """See `Store.commit`."""
@@ -226,14 +227,7 @@ class SqliteStore:
             if border is None or whole or len(items) > limit:
                 break
             begin = border
-        if keys_only:
-            items = [item if not item.value else without_value(item) for item in items]
-        return _page(items, revision, limit)
-
-
-def _page(items: list[KeyValue], revision: int, limit: int) -> Page:
-    more = bool(limit) and len(items) > limit
-    return Page(items[:limit] if more else items, revision, more)
+        return cut(items, revision, limit, keys_only=keys_only)
 
 
 class _File:

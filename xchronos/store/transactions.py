@@ -24,11 +24,6 @@ def prefix_end(prefix: str) -> str | None:
     return stem[:-1] + chr(following)
 
 
-def without_value(row: KeyValue) -> KeyValue:
-    """The same key for a `keys_only` page."""
-    return KeyValue(row.key, b"", row.create_revision, row.mod_revision, row.lease)
-
-
 def check_key(key: str) -> None:
     """Refuse what cannot be a key: the empty string, and a lone surrogate, which has no UTF-8 form."""
     if not key:
