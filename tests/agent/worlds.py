@@ -37,6 +37,12 @@ Plan = tuple[float, StepExit]
 
 OK = StepExit(0, started_at=FIRE)
 
+ONE = "Type=oneshot\nExecStart=/bin/work"
+"""A service of one step."""
+
+LONG = {"start-0": (60.0, OK)}
+"""Plans in which that takes a minute."""
+
 
 class World:
     """What runs on the machine, whoever watches: `plans` by step name, else a step is done at once."""

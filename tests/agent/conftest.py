@@ -1,0 +1,27 @@
+"""Fixtures of the agent's tests."""
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+from worlds import Cluster
+
+from xchronos.testing.clock import VirtualClock, run_virtual
+
+Test = Callable[[Cluster], Awaitable[None]]
+
+
+@pytest.fixture
+def play(tmp_path: Path) -> Callable[..., None]:
+    """Run a test in a cluster of its own, in made-up time."""
+
+    def play(test: Test, plans: object = None, *, recoverable: bool = True) -> None:
+        async def main(clock: VirtualClock) -> None:
+            cluster = Cluster(clock, tmp_path, plans, recoverable=recoverable)  # type: ignore[arg-type]
+            await test(cluster)
+            await cluster.crash()
+            await cluster.memory.close()
+
+        run_virtual(main)
+
+    return play

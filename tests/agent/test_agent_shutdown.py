@@ -1,0 +1,82 @@
+"""An agent that is asked to end: what it waits for, what it stops, and what it does not begin any more."""
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+from worlds import LONG, ONE, Cluster
+
+from xchronos.clock import SECOND
+from xchronos.model.policies import Outcome
+
+
+def test_drain_waits_then_stops_then_records(play: Callable[..., None]) -> None:
+    async def test(c: Cluster) -> None:
+        await c.submit(ONE)
+        execution = await c.place()
+        c.boot()
+        await c.clock.sleep(SECOND)
+        began = c.clock.monotonic()
+        await c.agent.drain(10 * SECOND)
+        assert 10 * SECOND <= c.clock.monotonic() - began < 11 * SECOND
+        attempt = await c.ended(execution, 1)
+        assert (attempt.outcome, attempt.reason) == (Outcome.LOST, "xchronosd is shutting down")
+        later = await c.place(copy=1)
+        await c.clock.sleep(SECOND)
+        now = await c.placed(later)
+        assert now is not None
+        assert now.state == "placed"
+
+    play(test, LONG)
+
+
+def test_drain_lets_the_quick_ones_end(play: Callable[..., None]) -> None:
+    async def test(c: Cluster) -> None:
+        await c.submit(ONE)
+        execution = await c.place()
+        c.boot()
+        await c.clock.sleep(SECOND)
+        await c.agent.drain(100 * SECOND)
+        assert (await c.ended(execution, 1)).outcome is Outcome.SUCCEEDED
+        assert c.world.signals == []
+        await c.agent.drain(0)
+
+    play(test, LONG)
+
+
+@pytest.mark.parametrize("ticks", range(0, 30, 2))
+def test_drain_starts_nothing_that_is_on_its_way(play: Callable[..., None], ticks: int) -> None:
+    async def test(c: Cluster) -> None:
+        await c.submit(ONE)
+        c.boot()
+        await c.agent.ready.wait()
+        execution = await c.place()
+        for _ in range(ticks):
+            await asyncio.sleep(0)
+        await c.agent.drain(0)
+        await c.clock.sleep(SECOND)
+        now = await c.placed(execution)
+        assert now is not None
+        assert now.state in ("placed", "reported")
+        if now.state == "placed":
+            assert c.world.starts == []
+
+    play(test, LONG)
+
+
+def test_drain_does_not_wait_for_a_store_that_is_away(play: Callable[..., None]) -> None:
+    async def test(c: Cluster) -> None:
+        await c.submit(ONE)
+        execution = await c.place()
+        c.boot()
+        await c.clock.sleep(SECOND)
+        c.store.take_down()
+        await c.agent.drain(SECOND)
+        await c.crash()
+        c.store.bring_up()
+        c.boot()
+        attempt = await c.ended(execution)
+        assert (attempt.outcome, attempt.reason) == (Outcome.LOST, "xchronosd is shutting down")
+        assert c.world.starts == ["start-0"]
+
+    play(test, LONG)
