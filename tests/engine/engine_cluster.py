@@ -17,7 +17,19 @@ from xchronos.store.memory import MemoryStore
 from xchronos.testing.clock import START, VirtualClock, run_virtual
 from xchronos.unitfile import HostFacts
 
-BOTH = frozenset(("scheduler", "agent"))
+AGENT = frozenset(("agent",))
+SCHEDULER = frozenset(("scheduler",))
+BOTH = AGENT | SCHEDULER
+
+
+def lasting(seconds: float) -> Callable[..., Awaitable[int]]:
+    """Steps that take so long, and succeed."""
+
+    async def body(spec, machine):
+        await asyncio.sleep(seconds)
+        return 0
+
+    return body
 
 
 def unit_text(chronos: str = "", *, service: str = "", unit: str = "", fleet: str = "") -> bytes:
@@ -141,4 +153,4 @@ def run(scenario: Callable[[Cluster], Awaitable[None]], body=None, start: int = 
     return run_virtual(main, start)
 
 
-__all__ = ["BOTH", "START", "Cluster", "run", "unit_text"]
+__all__ = ["AGENT", "BOTH", "SCHEDULER", "START", "Cluster", "lasting", "run", "unit_text"]

@@ -3,7 +3,7 @@
 import asyncio
 from random import Random
 
-from engine_cluster import Cluster
+from engine_cluster import AGENT, SCHEDULER, Cluster
 from faulty_store import FaultyStore
 
 from xchronos.clock import SECOND, Clock, to_instant
@@ -12,8 +12,6 @@ from xchronos.registry.keys import SHARDS, shard_of
 from xchronos.registry.roster import Roster
 from xchronos.testing.clock import START
 
-SCHEDULER = frozenset(("scheduler",))
-AGENT = frozenset(("agent",))
 TTL = 10 * SECOND
 UNITS = [f"u{n}.service" for n in range(48)]
 EVERY_SECOND = "TriggerRepeatInterval=1s\nMisfireThreshold=1h\nHistoryLimit=1000"

@@ -3,7 +3,7 @@
 from itertools import pairwise
 
 import pytest
-from engine_cluster import Cluster, run
+from engine_cluster import AGENT, SCHEDULER, Cluster, run
 
 from xchronos.engine import pressure
 from xchronos.model.records import Machine
@@ -32,12 +32,12 @@ async def _placed(cluster: Cluster, machine: str) -> int:
 def test_a_machine_that_begins_nothing_is_given_no_more_when_there_is_no_other():
     async def scenario(cluster: Cluster) -> None:
         await _hanging(cluster, "m2")
-        await cluster.start("m1", roles=frozenset(("scheduler",)))
+        await cluster.start("m1", roles=SCHEDULER)
         await cluster.submit("a.service", QUICK)
         await cluster.sleep(60)
         assert FEW <= await _placed(cluster, "m2") <= FEW + 31
         # It comes to life: what was due meanwhile is claimed now, every fire time of it once.
-        await cluster.start("m2", roles=frozenset(("agent",)))
+        await cluster.start("m2", roles=AGENT)
         await cluster.sleep(20)
         assert len(cluster.started("a.service")) == len(cluster.starts) >= 790
         assert await _placed(cluster, "m2") <= 2
@@ -48,7 +48,7 @@ def test_a_machine_that_begins_nothing_is_given_no_more_when_there_is_no_other()
 def test_a_crowd_is_claimed_at_once_whatever_the_machines_have():
     async def scenario(cluster: Cluster) -> None:
         await _hanging(cluster, "m2")
-        await cluster.start("m1", roles=frozenset(("scheduler",)))
+        await cluster.start("m1", roles=SCHEDULER)
         for number in range(10 * FEW):
             await cluster.submit(f"u{number}.service", "TriggerStartDelay=5s")
         await cluster.sleep(6)
@@ -60,7 +60,7 @@ def test_a_crowd_is_claimed_at_once_whatever_the_machines_have():
 def test_many_units_that_repeat_wait_behind_what_they_have():
     async def scenario(cluster: Cluster) -> None:
         await _hanging(cluster, "m2")
-        await cluster.start("m1", roles=frozenset(("scheduler",)))
+        await cluster.start("m1", roles=SCHEDULER)
         for number in range(3 * FEW):
             await cluster.submit(
                 f"u{number}.service", "TriggerRepeatInterval=1s\nMisfireThreshold=1h\nHistoryLimit=100"
@@ -68,7 +68,7 @@ def test_many_units_that_repeat_wait_behind_what_they_have():
         await cluster.sleep(30)
         assert await _placed(cluster, "m2") == 3 * FEW
         # What is begun makes room, in turn: nobody waits for ever, and nobody's fire time is lost.
-        await cluster.start("m2", roles=frozenset(("agent",)))
+        await cluster.start("m2", roles=AGENT)
         await cluster.sleep(30)
         for number in range(3 * FEW):
             assert 59 <= len(cluster.started(f"u{number}.service")) <= 61
@@ -81,7 +81,7 @@ def test_a_cordoned_machine_that_has_room_does_not_count():
         await _hanging(cluster, "m2")
         record = Machine("m3", instance="m3", executors=("python",), cordoned=True)
         await cluster.store.commit(Txn((), (Put(cluster.keys.machine("m3"), encode(record)),)))
-        await cluster.start("m1", roles=frozenset(("scheduler",)))
+        await cluster.start("m1", roles=SCHEDULER)
         await cluster.submit("a.service", QUICK)
         await cluster.sleep(60)
         assert FEW <= await _placed(cluster, "m2") <= FEW + 31

@@ -5,9 +5,9 @@ from collections import Counter
 from functools import partial
 
 import pytest
-from engine_cluster import Cluster, unit_text
+from engine_cluster import AGENT, SCHEDULER, Cluster, unit_text
 from prometheus_client import CollectorRegistry
-from schedulers_world import AGENT, SCHEDULER, TTL, UNITS, PausableStore, World
+from schedulers_world import TTL, UNITS, PausableStore, World
 
 from xchronos.clock import SECOND
 from xchronos.engine.chores import Chore

@@ -1,0 +1,139 @@
+"""Where executions go: copies, global units, round robin, slots and priorities, and those that find no machine."""
+
+from engine_cluster import Cluster, lasting, run
+
+
+def test_availability_and_global_units():
+    async def scenario(cluster: Cluster) -> None:
+        await cluster.start("m1")
+        await cluster.submit("three.service", "TriggerRepeatInterval=1h\nAvailability=3")
+        await cluster.submit("everywhere.service", "TriggerRepeatInterval=1h", fleet="Global=true")
+        await cluster.submit("later.service", "TriggerRepeatInterval=1h\nRandomizedDelay=1s", fleet="Global=true")
+        await cluster.sleep(5)
+        assert len(cluster.started("three.service")) == 1
+        waiting = await cluster.registry.open_executions("three.service")
+        assert [execution.state for execution in waiting] == ["running", "waiting", "waiting"]
+        assert waiting[1].reason == "1 unplaced: 1 machine already runs a copy"
+        await cluster.start("m2", roles={"agent"})
+        await cluster.start("m3", roles={"agent"})
+        await cluster.sleep(1)
+        assert {machine for *_, machine in cluster.log if _[1].startswith("three")} == {"m1", "m2", "m3"}
+        await cluster.registry.start("everywhere.service", now=cluster.clock.now())
+        await cluster.sleep(3600)
+        for name, copies in (("three", [3, 3]), ("everywhere", [1, 3, 3]), ("later", [1, 3])):
+            history = await cluster.history(f"{name}.service")
+            fires = {}
+            for execution in history:
+                fires.setdefault(execution.fire_time, []).append(execution.attempts[0].machine)
+            assert [len(machines) for machines in fires.values()][: len(copies)] == copies[: len(fires)]
+            assert all(len(set(machines)) == len(machines) for machines in fires.values())
+
+    run(scenario, lasting(60))
+
+
+def test_round_robin_goes_on_after_a_restart():
+    async def scenario(cluster: Cluster) -> None:
+        for machine in ("m1", "m2", "m3"):
+            await cluster.start(machine, roles={"agent"})
+        await cluster.start("s", roles={"scheduler"})
+        await cluster.submit("a.service", "TriggerRepeatInterval=10s\nLoadBalancing=round-robin")
+        await cluster.sleep(15)
+        await cluster.stop("s")
+        await cluster.start("s", roles={"scheduler"})
+        await cluster.sleep(20)
+        assert [machine for *_, machine in cluster.log] == ["m1", "m2", "m3", "m1"]
+
+    run(scenario)
+
+
+def test_slots_are_given_by_priority_as_soon_as_they_are_free():
+    async def scenario(cluster: Cluster) -> None:
+        await cluster.start(slots=2)
+        for name, priority in (("low", 0), ("high", 10)):
+            await cluster.submit(f"{name}.service", f"Priority={priority}")
+        for n in range(4):
+            for name in ("low", "high"):
+                await cluster.registry.start(f"{name}.service", now=cluster.clock.now() + 50 * n)
+        await cluster.sleep(45)
+        order = [(round(at / 10), execution.partition(".")[0]) for at, execution, *_ in cluster.log]
+        assert sorted(order[:2]) == [(0, "high"), (0, "low")] or order[:2] == [(0, "high"), (0, "high")]
+        names = [name for _, name in order]
+        assert names[2:4] in (["high", "high"], ["high", "low"])
+        assert len(order) == 8
+        assert [sum(1 for at, _ in order if at == slot) for slot in range(4)] == [2] * 4
+
+    run(scenario, lasting(10))
+
+
+def test_start_deadline():
+    async def scenario(cluster: Cluster) -> None:
+        await cluster.start("s", roles={"scheduler"})
+        await cluster.submit("a.service", "TriggerRepeatInterval=1h\nStartDeadline=30s", unit="OnFailure=b.service")
+        await cluster.submit("q.service", "Concurrency=queue\nStartDeadline=30s\nTriggerRepeatInterval=1h")
+        await cluster.sleep(29)
+        assert await cluster.history("a.service") == []
+        await cluster.sleep(2)
+        (execution,) = await cluster.history("a.service")
+        assert execution.outcome == "missed"
+        assert execution.reason.startswith("StartDeadline passed while it waited")
+        assert "no machine is alive" in execution.reason
+
+    run(scenario)
+
+
+def test_copies_never_share_a_machine_even_when_one_has_ended():
+    async def scenario(cluster: Cluster) -> None:
+        await cluster.start("m1")
+        await cluster.submit("two.service", "TriggerRepeatInterval=1h\nAvailability=2")
+        await cluster.sleep(60)
+        (waiting,) = await cluster.registry.open_executions("two.service")
+        assert waiting.state == "waiting"
+        assert waiting.reason == "1 unplaced: 1 machine already runs a copy"
+        # A scheduler that was not there when the first copy ran knows it from the history.
+        await cluster.stop("m1")
+        await cluster.start("m1")
+        await cluster.sleep(60)
+        assert [execution.state for execution in await cluster.registry.open_executions("two.service")] == ["waiting"]
+        await cluster.start("m2", roles={"agent"})
+        await cluster.sleep(60)
+        assert await cluster.registry.open_executions("two.service") == []
+        machines = [execution.attempts[0].machine for execution in await cluster.history("two.service")]
+        assert machines == ["m1", "m2"]
+
+    run(scenario, lasting(5))
+
+
+def test_a_copy_that_is_tried_again_does_not_keep_its_own_machine_from_itself():
+    async def failing(spec, machine):
+        return 1
+
+    async def scenario(cluster: Cluster) -> None:
+        await cluster.start("m1")
+        await cluster.submit(
+            "two.service", "TriggerRepeatInterval=1h\nAvailability=2\nMaxAttempts=3\nTimeBetweenAttempts=10s"
+        )
+        await cluster.sleep(60)
+        (ended,) = await cluster.history("two.service")
+        assert [attempt.machine for attempt in ended.attempts] == ["m1", "m1", "m1"]
+        (waiting,) = await cluster.registry.open_executions("two.service")
+        assert (waiting.copy, waiting.state) == (1, "waiting")
+
+    run(scenario, failing)
+
+
+def test_what_no_machine_takes_does_not_pile_up_without_end():
+    async def scenario(cluster: Cluster) -> None:
+        await cluster.start("m1")
+        await cluster.submit("far.service", "TriggerRepeatInterval=1s", fleet="MachineMetadata=region=moon")
+        await cluster.sleep(150)
+        open_ = await cluster.registry.open_executions("far.service")
+        assert len(open_) == 100
+        missed = await cluster.history("far.service")
+        assert len(missed) == 51
+        assert {str(execution.outcome) for execution in missed} == {"missed"}
+        assert "100 executions of the unit wait for a machine already" in missed[0].reason
+        await cluster.start("m2", roles={"agent"}, metadata={"region": "moon"})
+        await cluster.sleep(5)
+        assert len(cluster.started("far.service")) >= 100
+
+    run(scenario)
