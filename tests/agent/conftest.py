@@ -1,9 +1,10 @@
 """Fixtures of the agent's tests."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
+from guardian_bench import Bench, clean
 from worlds import Cluster
 
 from xchronos.testing.clock import VirtualClock, run_virtual
@@ -25,3 +26,10 @@ def play(tmp_path: Path) -> Callable[..., None]:
         run_virtual(main)
 
     return play
+
+
+@pytest.fixture
+async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
+    bench = Bench(tmp_path)
+    yield bench
+    await clean(bench)

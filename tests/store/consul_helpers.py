@@ -9,6 +9,9 @@ from services.consul import ConsulCluster
 from xchronos.store.consul import ConsulStore
 from xchronos.store.consul_access import ConsulAccess
 
+Make = Callable[..., ConsulCluster]
+Open = Callable[[ConsulAccess], Awaitable[ConsulStore]]
+
 
 def access(cluster: ConsulCluster, **options) -> ConsulAccess:
     """How the cluster is reached, with a prefix that nobody else has, and with patience for a busy machine."""
@@ -23,4 +26,4 @@ async def until(condition: Callable[[], Awaitable[bool]], patience: float = 30) 
             await asyncio.sleep(0.02)
 
 
-__all__ = ["ConsulStore", "access", "until"]
+__all__ = ["ConsulStore", "Make", "Open", "access", "until"]

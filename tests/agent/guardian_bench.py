@@ -1,0 +1,92 @@
+"""An agent and its guardian on a workbench: who guards, what is guarded, and how to be rid of both."""
+
+import asyncio
+import os
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+from xchronos.agent.contact import Contact
+from xchronos.agent.guarding import Guarding
+from xchronos.clock import SECOND, SystemClock
+from xchronos.executors.contract import StepExit, StepSpec
+from xchronos.executors.process import ProcessExecutor
+from xchronos.testing.executors import eventually
+
+TTL = 3 * SECOND
+
+
+def holder(directory: Path) -> int:
+    """The pid of the process that guards; 0 when none does."""
+    lock = directory / "guardian" / "guardian"
+    if not lock.exists():
+        return 0
+    inode = lock.stat().st_ino
+    for line in Path("/proc/locks").read_text().splitlines():
+        fields = line.split()
+        if fields[1] == "FLOCK" and int(fields[5].rpartition(":")[2]) == inode:
+            return int(fields[4])
+    return 0
+
+
+class Bench:
+    """An agent's side of a guardian, and what it guards."""
+
+    def __init__(self, directory: Path, docker: str = "") -> None:
+        self.directory = directory
+        self.docker = docker
+        self.owner = uuid.uuid4().hex
+        self.contact = Contact(SystemClock(), TTL)
+        self.guarding = self.new_agent()
+        self.processes = ProcessExecutor(directory / "processes")
+        self.tasks: list[asyncio.Task[StepExit]] = []
+
+    def new_agent(self) -> Guarding:
+        guarding = Guarding(
+            self.directory / "guardian",
+            docker=self.docker,
+            namespace="xchronos-tests",
+            owner=self.owner,
+            processes=self.directory / "processes",
+        )
+        guarding.follow(self.contact)
+        return guarding
+
+    def die(self) -> None:
+        """The agent is gone, as by kill -9: its locks are free, and nobody renews anything."""
+        for descriptor in (self.guarding._state, self.guarding._agent, self.guarding._lock):
+            os.close(descriptor)
+        self.guarding._state = -1
+        self.contact = Contact(SystemClock(), TTL)
+
+    def renew(self) -> None:
+        self.contact.renewed(SystemClock().monotonic())
+
+    def spec(self, script: str, policy: str = "stop", **more: object) -> StepSpec:
+        step = f"start-{len(self.tasks)}"
+        env = {"PATH": os.environ["PATH"]}
+        return StepSpec(
+            "g.service", f"g-{self.owner[:8]}.service/0/0", 1, step, ("sh", "-c", script), "/bin/sh", env,
+            self.directory, str(self.directory / f"{step}.log"), on_partition=policy, **more,  # type: ignore[arg-type]
+        )  # fmt: skip
+
+    def run(self, spec: StepSpec) -> "asyncio.Task[StepExit]":
+        task = asyncio.create_task(self.processes.run(spec))
+        self.tasks.append(task)
+        return task
+
+
+async def clean(bench: Bench) -> None:
+    for task in bench.tasks:
+        task.cancel()
+    await asyncio.gather(*bench.tasks, return_exceptions=True)
+    await bench.processes.remove(await bench.processes.leftovers())
+    bench.guarding.end()
+    await eventually(lambda: not holder(bench.directory))
+    bench.guarding.end()
+
+
+async def within(seconds: float, wanted: Callable[[], object]) -> None:
+    async with asyncio.timeout(seconds):
+        while not wanted():  # noqa: ASYNC110 - a process sets no Event
+            await asyncio.sleep(0.02)

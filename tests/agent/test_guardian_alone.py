@@ -1,0 +1,130 @@
+"""The guardian in this process: its state, its strikes, and an engine that refuses or does not answer."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from xchronos.agent import guardian
+from xchronos.executors.hostfacts import boot_id
+
+
+def test_it_needs_the_standard_library_only() -> None:
+    code = (
+        "import sys; sys.path.append(sys.argv[1]); import xchronos.agent.guardian;"
+        "print(sorted(m for m in sys.modules if m.partition('.')[0] not in sys.stdlib_module_names))"
+    )
+    root = str(Path(guardian.__file__).parents[2])
+    found = subprocess.run([sys.executable, "-I", "-S", "-c", code, root], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == str(
+        ["__main__", "xchronos", "xchronos.agent", "xchronos.agent.guardian", "xchronos.executors",
+         "xchronos.executors.hostfacts", "xchronos.executors.process_tree"]
+    )  # fmt: skip
+
+
+def test_a_torn_state_is_no_state(tmp_path: Path) -> None:
+    whole = guardian.written(12345, over=True, boot=boot_id())
+    path = tmp_path / "state"
+    for data, wanted in (
+        (whole, (12345, True, boot_id().replace("-", ""))),
+        (whole[:-1], None),
+        (b"", None),
+        (bytes([whole[0] ^ 1]) + whole[1:], None),
+    ):
+        path.write_bytes(data)
+        descriptor = os.open(path, os.O_RDONLY)
+        assert guardian.read(descriptor) == wanted
+        os.close(descriptor)
+
+
+class FakeEngine:
+    """A Docker engine's socket that answers from a list; kills are refused while it is `stubborn`."""
+
+    def __init__(self, path: Path) -> None:
+        self.containers: list[dict[str, object]] = []
+        self.asked: list[str] = []
+        self.stubborn = False
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(str(path))
+        self._listener.listen()
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                peer, _ = self._listener.accept()
+            except OSError:
+                return
+            with peer:
+                method, path, _ = peer.recv(65536).decode().split(" ", 2)
+                self.asked.append(f"{method} {path.partition('?')[0]}")
+                body = b""
+                if method == "GET":
+                    status = "200 OK"
+                    body = json.dumps(self.containers).encode()
+                elif self.stubborn:
+                    status = "500 Internal Server Error"
+                else:
+                    status = "204 No Content"
+                    self.containers = [c for c in self.containers if str(c["Id"]) not in path]
+                peer.sendall(f"HTTP/1.0 {status}\r\nContent-Type: application/json\r\n\r\n".encode() + body)
+
+    def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._thread.join()
+
+
+def test_a_strike_kills_removes_and_comes_back_for_what_is_left(tmp_path: Path) -> None:
+    engine = FakeEngine(tmp_path / "docker.sock")
+    try:
+        (tmp_path / "state").write_bytes(guardian.written(1, over=False, boot=boot_id()))
+        watcher = guardian.Guardian(str(tmp_path), f"unix://{tmp_path}/docker.sock", "n", "o", "")
+        engine.containers = [
+            {"Id": "runs", "State": "running"},
+            {"Id": "pauses", "State": "paused"},
+            {"Id": "created", "State": "created"},
+            {"Id": "over", "State": "exited"},
+        ]
+        engine.stubborn = True
+        assert watcher.strike()
+        engine.stubborn = False
+        engine.asked.clear()
+        assert watcher.strike()
+        assert sorted(engine.asked) == [
+            "DELETE /containers/created",
+            "GET /containers/json",
+            "POST /containers/pauses/kill",
+            "POST /containers/runs/kill",
+        ]
+        assert not watcher.strike()
+        watcher.run()  # the deadline has passed, nothing is left, and there is no agent
+    finally:
+        engine.close()
+
+
+def test_an_engine_that_does_not_answer_is_asked_again(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "state").write_bytes(guardian.written(1, over=False, boot=boot_id()))
+    watcher = guardian.Guardian(str(tmp_path), f"unix://{tmp_path}/nobody.sock", "n", "o", str(tmp_path / "none"))
+    assert watcher.strike()
+    assert watcher.strike()
+    assert capfd.readouterr().err.count("FileNotFoundError") == 1, "said once"
+    with pytest.raises(OSError, match="refused"):
+        guardian.call("tcp://127.0.0.1:1", "GET", "/")
+
+
+def test_while_an_agent_is_there_it_stays(tmp_path: Path) -> None:
+    (tmp_path / "state").write_bytes(guardian.written(1, over=False, boot=boot_id()))
+    watcher = guardian.Guardian(str(tmp_path), "", "n", "o", "")
+    agent = os.open(tmp_path / "agent", os.O_RDWR)
+    assert guardian.locked(agent)
+    assert not watcher._alone(1)
+    os.close(agent)
+    assert not watcher._alone(0), "the deadline was put off meanwhile"
+    assert watcher._alone(1)

@@ -1,0 +1,23 @@
+"""Fixtures of the stores' tests."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+from consul_helpers import Open
+
+from xchronos.store.consul import ConsulStore
+from xchronos.store.consul_access import ConsulAccess
+
+
+@pytest.fixture
+async def opening() -> AsyncIterator[Open]:
+    """Opens stores that are closed when the test ends."""
+    stores = []
+
+    async def opened(place: ConsulAccess) -> ConsulStore:
+        stores.append(await ConsulStore.open(place))
+        return stores[-1]
+
+    yield opened
+    for store in stores:
+        await store.close()
