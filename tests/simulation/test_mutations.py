@@ -5,6 +5,7 @@ and within how many seeds.
 """
 
 import asyncio
+import heapq
 import re
 from collections.abc import Callable
 
@@ -13,7 +14,7 @@ import pytest
 
 from xchronos.agent import contact, placement
 from xchronos.clock import SECOND
-from xchronos.engine import desk, firing, turn
+from xchronos.engine import desk, firing, timers, turn
 from xchronos.registry import transitions
 from xchronos.registry.keys import Keys
 from xchronos.store import memory
@@ -122,6 +123,17 @@ def attempts_are_not_counted(patch):
     patch.setattr(desk.Desk, "move", move)
 
 
+def pauses_by_the_wall_clock_alone(patch):
+    """What is to last a while lasts longer when the clock is set back."""
+
+    def add(self, name, moment, lead, after=None):
+        if after is None or moment > after:
+            heapq.heappush(self._wall, (moment, name))
+
+    patch.setattr(timers.Timers, "add", add)
+    patch.setattr(timers.Timers, "reached", lambda self, lead, now: now)
+
+
 def no_lease_margin(patch):
     """What has OnPartition=stop goes on until well behind the end of the machine's lease."""
     patch.setattr(contact, "STOP_AT", 1.5)
@@ -144,6 +156,7 @@ MUTATIONS: dict[Callable, tuple[str, int]] = {
     a_clock_that_is_ahead: ("I3", 10),
     forgetful_claims: ("I2", 10),
     attempts_are_not_counted: ("I1", 10),
+    pauses_by_the_wall_clock_alone: ("was to pause", 100),
     no_lease_margin: ("OnPartition=stop", 40),
     no_guardian: ("OnPartition=stop", 300),
 }

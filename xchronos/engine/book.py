@@ -3,12 +3,12 @@
 Nothing here decides or writes.
 """
 
-import heapq
 from collections.abc import Iterator, Mapping
 
-from xchronos.clock import Instant, to_instant
+from xchronos.clock import Clock, Instant, Micros, to_instant
 from xchronos.engine.cursors import Cursors
 from xchronos.engine.pressure import Pressure
+from xchronos.engine.timers import Timers
 from xchronos.model.records import Execution, Machine
 from xchronos.model.unit import Unit
 from xchronos.registry.codec import decode
@@ -25,10 +25,11 @@ class Open:
     """An execution that has not ended: on `machine`, or (empty) on none.
 
     `revision` is that of the record, or of what a write of ours that is under way was decided upon: whatever the watch
-    brings with a greater one is news. `busy` while such a write is under way.
+    brings with a greater one is news. `busy` while such a write is under way. `lead` is that of what it waits for (see
+    `timers`).
     """
 
-    __slots__ = ("_known", "begun", "busy", "machine", "revision", "unit")
+    __slots__ = ("_known", "begun", "busy", "lead", "machine", "revision", "unit")
 
     def __init__(
         self,
@@ -45,6 +46,7 @@ class Open:
         self.unit = unit
         self.busy = busy
         self.begun = not self._placed
+        self.lead: Micros | None = None
 
     @property
     def execution(self) -> Execution:
@@ -75,6 +77,11 @@ class Open:
         return self._known.state == "reported"
 
 
+def _waits_since(execution: Execution) -> Instant:
+    since = execution.waits_since or execution.claimed_at
+    return 0 if since is None else to_instant(since)
+
+
 def undecided(execution: Execution) -> bool:
     """Whether nobody has asked yet what Concurrency= says of an execution.
 
@@ -93,8 +100,8 @@ class Book:
     others, each with the execution.
     """
 
-    def __init__(self) -> None:
-        self.cursors = Cursors()
+    def __init__(self, clock: Clock) -> None:
+        self.cursors = Cursors(clock)
         self.open: dict[str, Open] = {}
         self.ranking = Ranking()
         self.active: dict[str, set[str]] = {}
@@ -107,12 +114,16 @@ class Book:
         self.displacing: set[tuple[str, str]] = set()
         self.pressure = Pressure()
         self._placed: dict[str, set[str]] = {}
-        self._timers: list[tuple[Instant, str]] = []
+        self._timers = Timers(clock)
 
     # -- executions -------------------------------------------------------------------------------------------------
 
     def put(self, execution_id: str, entry: Open) -> None:
         """An execution is where `entry` says."""
+        before = self.open.get(execution_id)
+        if before is not None and not before.machine and entry.lead is None:
+            # It goes on waiting: its moments are what they were.
+            entry.lead = before.lead
         self.drop(execution_id)
         self.open[execution_id] = entry
         unit = unit_of(execution_id)
@@ -132,15 +143,23 @@ class Book:
         self._file(execution).setdefault(unit, set()).add(execution_id)
         if execution.state == "waiting":
             self.waiting.setdefault(unit, set()).add(execution_id)
-        self._set_timers(execution_id, execution)
+        self._set_timers(execution_id, entry)
 
-    def _set_timers(self, execution_id: str, execution: Execution, after: Instant | None = None) -> None:
-        due = None if execution.due_at is None else to_instant(execution.due_at)
-        # Up to the deadline it may still start; it is over right behind it.
-        over = None if execution.deadline is None else to_instant(execution.deadline) + 1
-        for moment in (due, over):
-            if moment is not None and (after is None or moment > after):
-                heapq.heappush(self._timers, (moment, execution_id))
+    def _set_timers(self, execution_id: str, entry: Open, after: Instant | None = None) -> None:
+        execution = entry.execution
+        if execution.due_at is None and execution.deadline is None:
+            return
+        if entry.lead is None:
+            entry.lead = self._timers.lead(_waits_since(execution))
+        if execution.due_at is not None:
+            self._timers.add(execution_id, to_instant(execution.due_at), entry.lead, after)
+        if execution.deadline is not None:
+            # Up to the deadline it may still start; it is over right behind it.
+            self._timers.add(execution_id, to_instant(execution.deadline) + 1, entry.lead, after)
+
+    def reached(self, entry: Open, now: Instant) -> Instant:
+        """What time it is for an execution without a machine, at `now`: whoever waits is spared a clock's way back."""
+        return now if entry.lead is None else self._timers.reached(entry.lead, now)
 
     def remind(self, execution_id: str, now: Instant) -> None:
         """Let an execution that was looked at in vain be `ripe` when its moment comes, even if it has been before.
@@ -149,7 +168,7 @@ class Book:
         """
         entry = self.open.get(execution_id)
         if entry is not None and not entry.machine:
-            self._set_timers(execution_id, entry.execution, now)
+            self._set_timers(execution_id, entry, now)
 
     def drop(self, execution_id: str) -> None:
         """An execution is no longer where it was, if it was anywhere."""
@@ -213,17 +232,12 @@ class Book:
 
     def ripe(self, now: Instant) -> set[str]:
         """Executions without a machine whose moment (the end of a pause, a deadline) has come."""
-        found: set[str] = set()
-        while self._timers and self._timers[0][0] <= now:
-            execution_id = heapq.heappop(self._timers)[1]
-            entry = self.open.get(execution_id)
-            if entry is not None and not entry.machine:
-                found.add(execution_id)
-        return found
+        ripe = self._timers.ripe(now)
+        return {id_ for id_ in ripe if (entry := self.open.get(id_)) is not None and not entry.machine}
 
     def next_moment(self) -> Instant | None:
         """When there is something to do by the clock alone."""
-        moments = [self.cursors.next_moment(), self._timers[0][0] if self._timers else None]
+        moments = [self.cursors.next_moment(), self._timers.next_moment()]
         return min((moment for moment in moments if moment is not None), default=None)
 
     # -- machines ---------------------------------------------------------------------------------------------------

@@ -4,7 +4,8 @@ import heapq
 from collections.abc import Collection
 from itertools import islice
 
-from xchronos.clock import Instant, to_instant
+from xchronos.clock import Clock, Instant, Micros, to_instant
+from xchronos.engine.timers import Timers
 from xchronos.model.records import Schedule
 from xchronos.registry.codec import decode
 from xchronos.registry.keys import shard_of
@@ -47,12 +48,13 @@ class Cursors:
     Entries of the past stay in the heaps until their time: cheaper than finding them.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock) -> None:
         self.known: dict[str, Cursor] = {}
         self.everywhere: set[str] = set()
         self._by_shard: dict[int, set[str]] = {}
         self._due: list[tuple[Instant, str]] = []
-        self._expiries: list[tuple[Instant, str]] = []
+        self._expiries = Timers(clock)
+        self._leads: dict[str, Micros] = {}
         self.put_off: dict[str, None] = {}
 
     def set(self, unit: str, schedule: Schedule, revision: int, raw: bytes = b"") -> None:
@@ -66,7 +68,8 @@ class Cursors:
         if cursor.next is not None:
             heapq.heappush(self._due, (cursor.next, unit))
         if cursor.expires is not None and (before is None or before.expires != cursor.expires):
-            heapq.heappush(self._expiries, (cursor.expires, unit))
+            lead = self._leads[unit] = self._expiries.lead(to_instant(cursor.schedule.accepted_at))
+            self._expiries.add(unit, cursor.expires, lead)
 
     def begin(self, unit: str, schedule: Schedule) -> Cursor:
         """The place of a cursor whose first write is under way; it is never due."""
@@ -89,6 +92,7 @@ class Cursors:
         if self.known.pop(unit, None) is not None:
             self._by_shard[shard_of(unit)].remove(unit)
             self.everywhere.discard(unit)
+            self._leads.pop(unit, None)
 
     def drop_shard(self, number: int) -> Collection[str]:
         """Forget the cursors of a shard. Returns the units."""
@@ -96,6 +100,7 @@ class Cursors:
         self.everywhere -= units
         for unit in units:
             del self.known[unit]
+            self._leads.pop(unit, None)
         return units
 
     def due(self, now: Instant, limit: int) -> list[str]:
@@ -119,16 +124,17 @@ class Cursors:
 
     def expired(self, now: Instant) -> list[str]:
         """The units whose TTL has ended. They are not named again."""
-        found: dict[str, None] = {}
-        heap = self._expiries
-        while heap and heap[0][0] <= now:
-            at, unit = heapq.heappop(heap)
-            cursor = self.known.get(unit)
-            if cursor is not None and cursor.expires == at:
-                found[unit] = None
-        return list(found)
+        found: list[str] = []
+        for unit in sorted(self._expiries.ripe(now)):
+            cursor, lead = self.known.get(unit), self._leads.get(unit)
+            if cursor is None or cursor.expires is None or lead is None:
+                continue
+            if self._expiries.reached(lead, now) >= cursor.expires:
+                del self._leads[unit]
+                found.append(unit)
+        return found
 
     def next_moment(self) -> Instant | None:
         """When there is something to do by the clock alone."""
-        moments = [heap[0][0] for heap in (self._due, self._expiries) if heap]
-        return min(moments, default=None)
+        moments = (self._due[0][0] if self._due else None, self._expiries.next_moment())
+        return min((moment for moment in moments if moment is not None), default=None)

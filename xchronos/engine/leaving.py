@@ -32,7 +32,8 @@ class Leaving:
                 self._draining[name] = now
             else:
                 self._draining.pop(name, None)
-        due = [name for name, at in self._draining.items() if at <= now]
+        # (One that seems further away was set before the clock was set back.)
+        due = [name for name, at in self._draining.items() if at <= now or at > now + LOOK_AGAIN]
         for name in sorted({*changed, *due}):
             view = machines.get(name)
             if view is None:

@@ -241,7 +241,8 @@ class Placing:
         if execution.stop_requested:
             await self._settling.end(execution_id, entry, Outcome.CANCELLED, execution.stop_requested, now)
             return
-        expired = past_deadline(execution, now, execution.reason or "no machine could take it")
+        reached = self._desk.book.reached(entry, now)
+        expired = past_deadline(execution, reached, execution.reason or "no machine could take it")
         if expired is not None:
             await self._settling.end(execution_id, entry, expired.outcome, expired.reason, now)
             return
@@ -257,7 +258,7 @@ class Placing:
                 # Whoever has queued it may have died before it asked the others to end.
                 self._replace_older(unit.name, execution_id)
             return
-        if execution.state == "delayed" and execution.due_at is not None and to_instant(execution.due_at) > now:
+        if execution.state == "delayed" and execution.due_at is not None and to_instant(execution.due_at) > reached:
             return
         if undecided(execution) and not await self._may_overlap(execution_id, entry, unit, now):
             return
@@ -372,5 +373,12 @@ def placed(
     """One copy of the execution, with its attempt `number` on a machine."""
     attempt = Attempt(number=number, machine=machine, placed_at=moment, revision=revision)
     return msgspec.structs.replace(
-        execution, copy=copy, state="placed", current=attempt, reason="", due_at=None, deadline=None
+        execution,
+        copy=copy,
+        state="placed",
+        current=attempt,
+        reason="",
+        due_at=None,
+        deadline=None,
+        waits_since=None,
     )

@@ -64,7 +64,7 @@ class Session:
         self._clock = clock
         self._ttl = ttl
         self._ownership = ownership
-        metrics.book = self._book = book = Book()
+        metrics.book = self._book = book = Book(clock)
         self._agenda = agenda = Agenda()
         self._units = units = UnitCache(store, keys)
         copies = Copies(store, keys)

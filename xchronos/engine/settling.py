@@ -62,6 +62,7 @@ class Settling:
                 state=execution_after("reported", "delay"),
                 due_at=to_datetime(verdict.due_at),
                 deadline=None if verdict.deadline is None else to_datetime(verdict.deadline),
+                waits_since=to_datetime(now),
             )
             self._desk.move(execution_id, entry, delayed)
             return
@@ -167,7 +168,8 @@ class Settling:
             deadline = None
             if unit is not None and unit.start_deadline is not None:
                 deadline = to_datetime(now + unit.start_deadline)
-            back = msgspec.structs.replace(back, state=execution_after(execution.state, "lose"), deadline=deadline)
+            state = execution_after(execution.state, "lose")
+            back = msgspec.structs.replace(back, state=state, deadline=deadline, waits_since=moment)
         self._desk.move(execution_id, entry, back, extra=guards)
 
     async def carry_out_cancels(self, now: Instant) -> None:

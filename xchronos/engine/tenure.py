@@ -231,7 +231,7 @@ class Tenure:
                 # What is newer than the list of units may be of a unit that is newer, too: the store is asked.
                 (agenda.gone if entry.revision <= revision else agenda.refused).add(unit)
             if not entry.machine:
-                if _needs_a_look(entry.execution, now):
+                if _needs_a_look(entry.execution, book.reached(entry, now)):
                     agenda.look.add(execution_id)
                 else:
                     book.remind(execution_id, now)

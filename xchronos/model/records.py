@@ -162,7 +162,8 @@ class Execution(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     `var/placements/<machine>/`, and when it has ended under `var/executions/`: always under exactly one of them.
     `attempts` holds the attempts that have ended; `current` the one that is placed. `trigger` is the kind of trigger
     that fired it (`cron`, `simple`, ... or `manual`, `chain`). `due_at` is the instant before which it must not
-    start (RandomizedDelay, a retry's pause), `deadline` the one after which it is not started any more.
+    start (RandomizedDelay, a retry's pause), `deadline` the one after which it is not started any more. Both were set
+    at `waits_since` (None: at `claimed_at`) by the same clock: neither is further away than it was then.
     `copy` and `state` are written even when they are the defaults (a factory's value is): people look for them.
     `report` asks the agent to hand a success back to the scheduler (chains of units need that).
     """
@@ -176,6 +177,7 @@ class Execution(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     claimed_at: datetime | None = None
     due_at: datetime | None = None
     deadline: datetime | None = None
+    waits_since: datetime | None = None
     attempts: tuple[Attempt, ...] = ()
     current: Attempt | None = None
     stop_requested: str = ""

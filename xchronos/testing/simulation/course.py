@@ -45,6 +45,9 @@ class Course:
     async def calm(self) -> None:
         """End all trouble: everybody is up, connected and asked to go on; what was begun comes to its end first."""
         world = self.world
+        if self.scenario.back:
+            for member in world.members:
+                world.jump(member, member.plan.skew - member.clock.skew)
         await self.submit()
         self._set_mood(Mood())
         if self._later:
@@ -142,6 +145,10 @@ class Course:
 
     async def jump(self) -> None:
         """Somebody sets a wall clock."""
+        if self.scenario.back:
+            for member in self.world.members:
+                self.world.jump(member, -self._length(self.scenario.back))
+            return
         length = self.random.choice((-1, 1)) * self._length(5 * SECOND)
         self.world.jump(self.random.choice(self.world.members), length)
 

@@ -5,6 +5,7 @@
   is recorded in the same revision that moves the cursor past it.
 - I3 Nothing starts before its fire time: strictly by the clock of the scheduler that claimed it (`claimed_at`), and in
   true time by no more than the clocks of the schedulers are ahead of it.
+- A pause between attempts, or a RandomizedDelay=, is over in time, however often the clocks are set back meanwhile.
 - I5 Nobody writes for a shard that is not his: each of a scheduler's writes finds it owning the unit's shard.
 - Copies of one fire time are on distinct machines. With OnPartition=stop an attempt starts when the one before it has
   ended, and with a Concurrency other than allow two fire times never run at the same time.
@@ -16,7 +17,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from xchronos.clock import Micros, to_datetime
+from xchronos.clock import SECOND, Instant, Micros, to_datetime, to_instant
 from xchronos.errors import StoreError
 from xchronos.model.policies import Outcome
 from xchronos.model.records import Execution, Schedule
@@ -31,6 +32,10 @@ BY_HAND = frozenset(("manual", "chain", "kept"))
 """What starts executions beside the grids of triggers."""
 
 
+PROMPT: Micros = SECOND
+"""How much longer than it was to be a pause may last in good weather: as long as a scheduler sleeps at most."""
+
+
 class Era(msgspec.Struct):
     """A stretch of a unit's life with the same triggers; `schedule` is the last state of its cursor."""
 
@@ -39,15 +44,26 @@ class Era(msgspec.Struct):
 
 
 class Monitor:
-    """Checks what happens and remembers what the verdict needs. `violate` is told of everything that must not be."""
+    """Checks what happens and remembers what the verdict needs. `violate` is told of everything that must not be.
 
-    def __init__(self, keys: Keys, violate: Callable[[str], None], units: Callable[[str], Unit | None]) -> None:
+    `now` is the true time; `units` gives the meaning of a unit.
+    """
+
+    def __init__(
+        self,
+        keys: Keys,
+        violate: Callable[[str], None],
+        units: Callable[[str], Unit | None],
+        now: Callable[[], Instant],
+    ) -> None:
         self.members: frozenset[str] = frozenset()
         """Who is a daemon, among the authors."""
         self.ahead: Micros = 0
         """How far the wall clock of any scheduler has ever been ahead of the true time."""
         self.overlap_excused = False
         """Whether something has happened after which OnPartition=stop cannot keep its word."""
+        self.good_weather = False
+        """Whether nothing but clocks can hold anybody up."""
         self.eras: dict[str, list[Era]] = {}
         self.lives: dict[str, int] = {}
         self.living: set[str] = set()
@@ -56,6 +72,8 @@ class Monitor:
         self._keys = keys
         self._violate = violate
         self._units = units
+        self._now = now
+        self._pauses: dict[str, tuple[Instant, Micros]] = {}
         self._places: dict[str, dict[str, Execution]] = {}
         self._ended: set[str] = set()
         self._claims: set[tuple[str, int, str]] = set()
@@ -97,6 +115,7 @@ class Monitor:
                     # A late result was added to it, and nothing else has changed.
                     del touched[execution_id]
                 places[key] = execution
+                self._paused(execution_id, execution)
                 self._owner_writes(author, key, execution, previous)
             elif key.startswith(keys.schedules):
                 unit = key[len(keys.schedules) :]
@@ -154,6 +173,18 @@ class Monitor:
                 self._own(author, execution.unit, execution.id)
         if execution.state == "running" and execution.current is not None:
             self._claims.add((execution.id, execution.current.number, execution.current.machine))
+
+    def _paused(self, execution_id: str, execution: Execution) -> None:
+        """Note how long an execution is to pause, and see that it did so no longer."""
+        since = execution.waits_since or execution.claimed_at
+        pauses = execution.state == "delayed" and execution.due_at is not None and since is not None
+        if pauses and execution_id in self._pauses:
+            return
+        began, length = self._pauses.pop(execution_id, (0, 0))
+        if began and self.good_weather and (lasted := self._now() - began) > length + PROMPT:
+            self._violate(f"{execution_id} was to pause for {length / SECOND} s, and did for {lasted / SECOND} s")
+        if pauses and execution.due_at is not None and since is not None:
+            self._pauses[execution_id] = self._now(), to_instant(execution.due_at) - to_instant(since)
 
     def _own(self, author: str, unit: str, what: str) -> None:
         owner = self._shards.get(shard_of(unit), "")

@@ -4,7 +4,7 @@ from random import Random
 
 import msgspec
 
-from xchronos.clock import MILLISECOND, SECOND, Micros, to_datetime
+from xchronos.clock import MILLISECOND, MINUTE, SECOND, Micros, to_datetime
 from xchronos.testing.clock import START
 from xchronos.testing.simulation.network import Mood
 
@@ -95,6 +95,8 @@ class Scenario(msgspec.Struct):
     failing: float
     weights: dict[str, int]
     leave_nothing: bool
+    back: Micros = 0
+    """How far clocks are set back at a time, in a run in which nothing else goes wrong; in the end they are right."""
 
     @property
     def ahead(self) -> Micros:
@@ -158,7 +160,22 @@ def draw(seed: int) -> Scenario:
     )
     if random.random() < 0.25:
         _divide(scenario, random)
+    elif Random(f"clocks {seed}").random() < 0.1:
+        _set_back(scenario)
     return scenario
+
+
+def _set_back(scenario: Scenario) -> None:
+    """Pauses and delays, while everybody's clock is set back again and again."""
+    scenario.units = [
+        UnitPlan(f"{shape}{index}.service", shape, 1, 3, recoverable=False)
+        for index, shape in enumerate(("retries", "backoff", "spread"))
+    ]
+    scenario.mood = Mood()
+    scenario.failing = 0.6
+    scenario.longest_step = 500 * MILLISECOND
+    scenario.weights = dict.fromkeys(scenario.weights, 0) | {"jump": 1, "nothing": 2}
+    scenario.back = 2 * MINUTE
 
 
 def _divide(scenario: Scenario, random: Random) -> None:

@@ -69,7 +69,8 @@ class World:
         self.units: dict[str, Unit] = {}
         self._digest = blake2b(digest_size=16)
         self._bodies = self.random("bodies")
-        self.monitor = Monitor(self.keys, self.violate, self.units.get)
+        self.monitor = Monitor(self.keys, self.violate, self.units.get, self.clock.now)
+        self.monitor.good_weather = scenario.back > 0
         self.monitor.ahead = scenario.ahead
         self.monitor.members = frozenset(plan.name for plan in scenario.members)
         self.store = WorldStore(self.clock, self._committed)
