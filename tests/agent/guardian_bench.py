@@ -67,7 +67,7 @@ class Bench:
         env = {"PATH": os.environ["PATH"]}
         return StepSpec(
             "g.service", f"g-{self.owner[:8]}.service/0/0", 1, step, ("sh", "-c", script), "/bin/sh", env,
-            self.directory, str(self.directory / f"{step}.log"), on_partition=policy, **more,  # type: ignore[arg-type]
+            str(self.directory), str(self.directory / f"{step}.log"), on_partition=policy, **more,  # type: ignore[arg-type]
         )  # fmt: skip
 
     def run(self, spec: StepSpec) -> "asyncio.Task[StepExit]":

@@ -160,7 +160,9 @@ class Machine:
         directory = self.where / f"attempt-{to_instant(execution.fire_time)}-{execution.current.number}"
         journal = Journal(directory, self.clock)
         journal.create(UnitRecord())
-        steps = self._steps = AttemptSteps(Recipe(self.unit, place, {"process": self.executor}), execution, directory)
+        steps = self._steps = AttemptSteps(
+            Recipe(self.unit, place, {"process": self.executor}), execution, str(directory)
+        )
         run = self._run = AttemptRun(self.unit.service, steps, journal, self.clock)
         try:
             return await run.run()

@@ -47,7 +47,7 @@ async def given(text: str, where: Path, *, payload: str = "") -> tuple[StepSpec 
     executors = {"docker": Recorder("docker"), "process": Recorder("process")}
     facts = msgspec.structs.replace(FACTS, hostname="box", home="/home/of")
     steps = AttemptSteps(
-        Recipe(unit, Place("m1", facts, {"GIVEN": "1"}, where / "secrets", 99), executors), execution, where
+        Recipe(unit, Place("m1", facts, {"GIVEN": "1"}, where / "secrets", 99), executors), execution, str(where)
     )
     step = unit.service.steps[0]
     await steps.stop(step, "SIGTERM")  # before it was begun: nothing to signal

@@ -48,7 +48,7 @@ async def _bare(session: aiohttp.ClientSession) -> None:
 async def _step(executor: DockerExecutor, directory: Path) -> None:
     name = f"bench-{uuid.uuid4().hex}.service/0/0"
     spec = StepSpec(
-        "bench.service", name, 1, "start-0", ("true",), "true", {}, directory, f"{directory}/log", body=BODY
+        "bench.service", name, 1, "start-0", ("true",), "true", {}, str(directory), f"{directory}/log", body=BODY
     )
     result = await executor.run(spec)
     assert result.code == 0, result

@@ -33,7 +33,7 @@ class Bench:
         step = more.pop("step", f"start-{self.count}")
         words = [word.replace("IMAGE", self.image).replace("NAME", self.name) for word in text.split("|")]
         argv = ("docker", *words)
-        return StepSpec("d.service", self.execution, attempt, step, argv, "docker", env or {}, self.directory,
+        return StepSpec("d.service", self.execution, attempt, step, argv, "docker", env or {}, str(self.directory),
                         f"{self.directory}/{step}.log", docker=compile_docker(argv), **more)  # fmt: skip
 
     def container(self, script, body=None, **more):
@@ -41,7 +41,7 @@ class Bench:
         step = f"start-{self.count}"
         whole = {"Image": self.image, "Cmd": ["sh", "-c", script], **(body or {})}
         whole["HostConfig"] = {"NetworkMode": "none", **whole.get("HostConfig", {})}
-        return StepSpec("d.service", self.execution, 1, step, (), "", {}, self.directory,
+        return StepSpec("d.service", self.execution, 1, step, (), "", {}, str(self.directory),
                         f"{self.directory}/{step}.log", body=whole, **more)  # fmt: skip
 
     async def run(self, text, **more):

@@ -36,7 +36,9 @@ async def executor(proxy):
 @pytest.fixture
 async def spec(tmp_path, busybox_image, docker_host):
     def build(script, **more):
-        made = StepSpec("f.service", f"f-{uuid.uuid4().hex}", 1, "start-0", (), "", {}, tmp_path, f"{tmp_path}/log")
+        made = StepSpec(
+            "f.service", f"f-{uuid.uuid4().hex}", 1, "start-0", (), "", {}, str(tmp_path), f"{tmp_path}/log"
+        )
         body = {"Image": busybox_image, "Cmd": ["sh", "-c", script], "HostConfig": {"NetworkMode": "none"}}
         specs.append(msgspec.structs.replace(made, body=body, **more))
         return specs[-1]

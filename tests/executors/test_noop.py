@@ -27,7 +27,7 @@ class TestCallable(ExecutorContract):
 
 
 def spec(tmp_path, name="start-0"):
-    return StepSpec("u", "u/0/0", 1, name, ("a",), "/a", {}, tmp_path, f"{tmp_path}/log")
+    return StepSpec("u", "u/0/0", 1, name, ("a",), "/a", {}, str(tmp_path), f"{tmp_path}/log")
 
 
 @pytest.mark.parametrize("value", [None, 0, 3, True])

@@ -186,7 +186,7 @@ class TestProcess(ExecutorContract):
     async def test_a_stop_that_comes_with_the_start_is_not_lost(self, executor, make):
         spec = make("sleep 300")
         task = asyncio.create_task(executor.run(spec))
-        await eventually(self.home(spec.directory.parent, spec).path.exists)
+        await eventually(self.home(Path(spec.directory).parent, spec).path.exists)
         await executor.stop(spec, "SIGTERM")
         assert (await task).signal == "SIGTERM"
 
@@ -291,7 +291,7 @@ def test_a_name_with_blanks_and_parentheses_is_read(tmp_path):
 
 
 def test_a_spec_survives_a_record(tmp_path):
-    spec = StepSpec("u", "u/0/0", 1, "start-0", ("a",), "/a", {}, tmp_path, f"{tmp_path}/log", kill_mode="mixed")
+    spec = StepSpec("u", "u/0/0", 1, "start-0", ("a",), "/a", {}, str(tmp_path), f"{tmp_path}/log", kill_mode="mixed")
     home = Home.of(tmp_path / "state", spec)
     home.prepare(spec)
     record = home.record

@@ -6,6 +6,7 @@ import subprocess
 import time
 import uuid
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 from example_units import ORIGINAL, read_all
@@ -78,9 +79,14 @@ class Bench:
         [execution_id] = await self.registry.start(name, now=SystemClock().now(), **options)
         return await self.ended(execution_id)
 
+    def has_written(self, execution, attempt, step):
+        where = attempt_directory(self.attempts, execution.unit, execution.fire_time, execution.copy, attempt)
+        log = Path(where, f"{step}.log")
+        return log.exists() and log.stat().st_size > 0
+
     def log(self, execution, attempt, step):
         where = attempt_directory(self.attempts, execution.unit, execution.fire_time, execution.copy, attempt)
-        return (where / f"{step}.log").read_text(encoding="utf-8")
+        return Path(where, f"{step}.log").read_text(encoding="utf-8")
 
 
 @asynccontextmanager
@@ -224,8 +230,7 @@ async def test_the_original_runs_where_its_metadata_is(tmp_path, docker_host):
             execution = await bench.registry.execution(runs)
             assert execution.state != "ended", execution
             running = execution.state == "running" and execution.current is not None
-            where = attempt_directory(bench.attempts, ORIGINAL, execution.fire_time, 0, 1) / "start-0.log"
-            return execution if running and where.exists() and where.stat().st_size else None
+            return execution if running and bench.has_written(execution, 1, "start-0") else None
 
         execution = await bench.until("the container of the original", serving)
         assert bench.log(execution, 1, "start-0") == "apache2ctl -D FOREGROUND\n"

@@ -128,17 +128,19 @@ class Journal:
             _write(self._file, msgspec.json.encode(self._notes), durable=durable)
 
 
-def attempt_directory(root: Path, unit: str, fire_time: datetime, copy: int, attempt: int) -> Path:
+def attempt_directory(root: Path, unit: str, fire_time: datetime, copy: int, attempt: int) -> str:
     """Where an attempt's files are: sorts by fire time below the unit's own directory."""
-    return Path(f"{root}/{unit}/{fire_key(fire_time)}-{copy}-{attempt}")
+    # A string: most attempts that run inside this process never look there, and a Path costs more than all of them do.
+    return f"{root}/{unit}/{fire_key(fire_time)}-{copy}-{attempt}"
 
 
-def logs_in(directory: Path) -> list[tuple[str, Path]]:
+def logs_in(directory: str) -> list[tuple[str, Path]]:
     """The steps of an attempt that have output here, with their log files, in the order of systemd's phases."""
-    if not directory.is_dir():
+    where = Path(directory)
+    if not where.is_dir():
         return []
     files = []
-    for path in directory.glob("*.log"):
+    for path in where.glob("*.log"):
         phase, _, number = path.stem.rpartition("-")
         if phase in _ORDER and number.isdecimal():
             files.append((_ORDER[phase], int(number), path))

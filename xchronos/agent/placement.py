@@ -66,7 +66,6 @@ class Placement:
         self.taken_away = False
         self._leaving = self.attempt.leave
         self._holds: Unit | None = None
-        self._directory: Path | None = None
         if execution.state == "running":
             shop.resuming.add(self)
             shop.resumed.clear()
@@ -123,12 +122,13 @@ class Placement:
     @property
     def directory(self) -> Path:
         """Where the attempt keeps its files."""
-        if self._directory is None:
-            execution = self.execution
-            self._directory = attempt_directory(
-                self._shop.directory, execution.unit, execution.fire_time, execution.copy, self.attempt.number
-            )
-        return self._directory
+        return Path(self._files)
+
+    @property
+    def _files(self) -> str:
+        execution = self.execution
+        number = self.attempt.number
+        return attempt_directory(self._shop.directory, execution.unit, execution.fire_time, execution.copy, number)
 
     # -- its way ------------------------------------------------------------------------------------------------------
 
@@ -199,7 +199,7 @@ class Placement:
 
     def _steps_of(self, unit: Unit) -> AttemptSteps:
         permitted = self._shop.partition.permits if unit.on_partition == "stop" else None
-        return AttemptSteps(self._shop.recipe(unit), self.execution, self.directory, permitted)
+        return AttemptSteps(self._shop.recipe(unit), self.execution, self._files, permitted)
 
     def _is_wanted(self) -> bool:
         unwanted = self.taken_away or self._leaving or self.execution.stop_requested or self._shop.closing

@@ -27,7 +27,7 @@ class AttemptSteps:
     """Runs the steps of one attempt on this machine's executors."""
 
     def __init__(
-        self, recipe: Recipe, execution: Execution, directory: Path, permitted: Callable[[], bool] | None = None
+        self, recipe: Recipe, execution: Execution, directory: str, permitted: Callable[[], bool] | None = None
     ) -> None:
         if execution.current is None:
             raise ValueError(f"{execution.id} has no current attempt")

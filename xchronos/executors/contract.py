@@ -56,7 +56,7 @@ class StepSpec(msgspec.Struct, frozen=True):
     argv: tuple[str, ...]
     program: str
     env: Mapping[str, str]
-    directory: Path
+    directory: str
     log_path: str
     log_limit: int = 10 * 1024 * 1024
     docker: DockerCommand | None = None

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from pathlib import Path
 
 import msgspec
 
@@ -21,7 +22,7 @@ class Journal:
     """
 
     def __init__(self, spec: StepSpec) -> None:
-        self._path = spec.directory / f".{spec.step}.begun"
+        self._path = Path(spec.directory) / f".{spec.step}.begun"
         self.again = self._path.exists()
         self._page = msgspec.json.decode(self._path.read_bytes(), type=_Page) if self.again else _Page()
 

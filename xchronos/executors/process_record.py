@@ -84,7 +84,7 @@ class Home:
         """Write the plan and the record, durably, so that nothing is started that could not be found again."""
         self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
         plan = [
-            spec.program, spec.user, spec.group, spec.working_directory or str(spec.directory),
+            spec.program, spec.user, spec.group, spec.working_directory or spec.directory,
             str(len(spec.argv)), *spec.argv, *(f"{name}={value}" for name, value in spec.env.items()),
         ]  # fmt: skip
         _durable(self.path / "plan", os.fsencode("\0".join(plan)))

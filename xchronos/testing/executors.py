@@ -70,7 +70,7 @@ class ExecutorContract:
                 argv=("sh", "-c", script),
                 program="/bin/sh",
                 env={"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
-                directory=tmp_path / "attempt",
+                directory=f"{tmp_path}/attempt",
                 log_path=str(tmp_path / f"{step}.log"),
             )
             made.append(self.adapt(msgspec.structs.replace(spec, **more)))
