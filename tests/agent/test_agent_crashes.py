@@ -6,6 +6,7 @@ from collections.abc import Callable
 import pytest
 from worlds import LONG, OK, ONE, Cluster
 
+from xchronos.agent import journal
 from xchronos.clock import HOUR, SECOND
 from xchronos.model.policies import Outcome
 
@@ -112,3 +113,29 @@ def test_a_jump_of_the_wall_clock_moves_no_time_limit(play: Callable[..., None],
         assert 54 * SECOND < c.clock.monotonic() - began < 57 * SECOND
 
     play(test, {"start-0": (7200, OK), "start-post-0": (10, OK)})
+
+
+@pytest.mark.parametrize("booted", [False, True], ids=["the same boot", "another boot"])
+@pytest.mark.parametrize("jump", [HOUR, -HOUR], ids=["forward", "backward"])
+def test_nor_does_one_while_no_agent_is_there(
+    play: Callable[..., None], monkeypatch: pytest.MonkeyPatch, jump: int, booted: bool
+) -> None:
+    async def test(c: Cluster) -> None:
+        await c.submit("ExecStart=/bin/work\nRuntimeMaxSec=30")
+        execution = await c.place()
+        began = c.clock.monotonic()
+        c.boot()
+        await c.clock.sleep(10 * SECOND)
+        await c.crash()
+        c.clock.jump(jump)
+        await c.clock.sleep(10 * SECOND)
+        if booted:
+            # The engine may be on another machine, where the step goes on; then only the wall clock can be asked.
+            monkeypatch.setattr(journal, "boot_id", lambda: "another")
+        c.boot()
+        attempt = await c.ended(execution)
+        assert (attempt.outcome, attempt.reason) == (Outcome.TIMED_OUT, "start-0: RuntimeMaxSec=30s expired")
+        took = (c.clock.monotonic() - began) // SECOND
+        assert took == (30 if not booted else 20 if jump > 0 else 50)
+
+    play(test, LONG)

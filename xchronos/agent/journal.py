@@ -15,15 +15,18 @@ from pathlib import Path
 import msgspec
 
 from xchronos.clock import Clock, Micros, to_datetime, to_instant
+from xchronos.executors.hostfacts import boot_id
 from xchronos.model.lifecycle import ATTEMPT
 from xchronos.model.records import StepResult, UnitRecord, fire_key
 
 
 class _Notes(msgspec.Struct):
-    """The journal's file."""
+    """The journal's file. `clocked` is what the monotonic clock read when each step was begun, which counts in `boot`."""
 
     begun: dict[str, datetime] = {}
     ended: dict[str, StepResult] = {}
+    clocked: dict[str, Micros] = {}
+    boot: str = ""
     v: int = 1
 
 
@@ -100,18 +103,26 @@ class Journal:
         return step in self._notes.begun
 
     def elapsed(self, step: str) -> Micros:
-        """How long ago the step was begun; by the wall clock only up to when this daemon first asked."""
+        """How long ago the step was begun; by the wall clock only what was before the machine's last boot."""
         known = self._begun.get(step)
         if known is None:
-            now = self._clock.now()
-            begun = self._notes.begun.get(step)
-            if begun is None:
-                self._notes.begun[step] = to_datetime(now)
-                # Not forced to the disk: after a power cut the step has ended, and its time limit with it.
-                self._save(durable=False)
-            before = 0 if begun is None else max(now - to_instant(begun), 0)
-            known = self._begun[step] = self._clock.monotonic() - before
+            known = self._begun[step] = self._when(step)
         return self._clock.monotonic() - known
+
+    def _when(self, step: str) -> Micros:
+        """When a step was begun, on this boot's monotonic clock; it is begun now if it was not."""
+        notes, boot, monotonic = self._notes, boot_id(), self._clock.monotonic()
+        if step not in notes.begun:
+            if notes.boot != boot:
+                notes.boot, notes.clocked = boot, {}
+            notes.begun[step] = to_datetime(self._clock.now())
+            notes.clocked[step] = monotonic
+            # Not forced to the disk: after a power cut the step has ended, and its time limit with it.
+            self._save(durable=False)
+            return monotonic
+        if notes.boot == boot and step in notes.clocked:
+            return notes.clocked[step]
+        return monotonic - max(self._clock.now() - to_instant(notes.begun[step]), 0)
 
     async def record(self, result: StepResult) -> None:
         """Remember a step's end, durably."""
