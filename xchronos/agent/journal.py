@@ -21,7 +21,7 @@ from xchronos.model.records import StepResult, UnitRecord, fire_key
 
 
 class _Notes(msgspec.Struct):
-    """The journal's file. `clocked` is what the monotonic clock read when each step was begun, which counts in `boot`."""
+    """The journal's file. `clocked` is what the monotonic clock read when each step was begun, in the life `boot`."""
 
     begun: dict[str, datetime] = {}
     ended: dict[str, StepResult] = {}
