@@ -11,7 +11,6 @@ import asyncio
 import os
 import shutil
 import sqlite3
-import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
@@ -22,6 +21,7 @@ import grpc
 from aetcd.rpc import rpc_pb2 as messages
 from aetcd.rpc import rpc_pb2_grpc as stubs
 
+from tests.services import etcd
 from xchronos.store import Delete, Guard, Put, Store, Txn
 from xchronos.store.etcd import EtcdStore
 from xchronos.store.etcd_access import EtcdAccess
@@ -198,9 +198,6 @@ async def _open_bare(endpoint: str) -> Bare:
 
 def etcd_rows() -> list[dict[str, object]]:
     """The etcd store beside the bare protocol; nothing where there is no etcd."""
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-    from services import etcd
-
     if etcd.missing():
         return []
     with tempfile.TemporaryDirectory(prefix="bench-etcd-", dir=etcd.fast_directory()) as directory:

@@ -13,9 +13,7 @@ import base64
 import json
 import os
 import shutil
-import signal
 import ssl
-import subprocess
 import sys
 import time
 import urllib.error
@@ -23,14 +21,8 @@ import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 
-from services.etcd import Tls, free_ports
-
-PATIENCE = 30.0
-"""Seconds that a server may take to answer."""
-
-
-class ConsulError(RuntimeError):
-    """A server did not do what it was asked; the text has the end of its log."""
+from .etcd import free_ports
+from .servers import Cluster, Member, Tls
 
 
 def program() -> str | None:
@@ -45,36 +37,21 @@ def missing() -> str:
     return "" if program() else "no consul (packaging/test fetches one; otherwise XCHRONOS_TEST_CONSUL can name it)"
 
 
-class ConsulMember:
+class ConsulMember(Member):
     """One server process, which is its own clients' agent too, started and hurt by itself."""
 
     def __init__(self, cluster: "ConsulCluster", number: int, ports: list[int]) -> None:
+        super().__init__(f"c{number + 1}", cluster.directory)
         self.cluster = cluster
-        self.name = f"c{number + 1}"
         self.http, self.rpc, self.serf = ports
         self.address = f"{'https' if cluster.tls else 'http'}://127.0.0.1:{self.http}"
         self.data = cluster.directory / f"{self.name}.consul"
-        self.log = cluster.directory / f"{self.name}.log"
-        self.process: subprocess.Popen[bytes] | None = None
 
-    @property
-    def running(self) -> bool:
-        return self.process is not None and self.process.poll() is None
-
-    def start(self) -> None:
-        """Start the process, anew after `kill` or `stop`; does not wait for it to answer."""
-        assert not self.running, f"{self.name} runs already"
+    def command(self) -> list[str]:
+        """An agent, with its configuration as it is to be now."""
         config = self.cluster.directory / f"{self.name}.json"
         config.write_text(json.dumps(self._config()))
-        # A server that outlives a killed test run would be in everybody's way.
-        die = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [*die, program(), "agent", "-config-file", str(config)],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-            )
+        return [program(), "agent", "-config-file", str(config)]
 
     def _config(self) -> dict:
         cluster = self.cluster
@@ -110,55 +87,18 @@ class ConsulMember:
             config["acl"] = {"enabled": True, "default_policy": "deny", "tokens": tokens}
         return config | dict(cluster.settings)
 
-    def wait(self, patience: float = PATIENCE) -> None:
-        """Until it takes writes."""
-        deadline = time.monotonic() + patience
-        while True:
-            try:
-                self.request("PUT", "/v1/kv/ready", self.name.encode(), timeout=2)
-            except OSError as error:
-                if not self.running:
-                    raise ConsulError(f"{self.name} ended with {self.process.returncode}:\n{self.tail()}") from error
-                if time.monotonic() > deadline:
-                    raise ConsulError(
-                        f"{self.name} takes no writes after {patience:g} s: {error}\n{self.tail()}"
-                    ) from error
-                time.sleep(0.05)
-            else:
-                return
+    def trouble(self) -> str:
+        """That it takes no writes."""
+        try:
+            self.request("PUT", "/v1/kv/ready", self.name.encode(), timeout=2)
+        except OSError as error:
+            return f"takes no writes: {error}"
+        return ""
 
-    def tail(self) -> str:
-        """The end of its log."""
-        return "\n".join(self.log.read_text(errors="replace").splitlines()[-10:]) if self.log.exists() else ""
-
-    def kill(self) -> None:
-        """As a crash does: kill -9."""
-        self._end(signal.SIGKILL)
-
-    def stop(self) -> None:
-        """In good order."""
-        self._end(signal.SIGTERM)
-
-    def _end(self, number: signal.Signals) -> None:
-        if self.process is None:
-            return
-        if self.process.poll() is None:
-            self.process.send_signal(number)
-            self.process.send_signal(signal.SIGCONT)
-            try:
-                self.process.wait(20)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
-        self.process = None
-
-    def pause(self) -> None:
-        """SIGSTOP: its sockets stay open, and nothing answers."""
-        self.process.send_signal(signal.SIGSTOP)
-
-    def resume(self) -> None:
-        """SIGCONT, as if no time had passed."""
-        self.process.send_signal(signal.SIGCONT)
+    @property
+    def leads(self) -> bool:
+        """Whether it leads the others."""
+        return json.loads(self.request("GET", "/v1/status/leader")) == f"127.0.0.1:{self.rpc}"
 
     def request(self, method: str, path: str, body: bytes | None = None, timeout: float = 10) -> bytes:
         """Ask this agent, with every right; an answer that is an error raises urllib's HTTPError, an OSError."""
@@ -188,7 +128,7 @@ class ConsulMember:
         self.request("DELETE", f"/v1/kv/{prefix}?recurse=")
 
 
-class ConsulCluster:
+class ConsulCluster(Cluster[ConsulMember]):
     """Servers that know each other.
 
     Args:
@@ -208,11 +148,9 @@ class ConsulCluster:
         tls: Tls | None = None,
         settings: Mapping[str, object] | None = None,
     ) -> None:
-        self.directory = directory
+        super().__init__(directory, tls)
         self.token = token
-        self.tls = tls
         self.settings = settings or {}
-        self.members: list[ConsulMember] = []
         ports = free_ports(3 * members)
         for number in range(members):
             self.members.append(ConsulMember(self, number, ports[3 * number : 3 * number + 3]))
@@ -221,41 +159,6 @@ class ConsulCluster:
     def addresses(self) -> list[str]:
         """The URLs of all agents."""
         return [member.address for member in self.members]
-
-    @property
-    def leader(self) -> ConsulMember:
-        """The member that leads the others, once there is one."""
-        deadline = time.monotonic() + PATIENCE
-        while time.monotonic() < deadline:
-            for member in self.members:
-                if member.running:
-                    leader = json.loads(member.request("GET", "/v1/status/leader"))
-                    for other in self.members:
-                        if leader == f"127.0.0.1:{other.rpc}" and other.running:
-                            return other
-            time.sleep(0.05)
-        raise ConsulError(f"no member leads after {PATIENCE:g} s")
-
-    def start(self) -> "ConsulCluster":
-        """Start every member that does not run, and wait until all take writes."""
-        try:
-            for member in self.members:
-                if not member.running:
-                    member.start()
-            for member in self.members:
-                member.wait()
-        except BaseException:
-            self.kill()
-            raise
-        return self
-
-    def kill(self) -> None:
-        """kill -9 for all."""
-        for member in self.members:
-            member.kill()
-
-    stop = kill
-    """Tests keep nothing that a good order would save."""
 
     def new_token(self, rules: str) -> str:
         """A token with these rules alone, such as `key_prefix "xchronos/" { policy = "write" }`."""

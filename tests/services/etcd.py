@@ -15,11 +15,9 @@ import os
 import random
 import re
 import shutil
-import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
 from collections import Counter
 from collections.abc import Sequence
@@ -28,8 +26,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-PATIENCE = 30.0
-"""Seconds that a server may take to answer."""
+from .servers import PATIENCE, Cluster, Member, ServerError, Tls
 
 
 @dataclass(frozen=True)
@@ -41,21 +38,6 @@ class Place:
 
     host: str = "127.0.0.1"
     prefix: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Tls:
-    """What clients must use: the authority's certificate, and the server's own certificate and key."""
-
-    ca: Path
-    cert: Path
-    key: Path
-    clients: bool = False
-    """Whether clients must present a certificate of the same authority (tests present the server's)."""
-
-
-class EtcdError(RuntimeError):
-    """A server did not do what it was asked; the text has the end of its log."""
 
 
 def program(name: str) -> str | None:
@@ -99,37 +81,31 @@ def fast_directory() -> Path | None:
     return memory if memory.is_dir() and os.access(memory, os.W_OK) else None
 
 
-class EtcdMember:
+class EtcdMember(Member):
     """One server process, started and hurt by itself."""
 
     def __init__(self, cluster: "EtcdCluster", number: int, place: Place, client: int, peer: int) -> None:
+        super().__init__(f"m{number + 1}", cluster.directory)
         self.cluster = cluster
         self.place = place
-        self.name = f"m{number + 1}"
         scheme = "https" if cluster.tls else "http"
         self.endpoint = f"{scheme}://{place.host}:{client}"
         self.peer_url = f"http://{place.host}:{peer}"
         self.data = cluster.directory / f"{self.name}.etcd"
-        self.log = cluster.directory / f"{self.name}.log"
-        self.process: subprocess.Popen[bytes] | None = None
 
-    @property
-    def running(self) -> bool:
-        return self.process is not None and self.process.poll() is None
-
-    def start(self) -> None:
-        """Start the process, anew after `kill` or `stop`; does not wait for it to answer."""
-        assert not self.running, f"{self.name} runs already"
-        # A server that outlives a killed test run would be in everybody's way.
-        die = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [*die, *self.place.prefix, *self._command()], stdin=subprocess.DEVNULL, stdout=log, stderr=log
-            )
-
-    def _command(self) -> list[str]:
+    def command(self) -> list[str]:
+        """etcd, in its place."""
         cluster, tls = self.cluster, self.cluster.tls
-        command = [program("etcd"), "--name", self.name, "--data-dir", str(self.data), "--log-level", "warn"]
+        command = [
+            *self.place.prefix,
+            program("etcd"),
+            "--name",
+            self.name,
+            "--data-dir",
+            str(self.data),
+            "--log-level",
+            "warn",
+        ]
         command += ["--logger", "zap", "--log-outputs", "stderr"]
         command += ["--listen-client-urls", self.endpoint, "--advertise-client-urls", self.endpoint]
         command += ["--listen-peer-urls", self.peer_url, "--initial-advertise-peer-urls", self.peer_url]
@@ -142,51 +118,10 @@ class EtcdMember:
                 command += ["--client-cert-auth", "--trusted-ca-file", str(tls.ca)]
         return [*command, *cluster.arguments]
 
-    def wait(self, patience: float = PATIENCE) -> None:
-        """Until it answers and knows a leader."""
-        deadline = time.monotonic() + patience
-        while True:
-            answer = self.ctl("endpoint", "health", check=False, timeout=5)
-            if answer.returncode == 0:
-                return
-            if not self.running:
-                raise EtcdError(f"{self.name} ended with {self.process.returncode}:\n{self.tail()}")
-            if time.monotonic() > deadline:
-                raise EtcdError(f"{self.name} is not healthy after {patience:g} s: {answer.stderr}\n{self.tail()}")
-            time.sleep(0.05)
-
-    def tail(self) -> str:
-        """The end of its log."""
-        return "\n".join(self.log.read_text(errors="replace").splitlines()[-10:]) if self.log.exists() else ""
-
-    def kill(self) -> None:
-        """As a crash does: kill -9."""
-        self._end(signal.SIGKILL)
-
-    def stop(self) -> None:
-        """In good order."""
-        self._end(signal.SIGTERM)
-
-    def _end(self, number: signal.Signals) -> None:
-        if self.process is None:
-            return
-        if self.process.poll() is None:
-            self.process.send_signal(number)
-            self.process.send_signal(signal.SIGCONT)
-            try:
-                self.process.wait(20)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
-        self.process = None
-
-    def pause(self) -> None:
-        """SIGSTOP: its sockets stay open, and nothing answers."""
-        self.process.send_signal(signal.SIGSTOP)
-
-    def resume(self) -> None:
-        """SIGCONT, as if no time had passed."""
-        self.process.send_signal(signal.SIGCONT)
+    def trouble(self) -> str:
+        """That it does not answer, or knows no leader."""
+        answer = self.ctl("endpoint", "health", check=False, timeout=5)
+        return f"is not healthy: {answer.stderr.strip()}" if answer.returncode else ""
 
     def ctl(self, *arguments: str, check: bool = True, timeout: float = PATIENCE) -> subprocess.CompletedProcess[str]:
         """Run etcdctl against this member alone."""
@@ -198,6 +133,7 @@ class EtcdMember:
 
     @property
     def leads(self) -> bool:
+        """Whether it leads the others."""
         status = self.status()
         return status.get("leader") == status["header"]["member_id"]
 
@@ -219,7 +155,7 @@ class EtcdMember:
         return {name: float(value) for name, value in samples}
 
 
-class EtcdCluster:
+class EtcdCluster(Cluster[EtcdMember]):
     """Members that know each other.
 
     Args:
@@ -241,10 +177,9 @@ class EtcdCluster:
         arguments: Sequence[str] = (),
         tls: Tls | None = None,
     ) -> None:
-        self.directory = directory
+        super().__init__(directory, tls)
         self.fast = fast
         self.arguments = tuple(arguments)
-        self.tls = tls
         self.user = ""
         ports = free_ports(2 * len(places))
         self.members = [
@@ -256,38 +191,6 @@ class EtcdCluster:
     def endpoints(self) -> list[str]:
         """The clients' URLs of all members."""
         return [member.endpoint for member in self.members]
-
-    @property
-    def leader(self) -> EtcdMember:
-        """The member that leads the others, once there is one."""
-        deadline = time.monotonic() + PATIENCE
-        while time.monotonic() < deadline:
-            for member in self.members:
-                if member.running and member.leads:
-                    return member
-            time.sleep(0.05)
-        raise EtcdError(f"no member leads after {PATIENCE:g} s")
-
-    def start(self) -> "EtcdCluster":
-        """Start every member that does not run, and wait until all answer."""
-        try:
-            for member in self.members:
-                if not member.running:
-                    member.start()
-            for member in self.members:
-                member.wait()
-        except BaseException:
-            self.kill()
-            raise
-        return self
-
-    def kill(self) -> None:
-        """kill -9 for all."""
-        for member in self.members:
-            member.kill()
-
-    stop = kill
-    """Tests keep nothing that a good order would save."""
 
     def ctl(self, *arguments: str, check: bool = True, timeout: float = PATIENCE) -> subprocess.CompletedProcess[str]:
         """Run etcdctl with every member's endpoint."""
@@ -307,7 +210,7 @@ class EtcdCluster:
         environment = {**os.environ, "ETCDCTL_API": "3"}
         done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
         if check and done.returncode:
-            raise EtcdError(f"etcdctl {' '.join(arguments)}: {done.stderr.strip()}")
+            raise ServerError(f"etcdctl {' '.join(arguments)}: {done.stderr.strip()}")
         return done
 
     def revision(self) -> int:
@@ -319,7 +222,7 @@ class EtcdCluster:
         revision = revision or self.revision()
         done = self.ctl("compaction", str(revision), check=False)
         if done.returncode and "has been compacted" not in done.stderr:
-            raise EtcdError(f"compaction: {done.stderr.strip()}")
+            raise ServerError(f"compaction: {done.stderr.strip()}")
         return revision
 
     def defrag(self) -> None:

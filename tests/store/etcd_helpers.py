@@ -7,7 +7,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import msgspec
-from services.etcd import EtcdCluster, EtcdMember, Tls
+from services.etcd import EtcdCluster, EtcdMember
+from services.servers import Tls
 
 from xchronos.store import Event, Guard, KeyValue, Txn, WatchBatch
 from xchronos.store.etcd import EtcdStore
