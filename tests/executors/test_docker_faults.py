@@ -151,6 +151,49 @@ async def test_a_power_cut_is_told_from_a_result(executor, spec, monkeypatch):
     assert "engine went down" in result.reason
 
 
+@pytest.mark.parametrize("signal", ["", "SIGQUIT"])
+@pytest.mark.parametrize(
+    ("code", "engine", "lost"),
+    [(143, "another", True), (137, "another", True), (131, "another", True), (3, "another", False), (0, "another", False),
+     (143, "the same", False), (137, "the same", False)],
+)  # fmt: skip
+async def test_an_end_that_nobody_saw_may_be_the_engines_doing(executor, spec, monkeypatch, code, engine, lost, signal):
+    step = spec(f"exit {code}")
+    if signal:
+        step.body["StopSignal"] = signal
+    assert (await executor.run(step)).code == code, "seen, and the engine goes on: it is the step's own"
+    monkeypatch.setattr(
+        "xchronos.executors.docker_containers.engine_started", lambda _: 4e9 if engine == "another" else 1.0
+    )
+    result = await executor.run(step)
+    # Which signal a shutdown begins with is the container's to say.
+    lost = lost and code != (143 if signal else 131)
+    assert (result.lost, "engine was shut down" in result.reason) == (lost, lost)
+    assert result.code == (None if lost else code)
+
+
+async def test_an_end_for_want_of_memory_is_the_steps_whoever_saw_it(executor, spec, monkeypatch):
+    step = spec("exit 137")
+    await executor.run(step)
+    real = executor._keeper.find
+
+    async def killed(name):
+        found = await real(name)
+        return msgspec.structs.replace(found, state=msgspec.structs.replace(found.state, oom_killed=True))
+
+    monkeypatch.setattr(executor._keeper, "find", killed)
+    monkeypatch.setattr("xchronos.executors.docker_containers.engine_started", lambda _: 4e9)
+    result = await executor.run(step)
+    assert (result.code, result.lost, result.oom_killed) == (137, False, True)
+
+
+async def test_an_engine_that_was_replaced_before_anybody_could_ask(executor, spec, monkeypatch):
+    up = iter((4e9,))
+    monkeypatch.setattr("xchronos.executors.docker_containers.engine_started", lambda _: next(up))
+    result = await executor.run(spec("exit 143"))
+    assert result.lost, "its socket is the init system's, and the next one has answered from there"
+
+
 @pytest.mark.parametrize(
     ("code", "engine", "lost"), [(3, "another", True), (3, "the same", False), (0, "another", False)]
 )
@@ -199,7 +242,10 @@ async def test_an_engine_that_takes_no_new_connections(executor, proxy):
     assert await executor.probe(), "on the connection that it has it goes on answering"
 
 
-@pytest.mark.parametrize(("ended_behind", "code", "lost"), [(True, 0, True), (True, 255, True), (False, 3, False)])
+@pytest.mark.parametrize(
+    ("ended_behind", "code", "lost"),
+    [(True, 0, True), (True, 255, True), (False, 3, False), (False, 143, True), (False, 137, True)],
+)
 async def test_a_boot_is_told_from_a_result(executor, spec, monkeypatch, ended_behind, code, lost):
     step = spec(f"exit {code}")
     first = await executor.run(step)

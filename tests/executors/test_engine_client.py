@@ -2,11 +2,16 @@
 
 import base64
 import json
+import os
+import shutil
+import subprocess
+import time
 
 import pytest
 from aiohttp import web
 
 from xchronos.errors import ConfigError, ExecutorUnavailable, StartRefused
+from xchronos.executors import hostfacts
 from xchronos.executors.docker import DockerExecutor
 from xchronos.executors.docker_body import read_assignments
 from xchronos.executors.docker_containers import moment, refused_start, seconds_text
@@ -222,6 +227,27 @@ def test_when_an_engine_started(tmp_path, docker_host):
     assert engine_started(str(tmp_path / "none")) is None
     started = engine_started(docker_host.removeprefix("unix://"))
     assert started is None or started >= boot_time() - 5
+
+
+def test_when_an_engine_started_whose_socket_is_the_init_systems(tmp_path, monkeypatch):
+    monkeypatch.setattr(hostfacts, "_listener", lambda _: 1)
+    path, noted = str(tmp_path / "docker.sock"), tmp_path / "docker.pid"
+    assert engine_started(path) is None
+    program = tmp_path / "dockerd"
+    shutil.copy("/bin/sleep", program)
+    with subprocess.Popen([program, "60"]) as engine:
+        try:
+            noted.write_text(str(engine.pid))
+            started = engine_started(path)
+            assert started is not None
+            assert abs(started - time.time()) < 30
+            # The engine is gone, and its number somebody else's.
+            noted.write_text(str(os.getpid()))
+            assert engine_started(path) is None
+            noted.write_text("")
+            assert engine_started(path) is None
+        finally:
+            engine.kill()
 
 
 def test_a_file_that_is_no_text(tmp_path):

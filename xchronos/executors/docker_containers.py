@@ -3,6 +3,7 @@
 import asyncio
 import os
 import re
+import signal
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import datetime
@@ -15,6 +16,7 @@ from xchronos.executors import docker_images
 from xchronos.executors.contract import FORBIDDEN, StepExit, StepSpec
 from xchronos.executors.docker_engine import ConnectionLost, Engine, EngineRefusal, pause
 from xchronos.executors.hostfacts import boot_time, engine_started
+from xchronos.executors.signals import signal_number
 
 PROMPT = 5.0
 """Seconds in which an engine that is not shutting down answers a ping."""
@@ -40,10 +42,11 @@ class State(msgspec.Struct, rename="pascal"):
 
 
 class Config(msgspec.Struct, rename="pascal"):
-    """What is needed of a container's `Config`."""
+    """What is needed of a container's `Config`. `stop_signal` is empty for SIGTERM."""
 
     labels: dict[str, str] | None = None
     tty: bool = False
+    stop_signal: str = ""
 
 
 class Inspected(msgspec.Struct, rename="pascal"):
@@ -86,6 +89,21 @@ def refused_start(message: str, exit_code: int) -> int:
     if _NOT_FOUND.search(message):
         return 127
     return 126 if _NOT_RUNNABLE.search(message) else 125
+
+
+def _ends_of_a_shutdown(found: Inspected) -> frozenset[int]:
+    """The exit codes that an engine leaves that ends this container because it is shut down itself."""
+    if found.state.oom_killed:
+        return frozenset()
+    try:
+        number = signal_number(found.config.stop_signal or "SIGTERM")
+    except ValueError:
+        number = signal.SIGTERM  # of a kind that only the engine knows
+    return frozenset((128 + number, 128 + signal.SIGKILL))
+
+
+def _shut_down(code: int) -> str:
+    return f"the engine was shut down as the step ended (exit code {code} cannot be told from the engine's doing)"
 
 
 class Keeper:
@@ -268,7 +286,7 @@ class Keeper:
         if started is not None and ended is not None:
             ended = max(started, ended)  # the engine dates a short run's start after its end, by a millisecond
         code = state.exit_code if code is None else code
-        if reason := self._suspicion(found, code) if leaving else await self._distrust(found, code, held=held):
+        if reason := self._suspicion(found, code) if leaving else self._distrust(found, code, held=held):
             return StepExit(lost=True, reason=reason, started_at=started, container=found.id)
         oom = state.oom_killed and code != 0  # a child may be killed for memory and its parent end well
         return StepExit(
@@ -288,34 +306,37 @@ class Keeper:
             attempt += 1
         return attempt > 0
 
+    def _up(self) -> float | None:
+        """When the engine started; None when that cannot be told."""
+        return None if self.engine.socket is None else engine_started(self.engine.socket)
+
     def _suspicion(self, found: Inspected, code: int) -> str:
         """Why the exit code of a step is not its own that ended as the engine stopped answering; "" when it is."""
-        started = moment(found.state.started_at)
-        up = engine_started(self.engine.socket) if self.engine.socket is not None else None
+        started, up = moment(found.state.started_at), self._up()
         if up is not None and started is not None and up < started.timestamp():
             return ""  # the same engine as before: it was busy
-        return f"the engine was shut down as the step ended (exit code {code} cannot be told from the engine's doing)"
+        return _shut_down(code)
 
-    async def _distrust(self, found: Inspected, code: int, *, held: bool) -> str:
+    def _distrust(self, found: Inspected, code: int, *, held: bool) -> str:
         """Why an exit code is not the step's own; "" when it is.
 
-        After a power cut of the host or of the engine, dockerd invents an end: code 255 (0 from 23.0 to 24.0.2),
-        dated when it came up again.
+        After a power cut of the host or of the engine, dockerd invents an end: code 255 (0 from 23.0 to 24.0.2), dated
+        when it came up again. An engine that is shut down in good order ends its containers by their stop signal, then
+        by SIGKILL, and keeps these ends as if they were their own.
         """
-        if held:
+        killed = code in _ends_of_a_shutdown(found)
+        if held and not killed:
             return ""
-        started, ended = moment(found.state.started_at), moment(found.state.finished_at)
+        started, ended, up = moment(found.state.started_at), moment(found.state.finished_at), self._up()
         boot = boot_time()
-        local = self.engine.socket is not None
         # Both times are the wall clock's; a minute's slack keeps a clock that was set at boot from inventing a loss.
-        if local and started is not None and started.timestamp() < boot - 60:
-            if code == 255 or ended is None or ended.timestamp() >= boot:
+        if self.engine.socket is not None and started is not None and started.timestamp() < boot - 60 and not held:
+            if killed or code == 255 or ended is None or ended.timestamp() >= boot:
                 return "the machine went down while the step ran"
             return ""
-        if code != 255:
-            return ""
-        up = engine_started(self.engine.socket) if self.engine.socket is not None else None
-        if up is not None and started is not None and up < started.timestamp():
+        if killed and ended is not None and up is not None and ended.timestamp() < up:
+            return _shut_down(code)
+        if held or code != 255 or (up is not None and started is not None and up < started.timestamp()):
             return ""
         return "the engine went down while the step ran (exit code 255 is its own, or cannot be told from it)"
 

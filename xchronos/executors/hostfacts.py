@@ -42,15 +42,32 @@ def start_ticks(pid: int) -> int | None:
 def engine_started(path: str) -> float | None:
     """When the process behind a unix socket started, in seconds since the epoch; None when that cannot be told.
 
-    A socket that was opened by the init system on the engine's behalf tells nothing about the engine.
+    A socket that was opened by the init system on the engine's behalf tells nothing about the engine; then the file
+    beside it does in which dockerd leaves its pid.
     """
+    pid = _listener(path)
+    if pid is not None and pid <= 1:
+        pid = _noted_pid(Path(path).with_suffix(".pid"))
+    ticks = start_ticks(pid) if pid else None
+    return None if ticks is None else boot_time() + ticks / _TICKS
+
+
+def _listener(path: str) -> int | None:
+    """The pid of who opened a unix socket to listen on it; None: nobody does, 0: it cannot be seen from here."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as peer:
         try:
             peer.connect(path)
         except OSError:
             return None
         pid, _, _ = struct.unpack("3i", peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))
-    if pid <= 1:
-        return None
-    ticks = start_ticks(pid)
-    return None if ticks is None else boot_time() + ticks / _TICKS
+    return int(pid)
+
+
+def _noted_pid(file: Path) -> int:
+    """The pid of the dockerd that has left it in a file; 0 for none that lives."""
+    try:
+        pid = int(file.read_text())
+        name = Path(f"/proc/{pid}/comm").read_text().strip()
+    except (OSError, ValueError):
+        return 0
+    return pid if name == "dockerd" else 0
