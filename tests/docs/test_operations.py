@@ -18,6 +18,7 @@ from xchronos.agent.contact import KILL_AT, RENEWALS, STOP_AT
 from xchronos.agent.metrics import Metrics as AgentMetrics
 from xchronos.config import Settings, describe_settings
 from xchronos.engine.metrics import Metrics as EngineMetrics
+from xchronos.engine.pressure import ENOUGH
 from xchronos.registry.keys import SHARDS
 from xchronos.store.contract import Put, Txn
 from xchronos.store.sqlite import SqliteStore
@@ -62,6 +63,7 @@ def test_the_margins_are_those_of_the_code():
     assert f"they add up to {SHARDS}" in TEXT
     assert Settings(state_directory=Path()).heartbeat_ttl == 10_000_000
     assert "`heartbeat_ttl` (10 s)" in TEXT
+    assert f"{ENOUGH} placements that it has not begun" in TEXT
 
 
 def test_a_backup_of_a_running_sqlite_store_can_be_restored(tmp_path):
