@@ -1,4 +1,4 @@
-"""What a trigger is: a pure value that answers "when next?"."""
+"""What a trigger is, a pure value that answers "when next?", and what those without an end share."""
 
 from typing import Protocol, Self, runtime_checkable
 
@@ -46,3 +46,23 @@ class Trigger(Protocol):
         Only for `restartable` triggers; others return themselves.
         """
         ...
+
+
+class Endless:
+    """A grid that is not the unit's own but the calendar's, or a class's: it has no end, and nothing can restart it."""
+
+    __slots__ = ()
+
+    @property
+    def count(self) -> int | None:
+        """None: endless, although a calendar event may name years, and a class may answer None some day."""
+        return None
+
+    @property
+    def restartable(self) -> bool:
+        """False: the misfire rules are those of a cron expression."""
+        return False
+
+    def restart(self, at: Instant) -> Self:  # noqa: ARG002 - the protocol's argument
+        """Itself."""
+        return self

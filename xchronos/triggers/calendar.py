@@ -1,16 +1,15 @@
 """Calendar events: `TriggerCalendar`, systemd.time(7) with the clock changes of Debian's cron (TIME.md 2, 6)."""
 
-from typing import Self
-
 from xchronos.clock import SECOND, Instant
 from xchronos.errors import InvalidTrigger
+from xchronos.triggers.base import Endless
 from xchronos.triggers.calendar_grid import CalendarGrid
 from xchronos.triggers.calendar_text import parse_spec
 from xchronos.triggers.zones import Zone, utc
 from xchronos.triggers.zones import zone as zone_named
 
 
-class CalendarTrigger:
+class CalendarTrigger(Endless):
     """A calendar event in a zone; `parse_calendar` makes one.
 
     A *wildcard* event (its hour or its minute is `*`) follows the wall clock: a gap is skipped and an overlap elapses
@@ -39,20 +38,6 @@ class CalendarTrigger:
     def kind(self) -> str:
         """Always `calendar`."""
         return "calendar"
-
-    @property
-    def count(self) -> int | None:
-        """None: endless, although an event may name years."""
-        return None
-
-    @property
-    def restartable(self) -> bool:
-        """False: the grid is the wall clock's."""
-        return False
-
-    def restart(self, at: Instant) -> Self:  # noqa: ARG002 - the protocol's argument
-        """Itself."""
-        return self
 
     def next_after(self, instant: Instant, anchor: Instant = 0) -> Instant | None:  # noqa: ARG002
         """The first elapse strictly after `instant`; None when there is none up to 2199. The anchor is ignored."""

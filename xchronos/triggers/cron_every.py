@@ -1,10 +1,10 @@
 """`@every <duration>`: elapsed time from the acceptance on, with durations as Go writes them."""
 
 import re
-from typing import Self
 
 from xchronos.clock import MILLISECOND, Instant, Micros
 from xchronos.errors import InvalidTrigger
+from xchronos.triggers.base import Endless
 from xchronos.triggers.cron_fields import shown
 
 _NANOSECONDS = {
@@ -24,7 +24,7 @@ _LONGEST = 1 << 63
 """A Go duration is a signed 64-bit number of nanoseconds: about 292 years."""
 
 
-class EveryTrigger:
+class EveryTrigger(Endless):
     """One fire every `interval` microseconds, the first one interval after the anchor. Elapsed time, no drift."""
 
     __slots__ = ("interval",)
@@ -37,16 +37,6 @@ class EveryTrigger:
     def kind(self) -> str:
         """Always `every`."""
         return "every"
-
-    @property
-    def count(self) -> int | None:
-        """None: endless."""
-        return None
-
-    @property
-    def restartable(self) -> bool:
-        """False: the misfire rules are those of a cron expression."""
-        return False
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -64,10 +54,6 @@ class EveryTrigger:
         """How many instants of the grid lie in (after, until]."""
         passed = max((after - anchor) // self.interval, 0)
         return max((until - anchor) // self.interval - passed, 0)
-
-    def restart(self, at: Instant) -> Self:  # noqa: ARG002 - the protocol's argument
-        """Itself."""
-        return self
 
 
 def parse_every(text: str) -> EveryTrigger:

@@ -1,13 +1,12 @@
 """Cron schedules: arithmetic on bit masks and on segments of constant offset (TIME.md 1 and 2)."""
 
-from typing import Self
-
 from xchronos.clock import SECOND, Instant
+from xchronos.triggers.base import Endless
 from xchronos.triggers.cron_days import NO_DAYS, Days
 from xchronos.triggers.zones import Zone
 
 
-class CronTrigger:
+class CronTrigger(Endless):
     """A cron expression in a zone; `parse_cron` makes one.
 
     An immutable set of wall-clock seconds, held as a bit mask per field and a few hundred bytes in all. The wall
@@ -60,16 +59,6 @@ class CronTrigger:
         return "cron"
 
     @property
-    def count(self) -> int | None:
-        """None: endless."""
-        return None
-
-    @property
-    def restartable(self) -> bool:
-        """False: the grid is the wall clock's."""
-        return False
-
-    @property
     def warnings(self) -> tuple[str, ...]:
         """What a person should look at although the expression parses."""
         found = []
@@ -85,10 +74,6 @@ class CronTrigger:
 
     def __repr__(self) -> str:
         return f"CronTrigger({self.text!r}, {self.zone.name!r})"
-
-    def restart(self, at: Instant) -> Self:  # noqa: ARG002 - the protocol's argument
-        """Itself."""
-        return self
 
     def next_after(self, instant: Instant, anchor: Instant = 0) -> Instant | None:  # noqa: ARG002
         """The first fire time strictly after `instant`; None when there is none any more. The anchor is ignored."""

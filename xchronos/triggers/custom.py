@@ -10,10 +10,11 @@ import inspect
 import re
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any, Self
+from typing import Any
 
 from xchronos.clock import Instant, to_instant
 from xchronos.errors import InvalidTrigger
+from xchronos.triggers.base import Endless
 from xchronos.triggers.limits import LATEST
 
 COUNT_LIMIT = 100_000
@@ -25,7 +26,7 @@ _SPEC = re.compile(r"([^\W\d]\w*(?:\.[^\W\d]\w*)*):([^\W\d]\w*(?:\.[^\W\d]\w*)*)
 _FAULTS = (Exception, SystemExit)
 
 
-class CustomTrigger:
+class CustomTrigger(Endless):
     """A user's class behind the Trigger protocol. Whatever the class does wrong becomes an InvalidTrigger."""
 
     __slots__ = ("_next", "_takes_anchor", "spec")
@@ -43,16 +44,6 @@ class CustomTrigger:
     def kind(self) -> str:
         """Always `class`."""
         return "class"
-
-    @property
-    def count(self) -> int | None:
-        """None: only the class knows, by answering None."""
-        return None
-
-    @property
-    def restartable(self) -> bool:
-        """False: the grid is the class's."""
-        return False
 
     def next_after(self, instant: Instant, anchor: Instant = 0) -> Instant | None:
         """What the class answers.
@@ -85,10 +76,6 @@ class CustomTrigger:
             total += 1
             moment = self.next_after(moment, anchor)
         return total
-
-    def restart(self, at: Instant) -> Self:  # noqa: ARG002 - the protocol's argument
-        """Itself."""
-        return self
 
 
 def _instant(answer: object) -> Instant | str | None:
