@@ -6,13 +6,13 @@ import json
 import os
 import select
 import sys
-from contextlib import suppress
 from pathlib import Path
 
 import structlog
 
 from xchronos.agent import guardian
 from xchronos.agent.contact import Contact
+from xchronos.executors import process_tree
 from xchronos.executors.hostfacts import boot_id
 
 log = structlog.get_logger(__name__)
@@ -90,7 +90,7 @@ class Guarding:
             for descriptor in (self._state, self._agent, self._lock):
                 os.close(descriptor)
             self._state = -1
-        self._reap()
+        process_tree.reap(self._children)
 
     # -- the file -----------------------------------------------------------------------------------------------------
 
@@ -152,7 +152,7 @@ class Guarding:
         return False
 
     def _start(self) -> None:
-        self._reap()
+        process_tree.reap(self._children)
         receive, report = os.pipe()
         try:
             pid = os.posix_spawn(
@@ -177,10 +177,3 @@ class Guarding:
                 raise OSError(f"the guardian has not started; its words are in {self._directory / 'guardian.log'}")
         finally:
             os.close(receive)
-
-    def _reap(self) -> None:
-        for pid in tuple(self._children):
-            with suppress(ChildProcessError):
-                if os.waitpid(pid, os.WNOHANG)[0] == 0:
-                    continue
-            self._children.discard(pid)

@@ -83,7 +83,7 @@ class ProcessExecutor:
             spawned = True
             if begun is not None:
                 await self._watch(begun, spec)
-            self._reap()
+            process_tree.reap(self._children)
 
     async def _begin(self, home: Home, spec: StepSpec) -> Claim | None:
         """Spawn a wrapper and wait until it has claimed the start, or has gone. Returns the wrapper."""
@@ -99,7 +99,7 @@ class ProcessExecutor:
         return wrapper
 
     def _spawn(self, home: Home, log: Path) -> int:
-        self._reap()
+        process_tree.reap(self._children)
         argv = [sys.executable, "-I", "-S", process_wrapper.__file__, str(home.path)]
         pid = os.posix_spawn(
             sys.executable,
@@ -114,13 +114,6 @@ class ProcessExecutor:
         )
         self._children.add(pid)
         return pid
-
-    def _reap(self) -> None:
-        for pid in tuple(self._children):
-            with suppress(ChildProcessError):
-                if os.waitpid(pid, os.WNOHANG)[0] == 0:
-                    continue
-            self._children.discard(pid)
 
     async def _watch(self, claim: Claim, spec: StepSpec) -> None:
         """Return when the wrapper has gone; keep the log within its bounds meanwhile."""
@@ -227,7 +220,7 @@ class ProcessExecutor:
             self._end(Home(path.parent))
         with suppress(FileNotFoundError, OSError):
             home.rmdir()
-        self._reap()
+        process_tree.reap(self._children)
 
     def _end(self, home: Home) -> None:
         claim = home.claim
@@ -269,8 +262,8 @@ class ProcessExecutor:
                 self._end(home)
             with suppress(FileNotFoundError, OSError):
                 home.path.parent.rmdir()
-        self._reap()
+        process_tree.reap(self._children)
 
     async def close(self) -> None:
         """Let go; what runs goes on."""
-        self._reap()
+        process_tree.reap(self._children)

@@ -70,3 +70,12 @@ def has_executed(pid: int) -> bool:
     """Whether a forked process runs its program already (the kernel's PF_FORKNOEXEC is off)."""
     fields = stat_fields(pid)
     return fields is not None and not int(fields[6]) & 0x40
+
+
+def reap(children: set[int]) -> None:
+    """Let those children of this process that have ended go, from the kernel's table and from `children`."""
+    for pid in tuple(children):
+        with suppress(ChildProcessError):
+            if os.waitpid(pid, os.WNOHANG)[0] == 0:
+                continue
+        children.discard(pid)

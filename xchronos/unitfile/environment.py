@@ -42,31 +42,40 @@ def parse_environment(lines: Iterable[str], name: UnitName | None = None, host: 
     """
     values: dict[str, str] = {}
     dropped: list[str] = []
+    for word in _words(lines, Escapes.C, dropped):
+        if word is None:
+            values.clear()
+            continue
+        try:
+            assignment = word if name is None else expand(word, name, host)
+        except InvalidValue:
+            dropped.append(word)
+            continue
+        variable, equals, value = assignment.partition("=")
+        if equals and is_valid_variable(variable) and _is_valid_value(value):
+            values[variable] = value
+        else:
+            dropped.append(assignment)
+    return Environment(values, tuple(dropped))
+
+
+def _words(lines: Iterable[str], escapes: Escapes, dropped: list[str]) -> Iterator[str | None]:
+    """The words of assignments, None where an empty one resets; the rest of a line that cannot be read is dropped."""
     for line in lines:
         if not line:
-            values.clear()
+            yield None
             continue
         position = 0
         while True:
             start = position
             try:
-                word, position = next_word(line, position, Escapes.C)
+                word, position = next_word(line, position, escapes)
             except InvalidValue:
                 dropped.append(line[start:])
                 break
             if word is None:
                 break
-            try:
-                word = word if name is None else expand(word, name, host)
-            except InvalidValue:
-                dropped.append(word)
-                continue
-            variable, equals, value = word.partition("=")
-            if equals and is_valid_variable(variable) and _is_valid_value(value):
-                values[variable] = value
-            else:
-                dropped.append(word)
-    return Environment(values, tuple(dropped))
+            yield word
 
 
 def parse_env_file(text: str | bytes) -> Environment:
@@ -201,25 +210,15 @@ def parse_variable_names(lines: Iterable[str], *, assignments: bool = False) -> 
     escapes = Escapes.C if assignments else Escapes.DROP
     names: dict[str, None] = {}
     dropped: list[str] = []
-    for line in lines:
-        if not line:
+    for word in _words(lines, escapes, dropped):
+        if word is None:
             names.clear()
             continue
-        position = 0
-        while True:
-            start = position
-            try:
-                word, position = next_word(line, position, escapes)
-            except InvalidValue:
-                dropped.append(line[start:])
-                break
-            if word is None:
-                break
-            variable, equals, _ = word.partition("=")
-            if is_valid_variable(variable) and (assignments or not equals):
-                names[word] = None
-            else:
-                dropped.append(word)
+        variable, equals, _ = word.partition("=")
+        if is_valid_variable(variable) and (assignments or not equals):
+            names[word] = None
+        else:
+            dropped.append(word)
     return tuple(names), tuple(dropped)
 
 
