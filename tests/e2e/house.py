@@ -12,6 +12,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
+import msgspec
+
+from xchronos.client import Client
+from xchronos.errors import ApiError
+
 T = TypeVar("T")
 START_LIMIT = 30.0
 
@@ -44,6 +49,7 @@ class House:
         self.state = root / "state"
         self.log = root / "xchronosd.log"
         self.port = free_port()
+        self.client = Client(f"http://127.0.0.1:{self.port}", timeout=120)
         self.arguments = arguments
         self.process: subprocess.Popen[bytes] | None = None
         self.environment = {
@@ -117,14 +123,19 @@ class House:
         fresh.write_text(text)
         fresh.rename(self.units / name)
 
-    def executions(self, unit: str) -> list[dict[str, Any]]:
-        """All executions of a unit, oldest first; none while there is no such unit."""
-        done = self.ctl("list-executions", unit, "--output", "json", "--limit", "1000")
-        if done.returncode == 3:
-            return []  # not taken in yet
-        assert done.returncode == 0, (unit, done.returncode, done.stderr)
-        listed = json.loads(done.stdout)
-        return sorted(listed, key=lambda execution: (execution["fire_time"], execution.get("copy", 0)))
+    def executions(self, unit: str = "") -> list[dict[str, Any]]:
+        """All executions of a unit or of all, oldest first; none while there is no such unit.
+
+        As `list-executions --output json` prints them, but without a program that starts each time that somebody looks.
+        """
+        try:
+            listed = self.client.executions(unit, limit=1000).executions
+        except ApiError as error:
+            if error.status == 404:
+                return []  # not taken in yet
+            raise
+        found = json.loads(msgspec.json.encode(listed))
+        return sorted(found, key=lambda execution: (execution["fire_time"], execution.get("copy", 0)))
 
     def ended(self, unit: str) -> list[dict[str, Any]]:
         """Those that have ended, without records of misses."""

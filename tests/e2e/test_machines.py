@@ -60,7 +60,7 @@ class Fleet:
         assert done.returncode == 0, done.stderr
 
     def executions(self) -> list[dict[str, Any]]:
-        return json.loads(self.any.text("list-executions", "--output", "json", "--limit", "1000"))
+        return self.any.executions()
 
     def where(self) -> dict[str, list[str]]:
         """The machines on which each unit runs now."""
