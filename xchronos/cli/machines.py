@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from xchronos.cli.session import Session, for_each, options, pass_session
+from xchronos.cli.session import Session, for_each, options, pass_session, show_each
 
 if TYPE_CHECKING:
     from xchronos.api.detail import MachineStatus
@@ -76,22 +76,12 @@ _reason = click.option("--reason", default="", help="For the record.")
 @pass_session
 def show_machines(session: Session, machines: tuple[str, ...]) -> None:
     """Show machines in detail."""
-    shown: list[MachineStatus] = []
 
-    def one(name: str) -> None:
+    def find(name: str) -> tuple[object, Iterator[str]]:
         found = session.client.machine(name)
-        if not session.json:
-            if shown:
-                session.print()
-            for line in _details(session, found):
-                session.print(line)
-        shown.append(found)
+        return found, _details(session, found)
 
-    try:
-        for_each(machines, one)
-    finally:
-        if session.json:
-            session.print_json(shown)
+    show_each(session, machines, find)
 
 
 def _details(session: Session, machine: "MachineStatus") -> Iterator[str]:

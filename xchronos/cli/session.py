@@ -135,3 +135,23 @@ def for_each(targets: Iterable[str], action: Callable[[str], None]) -> None:
             code = code or exit_code(error)
     if code:
         click.get_current_context().exit(code)
+
+
+def show_each(session: Session, targets: Iterable[str], find: Callable[[str], tuple[object, Iterable[str]]]) -> None:
+    """Show what `find` knows of each, a record and its lines: with an empty line in between, or as one JSON list."""
+    shown: list[object] = []
+
+    def one(target: str) -> None:
+        record, lines = find(target)
+        if not session.json:
+            if shown:
+                session.print()
+            for line in lines:
+                session.print(line)
+        shown.append(record)
+
+    try:
+        for_each(targets, one)
+    finally:
+        if session.json:
+            session.print_json(shown)

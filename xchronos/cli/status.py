@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from xchronos.cli.session import Session, complete_units, for_each, options, pass_session, target_name
+from xchronos.cli.session import Session, complete_units, options, pass_session, show_each, target_name
 from xchronos.cli.tables import clean, styled
 from xchronos.cli.times import human_time, length, machine_time
 
@@ -33,44 +33,27 @@ def status(session: Session, targets: tuple[str, ...], recent: int) -> None:
         if session.json:
             session.print_json(overview)
         else:
-            printer.print(printer.daemon(overview))
+            for line in printer.daemon(overview):
+                session.print(line)
         return
-    shown: list[object] = []
 
-    def one(target: str) -> None:
+    def find(target: str) -> tuple[object, Iterator[str]]:
         name = target_name(target)
-        record: UnitDetail | Execution
         if "/" in name:
-            record = session.client.execution(name)
-            lines = printer.execution(record, "")
-        else:
-            record = session.client.unit(name, recent=recent)
-            lines = printer.unit(record)
-        if not session.json:
-            printer.print(lines, gap=bool(shown))
-        shown.append(record)
+            execution = session.client.execution(name)
+            return execution, printer.execution(execution, "")
+        unit = session.client.unit(name, recent=recent)
+        return unit, printer.unit(unit)
 
-    try:
-        for_each(targets, one)
-    finally:
-        if session.json:
-            session.print_json(shown)
+    show_each(session, targets, find)
 
 
 class Printer:
     """Records as lines of text."""
 
     def __init__(self, session: Session) -> None:
-        self._session = session
         self._now = session.now
         self._terminal = session.terminal
-
-    def print(self, lines: Iterator[str], *, gap: bool = False) -> None:
-        """Print lines, with an empty one before them if there is a `gap`."""
-        if gap:
-            self._session.print()
-        for line in lines:
-            self._session.print(line)
 
     def _time(self, moment: datetime | None) -> str:
         return human_time(moment, self._now) if self._terminal else machine_time(moment)
