@@ -10,7 +10,8 @@ from xchronos.clock import SECOND, Clock, to_instant
 from xchronos.errors import StoreUnavailable
 from xchronos.registry.keys import SHARDS, shard_of
 from xchronos.registry.roster import Roster
-from xchronos.testing.clock import START
+from xchronos.store.memory import MemoryStore
+from xchronos.testing.clock import START, VirtualClock, run_virtual
 
 TTL = 10 * SECOND
 UNITS = [f"u{n}.service" for n in range(48)]
@@ -109,3 +110,12 @@ class World:
         for name, fires in (await self.lateness(since)).items():
             late = max(late for _, late in fires)
             assert late <= (limit if shard_of(name) in moved else others), (name, shard_of(name), late)
+
+
+def scenario(play, seed: int = 1):
+    async def main(clock: VirtualClock) -> None:
+        world = World(clock, MemoryStore(clock), seed)
+        await play(world)
+        await world.cluster.close()
+
+    run_virtual(main)

@@ -1,73 +1,16 @@
-"""Docker command lines and [Container] steps on a real engine: exit codes, texts, and what is left behind."""
+"""[Container] steps and `docker run` on a real engine: exit codes, texts, and what is left behind."""
 
 import asyncio
-import json
-import uuid
 
 import msgspec
 import pytest
 
-from xchronos.executors.contract import StepSpec
+from tests.executors.docker_bench import NAMESPACE
 from xchronos.executors.docker import DockerExecutor
 from xchronos.executors.docker_body import container_name
-from xchronos.executors.docker_engine import Engine, EngineRefusal
 from xchronos.testing.executors import eventually, output
-from xchronos.unitfile.dockercli import compile_docker
 
 pytestmark = pytest.mark.docker
-NAMESPACE = "xchronos-tests"
-
-
-class Bench:
-    """An executor, specs of one execution, and a raw engine to look with."""
-
-    def __init__(self, executor, engine, directory, image):
-        self.executor, self.engine, self.directory, self.image = executor, engine, directory, image
-        self.execution = f"d-{uuid.uuid4().hex[:12]}.service/0/0"
-        self.name = f"xct-{uuid.uuid4().hex[:12]}"
-        self.count = 0
-
-    def line(self, text, attempt=1, env=None, **more):
-        """The spec of a docker line; IMAGE and NAME stand for this test's own."""
-        self.count += 1
-        step = more.pop("step", f"start-{self.count}")
-        words = [word.replace("IMAGE", self.image).replace("NAME", self.name) for word in text.split("|")]
-        argv = ("docker", *words)
-        return StepSpec("d.service", self.execution, attempt, step, argv, "docker", env or {}, str(self.directory),
-                        f"{self.directory}/{step}.log", docker=compile_docker(argv), **more)  # fmt: skip
-
-    def container(self, script, body=None, **more):
-        self.count += 1
-        step = f"start-{self.count}"
-        whole = {"Image": self.image, "Cmd": ["sh", "-c", script], **(body or {})}
-        whole["HostConfig"] = {"NetworkMode": "none", **whole.get("HostConfig", {})}
-        return StepSpec("d.service", self.execution, 1, step, (), "", {}, str(self.directory),
-                        f"{self.directory}/{step}.log", body=whole, **more)  # fmt: skip
-
-    async def run(self, text, **more):
-        """(exit code, output) of a docker line."""
-        spec = self.line(text, **more)
-        result = await self.executor.run(spec)
-        assert not result.lost
-        return result.code, output(spec)
-
-    async def inspect(self, name):
-        try:
-            return await self.engine.call("GET", f"/containers/{name}/json")
-        except EngineRefusal:
-            return None
-
-
-@pytest.fixture
-async def bench(tmp_path, docker_host, busybox_image):
-    executor, engine = DockerExecutor(NAMESPACE, docker_host), Engine(docker_host)
-    bench = Bench(executor, engine, tmp_path, busybox_image)
-    yield bench
-    for item in await engine.call("GET", "/containers/json", params={"all": "1"}):
-        if item["Names"][0].startswith(f"/{bench.name}") or item["Labels"].get("xchronos.execution") == bench.execution:
-            await engine.call("DELETE", f"/containers/{item['Id']}", params={"force": "1", "v": "1"})
-    await executor.close()
-    await engine.close()
 
 
 async def test_the_engines_answer_to_probe(bench):
@@ -289,129 +232,3 @@ async def test_a_stop_that_comes_with_the_start_is_not_lost(bench):
     await bench.executor.stop(spec, "SIGTERM")
     async with asyncio.timeout(15):
         assert (await task).code == 143
-
-
-async def test_the_life_of_a_container_by_verbs(bench):
-    code, text = await bench.run("create|--name|NAME|--net|none|--init|IMAGE|sh|-c|echo hello; sleep 60")
-    assert code == 0
-    assert (await bench.inspect(bench.name))["Id"] == text.strip()
-    assert (await bench.run("start|NAME")) == (0, f"{bench.name}\n")
-    assert (await bench.run("pause|NAME"))[0] == 0
-    assert (await bench.run("unpause|NAME"))[0] == 0
-    assert (await bench.run("restart|-t|1|NAME"))[0] == 0
-    assert await bench.run("exec|-e|A=5|NAME|sh|-c|echo in $A; exit 3") == (3, "in 5\n")
-    assert (await bench.run("exec|NAME|nosuch"))[0] in (126, 127)
-    assert (await bench.run("exec|-d|NAME|true"))[0] == 0
-    assert "hello\n" in (await bench.run("logs|NAME"))[1]
-    code, text = await bench.run("inspect|NAME|xct-nothing")
-    assert code == 1
-    assert "Error: No such object: xct-nothing" in text
-    assert json.loads(text.partition("Error: No such")[0])[0]["Name"] == f"/{bench.name}"
-    assert bench.name in (await bench.run("ps"))[1]
-    code, text = await bench.run("rm|NAME")
-    assert code == 1
-    assert "Error response from daemon: You cannot remove a running container" in text
-    assert (await bench.run("kill|-s|TERM|NAME")) == (0, f"{bench.name}\n")
-    assert (await bench.run("wait|NAME")) == (0, "143\n")
-    code, text = await bench.run("kill|NAME")
-    assert code == 1
-    assert "is not running" in text
-    assert (await bench.run("stop|NAME"))[0] == 0
-    assert (await bench.run("rename|NAME|NAME2"))[0] == 0
-    assert (await bench.run("rm|-f|NAME2")) == (0, f"{bench.name}2\n")
-    for verb in ("rm", "kill", "stop", "start", "logs", "wait", "restart"):
-        code, text = await bench.run(f"{verb}|NAME")
-        assert (verb, code) == (verb, 1)
-        assert text.startswith("Error response from daemon: ")
-        assert f"No such container: {bench.name}" in text
-    code, text = await bench.run("rm|-f|NAME")
-    assert code == 0
-    assert (await bench.run("exec|NAME|true"))[0] == 1
-
-
-async def test_start_attached_takes_the_exit_code_and_is_found_again(bench):
-    await bench.run("create|--name|NAME|--net|none|IMAGE|sh|-c|echo again; exit 6")
-    spec = bench.line("start|-a|NAME")
-    for _ in range(2):  # the second call finds that the container was started since the journal began
-        result = await bench.executor.run(spec)
-        assert (result.code, output(spec)) == (6, "again\n")
-    assert await bench.run("start|-a|NAME") == (6, "again\n")  # another step starts it anew, and has its own output
-    plain = bench.line("start|NAME")
-    assert (await bench.executor.run(plain)).code == 0
-
-
-async def test_a_command_without_a_container_is_given_up_by_a_signal(bench):
-    await bench.run("run|-d|--init|--name|NAME|--net|none|IMAGE|sleep|60")
-    for text in ("wait|NAME", "logs|-f|NAME", "exec|NAME|sleep|60"):
-        spec = bench.line(text)
-        task = asyncio.create_task(bench.executor.run(spec))
-        await asyncio.sleep(0.4)
-        await bench.executor.stop(spec, "SIGTERM")
-        async with asyncio.timeout(10):
-            result = await task
-        assert result.signal == "SIGTERM" or result.code == 143
-    spec = bench.line("wait|NAME")
-    task = asyncio.create_task(bench.executor.run(spec))
-    await asyncio.sleep(0.2)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    attached = bench.line("start|-a|NAME")
-    task = asyncio.create_task(bench.executor.run(attached))
-    await asyncio.sleep(0.4)
-    await bench.executor.stop(attached, "SIGTERM")
-    assert (await task).code == 143
-
-
-async def test_networks_and_volumes(bench):
-    code, text = await bench.run("network|create|NAME")
-    assert (code, len(text.strip())) == (0, 64)
-    try:
-        assert (await bench.run("network|create|NAME"))[0] == 1
-        again = bench.line("network|create|NAME", step="net")
-        (bench.directory / ".net.begun").write_text('{"first": {}, "format": 1}')
-        assert (await bench.executor.run(again)).code == 0
-        await bench.run("create|--name|NAME|--net|none|IMAGE|true")
-        second = bench.name + "-b"
-        await bench.run("create|--name|NAME-b|IMAGE|true")
-        assert (await bench.run(f"network|connect|NAME|{second}"))[0] == 0
-        assert (await bench.run(f"network|disconnect|NAME|{second}"))[0] == 0
-        assert (await bench.run(f"network|disconnect|NAME|{second}"))[0] == 1
-    finally:
-        assert (await bench.run("network|rm|NAME"))[0] == 0
-    assert (await bench.run("network|rm|NAME"))[0] == 1
-    assert await bench.run("volume|create|NAME") == (0, f"{bench.name}\n")
-    assert bench.name in (await bench.run("volume|ls|-q"))[1]
-    assert await bench.run("volume|rm|NAME") == (0, f"{bench.name}\n")
-    assert (await bench.run("volume|rm|NAME"))[0] == 1
-
-
-async def test_two_networks_at_once(bench):
-    await bench.run("network|create|NAME-1")
-    await bench.run("network|create|NAME-2")
-    try:
-        assert (await bench.run("create|--name|NAME|--net|NAME-1|--net|NAME-2|IMAGE|true"))[0] == 0
-        networks = (await bench.inspect(bench.name))["NetworkSettings"]["Networks"]
-        assert sorted(networks) == [f"{bench.name}-1", f"{bench.name}-2"]
-        await bench.run("rm|NAME")
-    finally:
-        await bench.run("network|rm|NAME-1|NAME-2")
-
-
-async def test_images(bench):
-    assert (await bench.run("tag|IMAGE|NAME:1"))[0] == 0
-    assert await bench.run("rmi|NAME:1") == (0, f"Untagged: {bench.name}:1\n")
-    assert (await bench.run("rmi|NAME:1"))[0] == 1
-    assert "xchronos/busybox" in (await bench.run("images"))[1]
-    assert all(len(line) == 12 for line in (await bench.run("images|-q"))[1].split())
-    code, text = await bench.run("pull|localhost:1/xct/none:1")
-    assert code == 1
-    assert "Error response from daemon" in text
-
-
-async def test_pruning_only_what_is_labelled(bench):
-    await bench.run("create|--name|NAME|--label|xct=NAME|IMAGE|true")
-    code, text = await bench.run("container|prune|-f|--filter|label=xct=NAME")
-    assert code == 0
-    assert "Total reclaimed space: 0B" in text
-    assert await bench.inspect(bench.name) is None

@@ -1,8 +1,7 @@
 """[X-Fleet] as xchronos reads it, and the rules that no sample shows."""
 
-import fnmatch
-
 import pytest
+from fleet_helpers import asking, options, said
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,30 +18,8 @@ from xchronos.unitfile.fleet import (
     split_values,
 )
 from xchronos.unitfile.fleet_placement import (
-    FleetMachine,
-    able_to_run,
-    has_conflict,
-    has_replace,
-    matches_id,
     metadata_unmet,
-    schedule,
-    with_global_units,
 )
-from xchronos.unitfile.glob import glob_is_valid, glob_matches
-
-
-def options(*pairs):
-    return [Option("X-Fleet", key, value, line, "u.service") for line, (key, value) in enumerate(pairs, 2)]
-
-
-def asking(*pairs, name="u.service"):
-    asked, problems = requirements(name, options(*pairs))
-    assert problems == []
-    return asked
-
-
-def said(*pairs, name="u.service"):
-    return [str(problem) for problem in requirements(name, options(*pairs))[1]]
 
 
 @pytest.mark.parametrize(
@@ -228,174 +205,6 @@ def test_reading_with_operators():
     assert asked.terms == (MetadataTerm("n", ">=", "4"),)
     assert asked.conflicts == ("job@*.service", "x.service")
     assert asked.is_global
-
-
-@pytest.mark.parametrize(
-    ("wanted", "metadata", "unmet"),
-    [
-        ("region=eu", {"region": "eu"}, []),
-        ("region=eu", {"region": "EU"}, ["region=eu"]),
-        ("region=eu", {}, ["region=eu"]),
-        ('"region=us" "region=eu"', {"region": "ap"}, ["region=eu|region=us"]),
-        ('"region=us" "disk=ssd"', {"region": "eu"}, ["region=us", "disk=ssd"]),
-        ("n!=5", {}, []),
-        ("n!=5", {"n": "5.0"}, ["n!=5"]),
-        ("n!=x", {"n": "y"}, []),
-        ("n>=10", {"n": "9"}, ["n>=10"]),
-        ("n>=10", {"n": "10"}, []),
-        ("n>=10", {}, ["n>=10"]),
-        ("n<=10", {"n": "9"}, []),
-        ("n<=10", {"n": "10.5"}, ["n<=10"]),
-        ("n>-1", {"n": "0"}, []),
-        ("n>5", {"n": "5"}, ["n>5"]),
-        ("n<5", {"n": "4"}, []),
-        ("n<5", {"n": "5"}, ["n<5"]),
-        ("v>=1.10.2", {"v": "1.9.0"}, []),  # Not numbers: compared as text.
-    ],
-)
-def test_metadata_unmet(wanted, metadata, unmet):
-    assert metadata_unmet(asking(("MachineMetadata", wanted)), metadata) == unmet
-
-
-@pytest.mark.parametrize(
-    ("machine", "wanted", "expected"),
-    [
-        ("0123456789", "0123456789", True),
-        ("0123456789", "01234567", True),
-        ("0123456789", "012345678", False),
-        ("0123", "0123", True),
-        ("0123", "", False),
-    ],
-)
-def test_ids(machine, wanted, expected):
-    assert matches_id(machine, wanted) is expected
-
-
-def test_conflicts_hold_both_ways_and_never_with_itself():
-    hostile = asking(("Conflicts", "new.*"))
-    assert has_conflict("new.service", [], {"old.service": hostile}) == "new.service"
-    assert has_conflict("new.service", ["old*"], {"old.service": FleetRequirements()}) == "old.service"
-    assert has_conflict("new.service", ["*"], {"new.service": hostile}) is None
-    assert has_conflict("other.service", ["x"], {"old.service": hostile}) is None
-
-
-def test_replaces():
-    eager = asking(("Replaces", "new.service"))
-    assert has_replace("new.service", ["old*"], {"old.service": FleetRequirements()}) == "old.service"
-    assert has_replace("new.service", [], {"old.service": eager}) == "old.service"
-    assert has_replace("new.service", ["old*"], {"old.service": eager}) is None
-    assert has_replace("new.service", ["*"], {"new.service": eager}) is None
-
-
-def test_able_to_run_weighs_operators_too():
-    machine = FleetMachine("m", {"cores": "4"})
-    assert able_to_run(machine, "u.service", asking(("MachineMetadata", "cores>=4"))) == ("schedule", "")
-    assert able_to_run(machine, "u.service", asking(("MachineMetadata", "cores>4")))[0] == "unschedule"
-
-
-def test_global_units_go_where_they_fit():
-    everywhere = {
-        "eu.service": asking(("Global", "true"), ("MachineMetadata", "region=eu")),
-        "shy.service": asking(("Global", "true"), ("Conflicts", "db.service")),
-        "plain.service": FleetRequirements(),
-    }
-    machines = [
-        FleetMachine("a", {"region": "eu"}),
-        FleetMachine("b", {"region": "us"}, {"db.service": FleetRequirements()}),
-    ]
-    filled = with_global_units(machines, everywhere)
-    assert [list(machine.units) for machine in filled] == [["eu.service", "shy.service"], ["db.service"]]
-    assert list(machines[0].units) == []
-
-
-def test_schedule():
-    busy = FleetMachine("a", {}, {"x.service": FleetRequirements()})
-    assert schedule([], "u.service", FleetRequirements()) == (None, "zero agents available")
-    assert schedule([busy, FleetMachine("b")], "u.service", FleetRequirements()) == ("b", "")
-    assert schedule([FleetMachine("b"), FleetMachine("a")], "u.service", FleetRequirements()) == ("a", "")
-    assert schedule([busy], "u.service", asking(("MachineID", "z"))) == (None, "no agents able to run job")
-    assert schedule([busy], "u.service", asking(("Replaces", "x.service"))) == ("a", "")
-
-
-@pytest.mark.parametrize(
-    ("pattern", "name", "expected"),
-    [
-        # The table of Go's own path.Match test.
-        ("abc", "abc", True),
-        ("*", "abc", True),
-        ("*c", "abc", True),
-        ("a*", "a", True),
-        ("a*", "abc", True),
-        ("a*", "ab/c", False),
-        ("a*/b", "abc/b", True),
-        ("a*/b", "a/c/b", False),
-        ("a*b*c*d*e*/f", "axbxcxdxe/f", True),
-        ("a*b*c*d*e*/f", "axbxcxdxexxx/f", True),
-        ("a*b*c*d*e*/f", "axbxcxdxe/xxx/f", False),
-        ("a*b*c*d*e*/f", "axbxcxdxexxx/fff", False),
-        ("a*b?c*x", "abxbbxdbxebxczzx", True),
-        ("a*b?c*x", "abxbbxdbxebxczzy", False),
-        ("ab[c]", "abc", True),
-        ("ab[b-d]", "abc", True),
-        ("ab[e-g]", "abc", False),
-        ("ab[^c]", "abc", False),
-        ("ab[^b-d]", "abc", False),
-        ("ab[^e-g]", "abc", True),
-        ("a\\*b", "a*b", True),
-        ("a\\*b", "ab", False),
-        ("a?b", "a☺b", True),
-        ("a[^a]b", "a☺b", True),
-        ("a???b", "a☺b", False),
-        ("a[^a][^a][^a]b", "a☺b", False),
-        ("[a-ζ]*", "\u03b1", True),
-        ("*[a-ζ]", "A", False),
-        ("a?b", "a/b", False),
-        ("a*b", "a/b", False),
-        ("[\\]a]", "]", True),
-        ("[\\-]", "-", True),
-        ("[x\\-]", "x", True),
-        ("[x\\-]", "-", True),
-        ("[x\\-]", "z", False),
-        ("[\\-x]", "x", True),
-        ("[]a]", "]", False),
-        ("[-]", "-", False),
-        ("[x-]", "x", False),
-        ("[-x]", "x", False),
-        ("\\", "a", False),
-        ("[a-b-c]", "a", False),
-        ("[", "a", False),
-        ("[^", "a", False),
-        ("[^bc", "a", False),
-        ("a[", "a", False),
-        ("a[", "ab", False),
-        ("*x", "xxx", True),
-        ("", "", True),
-        ("", "a", False),
-        ("a", "", False),
-        ("**", "abc", True),
-        ("[a", "[a", False),
-        ("a]", "a]", True),
-        ("[[*]x", "*x", True),
-        ("*a", "b/a", False),
-    ],
-)
-def test_glob_as_go_matches(pattern, name, expected):
-    assert glob_matches(pattern, name) is expected
-
-
-def test_malformed_globs_are_known():
-    assert [glob_is_valid(pattern) for pattern in ("a*", "[a-z]", "[", "a\\", "[]")] == [
-        True,
-        True,
-        False,
-        False,
-        False,
-    ]
-
-
-@given(st.text("ab*?", max_size=8), st.text("ab", max_size=8))
-def test_glob_agrees_with_the_shell_where_there_is_no_slash(pattern, name):
-    assert glob_matches(pattern, name) == fnmatch.fnmatchcase(name, pattern)
 
 
 @given(st.dictionaries(st.sampled_from("abc"), st.sampled_from(["1", "2"])), st.data())

@@ -1,0 +1,19 @@
+"""Fixtures of the executors' tests."""
+
+import pytest
+
+from tests.executors.docker_bench import NAMESPACE, Bench
+from xchronos.executors.docker import DockerExecutor
+from xchronos.executors.docker_engine import Engine
+
+
+@pytest.fixture
+async def bench(tmp_path, docker_host, busybox_image):
+    executor, engine = DockerExecutor(NAMESPACE, docker_host), Engine(docker_host)
+    bench = Bench(executor, engine, tmp_path, busybox_image)
+    yield bench
+    for item in await engine.call("GET", "/containers/json", params={"all": "1"}):
+        if item["Names"][0].startswith(f"/{bench.name}") or item["Labels"].get("xchronos.execution") == bench.execution:
+            await engine.call("DELETE", f"/containers/{item['Id']}", params={"force": "1", "v": "1"})
+    await executor.close()
+    await engine.close()
