@@ -54,9 +54,9 @@ class Bench:
 
     def die(self) -> None:
         """The agent is gone, as by kill -9: its locks are free, and nobody renews anything."""
-        for descriptor in (self.guarding._state, self.guarding._agent, self.guarding._lock):
+        for descriptor in (self.guarding._state, self.guarding._agent, self.guarding._lock, self.guarding._mark):
             os.close(descriptor)
-        self.guarding._state = -1
+        self.guarding._state = self.guarding._mark = -1
         self.contact = Contact(SystemClock(), TTL)
 
     def renew(self) -> None:

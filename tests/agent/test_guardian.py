@@ -15,7 +15,7 @@ from guardian_bench import TTL, Bench, holder, within
 
 from xchronos.agent import guardian
 from xchronos.agent.guarding import Guarding
-from xchronos.clock import SECOND
+from xchronos.clock import SECOND, SystemClock
 from xchronos.executors.hostfacts import boot_id, start_ticks
 from xchronos.executors.process_record import Home
 from xchronos.testing.executors import eventually, output
@@ -94,6 +94,7 @@ async def test_it_ends_when_told(bench: Bench) -> None:
 
 
 async def test_it_outlives_its_agent_for_as_long_as_needed(bench: Bench) -> None:
+    began = SystemClock().monotonic()
     bench.renew()
     await bench.guarding.ready()
     ended = bench.run(bench.spec("sleep 300"))
@@ -105,8 +106,11 @@ async def test_it_outlives_its_agent_for_as_long_as_needed(bench: Bench) -> None
     # The next agent of this machine learns that its predecessor's time was up.
     bench.guarding = bench.new_agent()
     bench.renew()
+    assert not bench.guarding.struck_since(0), "not known yet"
     await bench.guarding.ready()
     assert bench.guarding.struck
+    assert bench.guarding.struck_since(began)
+    assert not bench.guarding.struck_since(SystemClock().monotonic())
 
 
 async def test_an_agent_that_is_back_in_time_goes_on_with_the_same_guardian(bench: Bench) -> None:

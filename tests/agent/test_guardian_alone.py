@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -104,9 +105,54 @@ def test_a_strike_kills_removes_and_comes_back_for_what_is_left(tmp_path: Path) 
             "POST /containers/runs/kill",
         ]
         assert not watcher.strike()
+        engine.asked.clear()
+        engine.containers = [{"Id": "runs", "State": "running"}]
+        (tmp_path / "state").write_bytes(guardian.written(guardian.now() + 10**12, over=False, boot=boot_id()))
+        assert watcher.strike(), "put off as it looked round"
+        assert engine.asked == ["GET /containers/json"]
+        engine.containers = []
+        (tmp_path / "state").write_bytes(guardian.written(1, over=False, boot=boot_id()))
         watcher.run()  # the deadline has passed, nothing is left, and there is no agent
     finally:
         engine.close()
+
+
+def test_what_is_put_off_while_it_gets_no_processor_has_not_passed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "state").write_bytes(guardian.written(100, over=False, boot=boot_id()))
+    watcher = guardian.Guardian(str(tmp_path), "", "n", "o", "")
+    times = [90]
+    monkeypatch.setattr(guardian, "now", lambda: times[-1])
+    read = guardian.read
+
+    def slowly(descriptor: int) -> tuple[int, bool, str] | None:
+        known = read(descriptor)
+        times.append(110)  # long enough for an agent to put it off, and for the old deadline to pass
+        return known
+
+    monkeypatch.setattr(guardian, "read", slowly)
+    assert not watcher._strikes()
+    assert watcher._strikes()
+
+
+def test_its_mark_tells_when_it_has_struck(tmp_path: Path) -> None:
+    (tmp_path / "state").write_bytes(guardian.written(1, over=False, boot=boot_id()))
+    watcher = guardian.Guardian(str(tmp_path), "", "n", "o", "")
+    mark, boot = os.open(tmp_path / "mark", os.O_RDWR), boot_id().replace("-", "")
+    assert guardian.marked(mark, boot) is None
+    before = time.monotonic_ns()
+    assert watcher._strikes()
+    at = guardian.marked(mark, boot)
+    assert at is not None
+    assert before <= at <= time.monotonic_ns()
+    assert guardian.marked(mark, "00" * 16) is None, "of another boot"
+    # One that is being written is read again.
+    whole = os.pread(mark, 100, 0)
+    os.pwrite(mark, bytes([whole[0] ^ 1]) + whole[1:], 0)
+    threading.Timer(0.05, os.pwrite, (mark, whole, 0)).start()
+    assert guardian.marked(mark, boot) == at
+    os.close(mark)
 
 
 def test_an_engine_that_does_not_answer_is_asked_again(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

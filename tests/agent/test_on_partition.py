@@ -27,6 +27,10 @@ class Fake:
         self.struck = struck
         self.broken = broken
         self.asked = 0
+        self.marked = -1
+
+    def struck_since(self, at: int) -> bool:
+        return self.marked >= at
 
     def follow(self, contact: Contact) -> None:
         pass

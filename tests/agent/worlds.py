@@ -120,7 +120,10 @@ class Remembers:
         return step in self.begun_at
 
     def elapsed(self, step: str) -> int:
-        return self.clock.now() - self.begun_at.setdefault(step, self.clock.now())
+        return self.clock.monotonic() - self.begun_at.setdefault(step, self.clock.monotonic())
+
+    def began(self) -> int | None:
+        return min(self.begun_at.values(), default=None)
 
     async def record(self, result: StepResult) -> None:
         await asyncio.sleep(0)

@@ -10,7 +10,8 @@ that the agent renews with its lease, and when that has passed it
 - kills every host process of a step recorded as `stop`, and claims the start of those that nobody has begun;
 
 and again until the deadline is put off. Its clock is CLOCK_BOOTTIME, which all processes of a machine share and which
-goes on while the machine sleeps. It ends when its agent says so, or when that is dead and nothing is left.
+goes on while the machine sleeps. Before each of these it leaves a mark, so that the agent does not take what it has
+killed for something that has failed. It ends when its agent says so, or when that is dead and nothing is left.
 
 What it cannot do: act while it is stopped itself, or while the engine does not answer (it goes on asking).
 """
@@ -48,6 +49,7 @@ NOBODY = 1 << 22
 """The pid in a claim of the guardian's: greater than any that Linux gives away, so the claimant is never alive."""
 
 _STATE = struct.Struct("<QI16sI")
+_MARK = struct.Struct("<Q16sI")
 
 
 def written(deadline: int, *, over: bool, boot: str) -> bytes:
@@ -63,6 +65,16 @@ def read(descriptor: int) -> tuple[int, bool, str] | None:
         return None
     deadline, over, boot, _ = _STATE.unpack(data)
     return deadline, bool(over), boot.hex()
+
+
+def marked(descriptor: int, boot: str) -> int | None:
+    """When a guardian last struck in this boot (without dashes), in ns of CLOCK_MONOTONIC; None: it did not."""
+    while data := os.pread(descriptor, _MARK.size, 0):
+        if len(data) == _MARK.size and zlib.crc32(data[:-4]) == struct.unpack("<I", data[-4:])[0]:
+            moment, life, _ = _MARK.unpack(data)
+            return moment if life.hex() == boot else None
+        time.sleep(0.001)  # it is being written
+    return None
 
 
 def now() -> int:
@@ -82,13 +94,15 @@ def locked(descriptor: int) -> bool:
 class Guardian:
     """Watches the deadline, and strikes.
 
-    `directory` holds the state file and the locks; `docker` is the engine's address ("": none), `owner` whose
+    `directory` holds the state file, the mark and the locks; `docker` is the engine's address ("": none), `owner` whose
     containers in `namespace` they are, and `processes` the process executor's directory ("": none).
     """
 
     def __init__(self, directory: str, docker: str, namespace: str, owner: str, processes: str) -> None:
         self._state = os.open(f"{directory}/state", os.O_RDWR)
         self._agent = os.open(f"{directory}/agent", os.O_RDWR | os.O_CREAT, 0o600)
+        self._mark = os.open(f"{directory}/mark", os.O_RDWR | os.O_CREAT, 0o600)
+        self._marking = threading.Lock()
         self._docker = docker
         self._labels = [f"xchronos.namespace={namespace}", f"xchronos.owner={owner}", "xchronos.partition=stop"]
         self._processes = processes
@@ -98,12 +112,10 @@ class Guardian:
     def run(self) -> None:
         """Guard until nobody needs it any more."""
         while True:
-            known = read(self._state)
-            if known is None:  # it is being written
-                time.sleep(0.001)
-                continue
-            deadline, over, _ = known
-            left = (deadline - now()) / 1e9
+            # Read before the file is: what is put off right behind that has not passed.
+            at = now()
+            deadline, over = self._known()
+            left = (deadline - at) / 1e9
             if left > 0 and not over:
                 time.sleep(min(left, LOOK))
                 continue
@@ -111,6 +123,23 @@ class Guardian:
             if not busy and self._alone(deadline):
                 return
             time.sleep(STRIKE_AGAIN)
+
+    def _known(self) -> tuple[int, bool]:
+        """The deadline, and whether the guarding is over."""
+        while (known := read(self._state)) is None:
+            time.sleep(0.001)  # it is being written
+        return known[:2]
+
+    def _strikes(self) -> bool:
+        """Whether the time is (still) up; asked for each thing, right before its end, and after it was found."""
+        with self._marking:
+            at = now()
+            deadline, over = self._known()
+            if over or deadline > at:
+                return False
+            body = struct.pack("<Q16s", time.monotonic_ns(), bytes.fromhex(self._boot.replace("-", "")))
+            os.pwrite(self._mark, body + struct.pack("<I", zlib.crc32(body)), 0)
+            return True
 
     def _say(self, words: str) -> None:
         if words != self._said:
@@ -161,6 +190,8 @@ class Guardian:
 
     def _carry_out(self, pending: Iterator[tuple[str, str]]) -> None:
         for job in pending:
+            if not self._strikes():
+                return
             # Refused or unanswered: whether it has ended anyhow is seen at the next look.
             with suppress(OSError):
                 call(self._docker, *job)
@@ -181,6 +212,8 @@ class Guardian:
     def _strike_process(self, home: Path) -> bool:
         claim = home / "claim"
         if not claim.exists():
+            if not self._strikes():
+                return False
             mine = home / f".claim.guardian.{os.getpid()}"
             mine.write_text(f"{NOBODY} 0 {self._boot}")
             with suppress(FileExistsError):
@@ -191,6 +224,8 @@ class Guardian:
         if boot != self._boot or (living is not None and living != int(ticks)):
             return False  # that was in another life of the machine, or somebody else has the number by now
         pids = process_tree.members(pid)
+        if pids and not self._strikes():
+            return False
         process_tree.send(pids, signal.SIGKILL)
         return bool(pids) or living is not None
 

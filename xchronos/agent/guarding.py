@@ -12,6 +12,7 @@ import structlog
 
 from xchronos.agent import guardian
 from xchronos.agent.contact import Contact
+from xchronos.clock import Micros
 from xchronos.executors import process_tree
 from xchronos.executors.hostfacts import boot_id
 
@@ -44,7 +45,7 @@ class Guarding:
         )
         self._contact: Contact | None = None
         self._boot = boot_id().replace("-", "")
-        self._state = self._agent = self._lock = -1
+        self._state = self._agent = self._lock = self._mark = -1
         self._struck = False
         self._children: set[int] = set()
         self._starting = asyncio.Lock()
@@ -54,6 +55,13 @@ class Guarding:
     def struck(self) -> bool:
         """See `partition.Watchman`; known once it is ready."""
         return self._struck
+
+    def struck_since(self, at: Micros) -> bool:
+        """See `partition.Watchman`."""
+        if self._mark < 0:
+            return False
+        mark = guardian.marked(self._mark, self._boot)
+        return mark is not None and mark // 1000 >= at
 
     def follow(self, contact: Contact) -> None:
         """Let the deadline be what `contact` says."""
@@ -87,9 +95,9 @@ class Guarding:
         """Nothing is left to guard: the guardian may go."""
         if self._state >= 0:
             self._write(over=True)
-            for descriptor in (self._state, self._agent, self._lock):
+            for descriptor in (self._state, self._agent, self._lock, self._mark):
                 os.close(descriptor)
-            self._state = -1
+            self._state = self._mark = -1
         process_tree.reap(self._children)
 
     # -- the file -----------------------------------------------------------------------------------------------------
@@ -102,6 +110,7 @@ class Guarding:
         self._agent = os.open(self._directory / "agent", flags, 0o600)
         self._take_agents_lock()
         self._lock = os.open(self._directory / "guardian", flags, 0o600)
+        self._mark = os.open(self._directory / "mark", flags, 0o600)
         state = os.open(self._directory / "state", flags, 0o600)
         before = guardian.read(state)
         self._state = state

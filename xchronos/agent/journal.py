@@ -54,6 +54,10 @@ class ForgetfulMemory:
         now = self._clock.monotonic()
         return now - self._begun.setdefault(step, now)
 
+    def began(self) -> Micros | None:
+        """When the first step was begun."""
+        return min(self._begun.values(), default=None)
+
     async def record(self, result: StepResult) -> None:
         """Nothing is remembered."""
 
@@ -123,6 +127,10 @@ class Journal:
         if notes.boot == boot and step in notes.clocked:
             return notes.clocked[step]
         return monotonic - max(self._clock.now() - to_instant(notes.begun[step]), 0)
+
+    def began(self) -> Micros | None:
+        """When the first step was begun, on this boot's monotonic clock; None if none was, or in another boot."""
+        return min(self._notes.clocked.values(), default=None) if self._notes.boot == boot_id() else None
 
     async def record(self, result: StepResult) -> None:
         """Remember a step's end, durably."""

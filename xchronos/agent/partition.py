@@ -14,7 +14,7 @@ from xchronos.agent.attempt import AttemptRun
 from xchronos.agent.contact import Contact
 from xchronos.agent.patience import patiently
 from xchronos.agent.ports import AttemptEnd, Memory
-from xchronos.clock import SECOND, Clock, woken
+from xchronos.clock import SECOND, Clock, Micros, woken
 from xchronos.errors import ExecutorUnavailable
 from xchronos.model.policies import Outcome
 from xchronos.model.records import StepResult
@@ -26,6 +26,9 @@ CUT_OFF = "this machine had lost the store (OnPartition=stop)"
 SEVERED = "severed"
 """The memory's entry that says that everything of the attempt was killed: no step of it may be run again."""
 
+KILLED = 128 + 9
+"""The exit code of a container whose main process was killed."""
+
 Prepare: TypeAlias = Callable[[], Coroutine[Any, Any, str]] | None
 Kill: TypeAlias = Callable[[], Awaitable[bool]]
 
@@ -36,6 +39,10 @@ class Watchman(Protocol):
     @property
     def struck(self) -> bool:
         """Whether the agent before this one was away for longer than its lease was good for; known once ready."""
+        ...
+
+    def struck_since(self, at: Micros) -> bool:
+        """Whether anything was struck for at `at` on the monotonic clock, or later: what has ended may be its doing."""
         ...
 
     def follow(self, contact: Contact) -> None:
@@ -131,7 +138,10 @@ class Partition:
         if struck:
             await self._kill(kill)
             return _lost()
-        lapses = self._contact.lapses
+        lapses, began = self._contact.lapses, self._clock.monotonic()
+        earlier = memory.began() if resumed else None
+        if earlier is not None:
+            began = earlier  # it may have been struck for before the agent that began it put the time off again
         ward = _Ward(run)
         self._wards[ward] = None
         self._apply(ward)
@@ -148,7 +158,10 @@ class Partition:
                 task.cancel()
             await asyncio.wait({walk, over})
         end = walk.result()
-        if end.outcome is Outcome.SUCCEEDED or not (run.stop_reason == CUT_OFF or self._contact.lapses > lapses):
+        if end.outcome is Outcome.SUCCEEDED and not _killed(end):
+            return end
+        struck = self._watchman is not None and self._watchman.struck_since(began)
+        if run.stop_reason != CUT_OFF and self._contact.lapses == lapses and not struck:
             return end
         reason = CUT_OFF if CUT_OFF in end.reason or not end.reason else f"{CUT_OFF}: {end.reason}"
         return msgspec.structs.replace(end, outcome=Outcome.LOST, reason=reason)
@@ -168,6 +181,11 @@ class Partition:
         # Again until nothing runs: the engine may still be about to start what it was asked to.
         while await patiently(self._clock, kill, what="executor", kind=ExecutorUnavailable, longest=SECOND // 5):
             await self._clock.sleep(self._contact.ttl // 50)
+
+
+def _killed(end: AttemptEnd) -> bool:
+    """Whether a success may be that of somebody who has sent SIGKILL, which SuccessExitStatus= can list."""
+    return any(step.signal == "SIGKILL" or step.exit_code == KILLED for step in end.steps)
 
 
 def _lost() -> AttemptEnd:

@@ -58,6 +58,10 @@ class Memory(Protocol):
         """For how long a step that was begun has been running; begins it when it was not."""
         ...
 
+    def began(self) -> Micros | None:
+        """When the first step was begun, on this boot's monotonic clock; None if none was, or in another boot."""
+        ...
+
     async def record(self, result: StepResult) -> None:
         """Remember a step's end. What is remembered survives a crash."""
         ...

@@ -289,6 +289,8 @@ class Guardian:
         """When it strikes unless that is put off; None: nothing is guarded."""
         self.rebooted = False
         """Whether the machine went down while something was guarded."""
+        self.marked: Micros = -1
+        """When it has last struck for anything."""
         self._engine = engine
         self._looks = False
 
@@ -323,6 +325,7 @@ class Guardian:
         for container in list(self._engine.containers.values()):
             if container.spec.on_partition != "stop" or container.over.done():
                 continue
+            self.marked = self.now
             if container.start is None:
                 self._engine.remove(container.spec.identity)
             else:
@@ -343,6 +346,10 @@ class GuardianHand:
     def struck(self) -> bool:
         """See `Watchman.struck`."""
         return self._struck
+
+    def struck_since(self, at: Micros) -> bool:
+        """See `Watchman.struck_since`."""
+        return self._guardian.marked >= at
 
     def follow(self, contact: Contact) -> None:
         """See `Watchman.follow`."""
