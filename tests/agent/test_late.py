@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from services.links import Link
 from worlds import FIRE, KEYS, OK, Cluster
 
 from xchronos.agent.ends import concluded
@@ -102,29 +103,18 @@ class Elsewhere:
         await self._insist(write)
 
 
-class Stepped:
+class Stepped(Link):
     """A store before whose n-th request so many others' moves happen as `counts[n]` says."""
 
     def __init__(self, store: MemoryStore, counts: tuple[int, ...], moves: Iterator[Callable[[], Awaitable[None]]]):
-        self._store = store
+        super().__init__(store)
         self._counts = iter(counts)
         self._moves = moves
 
-    async def _happen(self) -> None:
+    async def ask(self, what: str, call: Callable[[], Awaitable[Any]]) -> Any:
         for one in itertools.islice(self._moves, next(self._counts, 0)):
             await one()
-
-    async def get(self, key: str) -> Any:
-        await self._happen()
-        return await self._store.get(key)
-
-    async def range(self, prefix: str, **options: Any) -> Any:
-        await self._happen()
-        return await self._store.range(prefix, **options)
-
-    async def commit(self, txn: Txn) -> Any:
-        await self._happen()
-        return await self._store.commit(txn)
+        return await call()
 
 
 def spread(moves: int, requests: int) -> Iterator[tuple[int, ...]]:

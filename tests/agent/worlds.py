@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
-from contextlib import asynccontextmanager
+from contextlib import aclosing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import msgspec
 from prometheus_client import CollectorRegistry
+from services.links import Link, until
 
 from xchronos.agent.agent import Agent
 from xchronos.agent.contact import Contact
@@ -177,21 +178,19 @@ class WorldExecutor:
         pass
 
 
-class Flaky:
+class Flaky(Link):
     """A store that can be away (`down`), or lose the answers to commits that have happened (`lose`).
 
     `late` are the microseconds that its watches are behind. While `hold` is cleared, commits are on their way.
     """
 
     def __init__(self, store: MemoryStore, clock: VirtualClock) -> None:
-        self._store = store
+        super().__init__(store)
         self._clock = clock
         self.late = 0
         self._broken = asyncio.Event()
         self.hold = asyncio.Event()
         self.hold.set()
-        self.max_operations = store.max_operations
-        self.name = store.name
         self.down = False
         self.lose = 0
 
@@ -203,10 +202,11 @@ class Flaky:
         self.down = False
         self._broken.clear()
 
-    async def _ask(self, call: Callable[[], Awaitable[Any]], *, writes: bool = False) -> Any:
+    async def ask(self, what: str, call: Callable[[], Awaitable[Any]]) -> Any:
         await asyncio.sleep(0)
         if self.down:
             raise StoreUnavailable("the store is away")
+        writes = what in ("commit", "commit_many")
         if writes:
             await self.hold.wait()
         answer = await call()
@@ -215,51 +215,12 @@ class Flaky:
             raise StoreUnavailable("the answer is lost")
         return answer
 
-    async def get(self, key: str) -> Any:
-        return await self._ask(lambda: self._store.get(key))
-
-    async def range(self, prefix: str, **options: Any) -> Any:
-        return await self._ask(lambda: self._store.range(prefix, **options))
-
-    async def commit(self, txn: Any) -> Any:
-        return await self._ask(lambda: self._store.commit(txn), writes=True)
-
-    async def commit_many(self, txns: Any) -> Any:
-        return await self._ask(lambda: self._store.commit_many(txns), writes=True)
-
-    async def grant(self, ttl: float) -> Any:
-        return await self._ask(lambda: self._store.grant(ttl))
-
-    async def renew(self, lease: int) -> Any:
-        return await self._ask(lambda: self._store.renew(lease))
-
-    async def revoke(self, lease: int) -> Any:
-        return await self._ask(lambda: self._store.revoke(lease))
-
-    @asynccontextmanager
-    async def watch(self, prefix: str, *, revision: int = 0) -> AsyncIterator[Any]:
-        if self.down:
-            raise StoreUnavailable("the store is away")
-        async with self._store.watch(prefix, revision=revision) as batches:
-            yield self._until_broken(batches)
-
-    async def _until_broken(self, batches: AsyncIterator[Any]) -> AsyncIterator[Any]:
-        broken = asyncio.ensure_future(self._broken.wait())
-        try:
-            while True:
-                following = asyncio.ensure_future(anext(batches))
-                try:
-                    await asyncio.wait({following, broken}, return_when=asyncio.FIRST_COMPLETED)
-                finally:
-                    if not following.done():
-                        following.cancel()
-                        await asyncio.wait({following})
-                if broken.done():
-                    raise StoreUnavailable("the watch broke")
+    async def deliver(self, batches: AsyncIterator[Any]) -> AsyncIterator[Any]:
+        async with aclosing(until(self._broken, batches)) as going:
+            async for batch in going:
                 await self._clock.sleep(self.late)
-                yield following.result()
-        finally:
-            broken.cancel()
+                yield batch
+        raise StoreUnavailable("the watch broke")
 
 
 class Cluster:

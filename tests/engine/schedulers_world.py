@@ -28,8 +28,8 @@ class PausableStore(FaultyStore):
         self.answers = []
         self.losing = 0
 
-    async def _reach(self):
-        await super()._reach()
+    async def reach(self):
+        await super().reach()
         await self.going.wait()
 
     async def commit_many(self, txns):
@@ -40,8 +40,8 @@ class PausableStore(FaultyStore):
             raise StoreUnavailable("the answer is lost")
         return done
 
-    async def _deliver(self, batches):
-        async for batch in super()._deliver(batches):
+    async def deliver(self, batches):
+        async for batch in super().deliver(batches):
             await self.going.wait()
             yield batch
 

@@ -27,8 +27,8 @@ class CountingStore(PausableStore):
         self.asked[prefix] += 1
         return await super().range(prefix, **options)
 
-    async def _deliver(self, batches):
-        async for batch in super()._deliver(batches):
+    async def deliver(self, batches):
+        async for batch in super().deliver(batches):
             if self.trouble == 1:
                 raise StoreUnavailable("the connection is gone")
             yield batch

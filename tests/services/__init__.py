@@ -1,1 +1,1 @@
-"""Real servers that tests start for themselves, on free ports and in temporary directories: etcd, Consul."""
+"""What stands between tests and stores: real servers (etcd, Consul) that they start and hurt, links that they cut."""
