@@ -11,7 +11,7 @@ from typing import Literal, TypeVar
 import msgspec
 
 from xchronos.clock import Instant, to_datetime
-from xchronos.errors import Conflict, NotFound, Problem, UnitFileError
+from xchronos.errors import Compacted, Conflict, NotFound, Problem, UnitFileError
 from xchronos.model.compile import compile_unit
 from xchronos.model.records import Desired, DropIn, Execution, Machine, Schedule, UnitRecord
 from xchronos.model.unit import Unit
@@ -268,18 +268,20 @@ class Registry:
         if "/" not in target:
             await self.unit(target)
         asked: list[str] = []
-        for found in await self._open_items(target):
-            item: KeyValue | None = found
-            while item is not None:
+        left: set[str] | None = None
+        while left is None or left:
+            moved: set[str] = set()
+            for item in await self._open_items(target):
                 execution = decode(item, Execution)
-                if execution.stop_requested or execution.state == "ended":
-                    break
+                if execution.stop_requested or not (left is None or execution.id in left):
+                    continue
                 wanted = encode(msgspec.structs.replace(execution, stop_requested=reason))
                 txn = Txn((Guard(item.key, item.mod_revision),), (Put(item.key, wanted),))
                 if (await self.store.commit(txn)).succeeded:
                     asked.append(execution.id)
-                    break
-                item = await self.store.get(item.key)
+                else:
+                    moved.add(execution.id)  # or it was changed where it is: it is looked for again
+            left = moved
         if "/" in target and not asked:
             await self.execution(target)
         return asked
@@ -300,12 +302,21 @@ class Registry:
         return found
 
     async def _open_items(self, target: str) -> list[KeyValue]:
+        """The records behind `open_executions`, as of one moment: nothing is overlooked that moves meanwhile."""
+        while True:
+            try:
+                return await self._open_items_at_once(target)
+            except Compacted:
+                continue  # that moment is too long ago by now
+
+    async def _open_items_at_once(self, target: str) -> list[KeyValue]:
         found: list[KeyValue] = []
         of_a_unit = "/" not in target
         wanted = f"{target}/" if of_a_unit and target else target
-        async for items in self._pages(self.keys.pending + wanted):
+        revision = (await self.store.range(self.keys.pending + wanted, limit=1, keys_only=True)).revision
+        async for items in self._pages(self.keys.pending + wanted, revision=revision):
             found.extend(item for item in items if of_a_unit or item.key == self.keys.pending + wanted)
-        async for items in self._pages(self.keys.placements):
+        async for items in self._pages(self.keys.placements, revision=revision):
             for item in items:
                 execution_id = self.keys.split_placement(item.key)[1]
                 if execution_id == wanted or (of_a_unit and execution_id.startswith(wanted)):
@@ -331,11 +342,13 @@ class Registry:
 
     async def execution(self, execution_id: str) -> Execution:
         """One execution, wherever it is. Raises NotFound."""
-        item = await self.store.get(self.keys.execution(execution_id))
-        if item is not None:
-            return decode(item, Execution)
-        for candidate in await self._open_items(execution_id):
-            return decode(candidate, Execution)
+        for _ in range(2):
+            item = await self.store.get(self.keys.execution(execution_id))
+            if item is not None:
+                return decode(item, Execution)
+            for candidate in await self._open_items(execution_id):
+                return decode(candidate, Execution)
+            # It may have ended behind the first of these looks; then it stays in the history.
         raise NotFound(f"there is no execution {execution_id}")
 
     # -- machines -----------------------------------------------------------------------------------------------------
@@ -355,10 +368,10 @@ class Registry:
     # -- reading in pages ---------------------------------------------------------------------------------------------
 
     async def _pages(
-        self, prefix: str, *, start: str = "", limit: int = 0, keys_only: bool = False
+        self, prefix: str, *, start: str = "", limit: int = 0, keys_only: bool = False, revision: int = 0
     ) -> AsyncIterator[list[KeyValue]]:
-        """The keys of a prefix in pages of one consistent reading."""
-        revision, left = 0, limit
+        """The keys of a prefix in pages of one consistent reading, as of `revision` unless that is 0."""
+        left = limit
         while True:
             size = min(left, PAGE) if limit else PAGE
             page = await self.store.range(prefix, start=start, limit=size, keys_only=keys_only, revision=revision)

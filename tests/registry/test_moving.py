@@ -1,0 +1,119 @@
+"""Executions that move while somebody asks for them: between any two requests, by any number of moves."""
+
+import itertools
+from collections.abc import Awaitable, Callable
+
+import msgspec
+import pytest
+
+from xchronos.clock import to_datetime
+from xchronos.errors import NotFound
+from xchronos.model.policies import Outcome
+from xchronos.model.records import Attempt, Execution
+from xchronos.registry.codec import decode, encode
+from xchronos.registry.keys import Keys
+from xchronos.registry.registry import Registry
+from xchronos.registry.transitions import move, put
+from xchronos.store.contract import Guard, Txn
+from xchronos.store.memory import MemoryStore
+from xchronos.testing.clock import VirtualClock, run_virtual
+
+KEYS = Keys()
+FENCE = Guard(KEYS.shard(3), 0)
+WAITING = Execution("a.service", to_datetime(1_900_000_000_000_000))
+TEXT = b"[Service]\nType=oneshot\nExecStart=/bin/true\n[X-Chronos]\nExecutor=process\n"
+
+
+class Restless(MemoryStore):
+    """Before its n-th request the execution makes `counts[n]` of its `moves`, as a scheduler has it move."""
+
+    def __init__(self, clock: VirtualClock) -> None:
+        super().__init__(clock)
+        self.moves: list[str] = []
+        self.counts = iter(())
+
+    async def get(self, key):
+        await self.happen(next(self.counts, 0))
+        return await super().get(key)
+
+    async def range(self, prefix, **options):
+        await self.happen(next(self.counts, 0))
+        return await super().range(prefix, **options)
+
+    async def commit(self, txn):
+        await self.happen(next(self.counts, 0))
+        return await super().commit(txn)
+
+    async def where(self):
+        (item,) = (await super().range(KEYS.root + "var/")).items
+        return item
+
+    async def happen(self, count: int) -> None:
+        for _ in range(min(count, len(self.moves))):
+            await self._move(self.moves.pop(0))
+
+    async def _move(self, to: str) -> None:
+        item = await self.where()
+        known = decode(item, Execution)
+        if known.stop_requested:
+            return  # who decides upon it has it end, and not move
+        attempts = known.attempts
+        if known.current is not None:
+            attempts += (msgspec.structs.replace(known.current, outcome=Outcome.LOST),)
+        current = Attempt(len(attempts) + 1, to) if to.startswith("m") else None
+        state = "placed" if current is not None else to
+        target = msgspec.structs.replace(known, state=state, attempts=attempts, current=current)
+        done = await super().commit(move(KEYS, FENCE, item.key, item.mod_revision, target))
+        assert done.succeeded
+
+
+def tried(moves: list[str], scenario: Callable[[Registry, Restless], Awaitable[None]], requests: int = 8) -> None:
+    async def main(clock: VirtualClock) -> None:
+        for marks in itertools.combinations_with_replacement(range(requests + 1), len(moves)):
+            store = Restless(clock)
+            registry = Registry(store, KEYS)
+            await registry.submit(WAITING.unit, TEXT, now=clock.now())
+            await store.commit(Txn((), (put(KEYS, WAITING),)))
+            store.moves = list(moves)
+            store.counts = iter([marks.count(number) for number in range(requests)])
+            await scenario(registry, store)
+            await store.close()
+
+    run_virtual(main)
+
+
+ROUNDS = ["m2", "delayed", "m1", "waiting", "m2"]
+
+
+@pytest.mark.parametrize("target", [WAITING.unit, WAITING.id], ids=["the unit", "the execution"])
+def test_what_moves_is_asked_to_stop_all_the_same(target):
+    async def scenario(registry: Registry, store: Restless) -> None:
+        assert await registry.stop(target, "enough") == [WAITING.id]
+        assert decode(await store.where(), Execution).stop_requested == "enough"
+
+    tried(ROUNDS, scenario)
+
+
+def test_what_moves_is_found():
+    async def scenario(registry: Registry, store: Restless) -> None:
+        assert (await registry.execution(WAITING.id)).id == WAITING.id
+
+    tried([*ROUNDS[:3], "ended"], scenario)
+
+
+def test_what_ends_meanwhile_is_not_asked_and_no_mistake():
+    async def scenario(registry: Registry, store: Restless) -> None:
+        asked = await registry.stop(WAITING.id, "enough")
+        assert asked == ([] if decode(await store.where(), Execution).state == "ended" else [WAITING.id])
+        with pytest.raises(NotFound):
+            await registry.execution("a.service/20300101T000000.000000Z/7")
+
+    tried(["m2", "ended"], scenario)
+
+
+def test_what_waits_is_asked_where_it_is():
+    async def scenario(registry: Registry, store: Restless) -> None:
+        assert len(await registry.open_executions(WAITING.unit)) == 1
+        assert encode(await registry.execution(WAITING.id)) == (await store.where()).value
+
+    tried([], scenario)
