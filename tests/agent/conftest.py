@@ -7,6 +7,7 @@ import pytest
 from guardian_bench import Bench, clean
 from worlds import Cluster
 
+from xchronos.agent.partition import Watchman
 from xchronos.testing.clock import VirtualClock, run_virtual
 
 Test = Callable[[Cluster], Awaitable[None]]
@@ -16,9 +17,9 @@ Test = Callable[[Cluster], Awaitable[None]]
 def play(tmp_path: Path) -> Callable[..., None]:
     """Run a test in a cluster of its own, in made-up time."""
 
-    def play(test: Test, plans: object = None, *, recoverable: bool = True) -> None:
+    def play(test: Test, plans: object = None, *, recoverable: bool = True, watchman: Watchman | None = None) -> None:
         async def main(clock: VirtualClock) -> None:
-            cluster = Cluster(clock, tmp_path, plans, recoverable=recoverable)  # type: ignore[arg-type]
+            cluster = Cluster(clock, tmp_path, plans, recoverable=recoverable, watchman=watchman)  # type: ignore[arg-type]
             await test(cluster)
             await cluster.crash()
             await cluster.memory.close()

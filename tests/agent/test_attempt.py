@@ -4,16 +4,14 @@ import asyncio
 from collections.abc import Mapping
 
 import pytest
-from worlds import FIRE, OK, Plan, Remembers, World, WorldSteps
+from worlds import FIRE, OK, Plan, Remembers, World, WorldSteps, service
 
 from xchronos.agent.attempt import AttemptRun
 from xchronos.agent.journal import ForgetfulMemory
 from xchronos.agent.ports import AttemptEnd
 from xchronos.clock import SECOND
 from xchronos.executors.contract import StepExit
-from xchronos.model.compile import compile_unit
 from xchronos.model.policies import Outcome
-from xchronos.model.unit import Service
 from xchronos.testing.clock import VirtualClock, run_virtual
 
 FULL = """
@@ -26,10 +24,6 @@ ExecStopPost=/bin/u
 """
 NEVER = 10_000.0
 LONG: Plan = (NEVER, OK)
-
-
-def service(text: str) -> Service:
-    return compile_unit("job.service", f"[Service]\n{text}\n[X-Chronos]\nExecutor=process\n").service
 
 
 def exits(code: int | None, length: float = 0.0, **more: object) -> Plan:

@@ -6,8 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Literal, TypeAlias
 
 import pytest
-from test_attempt import service
-from worlds import FIRE, OK, Plan, Remembers, World, WorldSteps
+from worlds import FIRE, OK, Hand, Plan, Remembers, World, WorldSteps, service
 
 from xchronos.agent.attempt import AttemptRun
 from xchronos.agent.contact import Contact
@@ -25,27 +24,6 @@ LONG = {"start-0": (3600.0, OK)}
 Act: TypeAlias = Literal["mark", "kill", "renew", "lapse", "crash"]
 """The guardian has found the step and leaves its mark, the step is killed; the store has confirmed the lease (which puts
 the guardian's deadline off), the store says that the lease is over; another agent takes the place of this one."""
-
-
-class Hand:
-    """A guardian's part."""
-
-    struck = False
-
-    def __init__(self) -> None:
-        self.marked = -1
-
-    def struck_since(self, at: int) -> bool:
-        return self.marked >= at
-
-    def follow(self, contact: Contact) -> None:
-        pass
-
-    async def ready(self) -> None:
-        await asyncio.sleep(0)
-
-    def end(self) -> None:
-        pass
 
 
 class Life:

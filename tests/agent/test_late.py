@@ -3,13 +3,12 @@
 import asyncio
 import itertools
 from collections.abc import Awaitable, Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 from services.links import Link
-from worlds import FIRE, KEYS, OK, Cluster
+from worlds import FIRE, KEYS, OK, ONE, Cluster
 
 from xchronos.agent.ends import concluded
 from xchronos.agent.late import Late
@@ -193,23 +192,6 @@ def test_a_record_that_cannot_be_read_holds_up_no_other() -> None:
         await store.close()
 
     run_virtual(main)
-
-
-ONE = "Type=oneshot\nExecStart=/bin/work"
-
-
-@pytest.fixture
-def play(tmp_path: Path) -> Callable[..., None]:
-    def play(test: Callable[[Cluster], Awaitable[None]], plans: object) -> None:
-        async def main(clock: VirtualClock) -> None:
-            cluster = Cluster(clock, tmp_path, plans)  # type: ignore[arg-type]
-            await test(cluster)
-            await cluster.crash()
-            await cluster.memory.close()
-
-        run_virtual(main)
-
-    return play
 
 
 async def give_up(c: Cluster, execution: Execution) -> None:

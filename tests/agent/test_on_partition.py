@@ -1,11 +1,9 @@
 """What has OnPartition=stop while its machine loses the store: step by step, on a machine that is made up."""
 
-import asyncio
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 
 import pytest
-from worlds import FIRE, OK, Cluster
+from worlds import FIRE, OK, Cluster, Hand
 
 from xchronos.agent.contact import Contact
 from xchronos.agent.partition import CUT_OFF
@@ -13,52 +11,25 @@ from xchronos.clock import SECOND
 from xchronos.executors.contract import Leftover, StepExit
 from xchronos.model.policies import Outcome
 from xchronos.model.records import Execution
-from xchronos.testing.clock import VirtualClock, run_virtual
 
 TTL = 10 * SECOND
 STOP = "OnPartition=stop"
 LONG = {"start-0": (7200.0, OK)}
 
 
-class Fake:
-    """A guardian's part."""
-
-    def __init__(self, *, struck: bool = False, broken: bool = False) -> None:
-        self.struck = struck
-        self.broken = broken
-        self.asked = 0
-        self.marked = -1
-
-    def struck_since(self, at: int) -> bool:
-        return self.marked >= at
-
-    def follow(self, contact: Contact) -> None:
-        pass
-
-    async def ready(self) -> None:
-        self.asked += 1
-        await asyncio.sleep(0)
-        if self.broken:
-            raise OSError("no more processes")
-
-    def end(self) -> None:
-        pass
-
-
 @pytest.fixture
-def play(tmp_path: Path) -> Callable[..., None]:
-    def play(test: Callable[[Cluster], Awaitable[None]], plans: object = None, watchman: Fake | None = None) -> None:
-        async def main(clock: VirtualClock) -> None:
-            cluster = Cluster(clock, tmp_path, plans, watchman=watchman)  # type: ignore[arg-type]
-            cluster.contact = Contact(clock, TTL)
-            cluster.contact.renewed(0)
-            await test(cluster)
-            await cluster.crash()
-            await cluster.memory.close()
+def play(play: Callable[..., None]) -> Callable[..., None]:
+    """As elsewhere, on a machine that is not alone, and whose lease was renewed just now."""
 
-        run_virtual(main)
+    def leased(test: Callable[[Cluster], Awaitable[None]], plans: object = None, watchman: Hand | None = None) -> None:
+        async def main(c: Cluster) -> None:
+            c.contact = Contact(c.clock, TTL)
+            c.contact.renewed(0)
+            await test(c)
 
-    return play
+        play(main, plans, watchman=watchman)
+
+    return leased
 
 
 async def running(c: Cluster, service: str = "ExecStart=a", more: str = STOP) -> Execution:
@@ -179,7 +150,7 @@ def test_what_was_killed_is_not_begun_again_by_the_next_agent(play: Callable[...
 
 
 def test_what_a_guardian_may_have_killed_is_not_begun_again(play: Callable[..., None]) -> None:
-    watchman = Fake()
+    watchman = Hand()
 
     async def test(c: Cluster) -> None:
         execution = await running(c)
@@ -212,11 +183,11 @@ def test_without_a_guardian_it_is_refused(play: Callable[..., None]) -> None:
         assert attempt.reason == "OnPartition=stop cannot be kept here: no more processes"
         assert c.world.starts == []
 
-    play(test, LONG, Fake(broken=True))
+    play(test, LONG, Hand(broken=True))
 
 
 def test_a_guardian_is_for_those_only_that_need_one(play: Callable[..., None]) -> None:
-    watchman = Fake()
+    watchman = Hand()
 
     async def test(c: Cluster) -> None:
         await running(c, more="OnPartition=continue")

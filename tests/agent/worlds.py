@@ -20,7 +20,7 @@ from xchronos.errors import ExecutorUnavailable, StoreUnavailable
 from xchronos.executors.contract import Executor, Leftover, StepExit, StepSpec
 from xchronos.model.compile import compile_unit
 from xchronos.model.records import Attempt, Execution, Machine, StepResult
-from xchronos.model.unit import Step
+from xchronos.model.unit import Service, Step
 from xchronos.registry.codec import decode, encode
 from xchronos.registry.keys import Keys
 from xchronos.registry.units import record_of
@@ -43,6 +43,11 @@ ONE = "Type=oneshot\nExecStart=/bin/work"
 
 LONG = {"start-0": (60.0, OK)}
 """Plans in which that takes a minute."""
+
+
+def service(text: str) -> Service:
+    """A compiled [Service]."""
+    return compile_unit("job.service", f"[Service]\n{text}\n[X-Chronos]\nExecutor=process\n").service
 
 
 class World:
@@ -175,6 +180,31 @@ class WorldExecutor:
         self.removed.extend(leftovers)
 
     async def close(self) -> None:
+        pass
+
+
+class Hand:
+    """A guardian's part: a `Watchman`. A `broken` one cannot guard; `asked` counts how often it was to be ready."""
+
+    def __init__(self, *, struck: bool = False, broken: bool = False) -> None:
+        self.struck = struck
+        self.broken = broken
+        self.asked = 0
+        self.marked = -1
+
+    def struck_since(self, at: int) -> bool:
+        return self.marked >= at
+
+    def follow(self, contact: Contact) -> None:
+        pass
+
+    async def ready(self) -> None:
+        self.asked += 1
+        await asyncio.sleep(0)
+        if self.broken:
+            raise OSError("no more processes")
+
+    def end(self) -> None:
         pass
 
 
