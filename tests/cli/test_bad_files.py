@@ -1,14 +1,9 @@
 """Every bad file is refused at its line with words that help; nothing crashes, nothing is stored."""
 
-import sys
-from importlib import import_module
 from pathlib import Path
 
 import pytest
-
-DATA = Path(__file__).parent.parent / "data"
-sys.path.insert(0, str(DATA))
-BAD_UNITS = import_module("bad_units").BAD_UNITS
+from data.bad_units import BAD_UNITS
 
 
 @pytest.mark.parametrize(("name", "text", "fragment", "line"), BAD_UNITS, ids=[name for name, *_ in BAD_UNITS])

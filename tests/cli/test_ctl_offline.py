@@ -8,8 +8,7 @@ import pytest
 from xchronos.api.wire import Calendar
 from xchronos.cli.verify import FileVerdict
 
-DATA = Path(__file__).parent.parent / "data"
-EXAMPLE = str(DATA / "statement_generation.service")
+EXAMPLE = str(Path(__file__).parents[2] / "units/statement_generation.service")
 
 
 @pytest.fixture(autouse=True)

@@ -12,8 +12,7 @@ from xchronos.model.policies import Outcome
 from xchronos.model.records import Attempt, Missed, StepResult
 from xchronos.store.contract import Put, Txn
 
-DATA = Path(__file__).parent.parent / "data"
-EXAMPLE = DATA / "statement_generation.service"
+EXAMPLE = Path(__file__).parents[2] / "units/statement_generation.service"
 
 
 def read(result, kind, code=0):

@@ -10,7 +10,7 @@ from tests.e2e.house import House, eventually
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("busybox_image")]
 
-ORIGINAL = (Path(__file__).parent.parent / "data/statement_generation.service").read_bytes()
+ORIGINAL = (Path(__file__).parents[2] / "units/statement_generation.service").read_bytes()
 UNIT = "statement_generation.service"
 SLEEPER = 'mkdir -p /usr/sbin && printf "#!/bin/sh\\necho apache $*\\nexec sleep 300\\n" > /usr/sbin/apache2ctl && chmod 755 /usr/sbin/apache2ctl'
 

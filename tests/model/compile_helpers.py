@@ -1,8 +1,11 @@
 """Short ways to compile a unit file and to look at what came of it."""
 
+from pathlib import Path
+
 from xchronos.errors import UnitFileError
 from xchronos.model.compile import compile_unit
 
+EXAMPLE = (Path(__file__).parents[2] / "units/statement_generation.service").read_text()
 RUN = "[Service]\nExecStart=/bin/true\n"
 
 

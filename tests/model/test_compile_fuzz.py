@@ -3,10 +3,9 @@
 import string
 
 import pytest
-from compile_helpers import RUN
+from compile_helpers import EXAMPLE, RUN
 from hypothesis import example, given
 from hypothesis import strategies as st
-from test_compile_problems import EXAMPLE
 
 from xchronos.errors import UnitFileError
 from xchronos.model.compile import compile_unit

@@ -3,25 +3,13 @@
 from hashlib import sha256
 
 import pytest
-from compile_helpers import RUN, refused, service, warnings
+from compile_helpers import EXAMPLE, RUN, refused, service, warnings
 
 from xchronos.clock import SECOND
 from xchronos.errors import UnitFileError
 from xchronos.model.compile import compile_unit
 from xchronos.model.policies import MisfirePolicy, Retry
 from xchronos.unitfile import UnitName, parse
-
-EXAMPLE = (
-    "[Unit]\nDescription=My Apache Frontend\nAfter=docker.service\nRequires=docker.service\n\n"
-    "[Service]\nTimeoutStartSec=0\nExecStartPre=-/usr/bin/docker kill apache1\n"
-    "ExecStartPre=-/usr/bin/docker rm apache1\nExecStartPre=/usr/bin/docker pull coreos/apache\n"
-    "ExecStart=/usr/bin/docker run -rm --name apache1 -p 80:80 coreos/apache /usr/sbin/apache2ctl -D FOREGROUND\n"
-    'ExecStop=/usr/bin/docker stop apache1\n\n[X-Fleet]\nMachineMetadata="region=us-east-1" "diskType=SSD"\n\n'
-    "[X-Chronos]\nJobStore=etcd (*)\n\nTriggerStartDelay=10000 \nTriggerRepeatInterval=2000 \n"
-    "TriggerRepeatCount=-1 (*)\nTriggerCron= * * 1 * * *\n\n"
-    "MisfirePolicy=MISFIRE_INSTRUCTION_RESCHEDULE_NEXT_WITH_REMAINING_COUNT  \nMaxAttempts=3\n"
-    "TimeBeetweenAttempts=10000\nAvailability=2\n"
-)
 
 
 class TestTheOldExample:
