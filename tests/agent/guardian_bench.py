@@ -3,7 +3,6 @@
 import asyncio
 import os
 import uuid
-from collections.abc import Callable
 from pathlib import Path
 
 from xchronos.agent.contact import Contact
@@ -84,9 +83,3 @@ async def clean(bench: Bench) -> None:
     bench.guarding.end()
     await eventually(lambda: not holder(bench.directory))
     bench.guarding.end()
-
-
-async def within(seconds: float, wanted: Callable[[], object]) -> None:
-    async with asyncio.timeout(seconds):
-        while not wanted():  # noqa: ASYNC110 - a process sets no Event
-            await asyncio.sleep(0.02)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from guardian_bench import TTL, Bench, holder, within
+from guardian_bench import TTL, Bench, holder
 
 from xchronos.agent import guardian
 from xchronos.agent.guarding import Guarding
@@ -50,7 +50,7 @@ async def test_what_is_started_too_late_is_not(bench: Bench) -> None:
     spec = bench.spec("echo started")
     home = Home.of(bench.directory / "processes", spec)
     home.prepare(spec)  # and then the agent was paused, before it spawned the wrapper
-    await within(10, lambda: home.claim is not None)
+    await eventually(lambda: home.claim is not None, 10)
     assert home.claim is not None
     assert not home.claim.alive
     result = await bench.run(spec)
@@ -90,7 +90,7 @@ async def test_it_ends_when_told(bench: Bench) -> None:
     assert holder(bench.directory)
     assert len(bench.guarding._children) == 1
     bench.guarding.end()
-    await within(5, lambda: not holder(bench.directory))
+    await eventually(lambda: not holder(bench.directory), 5)
 
 
 async def test_it_outlives_its_agent_for_as_long_as_needed(bench: Bench) -> None:
@@ -102,7 +102,7 @@ async def test_it_outlives_its_agent_for_as_long_as_needed(bench: Bench) -> None
     bench.die()
     assert holder(bench.directory)
     assert (await asyncio.wait_for(ended, 10)).signal == "SIGKILL"
-    await within(5, lambda: not holder(bench.directory))
+    await eventually(lambda: not holder(bench.directory), 5)
     # The next agent of this machine learns that its predecessor's time was up.
     bench.guarding = bench.new_agent()
     bench.renew()
@@ -150,7 +150,7 @@ async def test_nobody_is_revived_for_nothing(bench: Bench) -> None:
     bench.renew()
     await bench.guarding.ready()
     bench.guarding.end()
-    await within(5, lambda: not holder(bench.directory))
+    await eventually(lambda: not holder(bench.directory), 5)
     bench.guarding = bench.new_agent()
     await bench.guarding.revive()
     assert not holder(bench.directory)
@@ -164,9 +164,9 @@ async def test_a_guardian_that_is_gone_is_replaced(bench: Bench) -> None:
     await bench.guarding.ready()
     first = holder(bench.directory)
     os.kill(first, signal.SIGKILL)
-    await within(5, lambda: holder(bench.directory) != first)
+    await eventually(lambda: holder(bench.directory) != first, 5)
     bench.renew()
-    await within(10, lambda: holder(bench.directory) not in (0, first))
+    await eventually(lambda: holder(bench.directory) not in (0, first), 10)
 
 
 async def test_two_agents_of_one_machine_are_refused(bench: Bench) -> None:

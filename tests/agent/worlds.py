@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 from prometheus_client import CollectorRegistry
-from services.links import Link, until
+from services.links import Link, before
 
 from xchronos.agent.agent import Agent
 from xchronos.agent.contact import Contact
@@ -246,7 +246,7 @@ class Flaky(Link):
         return answer
 
     async def deliver(self, batches: AsyncIterator[Any]) -> AsyncIterator[Any]:
-        async with aclosing(until(self._broken, batches)) as going:
+        async with aclosing(before(self._broken, batches)) as going:
             async for batch in going:
                 await self._clock.sleep(self.late)
                 yield batch

@@ -3,7 +3,7 @@
 import asyncio
 from contextlib import aclosing
 
-from services.links import Link, until
+from services.links import Link, before
 
 from xchronos.errors import StoreUnavailable
 
@@ -55,7 +55,7 @@ class CutStore(Link):
         return answer
 
     async def deliver(self, batches):
-        async with aclosing(until(self._cut, batches)) as going:
+        async with aclosing(before(self._cut, batches)) as going:
             async for batch in going:
                 while self._thawed is not None:
                     await self._thawed.wait()

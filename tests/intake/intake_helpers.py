@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -70,18 +70,6 @@ async def running(registry: Registry, *directories: Path, **options) -> AsyncIte
         task.cancel()
         await asyncio.wait({task})
         assert task.cancelled() or task.result() is None
-
-
-async def until(condition: Callable[[], object | Awaitable[object]], what: str = "the condition") -> None:
-    """Wait until something holds; fail after ten seconds."""
-    for _ in range(2000):
-        outcome = condition()
-        if asyncio.iscoroutine(outcome):
-            outcome = await outcome
-        if outcome:
-            return
-        await asyncio.sleep(0.005)
-    raise AssertionError(f"{what} does not come true")
 
 
 async def record(registry: Registry, name: str) -> UnitRecord | None:

@@ -5,7 +5,8 @@ import os
 import time
 
 import pytest
-from intake_helpers import has, record, registry_on, running, says, unit_text, until
+from intake_helpers import has, record, registry_on, running, says, unit_text
+from services.waiting import until
 
 from xchronos.clock import SECOND
 

@@ -2,7 +2,8 @@
 
 import asyncio
 
-from intake_helpers import CLOCK, FailingStore, has, registry_on, running, says, unit_text, until
+from intake_helpers import CLOCK, FailingStore, has, registry_on, running, says, unit_text
+from services.waiting import until
 
 from xchronos.clock import MILLISECOND, SECOND
 from xchronos.errors import StoreError, StoreUnavailable

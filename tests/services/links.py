@@ -60,8 +60,8 @@ async def _nothing() -> None:
     pass
 
 
-async def until(event: asyncio.Event, batches: AsyncIterator[Any]) -> AsyncIterator[Any]:
-    """What a watch brings until the event is set, which ends it in the midst of waiting."""
+async def before(event: asyncio.Event, batches: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    """What a watch brings before the event is set, which ends it in the midst of waiting."""
     over = asyncio.ensure_future(event.wait())
     try:
         while True:

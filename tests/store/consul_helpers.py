@@ -1,6 +1,5 @@
 """What the tests of the Consul store share."""
 
-import asyncio
 import secrets
 from collections.abc import Awaitable, Callable
 
@@ -19,11 +18,4 @@ def access(cluster: ConsulCluster, **options) -> ConsulAccess:
     return ConsulAccess(**{"agents": agents, "prefix": f"test-{secrets.token_hex(6)}", "timeout": 30.0, **options})
 
 
-async def until(condition: Callable[[], Awaitable[bool]], patience: float = 30) -> None:
-    """Wait for something to become true."""
-    async with asyncio.timeout(patience):
-        while not await condition():  # noqa: ASYNC110
-            await asyncio.sleep(0.02)
-
-
-__all__ = ["ConsulStore", "Make", "Open", "access", "until"]
+__all__ = ["ConsulStore", "Make", "Open", "access"]

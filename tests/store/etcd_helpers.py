@@ -1,6 +1,5 @@
 """What the tests of the etcd store share."""
 
-import asyncio
 import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -25,13 +24,6 @@ def member_in_use(store: EtcdStore, cluster: EtcdCluster) -> EtcdMember:
     """The member that the store talks to."""
     endpoint = store._link.line().endpoint
     return next(member for member in cluster.members if member.endpoint.endswith(endpoint))
-
-
-async def until(condition, patience: float = 20) -> None:
-    """Wait for a condition."""
-    async with asyncio.timeout(patience):
-        while not condition():  # noqa: ASYNC110 - what is waited for happens in another process
-            await asyncio.sleep(0.05)
 
 
 def make_authority(directory: Path, names: str = "IP:127.0.0.1") -> Tls:

@@ -5,9 +5,10 @@ import os
 from pathlib import Path
 
 import pytest
-from consul_helpers import Make, Open, access, until
+from consul_helpers import Make, Open, access
 from etcd_helpers import make_authority
 from services.consul import ConsulCluster
+from services.waiting import until
 
 from xchronos.errors import LeaseLost, StoreError, StoreUnavailable
 from xchronos.store import Guard, Put, Txn

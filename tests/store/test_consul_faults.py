@@ -4,7 +4,8 @@ import asyncio
 import time
 
 import pytest
-from consul_helpers import Make, Open, access, until
+from consul_helpers import Make, Open, access
+from services.waiting import until
 
 from xchronos.errors import LeaseLost, StoreUnavailable
 from xchronos.store import Delete, Put, Txn

@@ -6,10 +6,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
-from consul_helpers import access, until
+from consul_helpers import access
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from services.consul import ConsulCluster
+from services.waiting import until
 
 from xchronos.errors import Compacted, ConfigError, LeaseLost, StoreError
 from xchronos.store import Delete, Guard, Put, Store, Txn

@@ -7,8 +7,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
-from etcd_helpers import access, member_in_use, until
+from etcd_helpers import access, member_in_use
 from services.etcd import EtcdCluster
+from services.waiting import until
 
 from xchronos.errors import Compacted, LeaseLost, StoreError, StoreUnavailable
 from xchronos.store import Guard, Put, Txn, etcd_access

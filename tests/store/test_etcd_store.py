@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from etcd_helpers import access, until
+from etcd_helpers import access
 from services.etcd import EtcdCluster
+from services.waiting import until
 
 from xchronos.errors import Compacted, StoreError
 from xchronos.store import Delete, DeleteRange, Guard, Put, Store, Txn, etcd_watch
