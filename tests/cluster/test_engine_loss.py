@@ -69,3 +69,31 @@ def test_a_step_that_a_shutdown_of_the_engine_ends_is_not_charged_for_it(figures
             assert [attempt.outcome for attempt in execution.attempts] == ["lost", "succeeded"], execution
             assert "the engine was shut down" in execution.attempts[0].reason
         figures(executions=len(history))
+
+
+def test_nor_for_one_while_no_daemon_is_there(figures: Callable[..., None]) -> None:
+    units, failing = names(2, "cut"), names(1, "failing")
+    with Cluster(members=0) as cluster, OwnEngine(cluster, live_restore=False) as engine:
+        engine.make_image()
+        daemon = cluster.daemon("alone", docker_host=engine.url).start()
+        cluster.submit(dict.fromkeys(units, container(str(cluster.sink.parent), "sleep 8")))
+        cluster.submit(dict.fromkeys(failing, container(str(cluster.sink.parent), "sleep 2; exit 3")))
+        for unit in (*units, *failing):
+            daemon.client.start(unit)
+        eventually(lambda: len(cluster.events()) == len(units) + len(failing), "all have begun")
+        daemon.kill()
+        eventually(lambda: len(engine.containers()) == len(units), "one has failed by itself")
+        engine.stop()
+        engine.start()
+        daemon.start()
+        history = cluster.settled([*units, *failing], len(units) + len(failing), 120)
+        found = check(cluster.events(), history, {})
+        assert not found, told(found)
+        for execution in history:
+            outcomes = [attempt.outcome for attempt in execution.attempts]
+            if execution.unit in failing:
+                assert outcomes == ["failed"], "what ended by itself is the step's own"
+            else:
+                assert outcomes == ["lost", "succeeded"], execution
+                assert "the engine was shut down" in execution.attempts[0].reason
+        figures(executions=len(history))
