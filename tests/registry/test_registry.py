@@ -260,3 +260,45 @@ def test_the_cache_reads_what_it_lacks_and_believes_what_is_newer():
         assert await cache.get("nothing.service") is None
 
     run(scenario)
+
+
+def test_the_cache_keeps_what_came_along_with_others():
+    async def scenario(registry, store):
+        names = [f"u{number:03d}.service" for number in range(400)]
+        for name in names:
+            await registry.submit(name, TEXT, now=NOW)
+        asked = []
+        read = store.range
+
+        async def counted(*args, **options):
+            asked.append(args)
+            return await read(*args, **options)
+
+        store.range = counted
+        cache = UnitCache(store, registry.keys)
+        mine = names[::2]
+        for begin in range(0, 200, 20):
+            assert list(await cache.get_many(mine[begin : begin + 20])) == mine[begin : begin + 20]
+        assert len(asked) <= 4
+        # What has changed, or is gone, since it came along is not believed.
+        await registry.set_desired(names[1], "paused")
+        cache.changed(names[1], await store.get(registry.keys.job(names[1])))
+        assert cache.peek(names[1]).record.desired == "paused"
+        cache.forget(names[3])
+        assert cache.peek(names[3]) is None
+        assert cache.peek(names[5]).record.desired == "active"
+
+    run(scenario)
+
+
+def test_the_cache_keeps_no_more_than_it_may_of_what_came_along(monkeypatch):
+    async def scenario(registry, store):
+        monkeypatch.setattr("xchronos.registry.units.NEAR", 10)
+        names = [f"u{number:03d}.service" for number in range(100)]
+        for name in names:
+            await registry.submit(name, TEXT, now=NOW)
+        cache = UnitCache(store, registry.keys)
+        await cache.get_many(names[::4])
+        assert sum(cache.peek(name) is not None for name in names if names.index(name) % 4) == 10
+
+    run(scenario)

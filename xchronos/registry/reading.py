@@ -1,7 +1,7 @@
 """Reading many keys with few requests: by pages, never one by one unless they lie far apart."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, MutableMapping
 
 from xchronos.errors import StoreUnavailable
 from xchronos.store.contract import KeyValue, Page, Store
@@ -35,11 +35,16 @@ async def pages(
         await asyncio.sleep(0)
 
 
-async def read_some(store: Store, prefix: str, names: Iterable[str]) -> dict[str, KeyValue]:
-    """Those of the named keys under a prefix that exist, by name, each as of its own moment. Raises StoreError."""
+async def read_some(
+    store: Store, prefix: str, names: Iterable[str], near: MutableMapping[str, KeyValue] | None = None
+) -> dict[str, KeyValue]:
+    """Those of the named keys under a prefix that exist, by name, each as of its own moment. Raises StoreError.
+
+    What was read of others on the way is put into `near`, for who may want these next.
+    """
     wanted = sorted(set(names))
     found: dict[str, KeyValue] = {}
-    at, size = 0, FIRST
+    at, size = 0, min(max(FIRST, len(wanted) * PAYS // 2), MOST)
     while at < len(wanted):
         few = len(wanted) - at <= PAYS
         if not few:
@@ -53,6 +58,8 @@ async def read_some(store: Store, prefix: str, names: Iterable[str]) -> dict[str
                     found[wanted[at]] = item
                     hits += 1
                 at += 1
+            if near is not None:
+                near.update((name, item) for name, item in here.items() if name not in found)
             if hits * PAYS >= len(here):
                 size = min(2 * size, MOST)
                 continue

@@ -5,6 +5,7 @@ import base64
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from itertools import islice
 
 import msgspec
 import structlog
@@ -25,6 +26,10 @@ AT_ONCE = 128
 
 CACHED = 32_768
 """How many compiled units are kept: 4 to 5 KB each. Many of them may be due in the same second."""
+
+
+NEAR = 8_192
+"""How many records are kept that came along with others: who is behind will ask for them next."""
 
 
 class Loaded(msgspec.Struct, frozen=True):
@@ -51,6 +56,7 @@ class UnitCache:
         self._size = size
         self._loaded: OrderedDict[str, Loaded] = OrderedDict()
         self._fresh: dict[str, KeyValue] = {}
+        self._near: dict[str, KeyValue] = {}
         self._wanted: set[str] = set()
         self._answer: asyncio.Task[dict[str, Loaded]] | None = None
 
@@ -62,7 +68,9 @@ class UnitCache:
         found = self._loaded.get(name)
         if found is not None:
             self._loaded.move_to_end(name)
-        return found
+            return found
+        near = self._near.pop(name, None)
+        return self.learn(name, near) if near is not None else None
 
     async def get(self, name: str) -> Loaded | None:
         """The unit as the store has it; None when there is none. Raises StoreError.
@@ -97,12 +105,22 @@ class UnitCache:
                 # To compile so many takes a while.
                 await asyncio.sleep(0)
         if absent:
-            read = await read_some(self._store, self._keys.jobs, absent)
+            near: dict[str, KeyValue] = {}
+            read = await read_some(self._store, self._keys.jobs, absent, near)
+            self._keep_near(near)
             for index, (name, item) in enumerate(read.items(), 1):
                 found[name] = self.learn(name, item)
                 if index % AT_ONCE == 0:
                     await asyncio.sleep(0)
         return found
+
+    def _keep_near(self, near: dict[str, KeyValue]) -> None:
+        for name, item in near.items():
+            if name not in self._loaded and name not in self._fresh:
+                self._near.pop(name, None)
+                self._near[name] = item
+        for name in list(islice(self._near, max(len(self._near) - NEAR, 0))):
+            del self._near[name]
 
     def learn(self, name: str, item: KeyValue) -> Loaded:
         """Take in a record that was just read."""
@@ -119,11 +137,13 @@ class UnitCache:
     def changed(self, name: str, item: KeyValue) -> None:
         """The unit's record is a new one; it is compiled when it is asked for."""
         self._fresh[name] = item
+        self._near.pop(name, None)
 
     def forget(self, name: str) -> None:
         """The unit is gone."""
         self._loaded.pop(name, None)
         self._fresh.pop(name, None)
+        self._near.pop(name, None)
 
     @staticmethod
     def _compile(name: str, item: KeyValue, known: Loaded | None) -> Loaded:
