@@ -40,14 +40,14 @@ async def read_some(
 ) -> dict[str, KeyValue]:
     """Those of the named keys under a prefix that exist, by name, each as of its own moment. Raises StoreError.
 
-    What was read of others on the way is put into `near`, for who may want these next.
+    What was read of others on the way is put into `near`, by who is likely to want these next: more is read then.
     """
     wanted = sorted(set(names))
     found: dict[str, KeyValue] = {}
-    at, size = 0, min(max(FIRST, len(wanted) * PAYS // 2), MOST)
+    size, lone = (FIRST, PAYS) if near is None else (MOST, 1)
+    at = 0
     while at < len(wanted):
-        few = len(wanted) - at <= PAYS
-        if not few:
+        if len(wanted) - at > lone:
             page = await store.range(prefix, start=prefix + wanted[at], limit=size)
             here = {item.key[len(prefix) :]: item for item in page.items}
             last = page.items[-1].key[len(prefix) :] if page.more else None

@@ -28,7 +28,7 @@ CACHED = 32_768
 """How many compiled units are kept: 4 to 5 KB each. Many of them may be due in the same second."""
 
 
-NEAR = 8_192
+NEAR = 16_384
 """How many records are kept that came along with others: who is behind will ask for them next."""
 
 
