@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import structlog
@@ -31,6 +32,8 @@ from xchronos.registry.keys import Keys
 from xchronos.registry.units import record_of
 from xchronos.store.contract import Put, Txn
 from xchronos.store.memory import MemoryStore
+from xchronos.store.paging import Table
+from xchronos.store.transactions import Change
 from xchronos.testing.clock import VirtualClock, run_virtual
 from xchronos.unitfile import HostFacts
 
@@ -52,26 +55,28 @@ SIZES = ((10, 1_000), (1_000, 1_000), (1_000, 100_000))
 BUDGET = 600.0
 
 
-class ManyKeys(MemoryStore):
+class ManyKeys(Table):
     """Sorts its keys when somebody asks for a range: a hundred thousand insertions into a list are not the subject."""
 
-    _sorted = True
+    _sorted = False
 
-    @property
-    def _keys(self) -> list[str]:
+    def follow(self, changes: Iterable[Change]) -> None:
+        """See `Table.follow`."""
+        self._sorted = False
+
+    def _between(self, begin: str, end: str | None) -> tuple[int, int]:
         if not self._sorted:
-            self._list = sorted(self._rows)
+            self._order = sorted(self.rows)
             self._sorted = True
-        return self._list
+        return super()._between(begin, end)
 
-    @_keys.setter
-    def _keys(self, keys: list[str]) -> None:
-        self._list = keys
 
-    def _publish(self, changes) -> None:
-        if changes:
-            self._sorted = False
-            self._hub.publish(changes, self._history.revision + 1)
+class ManyRows(MemoryStore):
+    """A memory store for a hundred thousand units."""
+
+    def __init__(self, clock: VirtualClock) -> None:
+        super().__init__(clock)
+        self._table = ManyKeys(self._rows)
 
 
 def _resident() -> float:
@@ -101,7 +106,7 @@ async def _fill(store: MemoryStore, keys: Keys, machines: int, units: int) -> No
 
 
 async def _measure(clock: VirtualClock, machines: int, units: int, directory: Path) -> dict[str, float]:
-    keys, store = Keys(), ManyKeys(clock)
+    keys, store = Keys(), ManyRows(clock)
     await _fill(store, keys, machines, units)
     empty = _resident()
     place = Place("s", HostFacts(hostname="s", machine_id="s"), {}, directory / "secrets", 1 << 20)
