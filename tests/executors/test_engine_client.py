@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 from aiohttp import web
@@ -237,6 +238,9 @@ def test_when_an_engine_started_whose_socket_is_the_init_systems(tmp_path, monke
     shutil.copy("/bin/sleep", program)
     with subprocess.Popen([program, "60"]) as engine:
         try:
+            # The kernel tells the parent of the new program a moment before it gives the process its name.
+            while Path(f"/proc/{engine.pid}/comm").read_text() != "dockerd\n":
+                time.sleep(0.01)
             noted.write_text(str(engine.pid))
             started = engine_started(path)
             assert started is not None
