@@ -7,8 +7,11 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
+import side_by_side
+from hypothesis import settings
 from services import consul, etcd
 
 for contract in ("executors", "store", "store_base", "store_leases", "store_watches"):
@@ -18,6 +21,11 @@ ROOT = Path(__file__).resolve().parent.parent
 STRICT = os.environ.get("XCHRONOS_REQUIRE_SERVICES") == "1" or os.environ.get("CI", "").lower() in ("1", "true")
 
 
+# How long an example takes on a machine that does other things too says nothing; what has to be fast has a benchmark.
+settings.register_profile("shared machine", deadline=None)
+settings.load_profile("shared machine")
+
+
 def unavailable(what: str) -> None:
     """A service that is not there skips a test on a laptop, and fails it where services are promised."""
     if STRICT:
@@ -25,14 +33,39 @@ def unavailable(what: str) -> None:
     pytest.skip(what)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """What happens between real processes may be late on a machine that others use too: it is tried once more.
 
     The summary tells what was; a defect fails twice.
     """
     for item in items:
-        if {"cluster", "e2e"} & set(item.path.parts) or any(map(item.get_closest_marker, ("docker", "etcd", "consul"))):
+        if side_by_side.is_between_processes(item):
             item.add_marker(pytest.mark.flaky(reruns=1))
+    side_by_side.arrange(config, items)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> None:
+    """Each of several processes that share the tests leaves the CPU to whom needs it more."""
+    side_by_side.take_turns(item)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """How several processes share the tests."""
+    return side_by_side.scheduling(config, log)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What the fault tests have measured: reports bring it from the processes that the tests have run in."""
+    for report in [*terminalreporter.getreports("passed"), *terminalreporter.getreports("failed")]:
+        for figures in (value for name, value in report.user_properties if name == "figures"):
+            words = ", ".join(
+                f"{name}: {value:.3g}" if isinstance(value, float) else f"{name}: {value}"
+                for name, value in figures.items()
+                if name != "scenario"
+            )
+            terminalreporter.write_line(f"{figures['scenario']}: {words}")
 
 
 @pytest.fixture(scope="session")
@@ -60,7 +93,7 @@ def busybox_image(docker_host: str) -> str:
 
 @pytest.fixture(scope="session")
 def etcd_server() -> Iterator[etcd.EtcdCluster]:
-    """One etcd server for the whole run. Tests share it: each keeps to keys of its own, or empties it first."""
+    """One etcd server for all tests of this process. They share it: each keeps to keys of its own, or empties it first."""
     if why := etcd.missing():
         unavailable(why)
     with tempfile.TemporaryDirectory(prefix="xchronos-etcd-", dir=etcd.fast_directory()) as directory:
@@ -88,7 +121,7 @@ def make_etcd(tmp_path: Path) -> Iterator[Callable[..., etcd.EtcdCluster]]:
 
 @pytest.fixture(scope="session")
 def consul_server() -> Iterator[consul.ConsulCluster]:
-    """One Consul server for the whole run. Tests share it: each uses a prefix of its own."""
+    """One Consul server for all tests of this process. They share it: each uses a prefix of its own."""
     if why := consul.missing():
         unavailable(why)
     with tempfile.TemporaryDirectory(prefix="xchronos-consul-", dir=etcd.fast_directory()) as directory:

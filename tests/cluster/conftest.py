@@ -1,4 +1,4 @@
-"""Fixtures of the fault tests, and the figures that they measure."""
+"""Fixtures of the fault tests."""
 
 import json
 import os
@@ -11,8 +11,6 @@ from services import etcd
 
 from tests.cluster.network import require_namespaces
 from tests.conftest import unavailable
-
-FIGURES: list[dict[str, Any]] = []
 
 
 @pytest.fixture(scope="session")
@@ -27,19 +25,8 @@ def cluster_services() -> None:
 def figures(request: pytest.FixtureRequest) -> Iterator[Callable[..., None]]:
     """`figures(name=value ...)` keeps what a scenario has measured, for the end of the run."""
     mine: dict[str, Any] = {"scenario": request.node.name}
+    request.node.user_properties.append(("figures", mine))  # for the summary: see tests/conftest.py
     yield mine.update
-    FIGURES.append(mine)
     if path := os.environ.get("XCHRONOS_CLUSTER_FIGURES"):
         with Path(path).open("a") as file:
             file.write(json.dumps(mine) + "\n")
-
-
-def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """What was measured."""
-    for figures in FIGURES:
-        words = ", ".join(
-            f"{name}: {value:.3g}" if isinstance(value, float) else f"{name}: {value}"
-            for name, value in figures.items()
-            if name != "scenario"
-        )
-        terminalreporter.write_line(f"{figures['scenario']}: {words}")

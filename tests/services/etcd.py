@@ -61,11 +61,15 @@ def version() -> tuple[int, ...]:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on, below those that the kernel hands out, so that a member that restarts finds its own."""
+    """Ports that nobody listens on, below those that the kernel hands out, so that a member that restarts finds its own.
+
+    Processes that share the tests have ranges of their own, for the same reason.
+    """
+    first = 12_000 + int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 8 * 2_500
     ports: list[int] = []
     with ExitStack() as held:
         while len(ports) < count:
-            port = random.randrange(12_000, 32_000)
+            port = random.randrange(first, first + 2_500)
             sock = held.enter_context(socket.socket())
             try:
                 sock.bind(("127.0.0.1", port))
