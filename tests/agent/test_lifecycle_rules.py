@@ -88,7 +88,7 @@ CASES: dict[str, tuple[str, str, list[str], str]] = {
         "start wait:0.1 stop", ["start", "s1", "sp r=exit-code c=killed s=TERM"], "exit-code",
     ),
     "ExecStop knows the main process": (
-        f"ExecStart={say('start', 'exec sleep 9')}\nExecStop=/bin/kill -KILL $MAINPID\n{SP}",
+        f"ExecStart={say('start', 'exec sleep 9')}\nExecStop=/bin/sh -c 'kill -KILL $$MAINPID'\n{SP}",
         "start wait:0.1 stop", ["start", "sp r=signal c=killed s=KILL"], "signal",
     ),
     "RuntimeMaxSec runs ExecStop": (

@@ -112,6 +112,8 @@ class _State(Enum):
 
 
 _NO_ASSIGNMENT = frozenset({_State.BEFORE_KEY, _State.KEY, _State.COMMENT, _State.COMMENT_ESCAPE})
+_BEFORE_KEY = {"#": _State.COMMENT, ";": _State.COMMENT} | dict.fromkeys(BLANKS, _State.BEFORE_KEY)
+_COMMENT = {"\\": _State.COMMENT_ESCAPE, "\n": _State.BEFORE_KEY, "\r": _State.BEFORE_KEY}
 
 
 def _assignments(text: str) -> Iterator[tuple[str, str]]:
@@ -127,11 +129,8 @@ def _assignments(text: str) -> Iterator[tuple[str, str]]:
     for char in text:
         match state:
             case _State.BEFORE_KEY:
-                if char in "#;":
-                    state = _State.COMMENT
-                elif char not in BLANKS:
-                    state = _State.KEY
-                    key, value, kept = [char], [], 0
+                state = _BEFORE_KEY.get(char, _State.KEY)
+                key, value, kept = [char], [], 0
             case _State.KEY:
                 if char in "\n\r":
                     state = _State.BEFORE_KEY
@@ -180,20 +179,21 @@ def _assignments(text: str) -> Iterator[tuple[str, str]]:
                     value.append(char)
             case _State.DOUBLE_QUOTED_ESCAPE:
                 state = _State.DOUBLE_QUOTED
-                if char in '"\\`$':
-                    value.append(char)
-                elif char != "\n":
-                    value += ("\\", char)
+                value += _escaped(char)
             case _State.COMMENT:
-                if char == "\\":
-                    state = _State.COMMENT_ESCAPE
-                elif char in "\n\r":
-                    state = _State.BEFORE_KEY
+                state = _COMMENT.get(char, state)
             case _:  # COMMENT_ESCAPE
                 # systemd 252 joins a comment with the next line here, unlike in unit files.
                 state = _State.COMMENT
     if state not in _NO_ASSIGNMENT:
         yield _finish(key, value, kept if state is _State.VALUE else len(value))
+
+
+def _escaped(char: str) -> str:
+    """What a backslash and this character stand for in double quotes."""
+    if char == "\n":
+        return ""
+    return char if char in '"\\`$' else f"\\{char}"
 
 
 def _finish(key: list[str], value: list[str], kept: int) -> tuple[str, str]:
