@@ -193,15 +193,19 @@ class Following:
     async def _take_executions(self, batch: WatchBatch) -> None:
         news: list[tuple[Event, str, str]] = []
         asked: set[str] = set()
+        left: set[str] = set()
         for event in batch.events:
             if event.key.startswith(self._keys.pulses):
                 continue
             machine, execution_id = self._keys.locate(event.key)
             news.append((event, machine, execution_id))
-            if machine and event.kind == "put":
+            if event.kind == "delete":
+                left.add(execution_id)
+            elif machine:
                 known = self._book.open.get(execution_id)
-                if known is None or known.machine != machine:
-                    # Of what is new on a machine the unit has to be known, for the room that it takes.
+                # Of what is new on a machine the unit has to be known, for the room that it takes. New is also what
+                # has left it within the batch and is back, and may be what a write of ours says that it is there.
+                if known is None or known.machine != machine or known.busy or execution_id in left:
                     asked.add(unit_of(execution_id))
         units = await self._load(sorted(asked)) if asked else {}
         held = bool(self._book.cursors.put_off)
