@@ -1,13 +1,41 @@
-"""News that comes late, or several pieces of it at once."""
+"""News that comes late, several pieces of it at once, or while a write is under way."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from itertools import count
 
+import msgspec
 from engine_cluster import AGENT, SCHEDULER, Cluster, run
-from machines_world import kept, where
+from machines_world import FOR_EVER, kept, waiting, where
 from services.links import Link
 
+from xchronos.clock import to_datetime
+from xchronos.model.policies import Outcome
+from xchronos.model.records import Execution
+from xchronos.registry.codec import decode
 from xchronos.registry.keys import shard_of
+from xchronos.registry.transitions import put
+from xchronos.store.contract import Delete, Guard, Put, Txn
+
+
+class Meanwhile(Link):
+    """Once, `meanwhile` happens before a Txn is carried out that writes a key which contains `what`."""
+
+    def __init__(self, store, what: str, meanwhile: Callable[[], Awaitable[None]]) -> None:
+        super().__init__(store)
+        self.what = what
+        self.meanwhile: Callable[[], Awaitable[None]] | None = meanwhile
+
+    async def commit_many(self, txns):
+        keys = [operation.key for txn in txns for operation in txn.operations if isinstance(operation, Put)]
+        if self.meanwhile is not None and any(self.what in key for key in keys):
+            meanwhile, self.meanwhile = self.meanwhile, None
+            await meanwhile()
+        return await super().commit_many(txns)
+
+    @property
+    def happened(self) -> bool:
+        return self.meanwhile is None
 
 
 class Late(Link):
@@ -22,6 +50,83 @@ class Late(Link):
         async for batch in batches:
             await self.going.wait()
             yield batch
+
+
+def test_a_machine_that_fits_again_while_the_end_of_its_copy_is_being_written():
+    async def scenario(cluster: Cluster) -> None:
+        async def fits_again() -> None:
+            await cluster.registry.wishes.set_metadata("m2", {"disk": "ssd"})
+            await cluster.sleep(1)
+
+        link = Meanwhile(cluster.store, cluster.keys.history("all.service"), fits_again)
+        await cluster.start("s", roles=SCHEDULER, store=link)
+        for machine in ("m1", "m2"):
+            await cluster.start(machine, roles=AGENT, metadata={"disk": "ssd"})
+        await kept(cluster, "all.service", "Global=true\nMachineMetadata=disk=ssd")
+        await cluster.sleep(1)
+        assert await where(cluster) == {"all.service": ["m1", "m2"]}
+        await cluster.registry.wishes.set_metadata("m2", {"disk": "hdd"})
+        await cluster.sleep(5)
+        assert link.happened
+        assert await where(cluster) == {"all.service": ["m1", "m2"]}
+
+    run(scenario, FOR_EVER)
+
+
+def test_room_that_was_only_to_be_taken_is_given_to_who_waits():
+    async def scenario(cluster: Cluster) -> None:
+        async def fits_no_more() -> None:
+            await cluster.registry.wishes.set_metadata("m1", {"disk": "hdd"})
+            await cluster.sleep(1)
+            # The record is another one now, so the placement is refused.
+            (item,) = (await cluster.store.range(f"{cluster.keys.pending}a.service/")).items
+            await cluster.store.commit(Txn((), (Put(item.key, item.value),)))
+
+        link = Meanwhile(cluster.store, cluster.keys.placement("m1", "a.service/"), fits_no_more)
+        await cluster.start("s", roles=SCHEDULER, store=link)
+        await cluster.start("m1", roles=AGENT, slots=1, metadata={"disk": "ssd"})
+        await cluster.submit("first.service")
+        await cluster.registry.start("first.service", now=cluster.clock.now())
+        await cluster.sleep(1)
+        await kept(cluster, "a.service", "MachineMetadata=disk=ssd")
+        await kept(cluster, "b.service")
+        await cluster.sleep(1)
+        full = "1 unplaced: 1 machine has no free slot"
+        assert await waiting(cluster) == {"a.service": full, "b.service": full}
+        await cluster.sleep(20)
+        assert link.happened
+        assert await where(cluster) == {"b.service": ["m1"]}
+        assert await waiting(cluster) == {"a.service": "1 unplaced: 1 machine lacks disk=ssd, 1 has no free slot"}
+
+    async def body(spec, machine):
+        await asyncio.sleep(10 if spec.unit == "first.service" else 1e9)
+
+    run(scenario, body)
+
+
+def test_an_execution_that_somebody_else_ended_while_it_was_to_be_placed_is_in_nobodys_way():
+    async def scenario(cluster: Cluster) -> None:
+        async def ends() -> None:
+            (item,) = (await cluster.store.range(f"{cluster.keys.pending}a.service/")).items
+            ended = msgspec.structs.replace(
+                decode(item, Execution),
+                state="ended", outcome=Outcome.SKIPPED, ended_at=to_datetime(cluster.clock.now()),
+            )  # fmt: skip
+            guard = Guard(item.key, item.mod_revision)
+            await cluster.store.commit(Txn((guard,), (Delete(item.key), put(cluster.keys, ended))))
+            await cluster.sleep(1)
+
+        link = Meanwhile(cluster.store, cluster.keys.placement("m1", "a.service/"), ends)
+        await cluster.start("s", roles=SCHEDULER, store=link)
+        await cluster.start("m1", roles=AGENT)
+        await cluster.submit("a.service", "Concurrency=forbid")
+        for _ in range(2):
+            await cluster.registry.start("a.service", now=cluster.clock.now())
+            await cluster.sleep(5)
+        assert link.happened
+        assert [str(execution.outcome) for execution in await cluster.history("a.service")] == ["skipped", "succeeded"]
+
+    run(scenario)
 
 
 def test_a_peer_that_was_away_for_a_moment_is_found_where_it_came_back():

@@ -2,6 +2,8 @@
 
 import asyncio
 
+from xchronos.engine.book import Book
+
 
 class Agenda:
     """A set per kind of thing to decide. A turn takes what it can decide and leaves the rest.
@@ -40,6 +42,25 @@ class Agenda:
         self.retry_waiting = False
         self.refused: set[str] = set()
         self.refusals = 0
+
+    def left(self, unit: str, book: Book) -> None:
+        """An execution of the unit is no longer where the book had it: who waits for that, or for the room, may go now.
+
+        A machine that was refused only because it had a copy of a unit that is kept running everywhere lacks one now.
+        """
+        if unit in book.queued:
+            self.freed.add(unit)
+            self.wake()
+        if book.waiting:
+            self.retry_waiting = True
+            self.wake()
+        if self.short:
+            self.spread |= self.short
+            self.short = set()
+            self.wake()
+        if unit in book.cursors.everywhere:
+            self.spread.add(unit)
+            self.wake()
 
     def wake(self) -> None:
         """Ask for another turn."""

@@ -25,11 +25,12 @@ class Open:
     """An execution that has not ended: on `machine`, or (empty) on none.
 
     `revision` is that of the record, or of what a write of ours that is under way was decided upon: whatever the watch
-    brings with a greater one is news. `busy` while such a write is under way. `lead` is that of what it waits for (see
+    brings with a greater one is news. `busy` while such a write is under way; `uprooted` once the watch says that the
+    record is not there any more from where the write would take it. `lead` is that of what it waits for (see
     `timers`).
     """
 
-    __slots__ = ("_known", "begun", "busy", "lead", "machine", "revision", "unit")
+    __slots__ = ("_known", "begun", "busy", "lead", "machine", "revision", "unit", "uprooted")
 
     def __init__(
         self,
@@ -45,6 +46,7 @@ class Open:
         self.revision = revision
         self.unit = unit
         self.busy = busy
+        self.uprooted = False
         self.begun = not self._placed
         self.lead: Micros | None = None
 

@@ -150,6 +150,7 @@ class Desk:
         for execution_id, entry in added:
             if entry.revision == 0 and self.book.open.get(execution_id) is entry:
                 self.book.drop(execution_id)
+                self.agenda.left(unit_of(execution_id), self.book)
 
     def _take_back(self, execution_id: str, placeholder: Open, entry: Open, known: int) -> None:
         """A refused move: what it was decided upon has changed, and the watch says how, or its other guards failed.
@@ -161,9 +162,14 @@ class Desk:
         if not placeholder.busy or placeholder.revision != known or self.book.open.get(execution_id) is not placeholder:
             return
         entry.busy = False
-        if placeholder is not entry:
+        if placeholder.uprooted:
+            self.book.drop(execution_id)
+        elif placeholder is not entry:
             self.book.put(execution_id, entry)
-        self.agenda.freed.add(unit_of(execution_id))
+        # Others may have been refused for the sake of where it was not after all.
+        self.agenda.left(unit_of(execution_id), self.book)
+        if placeholder.uprooted:
+            return
         if entry.machine:
             if entry.reported:
                 self.agenda.reported.add(execution_id)

@@ -234,13 +234,20 @@ class Following:
             if known is not None and known.machine == machine and known.revision < event.mod_revision:
                 self._book.drop(execution_id)
                 self._copies.forget(fire_prefix(execution_id))
-                self._freed(unit_of(execution_id))
+                self._left(unit_of(execution_id))
                 if machine:
                     self._ended(unit_of(execution_id))
+            elif known is not None and not machine and known.revision < event.mod_revision:
+                # It has left where a write of ours, still without an answer, would take it from.
+                known.uprooted = True
+                self._copies.forget(fire_prefix(execution_id))
         elif known is None or not machine or known.machine != machine:
             if known is None or known.revision < event.mod_revision:
                 self._enter(_item(event), units)
                 self._note(execution_id)
+                if known is not None and known.machine:
+                    # It was there by a write of ours only, and somebody else's was sooner.
+                    self._agenda.left(unit_of(execution_id), self._book)
                 self._agenda.wake()
         elif known.revision < event.mod_revision:
             self._book.update(execution_id, known, _item(event))
@@ -258,21 +265,11 @@ class Following:
         elif entry is not None and entry.reported:
             self._agenda.reported.add(execution_id)
 
-    def _freed(self, unit: str) -> None:
-        """An execution of the unit is no longer active: who waits for that, or for the room, may go now."""
-        agenda = self._agenda
-        if unit in self._book.queued:
-            agenda.freed.add(unit)
-            agenda.wake()
-        if self._book.waiting:
-            agenda.retry_waiting = True
-            agenda.wake()
-        if agenda.short:
-            agenda.spread |= agenda.short
-            agenda.short = set()
-            agenda.wake()
-        if unit in agenda.gone:
-            agenda.wake()
+    def _left(self, unit: str) -> None:
+        """An execution of the unit is no longer where it was."""
+        self._agenda.left(unit, self._book)
+        if unit in self._agenda.gone:
+            self._agenda.wake()
 
 
 def readable(item: KeyValue, kind: type[Record]) -> Record | None:

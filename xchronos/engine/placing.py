@@ -187,11 +187,15 @@ class Placing:
         if agenda.retry_waiting:
             agenda.retry_waiting = False
             if book.waiting and book.has_room():
-                await self._place_waiting(now, hopeless)
+                await self._place_waiting(now)
 
-    async def _place_waiting(self, now: Instant, hopeless: dict[str, str]) -> None:
-        """Everything that waits for a machine, the most urgent first, for as long as there is room for anything."""
+    async def _place_waiting(self, now: Instant) -> None:
+        """Everything that waits for a machine, the most urgent first, for as long as there is room for anything.
+
+        What was hopeless before need not be now: the news that brings it here may have come in the middle of a turn.
+        """
         book = self._desk.book
+        hopeless: dict[str, str] = {}
         waiting = {unit: ids for unit, ids in book.waiting.items() if self._desk.fence(unit) is not None}
         loaded = await self._load(set(waiting))
         # Loading took a while: some may wait no more.
