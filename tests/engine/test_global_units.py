@@ -1,8 +1,10 @@
 """Units that run on every machine: ones that join, are full, pause, drain, or come back."""
 
 import asyncio
+from random import Random
 
 from engine_cluster import AGENT, BOTH, Cluster, run
+from faulty_store import FaultyStore
 from machines_world import FOR_EVER, kept, machines, waiting, where
 
 from xchronos.clock import to_datetime
@@ -109,6 +111,27 @@ def test_more_machines_than_one_txn_holds_get_their_copies():
         assert (await where(cluster))["all.service"] == sorted(f"m{n}" for n in range(1, 21))
 
     run(scenario, FOR_EVER)
+
+
+def test_a_copy_that_waits_for_a_machine_that_goes_is_over():
+    async def scenario(cluster: Cluster) -> None:
+        await machines(cluster, 1)
+        await cluster.start("m2", roles=AGENT, store=FaultyStore(cluster.store, cluster.clock, Random(1)))
+        await cluster.submit("a.service", "TriggerRepeatInterval=1h\nMaxAttempts=2", fleet="Global=true")
+        await cluster.sleep(1)
+        await cluster.registry.wishes.cordon("m2")
+        await cluster.sleep(10)
+        assert await waiting(cluster) == {"a.service": "m2 is cordoned"}
+        await cluster.kill("m2")
+        await cluster.sleep(30)
+        assert await waiting(cluster) == {}
+        assert {execution.reason for execution in await cluster.history("a.service")} == {"m2 is gone"}
+
+    async def body(spec, machine):
+        await asyncio.sleep(5 if spec.attempt == 1 else 1e9)
+        return 1
+
+    run(scenario, body)
 
 
 def test_copies_on_every_machine_that_a_trigger_started_end_with_a_drain_and_wait_out_a_cordon():

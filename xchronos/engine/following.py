@@ -182,6 +182,8 @@ class Following:
         if event.kind == "delete":
             self._book.drop_machine(machine)
             self._absences.gone(machine)
+            # A copy that waits for this machine alone is over.
+            self._agenda.retry_waiting = True
         else:
             record = readable(_item(event), Machine)
             if record is not None:

@@ -83,7 +83,13 @@ class Leaving:
                     desk.agenda.wake()
                     continue
                 view, unit = book.machines.get(entry.machine), entry.unit
-                if view is None or unit is None or peer in view.running or not unit.keep_running:
+                if unit is None or not unit.keep_running:
+                    continue
+                if view is None:
+                    # It is either given up, or its machine comes back and has to be compared with the peer's.
+                    book.arrived.add(peer)
+                    continue
+                if peer in view.running:
                     continue
                 if desk.fence(unit.name) is not None and not entry.reported:
                     reason = f"{peer} is on another machine now (MachineOf)"
