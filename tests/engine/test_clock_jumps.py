@@ -1,5 +1,6 @@
 """What lasts a while lasts no longer when somebody sets a clock back: pauses, deadlines, TTLs, drains."""
 
+import asyncio
 from random import Random
 
 import pytest
@@ -202,3 +203,26 @@ def test_a_machine_that_is_drained_is_still_looked_at_every_second(monkeypatch):
         assert 9 <= looks.count("m1") <= 11
 
     run(scenario)
+
+
+def test_a_unit_that_comes_back_under_a_clock_behind_claims_no_fire_time_again():
+    async def long(spec, machine):
+        await asyncio.sleep(40)
+        return 0
+
+    async def scenario(cluster: Cluster) -> None:
+        await cluster.start("m1")
+        await cluster.submit("a.service", "TriggerCron=* * * * * *")
+        await cluster.sleep(6)
+        await cluster.kill("m1")
+        # Nobody sees that the unit was away; what it has begun ends behind its return.
+        await cluster.registry.destroy("a.service")
+        await cluster.submit("a.service", "TriggerCron=* * * * * *")
+        await cluster.sleep(1)
+        cluster.clock.jump(-15 * SECOND)
+        await cluster.start("m1")
+        await cluster.sleep(30)
+        assert set(cluster.starts.values()) == {1}
+        assert len(cluster.starts) >= 15
+
+    run(scenario, long)

@@ -76,6 +76,7 @@ class Firing:
         if reborn:
             # Destroyed and submitted again before anybody looked: nothing of its former life concerns the new one.
             self._end_former_life(name, loaded.created)
+            now = max(now, _last_fire(old) + 1)
         schedule = _reconciled(name, loaded, None if reborn else old, now)
         if old is not None and old.owed and not reborn:
             schedule = msgspec.structs.replace(schedule, owed=old.owed)
@@ -213,6 +214,12 @@ class Firing:
         else:
             # Submitted again meanwhile.
             self._desk.agenda.refused.add(name)
+
+
+def _last_fire(former: Schedule | None) -> Instant:
+    """Behind it the new life of a unit has to begin, even if the clock was set back: no fire time is claimed twice."""
+    lasts = [to_instant(cursor.last) for cursor in former.triggers if cursor.last is not None] if former else []
+    return max(lasts, default=0)
 
 
 def _reconciled(name: str, loaded: Loaded, old: Schedule | None, now: Instant) -> Schedule:
