@@ -181,7 +181,8 @@ class Settling:
         for execution_id, reason in list(agenda.cancels.items()):
             entry = book.open.get(execution_id)
             if entry is None or (entry.machine and entry.execution.stop_requested):
-                del agenda.cancels[execution_id]
+                # Its shard may have been lost, and its wish with it, while another one was carried out.
+                agenda.cancels.pop(execution_id, None)
             elif not entry.machine and not entry.busy:
                 await self.end(execution_id, entry, Outcome.CANCELLED, reason, now)
             elif not entry.busy and not entry.reported:
