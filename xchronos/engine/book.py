@@ -61,7 +61,7 @@ class Open:
         """The record has changed, where it is."""
         self._known = item
         self.revision = item.mod_revision
-        self.busy = False
+        self.busy = self.uprooted = False
         self.begun = self.begun or not self._placed
 
     @property

@@ -141,7 +141,7 @@ class Desk:
     def _confirm(self, added: Iterable[tuple[str, Open]], revision: int) -> None:
         for execution_id, entry in added:
             if entry.revision < revision and self.book.open.get(execution_id) is entry:
-                entry.revision, entry.busy = revision, False
+                entry.revision, entry.busy, entry.uprooted = revision, False, False
                 if not entry.machine:
                     # Its moment may have come while it was being written.
                     self.agenda.look.add(execution_id)
