@@ -2,7 +2,7 @@
 
 import asyncio
 import sqlite3
-import time
+import threading
 from pathlib import Path
 
 import pytest
@@ -120,22 +120,21 @@ async def test_neither_a_slow_disk_nor_a_big_read_stops_the_event_loop(tmp_path:
     write_rows = __import__("xchronos.store.sqlite_writer", fromlist=["write_rows"]).write_rows
     await put(store, "/a", b"old")
 
+    read = threading.Event()
+
     def slowly(*args):
-        time.sleep(0.5)
+        assert read.wait(60)
         write_rows(*args)
 
     monkeypatch.setattr("xchronos.store.sqlite_writer.write_rows", slowly)
     writing = asyncio.create_task(put(store, "/a", b"new"))
-    begin = time.perf_counter()
-    turns = 0
-    while turns < 20:
+    for _ in range(20):
         item = await store.get("/a")  # reads do not wait for the write either
         assert item is not None
         assert item.value == b"old"
-        turns += 1
         await asyncio.sleep(0.001)
-    assert time.perf_counter() - begin < 0.45
     assert not writing.done()
+    read.set()
     await writing
     await store.close()
 
@@ -176,7 +175,6 @@ async def test_a_hundred_thousand_keys_come_in_pages(tmp_path: Path) -> None:
         await store.commit_many(
             [Txn((), [Put(n, value) for n in names[at : at + 100]]) for at in range(0, 10_000, 100)]
         )
-    begin = time.perf_counter()
     seen, start, revision, more = 0, "", 0, True
     while more:
         page = await store.range("/k/", start=start, limit=1000, revision=revision)
@@ -184,5 +182,4 @@ async def test_a_hundred_thousand_keys_come_in_pages(tmp_path: Path) -> None:
         assert page.items[0].key == f"/k/{seen:06d}"
         seen, start, revision, more = seen + 1000, page.items[-1].key + "\0", page.revision, page.more
     assert seen == 100_000
-    assert time.perf_counter() - begin < 10  # some 0.15 s on two slow cores; the margin is for a busy machine
     await store.close()

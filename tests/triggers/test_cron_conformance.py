@@ -38,7 +38,7 @@ def test_cron_next(case):
     begin = to_instant(datetime.fromisoformat(case["from"]))
     expected = [to_instant(datetime.fromisoformat(text)) for text in case.get("expect") or []]
     nth = {int(n): to_instant(datetime.fromisoformat(text)) for n, text in case.get("expect_nth", {}).items()}
-    started = time.perf_counter()
+    started = time.thread_time()
     at, found = begin, []
     for _ in range(max([len(expected), *nth])):
         at = trigger.next_after(at, begin)
@@ -48,7 +48,7 @@ def test_cron_next(case):
     assert {n: found[n - 1] for n in nth} == nth
     if case.get("exhausted"):
         assert trigger.next_after(at, begin) is None
-    assert time.perf_counter() - started < case.get("limit_s", 5)
+    assert time.thread_time() - started < case.get("limit_s", 5)
     for text in case.get("expect_not", []):
         unwanted = to_instant(datetime.fromisoformat(text))
         assert trigger.next_after(unwanted - 1, begin) != unwanted

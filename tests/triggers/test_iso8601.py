@@ -188,12 +188,12 @@ def test_nothing_beyond_the_year_9999():
 def test_distance_costs_nothing():
     minutely = parse_iso8601("R/2010-01-01T00:00:00Z/PT1M")
     daily = parse_iso8601("R/1971-01-01T00:00:00/P1D", zone("Europe/Berlin"))
-    begin = time.perf_counter()
+    begin = time.thread_time()
     for _ in range(200):
         assert minutely.next_after(at("2024-01-01T00:00:30"), 0) == at("2024-01-01T00:01")
         assert minutely.count_between(at("2010-01-01"), at("2024-01-01"), 0) == 5113 * 1440
         assert daily.next_after(at("2024-01-01"), 0) == at("2024-01-01T23:00")
-    assert time.perf_counter() - begin < 1
+    assert time.thread_time() - begin < 1
 
 
 @pytest.mark.parametrize(
