@@ -7,6 +7,7 @@ are: the first figure is the value, figures called `ratio...` or `x ...` are rat
 With `--markdown` the table is the README's.
 """
 
+import argparse
 import importlib
 import math
 import operator
@@ -84,13 +85,22 @@ def table(rows: Iterable[Sequence[str]], *, markdown: bool = False) -> str:
 
 def main(arguments: Sequence[str]) -> int:
     """Run and print."""
-    wanted = [argument for argument in arguments if not argument.startswith("-")]
+    paths = {path.stem.removeprefix("bench_"): path for path in sorted(HERE.glob("bench_*.py"))}
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.benchmarks",
+        description="Benchmarks, all of them or those named: minutes each, in a table.",
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(paths))
+    parser.add_argument("--markdown", action="store_true", help="the table as the README has it")
+    options = parser.parse_args(arguments)
+    unknown = [name for name in options.names if name not in paths]
+    if unknown:
+        parser.error(f"no benchmark is called {unknown[0]!r}; there are {', '.join(paths)}")
     sys.path.insert(0, str(HERE))
     rows: list[Mapping[str, Any]] = []
     broken: list[str] = []
-    for path in sorted(HERE.glob("bench_*.py")):
-        name = path.stem.removeprefix("bench_")
-        if wanted and name not in wanted:
+    for name, path in paths.items():
+        if options.names and name not in options.names:
             continue
         began = time.perf_counter()
         try:
@@ -98,7 +108,7 @@ def main(arguments: Sequence[str]) -> int:
         except Exception as error:  # noqa: BLE001 - the other benchmarks are worth their time all the same
             broken.append(f"{name}: {type(error).__name__}: {error}")
         print(f"{name}: {time.perf_counter() - began:.1f} s", file=sys.stderr)
-    print(table(map(cells, rows), markdown="--markdown" in arguments))
+    print(table(map(cells, rows), markdown=options.markdown))
     missed = [str(row.get("name")) for row in rows if not met(row)]
     for line in (*(f"BROKEN {name}" for name in broken), *(f"MISSED {name}" for name in missed)):
         print(line, file=sys.stderr)
