@@ -18,26 +18,6 @@ from xchronos.registry.transitions import put
 from xchronos.store.contract import Delete, Guard, Put, Txn
 
 
-class Meanwhile(Link):
-    """Once, `meanwhile` happens before a Txn is carried out that writes a key which contains `what`."""
-
-    def __init__(self, store, what: str, meanwhile: Callable[[], Awaitable[None]]) -> None:
-        super().__init__(store)
-        self.what = what
-        self.meanwhile: Callable[[], Awaitable[None]] | None = meanwhile
-
-    async def commit_many(self, txns):
-        keys = [operation.key for txn in txns for operation in txn.operations if isinstance(operation, Put)]
-        if self.meanwhile is not None and any(self.what in key for key in keys):
-            meanwhile, self.meanwhile = self.meanwhile, None
-            await meanwhile()
-        return await super().commit_many(txns)
-
-    @property
-    def happened(self) -> bool:
-        return self.meanwhile is None
-
-
 class Late(Link):
     """While it is not `going`, watches bring nothing; then what has piled up comes at once."""
 
@@ -50,6 +30,33 @@ class Late(Link):
         async for batch in batches:
             await self.going.wait()
             yield batch
+
+
+class Meanwhile(Late):
+    """Once, `meanwhile` happens before a Txn is carried out that writes a key which contains `what`.
+
+    Every answer comes after `answers_after` seconds.
+    """
+
+    answers_after = 0.0
+
+    def __init__(self, store, what: str, meanwhile: Callable[[], Awaitable[None]] | None = None) -> None:
+        super().__init__(store)
+        self.what = what
+        self.meanwhile = meanwhile
+
+    async def commit_many(self, txns):
+        keys = [operation.key for txn in txns for operation in txn.operations if isinstance(operation, Put)]
+        if self.meanwhile is not None and any(self.what in key for key in keys):
+            meanwhile, self.meanwhile = self.meanwhile, None
+            await meanwhile()
+        answers = await super().commit_many(txns)
+        await asyncio.sleep(self.answers_after)
+        return answers
+
+    @property
+    def happened(self) -> bool:
+        return self.meanwhile is None
 
 
 def test_a_machine_that_fits_again_while_the_end_of_its_copy_is_being_written():
@@ -160,5 +167,43 @@ def test_a_peer_that_was_away_for_a_moment_is_found_where_it_came_back():
     async def body(spec, machine):
         await asyncio.sleep(10 if spec.unit == "web.service" and spec.attempt == 1 else 1e9)
         return 1
+
+    run(scenario, body)
+
+
+def test_what_was_seen_to_move_before_the_answer_came_is_not_held_to_be_gone():
+    running: set[str] = set()
+
+    async def scenario(cluster: Cluster) -> None:
+        async def changes() -> None:
+            (item,) = (await cluster.store.range(f"{cluster.keys.placements}m1/a.service/")).items
+            link.going.clear()
+            await cluster.store.commit(Txn((), (Put(item.key, item.value),)))
+
+        link = Meanwhile(cluster.store, cluster.keys.placement("m1", "a.service/"))
+        await cluster.start("s", roles=SCHEDULER, store=link)
+        await cluster.start("m1", roles=AGENT)
+        await cluster.submit("a.service", "Concurrency=replace")
+        link.answers_after = 1
+        await cluster.registry.start("a.service", now=cluster.clock.now())
+        await cluster.sleep(5)
+        link.answers_after = 0
+        # The write that asks the first run to end is refused: its record has changed at that moment.
+        link.meanwhile = changes
+        await cluster.registry.start("a.service", now=cluster.clock.now())
+        await cluster.sleep(2)
+        assert link.happened
+        link.going.set()
+        await cluster.sleep(20)
+        assert [str(execution.outcome) for execution in await cluster.history("a.service")] == ["cancelled"]
+        assert len(running) == 1
+
+    async def body(spec, machine):
+        assert not running, "they overlap"
+        running.add(spec.identity)
+        try:
+            await asyncio.sleep(1e9)
+        finally:
+            running.discard(spec.identity)
 
     run(scenario, body)
