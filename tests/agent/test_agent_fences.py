@@ -62,6 +62,7 @@ def test_what_the_machine_cannot_run_is_for_another_one(play: Callable[..., None
         c.boot()
         attempt = await c.ended(execution)
         assert (attempt.outcome, attempt.reason, attempt.started_at) == (Outcome.LOST, "m1 lacks disk=ssd", None)
+        assert not attempt.crowded
         assert c.world.starts == []
 
     play(test)
@@ -112,7 +113,7 @@ def test_two_schedulers_that_did_not_know_of_each_other(play: Callable[..., None
         late = await c.place()
         c.boot()
         attempt = await c.ended(late)
-        assert (attempt.outcome, attempt.reason) == (Outcome.LOST, words)
+        assert (attempt.outcome, attempt.reason, attempt.crowded) == (Outcome.LOST, words, True)
         await c.clock.sleep(70 * SECOND)
         again = await c.place(copy=1)
         assert (await c.ended(again)).outcome is Outcome.SUCCEEDED

@@ -87,6 +87,19 @@ class TestOutcomes:
         # One that was begun in between ends the row.
         assert after(budget(1), refused[0], attempt(2, LOST), refused[2]).due_at == NOW
 
+    def test_who_finds_no_room_time_and_again_is_asked_for_soon(self):
+        refused = [
+            msgspec.structs.replace(attempt(n, LOST, reason="m1 has no free slot"), started_at=None, crowded=True)
+            for n in range(1, 40)
+        ]
+        pauses = [(after(budget(1), *refused[:n]).due_at - NOW) / SECOND for n in range(1, 40)]
+        assert pauses[:5] == [0, 0.2, 0.4, 0.8, 1.6]
+        assert set(pauses[5:]) == {2}
+        # What it was refused for before has nothing to do with it.
+        other = msgspec.structs.replace(refused[2], crowded=False)
+        assert after(budget(1), *refused[:2], other).due_at == NOW
+        assert after(budget(1), *refused[:2], other, refused[3]).due_at == NOW + SECOND * 4 // 10
+
     @pytest.mark.parametrize("outcome", [Outcome.CANCELLED, Outcome.SKIPPED, Outcome.MISSED])
     def test_never_again(self, outcome):
         assert after(budget(), attempt(1, outcome, reason="why")) == End(outcome, "why")
@@ -99,11 +112,6 @@ class TestOutcomes:
     def test_a_success_stays_one_although_a_stop_was_requested(self):
         kept = job(keep_running=True)
         assert after(kept, attempt(1, OK), stop_requested="stopped by ann") == End(OK, "")
-
-    def test_not_retryable(self):
-        decided = after(budget(), attempt(1, FAILED, retryable=False, reason="no such image"))
-        assert decided == End(FAILED, "failed, and trying again cannot help: no such image")
-        assert after(budget(), attempt(1, LOST, retryable=False)).outcome is LOST
 
 
 class TestPause:

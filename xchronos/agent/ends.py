@@ -12,9 +12,9 @@ def failed(reason: str) -> AttemptEnd:
     return AttemptEnd(Outcome.FAILED, reason, "resources", ())
 
 
-def lost(reason: str) -> AttemptEnd:
-    """It is for another machine to try, or another attempt: not charged."""
-    return AttemptEnd(Outcome.LOST, reason, "success", ())
+def lost(reason: str, *, crowded: bool = False) -> AttemptEnd:
+    """It is for another machine to try, or another attempt: not charged. `crowded`: for want of room alone."""
+    return AttemptEnd(Outcome.LOST, reason, "success", (), crowded=crowded)
 
 
 def cancelled(reason: str) -> AttemptEnd:

@@ -229,7 +229,7 @@ class Placement:
         """Why this attempt must not start here; the machine judges by the predicate that the scheduler placed it by."""
         if self._shop.resuming:
             await self._shop.resumed.wait()
-        if unit is not None and self._shop.refusals(unit):
+        if unit is not None and any(self._shop.refusals(unit)):
             # The scheduler may have heard sooner of what people want of this machine.
             await patiently(self._shop.clock, self._shop.refresh, what="store")
         if self.execution.stop_requested:
@@ -238,9 +238,10 @@ class Placement:
             return ends.lost(self._leaving)
         if unit is None:
             return None
-        reasons = self._shop.refusals(unit)
-        if reasons:
-            return ends.lost(f"{self._shop.place.machine} {reasons}")
+        misfits, crowd = self._shop.refusals(unit)
+        if misfits or crowd:
+            reasons = ", ".join(words for words in (misfits, crowd) if words)
+            return ends.lost(f"{self._shop.place.machine} {reasons}", crowded=not misfits)
         return unmet_conditions(unit, self._shop.place.facts)
 
     async def _begin(self, unit: Unit) -> bool:
@@ -367,8 +368,9 @@ class Placement:
     def ended(self, end: AttemptEnd) -> Attempt:
         """The attempt's record with its end."""
         return msgspec.structs.replace(
-            self.attempt, ended_at=self._ended_at, outcome=end.outcome, reason=end.reason, steps=end.steps
-        )
+            self.attempt,
+            ended_at=self._ended_at, outcome=end.outcome, reason=end.reason, steps=end.steps, crowded=end.crowded,
+        )  # fmt: skip
 
     def _record(self, execution: Execution, attempt: Attempt) -> Txn:
         if attempt.outcome is Outcome.SUCCEEDED and not execution.report:

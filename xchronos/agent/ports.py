@@ -68,10 +68,14 @@ class Memory(Protocol):
 
 
 class AttemptEnd(msgspec.Struct, frozen=True, gc=False):
-    """How the attempt ended. `result` is systemd's word (success, exit-code, signal, timeout, oom-kill ...)."""
+    """How the attempt ended. `result` is systemd's word (success, exit-code, signal, timeout, oom-kill ...).
+
+    `crowded`: it was lost for want of room alone.
+    """
 
     outcome: Outcome
     reason: str
     result: str
     steps: tuple[StepResult, ...]
     main: StepResult | None = None
+    crowded: bool = False

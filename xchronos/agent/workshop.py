@@ -59,8 +59,8 @@ class Workshop:
             known = self._recipes[unit.name] = Recipe(unit, self.place, self.executors)
         return known
 
-    def refusals(self, unit: Unit) -> str:
-        """Why this machine, as it is advertised now and with what it runs, cannot run the unit; empty when it can.
+    def refusals(self, unit: Unit) -> tuple[str, str]:
+        """Why this machine cannot run the unit: as it is advertised now, and with what it runs. Both empty: it can.
 
         The scheduler has asked the same, of what it knew: another one may have placed something here meanwhile.
         """
@@ -73,4 +73,4 @@ class Workshop:
             if len(self._judged) >= CACHED:
                 self._judged.clear()
             known = self._judged[unit.name] = (machine, unit, words_of(unfit(unit, machine)))
-        return ", ".join(words for words in (known[2], words_of(crowd)) if words)
+        return known[2], words_of(crowd)

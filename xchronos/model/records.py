@@ -137,6 +137,7 @@ class Attempt(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """One try of an execution on one machine. `number` counts from 1; attempts that were lost are not charged.
 
     `leave` asks the machine's agent to end it because it has to go elsewhere, and says why: it is then lost.
+    `crowded` says that it was not begun because others had taken the room of its machine meanwhile.
     `late` is how an attempt really ended that was given up with its machine, and went on there (OnPartition=continue).
     It changes nothing: the attempt stays `lost`.
     """
@@ -150,8 +151,8 @@ class Attempt(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     reason: str = ""
     revision: str = ""
     steps: tuple[StepResult, ...] = ()
-    retryable: bool = True
     leave: str = ""
+    crowded: bool = False
     late: Outcome | None = None
 
 

@@ -36,6 +36,10 @@ FIRST_PAUSE: Micros = SECOND // 10
 LONGEST_REFUSAL: Micros = MINUTE
 """The longest pause before an execution is placed again that machines keep refusing."""
 
+LONGEST_CROWDED: Micros = 2 * SECOND
+"""The same where they do so for want of room alone: another scheduler was quicker each time. When there is room again
+is known without asking, and who is unlucky time and again must not be passed over by everybody who comes later."""
+
 
 class End(msgspec.Struct, frozen=True):
     """Nothing follows: the execution's outcome and why."""
@@ -70,12 +74,11 @@ def after_attempt(unit: Unit, execution: Execution, attempt: Attempt, now: Insta
         return End(Outcome.CANCELLED, execution.stop_requested)
     if execution.stop_requested or outcome in (Outcome.CANCELLED, Outcome.SKIPPED, Outcome.MISSED):
         return End(outcome, attempt.reason)
-    if not attempt.retryable:
-        return End(outcome, f"{_verb(outcome)}, and trying again cannot help{why}")
     avoid = tuple(dict.fromkeys(other.machine for other in reversed([*earlier, attempt])))[::-1]
     if outcome is Outcome.LOST:
         # Until it is known why a machine refuses what it is given, this must not go round and round.
-        wait = _doubled(FIRST_PAUSE, refusals, LONGEST_REFUSAL) if (refusals := _refused(earlier, attempt)) > 1 else 0
+        refusals, longest = _refused(earlier, attempt), LONGEST_CROWDED if attempt.crowded else LONGEST_REFUSAL
+        wait = _doubled(FIRST_PAUSE, refusals, longest) if refusals > 1 else 0
         where = f"{_lost_how(attempt)} {attempt.machine}{why}"
         return _again(unit, now + wait, now, avoid, f"attempt {attempt.number} {where}")
     if unit.keep_running:
@@ -148,12 +151,12 @@ def _kept_running(unit: Unit, earlier: list[Attempt], attempt: Attempt, now: Ins
 
 
 def _refused(earlier: list[Attempt], attempt: Attempt) -> int:
-    """How many attempts in a row, this one included, were lost before they began."""
+    """How many attempts in a row, this one included, were lost before they began, and as this one: crowded or not."""
     count = 0
     for other in reversed([*earlier, attempt]):
         if other.outcome is not Outcome.LOST or other.started_at is not None:
             break
-        count += 1
+        count += other.crowded is attempt.crowded
     return count
 
 
