@@ -1,5 +1,9 @@
 """The bounded log: what is kept, what is said about what is not."""
 
+import errno
+import os
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -88,3 +92,45 @@ def test_trimming_what_another_process_writes(tmp_path, size, done):
         assert log.read_bytes() == b""
     else:
         assert kept(log) == text
+
+
+@pytest.fixture
+def disk(monkeypatch):
+    """How many more bytes fit on the disk, for ever more."""
+    left = {"bytes": 0}
+    write = os.write
+
+    def bounded(descriptor, data):
+        if not left["bytes"]:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        count = write(descriptor, data[: left["bytes"]])
+        left["bytes"] -= count
+        return count
+
+    monkeypatch.setattr("xchronos.executors.logfile.os.write", bounded)
+    return left
+
+
+@pytest.mark.parametrize("limit", [1 << 20, 60])
+def test_a_full_disk_leaves_out_and_counts_only_what_is_kept(tmp_path, disk, limit):
+    log = tmp_path / "step.log"
+    disk["bytes"] = 10
+    with BoundedLog(log, limit) as writer:
+        writer.write(b"0123456789abc")
+        writer.write(b"def" * 20)
+        writer.note("nothing of this either")
+        assert (kept(log), writer.written) == (b"0123456789", 10)
+        # What was left out is seen by whoever compares, and read again.
+        assert writer.agrees(0, memoryview(b"0123456789"))
+        disk["bytes"] = 100
+        writer.write(b"later")
+        assert (kept(log), writer.written) == (b"0123456789later", 15)
+        assert not writer.agrees(0, memoryview(b"0123456789abcde"))
+
+
+def test_another_error_than_a_full_disk_is_told():
+    with BoundedLog(Path("/dev/null"), 100) as writer:
+        os.close(writer._descriptor)
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            writer.write(b"x")
+        writer._descriptor = -1

@@ -81,10 +81,12 @@ async def test_no_more_pages_is_unavailable_with_the_reason(tmp_path: Path) -> N
     answers = await asyncio.gather(*(store.commit(big) for _ in range(3)), return_exceptions=True)
     assert [type(answer) for answer in answers] == [StoreUnavailable] * 3
     assert "store.db: database or disk is full (SQLITE_FULL)" in str(answers[0])
+    assert store.faults() == [str(answers[0])]
     page = await store.range("")
     assert [(item.key, item.value, item.mod_revision) for item in page.items] == [("/a", b"1", page.revision)]
     store._file.connection.execute("PRAGMA max_page_count = 100000")
     assert (await store.commit(big)).revision == page.revision + 1
+    assert store.faults() == []
     await store.close()
 
 

@@ -13,11 +13,14 @@ from datetime import datetime
 from pathlib import Path
 
 import msgspec
+import structlog
 
 from xchronos.clock import Clock, Micros, to_datetime, to_instant
 from xchronos.executors.hostfacts import boot_id
 from xchronos.model.lifecycle import ATTEMPT
 from xchronos.model.records import StepResult, UnitRecord, fire_key
+
+log = structlog.get_logger(__name__)
 
 
 class _Notes(msgspec.Struct):
@@ -63,7 +66,11 @@ class ForgetfulMemory:
 
 
 class Journal:
-    """The memory of an attempt whose steps outlive the daemon, in `directory`."""
+    """The memory of an attempt whose steps outlive the daemon, in `directory`.
+
+    What a full disk has no room for is remembered as long as this daemon lives: a step that has ended well is no
+    failure because of it, and a daemon that comes after a crash asks the executor, which knows its steps by itself.
+    """
 
     def __init__(self, directory: Path, clock: Clock) -> None:
         self.directory = directory
@@ -133,7 +140,7 @@ class Journal:
         return min(self._notes.clocked.values(), default=None) if self._notes.boot == boot_id() else None
 
     async def record(self, result: StepResult) -> None:
-        """Remember a step's end, durably."""
+        """Remember a step's end, durably where the disk lets it."""
         self._notes.ended[result.name] = result
         await asyncio.get_running_loop().run_in_executor(None, self._save)
 
@@ -144,7 +151,10 @@ class Journal:
     def _save(self, *, durable: bool = True) -> None:
         # The main process and a command beside it may end at the same moment, each saved by a thread.
         with self._saving:
-            _write(self._file, msgspec.json.encode(self._notes), durable=durable)
+            try:
+                _write(self._file, msgspec.json.encode(self._notes), durable=durable)
+            except OSError as error:
+                log.warning("the journal cannot be written", file=str(self._file), reason=error.strerror)
 
 
 def attempt_directory(root: Path, unit: str, fire_time: datetime, copy: int, attempt: int) -> str:

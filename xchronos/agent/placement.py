@@ -136,6 +136,9 @@ class Placement:
         """Carry the attempt out and record its end. Cancelling leaves what runs running."""
         try:
             await self._work()
+        except OSError as error:
+            log.error("the attempt's files cannot be written", execution=self.execution.id, reason=str(error))  # noqa: TRY400
+            await self._close(self._hindered(error))
         except Exception:
             # A defect must not leave an execution running for ever, nor take the other attempts down with it.
             log.exception("attempt could not be carried out", execution=self.execution.id)
@@ -148,6 +151,12 @@ class Placement:
                 self._minding.cancel()
             # The run knows this placement: let go of, both are gone at once, and not when the collector comes.
             self._run = None
+
+    def _hindered(self, error: OSError) -> AttemptEnd:
+        """The machine is in the way (its disk is full, say). What has not begun is for another one to try."""
+        what = f"{error.strerror}: {error.filename}" if error.filename else str(error)
+        reason = f"{self._shop.place.machine} cannot keep the attempt's files: {what}"
+        return ends.lost(reason) if self.execution.state == "placed" else ends.failed(reason)
 
     def _take_room(self, unit: Unit) -> None:
         if not self.taken_away:

@@ -4,11 +4,18 @@ Whoever reads a log from the beginning reads `kept_files` in order. A reader tha
 new inode) when it is rotated by a `BoundedLog`, or shortened when a process writes it itself (`trim`).
 """
 
+import errno
 import os
 import shutil
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+
+import structlog
+
+logger = structlog.get_logger(__name__)
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
 def older(log: Path) -> Path:
@@ -32,7 +39,8 @@ class BoundedLog:
     """Writes a log file. Every byte is with the kernel when `write` returns, so a reader sees it at once.
 
     `written` counts the bytes of output that the two files hold or have held. When `resume` is true and nothing was
-    rotated away yet, writing goes on behind what is there; else the files start anew.
+    rotated away yet, writing goes on behind what is there; else the files start anew. What a full disk has no room for
+    is left out, and not counted: a step does not fail for the sake of its log.
     """
 
     def __init__(self, log: Path, limit: int, *, resume: bool = False) -> None:
@@ -45,27 +53,43 @@ class BoundedLog:
         self._descriptor = self._open(0 if resume else os.O_TRUNC)
         self._size = os.fstat(self._descriptor).st_size
         self.written = self._size
+        self._told = False
 
     def _open(self, flags: int) -> int:
         return os.open(self._log, os.O_RDWR | os.O_CREAT | os.O_APPEND | flags, 0o640)
 
     def write(self, data: bytes | memoryview) -> None:
         """Append output, rotating as often as it takes."""
-        self.written += len(data)
         view = memoryview(data)
-        while len(view) > self._half - self._size:
-            room = max(self._half - self._size, 0)
-            self._append(view[:room])
-            view = view[room:]
-            self._rotate()
-        self._append(view)
+        try:
+            while len(view) > self._half - self._size:
+                room = max(self._half - self._size, 0)
+                self._append(view[:room])
+                view = view[room:]
+                self._rotate()
+            self._append(view)
+        except OSError as error:
+            self._bear(error)
 
     def note(self, text: str) -> None:
         """Append a line of our own, which is no output of the step; on a line of its own."""
         data = f"[xchronos: {text}]\n".encode()
         if self._size and os.pread(self._descriptor, 1, self._size - 1) != b"\n":
             data = b"\n" + data
-        self._append(memoryview(data))
+        written = self.written
+        try:
+            self._append(memoryview(data))
+        except OSError as error:
+            self._bear(error)
+        self.written = written
+
+    def _bear(self, error: OSError) -> None:
+        """Go on without what there is no room for. Raises every other error."""
+        if error.errno not in _NO_ROOM:
+            raise error
+        if not self._told:
+            self._told = True
+            logger.warning("output cannot be kept", log=str(self._log), reason=error.strerror)
 
     def tail(self, count: int) -> bytes:
         """The last bytes of the current file."""
@@ -97,6 +121,7 @@ class BoundedLog:
         while view:
             count = os.write(self._descriptor, view)
             self._size += count
+            self.written += count
             view = view[count:]
 
     def _rotate(self) -> None:
@@ -111,8 +136,9 @@ class BoundedLog:
                 shutil.copyfileobj(source, target)
             temporary.replace(older(self._log))
             self._log.unlink()
+        fresh = self._open(0)
         os.close(self._descriptor)
-        self._descriptor = self._open(0)
+        self._descriptor = fresh
         self._size = 0
 
     def close(self) -> None:

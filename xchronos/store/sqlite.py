@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from xchronos.clock import Clock, Micros, SystemClock
-from xchronos.errors import StoreError
+from xchronos.errors import LeaseLost, StoreError
 from xchronos.store.contract import MAX_OPERATIONS, Committed, KeyValue, Page, Txn, WatchBatch
 from xchronos.store.history import MAX_BYTES, MAX_EVENTS, History
 from xchronos.store.leases import LeaseTable, parse_ttl
@@ -53,6 +53,7 @@ class SqliteStore:
         self._hub = WatchHub(history)
         self._deadlines = LeaseTable(clock, self._end_lease)
         self._closing: asyncio.Task[None] | None = None
+        self._fault = ""
         self._writer = Writer(file.connection, file.path, file.revision, set(file.leases), self._settle)
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix=f"xchronos store {file.path.name} reader")
         for lease, ttl in file.leases.items():
@@ -150,6 +151,10 @@ class SqliteStore:
         self._check_open()
         self._history.compact(revision)
 
+    def faults(self) -> list[str]:
+        """See `Reporting.faults`: why the last write failed, such as a full disk; nothing once one has succeeded."""
+        return [self._fault] if self._fault else []
+
     async def close(self) -> None:
         """See `Store.close`."""
         if self._closing is None:
@@ -179,6 +184,8 @@ class SqliteStore:
 
     def _settle(self, group: list[Pending], outcome: Outcome) -> None:
         """Publish what a group changed, then answer those who asked: their watches are never behind their writes."""
+        first = outcome.answers[0]  # a group that could not be written has the same answer for all
+        self._fault = str(first) if isinstance(first, StoreError) and not isinstance(first, LeaseLost) else ""
         if outcome.changes:
             self._hub.publish(outcome.changes, outcome.revision)
         for (request, future), answer in zip(group, outcome.answers, strict=True):
