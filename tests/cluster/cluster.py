@@ -10,7 +10,7 @@ import tempfile
 import threading
 import time
 from base64 import b64decode
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -287,23 +287,24 @@ class Cluster:
             found += page.executions
         return found
 
-    def settled(self, units: Iterable[str], count: int, limit: float = PATIENCE) -> list[Execution]:
+    def settled(self, units: Collection[str], count: int, limit: float = PATIENCE) -> list[Execution]:
         """The whole history, once nothing is open any more and it has at least `count` records."""
         open_: tuple[Execution, ...] = ()
 
-        def quiet() -> bool:
+        def whole() -> list[Execution] | None:
             nonlocal open_
             open_ = self.client.executions(states=OPEN).executions
-            return not open_
+            if open_:
+                return None
+            # A scheduler that waits for a CPU may not have claimed the last fire times yet.
+            history = self.history(units)
+            return history if len(history) >= count else None
 
         try:
-            eventually(quiet, "nothing is open any more", limit, 0.2)
+            return eventually(whole, f"nothing is open any more, and there are {count} records", limit, 0.2)
         except AssertionError:
-            print(f"open ({len(open_)}):", *open_[:5], sep="\n  ")
+            print(f"{len(self.history(units))} records, open ({len(open_)}):", *open_[:5], sep="\n  ")
             raise
-        history = self.history(units)
-        assert len(history) >= count, f"{len(history)} of {count} records"
-        return history
 
     def events(self) -> list[sink.Event]:
         """The sink, as it is now."""

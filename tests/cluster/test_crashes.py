@@ -1,5 +1,6 @@
 """A daemon dies at the worst points: started exactly once, recorded exactly once."""
 
+import secrets
 import time
 from collections.abc import Callable
 
@@ -29,7 +30,7 @@ def cluster():
 @pytest.mark.parametrize("kind", ["process", "container"])
 @pytest.mark.parametrize("point", ["claimed", "launch", "ended", "recorded"])
 def test_started_once_and_recorded_once(cluster: Cluster, point: str, kind: str, figures: Callable[..., None]) -> None:
-    unit = f"{point}-{kind}.service"
+    unit = f"{point}-{kind}-{secrets.token_hex(3)}.service"  # another one when this is tried once more
     texts = {
         "process": process(str(cluster.sink), "sleep 0.5"),
         "container": container(str(cluster.sink.parent), "sleep 0.5"),
