@@ -81,7 +81,19 @@ class TestFaults:
             pytest.raises(ApiError, match="HTTP status 502 and no reason") as caught,
         ):
             Client(url).status()
-        assert caught.value.status == 502
+        assert caught.value.status == 0
+
+    @pytest.mark.parametrize(
+        ("token", "told"),
+        [("", "wants a token: set XCHRONOS_TOKEN"), ("no", "does not accept this token: set XCHRONOS_")],
+    )
+    def test_a_token_that_is_missing_or_wrong(self, token, told):
+        body = b'{"error":"a token is needed","problems":[]}'
+        refusal = b"HTTP/1.1 401 Unauthorized\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body)
+        with answering(refusal) as url, pytest.raises(ApiError) as caught:
+            Client(url, token=token).status()
+        assert str(caught.value).startswith(f"{url} {told}")
+        assert caught.value.status == 401
 
     def test_an_answer_that_breaks_off(self):
         begun = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\none\r\n"
@@ -130,7 +142,7 @@ class TestCalls:
             client.unit("../status")
 
     def test_executions_by_state(self, daemon):
-        execution = shown(daemon.run(daemon.cluster.execution(ended("a.service", 0))))
+        execution = shown(daemon.run(daemon.cluster.execution(ended("a.service", 0))), daemon.cluster.clock.now())
         assert Client().executions(states=["succeeded"]).executions == (execution,)
         assert Client().executions(states=["failed"]).executions == ()
         assert Client().execution(execution.id) == execution

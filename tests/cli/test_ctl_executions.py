@@ -57,6 +57,13 @@ class TestLogs:
         result = ctl("logs", "a")
         assert (result.exit_code, "none of the last 1 executions" in result.stderr) == (3, True)
         daemon.run(daemon.cluster.execution(ended("a.service", 0)))
+        (tmp_path / "log").touch()
+        daemon.cluster.steps.files["a.service", 1] = [("start-0", tmp_path / "log")]
+        silent = ctl("logs", "a")
+        assert silent.stdout_bytes == b""
+        assert silent.stderr == "(a.service/20300101T120000.000000Z/0 has printed nothing so far)\n"
+        assert ctl("logs", "-f", "a").stderr == "(a.service/20300101T120000.000000Z/0 has printed nothing)\n"
+        assert ctl("logs", "a", "-n", "0").stderr == ""
         (tmp_path / "log").write_bytes(b"one\n\xfftwo\n")
         daemon.cluster.steps.files["a.service", 1] = [("start-0", tmp_path / "log")]
         assert ctl("logs", "a").stdout_bytes == b"one\n\xfftwo\n"

@@ -4,7 +4,7 @@ import os
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from api_helpers import at
+from api_helpers import HOURLY, at, ended
 
 from xchronos.cli import times
 
@@ -28,6 +28,18 @@ class TestTerminal:
         assert "UNIT" in shown
         assert "in 1h" in shown
         assert "UNIT" not in ctl("list-units", "--no-legend").stdout
+
+    @pytest.mark.parametrize("columns", ["20", "80"])
+    def test_names_are_whole_however_narrow_the_terminal_is(self, ctl, daemon, monkeypatch, columns):
+        monkeypatch.setenv("COLUMNS", columns)
+        name = f"{'long-name-' * 8}.service"
+        text = HOURLY.replace(b"Hourly report", b"One two three four five six seven eight nine ten eleven")
+        daemon.run(daemon.cluster.submit(name, text))
+        lines = ctl("list-units", "--no-color").stdout.splitlines()
+        assert lines[2].startswith(f"{name}   scheduled   0        13:00:00, in 1h   -      One two three")
+        assert "".join(line[len(lines[2]) - 24 :].strip() for line in lines[2:]).endswith("eleven")
+        daemon.run(daemon.cluster.execution(ended(name, 0)))
+        assert any(f"{name}/20300101T120000.000000Z/0" in line for line in ctl("list-executions").stdout.splitlines())
 
     def test_status(self, ctl, daemon):
         daemon.run(daemon.cluster.submit("a.service"))
@@ -62,10 +74,21 @@ class TestTimes:
         moment = datetime(2030, 1, 1, 12, 0, 0, 500_000, tzinfo=UTC)
         assert times.machine_time(moment) == "2030-01-01T12:00:00.500000Z"
         assert times.human_time(moment, moment, UTC) == "Tue 2030-01-01 12:00:00.5 UTC, now"
+        assert times.short_time(moment, moment, UTC) == "12:00:00, now"
+        assert times.short_time(moment, moment + timedelta(days=1), UTC) == "2030-01-01 12:00:00, 1d ago"
+        assert times.short_time(None, moment) == "-"
         assert times.human_time(None, moment) == times.machine_time(None) == "-"
 
 
 class TestProgram:
+    def test_a_slip_of_the_keyboard(self, ctl):
+        done = ctl("list-unit")
+        assert (done.exit_code, done.stderr.splitlines()[-1]) == (
+            2,
+            "Error: No such command 'list-unit', did you mean list-units?",
+        )
+        assert "did you mean" not in ctl("frobnicate").stderr
+
     def test_help_names_every_command(self, ctl):
         from xchronos.cli.commands import COMMANDS
 

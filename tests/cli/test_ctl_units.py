@@ -62,6 +62,18 @@ class TestSubmit:
         assert ctl("submit", "a", "b", "--name", "x").exit_code == 2
         assert ctl("submit").exit_code == 2
 
+    @pytest.mark.parametrize("command", ["submit", "verify"])
+    def test_a_name_that_is_none(self, ctl, daemon, command):
+        result = ctl(command, "-", "--name", "bad name!", stdin=HOURLY)
+        assert (result.exit_code, "bad name!.service" in result.stderr) == (1, True)
+        assert ctl("list-units", "--no-legend").stdout == ""
+
+    @pytest.mark.parametrize("command", ["submit", "verify"])
+    def test_an_empty_argument(self, ctl, daemon, command):
+        result = ctl(command, "")
+        assert result.exit_code == 1
+        assert "an empty argument: expected a file, a directory or -" in result.stderr
+
     def test_an_instance_is_made_of_its_template(self, ctl, daemon, tmp_path: Path):
         (tmp_path / "r@.service").write_bytes(HOURLY)
         assert "r@eu.service: created" in ctl("submit", str(tmp_path / "r@eu.service")).stdout
@@ -351,6 +363,16 @@ class TestQuestions:
         assert "STARTS AT" in lines[-3]
         assert len(read(ctl("calendar", "a", "-o", "json"), Calendar).fires) == 10
         assert ctl("calendar", "a", "--tz", "UTC").exit_code == 2
+
+    def test_what_does_not_fire_has_no_next_fire_time(self, ctl, daemon):
+        daemon.run(daemon.cluster.submit("t@.service"))
+        daemon.run(daemon.cluster.submit("a.service"))
+        ctl("pause", "a")
+        assert "no further fire time; fired 0 times" in ctl("status", "t@").stdout
+        assert "nothing fires until it is resumed; fired 0 times" in ctl("status", "a").stdout
+        shown = ctl("calendar", "t@").stdout
+        assert shown.startswith("t@.service (a template does not run itself, only its instances do)\n")
+        assert "2030-01-01T13" not in shown
 
     def test_calendar_without_triggers(self, ctl, daemon):
         daemon.run(daemon.cluster.submit("a.service", b"[Service]\nExecStart=/bin/true\n"))

@@ -4,7 +4,7 @@ from schedule_builders import asks, attempt, every, execution, job, s, unit, vie
 
 from xchronos.clock import DAY, HOUR, MINUTE, SECOND, to_datetime
 from xchronos.model.policies import Outcome
-from xchronos.scheduler.explain import explain, span
+from xchronos.scheduler.explain import as_it_waits, explain, span
 from xchronos.scheduler.schedule import accept
 from xchronos.triggers.cron import parse_cron
 
@@ -142,3 +142,18 @@ def test_what_has_ended_is_not_told():
 )
 def test_span(length, text):
     assert span(length) == text
+
+
+@pytest.mark.parametrize("field", ["waits_since", "claimed_at"])
+def test_a_clock_that_was_set_back_puts_nothing_off(field):
+    it = execution(state="delayed", due_at=to_datetime(s(1_010)), **{field: to_datetime(s(1_000))})
+    assert explain(unit(), None, [it], (), s(1_004))[1] == f"{KEY}/0 starts in 6s, not before 2030-01-01T00:16:50+00:00"
+    assert explain(unit(), None, [it], (), s(100))[1] == f"{KEY}/0 starts in 10s, not before 2030-01-01T00:01:50+00:00"
+    waiting = execution(state="waiting", deadline=to_datetime(s(1_060)), **{field: to_datetime(s(1_000))})
+    assert "it may wait for 1min more" in explain(unit(), None, [waiting], (), s(100))[1]
+
+
+def test_what_is_known_of_no_moment_is_as_it_is():
+    assert as_it_waits(it := execution(due_at=to_datetime(s(50))), s(0)) is it
+    assert as_it_waits(it := execution(claimed_at=to_datetime(s(5))), s(5)) is it
+    assert as_it_waits(execution(claimed_at=to_datetime(s(5))), s(0)).due_at is None

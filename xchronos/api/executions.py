@@ -36,11 +36,12 @@ async def list_executions(
     unknown = sorted(wanted - WORDS)
     if unknown:
         raise InvalidValue(f"state: {unknown[0]!r} is unknown: expected one of {', '.join(sorted(WORDS))}")
-    registry = context_of(state).services.registry
+    context = context_of(state)
+    registry = context.services.registry
     if unit:
         await registry.unit(unit)
     found = await finding.executions(registry, unit, wanted, limit + 1)
-    return Executions(tuple(map(views.shown, found[:limit])), more=len(found) > limit)
+    return Executions(tuple(views.shown(e, context.now) for e in found[:limit]), more=len(found) > limit)
 
 
 @get(PATH, summary="One execution")
@@ -50,7 +51,8 @@ async def get_execution(
     """Its attempts and their steps; of a running attempt those that have ended, from the machine that runs it."""
     context = context_of(state)
     execution = await context.services.registry.execution(f"{unit}/{fire}/{copy}")
-    return views.shown(await _with_progress(context, execution, forwarded=peers.FORWARDED in request.headers))
+    forwarded = peers.FORWARDED in request.headers
+    return views.shown(await _with_progress(context, execution, forwarded=forwarded), context.now)
 
 
 async def _with_progress(context: Context, execution: Execution, *, forwarded: bool) -> Execution:

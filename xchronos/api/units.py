@@ -61,7 +61,7 @@ async def get_unit(state: State, name: FromPath[str], recent: Recent = RECENT) -
     active = [await _progress(context, execution) for execution in await registry.open_executions(name)]
     ended = await finding.executions(registry, name, {"ended"}, recent) if recent else []
     summary = views.summarize(stored, len(active))
-    recently = tuple(map(views.shown, views.newest_first([*active, *ended])))
+    recently = tuple(views.shown(e, context.now) for e in views.newest_first([*active, *ended]))
     unit = try_compile(name, stored.record)
     if isinstance(unit, UnitFileError):
         return UnitDetail(summary, stored.record, stored.schedule, problems=unit.problems, executions=recently)
@@ -69,7 +69,7 @@ async def get_unit(state: State, name: FromPath[str], recent: Recent = RECENT) -
         summary,
         stored.record,
         stored.schedule,
-        views.trigger_statuses(unit, stored.schedule),
+        views.trigger_statuses(unit, _shown_schedule(stored)),
         views.placing(unit),
         unit.warnings_on(registry.store.name),
         executions=recently,
@@ -201,10 +201,11 @@ async def unit_calendar(state: State, name: FromPath[str], n: Count = 10) -> Cal
 @get("/v1/units/{name:str}/executions", summary="The executions of a unit")
 async def unit_executions(state: State, name: FromPath[str], limit: Limit = 100) -> Executions:
     """The newest `limit`, open and ended."""
-    registry = context_of(state).services.registry
+    context = context_of(state)
+    registry = context.services.registry
     await registry.unit(name)
     found = await finding.executions(registry, name, set(), limit + 1)
-    return Executions(tuple(map(views.shown, found[:limit])), more=len(found) > limit)
+    return Executions(tuple(views.shown(e, context.now) for e in found[:limit]), more=len(found) > limit)
 
 
 ROUTES = (

@@ -13,6 +13,7 @@ from xchronos.model.records import Attempt, Execution, Schedule, TriggerState
 from xchronos.model.unit import Unit
 from xchronos.registry.registry import Stored
 from xchronos.registry.units import text_of
+from xchronos.scheduler.explain import as_it_waits
 from xchronos.scheduler.schedule import accept, preview, randomized_delay
 from xchronos.unitfile import UnitName, parse
 
@@ -80,10 +81,15 @@ def _description(stored: Stored) -> str:
 
 
 def trigger_statuses(unit: Unit, schedule: Schedule | None) -> tuple[TriggerStatus, ...]:
-    """The unit's triggers, with how far each is when the schedule is of the same triggers."""
+    """The unit's triggers, with how far each is when the schedule is of the same triggers.
+
+    Nothing is next where nothing fires: of a template, of a paused unit, of a schedule that is finished.
+    """
     states: tuple[TriggerState, ...] = (TriggerState(),) * len(unit.triggers)
     if schedule is not None and len(schedule.triggers) == len(unit.triggers):
         states = schedule.triggers
+        if schedule.finished or schedule.paused:
+            states = tuple(msgspec.structs.replace(state, next=None) for state in states)
     return tuple(
         TriggerStatus(spec.key, spec.text, spec.trigger.kind, state.next, state.last, state.fired, state.remaining)
         for spec, state in zip(unit.triggers, states, strict=True)
@@ -95,6 +101,8 @@ def calendar(unit: Unit, schedule: Schedule | None, now: Instant, n: int) -> Cal
     note = ""
     if schedule is None:
         note = "as if the unit were accepted now"
+    elif unit.template:
+        note = schedule.finished
     elif schedule.finished:
         note = f"its schedule is finished: {schedule.finished}"
     elif schedule.paused:
@@ -134,8 +142,9 @@ def with_progress(execution: Execution, progress: Attempt | None) -> Execution:
     return msgspec.structs.replace(execution, current=progress)
 
 
-def shown(execution: Execution) -> ExecutionStatus:
-    """An execution as programs see it."""
+def shown(execution: Execution, now: Instant) -> ExecutionStatus:
+    """An execution as programs see it at `now`."""
+    execution = as_it_waits(execution, now)
     current = execution.current
     known = msgspec.structs.asdict(execution) | {
         "id": execution.id,

@@ -78,9 +78,13 @@ def logs(session: Session, target: str, follow: bool, step: str, attempt: int | 
         execution = _latest(session, execution, follow=follow)
         if sys.stderr.isatty():
             session.print(execution, err=True)
+    printed = tail == 0
     for part in session.client.logs(execution, step=step, attempt=attempt or 0, tail=tail, follow=follow):
         sys.stdout.buffer.write(part)
         sys.stdout.buffer.flush()
+        printed = True
+    if not printed:
+        session.print(f"({execution} has printed nothing{'' if follow else ' so far'})", err=True)
 
 
 def _latest(session: Session, unit: str, *, follow: bool) -> str:

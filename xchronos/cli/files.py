@@ -43,6 +43,11 @@ def suffix_of(name: str) -> str:
     return suffix if suffix in SUFFIXES else ""
 
 
+def unit_for(text: str) -> str:
+    """The unit that a person means by --name: `report` is `report.service`. What is no name is left for its judge."""
+    return text if not text or suffix_of(text) else f"{text}.service"
+
+
 def read_sources(paths: Iterable[str], name: str = "") -> Iterator[UnitSource | Problem]:
     """The unit files that the arguments mean, in order; a Problem for each that cannot be read.
 
@@ -50,7 +55,9 @@ def read_sources(paths: Iterable[str], name: str = "") -> Iterator[UnitSource | 
     file does not tell.
     """
     for text in paths:
-        if text == STDIN:
+        if not text:
+            yield Problem("an empty argument: expected a file, a directory or -")
+        elif text == STDIN:
             yield UnitSource(name, "<stdin>", sys.stdin.buffer.read())
         elif os.path.isdir(text):  # noqa: PTH112 - `Path` raises where a directory above may not be entered
             yield from _below(Path(text))

@@ -74,7 +74,7 @@ class Printer:
         finished = f" ({clean(summary.finished)})" if summary.finished else ""
         yield _field("State", styled(summary.state) + finished)
         for trigger in unit.triggers:
-            yield from self._trigger(trigger)
+            yield from self._trigger(trigger, summary.state)
         if unit.schedule is not None and unit.schedule.expires_at is not None:
             yield _field("Expires", self._time(unit.schedule.expires_at))
         if unit.placing is not None:
@@ -89,9 +89,12 @@ class Printer:
             yield ""
             yield from self.execution(execution, "  ")
 
-    def _trigger(self, trigger: "TriggerStatus") -> Iterator[str]:
+    def _trigger(self, trigger: "TriggerStatus", state: str) -> Iterator[str]:
         yield _field("Trigger", f"{trigger.key}={clean(trigger.text)}")
-        parts = [f"next {self._time(trigger.next)}" if trigger.next is not None else "no further fire time"]
+        if trigger.next is not None:
+            parts = [f"next {self._time(trigger.next)}"]
+        else:
+            parts = ["nothing fires until it is resumed" if state == "paused" else "no further fire time"]
         if trigger.last is not None:
             parts.append(f"last {self._time(trigger.last)}")
         parts.append(f"fired {trigger.fired} times" if trigger.fired != 1 else "fired once")

@@ -7,8 +7,8 @@ import click
 import msgspec
 
 from xchronos.api.wire import Submitted
-from xchronos.cli.files import STDIN, UnitSource, read_sources
-from xchronos.cli.session import Session, options, pass_session, unit_name
+from xchronos.cli.files import STDIN, UnitSource, read_sources, unit_for
+from xchronos.cli.session import Session, options, pass_session
 from xchronos.cli.verify import problem_line
 from xchronos.errors import ApiError, Problem
 
@@ -30,7 +30,7 @@ def submit(session: Session, paths: tuple[str, ...], name: str) -> None:
     by = identity()
     done: list[Submitted] = []
     refused = False
-    for source in read_sources(paths, unit_name(name) if name else ""):
+    for source in read_sources(paths, unit_for(name)):
         if isinstance(source, Problem):
             session.print(problem_line(source), err=True)
             refused = True

@@ -1,4 +1,8 @@
-"""Tables: by rich for a person at a terminal, plain aligned text for programs, where nothing is cut off."""
+"""Tables: by rich for a person at a terminal, plain aligned text for programs. Nothing is cut off in either.
+
+Names and ids are never broken, so that they can be copied: only the last column, which holds sentences, is folded. A
+table that is wider than the terminal all the same has lines that are, as those of other programs are.
+"""
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -6,7 +10,7 @@ from datetime import datetime
 import click
 
 from xchronos.cli.session import Session
-from xchronos.cli.times import human_time, machine_time
+from xchronos.cli.times import machine_time, short_time
 
 Cell = str | datetime | None
 
@@ -32,6 +36,11 @@ STYLES = {
 }
 """The colour of a word that says how something is."""
 
+FOLDED = 24
+"""The last column is not made narrower than so many characters."""
+
+WIDEST = 100_000
+
 _CONTROL = {code: f"\\x{code:02x}" for code in (*range(32), 127, *range(128, 160))}
 
 
@@ -46,7 +55,7 @@ def styled(word: str) -> str:
 
 
 def show(session: Session, titles: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:
-    """Print a table. Times are local and relative at a terminal, RFC 3339 elsewhere."""
+    """Print a table. Times are local, relative and to the second at a terminal, RFC 3339 elsewhere."""
     now, terminal = session.now, session.terminal
     cells = [
         [_text(cell, now, terminal=terminal) for cell in row]
@@ -61,7 +70,7 @@ def show(session: Session, titles: Sequence[str], rows: Iterable[Sequence[Cell]]
 def _text(cell: Cell, now: datetime, *, terminal: bool) -> str:
     if isinstance(cell, str):
         return clean(cell) or "-"
-    return human_time(cell, now) if terminal else machine_time(cell)
+    return short_time(cell, now) if terminal else machine_time(cell)
 
 
 def _show_plain(titles: Sequence[str], rows: list[list[str]]) -> None:
@@ -75,13 +84,20 @@ def _show_plain(titles: Sequence[str], rows: list[list[str]]) -> None:
 
 def _show_rich(session: Session, titles: Sequence[str], rows: list[list[str]]) -> None:
     from rich.box import SIMPLE_HEAD
+    from rich.cells import cell_len
     from rich.console import Console
+    from rich.measure import Measurement
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=SIMPLE_HEAD, show_header=not session.no_legend, pad_edge=False, show_edge=False)
-    for title in titles:
-        table.add_column(title, overflow="fold")
+    for title in titles[:-1]:
+        table.add_column(title, no_wrap=True)
+    table.add_column(titles[-1], overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell, style=STYLES.get(cell, "")) for cell in row))
-    Console(no_color=session.no_color, highlight=False).print(table)
+    console = Console(no_color=session.no_color, highlight=False)
+    longest = max((cell_len(row[-1]) for row in rows), default=0)
+    whole = Measurement.get(console, console.options.update(max_width=WIDEST), table).maximum
+    console.width = max(console.width, whole - max(longest - FOLDED, 0))
+    console.print(table)

@@ -21,6 +21,15 @@ def human_time(moment: datetime | None, now: datetime, zone: tzinfo | None = Non
     return f"{local:%a %Y-%m-%d %H:%M:%S}{fraction} {local:%Z}, {distance(moment, now)}"
 
 
+def short_time(moment: datetime | None, now: datetime, zone: tzinfo | None = None) -> str:
+    """For a column: `13:00:05, in 5min`, with the date when that is not today's; `-` for none."""
+    if moment is None:
+        return "-"
+    local = moment.astimezone(zone)
+    day = "" if local.date() == now.astimezone(zone).date() else f"{local:%Y-%m-%d} "
+    return f"{day}{local:%H:%M:%S}, {distance(moment, now)}"
+
+
 def distance(moment: datetime, now: datetime) -> str:
     """`in 5min`, `2h 3min ago`, `now`."""
     away = moment - now

@@ -3,8 +3,8 @@
 import click
 import msgspec
 
-from xchronos.cli.files import UnitSource, read_sources
-from xchronos.cli.session import Session, options, pass_session, unit_name
+from xchronos.cli.files import STDIN, UnitSource, read_sources, unit_for
+from xchronos.cli.session import Session, options, pass_session
 from xchronos.errors import Problem, UnitFileError
 
 USUAL_STORE = "sqlite"
@@ -32,7 +32,7 @@ def verify(session: Session, paths: tuple[str, ...], name: str) -> None:
     """
     verdicts = []
     for path in paths:
-        for source in read_sources([path], unit_name(name) if path == "-" else ""):
+        for source in read_sources([path], unit_for(name) if path == STDIN else ""):
             verdict = (
                 check(source) if isinstance(source, UnitSource) else FileVerdict(source.file, "", False, (source,))
             )

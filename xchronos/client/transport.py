@@ -11,6 +11,7 @@ from xchronos.api.wire import Failure
 from xchronos.errors import ApiError, ConfigError
 
 CHUNK = 64 * 1024
+UNAUTHORIZED = 401
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -78,7 +79,7 @@ def exchange(
             raise ApiError(_unreachable(address, error)) from error
         try:
             if answer.status >= 300:
-                raise _refusal(answer.status, answer.read())
+                raise _refusal(address, answer.status, answer.read(), known=bool(token))
             while part := answer.read1(CHUNK):
                 yield part
         except (OSError, http.client.HTTPException) as error:
@@ -87,11 +88,15 @@ def exchange(
         connection.close()
 
 
-def _refusal(status: int, body: bytes) -> ApiError:
+def _refusal(address: str, status: int, body: bytes, *, known: bool) -> ApiError:
     try:
         failure = msgspec.json.decode(body, type=Failure)
     except msgspec.MsgspecError:
-        return ApiError(f"the API answered with HTTP status {status} and no reason: is this an xchronosd?", status)
+        # What is not of the API says nothing about a unit, whatever its status is: no daemon has answered.
+        return ApiError(f"{address} answered with HTTP status {status} and no reason: is this an xchronosd?")
+    if status == UNAUTHORIZED:
+        wrong = "does not accept this token" if known else "wants a token"
+        return ApiError(f"{address} {wrong}: set XCHRONOS_TOKEN to its api.token", status)
     return ApiError(failure.error, status, failure.problems)
 
 

@@ -1,6 +1,9 @@
 """Why is it not running? The answer in sentences, from the same facts and by the same rules as the decisions."""
 
 from collections.abc import Iterable, Sequence
+from datetime import datetime
+
+import msgspec
 
 from xchronos.clock import DAY, HOUR, MINUTE, SECOND, Instant, Micros, to_datetime, to_instant
 from xchronos.model.records import Execution, Schedule, fire_key
@@ -20,10 +23,29 @@ def explain(
     machine with all of its reasons, every unmet metadata pair by name.
     """
     lines = [_of_the_unit(unit, schedule, now)]
-    active = sorted((e for e in executions if e.state != "ended"), key=lambda e: (e.fire_time, e.copy))
+    active = sorted(
+        (as_it_waits(e, now) for e in executions if e.state != "ended"), key=lambda e: (e.fire_time, e.copy)
+    )
     for execution in active:
         lines.extend(_of_an_execution(unit, execution, active, views, now))
     return lines
+
+
+def as_it_waits(execution: Execution, now: Instant) -> Execution:
+    """The execution with the instants until which it waits as they are after the wall clock was set back.
+
+    They are no further away than they were when they were set: whoever schedules it goes by a clock that is never set
+    back. At a clock that was not, or is no longer, behind that moment they are what the record says.
+    """
+    since = execution.waits_since or execution.claimed_at
+    behind = to_instant(since) - now if since is not None else 0
+    if behind <= 0:
+        return execution
+
+    def nearer(moment: datetime | None) -> datetime | None:
+        return to_datetime(to_instant(moment) - behind) if moment is not None else None
+
+    return msgspec.structs.replace(execution, due_at=nearer(execution.due_at), deadline=nearer(execution.deadline))
 
 
 def _of_the_unit(unit: Unit, schedule: Schedule | None, now: Instant) -> str:
