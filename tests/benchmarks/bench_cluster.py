@@ -6,7 +6,8 @@ Three measurements, each on a fresh etcd, whose own metrics count the requests:
 - a load beyond what can be carried: executions a second whose claim, start and end are all recorded;
 - 10,000 units of which none is due: requests a second.
 
-The steps are Python calls that do nothing. Run it as a script for a table.
+The steps are Python calls that do nothing. The load is offered to the bare protocol, too (`bare`): two processes that claim
+and end as fast as they can. Run it as a script for a table.
 """
 
 import asyncio
@@ -26,6 +27,7 @@ from typing import Any
 
 import structlog
 
+from tests.benchmarks.bare import SIDES, serve
 from tests.services.etcd import EtcdCluster, missing
 from xchronos.agent.recipe import Place
 from xchronos.clock import SECOND, SystemClock, to_datetime
@@ -129,11 +131,11 @@ class Part:
 class Bench:
     """One etcd, one scheduler, one agent."""
 
-    def __init__(self, etcd: EtcdCluster, directory: Path) -> None:
+    def __init__(self, etcd: EtcdCluster, directory: Path, scheduler: str, agent: str) -> None:
         self.etcd = etcd
         self.endpoint = etcd.endpoints[0].removeprefix("http://")
-        self.scheduler = Part("scheduler", self.endpoint, directory)
-        self.agent = Part("agent", self.endpoint, directory)
+        self.scheduler = Part(scheduler, self.endpoint, directory)
+        self.agent = Part(agent, self.endpoint, directory)
         self.scheduler.reaches("units", 0)
         self.agent.reaches("ended", 0)
 
@@ -169,14 +171,14 @@ class Bench:
 
 
 @contextmanager
-def bench() -> Iterator[Bench]:
+def bench(scheduler: str = "scheduler", agent: str = "agent") -> Iterator[Bench]:
     """A fresh one, removed at the end."""
     with tempfile.TemporaryDirectory(dir=os.environ.get("XCHRONOS_BENCH_DIR")) as name:
         (Path(name) / "etcd").mkdir()
         etcd = EtcdCluster(Path(name) / "etcd", fast=False, arguments=("--quota-backend-bytes", str(4 << 30)))
         etcd.start()
         try:
-            found = Bench(etcd, Path(name))
+            found = Bench(etcd, Path(name), scheduler, agent)
             try:
                 yield found
             finally:
@@ -210,20 +212,30 @@ def sustained(units: int = OFFERED[0], interval: int = OFFERED[1], seconds: floa
     with bench() as b:
         b.submit(units, lambda n: f"TriggerStartDelay={n * interval // units}\nTriggerRepeatInterval={interval}\n")
         b.scheduler.reaches("units", units)
-        time.sleep(3)
-        before, first, other = b.requests(), b.agent.samples[-1], b.scheduler.samples[-1]
-        time.sleep(seconds)
-        last, after = b.agent.samples[-1], b.scheduler.samples[-1]
-        requests = b.requests() - before
-        done = last["ended"] - first["ended"]
-        ended, claimed = done / (last["at"] - first["at"]), after["claims"] - other["claims"]
-        return {
-            # What was claimed before and ends now is not carried, and neither is what is claimed and piles up.
-            "per_second": min(ended, claimed / (after["at"] - other["at"])),
-            "agent_us": (last["cpu"] - first["cpu"]) / done * 1e6,
-            "scheduler_us": (after["cpu"] - other["cpu"]) / claimed * 1e6,
-            "requests_per_execution": requests / done,
-        }
+        return _carried(b, seconds)
+
+
+def bare(seconds: float = 8.0) -> dict[str, float]:
+    """The same by the bare protocol."""
+    with bench("bare-scheduler", "bare-agent") as b:
+        return _carried(b, seconds)
+
+
+def _carried(b: Bench, seconds: float) -> dict[str, float]:
+    time.sleep(3)
+    before, first, other = b.requests(), b.agent.samples[-1], b.scheduler.samples[-1]
+    time.sleep(seconds)
+    last, after = b.agent.samples[-1], b.scheduler.samples[-1]
+    requests = b.requests() - before
+    done = last["ended"] - first["ended"]
+    ended, claimed = done / (last["at"] - first["at"]), after["claims"] - other["claims"]
+    return {
+        # What was claimed before and ends now is not carried, and neither is what is claimed and piles up.
+        "per_second": min(ended, claimed / (after["at"] - other["at"])),
+        "agent_us": (last["cpu"] - first["cpu"]) / done * 1e6,
+        "scheduler_us": (after["cpu"] - other["cpu"]) / claimed * 1e6,
+        "requests_per_execution": requests / done,
+    }
 
 
 def idle(count: int = IDLE, seconds: float = 20.0) -> dict[str, float]:
@@ -252,7 +264,10 @@ def run(repeat: int = 3) -> list[dict[str, Any]]:
         return statistics.median(figures[name] for figures in runs)
 
     crowd = [at_once() for _ in range(repeat)]
-    load = [sustained() for _ in range(repeat)]
+    load, least = [], []
+    for _ in range(repeat):
+        load.append(sustained())
+        least.append(bare())
     still = idle()
     claimed, asked = median(crowd, "claimed"), median(crowd, "requests_per_execution")
     carried = median(load, "per_second")
@@ -261,8 +276,17 @@ def run(repeat: int = 3) -> list[dict[str, Any]]:
         {"name": "etcd: the same, all run and their ends recorded", "value": median(crowd, "ended"), "unit": "s"},
         {"name": "etcd: the same, requests for each execution", "value": asked, "ratio": asked, "goal": "< 0.2"},
         {"name": "etcd: no-op executions, claim, start and end recorded", "value": carried, "unit": "/s", "ratio": carried, "goal": ">= 6000"},
-        {"name": "etcd: the same, CPU of the scheduler for each", "value": median(load, "scheduler_us"), "unit": "us"},
-        {"name": "etcd: the same, CPU of the agent for each", "value": median(load, "agent_us"), "unit": "us"},
+        *(
+            {
+                "name": f"etcd: the same, {what}", "value": median(load, name), "unit": unit,
+                "reference": "the bare protocol", "ratio": median(load, name) / median(least, name),
+            }
+            for what, name, unit in (
+                ("beside the bare protocol", "per_second", "/s"),
+                ("CPU of the scheduler for each", "scheduler_us", "us"),
+                ("CPU of the agent for each", "agent_us", "us"),
+            )
+        ),
         {"name": "etcd: the same, requests for each", "value": median(load, "requests_per_execution")},
         {"name": f"etcd: {IDLE:,} units, none due: requests", "value": still["per_second"], "unit": "/s"},
         {"name": "etcd: the same, reads", "value": still["ranges_per_second"], "unit": "/s"},
@@ -272,6 +296,8 @@ def run(repeat: int = 3) -> list[dict[str, Any]]:
 def main() -> None:
     """Print the table; with arguments (role, endpoints, directory), be one of the processes."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
+    if len(sys.argv) == 4 and sys.argv[1] in SIDES:
+        asyncio.run(serve(sys.argv[1], sys.argv[2], SAMPLE))
     if len(sys.argv) == 4:
         asyncio.run(_serve(sys.argv[1], sys.argv[2], Path(sys.argv[3])))
     for row in run():

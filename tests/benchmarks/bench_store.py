@@ -13,14 +13,11 @@ import shutil
 import sqlite3
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 
-import grpc
-from aetcd.rpc import rpc_pb2 as messages
-from aetcd.rpc import rpc_pb2_grpc as stubs
-
+from tests.benchmarks.bare import Bare
 from tests.services import etcd
 from xchronos.store import Delete, Guard, Put, Store, Txn
 from xchronos.store.etcd import EtcdStore
@@ -135,49 +132,6 @@ def measure_bare(directory: Path) -> float:
     seconds = time.perf_counter() - begin
     connection.close()
     return OPERATIONS / seconds
-
-
-class Bare:
-    """As little as can stand between Txns and etcd: one member, no retries, no checks, nothing decoded."""
-
-    def __init__(self, endpoint: str) -> None:
-        self._channel = grpc.aio.insecure_channel(endpoint, options=[("grpc.enable_retries", 0)])
-        self._kv, self._watches = stubs.KVStub(self._channel), stubs.WatchStub(self._channel)
-
-    async def commit_many(self, txns: Sequence[Txn]) -> list[messages.TxnResponse]:
-        calls = []
-        for txn in txns:
-            request = messages.TxnRequest()
-            for guard in txn.guards:
-                compare = request.compare.add()
-                compare.target, compare.key, compare.mod_revision = 2, guard.key.encode(), guard.revision
-            for operation in txn.operations:
-                if isinstance(operation, Put):
-                    put = request.success.add().request_put
-                    put.key, put.value = operation.key.encode(), operation.value
-                else:
-                    request.success.add().request_delete_range.key = operation.key.encode()
-            calls.append(self._kv.Txn(request))
-        return [await call for call in calls]
-
-    @asynccontextmanager
-    async def watch(self, prefix: str) -> AsyncIterator[AsyncIterator[messages.WatchResponse]]:
-        stream = self._watches.Watch()
-        request = messages.WatchRequest()
-        request.create_request.key = prefix.encode()
-        request.create_request.range_end = prefix[:-1].encode() + bytes((ord(prefix[-1]) + 1,))
-        await stream.write(request)
-        await stream.read()
-
-        async def responses() -> AsyncIterator[messages.WatchResponse]:
-            while True:
-                yield await stream.read()
-
-        yield responses()
-        stream.cancel()
-
-    async def close(self) -> None:
-        await self._channel.close()
 
 
 async def measure_etcd(endpoint: str, make: Callable[[str], Awaitable[Store | Bare]]) -> tuple[float, float]:
