@@ -88,6 +88,17 @@ def test_no_escaped_paths(text):
 def test_a_nul_ends_what_is_unescaped():
     assert unescape(r"a\x00b") == "a"
     assert unescape(r"\x00b", path=True) == "/"
+    assert unescape(r"a\x00-", path=True) == "/a"
+
+
+@pytest.mark.parametrize("path", ["a/" + "ä" * 127 + "x", "/a" * 2047])
+def test_paths_of_any_length_that_a_file_system_takes_have_a_name(path):
+    absolute = "/" + path.lstrip("/")
+    assert unescape(escape(path, path=True), path=True) == absolute
+    with pytest.raises(InvalidValue, match="too long for a path"):
+        escape(path + "x/y", path=True)
+    with pytest.raises(InvalidValue, match="too long for one"):
+        unescape(escape(absolute[1:]) + "x-y", path=True)
 
 
 @pytest.mark.parametrize(

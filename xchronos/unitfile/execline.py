@@ -13,15 +13,9 @@ from collections.abc import Mapping
 import msgspec
 
 from xchronos.errors import InvalidValue
-from xchronos.unitfile.names import UnitName
+from xchronos.unitfile.names import UnitName, is_too_long
 from xchronos.unitfile.specifiers import HostFacts, expand, needs_host
 from xchronos.unitfile.words import Escapes, next_word, split_words
-
-PATH_LIMIT = 4095
-"""The longest path of a program, in bytes."""
-
-COMPONENT_LIMIT = 255
-"""The longest file name in it, in bytes."""
 
 _SPECIAL = re.compile(r"[\"'\\;]")
 _SEPARATOR = re.compile(r";(?:[ \t\n\r]+|\Z)")
@@ -210,10 +204,8 @@ def check_program(path: str) -> None:
             raise InvalidValue(f"program {path!r} is a directory")
     elif "/" in path or path in {".", ".."}:
         raise InvalidValue(f"program {path!r} is neither an absolute path nor a plain file name")
-    if len(path) > COMPONENT_LIMIT:
-        longest = max(len(part.encode("utf-8", "surrogateescape")) for part in path.split("/"))
-        if longest > COMPONENT_LIMIT or len(path.encode("utf-8", "surrogateescape")) > PATH_LIMIT:
-            raise InvalidValue(f"program {path[:32]!r}... is too long for a path")
+    if is_too_long(path):
+        raise InvalidValue(f"program {path[:32]!r}... is too long for a path")
 
 
 def simplify_path(path: str) -> str:

@@ -10,6 +10,12 @@ from xchronos.errors import InvalidValue
 NAME_LIMIT = 255
 """The longest unit name, in bytes (they are all ASCII)."""
 
+PATH_LIMIT = 4095
+"""The longest path, in bytes."""
+
+PART_LIMIT = 255
+"""The longest file name in it, in bytes."""
+
 SUFFIXES = frozenset(
     {
         ".service", ".socket", ".target", ".device", ".mount", ".automount", ".swap", ".timer", ".path", ".slice",
@@ -104,25 +110,36 @@ def escape(text: str, *, path: bool = False) -> str:
         if not parts:
             return "-"
         text = "/".join(parts)
+        if is_too_long(text):
+            raise InvalidValue(f"cannot escape the path {text[:32]!r}...: it is too long for a path")
     escaped = _NEEDS_ESCAPE.sub(_hex, text.encode("utf-8", "surrogateescape"))
     return escaped.replace(b"/", b"-").decode("ascii")
 
 
 def unescape(text: str, *, path: bool = False) -> str:
     r"""Undo `escape`. Raises InvalidValue for a malformed `\x`, and with `path` for what `escape` never makes."""
-    if path:
-        if text == "-":
-            return "/"
-        if not text or text.startswith("-") or text.endswith("-"):
-            raise InvalidValue(f"{text!r} is no escaped path: expected something like 'var-lib-data', or '-' for /")
+    if path and text == "-":
+        return "/"
     plain = _ESCAPED.sub(_unhex, text.encode("utf-8", "surrogateescape"))
     # systemd's strings end at a NUL byte.
     result = plain.partition(b"\0")[0].decode("utf-8", "surrogateescape")
     if not path:
         return result
+    if not text or result.startswith("/") or result.endswith("/"):
+        raise InvalidValue(f"{text!r} is no escaped path: expected something like 'var-lib-data', or '-' for /")
     if result and not {"", ".", ".."}.isdisjoint(result.split("/")):
         raise InvalidValue(f"{text!r} is no escaped path: it gives '/{result}', which is not normalised")
+    if is_too_long(result):
+        raise InvalidValue(f"{text[:32]!r}... is no escaped path: it is too long for one")
     return "/" + result
+
+
+def is_too_long(path: str) -> bool:
+    """Whether no file system takes the path: more than `PATH_LIMIT` bytes, or a part of more than `PART_LIMIT`."""
+    if len(path) * 4 <= PART_LIMIT:
+        return False
+    data = path.encode("utf-8", "surrogateescape")
+    return len(data) > PATH_LIMIT or any(len(part) > PART_LIMIT for part in data.split(b"/"))
 
 
 def _hex(match: re.Match[bytes]) -> bytes:

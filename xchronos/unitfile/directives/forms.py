@@ -5,14 +5,13 @@ import re
 
 from xchronos.clock import DAY, HOUR, MILLISECOND, MINUTE, SECOND
 from xchronos.errors import InvalidValue
+from xchronos.unitfile.names import PART_LIMIT, PATH_LIMIT, is_too_long
 
 _UNITS = (
     ("y", 31_557_600 * SECOND), ("month", 2_629_800 * SECOND), ("w", 7 * DAY), ("d", DAY), ("h", HOUR),
     ("min", MINUTE), ("s", SECOND), ("ms", MILLISECOND), ("us", 1),
 )  # fmt: skip
 _MACHINE_PATH = re.compile("%[A-Za-z]")
-_PATH_MAX = 4096
-_NAME_MAX = 255
 
 
 def names_in(text: str) -> tuple[str, ...]:
@@ -69,12 +68,11 @@ def relative_path(text: str) -> str:
 
 
 def _normalised(text: str) -> str:
-    if len(text) >= _PATH_MAX:
-        raise InvalidValue(f"the path is {len(text)} characters long: expected fewer than {_PATH_MAX}")
-    parts = text.split("/")
-    if any(len(part) > _NAME_MAX for part in parts):
-        raise InvalidValue(f"the path has a part of more than {_NAME_MAX} characters: expected shorter names")
-    if ".." in parts:
+    if is_too_long(text):
+        raise InvalidValue(
+            f"{text[:32]!r}... is too long for a path: expected at most {PATH_LIMIT} bytes, {PART_LIMIT} in each part"
+        )
+    if ".." in text.split("/"):
         raise InvalidValue(f"{text!r} is not normalised: expected a path without '..'")
     path = posixpath.normpath(text)
     return path[1:] if path.startswith("//") else path
