@@ -65,7 +65,8 @@ async def given(text: str, where: Path, *, payload: str = "") -> tuple[StepSpec 
 async def test_a_host_process(tmp_path: Path) -> None:
     (tmp_path / "a.env").write_text("B=file\n")
     text = (
-        "[Service]\nType=oneshot\nUser=0\nPassEnvironment=GIVEN NOT\nEnvironment=A=%H B=line\nUnsetEnvironment=PATH\n"
+        "[Service]\nType=oneshot\nUser=0\nPassEnvironment=GIVEN NOT\nEnvironment=A=%H B=line C=%H\n"
+        "UnsetEnvironment=PATH C=%H B=%H\n"
         f"EnvironmentFile={tmp_path}/*.env\nEnvironmentFile=-{tmp_path}/none\nEnvironmentFile=-{tmp_path}/*.none\n"
         "WorkingDirectory=~\nExecStart=/bin/echo %H $A\n"
     )
@@ -74,7 +75,7 @@ async def test_a_host_process(tmp_path: Path) -> None:
     assert spec.argv == ("/bin/echo", "box", "box")
     assert spec.working_directory == "/home/of"
     assert (spec.env["A"], spec.env["B"], spec.env["GIVEN"], spec.env["USER"]) == ("box", "file", "1", "root")
-    assert "PATH" not in spec.env
+    assert not {"PATH", "C"} & set(spec.env)
     assert "NOT" not in spec.env
     assert (spec.env["XCHRONOS_ATTEMPT"], spec.env["XCHRONOS_PAYLOAD"]) == ("2", "p")
     assert spec.env["XCHRONOS_FIRE_TIME"] == "2030-03-17T17:46:40Z"

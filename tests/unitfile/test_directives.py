@@ -157,6 +157,7 @@ def test_modes():
         ("CPU", "1500ms", Rlimit(2, 2)),
         ("RTTIME", "5", Rlimit(5, 5)),
         ("RTTIME", "5s", Rlimit(5_000_000, 5_000_000)),
+        ("RTTIME", "1 2s 3.9", Rlimit(2_000_004, 2_000_004)),
         ("NICE", "-5", Rlimit(25, 25)),
         ("NICE", "+5", Rlimit(15, 15)),
         ("NICE", "30", Rlimit(30, 30)),
@@ -323,9 +324,34 @@ def test_specifiers_of_the_machine_stay_as_written():
 
 def test_a_path_too_long():
     assert check("Service", "ReadOnlyPaths", "/x" * 2047).outcome == "ok"
-    assert "4096 characters" in check("Service", "ReadOnlyPaths", "/x" * 2048).message
+    assert "4095 bytes" in check("Service", "ReadOnlyPaths", "/x" * 2048).message
     assert check("Service", "ReadOnlyPaths", "/" + "x" * 255).outcome == "ok"
-    assert "more than 255" in check("Service", "ReadOnlyPaths", "/" + "x" * 256).message
+    assert "255 in each part" in check("Service", "ReadOnlyPaths", "/" + "x" * 256).message
+    assert check("Service", "ReadOnlyPaths", "/" + "ä" * 127).outcome == "ok"
+    assert check("Service", "ReadOnlyPaths", "/" + "ä" * 128).outcome == "ignored"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "effect"),
+    [
+        # An open quote takes the rest of the line only.
+        ("ReadOnlyPaths", '/a x "/b', ("ReadOnlyPaths: /a",)),
+        ("ReadOnlyPaths", '"/a b" /c\\', ("ReadOnlyPaths: /a b",)),
+        ("PassEnvironment", 'A 1B "C', ("PassEnvironment: A",)),
+        ("PassEnvironment", "%j %z C", ("PassEnvironment: v", "PassEnvironment: C")),
+        ("UnsetEnvironment", "A=%p 'B", ("UnsetEnvironment: A=v",)),
+        ("RestrictNetworkInterfaces", 'eth0 "lo', ("RestrictNetworkInterfaces: eth0",)),
+        ("IPAddressDeny", "x 10.0.0.1 10.0.0.0/33", ("IPAddressDeny: 10.0.0.1/32",)),
+        ("SystemCallArchitectures", "x x86", ("SystemCallArchitectures: x86",)),
+        ("StateDirectory", "a:b c .", ("StateDirectory: a", "StateDirectory: c", "StateDirectorySymlink: a:b")),
+        ("StateDirectory", "a:/b c", ("StateDirectory: c",)),
+        ("ConfigurationDirectory", "a:b c", ("ConfigurationDirectory: c",)),
+    ],
+)
+def test_what_is_good_of_a_list_counts(key, value, effect):
+    verdict = check("Service", key, value)
+    assert (verdict.outcome, verdict.effect) == ("ignored", effect)
+    assert verdict.message
 
 
 def test_messages_say_what_was_expected():

@@ -274,4 +274,6 @@ def test_names_to_pass_and_unset():
     assert parse_variable_names([r"A=\x41\sb C=\q D"], assignments=True) == (("A=A b",), (r"C=\q D",))
     patterns, dropped = parse_variable_names(["A B=1 C=2 1X=1"], assignments=True)
     assert dropped == ("1X=1",)
+    assert parse_variable_names(["A%p B%z A%%"], NAME, HOST) == (("Ajob",), ("B%z", "A%"))
+    assert parse_variable_names(["A=%l B=%%H C=\\xff"], NAME, HOST, assignments=True)[0] == ("A=node-1", "B=%H")
     assert unset_variables({"A": "x", "B": "1", "C": "1", "D": ""}, patterns) == {"C": "1", "D": ""}

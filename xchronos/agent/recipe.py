@@ -10,7 +10,15 @@ import msgspec
 from xchronos.errors import InvalidValue
 from xchronos.executors.contract import DirectExecutor, Executor, HostExecutor
 from xchronos.model.unit import Step, Unit
-from xchronos.unitfile import HostFacts, UnitName, expand, parse_env_file, parse_environment, unset_variables
+from xchronos.unitfile import (
+    HostFacts,
+    UnitName,
+    expand,
+    parse_env_file,
+    parse_environment,
+    parse_variable_names,
+    unset_variables,
+)
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin"
 """systemd's default search path for programs."""
@@ -102,14 +110,15 @@ class Recipe:
         env = {} if in_container else {"PATH": PATH, "LANG": "C.UTF-8"}
         if kind == "process":
             env |= self._user_environment()
-        for variable in service.pass_environment:
+        for variable in parse_variable_names(service.pass_environment, self.name, self.place.facts)[0]:
             if variable in self.place.environ:
                 env[variable] = self.place.environ[variable]
         if service.environment:
             env |= parse_environment(service.environment, self.name, self.place.facts).values
         for pattern, optional in service.environment_files:
             env |= self._read(self.expand(pattern), optional=optional)
-        return dict(unset_variables(env, service.unset_environment)) if service.unset_environment else env
+        unset, _ = parse_variable_names(service.unset_environment, self.name, self.place.facts, assignments=True)
+        return dict(unset_variables(env, unset)) if unset else env
 
     def _user_environment(self) -> dict[str, str]:
         """What systemd tells a process that runs as another user (User=) of that user."""

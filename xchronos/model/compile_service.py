@@ -8,7 +8,7 @@ from xchronos.model.compile_commands import PHASES, Commands
 from xchronos.model.policies import Retry
 from xchronos.model.reader import Reader, one_of, whole
 from xchronos.model.unit import ExitStatuses, KillMode, Service, ServiceType
-from xchronos.unitfile import parse_timeout, parse_timespan, parse_variable_names
+from xchronos.unitfile import parse_timeout, parse_timespan
 from xchronos.unitfile.directives import parse_bool, parse_signal
 from xchronos.unitfile.directives.signals import exit_status_set, signal_name
 
@@ -50,8 +50,8 @@ def read_service(reader: Reader, commands: Commands, *, triggered: bool, contain
         steps=steps,
         environment=tuple(option.value for option in reader.unit.get_all("Service", "Environment")),
         environment_files=_environment_files(reader),
-        pass_environment=parse_variable_names(reader.texts("PassEnvironment"))[0],
-        unset_environment=parse_variable_names(reader.texts("UnsetEnvironment"), assignments=True)[0],
+        pass_environment=tuple(reader.texts("PassEnvironment")),
+        unset_environment=tuple(reader.texts("UnsetEnvironment")),
         working_directory=directory.removeprefix("-"),
         working_directory_optional=directory.startswith("-"),
         user=reader.lenient("User", str, "", resets=True),

@@ -42,14 +42,9 @@ def parse_environment(lines: Iterable[str], name: UnitName | None = None, host: 
     """
     values: dict[str, str] = {}
     dropped: list[str] = []
-    for word in _words(lines, Escapes.C, dropped):
-        if word is None:
+    for assignment in _words(lines, Escapes.C, dropped, name, host):
+        if assignment is None:
             values.clear()
-            continue
-        try:
-            assignment = word if name is None else expand(word, name, host)
-        except InvalidValue:
-            dropped.append(word)
             continue
         variable, equals, value = assignment.partition("=")
         if equals and is_valid_variable(variable) and _is_valid_value(value):
@@ -59,8 +54,13 @@ def parse_environment(lines: Iterable[str], name: UnitName | None = None, host: 
     return Environment(values, tuple(dropped))
 
 
-def _words(lines: Iterable[str], escapes: Escapes, dropped: list[str]) -> Iterator[str | None]:
-    """The words of assignments, None where an empty one resets; the rest of a line that cannot be read is dropped."""
+def _words(
+    lines: Iterable[str], escapes: Escapes, dropped: list[str], name: UnitName | None, host: HostFacts | None
+) -> Iterator[str | None]:
+    """The words of assignments, None where an empty one resets.
+
+    The rest of a line that cannot be read is dropped; so is a word with a specifier that does not exist.
+    """
     for line in lines:
         if not line:
             yield None
@@ -75,7 +75,10 @@ def _words(lines: Iterable[str], escapes: Escapes, dropped: list[str]) -> Iterat
                 break
             if word is None:
                 break
-            yield word
+            try:
+                yield word if name is None else expand(word, name, host)
+            except InvalidValue:
+                dropped.append(word)
 
 
 def parse_env_file(text: str | bytes) -> Environment:
@@ -200,22 +203,24 @@ def _finish(key: list[str], value: list[str], kept: int) -> tuple[str, str]:
     return "".join(key).rstrip(BLANKS), "".join(value[:kept]) + "".join(value[kept:]).rstrip(BLANKS)
 
 
-def parse_variable_names(lines: Iterable[str], *, assignments: bool = False) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def parse_variable_names(
+    lines: Iterable[str], name: UnitName | None = None, host: HostFacts | None = None, *, assignments: bool = False
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The names that `PassEnvironment=` values list, and what was dropped from them.
 
     With `assignments`, those of `UnsetEnvironment=`: `NAME`, or `NAME=value` for "only if it has this value".
     An empty line resets. An open quote drops the rest of its line, a bad name only itself. C escapes mean something to
-    `UnsetEnvironment=` only, as in systemd.
+    `UnsetEnvironment=` only, as in systemd. Specifiers are filled in as `parse_environment` does.
     """
     escapes = Escapes.C if assignments else Escapes.DROP
     names: dict[str, None] = {}
     dropped: list[str] = []
-    for word in _words(lines, escapes, dropped):
+    for word in _words(lines, escapes, dropped, name, host):
         if word is None:
             names.clear()
             continue
-        variable, equals, _ = word.partition("=")
-        if is_valid_variable(variable) and (assignments or not equals):
+        variable, equals, value = word.partition("=")
+        if is_valid_variable(variable) and (assignments or not equals) and _is_valid_value(value):
             names[word] = None
         else:
             dropped.append(word)

@@ -55,6 +55,23 @@ def split_words(text: str, escapes: Escapes = Escapes.C) -> list[str]:
         words.append(word)
 
 
+def leading_words(text: str, escapes: Escapes) -> tuple[list[str], str]:
+    """The words of `text` up to the first one that cannot be read, and what is wrong with that one ("" if all can).
+
+    That is how systemd reads its lists: the words before an open quote count.
+    """
+    words: list[str] = []
+    position = 0
+    while True:
+        try:
+            word, position = next_word(text, position, escapes)
+        except InvalidValue as error:
+            return words, str(error)
+        if word is None:
+            return words, ""
+        words.append(word)
+
+
 def next_word(text: str, position: int, escapes: Escapes) -> tuple[str | None, int]:
     """The word at or after `position`, and where the next one begins; None when only blanks are left.
 

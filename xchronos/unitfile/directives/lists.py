@@ -15,7 +15,7 @@ from xchronos.unitfile.directives.signals import exit_status_set
 from xchronos.unitfile.directives.verdict import OK, Kind, Scope, Verdict, ignored, shown, warned
 from xchronos.unitfile.environment import is_valid_variable, parse_environment
 from xchronos.unitfile.names import is_valid_name
-from xchronos.unitfile.words import Escapes, split_words
+from xchronos.unitfile.words import Escapes, leading_words, split_words
 
 _CPU_MAX = 8191
 _RANGE = re.compile(r"([^-]+)(?:-([^-]+))?")
@@ -42,18 +42,31 @@ def _each(words: list[str], judge: Callable[[str], str]) -> tuple[list[str], lis
     return good, bad
 
 
-def words_of(known: str, *, label: str | None = None, loud: bool = True, one: bool = False) -> Kind:
-    """Words out of a list; shown as they are. `loud`: a list without any is warned about. `one`: a single word."""
+def _each_word(value: str, escapes: Escapes, judge: Callable[[str], str]) -> tuple[list[str], list[str]]:
+    """The same for the words of a value; an open quote takes the rest of it, not what stands before."""
+    words, broken = leading_words(value, escapes)
+    good, bad = _each(words, judge)
+    return good, [*bad, broken] if broken else bad
+
+
+def words_of(known: str, *, label: str | None = None, loud: bool = True, one: bool = False, each: bool = False) -> Kind:
+    """Words out of a list; shown as they are.
+
+    `loud`: a list without any is warned about, with `each` any other word is. `one`: a single word.
+    """
     names = frozenset(known.split())
 
     def judge(key: str, value: str, _scope: Scope) -> Verdict:
         listed = value.split()
         bad = [word for word in listed if word not in names]
         good = [word for word in listed if word in names]
-        if (bad and loud and not good) or (one and len(listed) > 1):
-            return ignored(f"{(bad or [value])[0]!r} is none of its values: expected {', '.join(sorted(names))}")
         name = key if label is None else label
-        return shown(f"{name}: {' '.join(good)}") if good and name else OK
+        effect = (f"{name}: {' '.join(good)}",) if good and name else ()
+        if one and len(listed) > 1:
+            effect, bad = (), [value]
+        elif not (bad and loud and (each or not good)):
+            return shown(*effect)
+        return ignored(f"{bad[0]!r} is none of its values: expected {', '.join(sorted(names))}", *effect)
 
     return judge
 
@@ -106,18 +119,15 @@ def environment(key: str, value: str, scope: Scope) -> Verdict:
 def variables(*, assignments: bool = False) -> Kind:
     """A list of environment variables; with `assignments` also `NAME=value`."""
 
-    def judge_word(word: str) -> str:
-        name, equals, _ = word.partition("=")
-        if not is_valid_variable(name) or (equals and not assignments):
-            raise InvalidValue(f"{word!r} is no name of a variable: expected letters, digits and _, no digit first")
-        return word
-
     def judge(key: str, value: str, scope: Scope) -> Verdict:
-        try:
-            words = split_words(value, Escapes.C if assignments else Escapes.DROP)
-            good, bad = _each([scope.expand(word) for word in words], judge_word)
-        except InvalidValue as problem:
-            return ignored(str(problem))
+        def judge_word(word: str) -> str:
+            text = scope.expand(word)
+            name, equals, _ = text.partition("=")
+            if not is_valid_variable(name) or (equals and not assignments):
+                raise InvalidValue(f"{text!r} is no name of a variable: expected letters, digits and _, no digit first")
+            return text
+
+        good, bad = _each_word(value, Escapes.C if assignments else Escapes.DROP, judge_word)
         return _outcome([f"{key}: {word}" for word in good], bad[:1])
 
     return judge
@@ -144,7 +154,7 @@ def paths(*, prefixes: str = "", label: str | None = None) -> Kind:
                     prefix, text = prefix + mark, text[1:]
             return prefix + plain_path(text)
 
-        good, bad = _each(split_words(value, Escapes.DROP), judge_word)
+        good, bad = _each_word(value, Escapes.DROP, judge_word)
         name = key if label is None else label
         return _outcome([f"{name}: {' '.join(good)}"] if good and name else [], bad[:1])
 
@@ -164,7 +174,7 @@ def bind_paths(key: str, value: str, scope: Scope) -> Verdict:
             raise InvalidValue(f"{option!r} is no option of a bind mount: expected rbind or norbind")
         return f"{prefix}{source}:{destination}:{option}"
 
-    good, bad = _each(split_words(value, Escapes.DROP), judge_word)
+    good, bad = _each_word(value, Escapes.DROP, judge_word)
     return _outcome([f"{key}: {word}" for word in good], bad[:1])
 
 
@@ -175,24 +185,26 @@ def temporary_file_systems(key: str, value: str, scope: Scope) -> Verdict:
         path, colon, options = scope.expand(word).partition(":")
         return f"{plain_path(path)}{colon}{options}"
 
-    good, bad = _each(split_words(value, Escapes.DROP), judge_word)
+    good, bad = _each_word(value, Escapes.DROP, judge_word)
     return _outcome([f"{key}: {word}" for word in good], bad[:1])
 
 
 def directories(key: str, value: str, scope: Scope) -> Verdict:
     """`RuntimeDirectory=` and its like: relative paths, each with links behind a colon, shown sorted."""
+    links: list[str] = []
 
     def judge_word(word: str) -> str:
-        path = relative_path(scope.expand(word.partition(":")[0]))
+        source, *rest = (scope.expand(part) for part in word.split(":"))
+        path = relative_path(source)
         if path == "private" or path.startswith("private/"):
             raise InvalidValue(f"{path!r} is reserved: expected a directory other than 'private'")
+        if rest and rest[0]:
+            if key == "ConfigurationDirectory":
+                raise InvalidValue(f"{word!r} names a link: expected directories only, links are for the other kinds")
+            links.append(f"{key}Symlink: {path}:{relative_path(rest[0])}")
         return path
 
-    listed = split_words(value, Escapes.C)
-    if key == "ConfigurationDirectory" and ":" in value:
-        raise InvalidValue(f"{value!r} names a link: expected directories only, links are for the other kinds")
-    good, bad = _each(listed, judge_word)
-    links = [f"{key}Symlink: {':'.join(word.split(':')[:2])}" for word in listed if ":" in word and not bad]
+    good, bad = _each_word(value, Escapes.C, judge_word)
     return _outcome([f"{key}: {word}" for word in sorted(good)] + links, bad[:1])
 
 
@@ -287,7 +299,7 @@ def log_fields(key: str, value: str, scope: Scope) -> Verdict:
             raise InvalidValue(f"{text!r} is no log field: expected NAME=value, the name in upper case")
         return text
 
-    good, bad = _each(split_words(value, Escapes.C), judge_word)
+    good, bad = _each_word(value, Escapes.C, judge_word)
     return _outcome([f"{key}: {word}" for word in good], bad[:1])
 
 

@@ -19,7 +19,7 @@ from xchronos.unitfile.directives.scalars import (
 )
 from xchronos.unitfile.directives.verdict import OK, Kind, Scope, Verdict, ignored, shown, warned
 from xchronos.unitfile.timespan import parse_timespan
-from xchronos.unitfile.words import Escapes, split_words
+from xchronos.unitfile.words import Escapes, leading_words, split_words
 
 _CONTROLLERS = ("cpu", "cpuacct", "cpuset", "io", "blkio", "memory", "devices", "pids")
 _DEVICE = re.compile(r"/dev/.+|/run/systemd/inaccessible/.+|(?:char|block)-.+")
@@ -188,6 +188,7 @@ def per_device(form: str, *, successor: str = "") -> Kind:
 def addresses(key: str, value: str, _scope: Scope) -> Verdict:
     """`IPAddressAllow=`: addresses, networks, or any, localhost, link-local, multicast."""
     lines: list[str] = []
+    bad = ""
     for word in value.split():
         if word in _ADDRESSES:
             lines.extend(f"{key}: {network}" for network in _ADDRESSES[word])
@@ -195,21 +196,17 @@ def addresses(key: str, value: str, _scope: Scope) -> Verdict:
         try:
             lines.append(f"{key}: {ipaddress.ip_network(word, strict=False)}")
         except ValueError:
-            raise InvalidValue(f"{word!r} is no network: expected an address, perhaps with /prefix, or any") from None
-    return shown(*lines)
+            bad = bad or f"{word!r} is no network: expected an address, perhaps with /prefix, or any"
+    return ignored(bad, *lines) if bad else shown(*lines)
 
 
 def interfaces(key: str, value: str, _scope: Scope) -> Verdict:
     """`RestrictNetworkInterfaces=`: names of interfaces."""
-    names = split_words(value.removeprefix("~"), Escapes.DROP)
+    names, broken = leading_words(value.removeprefix("~"), Escapes.DROP)
     good = [name for name in names if _INTERFACE.fullmatch(name)]
-    bad = [name for name in names if name not in good]
+    bad = [f"{name!r} is no interface: expected a name of at most 15 characters" for name in names if name not in good]
     lines = tuple(f"{key}: {name}" for name in good)
-    return (
-        ignored(f"{bad[0]!r} is no interface: expected a name of at most 15 characters", *lines)
-        if bad
-        else shown(*lines)
-    )
+    return ignored((*bad, broken)[0], *lines) if bad or broken else shown(*lines)
 
 
 def ports(key: str, value: str, _scope: Scope) -> Verdict:

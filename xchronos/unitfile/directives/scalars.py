@@ -23,7 +23,6 @@ _SIZE_PART = re.compile(r"[ \t\n\r]*\+?([0-9]{1,30})(?:\.([0-9]{0,30}))?[ \t\n\r
 _SIZE_POWER = {unit: 1024**power for power, unit in enumerate("BKMGTPE")} | {"": 1}
 _PERCENT = re.compile(r"([0-9]{1,30})(?:\.([0-9]{1,2}))?%")
 _MODE = re.compile(r"[ \t]*[0-7]+")
-_NUMBER = re.compile(r"\s*\+?[0-9]+(?:\.[0-9]+)?\s*")
 
 # What a LimitX= counts: a plain number, bytes, seconds, microseconds or the offset nice value.
 LIMITS = {
@@ -130,8 +129,8 @@ def _limit(name: str, text: str, whole: str) -> int | None:
                 micros = parse_timespan(text)
                 number = INFINITY if micros is None else -(-micros // SECOND)
             case "micros":
-                # A number without a unit counts microseconds here, not seconds.
-                micros = parse_timespan(f"{text}us" if _NUMBER.fullmatch(text) else text)
+                # Numbers without a unit count microseconds here, not seconds.
+                micros = parse_timespan(text, 1)
                 number = INFINITY if micros is None else micros
             case "nice" if text[:1] in ("+", "-"):
                 return 20 - parse_integer(text, -20, 19, "a nice value")

@@ -153,7 +153,7 @@ _EXEC: dict[str, Kind] = {
     "ProcSubset": kinds.choice("all pid"),
     # The names of system calls and file systems are the kernel's: they are judged where the service runs.
     **_keys(kinds.anything, "SystemCallFilter SystemCallLog RestrictFileSystems"),
-    "SystemCallArchitectures": lists.words_of(sandbox.ARCHITECTURES),
+    "SystemCallArchitectures": lists.words_of(sandbox.ARCHITECTURES, each=True),
     "SystemCallErrorNumber": sandbox.error_number,
     "RestrictAddressFamilies": sandbox.address_families,
     "RestrictNamespaces": sandbox.namespaces,
