@@ -61,8 +61,8 @@ class TestLogs:
         daemon.cluster.steps.files["a.service", 1] = [("start-0", tmp_path / "log")]
         silent = ctl("logs", "a")
         assert silent.stdout_bytes == b""
-        assert silent.stderr == "(a.service/20300101T120000.000000Z/0 has printed nothing so far)\n"
-        assert ctl("logs", "-f", "a").stderr == "(a.service/20300101T120000.000000Z/0 has printed nothing)\n"
+        assert silent.stderr == "(a.service/20300101T120000.000000Z/0 has no output)\n"
+        assert ctl("logs", "-f", "a").stderr == "(a.service/20300101T120000.000000Z/0 has no output)\n"
         assert ctl("logs", "a", "-n", "0").stderr == ""
         (tmp_path / "log").write_bytes(b"one\n\xfftwo\n")
         daemon.cluster.steps.files["a.service", 1] = [("start-0", tmp_path / "log")]

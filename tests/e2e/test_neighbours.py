@@ -36,6 +36,27 @@ def test_a_second_daemon_on_the_engine_leaves_the_first_ones_containers_alone(tm
             house.close()
 
 
+@pytest.mark.usefixtures("busybox_image")
+def test_a_second_daemon_on_the_state_directory_is_refused(tmp_path: Path) -> None:
+    house = House(tmp_path)
+    try:
+        house.start()
+        assert house.process is not None
+        environment = house.environment | {
+            "XCHRONOS_STORE": "memory:",
+            "XCHRONOS_API_LISTEN": f"unix://{tmp_path}/sock",
+        }
+        done = subprocess.run(
+            [sys.executable, "-m", "xchronos", "daemon"], env=environment, capture_output=True, timeout=60, check=False
+        )
+        said = (done.stdout + done.stderr).decode()
+        assert done.returncode == 1
+        assert f"is in use by the process {house.process.pid}: every xchronosd needs one of its own" in said
+        assert "none active" in house.text("status")
+    finally:
+        house.close()
+
+
 def test_a_state_directory_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     house = House(tmp_path)

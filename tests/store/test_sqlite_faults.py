@@ -186,7 +186,7 @@ async def test_another_schema_version_is_refused(tmp_path: Path, change: str) ->
 
 
 async def test_a_directory_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(StoreUnavailable, match=r"nowhere/store\.db\.lock: cannot be opened: No such file"):
+    with pytest.raises(StoreUnavailable, match=r"nowhere/store\.db\.lock: cannot be locked: No such file"):
         await SqliteStore.open(tmp_path / "nowhere" / "store.db")
 
 

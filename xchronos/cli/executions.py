@@ -84,7 +84,7 @@ def logs(session: Session, target: str, follow: bool, step: str, attempt: int | 
         sys.stdout.buffer.flush()
         printed = True
     if not printed:
-        session.print(f"({execution} has printed nothing{'' if follow else ' so far'})", err=True)
+        session.print(f"({execution} has no output)", err=True)
 
 
 def _latest(session: Session, unit: str, *, follow: bool) -> str:

@@ -28,6 +28,7 @@ from xchronos.errors import ConfigError
 from xchronos.executors.contract import Executor
 from xchronos.executors.docker import DockerExecutor
 from xchronos.executors.process import ProcessExecutor
+from xchronos.filelock import FileLock, InUse
 from xchronos.intake.intake import Intake
 from xchronos.model.records import Attempt, Capacity
 from xchronos.registry.keys import Keys
@@ -89,6 +90,28 @@ class Daemon:
             settings.state_directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
             raise ConfigError(f"state_directory {settings.state_directory}: {error.strerror}") from None
+        lock = self._alone()
+        try:
+            await self._run_alone()
+        finally:
+            lock.release()
+
+    def _alone(self) -> FileLock:
+        """The state directory for this daemon only: two would take each other's attempts for their own, or for litter.
+
+        Raises ConfigError.
+        """
+        state = self.settings.state_directory
+        try:
+            return FileLock(state / "xchronosd.lock")
+        except InUse as error:
+            raise ConfigError(
+                f"state_directory {state} is in use by the process {error.holder}: every xchronosd needs one of its own"
+            ) from None
+        except OSError as error:
+            raise ConfigError(f"state_directory {state}: xchronosd.lock: {error.strerror}") from None
+
+    async def _run_alone(self) -> None:
         executors = self.make_executors()
         try:
             guarding = self._guarding(executors)

@@ -22,11 +22,11 @@ from xchronos.store.history import MAX_BYTES, MAX_EVENTS, History
 from xchronos.store.leases import LeaseTable, parse_ttl
 from xchronos.store.paging import cut
 from xchronos.store.sqlite_file import (
-    FileLock,
     Snapshot,
     Synchronous,
     connect,
     explain,
+    lock,
     prepare,
     read_keys,
     read_leases,
@@ -242,7 +242,7 @@ class _File:
 
     def __init__(self, path: Path, synchronous: Synchronous) -> None:
         self.path = path
-        self._lock = FileLock(path)
+        self._lock = lock(path)
         self._local = threading.local()
         self._readers: list[sqlite3.Connection] = []
         try:

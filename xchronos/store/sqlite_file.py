@@ -1,7 +1,5 @@
 """The file behind the SQLite store: who may open it, what is in it, and what its errors mean."""
 
-import fcntl
-import os
 import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +9,7 @@ import msgspec
 
 from xchronos.clock import Micros
 from xchronos.errors import StoreError, StoreUnavailable
+from xchronos.filelock import FileLock, InUse
 from xchronos.store.contract import KeyValue
 
 Synchronous: TypeAlias = Literal["full", "normal"]
@@ -76,34 +75,15 @@ def explain(path: Path, error: Exception) -> StoreError:
     return StoreError(f"{path}: SQLite refused: {error}")
 
 
-class FileLock:
-    """The right to use a store's file, held through `<file>.lock` for as long as this process lives or until released.
-
-    The lock file is left behind on purpose: removing it would let two processes lock two different files of one name.
-    """
-
-    def __init__(self, path: Path) -> None:
-        place = path.with_name(path.name + ".lock")
-        try:
-            self._fd = os.open(place, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise StoreUnavailable(f"{place}: cannot be opened: {error.strerror}") from error
-        try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            holder = os.pread(self._fd, 32, 0).decode(errors="replace").strip() or "unknown"
-            os.close(self._fd)
-            raise StoreError(f"{path}: the store is in use by the process {holder}: only one may open it") from error
-        try:
-            os.ftruncate(self._fd, 0)
-            os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
-        except OSError as error:  # a full disk: the lock is held all the same, but the store will not get far
-            os.close(self._fd)
-            raise StoreUnavailable(f"{place}: cannot be written: {error.strerror}") from error
-
-    def release(self) -> None:
-        """Let others have the file."""
-        os.close(self._fd)
+def lock(path: Path) -> FileLock:
+    """The right to use a store's file, held through `<file>.lock`. Raises StoreError, also StoreUnavailable."""
+    place = path.with_name(path.name + ".lock")
+    try:
+        return FileLock(place)
+    except InUse as error:
+        raise StoreError(f"{path}: the store is in use by the process {error.holder}: only one may open it") from error
+    except OSError as error:
+        raise StoreUnavailable(f"{place}: cannot be locked: {error.strerror}") from error
 
 
 def connect(path: Path, synchronous: Synchronous = "full") -> sqlite3.Connection:
