@@ -1,7 +1,10 @@
 """An agent and its guardian on a workbench: who guards, what is guarded, and how to be rid of both."""
 
 import asyncio
+import json
 import os
+import socket
+import threading
 import uuid
 from pathlib import Path
 
@@ -83,3 +86,42 @@ async def clean(bench: Bench) -> None:
     bench.guarding.end()
     await eventually(lambda: not holder(bench.directory))
     bench.guarding.end()
+
+
+class FakeEngine:
+    """A Docker engine's socket that answers from a list; kills are refused while it is `stubborn`."""
+
+    def __init__(self, path: Path) -> None:
+        self.containers: list[dict[str, object]] = []
+        self.asked: list[str] = []
+        self.stubborn = False
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(str(path))
+        self._listener.listen()
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                peer, _ = self._listener.accept()
+            except OSError:
+                return
+            with peer:
+                method, path, _ = peer.recv(65536).decode().split(" ", 2)
+                self.asked.append(f"{method} {path.partition('?')[0]}")
+                body = b""
+                if method == "GET":
+                    status = "200 OK"
+                    body = json.dumps(self.containers).encode()
+                elif self.stubborn:
+                    status = "500 Internal Server Error"
+                else:
+                    status = "204 No Content"
+                    self.containers = [c for c in self.containers if str(c["Id"]) not in path]
+                peer.sendall(f"HTTP/1.0 {status}\r\nContent-Type: application/json\r\n\r\n".encode() + body)
+
+    def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._thread.join()

@@ -1,8 +1,6 @@
 """The guardian in this process: its state, its strikes, and an engine that refuses or does not answer."""
 
-import json
 import os
-import socket
 import subprocess
 import sys
 import threading
@@ -10,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from guardian_bench import FakeEngine
 
 from xchronos.agent import guardian
 from xchronos.executors.hostfacts import boot_id
@@ -41,45 +40,6 @@ def test_a_torn_state_is_no_state(tmp_path: Path) -> None:
         descriptor = os.open(path, os.O_RDONLY)
         assert guardian.read(descriptor) == wanted
         os.close(descriptor)
-
-
-class FakeEngine:
-    """A Docker engine's socket that answers from a list; kills are refused while it is `stubborn`."""
-
-    def __init__(self, path: Path) -> None:
-        self.containers: list[dict[str, object]] = []
-        self.asked: list[str] = []
-        self.stubborn = False
-        self._listener = socket.socket(socket.AF_UNIX)
-        self._listener.bind(str(path))
-        self._listener.listen()
-        self._thread = threading.Thread(target=self._serve)
-        self._thread.start()
-
-    def _serve(self) -> None:
-        while True:
-            try:
-                peer, _ = self._listener.accept()
-            except OSError:
-                return
-            with peer:
-                method, path, _ = peer.recv(65536).decode().split(" ", 2)
-                self.asked.append(f"{method} {path.partition('?')[0]}")
-                body = b""
-                if method == "GET":
-                    status = "200 OK"
-                    body = json.dumps(self.containers).encode()
-                elif self.stubborn:
-                    status = "500 Internal Server Error"
-                else:
-                    status = "204 No Content"
-                    self.containers = [c for c in self.containers if str(c["Id"]) not in path]
-                peer.sendall(f"HTTP/1.0 {status}\r\nContent-Type: application/json\r\n\r\n".encode() + body)
-
-    def close(self) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        self._thread.join()
 
 
 def test_a_strike_kills_removes_and_comes_back_for_what_is_left(tmp_path: Path) -> None:

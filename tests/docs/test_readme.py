@@ -175,4 +175,4 @@ def test_the_daemon_under_systemd_starts_what_is_installed():
     unit = compile_unit("xchronosd.service", text)
     assert [step.text.split()[0] for step in unit.service.steps] == ["/usr/local/bin/xchronosd"]
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    assert sorted(project["project"]["scripts"]) == ["xchronosctl", "xchronosd"]
+    assert sorted(project["project"]["scripts"]) == ["xchronos-guardian", "xchronosctl", "xchronosd"]

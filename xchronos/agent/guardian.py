@@ -13,7 +13,8 @@ and again until the deadline is put off. Its clock is CLOCK_BOOTTIME, which all 
 goes on while the machine sleeps. Before each of these it leaves a mark, so that the agent does not take what it has
 killed for something that has failed. It ends when its agent says so, or when that is dead and nothing is left.
 
-What it cannot do: act while it is stopped itself, or while the engine does not answer (it goes on asking).
+What it cannot do: act while it is stopped itself, or while the engine does not answer (it goes on asking). Where it is
+stopped together with its agent, in a container, another one stands by (`standby`).
 """
 
 import fcntl
@@ -91,6 +92,11 @@ def locked(descriptor: int) -> bool:
     return True
 
 
+def unlock(descriptor: int) -> None:
+    """Let go of a lock."""
+    fcntl.flock(descriptor, fcntl.LOCK_UN)
+
+
 class Guardian:
     """Watches the deadline, and strikes.
 
@@ -153,7 +159,7 @@ class Guardian:
         known = read(self._state)
         if known is not None and (known[0] == deadline or known[1]):
             return True
-        fcntl.flock(self._agent, fcntl.LOCK_UN)
+        unlock(self._agent)
         return False
 
     def strike(self) -> bool:

@@ -1,7 +1,6 @@
 """The agent's side of its guardian: it puts the deadline off with every renewal, and sees to it that there is one."""
 
 import asyncio
-import fcntl
 import json
 import os
 import select
@@ -111,6 +110,7 @@ class Guarding:
         self._take_agents_lock()
         self._lock = os.open(self._directory / "guardian", flags, 0o600)
         self._mark = os.open(self._directory / "mark", flags, 0o600)
+        self._leave_settings()
         state = os.open(self._directory / "state", flags, 0o600)
         before = guardian.read(state)
         self._state = state
@@ -118,6 +118,13 @@ class Guarding:
         if before is not None and not before[1]:
             # Looked at behind the new deadline: what has not passed by now has not been struck for.
             self._struck = before[2] != self._boot or before[0] <= guardian.now()
+
+    def _leave_settings(self) -> None:
+        """For a guardian that stands by outside of this container."""
+        fresh = self._directory / "settings.new"
+        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            file.write(self._settings)
+        fresh.replace(self._directory / "settings")
 
     def _take_agents_lock(self) -> None:
         # An old guardian that is about to end holds it for a moment, so that nobody relies on it any more.
@@ -157,7 +164,7 @@ class Guarding:
             return False
         if not guardian.locked(self._lock):
             return True
-        fcntl.flock(self._lock, fcntl.LOCK_UN)
+        guardian.unlock(self._lock)
         return False
 
     def _start(self) -> None:
