@@ -72,3 +72,17 @@ def test_a_state_directory_that_cannot_be_made_is_one_line(tmp_path: Path) -> No
     assert done.returncode == 1
     assert f"state_directory {tmp_path}/file/state: Not a directory" in said
     assert "Traceback" not in said
+
+
+def test_a_state_directory_that_everybody_may_look_into_has_nothing_to_see(tmp_path: Path) -> None:
+    house = House(tmp_path)
+    house.state.mkdir()
+    house.state.chmod(0o755)  # as an engine makes what it mounts
+    try:
+        house.start()
+        assert house.terminate() == 0
+        found = list(house.state.iterdir())
+        assert found
+        assert [path for path in found if path.stat().st_mode & 0o007] == []
+    finally:
+        house.close()

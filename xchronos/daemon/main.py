@@ -53,6 +53,9 @@ def cli(units: tuple[str, ...], config: Path | None, **flags: object) -> None:
         settings = load({"units": units, **flags}, os.environ, config_files(config, os.environ))
     except ConfigError as error:
         raise click.UsageError(str(error)) from error
+    # Units have secrets, and somebody else may have made the state directory: an engine that was told to mount it
+    # makes one that everybody may look into. Steps have the usual mask of their own.
+    os.umask(0o027)
     sys.exit(run(settings))
 
 
