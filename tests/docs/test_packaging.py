@@ -1,8 +1,12 @@
 """The container image and the compose file say what is so: files, settings, ports, names that belong together."""
 
+import http.server
 import json
 import re
 import shlex
+import subprocess
+import sys
+import threading
 import tomllib
 
 import pytest
@@ -14,7 +18,7 @@ from xchronos.config import describe_settings, load
 
 DOCKERFILE = (ROOT / "packaging/Dockerfile").read_text(encoding="utf-8")
 COMPOSE = yaml.safe_load((ROOT / "packaging/compose.yaml").read_text(encoding="utf-8"))
-ETCDS, DAEMONS = ("e1", "e2", "e3"), ("m1", "m2", "m3")
+ETCDS, DAEMONS, GUARDIANS = ("e1", "e2", "e3"), ("m1", "m2", "m3"), ("g1", "g2", "g3")
 VARIABLES = {row.variable for row in describe_settings()}
 PORT = next(row.default for row in describe_settings() if row.name == "api.listen").rpartition(":")[2]
 
@@ -42,24 +46,66 @@ def test_the_image_is_built_from_files_that_are_there_and_not_ignored():
         assert (ROOT / name).exists(), name
 
 
-def test_the_image_runs_the_daemon_and_asks_it_how_it_is():
+def test_the_image_runs_the_daemon():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     (entry,) = (json.loads(rest) for rest in values("ENTRYPOINT"))
     assert entry[0] in project["project"]["scripts"]
-    (probe,) = values("HEALTHCHECK")
-    path = next(iter(healthz.paths))
-    assert f"http://127.0.0.1:{PORT}{path}" in probe
-    compile(json.loads(probe.partition("CMD ")[2])[2], "probe", "exec")
+    # Its unit directory is there: a missing one would be told as a fault.
+    assert [f"mkdir -p {directory}" for directory in json.loads(values("CMD")[0])] == values("RUN")[1:]
     assert values("EXPOSE") == [PORT]
+    assert f"XCHRONOS_API_LISTEN=:{PORT}" in values("ENV")
     for setting in values("ENV"):
         name, _, _ = setting.partition("=")
         assert name == "PATH" or name in VARIABLES
+    (base,) = (rest.removeprefix("PYTHON=") for rest in values("ARG") if rest.startswith("PYTHON="))
     wanted = project["project"]["requires-python"].removeprefix(">=")
-    assert all(rest.split()[0] >= f"python:{wanted}" for rest in values("FROM"))
+    assert base >= f"python:{wanted}"
+    assert {rest.split()[0] for rest in values("FROM")} == {"${PYTHON}"}
 
 
-def test_every_service_is_one_of_six():
-    assert tuple(COMPOSE["services"]) == ETCDS + DAEMONS
+@pytest.mark.parametrize("listen", [":{}", "127.0.0.1:{}", "0.0.0.0:{}"])
+@pytest.mark.parametrize(("status", "code"), [(200, 0), (503, 1)])
+def test_the_image_asks_the_daemon_how_it_is(listen, status, code):
+    (probe,) = values("HEALTHCHECK")
+    command = json.loads(probe.partition("CMD ")[2])
+    asked = []
+
+    class Daemon(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append((self.path, self.headers["Host"]))
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(b"the reason")
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Daemon) as daemon:
+        thread = threading.Thread(target=daemon.handle_request)
+        thread.start()
+        environment = {"XCHRONOS_API_LISTEN": listen.format(daemon.server_port)}
+        done = subprocess.run(
+            [sys.executable, *command[1:]], env=environment, capture_output=True, text=True, check=False
+        )
+        thread.join()
+    assert (done.returncode, done.stdout, done.stderr) == (code, "the reason\n", "")
+    assert asked == [(next(iter(healthz.paths)), "localhost")]
+
+
+def test_every_service_is_one_of_nine():
+    assert tuple(COMPOSE["services"]) == ETCDS + DAEMONS + GUARDIANS
+
+
+@pytest.mark.parametrize(("name", "daemon"), list(zip(GUARDIANS, DAEMONS, strict=True)))
+def test_every_daemon_has_a_guardian_outside_of_its_container(name, daemon):
+    service, guarded = COMPOSE["services"][name], COMPOSE["services"][daemon]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    assert service["entrypoint"][0] in project["project"]["scripts"]
+    assert service["command"] == [], "the image's would be taken for a state directory"
+    assert service["image"] == guarded["image"]
+    assert service["volumes"] == guarded["volumes"]
+    assert service["environment"]["XCHRONOS_STATE_DIRECTORY"] == guarded["environment"]["XCHRONOS_STATE_DIRECTORY"]
+    assert service["healthcheck"] == {"disable": True}
 
 
 @pytest.mark.parametrize("name", DAEMONS)
