@@ -3,8 +3,9 @@
 Five fields are crontab(5) as Debian's cron reads it: minute, hour, day of month, month, day of week (7 is Sunday too).
 A day field that begins with `*` does not widen the other: both must match. Six fields are robfig's (Khronos'): seconds
 in front, weekdays 0-6; of two restricted day fields, where `*/n` counts as restricted, either suffices. A seventh field
-is the year. Six and seven fields also take Quartz's `L`, `L-n`, `LW`, `nW`, `5L` and `6#3`, but never Quartz's numbers:
-0 is Sunday. `H`, `H(a-b)`, `H/n`, `~`, `a~b` are hashed from the unit's name; `a/n` runs from a to the field's end.
+is the year. Six and seven fields also take Quartz's `L`, `L-n`, `LW`, `L-nW`, `nW`, `5L` and `6#3`, but never Quartz's
+numbers: 0 is Sunday. `H`, `H(a-b)`, `H/n`, `~`, `a~b` are hashed from the unit's name; `a/n` runs from a to the
+field's end.
 """
 
 from difflib import get_close_matches

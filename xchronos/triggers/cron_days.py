@@ -43,8 +43,8 @@ class Days(Protocol):
 class Special(NamedTuple):
     """One of Quartz's day items.
 
-    `kind` is `L` (the day that is `day` days before the month's last), `LW` (its last Monday-to-Friday), `W` (the
-    Monday-to-Friday nearest to `day`), `dL` (its last weekday `day`) or `d#` (its `nth` weekday `day`); 0 = Sunday.
+    `kind` is `L` (the day that is `day` days before the month's last), `LW` (the Monday-to-Friday nearest to that one),
+    `W` (the Monday-to-Friday nearest to `day`), `dL` (the month's last weekday `day`) or `d#` (its `nth`); 0 = Sunday.
     """
 
     kind: str
@@ -56,7 +56,7 @@ class Special(NamedTuple):
         if self.kind == "L":
             return 1 << (length - 1 - self.day) if self.day < length else 0
         if self.kind == "LW":
-            return _nearest_working(first_weekday, length, length)
+            return _nearest_working(first_weekday, length, length - self.day)
         if self.kind == "W":
             return _nearest_working(first_weekday, length, self.day)
         if self.kind == "dL":
@@ -67,7 +67,7 @@ class Special(NamedTuple):
 
 def _nearest_working(first_weekday: int, length: int, day: int) -> int:
     """The Monday-to-Friday nearest to `day` without leaving the month; nothing in a month that has no such day."""
-    if day > length:
+    if not 1 <= day <= length:
         return 0
     weekday = (first_weekday + day - 1) % 7
     if weekday == 6:

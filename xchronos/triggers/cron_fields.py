@@ -37,7 +37,7 @@ MINUTE = Spec("minute", 0, 59, 59, "0-59", {}, hash_end=59)
 HOUR = Spec("hour", 0, 23, 23, "0-23", {}, hash_end=23)
 # A hashed day stays within 1-28, as in Jenkins: the 31st would skip half of the months.
 DAY = Spec("day-of-month", 1, 31, 31, "1-31", {}, hash_end=28)
-QUARTZ_DAY = replace(DAY, quartz="dom", range_text="1-31, L, L-n, LW or nW")
+QUARTZ_DAY = replace(DAY, quartz="dom", range_text="1-31, L, L-n, LW, L-nW or nW")
 MONTH = Spec("month", 1, 12, 12, "1-12 or JAN-DEC", _MONTHS, hash_end=12)
 WEEKDAY = Spec("day-of-week", 0, 7, 6, "0-7 (0 and 7 are Sunday) or SUN-SAT", _WEEKDAYS, hash_end=6)
 QUARTZ_WEEKDAY = Spec(
@@ -65,10 +65,11 @@ _ITEM_RE = re.compile(
     r"|(?P<first>[0-9A-Z]+)(?:-(?P<last>[0-9A-Z]+))?)"
     r"(?:/(?P<step>[0-9]+))?"
 )
-_DOM_ITEM_RE = re.compile(r"L(?:-(?P<before>[0-9]+))?|(?P<lw>LW)|(?P<near>[0-9]+)W")
+_DOM_ITEM_RE = re.compile(r"L(?:-(?P<before>[0-9]+))?(?P<working>W)?|(?P<near>[0-9]+)W")
 _DOW_ITEM_RE = re.compile(r"(?P<day>[0-9]+|[A-Z]{3})(?:L|#(?P<nth>[0-9]+))")
 _DAY_LETTERS_RE = re.compile(r"[0-9]*(?:L|LW|W)|[A-Z]{3}L")
 _QUARTZ_HINT = "L, W and # belong to the day fields of expressions with six or seven fields (seconds in front)"
+_BARE_L_HINT = "Quartz's bare L is Saturday, written 6 or SAT here, and 6L the month's last one"
 _SHARED_LENGTH = 64
 """Longer texts are not remembered: what somebody submits must not fill the memory."""
 _HASHED_RE = re.compile(r"~|(?<![A-Z])H(?![A-Z])", re.IGNORECASE)
@@ -114,7 +115,7 @@ def _parse(spec: Spec, text: str, seed: int) -> Field:
         found = _ITEM_RE.fullmatch(item)
         if not found:
             raise _error(spec, text, _complaint(spec, item))
-        star = star or (found["star"] is not None and found["step"] in (None, "1"))
+        star = star or (found["star"] is not None and _number(found["step"] or "1") == 1)
         if found["star"] == "?" and (text != "?" or spec.name not in (DAY.name, WEEKDAY.name)):
             raise _error(spec, text, "'?' may only stand alone, and only in the two day fields")
         for value in _values(spec, text, found, seed):
@@ -133,7 +134,7 @@ def _values(spec: Spec, text: str, found: re.Match[str], seed: int) -> range:
         first = _value(spec, text, found["first"])
         open_end = max(first, spec.full_end) if step else first
         last = _value(spec, text, found["last"]) if found["last"] else open_end
-        return range(first, _ordered(spec, text, first, last) + 1, step or 1)
+        return range(first, _ordered(spec, text, first, last, _split(spec, first, last)) + 1, step or 1)
     if not spec.hash_end:
         raise _error(spec, text, "a year cannot be a hashed value")
     low, high = found["from"] or found["low"], found["to"] or found["high"]
@@ -147,16 +148,14 @@ def _values(spec: Spec, text: str, found: re.Match[str], seed: int) -> range:
 
 
 def _special(spec: Spec, text: str, item: str) -> Special | None:
-    """Quartz's `L`, `L-n`, `LW`, `nW` of the day of month, `dL` and `d#n` of the weekday; None for anything else."""
+    """Quartz's `L`, `L-n`, `LW`, `L-nW`, `nW` of the day of month, `dL` and `d#n` of the weekday; else None."""
     if spec.quartz == "dom" and (found := _DOM_ITEM_RE.fullmatch(item)):
-        if found["lw"]:
-            return Special("LW")
         if found["near"]:
             return Special("W", _value(spec, text, found["near"]))
         before = _number(found["before"] or "0")
         if before > 30:
             raise _error(spec, text, f"{before} days before the month's last: at most 30 are")
-        return Special("L", before)
+        return Special("LW" if found["working"] else "L", before)
     if spec.quartz == "dow" and (found := _DOW_ITEM_RE.fullmatch(item)):
         day = _value(spec, text, found["day"])
         if found["nth"] is None:
@@ -183,12 +182,18 @@ def _value(spec: Spec, text: str, value: str) -> int:
     number = spec.names.get(value)
     if number is None:
         if not value.isdigit():
-            hint = f"; {_QUARTZ_HINT}" if _DAY_LETTERS_RE.fullmatch(value) else ""
-            raise _error(spec, text, f"{shown(value)} is no {spec.name}{hint}")
+            raise _error(spec, text, f"{shown(value)} is no {spec.name}{_letters_hint(spec, value)}")
         number = _number(value)
     if not spec.low <= number <= spec.high:
         raise _error(spec, text, f"{shown(value)} is out of range")
     return number
+
+
+def _letters_hint(spec: Spec, value: str) -> str:
+    """Where Quartz's letters belong, when that is what the value is."""
+    if spec.quartz == "dow" and value == "L":
+        return f"; {_BARE_L_HINT}"
+    return f"; {_QUARTZ_HINT}" if not spec.quartz and _DAY_LETTERS_RE.fullmatch(value) else ""
 
 
 def _number(digits: str) -> int:
@@ -196,9 +201,16 @@ def _number(digits: str) -> int:
     return int(digits.lstrip("0")[:9] or "0")
 
 
-def _ordered(spec: Spec, text: str, first: int, last: int) -> int:
+def _split(spec: Spec, first: int, last: int) -> str:
+    """How to write a range that goes round; years do not."""
+    parts = (first, spec.full_end), (spec.low, last)
+    split = ",".join(f"{low}-{high}" if low < high else f"{low}" for low, high in parts)
+    return f": write it in two parts, {split!r}" if spec is not YEAR else ""
+
+
+def _ordered(spec: Spec, text: str, first: int, last: int, hint: str = "") -> int:
     if first > last:
-        raise _error(spec, text, f"the range runs backwards ({first} is after {last})")
+        raise _error(spec, text, f"the range runs backwards ({first} is after {last}){hint}")
     return last
 
 
