@@ -43,9 +43,11 @@ _WEEKDAY = re.compile(
     r"(mon)(?:day)?|(tue)(?:sday)?|(wed)(?:nesday)?|(thu)(?:rsday)?|(fri)(?:day)?|(sat)(?:urday)?|(sun)(?:day)?",
     re.IGNORECASE | re.ASCII,
 )
-_NUMBER = re.compile(r"[0-9]{1,18}")
-_DECIMAL = re.compile(r"([0-9]{1,18})(?:\.([0-9]+))?")
-_UNIX = re.compile(r"@[ \t]*\+?([0-9]{1,18})")
+_NUMBER = re.compile(r"0*([0-9]+)")
+_DECIMAL = re.compile(r"0*([0-9]+)(?:\.([0-9]+))?")
+_UNIX = re.compile(r"@[ \t]*\+?0*([0-9]+)")
+_LARGEST = 2**31 - 1
+"""systemd counts in C's int, microseconds of seconds included: what is larger is refused wherever it stands."""
 
 
 class Component(NamedTuple):
@@ -144,7 +146,7 @@ class _Reader:
         unix = _UNIX.match(self.text, self.at)
         if unix:
             self.at = unix.end()
-            return self.unix(int(unix[1]), weekdays)
+            return self.unix(unix[1], weekdays)
         (year, month, day), from_end = self.date()
         hour, minute, second = self.time()
         return CalendarSpec(
@@ -250,12 +252,13 @@ class _Reader:
             self.fail("the end")
         return hour, minute, second
 
-    def unix(self, seconds: int, weekdays: int) -> CalendarSpec:
+    def unix(self, digits: str, weekdays: int) -> CalendarSpec:
         """The event of `@seconds`, which is in UTC whatever zone the text names."""
         if self.peek():
             self.fail("the end after @seconds")
+        seconds = int(digits[:11])
         if seconds >= 7_258_118_400:
-            raise InvalidTrigger(f"@{seconds} lies after the year {LAST_YEAR}")
+            raise InvalidTrigger(f"@{_cut(digits)} lies after the year {LAST_YEAR}")
         moment = to_datetime(seconds * SECOND)
         fields = (moment.year, moment.month, moment.day, moment.hour, moment.minute, moment.second * SECOND)
         year, month, day, hour, minute, second = (((Component(value, -1, 0)),) for value in fields)
@@ -300,10 +303,19 @@ class _Reader:
         if not found:
             self.fail("a number")
         self.at = found.end()
-        if field is not SECONDS:
-            return int(found[0])
-        digits = (found[2] or "").ljust(7, "0")
-        return int(found[1]) * SECOND + int(digits[:6]) + (digits[6] >= "5")
+        # What has more digits than these is too large anyway.
+        value = int(found[1][:11]) * field.unit
+        if field is SECONDS:
+            digits = (found[2] or "").ljust(7, "0")
+            value += int(digits[:6]) + (digits[6] >= "5")
+        if value > _LARGEST:
+            raise InvalidTrigger(f"the number {_cut(found[0])} is too large: at most {_LARGEST // field.unit}")
+        return value
+
+
+def _cut(digits: str) -> str:
+    """A number as an error quotes it, cut when it is long."""
+    return digits if len(digits) <= 30 else digits[:27] + "..."
 
 
 def _full_year(component: Component) -> Component:
