@@ -60,6 +60,7 @@ def test_spans(text, expected):
         ("Infinity", "does not parse"),
         ("+ 3", "does not parse"),
         ("+.5", "does not parse"),
+        ("\v.5", "does not parse"),
         ("\u0661", "does not parse"),
         ("1\u00a0s", "does not parse"),
         ("9223372036854775808us", "too long"),

@@ -35,9 +35,9 @@ _UNITS = {
     "y": YEAR, "year": YEAR, "years": YEAR,
 }  # fmt: skip
 _SUFFIX = "|".join(sorted(_UNITS, key=len, reverse=True))
-# The C library's number reader skips these two blanks as well, which systemd's own code does not know.
+# The C library's number reader skips two blanks more, unknown to systemd's own code: digits must follow them.
 _PART = re.compile(
-    rf"[\v\f{BLANKS}]*(?:\+?(?P<whole>[0-9]+)|(?=\.))(?P<dot>\.(?P<fraction>[0-9]*))?"
+    rf"(?:[\v\f{BLANKS}]*\+?(?P<whole>[0-9]+)|[{BLANKS}]*(?=\.))(?P<dot>\.(?P<fraction>[0-9]*))?"
     rf"(?P<blanks>[{BLANKS}]*)(?P<unit>{_SUFFIX})?"
 )
 _ISO = re.compile(
