@@ -22,19 +22,21 @@ HEADINGS = ("benchmark", "result", "compared with", "ratio", "goal")
 _RELATIONS = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
 
 
-def cells(row: Mapping[str, Any]) -> tuple[str, ...]:
-    """A row as the table shows it."""
+def cells(row: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """A row as the table shows it: a line for each of its figures."""
     if "value" in row:
         result = f"{figure(row['value'])} {row.get('unit', '')}".strip()
         ratio = row.get("ratio")
         goal = str(row.get("goal") or "")
-        return (
-            str(row["name"]),
-            result,
-            str(row.get("reference") or ""),
-            "" if ratio is None else figure(ratio),
-            goal + ("" if met(row) else " MISSED"),
-        )
+        return [
+            (
+                str(row["name"]),
+                result,
+                str(row.get("reference") or ""),
+                "" if ratio is None else figure(ratio),
+                goal + ("" if met(row) else " MISSED"),
+            )
+        ]
     names, results, ratios = [], [], []
     for key, value in row.items():
         if value is None or isinstance(value, bool):
@@ -42,16 +44,17 @@ def cells(row: Mapping[str, Any]) -> tuple[str, ...]:
         if not isinstance(value, (int, float)):
             names.append(str(value))
         elif key.startswith(("ratio", "x ")):
-            ratios.append((key.removeprefix("ratio_to_").removeprefix("x ").replace("_", " "), value))
+            ratios.append((key.removeprefix("ratio_to_").removeprefix("x ").replace("_", " "), figure(value)))
         else:
             results.append(f"{figure(value)} {key.replace('_', ' ')}")
-    return (
-        " ".join(names),
-        ", ".join(results),
-        ", ".join(name for name, _ in ratios),
-        ", ".join(figure(value) for _, value in ratios),
-        "",
+    left = max(len(results) - 1, len(ratios) - 1, 0)
+    columns = zip(
+        [" ".join(names)] + [""] * left,
+        results + [""] * (left + 1 - len(results)),
+        ratios + [("", "")] * (left + 1 - len(ratios)),
+        strict=True,
     )
+    return [(name, result, *ratio, "") for name, result, ratio in columns]
 
 
 def met(row: Mapping[str, Any]) -> bool:
@@ -108,7 +111,7 @@ def main(arguments: Sequence[str]) -> int:
         except Exception as error:  # noqa: BLE001 - the other benchmarks are worth their time all the same
             broken.append(f"{name}: {type(error).__name__}: {error}")
         print(f"{name}: {time.perf_counter() - began:.1f} s", file=sys.stderr)
-    print(table(map(cells, rows), markdown=options.markdown))
+    print(table([line for row in rows for line in cells(row)], markdown=options.markdown))
     missed = [str(row.get("name")) for row in rows if not met(row)]
     for line in (*(f"BROKEN {name}" for name in broken), *(f"MISSED {name}" for name in missed)):
         print(line, file=sys.stderr)
