@@ -1,10 +1,6 @@
-"""How long a person waits for xchronosctl: wall time from its start to its end, beside `python -c pass`.
-
-python tests/benchmarks/bench_cli.py
-"""
+"""How long a person waits for xchronosctl: wall time from its start to its end, beside `python -c pass`."""
 
 import asyncio
-import json
 import os
 import statistics
 import subprocess
@@ -15,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from tests.benchmarks.rows import Row
 from xchronos.api.app import create_app
 from xchronos.api.ports import Services
 from xchronos.api.server import serve
@@ -82,31 +79,16 @@ def _median(command: list[str], environment: dict[str, str]) -> float:
     return statistics.median(taken)
 
 
-def run(units: int = UNITS) -> list[dict[str, str | float]]:
-    """Medians over RUNS runs, beside an interpreter that does nothing. Goals: 100 ms and 200 ms."""
+def run(units: int = UNITS) -> list[Row]:
+    """Medians over RUNS runs, beside an interpreter that does nothing."""
     ctl = [sys.executable, "-c", "from xchronos.cli.main import main; main()"]
     with _api(units) as address:
         environment = {**os.environ, "XCHRONOS_API": address}
         nothing = _median([sys.executable, "-c", "pass"], environment)
         version = _median([*ctl, "--version"], environment)
         listing = _median([*ctl, "list-units"], environment)
-    rows = (("xchronosctl --version", version), (f"xchronosctl list-units, {units} units", listing))
+    reference = "python -c pass"
     return [
-        {
-            "name": name,
-            "value": round(taken, 1),
-            "unit": "ms",
-            "reference": "python -c pass",
-            "ratio": round(taken / nothing, 2),
-        }
-        for name, taken in rows
+        Row("xchronosctl --version", version, "ms", "<= 100", reference, version / nothing),
+        Row(f"xchronosctl list-units, {units} units", listing, "ms", "<= 200", reference, listing / nothing),
     ]
-
-
-def main() -> None:
-    """Print the figures as JSON."""
-    print(json.dumps(run(int(sys.argv[1]) if len(sys.argv) > 1 else UNITS)))
-
-
-if __name__ == "__main__":
-    main()

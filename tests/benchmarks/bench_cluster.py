@@ -7,7 +7,7 @@ Three measurements, each on a fresh etcd, whose own metrics count the requests:
 - 10,000 units of which none is due: requests a second.
 
 The steps are Python calls that do nothing. The load is offered to the bare protocol, too (`bare`): two processes that claim
-and end as fast as they can. Run it as a script for a table.
+and end as fast as they can.
 """
 
 import asyncio
@@ -23,11 +23,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import structlog
 
 from tests.benchmarks.bare import SIDES, serve
+from tests.benchmarks.rows import Row
 from tests.services.etcd import EtcdCluster, missing
 from xchronos.agent.recipe import Place
 from xchronos.clock import SECOND, SystemClock, to_datetime
@@ -255,10 +255,14 @@ def idle(count: int = IDLE, seconds: float = 20.0) -> dict[str, float]:
         }
 
 
-def run(repeat: int = 3) -> list[dict[str, Any]]:
+def run(repeat: int = 3) -> list[Row]:
     """The table's rows; medians of several runs, but for the idle cluster."""
     if reason := missing():
         raise RuntimeError(reason)
+
+    def beside(name: str, figure: str, unit: str = "", goal: str = "") -> Row:
+        value = median(load, figure)
+        return Row(name, value, unit, goal, "the bare protocol", value / median(least, figure))
 
     def median(runs: list[dict[str, float]], name: str) -> float:
         return statistics.median(figures[name] for figures in runs)
@@ -269,40 +273,21 @@ def run(repeat: int = 3) -> list[dict[str, Any]]:
         load.append(sustained())
         least.append(bare())
     still = idle()
-    claimed, asked = median(crowd, "claimed"), median(crowd, "requests_per_execution")
-    carried = median(load, "per_second")
     return [
-        {"name": f"etcd: {AT_ONCE:,} units due at once, all claimed", "value": claimed, "unit": "s", "ratio": claimed, "goal": "<= 3"},
-        {"name": "etcd: the same, all run and their ends recorded", "value": median(crowd, "ended"), "unit": "s"},
-        {"name": "etcd: the same, requests for each execution", "value": asked, "ratio": asked, "goal": "< 0.2"},
-        {"name": "etcd: no-op executions, claim, start and end recorded", "value": carried, "unit": "/s", "ratio": carried, "goal": ">= 6000"},
-        *(
-            {
-                "name": f"etcd: the same, {what}", "value": median(load, name), "unit": unit,
-                "reference": "the bare protocol", "ratio": median(load, name) / median(least, name),
-            }
-            for what, name, unit in (
-                ("beside the bare protocol", "per_second", "/s"),
-                ("CPU of the scheduler for each", "scheduler_us", "us"),
-                ("CPU of the agent for each", "agent_us", "us"),
-            )
-        ),
-        {"name": "etcd: the same, requests for each", "value": median(load, "requests_per_execution")},
-        {"name": f"etcd: {IDLE:,} units, none due: requests", "value": still["per_second"], "unit": "/s"},
-        {"name": "etcd: the same, reads", "value": still["ranges_per_second"], "unit": "/s"},
-    ]  # fmt: skip
+        Row(f"etcd: {AT_ONCE:,} units due at once, all claimed", median(crowd, "claimed"), "s", "<= 3"),
+        Row("the same, all run and their ends recorded", median(crowd, "ended"), "s"),
+        Row("the same, requests for each execution", median(crowd, "requests_per_execution"), "", "< 0.2"),
+        beside("etcd: no-op executions, claim, start and end recorded", "per_second", "/s", ">= 6000"),
+        beside("the same, CPU of the scheduler for each", "scheduler_us", "us"),
+        beside("the same, CPU of the agent for each", "agent_us", "us"),
+        beside("the same, requests for each", "requests_per_execution"),
+        Row(f"etcd: {IDLE:,} units, none due: requests", still["per_second"], "/s"),
+        Row("the same, reads", still["ranges_per_second"], "/s"),
+    ]
 
 
-def main() -> None:
-    """Print the table; with arguments (role, endpoints, directory), be one of the processes."""
+if __name__ == "__main__":  # one of the processes
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
-    if len(sys.argv) == 4 and sys.argv[1] in SIDES:
+    if sys.argv[1] in SIDES:
         asyncio.run(serve(sys.argv[1], sys.argv[2], SAMPLE))
-    if len(sys.argv) == 4:
-        asyncio.run(_serve(sys.argv[1], sys.argv[2], Path(sys.argv[3])))
-    for row in run():
-        print(row)
-
-
-if __name__ == "__main__":
-    main()
+    asyncio.run(_serve(sys.argv[1], sys.argv[2], Path(sys.argv[3])))

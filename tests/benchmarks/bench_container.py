@@ -2,7 +2,7 @@
 
 The three run `true` without a network on one engine, in turns, so that whatever else the machine does meets them
 alike. `ratio_to_bare` compares with create, start, wait, logs, remove over one aiohttp session; `ratio_to_cli` with
-`docker run --rm`, when there is a docker client. Run it as a script for a table.
+`docker run --rm`, when there is a docker client.
 """
 
 import asyncio
@@ -18,6 +18,7 @@ from pathlib import Path
 
 import aiohttp
 
+from tests.benchmarks.rows import Row
 from xchronos.executors.contract import StepSpec
 from xchronos.executors.docker import DockerExecutor
 
@@ -61,7 +62,7 @@ async def _cli() -> None:
     assert await process.wait() == 0
 
 
-async def _measure() -> list[dict[str, object]]:
+async def _measure() -> list[Row]:
     times: dict[str, list[float]] = {}
     cpu: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as directory:
@@ -83,30 +84,21 @@ async def _measure() -> list[dict[str, object]]:
                         cpu[name] = cpu.get(name, 0.0) + time.process_time() - own
         await executor.close()
     medians = {name: statistics.median(values) for name, values in times.items()}
+    ours, bare = medians["executor"], medians["bare API"]
+    name, milliseconds = "container step", 1000 * ours
+    cli = medians.get("docker run --rm")
     return [
-        {
-            "name": f"container step, {name}",
-            "median_ms": round(1000 * median, 1),
-            "own_cpu_ms": round(1000 * cpu[name] / ROUNDS, 2),
-            "ratio_to_bare": round(median / medians["bare API"], 3),
-            "ratio_to_cli": round(median / medians["docker run --rm"], 3) if "docker run --rm" in medians else None,
-        }
-        for name, median in medians.items()
-    ]
+        Row(name, milliseconds, "ms", reference="the bare API sequence", ratio=ours / bare, ratio_goal="<= 1.1"),
+        *([Row(name, milliseconds, "ms", reference="docker run --rm", ratio=ours / cli, ratio_goal="< 1")] if cli else []),
+        Row(
+            "the same, CPU of this process", 1000 * cpu["executor"] / ROUNDS, "ms",
+            reference="the bare API sequence", ratio=cpu["executor"] / cpu["bare API"],
+        ),
+    ]  # fmt: skip
 
 
-def run() -> list[dict[str, object]]:
-    """Measure; raises when the engine does not answer. One record a way, times in milliseconds."""
+def run() -> list[Row]:
+    """Measure; raises when the engine does not answer."""
     maker = Path(__file__).resolve().parents[2] / "packaging/images/make-busybox"
     subprocess.run([maker], check=True, capture_output=True)
     return asyncio.run(_measure())
-
-
-def main() -> None:
-    """Print a table."""
-    for row in run():
-        print("  ".join(f"{key}={value}" for key, value in row.items()))
-
-
-if __name__ == "__main__":
-    main()

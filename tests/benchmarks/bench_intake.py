@@ -1,6 +1,6 @@
 """How quickly ten thousand unit files are taken in, and looked through again at a restart, beside one bare reading.
 
-`longest_wait` is how long other work in the same process had to wait for its turn at worst. Run it as a script.
+`longest_wait` is how long other work in the same process had to wait for its turn at worst.
 """
 
 import asyncio
@@ -8,8 +8,7 @@ import tempfile
 import time
 from pathlib import Path
 
-import structlog
-
+from tests.benchmarks.rows import Row
 from xchronos.clock import SystemClock
 from xchronos.intake import Intake
 from xchronos.registry.keys import Keys
@@ -51,10 +50,9 @@ async def measure(registry: Registry, clock: SystemClock, directory: Path, notes
     return took, longest
 
 
-async def _rows() -> list[dict[str, str | float]]:
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))
+async def _rows() -> list[Row]:
     clock = SystemClock()
-    rows: list[dict[str, str | float]] = []
+    rows: list[Row] = []
     with tempfile.TemporaryDirectory() as place:
         units, notes = Path(place) / "units", Path(place) / "notes.json"
         units.mkdir()
@@ -68,22 +66,12 @@ async def _rows() -> list[dict[str, str | float]]:
         for name, kept in (("all new", notes), ("restart", None), ("restart with notes", notes)):
             took, longest = await measure(registry, clock, units, kept)
             rows.append(
-                {
-                    "name": f"intake of {FILES} files, {name} (longest wait of others {longest * 1000:.0f} ms)",
-                    "value": round(took, 2),
-                    "unit": "s",
-                    "reference": "bare reading",
-                    "ratio": round(took / bare, 1),
-                }
+                Row(f"{FILES:,} files taken in, {name}", took, "s", reference="reading their bytes", ratio=took / bare)
             )
+            rows.append(Row("the same, longest wait of others", longest * 1000, "ms"))
     return rows
 
 
-def run() -> list[dict[str, str | float]]:
+def run() -> list[Row]:
     """Seconds until 10,000 files are taken in, and after a restart, beside reading their bytes."""
     return asyncio.run(_rows())
-
-
-if __name__ == "__main__":
-    for row in run():
-        print(row)

@@ -1,6 +1,6 @@
 """Next-fires per second of a parsed cron schedule, against croniter and cronsim; and what a schedule weighs.
 
-`python -m tests.benchmarks.bench_next_fire`. Ratios are taken within one run, round by round, so that a shared
+Ratios are taken within one run, round by round, so that a shared
 machine's moods meet all three alike. Every library iterates a schedule that it has already parsed, in its own fastest
 way: ours by `next_after`, cronsim by `next()`, croniter by `get_next()` of floats (no datetime is built).
 """
@@ -10,17 +10,18 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from croniter import croniter
 from cronsim import CronSim
 
+from tests.benchmarks.rows import Row
 from xchronos.clock import to_instant
 from xchronos.triggers.cron import parse_cron
 from xchronos.triggers.cron_days import MonthDays, NoDays, YearDays
 from xchronos.triggers.cron_trigger import CronTrigger
-from xchronos.triggers.zones import utc, zone
+from xchronos.triggers.zones import zone
 
 EXPRESSIONS = (
     ("*/15 * * * * *", "UTC"),
@@ -32,7 +33,6 @@ EXPRESSIONS = (
 )
 START = datetime(2024, 1, 1, tzinfo=UTC)
 ROUNDS = 5
-GOALS = {"x croniter": 10.0, "x cronsim": 3.0, "bytes": 400.0}
 
 
 def deep_bytes(trigger: CronTrigger) -> int:
@@ -76,55 +76,51 @@ def _our_rate(trigger: CronTrigger, fires: int) -> float:
     return fires / (time.perf_counter() - begin)
 
 
-def _row(expression: str, zone_name: str) -> dict[str, Any]:
+class Rates(NamedTuple):
+    """Next-fires per second of one expression, in one round."""
+
+    ours: float
+    croniter: float
+    cronsim: float
+
+
+def _measure(expression: str, zone_name: str) -> tuple[list[Rates], int]:
+    """The rounds of an expression, and the bytes of its schedule."""
     trigger = parse_cron(expression, zone=zone(zone_name))
     assert isinstance(trigger, CronTrigger)
     start = START.astimezone(UTC if zone_name == "UTC" else ZoneInfo(zone_name))
     rare = expression == "0 0 29 2 *"  # the others must not run out of datetime's years
     fires = 150 if rare else 2_000
-    rounds = []
+    rounds = list[Rates]()
     for _ in range(ROUNDS):
         ours = _our_rate(trigger, 50 * fires if not rare else 1_500)
         sim = CronSim(expression, start)
         iterator = croniter(expression, start, ret_type=float, second_at_beginning=True)
-        theirs = _rate(iterator.get_next, fires)
-        rounds.append((ours, theirs, _rate(sim.__next__, fires)))
-    return {
-        "expression": expression,
-        "zone": zone_name,
-        "next-fires/s": round(median(ours for ours, _, _ in rounds)),
-        "croniter/s": round(median(theirs for _, theirs, _ in rounds)),
-        "cronsim/s": round(median(sim for _, _, sim in rounds)),
-        "x croniter": round(median(ours / theirs for ours, theirs, _ in rounds), 1),
-        "x cronsim": round(median(ours / sim for ours, _, sim in rounds), 1),
-        "bytes": deep_bytes(trigger),
-    }
+        rounds.append(Rates(ours, _rate(iterator.get_next, fires), _rate(sim.__next__, fires)))
+    return rounds, deep_bytes(trigger)
 
 
-def run() -> list[dict[str, Any]]:
-    """One row for each expression, and a last one, `median`."""
-    rows = [_row(expression, zone_name) for expression, zone_name in EXPRESSIONS]
-    figures = ("next-fires/s", "croniter/s", "cronsim/s", "x croniter", "x cronsim", "bytes")
-    summary = {figure: round(median(row[figure] for row in rows), 1) for figure in figures}
-    return [*rows, {"expression": "median", "zone": utc.name, **summary}]
-
-
-def main() -> None:
-    """Print the table, and whether the goals are met."""
-    rows = run()
-    print(f"{'expression':<16} {'zone':<17} {'ours/s':>10} {'croniter/s':>11} {'cronsim/s':>10}  x cr.  x cs.  bytes")
-    for row in rows:
-        print(
-            f"{row['expression']:<16} {row['zone']:<17} {row['next-fires/s']:>10,.0f} {row['croniter/s']:>11,.0f} "
-            f"{row['cronsim/s']:>10,.0f} {row['x croniter']:>6} {row['x cronsim']:>6} {row['bytes']:>6}"
-        )
-    summary = rows[-1]
-    print(
-        f"median: {summary['x croniter']} x croniter (goal {GOALS['x croniter']:.0f}), "
-        f"{summary['x cronsim']} x cronsim (goal {GOALS['x cronsim']:.0f}), "
-        f"at most {max(row['bytes'] for row in rows)} bytes a schedule (goal {GOALS['bytes']:.0f})"
-    )
-
-
-if __name__ == "__main__":
-    main()
+def run() -> list[Row]:
+    """Two rows for each expression, the medians over the expressions, and what the heaviest schedule weighs."""
+    rows, heaviest = list[Row](), 0
+    ratios: dict[str, list[float]] = {"croniter": [], "cronsim": []}
+    rates: list[float] = []
+    for expression, zone_name in EXPRESSIONS:
+        rounds, size = _measure(expression, zone_name)
+        rate = median(each.ours for each in rounds)
+        rates.append(rate)
+        heaviest = max(heaviest, size)
+        for library, found in ratios.items():
+            ratio = median(each.ours / getattr(each, library) for each in rounds)
+            found.append(ratio)
+            rows.append(Row(f"next fire: {expression} {zone_name}", rate, "/s", reference=library, ratio=ratio))
+    name = f"next fire: median of the {len(EXPRESSIONS)}"
+    goals = {"croniter": ">= 10", "cronsim": ">= 3"}
+    return [
+        *rows,
+        *(
+            Row(name, median(rates), "/s", reference=library, ratio=median(found), ratio_goal=goals[library])
+            for library, found in ratios.items()
+        ),
+        Row(f"a cron schedule, the heaviest of the {len(EXPRESSIONS)}", heaviest, "bytes", "<= 400"),
+    ]

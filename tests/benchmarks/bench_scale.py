@@ -1,10 +1,10 @@
 """What a scheduler's decisions cost with few and with many machines and units, in made-up time.
 
 One scheduler, a store in memory, and machines that are records only, so what is placed stays. A thousand units fire
-every second for ten seconds: `us_per_fire` is the process's whole CPU time per fire time, the decision, the claim, the
-store (in memory) and the watch that brings the news back. Then all others fire once each, a thousand a second:
-`us_per_first_fire`; of a unit that has not been at hand lately the file is read and compiled anew. Every row is a process
-of its own; `ratio_to_few` compares with a thousand units on ten machines. Run it as a script for a table.
+every second for ten seconds: what a fire time costs is the process's whole CPU time, the decision, the claim, the store
+(in memory) and the watch that brings the news back. Then all others fire once each, a thousand a second: of a unit that
+has not been at hand lately the file is read and compiled anew. Every size is a process of its own, and is compared with a
+thousand units on ten machines.
 """
 
 import gc
@@ -22,6 +22,7 @@ from pathlib import Path
 import structlog
 from sortedcontainers import SortedList
 
+from tests.benchmarks.rows import Row
 from xchronos.agent.recipe import Place
 from xchronos.clock import SECOND
 from xchronos.daemon.roles import Roles
@@ -37,6 +38,18 @@ from xchronos.store.paging import Table
 from xchronos.store.transactions import Change
 from xchronos.testing.clock import VirtualClock, run_virtual
 from xchronos.unitfile import HostFacts
+
+ROOT = Path(__file__).resolve().parents[2]
+
+WORDS = {
+    "us_per_first_fire": ("the first fire of a unit", "us"),
+    "us_per_unit_accepted": ("CPU of a unit accepted", "us"),
+    "ms_per_idle_second": ("CPU of a second in which nothing is due", "ms"),
+    "KiB_per_unit": ("memory of a unit", "KiB"),
+    "MiB_at_the_end": ("memory at the end, simulated store included", "MiB"),
+    "most_on_a_machine": ("most on a machine", ""),
+    "least_on_a_machine": ("least on a machine", ""),
+}
 
 FIRES = 1_000
 """How many units fire in one second."""
@@ -174,28 +187,20 @@ def _child(machines: int, units: int) -> None:
         run_virtual(main)
 
 
-def run() -> list[dict[str, str | float]]:
-    """One row per size."""
-    rows: list[dict[str, str | float]] = []
+def run() -> list[Row]:
+    """Several figures of each size."""
+    rows: list[Row] = []
+    few = 0.0
     for machines, units in SIZES:
-        command = [sys.executable, __file__, str(machines), str(units)]
-        done = subprocess.run(command, capture_output=True, timeout=BUDGET, check=True)
-        figures = json.loads(done.stdout)
-        row: dict[str, str | float] = {"bench": f"scale: {machines:,} machines, {units:,} units"}
-        row |= {key: round(value, 1) for key, value in figures.items()}
-        if rows:
-            row["ratio_to_few"] = round(figures["us_per_fire"] / float(rows[0]["us_per_fire"]), 2)
-        rows.append(row)
+        command = [sys.executable, "-m", "tests.benchmarks.bench_scale", str(machines), str(units)]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=BUDGET, check=True)
+        figures: dict[str, float] = json.loads(done.stdout)
+        name, fire = f"scale: {machines:,} machines, {units:,} units", figures.pop("us_per_fire")
+        few = few or fire
+        rows.append(Row(f"{name}, CPU of a fire", fire, "us", reference="the fewest", ratio=fire / few))
+        rows += [Row(f"the same, {WORDS[key][0]}", value, WORDS[key][1]) for key, value in figures.items()]
     return rows
 
 
-def main() -> None:
-    """Print the table; with arguments (machines, units), be one row of it."""
-    if len(sys.argv) == 3:
-        _child(int(sys.argv[1]), int(sys.argv[2]))
-    for row in run():
-        print(row)
-
-
-if __name__ == "__main__":
-    main()
+if __name__ == "__main__":  # one size, in a process of its own
+    _child(int(sys.argv[1]), int(sys.argv[2]))

@@ -1,10 +1,8 @@
 """How many put and delete operations per second the stores carry out, each beside a reference measured in the same run.
 
-`ratio_to_memory` compares with the memory store doing the same, `ratio_to_bare` with bare `sqlite3.executemany` that
-writes as many rows in transactions of the same size, without guards, events or watches. The etcd store runs against a
-real etcd that is started here (its data in memory where it can be); its `ratio_to_bare` is the CPU time of the bare
-protocol, the same requests and watches on the generated stubs without any client, over the store's own. Run it as a
-script for a table.
+SQLite is compared with bare `sqlite3.executemany` that writes as many rows in transactions of the same size, without
+guards, events or watches. The etcd store runs against a real etcd that is started here (its data in memory where it can
+be), beside the bare protocol: the same requests and watches on the generated stubs without any client.
 """
 
 import asyncio
@@ -18,6 +16,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 from tests.benchmarks.bare import Bare
+from tests.benchmarks.rows import Row
 from tests.services import etcd
 from xchronos.store import Delete, Guard, Put, Store, Txn
 from xchronos.store.etcd import EtcdStore
@@ -150,7 +149,7 @@ async def _open_bare(endpoint: str) -> Bare:
     return Bare(endpoint)
 
 
-def etcd_rows() -> list[dict[str, object]]:
+def etcd_rows() -> list[Row]:
     """The etcd store beside the bare protocol; nothing where there is no etcd."""
     if etcd.missing():
         return []
@@ -166,20 +165,10 @@ def etcd_rows() -> list[dict[str, object]]:
         finally:
             cluster.stop()
     (bare_rate, bare_cpu), (rate, cpu) = found[_open_bare], found[_open_etcd]
+    name, reference = "store: etcd, commit_many and watches", "the bare protocol"
     return [
-        {
-            "name": "etcd commit_many and watches",
-            "operations_per_second": round(rate),
-            "ratio_to_bare": rate / bare_rate,
-        },
-        {
-            "name": "etcd commit_many and watches, CPU time",
-            "value": cpu,
-            "unit": "us per operation",
-            "reference": "the bare protocol",
-            "ratio": cpu / bare_cpu,
-            "goal": "<= 2",
-        },
+        Row(name, rate, "operations/s", reference=reference, ratio=rate / bare_rate),
+        Row("the same, CPU of each", cpu, "us", reference=reference, ratio=cpu / bare_cpu, ratio_goal="<= 2"),
     ]
 
 
@@ -201,7 +190,7 @@ async def measure_pages(directory: Path) -> float:
     return ROWS / seconds
 
 
-def run() -> list[dict[str, object]]:
+def run() -> list[Row]:
     """The rows of the table."""
     directory = Path(tempfile.mkdtemp(prefix="bench-store-", dir=os.environ.get("XCHRONOS_BENCH_DIR")))
     try:
@@ -219,24 +208,11 @@ def run() -> list[dict[str, object]]:
     finally:
         shutil.rmtree(directory)
     return [
-        {"name": "memory commit_many", "operations_per_second": round(by_memory)},
-        {
-            "name": "sqlite commit_many, synchronous=full",
-            "operations_per_second": round(by_sqlite),
-            "ratio_to_memory": round(by_sqlite / by_memory, 2),
-            "ratio_to_bare": round(by_sqlite / bare, 2),
-        },
-        {"name": "bare sqlite3 executemany", "operations_per_second": round(bare)},
-        {"name": "sqlite pages of 1,000 keys", "keys_per_second": round(pages)},
+        Row("store: memory, commit_many", by_memory, "operations/s"),
+        Row(
+            "store: SQLite, commit_many, synchronous=full", by_sqlite, "operations/s",
+            reference="bare executemany", ratio=by_sqlite / bare,
+        ),
+        Row("store: SQLite, pages of 1,000 keys", pages, "keys/s"),
         *etcd_rows(),
-    ]
-
-
-def main() -> None:
-    """Print the table."""
-    for row in run():
-        print("  ".join(f"{name}: {value}" for name, value in row.items()))
-
-
-if __name__ == "__main__":
-    main()
+    ]  # fmt: skip

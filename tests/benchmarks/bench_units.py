@@ -1,9 +1,10 @@
 """What many units cost: memory, the time until a restarted scheduler can decide, idle CPU; and how fast texts compile.
 
-`ratio_to_loop` compares compilation with a pure-Python loop measured in the same run. Run it as a script for a table.
+Compilation is compared with a pure-Python loop measured in the same run.
 """
 
 import asyncio
+import json
 import logging
 import os
 import resource
@@ -17,6 +18,7 @@ from pathlib import Path
 import structlog
 from prometheus_client import CollectorRegistry
 
+from tests.benchmarks.rows import Row
 from xchronos.clock import SECOND, SystemClock
 from xchronos.engine.engine import Engine
 from xchronos.model.compile import compile_unit
@@ -24,6 +26,7 @@ from xchronos.registry.keys import Keys
 from xchronos.registry.registry import Registry
 from xchronos.store.sqlite import SqliteStore
 
+ROOT = Path(__file__).resolve().parents[2]
 UNITS = 100_000
 
 
@@ -117,38 +120,29 @@ def _resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
-def run(units: int = UNITS, idle: float = 20.0) -> list[dict[str, str | float]]:
+def run(units: int = UNITS, idle: float = 20.0) -> list[Row]:
     """The speed of compilation, then what so many stored units cost a scheduler that has just started."""
     speed, loop = compiled_per_s(), loops_per_s()
-    rows: list[dict[str, str | float]] = [
-        {"bench": "units: parse and compile", "per_s": round(speed), "ratio_to_loop": round(speed / loop, 3)}
-    ]
     with tempfile.TemporaryDirectory(dir=os.environ.get("XCHRONOS_BENCH_DIR")) as name:
         path = Path(name) / "bench.db"
         begin = time.perf_counter()
         asyncio.run(_fill(path, units))
         filled = time.perf_counter() - begin
         # A process of its own: what filling the store has left behind must not count.
-        command = [sys.executable, __file__, "load", str(path), str(idle)]
-        measured = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    figures: dict[str, str | float] = {
-        key: round(float(value), 2) for key, value in (pair.split("=") for pair in measured.split())
-    }
-    row: dict[str, str | float] = {"bench": f"units: {units} stored", "accept_s": round(filled, 1)}
-    rows.append(row | figures)
-    return rows
+        command = [sys.executable, "-m", "tests.benchmarks.bench_units", str(path), str(idle)]
+        done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+    figures: dict[str, float] = json.loads(done.stdout)
+    if figures["units"] != units:
+        raise RuntimeError(f"{figures['units']:.0f} of {units} units were there")
+    return [
+        Row("parse and compile a unit", speed, "/s", ">= 2000", "loops of pure Python", speed / loop),
+        Row(f"{units:,} units submitted one by one", filled, "s"),
+        Row(f"{units:,} units: memory of a scheduler", figures["rss_mb"], "MB", "<= 400"),
+        Row("the same, from its start to the first decision", figures["restart_s"], "s", "<= 10"),
+        Row("the same, CPU while nothing is due", figures["idle_cpu_percent"], "% of a core", "<= 3"),
+    ]
 
 
-def main() -> None:
-    """Print the table; `load <file> <seconds>` is what `run` starts in a process of its own."""
+if __name__ == "__main__":  # the scheduler, in a process of its own
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
-    if sys.argv[1:2] == ["load"]:
-        figures = asyncio.run(_load(Path(sys.argv[2]), float(sys.argv[3])))
-        print(*(f"{key}={value}" for key, value in figures.items()))
-        return
-    for row in run(*(int(argument) for argument in sys.argv[1:])):
-        print(row)
-
-
-if __name__ == "__main__":
-    main()
+    print(json.dumps(asyncio.run(_load(Path(sys.argv[1]), float(sys.argv[2])))))
