@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 import pytest
-from worlds import LONG, OK, ONE, Cluster
+from worlds import LONG, OK, Cluster
 
 from xchronos.agent import journal
 from xchronos.clock import HOUR, SECOND
@@ -46,10 +46,7 @@ def test_a_crash_anywhere(play: Callable[..., None], ticks: int, recoverable: bo
 @pytest.mark.parametrize("recoverable", [True, False])
 def test_a_crash_while_a_step_runs(play: Callable[..., None], recoverable: bool) -> None:
     async def test(c: Cluster) -> None:
-        await c.submit(STEPS)
-        execution = await c.place()
-        c.boot()
-        await c.clock.sleep(20 * SECOND)
+        execution = await c.begin(STEPS, 20)
         await c.crash()
         await c.clock.sleep(20 * SECOND)
         c.boot()
@@ -67,10 +64,7 @@ def test_a_crash_while_a_step_runs(play: Callable[..., None], recoverable: bool)
 
 def test_an_unreadable_journal_is_a_loss(play: Callable[..., None]) -> None:
     async def test(c: Cluster) -> None:
-        await c.submit(ONE)
-        execution = await c.place()
-        c.boot()
-        await c.clock.sleep(SECOND)
+        execution = await c.begin()
         await c.crash()
         for path in c.directory.glob("attempts/*/*/unit.json"):
             path.write_text("{")
@@ -102,10 +96,7 @@ def test_a_time_limit_goes_on_over_a_crash(play: Callable[..., None]) -> None:
 @pytest.mark.parametrize("jump", [HOUR, -HOUR], ids=["forward", "backward"])
 def test_a_jump_of_the_wall_clock_moves_no_time_limit(play: Callable[..., None], jump: int) -> None:
     async def test(c: Cluster) -> None:
-        await c.submit("Type=exec\nExecStart=a\nExecStartPost=b\nRuntimeMaxSec=60")
-        execution = await c.place()
-        c.boot()
-        await c.clock.sleep(5 * SECOND)
+        execution = await c.begin("Type=exec\nExecStart=a\nExecStartPost=b\nRuntimeMaxSec=60", 5)
         c.clock.jump(jump)  # while ExecStartPost= is at work, and RuntimeMaxSec= is still to be reckoned with
         began = c.clock.monotonic()
         attempt = await c.ended(execution, 7200)

@@ -1,6 +1,5 @@
 """The fence around the start: what came in between, and what two schedulers did not know of each other."""
 
-import asyncio
 from collections.abc import Callable
 
 import msgspec
@@ -29,12 +28,7 @@ def test_a_stop_before_the_start_starts_nothing(play: Callable[..., None]) -> No
 @pytest.mark.parametrize("ticks", range(0, 40, 3))
 def test_a_change_between_claim_and_start(play: Callable[..., None], how: str, ticks: int) -> None:
     async def test(c: Cluster) -> None:
-        await c.submit(ONE)
-        c.boot()
-        await c.agent.ready.wait()
-        execution = await c.place()
-        for _ in range(ticks):
-            await asyncio.sleep(0)
+        execution = await c.begin_for(ticks)
         before = await c.placed(execution)
         assert before is not None
         if how == "stop":

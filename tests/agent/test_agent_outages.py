@@ -14,10 +14,7 @@ from xchronos.store.contract import Delete, Txn
 
 def test_an_outage_stops_nothing_and_starts_nothing(play: Callable[..., None]) -> None:
     async def test(c: Cluster) -> None:
-        await c.submit(ONE)
-        execution = await c.place()
-        c.boot()
-        await c.clock.sleep(5 * SECOND)
+        execution = await c.begin(seconds=5)
         c.store.take_down()
         other = await c.place(name="job.service", copy=1)
         await c.clock.sleep(600 * SECOND)
@@ -126,10 +123,7 @@ def test_old_news_of_what_is_over_changes_nothing(play: Callable[..., None], end
 
 def test_a_placement_that_came_back_is_another_one(play: Callable[..., None]) -> None:
     async def test(c: Cluster) -> None:
-        await c.submit(ONE)
-        execution = await c.place()
-        c.boot()
-        await c.clock.sleep(SECOND)
+        execution = await c.begin()
         c.store.take_down()
         await c.memory.commit(Txn((), (Delete(KEYS.placement("m1", execution.id)),)))
         await c.place(2)

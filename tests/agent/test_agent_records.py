@@ -96,10 +96,7 @@ def test_an_unmet_condition_skips(play: Callable[..., None]) -> None:
 
 def test_progress_and_output_of_what_runs(play: Callable[..., None]) -> None:
     async def test(c: Cluster) -> None:
-        await c.submit("Type=oneshot\nExecStartPre=/bin/a\nExecStart=/bin/work")
-        execution = await c.place()
-        c.boot()
-        await c.clock.sleep(SECOND)
+        execution = await c.begin("Type=oneshot\nExecStartPre=/bin/a\nExecStart=/bin/work")
         seen = await c.agent.progress(execution.id)
         assert seen is not None
         assert [step.name for step in seen.steps] == ["start-pre-0"]

@@ -1,10 +1,9 @@
 """An agent that is asked to end: what it waits for, what it stops, and what it does not begin any more."""
 
-import asyncio
 from collections.abc import Callable
 
 import pytest
-from worlds import LONG, ONE, Cluster
+from worlds import LONG, Cluster
 
 from xchronos.clock import SECOND
 from xchronos.model.policies import Outcome
@@ -12,10 +11,7 @@ from xchronos.model.policies import Outcome
 
 def test_drain_waits_then_stops_then_records(play: Callable[..., None]) -> None:
     async def test(c: Cluster) -> None:
-        await c.submit(ONE)
-        execution = await c.place()
-        c.boot()
-        await c.clock.sleep(SECOND)
+        execution = await c.begin()
         began = c.clock.monotonic()
         await c.agent.drain(10 * SECOND)
         assert 10 * SECOND <= c.clock.monotonic() - began < 11 * SECOND
@@ -32,10 +28,7 @@ def test_drain_waits_then_stops_then_records(play: Callable[..., None]) -> None:
 
 def test_drain_lets_the_quick_ones_end(play: Callable[..., None]) -> None:
     async def test(c: Cluster) -> None:
-        await c.submit(ONE)
-        execution = await c.place()
-        c.boot()
-        await c.clock.sleep(SECOND)
+        execution = await c.begin()
         await c.agent.drain(100 * SECOND)
         assert (await c.ended(execution, 1)).outcome is Outcome.SUCCEEDED
         assert c.world.signals == []
@@ -47,12 +40,7 @@ def test_drain_lets_the_quick_ones_end(play: Callable[..., None]) -> None:
 @pytest.mark.parametrize("ticks", range(0, 30, 2))
 def test_drain_starts_nothing_that_is_on_its_way(play: Callable[..., None], ticks: int) -> None:
     async def test(c: Cluster) -> None:
-        await c.submit(ONE)
-        c.boot()
-        await c.agent.ready.wait()
-        execution = await c.place()
-        for _ in range(ticks):
-            await asyncio.sleep(0)
+        execution = await c.begin_for(ticks)
         await c.agent.drain(0)
         await c.clock.sleep(SECOND)
         now = await c.placed(execution)
@@ -66,10 +54,7 @@ def test_drain_starts_nothing_that_is_on_its_way(play: Callable[..., None], tick
 
 def test_drain_does_not_wait_for_a_store_that_is_away(play: Callable[..., None]) -> None:
     async def test(c: Cluster) -> None:
-        await c.submit(ONE)
-        execution = await c.place()
-        c.boot()
-        await c.clock.sleep(SECOND)
+        execution = await c.begin()
         c.store.take_down()
         await c.agent.drain(SECOND)
         await c.crash()

@@ -1,6 +1,5 @@
 """What has to end before its time: it is stopped, has to leave, or was taken away."""
 
-import asyncio
 from collections.abc import Callable
 
 import msgspec
@@ -51,12 +50,7 @@ def test_leaving(play: Callable[..., None], when: str) -> None:
 @pytest.mark.parametrize("ticks", range(0, 30, 2))
 def test_leaving_at_any_moment_of_a_start(play: Callable[..., None], ticks: int) -> None:
     async def test(c: Cluster) -> None:
-        await c.submit(ONE)
-        c.boot()
-        await c.agent.ready.wait()
-        execution = await c.place()
-        for _ in range(ticks):
-            await asyncio.sleep(0)
+        execution = await c.begin_for(ticks)
         await ask_to_leave(c, execution, "m1 is being drained")
         attempt = await c.ended(execution, 10)
         assert (attempt.outcome, attempt.reason) == (Outcome.LOST, "m1 is being drained")
@@ -66,10 +60,7 @@ def test_leaving_at_any_moment_of_a_start(play: Callable[..., None], ticks: int)
 
 def test_one_that_ends_by_itself_has_not_left(play: Callable[..., None]) -> None:
     async def test(c: Cluster) -> None:
-        await c.submit(ONE + "\nExecStopPost=/bin/post")
-        execution = await c.place()
-        c.boot()
-        await c.clock.sleep(65 * SECOND)
+        execution = await c.begin(ONE + "\nExecStopPost=/bin/post", 65)
         await ask_to_leave(c, execution, "m1 is being drained")
         assert (await c.ended(execution)).outcome is Outcome.SUCCEEDED
 
@@ -78,10 +69,7 @@ def test_one_that_ends_by_itself_has_not_left(play: Callable[..., None]) -> None
 
 def test_a_stop_ends_what_runs(play: Callable[..., None]) -> None:
     async def test(c: Cluster) -> None:
-        await c.submit("ExecStart=/bin/work\nExecStop=/bin/stop")
-        execution = await c.place()
-        c.boot()
-        await c.clock.sleep(5 * SECOND)
+        execution = await c.begin("ExecStart=/bin/work\nExecStop=/bin/stop", 5)
         await c.ask_to_stop(execution, "by hand")
         attempt = await c.ended(execution)
         assert (attempt.outcome, attempt.reason) == (Outcome.CANCELLED, "by hand")
@@ -95,10 +83,7 @@ def test_a_stop_ends_what_runs(play: Callable[..., None]) -> None:
 
 def test_a_stop_is_not_overwritten_by_the_report(play: Callable[..., None]) -> None:
     async def test(c: Cluster) -> None:
-        await c.submit(ONE)
-        execution = await c.place()
-        c.boot()
-        await c.clock.sleep(SECOND)
+        execution = await c.begin()
         c.store.take_down()  # the agent does not hear of the stop before it reports the failure
         await c.ask_to_stop(execution, "by hand")
         await c.clock.sleep(60 * SECOND)
@@ -114,10 +99,7 @@ def test_a_stop_is_not_overwritten_by_the_report(play: Callable[..., None]) -> N
 
 def test_what_was_taken_away_is_stopped_and_not_recorded(play: Callable[..., None]) -> None:
     async def test(c: Cluster) -> None:
-        await c.submit(ONE)
-        execution = await c.place()
-        c.boot()
-        await c.clock.sleep(SECOND)
+        execution = await c.begin()
         await c.memory.commit(Txn((), (Delete(KEYS.placement("m1", execution.id)),)))
         await c.clock.sleep(SECOND)
         assert c.world.signals == [("start-0", "SIGTERM")]

@@ -229,10 +229,7 @@ def test_an_end_that_waits_for_the_store_while_the_machine_is_given_up_is_a_late
 ) -> None:
     async def test(c: Cluster) -> None:
         shared(c)
-        await c.submit(ONE)
-        execution = await c.place()
-        c.boot()
-        await c.clock.sleep(SECOND)
+        execution = await c.begin()
         c.store.hold.clear()  # what is written from now on stays on its way
         await c.clock.sleep(2 * SECOND)
         c.contact.lapse()
@@ -248,10 +245,7 @@ def test_an_end_that_waits_for_the_store_while_the_machine_is_given_up_is_a_late
 def test_a_success_that_is_in_its_last_steps_when_it_is_taken_away_is_a_late_result(play: Callable[..., None]) -> None:
     async def test(c: Cluster) -> None:
         shared(c)
-        await c.submit(f"{ONE}\nExecStop=/bin/tidy")
-        execution = await c.place()
-        c.boot()
-        await c.clock.sleep(3 * SECOND)
+        execution = await c.begin(f"{ONE}\nExecStop=/bin/tidy", 3)
         assert c.world.starts == ["start-0", "stop-0"]
         await give_up(c, execution)
         await c.clock.sleep(20 * SECOND)
@@ -263,10 +257,7 @@ def test_a_success_that_is_in_its_last_steps_when_it_is_taken_away_is_a_late_res
 def test_a_shutdown_waits_for_late_results(play: Callable[..., None]) -> None:
     async def test(c: Cluster) -> None:
         shared(c)
-        await c.submit(ONE)
-        execution = await c.place()
-        c.boot()
-        await c.clock.sleep(SECOND)
+        execution = await c.begin()
         c.contact.lapse()
         await give_up(c, execution)
         await c.clock.sleep(SECOND)

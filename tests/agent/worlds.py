@@ -320,6 +320,24 @@ class Cluster:
         await self.memory.commit(Txn((), (Put(KEYS.placement("m1", execution.id), encode(execution)),)))
         return execution
 
+    async def begin(self, service: str = ONE, seconds: int = 1) -> Execution:
+        """Submit a unit, place it, and let its agent work for some seconds."""
+        await self.submit(service)
+        execution = await self.place()
+        self.boot()
+        await self.clock.sleep(seconds * SECOND)
+        return execution
+
+    async def begin_for(self, ticks: int) -> Execution:
+        """Have an agent that waits for work, and let it come so many turns of the event loop far with some."""
+        await self.submit(ONE)
+        self.boot()
+        await self.agent.ready.wait()
+        execution = await self.place()
+        for _ in range(ticks):
+            await asyncio.sleep(0)
+        return execution
+
     async def placed(self, execution: Execution) -> Execution | None:
         item = await self.memory.get(KEYS.placement("m1", execution.id))
         return None if item is None else decode(item, Execution)

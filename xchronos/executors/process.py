@@ -218,8 +218,7 @@ class ProcessExecutor:
         home = attempt_home(self._state, execution, attempt)
         for path in sorted(home.glob("*/record")):
             self._end(Home(path.parent))
-        with suppress(FileNotFoundError, OSError):
-            home.rmdir()
+        _tidy(home)
         process_tree.reap(self._children)
 
     def _end(self, home: Home) -> None:
@@ -260,10 +259,15 @@ class ProcessExecutor:
                 process_tree.kill_all(claim.pid)
             if (home.path / "record").exists():
                 self._end(home)
-            with suppress(FileNotFoundError, OSError):
-                home.path.parent.rmdir()
+            _tidy(home.path.parent)
         process_tree.reap(self._children)
 
     async def close(self) -> None:
         """Let go; what runs goes on."""
         process_tree.reap(self._children)
+
+
+def _tidy(attempt: Path) -> None:
+    """Remove an attempt's directory, if it is there and no step of it is recorded any more."""
+    if attempt.is_dir() and not any(attempt.iterdir()):
+        attempt.rmdir()

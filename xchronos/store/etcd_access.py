@@ -7,8 +7,6 @@ import msgspec
 from xchronos.errors import ConfigError
 from xchronos.store.contract import MAX_OPERATIONS
 
-DEFAULT_PORT = 2379
-
 
 class EtcdAccess(msgspec.Struct, frozen=True, kw_only=True):
     """Endpoints and credentials.

@@ -66,7 +66,6 @@ class UnitPlan(msgspec.Struct):
     interval: int
     fires: int
     recoverable: bool
-    forever: bool = False
     note: str = ""
 
     def text(self, *, note: str = "", interval: int = 0) -> bytes:

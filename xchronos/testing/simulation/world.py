@@ -68,7 +68,6 @@ class World:
         self.texts: dict[str, dict[str, Unit]] = {}
         self.units: dict[str, Unit] = {}
         self._digest = blake2b(digest_size=16)
-        self._bodies = self.random("bodies")
         self.monitor = Monitor(self.keys, self.violate, self.units.get, self.clock.now)
         self.monitor.good_weather = scenario.back > 0
         self.monitor.ahead = scenario.ahead
