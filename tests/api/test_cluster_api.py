@@ -109,6 +109,26 @@ class TestMachines:
             assert "expected 0 to" in read(refused, Failure, 400).error
         assert read(api.post("/v1/machines/m1/drain", json={}), Failure, 400).error
 
+    async def test_the_first_8_characters_of_an_id(self, api, cluster):
+        first, second = "3d1219c7c4c5404a", "3d1219c8aaaa"
+        await cluster.machine(first, metadata={"region": "eu"})
+        await cluster.machine(second)
+        await cluster.put(cluster.registry.keys.wish("99999999-gone"), MachineWish({"a": "b"}))
+        short = "/v1/machines/3d1219c7"
+        assert read(api.get(short), MachineStatus).id == first
+        assert read(api.post(f"{short}/cordon"), Asked) == Asked(first, "cordoned")
+        assert read(api.post(f"{short}/drain", json={"seconds": 1}), Asked, 202) == Asked(first, "draining")
+        assert read(api.post(f"{short}/uncordon"), Asked) == Asked(first, "uncordoned")
+        assert read(api.patch(f"{short}/metadata", json={"set": {"a": "b"}}), Asked) == Asked(first, "changed")
+        assert read(api.delete("/v1/machines/99999999"), Asked) == Asked("99999999-gone", "forgotten")
+        assert read(api.get("/v1/machines/3d1219c"), Failure, 404).error == "there is no machine 3d1219c"
+        assert read(api.get("/v1/machines/3d1219c9"), Failure, 404).error == "there is no machine 3d1219c9"
+        await cluster.machine("3d1219c7-twin")
+        told = "3d1219c7 is the beginning of 2 machines' ids: 3d1219c7-twin, 3d1219c7c4c5404a"
+        assert read(api.get(short), Failure, 409).error == told
+        await cluster.machine("3d1219c7")
+        assert read(api.get(short), MachineStatus).id == "3d1219c7"
+
     async def test_metadata_and_forgetting(self, api, cluster):
         await cluster.machine("m1", metadata={"region": "eu"})
         asked = api.patch("/v1/machines/m1/metadata", json={"set": {"disk": "ssd"}, "unset": ["region"]})

@@ -41,6 +41,12 @@ class TestTerminal:
         daemon.run(daemon.cluster.execution(ended(name, 0)))
         assert any(f"{name}/20300101T120000.000000Z/0" in line for line in ctl("list-executions").stdout.splitlines())
 
+    def test_a_drawn_machine_id_is_shortened_to_what_is_enough(self, ctl, daemon):
+        for seconds, machine in ((0, "3d1219c7c4c5404aaa1f6d2a48adfda4"), (1, "a-machine-with-a-long-name-of-its-own")):
+            daemon.run(daemon.cluster.execution(ended("a.service", seconds, machine=machine)))
+        shown = ctl("list-executions", "--no-color").stdout.split()
+        assert {"3d1219c7", "a-machine-with-a-long-name-of-its-own"} <= set(shown)
+
     def test_status(self, ctl, daemon):
         daemon.run(daemon.cluster.submit("a.service"))
         assert "next Tue 2030-01-01 " in ctl("status", "a").stdout

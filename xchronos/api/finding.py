@@ -14,7 +14,7 @@ import msgspec
 from xchronos.api.context import Context, try_compile
 from xchronos.api.detail import MachineState, MachineStatus
 from xchronos.api.views import newest_first
-from xchronos.errors import NotFound, UnitFileError
+from xchronos.errors import Conflict, NotFound, UnitFileError
 from xchronos.model.records import Execution, ExecutionState, Machine, MachineWish, UnitRecord
 from xchronos.registry.codec import decode
 from xchronos.registry.reading import read_some
@@ -24,6 +24,7 @@ from xchronos.scheduler.fitting import MachineView
 from xchronos.store.contract import KeyValue
 
 PAGE = 5_000
+SHORT_ID = 8
 OPEN = frozenset(get_args(ExecutionState)) - {"ended"}
 """The states of an execution that has not ended."""
 
@@ -94,6 +95,23 @@ async def machines(registry: Registry) -> list[MachineStatus]:
     return [
         _machine(name, alive.get(name), wishes.get(name), placed[name]) for name in sorted({*placed, *wishes, *alive})
     ]
+
+
+async def machine_id(registry: Registry, name: str) -> str:
+    """The machine that a person means: by its id or, as MachineID= does, by the first 8 characters of it.
+
+    What is neither is given back as it is. Raises Conflict when several begin so.
+    """
+    if len(name) != SHORT_ID:
+        return name
+    keys = registry.keys
+    known: set[str] = set()
+    for prefix in (keys.machines, keys.wishes):
+        async for items in _pages(registry, prefix + name, keys_only=True):
+            known.update(item.key[len(prefix) :] for item in items)
+    if name not in known and len(known) > 1:
+        raise Conflict(f"{name} is the beginning of {len(known)} machines' ids: {', '.join(sorted(known))}")
+    return name if name in known or not known else known.pop()
 
 
 async def machine(registry: Registry, name: str) -> MachineStatus:

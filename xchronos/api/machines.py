@@ -24,20 +24,25 @@ async def list_machines(state: State) -> Machines:
 @get("/v1/machines/{machine:str}", summary="One machine")
 async def get_machine(state: State, machine: FromPath[str]) -> MachineStatus:
     """What it offers, what it has, what is wanted of it."""
-    return await finding.machine(context_of(state).services.registry, machine)
+    registry = context_of(state).services.registry
+    return await finding.machine(registry, await finding.machine_id(registry, machine))
 
 
 @post("/v1/machines/{machine:str}/cordon", summary="Keep new work from a machine", status_code=200)
 async def cordon_machine(state: State, machine: FromPath[str], data: JSONBody[CordonRequest | None] = None) -> Asked:
     """What it has goes on."""
-    await context_of(state).services.registry.wishes.cordon(machine, data.reason if data is not None else "")
+    registry = context_of(state).services.registry
+    machine = await finding.machine_id(registry, machine)
+    await registry.wishes.cordon(machine, data.reason if data is not None else "")
     return Asked(machine, "cordoned")
 
 
 @post("/v1/machines/{machine:str}/uncordon", summary="Let a machine have work again", status_code=200)
 async def uncordon_machine(state: State, machine: FromPath[str]) -> Asked:
     """What waits is placed anew. A drain is over."""
-    await context_of(state).services.registry.wishes.uncordon(machine)
+    registry = context_of(state).services.registry
+    machine = await finding.machine_id(registry, machine)
+    await registry.wishes.uncordon(machine)
     return Asked(machine, "uncordoned")
 
 
@@ -48,21 +53,27 @@ async def drain_machine(state: State, machine: FromPath[str], data: JSONBody[Dra
         raise InvalidValue(f"seconds: {data.seconds:g}: expected 0 to {LONGEST_DRAIN}")
     context = context_of(state)
     until = to_datetime(context.now + round(data.seconds * SECOND))
-    await context.services.registry.wishes.drain(machine, until, data.reason)
+    registry = context.services.registry
+    machine = await finding.machine_id(registry, machine)
+    await registry.wishes.drain(machine, until, data.reason)
     return Asked(machine, "draining")
 
 
 @patch("/v1/machines/{machine:str}/metadata", summary="Change a machine's metadata")
 async def change_metadata(state: State, machine: FromPath[str], data: JSONBody[MetadataRequest]) -> Asked:
     """Beside or instead of what its configuration says; it lasts. What no longer fits there moves."""
-    await context_of(state).services.registry.wishes.set_metadata(machine, data.set, data.unset)
+    registry = context_of(state).services.registry
+    machine = await finding.machine_id(registry, machine)
+    await registry.wishes.set_metadata(machine, data.set, data.unset)
     return Asked(machine, "changed")
 
 
 @delete("/v1/machines/{machine:str}", summary="Forget a machine that is gone", status_code=200)
 async def forget_machine(state: State, machine: FromPath[str]) -> Asked:
     """What was wanted of it is removed. One that is alive is not forgotten."""
-    await context_of(state).services.registry.wishes.forget(machine)
+    registry = context_of(state).services.registry
+    machine = await finding.machine_id(registry, machine)
+    await registry.wishes.forget(machine)
     return Asked(machine, "forgotten")
 
 

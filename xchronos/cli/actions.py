@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING
 import click
 
 from xchronos.cli.session import (
+    POLL_SECONDS,
     Session,
     complete_units,
     for_each,
     options,
+    outlast,
     pass_session,
     target_name,
     unit_name,
@@ -18,11 +20,6 @@ from xchronos.cli.submit import identity
 
 if TYPE_CHECKING:
     from xchronos.model.records import Execution
-
-POLL_SECONDS = 0.25
-
-STORE_AWAY = 503
-"""The API's status while its job store does not answer."""
 
 
 @click.command()
@@ -56,21 +53,11 @@ def start(session: Session, units: tuple[str, ...], wait: bool, payload: str) ->
 def _follow(session: Session, execution_id: str) -> bool:
     """Tell how an execution goes, until it has ended. Whether it succeeded."""
     from xchronos.cli.tables import clean, styled
-    from xchronos.errors import ApiError
 
     told = ""
     while True:
-        try:
-            execution = session.client.execution(execution_id)
-        except ApiError as error:
-            if error.status != STORE_AWAY:
-                raise
-            # What runs goes on meanwhile; so does whoever waits for it.
-            if str(error) != told:
-                told = str(error)
-                session.print(f"{execution_id}: {clean(told)}; still waiting", err=True)
-            time.sleep(POLL_SECONDS)
-            continue
+        # While the store is away what runs goes on; so does whoever waits for it.
+        execution = outlast(session, execution_id, lambda: session.client.execution(execution_id))
         news = f"{execution_id}: {styled(_word(execution))}{clean(_details(execution))}"
         if news != told:
             session.print(news, err=True)

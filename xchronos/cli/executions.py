@@ -1,5 +1,6 @@
 """`list-executions`, `logs`."""
 
+import re
 import sys
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 LIMIT = 20
 ALL = 5_000
 """The most that the API gives at once."""
+
+_DRAWN = re.compile("[0-9a-f]{32}")
 
 FAILURES = ("failed", "timed_out", "lost", "missed")
 
@@ -39,15 +42,15 @@ def list_executions(session: Session, unit: str | None, everything: bool, failed
     from xchronos.cli.tables import show
 
     titles = ("EXECUTION", "STATE", "TRIGGER", "ATTEMPTS", "MACHINE", "STARTED", "TOOK", "REASON")
-    now = session.now
-    show(session, titles, (_row(execution, now) for execution in found.executions))
+    show(session, titles, (_row(session, execution) for execution in found.executions))
     if found.more:
         session.print("(there are more: see --limit, --all)", err=True)
 
 
-def _row(execution: "Execution", now: datetime) -> tuple[str | datetime | None, ...]:
+def _row(session: Session, execution: "Execution") -> tuple[str | datetime | None, ...]:
     from xchronos.cli.times import length
 
+    now = session.now
     attempts = execution.attempts if execution.current is None else (*execution.attempts, execution.current)
     started = next((attempt.started_at for attempt in attempts if attempt.started_at is not None), None)
     took = length((execution.ended_at or now) - started) if started is not None else "-"
@@ -56,11 +59,16 @@ def _row(execution: "Execution", now: datetime) -> tuple[str | datetime | None, 
         execution.outcome.value if execution.outcome is not None else execution.state,
         execution.trigger,
         str(len(attempts)),
-        attempts[-1].machine if attempts else "-",
+        _machine(session, attempts[-1].machine) if attempts else "-",
         started,
         took,
         execution.reason,
     )
+
+
+def _machine(session: Session, machine: str) -> str:
+    """A machine; at a terminal, of a drawn id so much as is enough for MachineID= and the `machine` commands."""
+    return machine[:8] if session.terminal and _DRAWN.fullmatch(machine) else machine
 
 
 @click.command()

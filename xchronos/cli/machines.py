@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from xchronos.cli.session import Session, for_each, options, pass_session, show_each
+from xchronos.cli.session import POLL_SECONDS, Session, for_each, options, outlast, pass_session, show_each
 
 if TYPE_CHECKING:
     from xchronos.api.detail import MachineStatus
 
-POLL_SECONDS = 0.25
 DEADLINE = "5min"
 
 
@@ -156,9 +155,9 @@ def drain(session: Session, machines: tuple[str, ...], deadline: str, wait: bool
     draining: list[str] = []
 
     def begin(name: str) -> None:
-        session.client.drain(name, length / 1_000_000, reason=reason)
-        session.print(f"{name}: draining")
-        draining.append(name)
+        machine = session.client.drain(name, length / 1_000_000, reason=reason).target
+        session.print(f"{machine}: draining")
+        draining.append(machine)
 
     for_each(machines, begin)
     for name in draining if wait else ():
@@ -168,7 +167,7 @@ def drain(session: Session, machines: tuple[str, ...], deadline: str, wait: bool
 def _until_empty(session: Session, name: str) -> None:
     told = -1
     while True:
-        found = session.client.machine(name)
+        found = outlast(session, name, lambda: session.client.machine(name))
         if found.drain_until is None:
             raise click.ClickException(f"{name}: its drain was ended by somebody else")
         if found.placed == 0:

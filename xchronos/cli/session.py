@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -12,6 +13,13 @@ if TYPE_CHECKING:
     from xchronos.client import Client
 
 F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
+
+POLL_SECONDS = 0.25
+"""Between two questions of a command that waits for something."""
+
+STORE_AWAY = 503
+"""The API's status while its job store does not answer."""
 
 
 class Session:
@@ -135,6 +143,24 @@ def for_each(targets: Iterable[str], action: Callable[[str], None]) -> None:
             code = code or exit_code(error)
     if code:
         click.get_current_context().exit(code)
+
+
+def outlast(session: Session, name: str, ask: Callable[[], T]) -> T:
+    """An answer about `name`, which is waited for while the daemon's job store is away; so is said once."""
+    from xchronos.cli.tables import clean
+    from xchronos.errors import ApiError
+
+    told = ""
+    while True:
+        try:
+            return ask()
+        except ApiError as error:
+            if error.status != STORE_AWAY:
+                raise
+            if str(error) != told:
+                told = str(error)
+                session.print(f"{name}: {clean(told)}; still waiting", err=True)
+            time.sleep(POLL_SECONDS)
 
 
 def show_each(session: Session, targets: Iterable[str], find: Callable[[str], tuple[object, Iterable[str]]]) -> None:
