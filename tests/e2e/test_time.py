@@ -1,7 +1,7 @@
 """Fires on time, across kill -9, under every misfire policy (the real daemon, real clocks)."""
 
 import time
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import pairwise
 
 import pytest
@@ -51,6 +51,9 @@ def _key(execution: dict[str, object]) -> str:
     return at.strftime("%Y%m%dT%H%M%S.%fZ") + f"/{execution.get('copy', 0)}"
 
 
+STRETCH = 2
+"""A second of the worked example is so many here: a daemon has three seconds to be back in, where it would have one."""
+
 POLICIES = {
     # From TIME.md 5: fired 0 and 2, down from 3 to 13, interval 2, ten fires in all. B is the moment of recovery.
     "IGNORE_MISFIRE_POLICY": [4, 6, 8, 10, 12, 14, 16, 18],
@@ -75,39 +78,44 @@ def test_every_misfire_policy_by_stopping_and_starting_the_daemon(house: House) 
 Type=oneshot
 ExecStart=/bin/true
 [X-Chronos]
-TriggerRepeatInterval=2000
+TriggerRepeatInterval={2 * STRETCH}s
 TriggerRepeatCount=9
 MisfireThreshold=1s
 MisfirePolicy=MISFIRE_INSTRUCTION_{policy}
 """,
         )
-    eventually(lambda: all(len(house.ended(name)) >= 2 for name in names.values()), 10)
+    eventually(lambda: all(len(house.ended(name)) >= 2 for name in names.values()), 20)
     starts = {policy: moment(house.ended(name)[0]["fire_time"]) for policy, name in names.items()}
     first = min(starts.values())
     # Everything was accepted within a moment, so one outage from about 3 s to about 13 s is the same for all.
-    assert max(starts.values()) - first < timedelta(seconds=0.7)
+    assert max(starts.values()) - first < timedelta(seconds=0.7 * STRETCH)
     house.kill()
-    start_up = 1.5
-    time.sleep(max(0.0, (first + timedelta(seconds=13.2 - start_up)).timestamp() - time.time()))
+    start_up = 1.2
+    time.sleep(max(0.0, (first + timedelta(seconds=13.2 * STRETCH - start_up)).timestamp() - time.time()))
     house.start()
-    eventually(lambda: len(house.ended(names["RESCHEDULE_NEXT_WITH_EXISTING_COUNT"])) >= 10, 40)
-    time.sleep(2.5)
+    eventually(lambda: len(house.ended(names["RESCHEDULE_NEXT_WITH_EXISTING_COUNT"])) >= 10, 80)
+    time.sleep(2.5 * STRETCH)
     for policy, expected in POLICIES.items():
         found = house.ended(names[policy])
-        at = seconds([execution["fire_time"] for execution in found], starts[policy])
+        at = examples([execution["fire_time"] for execution in found], starts[policy])
         assert at[:2] == [0, 2], policy
         back = [second for second in at[2:] if second % 2][:1]
+        if back:
+            assert 12 + 1 / STRETCH < back[0] < 14, f"the machine was too slow for this test: back at {back[0]}"
         wanted = [_resolve(item, back) for item in expected]
         assert [round(second, 3) for second in at[2:]] == [round(second, 3) for second in wanted], policy
-        if back:
-            assert 12 < back[0] < 14, f"the machine was too slow for this test: back at {back[0]}"
         gaps = house.missed(names[policy])
         if policy == "IGNORE_MISFIRE_POLICY":
             assert not gaps
         else:
             (gap,) = gaps
             assert gap["missed"]["count"] == 5
-            assert seconds([gap["missed"]["first"], gap["missed"]["last"]], starts[policy]) == [4, 12]
+            assert examples([gap["missed"]["first"], gap["missed"]["last"]], starts[policy]) == [4, 12]
+
+
+def examples(instants: list[str], start: datetime) -> list[float]:
+    """Instants in seconds of the worked example."""
+    return [second / STRETCH for second in seconds(instants, start)]
 
 
 def _resolve(item: object, back: list[float]) -> float:
