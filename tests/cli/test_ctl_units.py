@@ -239,7 +239,7 @@ class TestStatus:
         daemon.run(cluster.execution(ended("a.service", -60, Outcome.FAILED)))
         now = daemon.run(cluster.execution(running("a.service", 0, stop_requested="enough")))
         pull = StepResult("start-pre-0", "docker pull x", "ignored", at(0), at(1), 1, reason="no such image")
-        killed = StepResult("start-0", "/bin/x", "failed", at(1), at(2), None, "SIGKILL", oom_killed=True)
+        killed = StepResult("start-0", "/bin/x", "failed", at(1), at(2), None, "SIGKILL", True, "out of memory")
         unstarted = StepResult("start-1", "/bin/y", "failed", reason="it did not run")
         cluster.steps.running[now.id] = Attempt(1, "m1", at(0), at(0), steps=(pull, killed, unstarted))
         result = ctl("status", "a")
@@ -353,6 +353,9 @@ class TestQuestions:
         daemon.run(daemon.cluster.submit("a.service"))
         assert ctl("explain", "a").stdout.startswith("a.service: its next fire time is 2030-01-01T13:00:00")
         assert len(read(ctl("explain", "a", "-o", "json"), Explanation).lines) == 1
+        daemon.run(daemon.cluster.execution(ended("a.service", 0, Outcome.FAILED)))
+        last = "20300101T120000.000000Z/0 was its last execution: failed: start-0: exited with 3"
+        assert ctl("explain", "a").stdout.splitlines()[1] == last
 
     def test_calendar_of_a_unit(self, ctl, daemon):
         daemon.run(daemon.cluster.submit("a.service", HOURLY + b"RandomizedDelay=1min\n"))

@@ -157,3 +157,14 @@ def test_what_is_known_of_no_moment_is_as_it_is():
     assert as_it_waits(it := execution(due_at=to_datetime(s(50))), s(0)) is it
     assert as_it_waits(it := execution(claimed_at=to_datetime(s(5))), s(5)) is it
     assert as_it_waits(execution(claimed_at=to_datetime(s(5))), s(0)).due_at is None
+
+
+def test_the_last_execution_when_nothing_is_under_way():
+    failed = execution(state="ended", outcome=Outcome.FAILED, reason="start-0: exited with 7")
+    lines = explain(unit(), None, (), (), NOW, failed)
+    assert lines[1:] == [f"{KEY}/0 was its last execution: failed: start-0: exited with 7"]
+    lost = execution(state="ended", outcome=Outcome.TIMED_OUT)
+    assert explain(unit(), None, (), (), NOW, lost)[1:] == [f"{KEY}/0 was its last execution: timed_out"]
+    assert len(explain(unit(), None, [execution(state="running")], (), NOW, failed)) == 2
+    for well in (None, execution(state="ended", outcome=Outcome.SUCCEEDED)):
+        assert len(explain(unit(), None, (), (), NOW, well)) == 1

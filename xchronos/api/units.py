@@ -177,7 +177,9 @@ async def explain_unit(state: State, name: FromPath[str]) -> Explanation:
     waiting = any(execution.state == "waiting" for execution in active)
     machines = await finding.machine_views(context) if waiting else []
     schedule = _shown_schedule(stored)
-    return Explanation(name, tuple(explain(unit, schedule, active, machines, context.now)))
+    ended = [] if active else await finding.executions(context.services.registry, name, {"ended"}, 1)
+    last = ended[0] if ended else None
+    return Explanation(name, tuple(explain(unit, schedule, active, machines, context.now, last)))
 
 
 def _shown_schedule(stored: Stored) -> Any:

@@ -195,5 +195,5 @@ def _step(step: "StepResult") -> str:
         how = step.outcome
     ignored = ", ignored" if step.outcome == "ignored" else ""
     killed = ", out of memory" if step.oom_killed else ""
-    words = step.reason and step.reason not in (f"exited with {step.exit_code}", how)
+    words = step.reason and step.reason not in (f"exited with {step.exit_code}", how, killed.removeprefix(", "))
     return f"{how}{ignored}{killed}" + (f" ({clean(step.reason)})" if words else "")

@@ -6,6 +6,7 @@ from datetime import datetime
 import msgspec
 
 from xchronos.clock import DAY, HOUR, MINUTE, SECOND, Instant, Micros, to_datetime, to_instant
+from xchronos.model.policies import Outcome
 from xchronos.model.records import Execution, Schedule, fire_key
 from xchronos.model.unit import Unit
 from xchronos.scheduler.fitting import MachineView
@@ -15,9 +16,16 @@ from xchronos.scheduler.schedule import preview
 
 
 def explain(
-    unit: Unit, schedule: Schedule | None, executions: Iterable[Execution], views: Sequence[MachineView], now: Instant
+    unit: Unit,
+    schedule: Schedule | None,
+    executions: Iterable[Execution],
+    views: Sequence[MachineView],
+    now: Instant,
+    last: Execution | None = None,
 ) -> list[str]:
     """What holds a unit up, or what it is doing: first the unit and its schedule, then each execution not yet ended.
+
+    When all have ended, `last`, the latest one, is told of unless it succeeded.
 
     A waiting execution is judged against `views` as they are now: the counts per reason in one line, then every
     machine with all of its reasons, every unmet metadata pair by name.
@@ -28,6 +36,9 @@ def explain(
     )
     for execution in active:
         lines.extend(_of_an_execution(unit, execution, active, views, now))
+    if not active and last is not None and last.outcome not in (None, Outcome.SUCCEEDED):
+        why = f": {last.reason}" if last.reason else ""
+        lines.append(f"{fire_key(last.fire_time)}/{last.copy} was its last execution: {last.outcome}{why}")
     return lines
 
 
