@@ -1,6 +1,8 @@
 """xchronosctl as a program: what a person at a terminal sees, exit codes, options, entry points, imports."""
 
 import os
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -84,6 +86,21 @@ class TestTimes:
         assert times.short_time(moment, moment + timedelta(days=1), UTC) == "2030-01-01 12:00:00, 1d ago"
         assert times.short_time(None, moment) == "-"
         assert times.human_time(None, moment) == times.machine_time(None) == "-"
+
+
+class TestOutput:
+    @pytest.mark.parametrize("command", [("list-units",), ("status", "-o", "json"), ("cat", "a")])
+    @pytest.mark.parametrize(
+        ("where", "told"), [("/dev/full", "No space left on device"), ("", "standard output is closed")]
+    )
+    def test_an_output_that_takes_nothing(self, daemon, command, where, told):
+        daemon.run(daemon.cluster.submit("a.service"))
+        redirection = f">{where}" if where else ">&-"
+        program = f'exec "$0" -m xchronos "$@" {redirection}'
+        done = subprocess.run(
+            ["sh", "-c", program, sys.executable, *command], stderr=subprocess.PIPE, text=True, timeout=60, check=False
+        )
+        assert (done.returncode, done.stderr) == (1, f"xchronosctl: {told}\n")
 
 
 class TestProgram:

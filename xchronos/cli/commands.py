@@ -1,5 +1,6 @@
 """The command tree: finds the command, and turns what goes wrong into a line of text and an exit code."""
 
+import errno
 from importlib import import_module
 from typing import Any
 
@@ -72,6 +73,12 @@ class LazyGroup(click.Group):
         except XchronosError as error:
             report(error)
             ctx.exit(exit_code(error))
+        except OSError as error:
+            if error.errno == errno.EPIPE:
+                raise  # nobody reads any more: click ends without a word
+            where = f"{error.filename}: " if error.filename else ""
+            click.echo(f"xchronosctl: {where}{error.strerror or error}", err=True)
+            ctx.exit(FAILED)
         except KeyboardInterrupt:
             ctx.exit(INTERRUPTED)
 

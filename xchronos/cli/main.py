@@ -12,4 +12,6 @@ def main() -> None:
         return
     from xchronos.cli.commands import cli
 
+    if sys.stdout is None:  # whoever called has closed it
+        sys.exit("xchronosctl: standard output is closed")
     cli(prog_name="xchronosctl")
