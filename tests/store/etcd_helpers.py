@@ -33,17 +33,24 @@ def make_authority(directory: Path, names: str = "IP:127.0.0.1") -> Tls:
     made = directory / "ca.key", directory / "request.pem", directory / "extensions"
     made[2].write_text(f"subjectAltName={names}\nextendedKeyUsage=serverAuth,clientAuth\n")
 
-    def openssl(*arguments: object) -> None:
-        subprocess.run(["openssl", *map(str, arguments)], check=True, capture_output=True)
-
     curve = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
     openssl(
         "req", "-x509", *curve, "-keyout", made[0], "-out", tls.ca, "-days", 2, "-subj", "/CN=a throw-away authority"
     )
     openssl("req", *curve, "-keyout", tls.key, "-out", made[1], "-subj", "/CN=etcd")
-    openssl("x509", "-req", "-in", made[1], "-CA", tls.ca, "-CAkey", made[0], "-CAcreateserial", "-out", tls.cert,
-            "-days", 2, "-extfile", made[2])  # fmt: skip
+    sign(directory)
     return tls
+
+
+def sign(directory: Path, days: int = 2) -> None:
+    """Have the authority sign its certificate (anew); 0 days: it expires at once."""
+    openssl("x509", "-req", "-in", directory / "request.pem", "-CA", directory / "ca.pem", "-CAkey",
+            directory / "ca.key", "-CAcreateserial", "-out", directory / "cert.pem", "-days", days, "-extfile",
+            directory / "extensions")  # fmt: skip
+
+
+def openssl(*arguments: object) -> None:
+    subprocess.run(["openssl", *map(str, arguments)], check=True, capture_output=True)
 
 
 class Shifted:

@@ -4,7 +4,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from etcd_helpers import access, make_authority
+from etcd_helpers import access, make_authority, sign
 from services.etcd import EtcdCluster
 
 from xchronos.errors import ConfigError, StoreError, StoreUnavailable
@@ -112,6 +112,150 @@ async def test_a_token_that_is_no_good_any_more_is_replaced(make_etcd) -> None:
         await put(store, "/xchronos/again")
         assert [event.key for event in await collect(batches, 1)] == ["/xchronos/again"]
     await store.close()
+
+
+async def test_users_that_are_turned_off_again(make_etcd) -> None:
+    """The token of before is no good then, and there is no new one to be had."""
+    cluster = make_etcd()
+    await asyncio.to_thread(turn_on_users, cluster)
+    store = await EtcdStore.open(access(cluster, user="runner", password="pass"))
+    lease = await store.grant(60)
+    await asyncio.to_thread(cluster.ctl, "auth", "disable")
+    cluster.user = ""
+    await put(store, "/xchronos/a")
+    async with store.watch("/xchronos/") as batches:
+        await put(store, "/xchronos/b")
+        assert [event.key for event in await collect(batches, 1)] == ["/xchronos/b"]
+    await asyncio.to_thread(cluster.ctl, "auth", "enable")
+    await put(store, "/xchronos/c")
+    await store.renew(lease)
+    await store.close()
+
+
+async def test_a_user_who_may_not_compact_is_told_so_and_nothing_else_is_wrong(make_etcd) -> None:
+    """Newer servers let only root compact; on others this is done."""
+    cluster = make_etcd()
+    await asyncio.to_thread(turn_on_users, cluster)
+    store = await EtcdStore.open(access(cluster, user="runner", password="pass"))
+    await put(store, "/xchronos/a")
+    revision = (await store.range("/xchronos/")).revision
+    refusal: StoreError | None = None
+    try:
+        await store.compact(revision)
+    except StoreError as error:
+        refusal = error
+    if refusal is not None:
+        assert type(refusal) is StoreError, "asking again changes nothing"
+        assert "--auto-compaction-mode" in str(refusal)
+    assert store.faults() == []
+    await store.close()
+    root = await EtcdStore.open(access(cluster, user="root", password="secret"))
+    await put(root, "/xchronos/b")
+    await root.compact(revision + 1)
+    assert store.faults() == []
+    await root.close()
+
+
+@pytest.mark.slow
+async def test_three_members_with_tls_users_and_tokens_that_expire(make_etcd, tmp_path: Path) -> None:
+    """Nothing that is written is lost or told twice, and the lease is kept, whatever becomes of members and users."""
+    tls = make_authority(tmp_path / "tls")
+    mutual = type(tls)(tls.ca, tls.cert, tls.key, clients=True)
+    cluster = make_etcd(3, tls=mutual, arguments=["--auth-token-ttl", "2"])
+    await asyncio.to_thread(turn_on_users, cluster)
+    store = await EtcdStore.open(
+        access(cluster, tls=True, ca=tls.ca, cert=tls.cert, key=tls.key, user="runner", password="pass")
+    )
+    lease = await store.grant(30)
+    written: list[str] = []
+    told: list[str] = []
+    over = asyncio.Event()
+
+    async def write() -> None:
+        number = 0
+        while not over.is_set():
+            key = f"/xchronos/{number:06}"
+            try:
+                await put(store, key)
+            except StoreUnavailable:
+                if await store.get(key) is None:  # its fate was unknown; now it is known
+                    continue
+            written.append(key)
+            number += 1
+            await asyncio.sleep(0.02)
+
+    async def renew() -> None:
+        while not over.is_set():
+            await store.renew(lease)
+            await asyncio.sleep(1)
+
+    async with store.watch("/xchronos/") as batches:
+
+        async def follow() -> None:
+            async for batch in batches:
+                told.extend(event.key for event in batch.events)
+
+        following = asyncio.create_task(follow())
+        async with asyncio.TaskGroup() as group:
+            group.create_task(write())
+            group.create_task(renew())
+            for member in cluster.members:
+                await asyncio.to_thread(member.kill)
+                await asyncio.sleep(2.5)
+                member.start()
+                await asyncio.to_thread(member.wait)
+                await asyncio.to_thread(cluster.ctl, "user", "add", f"somebody-{member.name}:pass")
+            for change in ("auth disable", "auth enable"):
+                await asyncio.to_thread(cluster.ctl, *change.split())
+                cluster.user = "" if change == "auth disable" else "root:secret"
+                before = len(written)
+                while len(written) == before:  # noqa: ASYNC110 - written by another task
+                    await asyncio.sleep(0.05)
+            over.set()
+        async with asyncio.timeout(10):
+            while len(told) < len(written):  # noqa: ASYNC110 - the events come by themselves
+                await asyncio.sleep(0.05)
+        following.cancel()
+    assert told == written
+    await store.close()
+
+
+async def test_certificates_that_are_replaced(make_etcd, tmp_path: Path) -> None:
+    """A connection that is made from then on is made with the new ones; nobody has to be started again."""
+    tls = make_authority(tmp_path / "tls")
+    mutual = type(tls)(tls.ca, tls.cert, tls.key, clients=True)
+    cluster = make_etcd(1, tls=mutual)
+    store = await EtcdStore.open(access(cluster, tls=True, ca=tls.ca, cert=tls.cert, key=tls.key, timeout=3.0))
+    await put(store, "/k")
+    (member,) = cluster.members
+    await asyncio.to_thread(member.kill)
+    tls.cert.unlink()  # half-way through
+    with pytest.raises(StoreUnavailable):
+        await store.get("/k")
+    make_authority(tmp_path / "tls")  # all of it anew, under the same names
+    member.start()
+    await asyncio.to_thread(member.wait)
+    item = await store.get("/k")
+    assert item is not None
+    await put(store, "/k")
+    await store.close()
+
+
+async def test_certificates_that_are_no_good(make_etcd, tmp_path: Path) -> None:
+    tls, other = make_authority(tmp_path / "tls"), make_authority(tmp_path / "other")
+    cluster = make_etcd(1, tls=type(tls)(tls.ca, tls.cert, tls.key, clients=True))
+    refused = r"refuse our certificate \(etcd\.cert, etcd\.key\)"
+    for cert, key, words in (
+        (None, None, refused),
+        (other.cert, other.key, refused),
+        (tls.cert, other.key, "do not belong together"),
+    ):
+        with pytest.raises(StoreError, match=words):
+            await EtcdStore.open(access(cluster, tls=True, ca=tls.ca, cert=cert, key=key, timeout=1.0))
+    sign(tmp_path / "tls", days=0)  # read by the server for each connection
+    await asyncio.sleep(1.1)
+    with pytest.raises(StoreError, match="its certificate has expired"):
+        await EtcdStore.open(access(cluster, tls=True, ca=tls.ca, cert=tls.cert, key=tls.key, timeout=1.0))
 
 
 async def test_tls(make_etcd, tmp_path: Path) -> None:

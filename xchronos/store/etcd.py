@@ -23,7 +23,7 @@ from xchronos.errors import Compacted, LeaseLost, StoreError, StoreUnavailable
 from xchronos.store.contract import Committed, KeyValue, Page, Txn, WatchBatch
 from xchronos.store.etcd_access import EtcdAccess
 from xchronos.store.etcd_codec import decode_items, encode_txn, prefix_range, touched
-from xchronos.store.etcd_errors import LeaseExists, Misconfigured
+from xchronos.store.etcd_errors import COMPACTS_NOT, LeaseExists, Misconfigured
 from xchronos.store.etcd_link import Link, Sent
 from xchronos.store.etcd_watch import EtcdWatch
 from xchronos.store.leases import parse_ttl
@@ -153,6 +153,8 @@ class EtcdStore:
             await self._link.call("compact", messages.CompactionRequest(revision=revision), twice=True)
         except Compacted:
             return
+        except Misconfigured as error:  # nothing that is to be done now depends on it
+            raise StoreError(COMPACTS_NOT) from error
 
     def faults(self) -> list[str]:
         """See `Reporting.faults`: a quota that is reached, a permission that is taken away ..."""

@@ -18,6 +18,10 @@ class Misconfigured(StoreUnavailable):
     """Only a change of the settings, or of etcd's, can heal this: a user, a password, a permission, a certificate."""
 
 
+class NotPermitted(Misconfigured):
+    """The user may not do that; or there is no token, and who our certificate names may not."""
+
+
 class LoginNotNeeded(StoreError):  # noqa: N818
     """A token was asked for, and the cluster has authentication turned off."""
 
@@ -58,6 +62,10 @@ NO_SPACE = (
     "etcd's database has reached its quota and takes no more writes (NOSPACE): compact and defragment every member, "
     "then `etcdctl alarm disarm`; or raise --quota-backend-bytes"
 )
+COMPACTS_NOT = (
+    "etcd does not let this user compact (from some 3.5 on, only the role root may): grant it root, or let etcd do it "
+    "by itself, with --auto-compaction-mode periodic --auto-compaction-retention 10m, and set etcd.history to 0"
+)
 TOO_LARGE = "the request is larger than etcd takes (--max-request-bytes, 1.5 MiB by default)"
 
 PLAIN = "it does not seem to speak TLS: write etcd:// instead of etcds://"
@@ -85,7 +93,7 @@ _WORDS: tuple[tuple[str, Advice, type[StoreError], str], ...] = (
     (
         "permission denied",
         Advice.GIVE_UP,
-        Misconfigured,
+        NotPermitted,
         "the etcd user may not use the keys of xchronos: grant its role read and write on the prefix /xchronos/",
     ),
     ("no leader", Advice.ELSEWHERE, StoreUnavailable, "the etcd member knows no leader"),
@@ -124,15 +132,22 @@ def _connection(words: str, endpoint: str) -> Trouble:
         return Trouble(StoreUnavailable(f"the connection to etcd at {endpoint} broke: {words}"), Advice.UNKNOWN)
     reason = words.rpartition("last error: ")[2]
     for part, meaning in (
+        ("certificate has expired", "its certificate has expired"),
         ("CERTIFICATE_VERIFY_FAILED", "its certificate is not signed by an authority that is trusted here (etcd.ca)"),
         ("Hostname Verification", "its certificate is for another name (etcd.server_name)"),
         ("WRONG_VERSION_NUMBER", PLAIN),
         ("Handshake read failed", PLAIN),
         ("Ssl handshake failed", f"the TLS handshake failed: {reason}"),
         ("CERTIFICATE_REQUIRED", "it asks for a certificate (etcd.cert, etcd.key)"),
+        ("security handshaker", "our certificate and our key do not belong together (etcd.cert, etcd.key)"),
     ):
         if part in words:
             return Trouble(Misconfigured(f"etcd at {endpoint} cannot be used: {meaning}"), Advice.ELSEWHERE)
+    if "Unwrap failed" in words:  # a server that goes down may cause it as well
+        reason = (
+            "it breaks off behind the TLS handshake, as servers do that refuse our certificate (etcd.cert, etcd.key)"
+        )
+        return Trouble(StoreUnavailable(f"etcd at {endpoint} cannot be used: {reason}"), Advice.ELSEWHERE)
     # Of `UNKNOWN: ipv4:10.0.0.1:2379: Failed to connect to remote host: Connection refused` the end says it all.
     reason = reason.rpartition(": ")[2].rpartition(":")[2].rstrip("]")
     return Trouble(StoreUnavailable(f"etcd at {endpoint} cannot be reached: {reason}"), Advice.ELSEWHERE)

@@ -7,15 +7,16 @@ Pauses between tries grow and are drawn at random, so that no herd comes back at
 import asyncio
 import random
 from collections.abc import Coroutine
+from contextlib import suppress
 from math import inf
 from typing import Any, Literal, TypeAlias
 
 from aetcd.rpc import rpc_pb2 as messages
 from grpc.aio import EOF, AioRpcError
 
-from xchronos.errors import StoreError, StoreUnavailable
+from xchronos.errors import ConfigError, StoreError, StoreUnavailable
 from xchronos.store.etcd_access import EtcdAccess
-from xchronos.store.etcd_errors import Advice, LoginNotNeeded, Trouble, broken, read_trouble
+from xchronos.store.etcd_errors import Advice, LoginNotNeeded, NotPermitted, Trouble, broken, read_trouble
 from xchronos.store.etcd_line import Line, make_credentials, send
 
 SHORTEST_PAUSE = 0.05
@@ -99,6 +100,10 @@ class Link:
     def line(self) -> Line:
         """The line to the member of the moment."""
         if self._line is None:
+            # Certificates are replaced before they expire. One that is being replaced right now cannot be read, or does
+            # not fit its key: then the next line has the new one.
+            with suppress(ConfigError):
+                self._credentials = make_credentials(self.access)
             self._line = Line(self._endpoints[0], self.access, self._credentials, self.leave)
         return self._line
 
@@ -163,8 +168,9 @@ class Link:
                 if trouble.advice is Advice.LOGIN and sent.method == "authenticate":
                     raise trouble.error
                 await self.recover(
-                    trouble, sent.line, backoff, token=sent.token, until=sent.until, again=trouble.safe or twice
-                )
+                    trouble, sent.line, backoff, token=sent.token, until=sent.until, again=trouble.safe or twice,
+                    needed=sent.method != "compact",
+                )  # fmt: skip
                 self._send(sent)
         finally:
             self._release()
@@ -211,16 +217,19 @@ class Link:
             await self.recover(trouble, line, backoff, token=token, until=until)
 
     async def recover(
-        self, trouble: Trouble, line: Line, backoff: Backoff, *, token: str, until: float = inf, again: bool = True
-    ) -> None:
+        self, trouble: Trouble, line: Line, backoff: Backoff, *, token: str, until: float = inf, again: bool = True,
+        needed: bool = True,
+    ) -> None:  # fmt: skip
         """Do what the trouble asks for, so that the request can be sent again; raise when it must not be.
 
-        `token` is the one that the request was sent with.
+        `token` is the one that the request was sent with; `needed` says whether its refusal is a fault of the store.
         """
+        if isinstance(trouble.error, NotPermitted) and self.access.user and not token:
+            trouble = Trouble(trouble.error, Advice.LOGIN)  # users were turned on, and took us for our certificate
         if trouble.leave:
             self.leave(line)
         if trouble.advice is Advice.GIVE_UP or not again:
-            if trouble.advice is Advice.GIVE_UP and isinstance(trouble.error, StoreUnavailable):
+            if needed and trouble.advice is Advice.GIVE_UP and isinstance(trouble.error, StoreUnavailable):
                 self.fault = str(trouble.error)
             raise trouble.error
         if trouble.advice is Advice.LOGIN and not self.access.user:
@@ -244,6 +253,8 @@ class Link:
             try:
                 answer = await self.call("authenticate", request, twice=True)
             except LoginNotNeeded:  # for now: a request that is refused one day comes here again
+                # A stale token is refused even where none is asked for.
+                self.token, self._metadata = "", (_LEADER,)
                 return
             self.token = answer.token
             self._metadata = (_LEADER, ("token", answer.token))
