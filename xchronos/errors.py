@@ -51,6 +51,11 @@ class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
         return ": ".join(part for part in (place, option, prefix + self.message) if part)
 
 
+def quoted(text: str) -> str:
+    """The text as a message quotes it: cut when it is long, for what somebody submits may be a megabyte."""
+    return repr(text if len(text) <= 60 else text[:57] + "...")
+
+
 class XchronosError(Exception):
     """The base of every exception that xchronos raises on purpose."""
 

@@ -158,6 +158,10 @@ def test_quartz_day_items(text, expected):
         ("* * * 0 *", ["month '0'"]),
         ("* * * * 8", ["day-of-week '8'", "0-7 (0 and 7 are Sunday) or SUN-SAT"]),
         ("* * * * * 7", ["day-of-week '7'", "0-6 or SUN-SAT (0 is Sunday, unlike Quartz's 1)"]),
+        (
+            "0 0 1 1 * 2030",
+            ["day-of-week '2030'", "out of range: a year is the seventh field, with the seconds in front"],
+        ),
         ("0 0 0 1 1 ? 1969", ["year '1969'", "expected 1970-2099"]),
         ("0 0 0 1 1 ? H", ["year 'H'", "a year cannot be a hashed value"]),
         ("30-20 * * * *", ["minute '30-20'", "backwards", "30 is after 20"]),

@@ -75,6 +75,13 @@ def test_bad_spans(text, why):
         parse_timespan(text)
 
 
+@pytest.mark.parametrize("text", ["1" + "x" * 5000, "-" * 5000, "1." + " " * 5000 + "x", "1" * 5000, "P" + "1" * 5000])
+def test_errors_are_short_however_long_the_text_is(text):
+    with pytest.raises(InvalidValue) as caught:
+        parse_duration(text)
+    assert len(str(caught.value)) < 300
+
+
 def test_timeouts():
     assert parse_timeout("TimeoutStartSec", "0") is None
     assert parse_timeout("RuntimeMaxSec", "0") == 0

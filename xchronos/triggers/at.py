@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Self
 
 from xchronos.clock import MILLISECOND, SECOND, Instant, to_datetime, to_instant
-from xchronos.errors import InvalidTrigger
+from xchronos.errors import InvalidTrigger, quoted
 
 _UNIX = re.compile(r"[0-9]+")
 _RFC3339 = re.compile(
@@ -67,37 +67,32 @@ def parse_at(text: str) -> AtTrigger:
             return AtTrigger(int(text) * SECOND)
         if len(text) == 13:
             return AtTrigger(int(text) * MILLISECOND)
-        raise InvalidTrigger(f"{_shown(text)} is a number of {len(text)} digits: {_EXPECTED}")
+        raise InvalidTrigger(f"{quoted(text)} is a number of {len(text)} digits: {_EXPECTED}")
     found = _RFC3339.fullmatch(text)
     if found is None:
-        raise InvalidTrigger(f"{_shown(text)} is not a date-time: {_EXPECTED}")
+        raise InvalidTrigger(f"{quoted(text)} is not a date-time: {_EXPECTED}")
     *fields, fraction, offset, sign, hours, minutes = found.groups()
     if offset is None:
         raise InvalidTrigger(
-            f"{_shown(text)} has no offset, so it could mean a different instant on every machine: "
+            f"{quoted(text)} has no offset, so it could mean a different instant on every machine: "
             "append Z for UTC, or an offset such as +01:00"
         )
     if fields[5] == "60":
-        raise InvalidTrigger(f"{_shown(text)} is a leap second: unix time has none, expected seconds 00 to 59")
+        raise InvalidTrigger(f"{quoted(text)} is a leap second: unix time has none, expected seconds 00 to 59")
     ahead = timedelta()
     if sign:
         if int(hours) > 23 or int(minutes) > 59:
-            raise InvalidTrigger(f"{_shown(text)} has the offset {offset!r}: expected -23:59 to +23:59")
+            raise InvalidTrigger(f"{quoted(text)} has the offset {offset!r}: expected -23:59 to +23:59")
         ahead = timedelta(hours=int(hours), minutes=int(minutes))
     year, month, day, hour, minute, second = map(int, fields)
     try:
         wall = to_instant(datetime(year, month, day, hour, minute, second, tzinfo=UTC))
     except ValueError as error:
-        raise InvalidTrigger(f"{_shown(text)} does not exist: {error}") from None
+        raise InvalidTrigger(f"{quoted(text)} does not exist: {error}") from None
     moment = wall + int((fraction or "")[:6].ljust(6, "0"))
     moment += (1 if sign == "-" else -1) * (ahead // timedelta(microseconds=1))
     try:
         to_datetime(moment)
     except OverflowError:
-        raise InvalidTrigger(f"{_shown(text)} is, in UTC, outside the years 1 to 9999") from None
+        raise InvalidTrigger(f"{quoted(text)} is, in UTC, outside the years 1 to 9999") from None
     return AtTrigger(moment)
-
-
-def _shown(text: str) -> str:
-    """The text as an error quotes it, cut when it is long."""
-    return repr(text if len(text) <= 60 else text[:57] + "...")

@@ -1,7 +1,7 @@
 """Calendar events: `TriggerCalendar`, systemd.time(7) with the clock changes of Debian's cron (TIME.md 2, 6)."""
 
 from xchronos.clock import SECOND, Instant
-from xchronos.errors import InvalidTrigger
+from xchronos.errors import InvalidTrigger, quoted
 from xchronos.triggers.base import Endless
 from xchronos.triggers.calendar_grid import CalendarGrid
 from xchronos.triggers.calendar_text import parse_spec
@@ -110,7 +110,6 @@ def parse_calendar(text: str, zone: Zone | None = None) -> CalendarTrigger:
         spec = parse_spec(text)
         grid = CalendarGrid(spec)
     except InvalidTrigger as error:
-        shown = text if len(text) <= 60 else text[:57] + "..."
-        raise InvalidTrigger(f"calendar event {shown!r}: {error}") from None
+        raise InvalidTrigger(f"calendar event {quoted(text)}: {error}") from None
     where = zone_named(spec.zone_name) if spec.zone_name else zone or utc
     return CalendarTrigger(text, str(spec), where, grid, wildcard=not (spec.hour and spec.minute))

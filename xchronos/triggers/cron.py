@@ -10,7 +10,7 @@ field's end.
 
 from difflib import get_close_matches
 
-from xchronos.errors import InvalidTrigger
+from xchronos.errors import InvalidTrigger, quoted
 from xchronos.triggers.cron_days import ALL_DAYS, ALL_WEEKDAYS, days_of
 from xchronos.triggers.cron_every import EveryTrigger, parse_every
 from xchronos.triggers.cron_fields import (
@@ -25,7 +25,6 @@ from xchronos.triggers.cron_fields import (
     YEAR,
     Field,
     parse_field,
-    shown,
 )
 from xchronos.triggers.cron_trigger import CronTrigger
 from xchronos.triggers.zones import Zone, utc
@@ -63,7 +62,7 @@ def parse_cron(text: str, *, zone: Zone | None = None, unit_name: str = "") -> C
     try:
         return _parse(text, zone or utc, unit_name)
     except InvalidTrigger as error:
-        raise InvalidTrigger(f"cron expression {shown(text)}: {error}") from None
+        raise InvalidTrigger(f"cron expression {quoted(text)}: {error}") from None
 
 
 def _parse(text: str, zone: Zone, unit_name: str) -> CronTrigger | EveryTrigger:
@@ -111,5 +110,5 @@ def _descriptor(text: str) -> str:
         near = get_close_matches(text.lower(), [*DESCRIPTORS, "@every"], n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         known = ", ".join(DESCRIPTORS)
-        raise InvalidTrigger(f"unknown descriptor {shown(text)}: expected {known} or @every <duration>{hint}")
+        raise InvalidTrigger(f"unknown descriptor {quoted(text)}: expected {known} or @every <duration>{hint}")
     return fields

@@ -3,9 +3,8 @@
 import re
 
 from xchronos.clock import MILLISECOND, Instant, Micros
-from xchronos.errors import InvalidTrigger
+from xchronos.errors import InvalidTrigger, quoted
 from xchronos.triggers.base import Endless
-from xchronos.triggers.cron_fields import shown
 
 _NANOSECONDS = {
     "ns": 1,
@@ -64,7 +63,7 @@ def parse_every(text: str) -> EveryTrigger:
     """
     example = "expected a duration such as '1h30m10s' or '500ms'"
     if not _DURATION_RE.fullmatch(text):
-        raise InvalidTrigger(f"@every {shown(text)}: this is no duration; {example} (units h, m, s, ms, us, ns)")
+        raise InvalidTrigger(f"@every {quoted(text)}: this is no duration; {example} (units h, m, s, ms, us, ns)")
     nanoseconds = 0
     for whole, fraction, unit in _PART_RE.findall(text):
         scale = _NANOSECONDS[unit]
@@ -72,7 +71,7 @@ def parse_every(text: str) -> EveryTrigger:
         nanoseconds += int(whole.lstrip("0")[:20] or "0") * scale
         nanoseconds += int(fraction[:18] or "0") * scale // 10 ** len(fraction[:18])
     if text.startswith("-") or nanoseconds < MILLISECOND * 1_000:
-        raise InvalidTrigger(f"@every {shown(text)}: the interval must be at least 1ms; {example}")
+        raise InvalidTrigger(f"@every {quoted(text)}: the interval must be at least 1ms; {example}")
     if nanoseconds >= _LONGEST:
-        raise InvalidTrigger(f"@every {shown(text)}: the interval is longer than 292 years; {example}")
+        raise InvalidTrigger(f"@every {quoted(text)}: the interval is longer than 292 years; {example}")
     return EveryTrigger(nanoseconds // 1_000)

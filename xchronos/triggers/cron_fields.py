@@ -6,7 +6,7 @@ from functools import lru_cache
 from hashlib import blake2b
 from typing import NamedTuple
 
-from xchronos.errors import InvalidTrigger
+from xchronos.errors import InvalidTrigger, quoted
 from xchronos.triggers.cron_days import Special
 
 _MONTHS = {
@@ -73,11 +73,6 @@ _BARE_L_HINT = "Quartz's bare L is Saturday, written 6 or SAT here, and 6L the m
 _SHARED_LENGTH = 64
 """Longer texts are not remembered: what somebody submits must not fill the memory."""
 _HASHED_RE = re.compile(r"~|(?<![A-Z])H(?![A-Z])", re.IGNORECASE)
-
-
-def shown(text: str) -> str:
-    """The text as an error quotes it, cut when it is long."""
-    return repr(text if len(text) <= 60 else text[:57] + "...")
 
 
 def parse_field(spec: Spec, text: str, unit_name: str) -> Field:
@@ -182,10 +177,13 @@ def _value(spec: Spec, text: str, value: str) -> int:
     number = spec.names.get(value)
     if number is None:
         if not value.isdigit():
-            raise _error(spec, text, f"{shown(value)} is no {spec.name}{_letters_hint(spec, value)}")
+            raise _error(spec, text, f"{quoted(value)} is no {spec.name}{_letters_hint(spec, value)}")
         number = _number(value)
     if not spec.low <= number <= spec.high:
-        raise _error(spec, text, f"{shown(value)} is out of range")
+        hint = (
+            ": a year is the seventh field, with the seconds in front" if spec is QUARTZ_WEEKDAY and number > 99 else ""
+        )
+        raise _error(spec, text, f"{quoted(value)} is out of range{hint}")
     return number
 
 
@@ -217,17 +215,17 @@ def _ordered(spec: Spec, text: str, first: int, last: int, hint: str = "") -> in
 def _complaint(spec: Spec, item: str) -> str:
     """Why an item has no meaning at all."""
     if "#" in item:
-        return f"{shown(item)} is not of the form d#n" if spec.quartz == "dow" else _QUARTZ_HINT
+        return f"{quoted(item)} is not of the form d#n" if spec.quartz == "dow" else _QUARTZ_HINT
     if item.count("/") > 1:
-        return f"{shown(item)} has too many slashes"
+        return f"{quoted(item)} has too many slashes"
     if item.endswith("/"):
-        return f"{shown(item)} has no step behind its slash"
+        return f"{quoted(item)} has no step behind its slash"
     if item.count("-") > 1:
-        return f"{shown(item)} has too many hyphens"
+        return f"{quoted(item)} has too many hyphens"
     if item.startswith("-"):
-        return f"{shown(item)} is negative, or lacks the beginning of a range"
-    return f"{shown(item)} is neither a value nor a range"
+        return f"{quoted(item)} is negative, or lacks the beginning of a range"
+    return f"{quoted(item)} is neither a value nor a range"
 
 
 def _error(spec: Spec, text: str, complaint: str) -> InvalidTrigger:
-    return InvalidTrigger(f"{spec.name} {shown(text)}: {complaint}; expected {spec.range_text}")
+    return InvalidTrigger(f"{spec.name} {quoted(text)}: {complaint}; expected {spec.range_text}")

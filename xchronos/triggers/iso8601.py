@@ -6,7 +6,7 @@ from datetime import date
 from typing import Self
 
 from xchronos.clock import DAY, MILLISECOND, SECOND, Instant, Micros
-from xchronos.errors import InvalidTrigger
+from xchronos.errors import InvalidTrigger, quoted
 from xchronos.triggers.iso8601_text import Duration, Moment, is_duration, parse_duration, parse_moment
 from xchronos.triggers.limits import EARLIEST, LATEST
 from xchronos.triggers.zones import Zone, utc
@@ -183,8 +183,7 @@ def parse_iso8601(text: str, zone: Zone | None = None) -> Iso8601Trigger:
     try:
         return _parse(text, zone)
     except InvalidTrigger as error:
-        shown = text if len(text) <= 60 else text[:57] + "..."
-        raise InvalidTrigger(f"ISO 8601 recurrence {shown!r}: {error}") from None
+        raise InvalidTrigger(f"ISO 8601 recurrence {quoted(text)}: {error}") from None
 
 
 def _parse(text: str, zone: Zone | None) -> Iso8601Trigger:
@@ -195,7 +194,7 @@ def _parse(text: str, zone: Zone | None) -> Iso8601Trigger:
         )
     repeats = _REPEATS.fullmatch(parts[0])
     if repeats is None:
-        raise InvalidTrigger(f"it begins with {parts[0]!r}: expected R for endless repeats, or R5 for five in all")
+        raise InvalidTrigger(f"it begins with {quoted(parts[0])}: expected R (endless repeats), or R5 (five in all)")
     count = int(repeats[1]) if repeats[1] else None
     left, right = parts[1:]
     if not right:
@@ -212,7 +211,7 @@ def _parse(text: str, zone: Zone | None) -> Iso8601Trigger:
         )
     if not left:
         if not is_duration(right):
-            raise InvalidTrigger(f"its start is empty: expected a period such as PT10M behind it, not {right!r}")
+            raise InvalidTrigger(f"its start is empty: expected a period such as PT10M behind it, not {quoted(right)}")
         period = parse_duration(right)
         _check(right, period, count)
         return Iso8601Trigger(text, zone or utc, period, count, None)
@@ -257,6 +256,6 @@ def _check(shown: str, period: Duration, count: int | None) -> None:
     length = period.months * _MONTH + period.days * DAY + period.elapsed
     if length <= 0:
         what = "negative" if length else "zero"
-        raise InvalidTrigger(f"the period {shown!r} is {what}, so it cannot repeat: expected a positive one")
+        raise InvalidTrigger(f"the period {quoted(shown)} is {what}, so it cannot repeat: expected a positive one")
     if length < MILLISECOND:
-        raise InvalidTrigger(f"the period {shown!r} is below 1 ms: expected at least that for repeats")
+        raise InvalidTrigger(f"the period {quoted(shown)} is below 1 ms: expected at least that for repeats")

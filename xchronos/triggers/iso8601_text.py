@@ -9,7 +9,7 @@ from datetime import date
 from typing import NamedTuple
 
 from xchronos.clock import DAY, HOUR, MINUTE, SECOND, Micros
-from xchronos.errors import InvalidTrigger
+from xchronos.errors import InvalidTrigger, quoted
 
 _N = r"([0-9]{1,15}(?:[.,][0-9]+)?)"
 _DURATION = re.compile(rf"([+-]?)P(?:{_N}Y)?(?:{_N}M)?(?:{_N}W)?(?:{_N}D)?(T(?:{_N}H)?(?:{_N}M)?(?:{_N}S)?)?")
@@ -60,11 +60,12 @@ def parse_duration(text: str) -> Duration:
     parts = [*dates, hours, minutes, seconds]
     given = [part for part in parts if part is not None]
     if not given or clock == "T":
-        raise InvalidTrigger(f"the period {text!r} is empty{' behind its T' if clock else ''}: expected such as PT10M")
+        where = " behind its T" if clock else ""
+        raise InvalidTrigger(f"the period {quoted(text)} is empty{where}: expected such as PT10M")
     if any("." in part or "," in part for part in given[:-1]):
-        raise InvalidTrigger(f"the period {text!r} has a fraction in the middle: only its last part may have one")
+        raise InvalidTrigger(f"the period {quoted(text)} has a fraction in the middle: only its last part may have one")
     if any("." in part or "," in part for part in dates[:2] if part):
-        raise InvalidTrigger(f"the period {text!r} has a fraction of a year or month: no such length is defined")
+        raise InvalidTrigger(f"the period {quoted(text)} has a fraction of a year or month: no such length is defined")
     years, months, weeks, days, *times = (part or "0" for part in parts)
     whole = _scaled(weeks, 7 * DAY) + _scaled(days, DAY)
     elapsed = sum(_scaled(part, unit) for part, unit in zip(times, (HOUR, MINUTE, SECOND), strict=True))
@@ -75,14 +76,14 @@ def _alternative(text: str) -> Duration:
     found = _ALTERNATIVE.fullmatch(text)
     if found is None:
         raise InvalidTrigger(
-            f"the period {text!r} does not parse: expected PnYnMnWnDTnHnMnS in this order, such as P1D or PT10M"
+            f"the period {quoted(text)} does not parse: expected PnYnMnWnDTnHnMnS in this order, such as P1D or PT10M"
         )
     sign, years, _, months, days, hours, _, minutes, seconds = found.groups()
     parts = ((months, 12), (days, 31), (hours, 24), (minutes, 60), (seconds[:2], 60))
     if any(int(part) > most for part, most in parts):
         raise InvalidTrigger(
-            f"the period {text!r} has a part out of range: expected up to 12 months, 31 days, 24 hours, 60 minutes, "
-            "60 seconds"
+            f"the period {quoted(text)} has a part out of range: "
+            "expected up to 12 months, 31 days, 24 hours, 60 minutes, 60 seconds"
         )
     elapsed = int(hours) * HOUR + int(minutes) * MINUTE + _scaled(seconds, SECOND)
     return _signed(sign, int(years) * 12 + int(months), int(days), elapsed)
@@ -114,21 +115,21 @@ def parse_moment(text: str) -> Moment:
     found = _MOMENT.fullmatch(text)
     if found is None:
         raise InvalidTrigger(
-            f"{text!r} is not a date-time: expected such as 2030-01-31T09:00:00Z or 20300131T090000+0100"
+            f"{quoted(text)} is not a date-time: expected such as 2030-01-31T09:00:00Z or 20300131T090000+0100"
         )
     hour, minute, second = (int(found[name] or 0) for name in ("hour", "minute", "second"))
     unit = SECOND if found["second"] else MINUTE if found["minute"] else HOUR
     part = _fraction(found["part"]) * unit // 10**18 if found["part"] else 0
     if second == 60:
-        raise InvalidTrigger(f"{text!r} is a leap second: unix time has none, expected seconds 00 to 59")
+        raise InvalidTrigger(f"{quoted(text)} is a leap second: unix time has none, expected seconds 00 to 59")
     if minute > 59 or second > 60 or hour > 24 or (hour == 24 and (minute or second or part)):
-        raise InvalidTrigger(f"{text!r} has no such time of day: expected 00:00:00 to 24:00:00")
+        raise InvalidTrigger(f"{quoted(text)} has no such time of day: expected 00:00:00 to 24:00:00")
     wall = (_ordinal(text, found) - _EPOCH) * DAY + hour * HOUR + minute * MINUTE + second * SECOND + part
     if not found["sign"]:
         return Moment(wall, 0 if found["offset"] else None)
     ahead, minutes = int(found["ahead"]), int(found["minutes"] or 0)
     if ahead > 23 or minutes > 59:
-        raise InvalidTrigger(f"{text!r} has the offset {found['offset']!r}: expected -23:59 to +23:59")
+        raise InvalidTrigger(f"{quoted(text)} has the offset {found['offset']!r}: expected -23:59 to +23:59")
     seconds = ahead * 3600 + minutes * 60
     return Moment(wall, -seconds if found["sign"] == "-" else seconds)
 
@@ -143,8 +144,8 @@ def _ordinal(text: str, found: re.Match[str]) -> int:
             return date.fromisocalendar(year, int(found["week"]), int(found["weekday"])).toordinal()
         first, last = date(year, 1, 1).toordinal(), date(year, 12, 31).toordinal()
     except ValueError as error:
-        raise InvalidTrigger(f"{text!r} does not exist: {error}") from None
+        raise InvalidTrigger(f"{quoted(text)} does not exist: {error}") from None
     day = first + int(found["ordinal"]) - 1
     if not first <= day <= last:
-        raise InvalidTrigger(f"{text!r} does not exist: the year {year} has no day {found['ordinal']}")
+        raise InvalidTrigger(f"{quoted(text)} does not exist: the year {year} has no day {found['ordinal']}")
     return day

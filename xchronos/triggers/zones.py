@@ -12,7 +12,7 @@ from bisect import bisect_right
 from functools import cache
 from importlib import resources
 
-from xchronos.errors import InvalidTrigger
+from xchronos.errors import InvalidTrigger, quoted
 from xchronos.triggers.zone_rules import read_tzif
 
 FOREVER = 1 << 62
@@ -131,4 +131,4 @@ def _unknown(name: str) -> str:
     city = [by_city[found] for found in difflib.get_close_matches(wanted, by_city, n=1, cutoff=0.75)]
     found = next(iter([*near, *city]), None)
     hint = f"; did you mean {folded[found]!r}?" if found else ""
-    return f"unknown time zone {name!r}: expected an IANA name such as 'Europe/Berlin' or 'UTC'{hint}"
+    return f"unknown time zone {quoted(name)}: expected an IANA name such as 'Europe/Berlin' or 'UTC'{hint}"

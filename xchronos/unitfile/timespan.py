@@ -6,7 +6,7 @@ All lengths are in microseconds; None stands for `infinity`.
 import re
 
 from xchronos.clock import DAY, HOUR, MILLISECOND, MINUTE, SECOND, Micros
-from xchronos.errors import InvalidValue
+from xchronos.errors import InvalidValue, quoted
 from xchronos.unitfile.words import BLANKS
 
 WEEK: Micros = 7 * DAY
@@ -81,13 +81,13 @@ def parse_timespan(text: str, default_unit: Micros = SECOND) -> Micros | None:
         total += whole * multiplier
         # systemd's own comparison, division included.
         if whole > _LONG_MAX or whole >= _INFINITY // multiplier or total >= _INFINITY:
-            raise InvalidValue(f"time span {text!r} is too long")
+            raise InvalidValue(f"time span {quoted(text)} is too long")
         if match["dot"]:
             total += _fraction(match["fraction"], multiplier)
             if not match["fraction"]:
-                raise InvalidValue(f"time span {text!r}: digits are missing behind the point")
+                raise InvalidValue(f"time span {quoted(text)}: digits are missing behind the point")
             if total >= _INFINITY:
-                raise InvalidValue(f"time span {text!r} is too long")
+                raise InvalidValue(f"time span {quoted(text)} is too long")
     return total
 
 
@@ -95,7 +95,7 @@ def _integer(digits: str, text: str) -> int:
     # Python itself refuses to convert thousands of digits; no length has more than these.
     significant = digits.lstrip("0")
     if len(significant) > 19:
-        raise InvalidValue(f"time span {text[:40]!r}... is too long")
+        raise InvalidValue(f"time span {quoted(text)} is too long")
     return int(significant or 0)
 
 
@@ -112,9 +112,9 @@ def _fraction(digits: str, multiplier: Micros) -> Micros:
 
 def _bad_span(text: str, rest: str) -> str:
     if rest.startswith("-"):
-        return f"time span {text!r} is negative"
+        return f"time span {quoted(text)} is negative"
     return (
-        f"time span {text!r} does not parse at {rest!r}: expected numbers with a unit "
+        f"time span {quoted(text)} does not parse at {quoted(rest)}: expected numbers with a unit "
         "(us ms s min h d w M y), like '5min 20s', or infinity"
     )
 
@@ -138,9 +138,9 @@ def parse_duration(text: str, bare_unit: Micros = MILLISECOND) -> Micros | None:
     if match is None:
         if _ISO_CALENDAR.match(stripped):
             raise InvalidValue(
-                f"duration {text!r}: years and months have no fixed length, give days (or TriggerISO8601)"
+                f"duration {quoted(text)}: years and months have no fixed length, give days (or TriggerISO8601)"
             )
-        raise InvalidValue(f"duration {text!r} does not parse: expected ISO 8601 like PT10S or P1DT12H")
+        raise InvalidValue(f"duration {quoted(text)} does not parse: expected ISO 8601 like PT10S or P1DT12H")
     return sum(_iso_number(number, _ISO_UNITS[unit]) for unit, number in match.groupdict().items() if number)
 
 
