@@ -1,9 +1,10 @@
-"""The container image and the compose file say what is so: files, settings, ports, names that belong together."""
+"""The container image, the compose file and the systemd unit say what is so: files, settings, names, times."""
 
 import http.server
 import json
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import threading
@@ -15,9 +16,11 @@ from generated import ROOT
 
 from xchronos.api.cluster import healthz
 from xchronos.config import describe_settings, load
+from xchronos.unitfile.timespan import parse_timespan
 
 DOCKERFILE = (ROOT / "packaging/Dockerfile").read_text(encoding="utf-8")
 COMPOSE = yaml.safe_load((ROOT / "packaging/compose.yaml").read_text(encoding="utf-8"))
+SERVICE = (ROOT / "packaging/xchronosd.service").read_text(encoding="utf-8")
 ETCDS, DAEMONS, GUARDIANS = ("e1", "e2", "e3"), ("m1", "m2", "m3"), ("g1", "g2", "g3")
 VARIABLES = {row.variable for row in describe_settings()}
 PORT = next(row.default for row in describe_settings() if row.name == "api.listen").rpartition(":")[2]
@@ -156,3 +159,34 @@ def test_an_etcd_member_knows_itself_and_the_others(name):
     assert service["healthcheck"]["test"][:2] == ["CMD", "etcdctl"]
     # Without it history fills the quota, and etcd then refuses every write.
     assert environment["ETCD_AUTO_COMPACTION_MODE"] == "periodic"
+
+
+def test_the_systemd_unit_fits_the_daemon():
+    values: dict[str, list[str]] = {}
+    for line in SERVICE.splitlines():
+        name, equals, value = line.partition("=")
+        if equals and not line.startswith("#"):
+            values.setdefault(name, []).append(value)
+    assert values["Type"] == ["notify"]
+    assert values["TimeoutStartSec"] == ["infinity"], "the store is waited for"
+    assert values["StartLimitIntervalSec"] == ["0"]
+    assert values["KillMode"] == ["process"], "the guardian and host processes outlive the daemon"
+    assert values["OOMPolicy"] == ["continue"], "they are in its control group"
+    grace = next(row.default for row in describe_settings() if row.name == "shutdown_grace")
+    assert parse_timespan(values["TimeoutStopSec"][0]) >= 4 * parse_timespan(grace)
+    assert f"/var/lib/{values['StateDirectory'][0]}" == str(load({}, {}, root=True).state_directory)
+    assert values["ConfigurationDirectory"] == ["xchronos xchronos/units"]
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not there to look at its own file")
+@pytest.mark.parametrize("restricted", [False, True])
+def test_systemd_knows_every_line_of_its_unit(tmp_path, restricted):
+    text = SERVICE.replace("/usr/local/bin/xchronosd", "/bin/true")
+    if restricted:
+        text, turned_on = re.subn(r"^#([A-Z]\w+=)", r"\1", text, flags=re.MULTILINE)
+        assert turned_on > 10
+    unit = tmp_path / "xchronosd.service"
+    unit.write_text(text, encoding="utf-8")
+    done = subprocess.run(["systemd-analyze", "verify", unit], capture_output=True, text=True, check=False)
+    about_it = [line for line in done.stderr.splitlines() if "xchronosd.service" in line]
+    assert about_it == []

@@ -1,5 +1,7 @@
-"""What a daemon's surroundings do to it: another daemon on the same engine, a place that cannot be written."""
+"""What a daemon's surroundings do to it: another daemon on the same engine, systemd, a place that cannot be written."""
 
+import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -86,3 +88,36 @@ def test_a_state_directory_that_everybody_may_look_into_has_nothing_to_see(tmp_p
         assert [path for path in found if path.stat().st_mode & 0o007] == []
     finally:
         house.close()
+
+
+@pytest.mark.parametrize("roles", ["scheduler,agent,api,intake", "scheduler,agent"])
+def test_systemd_is_told_when_the_daemon_is_ready_and_when_it_stops(tmp_path: Path, roles: str) -> None:
+    house = House(tmp_path)
+    house.environment |= {"XCHRONOS_ROLES": roles, "NOTIFY_SOCKET": str(tmp_path / "notify")}
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(tmp_path / "notify"))
+        systemd.settimeout(30)
+        daemon = subprocess.Popen(
+            [sys.executable, "-m", "xchronos", "daemon"],
+            env=house.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        try:
+            assert systemd.recv(100) == b"READY=1"
+            if "api" in roles:
+                assert "none active" in house.text("status")
+            daemon.send_signal(signal.SIGTERM)
+            assert systemd.recv(100) == b"STOPPING=1"
+            assert daemon.wait(60) == 0
+        finally:
+            daemon.kill()
+            daemon.wait()
+
+
+def test_settings_that_cannot_be_read_have_an_exit_code_of_their_own(tmp_path: Path) -> None:
+    house = House(tmp_path)
+    house.environment["XCHRONOS_HEARTBEAT_TTL"] = "soon"
+    done = subprocess.run(
+        [sys.executable, "-m", "xchronos", "daemon"],
+        env=house.environment, capture_output=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2, "systemd does not try again then: RestartPreventExitStatus="

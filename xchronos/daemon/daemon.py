@@ -228,6 +228,8 @@ class Daemon:
                     "anybody who reaches the API can run containers here: set api.token", listen=settings.api_listen
                 )
             fronts.append(asyncio.create_task(serve(create_app(services), host, port, _ready), name="api"))
+        else:
+            _ready("none")
         try:
             await self._until_stopped([*fronts, asyncio.create_task(running.wait(), name="roles")])
         finally:
