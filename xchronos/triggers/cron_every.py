@@ -5,6 +5,7 @@ import re
 from xchronos.clock import MILLISECOND, Instant, Micros
 from xchronos.errors import InvalidTrigger, quoted
 from xchronos.triggers.base import Endless
+from xchronos.triggers.limits import LATEST
 
 _NANOSECONDS = {
     "ns": 1,
@@ -46,13 +47,14 @@ class EveryTrigger(Endless):
         return f"EveryTrigger({self.interval})"
 
     def next_after(self, instant: Instant, anchor: Instant) -> Instant | None:
-        """The first instant of the grid anchor + k * interval, k >= 1, strictly after `instant`."""
-        return anchor + max((instant - anchor) // self.interval + 1, 1) * self.interval
+        """The first instant of the grid anchor + k * interval, k >= 1, strictly after `instant`; None beyond 9999."""
+        moment = anchor + max((instant - anchor) // self.interval + 1, 1) * self.interval
+        return moment if moment <= LATEST else None
 
     def count_between(self, after: Instant, until: Instant, anchor: Instant) -> int:
         """How many instants of the grid lie in (after, until]."""
         passed = max((after - anchor) // self.interval, 0)
-        return max((until - anchor) // self.interval - passed, 0)
+        return max((min(until, LATEST) - anchor) // self.interval - passed, 0)
 
 
 def parse_every(text: str) -> EveryTrigger:

@@ -3,7 +3,10 @@
 from xchronos.clock import SECOND, Instant
 from xchronos.triggers.base import Endless
 from xchronos.triggers.cron_days import NO_DAYS, Days
+from xchronos.triggers.limits import LATEST
 from xchronos.triggers.zones import Zone
+
+_LAST = LATEST // SECOND
 
 
 class CronTrigger(Endless):
@@ -81,14 +84,15 @@ class CronTrigger(Endless):
         offset = self.zone.fixed
         if offset is None:
             found = self._next_second(moment)
-            return None if found is None else found * SECOND
-        wall = self._next_wall(moment + offset)
-        return None if wall is None else (wall - offset) * SECOND
+        else:
+            wall = self._next_wall(moment + offset)
+            found = None if wall is None else wall - offset
+        return None if found is None or found > _LAST else found * SECOND
 
     def count_between(self, after: Instant, until: Instant, anchor: Instant = 0) -> int:  # noqa: ARG002
         """How many fire times lie in (after, until]: day by day, never fire by fire. The anchor is ignored."""
         zone = self.zone
-        moment, end = after // SECOND + 1, until // SECOND + 1
+        moment, end = after // SECOND + 1, min(until // SECOND, _LAST) + 1
         index = zone.segment(moment)
         total = 0
         while moment < end:

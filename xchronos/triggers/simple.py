@@ -63,6 +63,7 @@ class SimpleTrigger:
 
     def count_between(self, after: Instant, until: Instant, anchor: Instant) -> int:
         """How many slots lie in (after, until]."""
+        until = min(until, LATEST)
         if until <= after:
             return 0
         origin = anchor if self.origin is None else self.origin

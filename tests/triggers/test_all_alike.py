@@ -1,9 +1,11 @@
-"""What all triggers do alike with text that is none."""
+"""What all triggers do alike: at the end of time, and with text that is none."""
 
 import pytest
 
+from xchronos.clock import DAY
 from xchronos.errors import InvalidTrigger
-from xchronos.triggers import parse_trigger, zone
+from xchronos.triggers import SimpleTrigger, parse_trigger, zone
+from xchronos.triggers.limits import LATEST
 
 LONG = "x" * 5000
 
@@ -36,3 +38,25 @@ def test_errors_are_short_however_long_the_text_is(key, text):
 def test_an_unknown_zone_is_quoted_in_part():
     with pytest.raises(InvalidTrigger, match=r"unknown time zone 'x{57}[.]{3}': expected"):
         zone(LONG)
+
+
+@pytest.mark.parametrize(
+    ("trigger", "fires"),
+    [
+        (parse_trigger("TriggerCron", "0 */6 * * *"), 4),
+        (parse_trigger("TriggerCron", "0 */6 * * *", zone=zone("America/New_York")), 4),
+        (parse_trigger("TriggerCron", "@every 6h"), 4),
+        (parse_trigger("TriggerISO8601", "R//PT6H"), 4),
+        (parse_trigger("TriggerCalendar", "*-*-* 0/6:00"), 0),
+        (SimpleTrigger(DAY // 4), 4),
+    ],
+)
+def test_nothing_fires_after_the_year_9999(trigger, fires):
+    begin = LATEST - DAY
+    at, found = begin, 0
+    while (at := trigger.next_after(at, begin)) is not None:
+        assert begin < at <= LATEST
+        found += 1
+    assert found == fires == trigger.count_between(begin, LATEST + 10 * DAY, begin)
+    assert trigger.next_after(LATEST + DAY, begin) is None
+    assert trigger.count_between(LATEST, LATEST + 10 * DAY, begin) == 0
