@@ -190,6 +190,18 @@ class TestProcess(ExecutorContract):
         await executor.stop(spec, "SIGTERM")
         assert (await task).signal == "SIGTERM"
 
+    async def test_a_stop_waits_for_a_start_that_takes_its_time(self, executor, make, tmp_path, monkeypatch):
+        wrapper = process_wrapper.__file__
+        slow = tmp_path / "slow.py"
+        slow.write_text(f"import runpy, time\ntime.sleep(2.5)\nrunpy.run_path({wrapper!r}, run_name='__main__')\n")
+        monkeypatch.setattr(process_wrapper, "__file__", str(slow))
+        spec = make("sleep 300")
+        task = asyncio.create_task(executor.run(spec))
+        await eventually(lambda: executor._children)
+        await executor.stop(spec, "SIGTERM")
+        async with asyncio.timeout(60):
+            assert (await task).signal == "SIGTERM"
+
     async def test_no_zombie_stays(self, executor, make):
         before = zombies()  # other tests' servers may be children of this process, too
         spec = make("exit 0")

@@ -7,9 +7,11 @@ cannot start a program twice; a claim whose wrapper is dead without a status is 
 """
 
 import asyncio
+import errno
 import os
 import signal
 import sys
+import time
 from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
@@ -28,7 +30,7 @@ STARTING = 0.005
 """Seconds between two looks at a step that is being started."""
 
 START_LIMIT = 10.0
-"""Seconds after which a start no longer holds up the next one."""
+"""Seconds after which a start no longer holds up the next one, nor a signal that is meant for it."""
 
 _WHOLE = ("control-group", "mixed")
 
@@ -148,9 +150,10 @@ class ProcessExecutor:
             await asyncio.to_thread(trim, spec.log, spec.log_limit)
 
     async def _leader(self, spec: StepSpec) -> int | None:
-        """The wrapper of a running step; one that is being started this moment is waited for."""
+        """The wrapper of a running step; one that is being started is waited for, as long as a start may take."""
         home = Home.of(self._state, spec)
-        for _ in range(200):
+        until = time.monotonic() + START_LIMIT
+        while time.monotonic() < until:
             if not home.path.exists() or home.status is not None:
                 return None
             claim = home.claim
@@ -269,5 +272,8 @@ class ProcessExecutor:
 
 def _tidy(attempt: Path) -> None:
     """Remove an attempt's directory, if it is there and no step of it is recorded any more."""
-    if attempt.is_dir() and not any(attempt.iterdir()):
+    try:
         attempt.rmdir()
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTEMPTY):
+            raise
