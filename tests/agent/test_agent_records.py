@@ -101,14 +101,14 @@ def test_progress_and_output_of_what_runs(play: Callable[..., None]) -> None:
         assert seen is not None
         assert [step.name for step in seen.steps] == ["start-pre-0"]
         assert await c.agent.progress("other") is None
-        assert await c.agent.logs(execution, 1) == []
+        assert c.logs(execution, 1) == []
         where = c.directory / "attempts/job.service/20300317T174640.000000Z-0-1"
         for name in ("stop-post-0", "start-10", "start-2", "start-pre-0", "notes", "artifact-0"):
             (where / f"{name}.log").touch()
-        assert [name for name, _ in await c.agent.logs(execution, 1)] == [
+        assert [name for name, _ in c.logs(execution, 1)] == [
             "start-pre-0", "start-2", "start-10", "stop-post-0",
         ]  # fmt: skip
-        assert await c.agent.logs(execution, 2) == []
+        assert c.logs(execution, 2) == []
 
     play(test, LONG)
 

@@ -13,6 +13,7 @@ from worlds import FACTS, FIRE
 
 from xchronos.agent.agent import Agent
 from xchronos.agent.contact import Contact
+from xchronos.agent.journal import attempt_directory, logs_in
 from xchronos.agent.recipe import Place
 from xchronos.clock import SECOND, SystemClock
 from xchronos.executors.docker import DockerExecutor
@@ -82,9 +83,9 @@ class Bench:
                         return now.current
                 await asyncio.sleep(0.02)
 
-    async def output(self, execution: Execution) -> str:
-        assert self.agent is not None
-        return "".join(path.read_text() for _, path in await self.agent.logs(execution, 1))
+    def output(self, execution: Execution) -> str:
+        where = attempt_directory(self.directory / "attempts", execution.unit, execution.fire_time, execution.copy, 1)
+        return "".join(path.read_text() for _, path in logs_in(where))
 
     async def nothing_left(self) -> bool:
         for _ in range(200):
@@ -107,7 +108,7 @@ async def bench(docker_host: str, busybox_image: str, tmp_path: Path) -> AsyncIt
 async def test_a_new_agent_adopts_what_runs(bench: Bench) -> None:
     execution = await bench.place("ExecStart=/bin/sh -c 'for i in 1 2 3 4 5 6 7 8; do echo line $$i; sleep 0.2; done'")
     async with asyncio.timeout(30):
-        while "line 2" not in await bench.output(execution):  # noqa: ASYNC110 - the output is a file
+        while "line 2" not in bench.output(execution):  # noqa: ASYNC110 - the output is a file
             await asyncio.sleep(0.02)
     before = [left.what for left in await bench.docker.leftovers()]
     await bench.crash()
@@ -116,7 +117,7 @@ async def test_a_new_agent_adopts_what_runs(bench: Bench) -> None:
     assert [left.what for left in await bench.docker.leftovers()] == before
     attempt = await bench.ended(execution)
     assert attempt.outcome is Outcome.SUCCEEDED
-    assert (await bench.output(execution)).splitlines() == [f"line {number}" for number in range(1, 9)]
+    assert bench.output(execution).splitlines() == [f"line {number}" for number in range(1, 9)]
     assert attempt.steps[0].container.startswith(before[0].split()[1])
     assert await bench.nothing_left()
 
@@ -130,7 +131,7 @@ async def test_the_steps_of_an_attempt_share_a_directory(bench: Bench, tmp_path:
     execution = await bench.place(service, more=f"[X-Chronos]\nArtifact=file://{tmp_path}/data")
     attempt = await bench.ended(execution)
     assert attempt.outcome is Outcome.SUCCEEDED, attempt.reason
-    assert await bench.output(execution) == "/xchronos\nhello\nfetchedhello\n"
+    assert bench.output(execution) == "/xchronos\nhello\nfetchedhello\n"
     assert await bench.nothing_left()
 
 

@@ -13,6 +13,7 @@ from services.links import Link, before
 
 from xchronos.agent.agent import Agent
 from xchronos.agent.contact import Contact
+from xchronos.agent.journal import attempt_directory, logs_in
 from xchronos.agent.partition import Watchman
 from xchronos.agent.recipe import Place
 from xchronos.clock import SECOND, to_datetime
@@ -364,6 +365,11 @@ class Cluster:
                     assert now.current is not None
                     return now.current
                 await self.clock.sleep(SECOND // 20)
+
+    def logs(self, execution: Execution, attempt: int) -> list[tuple[str, Path]]:
+        """The steps of an attempt that have output here."""
+        root = self.directory / "attempts"
+        return logs_in(attempt_directory(root, execution.unit, execution.fire_time, execution.copy, attempt))
 
     def at(self, seconds: float) -> datetime:
         return to_datetime(self.clock.now() + round(seconds * SECOND))

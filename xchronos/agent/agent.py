@@ -9,7 +9,7 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from xchronos.agent.contact import Contact
-from xchronos.agent.journal import attempt_directory, logs_in, sweep
+from xchronos.agent.journal import sweep
 from xchronos.agent.late import Late
 from xchronos.agent.membership import SHUTTING_DOWN
 from xchronos.agent.metrics import Metrics
@@ -252,8 +252,3 @@ class Agent:
         if placement is None or placement.execution.current is None:
             return None
         return msgspec.structs.replace(placement.execution.current, steps=tuple(placement.steps))
-
-    async def logs(self, execution: Execution, attempt: int) -> list[tuple[str, Path]]:
-        """The steps of an attempt whose output this machine has, in the order in which they began."""
-        where = attempt_directory(self._shop.directory, execution.unit, execution.fire_time, execution.copy, attempt)
-        return await asyncio.to_thread(logs_in, where)

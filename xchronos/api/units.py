@@ -27,7 +27,7 @@ from xchronos.api.wire import (
 )
 from xchronos.errors import InvalidValue, UnitFileError
 from xchronos.model.compile import compile_unit
-from xchronos.model.records import DropIn
+from xchronos.model.records import DropIn, Execution, Schedule
 from xchronos.registry.registry import Stored
 from xchronos.registry.units import compile_record
 from xchronos.scheduler.explain import explain
@@ -76,7 +76,7 @@ async def get_unit(state: State, name: FromPath[str], recent: Recent = RECENT) -
     )
 
 
-async def _progress(context: Context, execution: Any) -> Any:
+async def _progress(context: Context, execution: Execution) -> Execution:
     if execution.current is None or execution.current.machine != context.services.machine_id:
         return execution
     return views.with_progress(execution, await context.services.steps.progress(execution.id))
@@ -182,7 +182,7 @@ async def explain_unit(state: State, name: FromPath[str]) -> Explanation:
     return Explanation(name, tuple(explain(unit, schedule, active, machines, context.now, last)))
 
 
-def _shown_schedule(stored: Stored) -> Any:
+def _shown_schedule(stored: Stored) -> Schedule | None:
     """The cursor, with a pause that its scheduler has not taken notice of yet."""
     schedule = stored.schedule
     paused = stored.record.desired == "paused"
