@@ -1,11 +1,13 @@
 """systemd's sandbox keys, as parts of a container's create body; the limits are in `resources`."""
 
-import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 from xchronos.errors import InvalidValue, Severity
+from xchronos.unitfile.directives.capabilities import NAMES, capability_number
+from xchronos.unitfile.directives.forms import plain_path
 from xchronos.unitfile.directives.scalars import parse_bool
+from xchronos.unitfile.words import Escapes, next_word, split_words
 
 MASKED_PATHS = (
     "/proc/asound", "/proc/acpi", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list",
@@ -15,8 +17,6 @@ MASKED_PATHS = (
 
 READONLY_PATHS = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 """What the engine makes read-only by default."""
-
-_CAPABILITY = re.compile(r"CAP_[A-Z0-9_]+")
 
 
 class ResourceProblem(NamedTuple):
@@ -50,15 +50,25 @@ def _no_new_privileges(mapping: Parts, _key: str, values: list[str]) -> None:
         mapping.append("SecurityOpt", "no-new-privileges")
 
 
+def _words(values: list[str]) -> list[str]:
+    """The words of a list, which may be in quotes."""
+    return [word for value in values for word in split_words(value, Escapes.DROP)]
+
+
+def _capability(word: str) -> str:
+    """The engine's name of a capability: systemd takes any case, and numbers."""
+    try:
+        return f"CAP_{NAMES[capability_number(word)].upper()}"
+    except (InvalidValue, IndexError):
+        raise InvalidValue(f"{word!r} is not a capability, expected for example CAP_NET_ADMIN") from None
+
+
 def _capabilities(mapping: Parts, _key: str, values: list[str]) -> None:
     """`values` with their empty ones: here those do not forget, they say "none"."""
     full, names = True, dict[str, None]()  # every capability but the names; or nothing but the names
     for value in values:
         inverted = value.startswith("~")
-        words = dict.fromkeys(value.removeprefix("~").split())
-        for word in words:
-            if _CAPABILITY.fullmatch(word) is None:
-                raise InvalidValue(f"{word!r} is not a capability, expected for example CAP_NET_ADMIN")
+        words = dict.fromkeys(map(_capability, _words([value.removeprefix("~")])))
         if not words or (full and not names):
             full, names = inverted, words
         elif inverted == full:
@@ -84,11 +94,7 @@ def _protect_system(mapping: Parts, key: str, values: list[str]) -> None:
 
 
 def _paths(values: list[str]) -> list[str]:
-    paths = [word.lstrip("-+") for value in values for word in value.split()]
-    for path in paths:
-        if not path.startswith("/"):
-            raise InvalidValue(f"{path!r} is not an absolute path")
-    return paths
+    return [plain_path(word.removeprefix("-").removeprefix("+")) for word in _words(values)]
 
 
 def _hidden_paths(mapping: Parts, key: str, values: list[str]) -> None:
@@ -110,21 +116,25 @@ def _read_write_paths(mapping: Parts, _key: str, values: list[str]) -> None:
 
 
 def _binds(mapping: Parts, key: str, values: list[str]) -> None:
-    for word in (word for value in values for word in value.split()):
-        parts = word.lstrip("-").split(":")
-        source, target = parts[0], parts[1] if len(parts) > 1 else parts[0]
-        if len(parts) > 3 or not source.startswith("/") or not target.startswith("/"):
+    for word in _words(values):
+        source, *rest = word.removeprefix("-").split(":", 2)
+        target = rest[0] if rest else source
+        option = rest[1] if len(rest) > 1 else "rbind"
+        if option not in ("rbind", "norbind") or not source.startswith("/") or not target.startswith("/"):
             raise InvalidValue(f"{word!r}: expected source[:destination[:rbind|norbind]] with absolute paths")
+        source, target = plain_path(source), plain_path(target)
         if word.startswith("-"):
             mapping.warn(key, f"{word}: the engine creates a missing source, '-' has no effect")
+        if option == "norbind":
+            mapping.warn(key, f"{word}: the engine binds what is mounted below the source as well")
         mode = ":ro" if key == "BindReadOnlyPaths" else ""
         mapping.append("Binds", f"{source}:{target}{mode}")
 
 
 def _temporary(mapping: Parts, _key: str, values: list[str]) -> None:
-    for word in (word for value in values for word in value.split()):
-        path, _, settings = word.partition(":")
-        _paths([path])
+    for word in _words(values):
+        text, _, settings = word.partition(":")
+        path = plain_path(text)
         mapping.host.setdefault("Tmpfs", {})[path] = settings
 
 
@@ -135,9 +145,9 @@ def _private_tmp(mapping: Parts, _key: str, values: list[str]) -> None:
 
 def _devices(mapping: Parts, key: str, values: list[str]) -> None:
     for value in values:
-        path, _, mode = value.partition(" ")
-        mode = mode.strip() or "rwm"
-        if mode.strip("rwm") or not path:
+        path, position = next_word(value, 0, Escapes.DROP)
+        mode = value[position:] or "rwm"
+        if not path or mode.strip("rwm"):
             raise InvalidValue(f"{value!r}: expected a device and letters of rwm, for example /dev/fuse rw")
         if not path.startswith("/dev/"):
             mapping.warn(key, f"{path}: only devices below /dev/ can be given to a container")
