@@ -121,7 +121,8 @@ def child(plan: list[bytes], report: int) -> None:
     try:
         os.setpgid(0, 0)
         for caught in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
-            signal.signal(caught, signal.SIG_DFL)
+            # Of a broken pipe systemd's processes hear by the error of their write (IgnoreSIGPIPE=yes, its default).
+            signal.signal(caught, signal.SIG_IGN if caught == signal.SIGPIPE else signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         program, user, group, directory = (os.fsdecode(part) for part in plan[:4])
         count = int(plan[4])
