@@ -51,6 +51,18 @@ CASES: dict[str, tuple[str, str, list[str], str]] = {
         f"Type=oneshot\nExecStart={say('start', 'kill -TERM $$$$; sleep 9')}\nExecStop={say('stop')}\n{SP}",
         "start", ["start", "sp r=signal c=killed s=TERM"], "signal",
     ),
+    "TERM is not clean for a command beside the main process": (
+        f"ExecStartPre={say('pre', 'kill -TERM $$$$; sleep 9')}\nExecStart={say('start')}\n{SP}",
+        "start", ["pre", "sp r=signal c= s="], "signal",
+    ),
+    "SuccessExitStatus may make TERM clean for any command": (
+        f"SuccessExitStatus=SIGTERM\nExecStartPre={say('pre', 'kill -TERM $$$$; sleep 9')}\nExecStart={say('start')}",
+        "start", ["pre", "start"], "success",
+    ),
+    "SIGPIPE is ignored": (
+        f"Type=oneshot\nExecStart={say('start', 'kill -PIPE $$$$; echo alive >>@TRACE@')}",
+        "start", ["start", "alive"], "success",
+    ),
     "simple: a missing binary starts, then fails": (
         f"ExecStart=/nonexistent/x\nExecStartPost={say('post')}\nExecStop={say('stop')}\n{SP}",
         "start", ["post", "sp r=exit-code c=exited s=203"], "exit-code",
@@ -146,7 +158,7 @@ CASES: dict[str, tuple[str, str, list[str], str]] = {
     ),
     "a stop during ExecStartPre skips ExecStop": (
         f"ExecStartPre={say('pre', 'exec sleep 9')}\nExecStart={say('start')}\nExecStop={say('stop')}\n{SP}",
-        "begin wait:0.2 stop", ["pre", "sp r=success c= s="], "success",
+        "begin wait:0.2 stop", ["pre", "sp r=signal c= s="], "signal",
     ),
     "a killed main process fails": (
         f"ExecStart={say('start', 'exec sleep 9')}\nExecStop={say('stop')}\n{SP}",

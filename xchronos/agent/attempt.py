@@ -231,6 +231,7 @@ class AttemptRun:
             self._note(step, result)
             if result.outcome == "cancelled":
                 self._recalled(result)
+                self._account.fold(again(self._service, step, result).result)
                 raise _Stop
             return result
         if stoppable and self._asked.done() and not self._memory.begun(step.name):

@@ -9,7 +9,7 @@ from xchronos.model.records import StepOutcome, StepResult
 from xchronos.model.unit import Service, Step
 
 CLEAN_SIGNALS = frozenset(("SIGHUP", "SIGINT", "SIGTERM", "SIGPIPE"))
-"""What systemd takes for a clean end of a service that is not a oneshot."""
+"""What systemd takes for a clean end of the main process, the service being no oneshot."""
 
 REFUSED = 125
 """The docker client's exit code when the engine refused to start anything."""
@@ -27,7 +27,7 @@ def judge(service: Service, step: Step, exit_: StepExit) -> Verdict:
     """What a step's end means by itself, whoever brought it about."""
     if exit_.lost:
         return Verdict("lost", "lost", exit_.reason or "what became of it cannot be known")
-    if _clean(service, exit_.code, exit_.signal):
+    if _clean(service, step, exit_):
         return Verdict("succeeded", "success")
     words = exit_.reason or _words(exit_)
     if exit_.code is None and not exit_.signal:
@@ -86,10 +86,12 @@ def exit_environment(result: str, main: StepResult | None) -> dict[str, str]:
     return env
 
 
-def _clean(service: Service, code: int | None, signal: str) -> bool:
-    if signal:
-        return signal in service.success.signals or (service.type != "oneshot" and signal in CLEAN_SIGNALS)
-    return code == 0 or code in service.success.codes
+def _clean(service: Service, step: Step, exit_: StepExit) -> bool:
+    if exit_.signal:
+        # Only what is meant to run until somebody ends it may end so: no oneshot, and no command beside the main one.
+        daemon = service.type != "oneshot" and step.phase == "start"
+        return exit_.signal in service.success.signals or (daemon and exit_.signal in CLEAN_SIGNALS)
+    return exit_.code == 0 or exit_.code in service.success.codes
 
 
 def _words(exit_: StepExit) -> str:
