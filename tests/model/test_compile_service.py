@@ -184,7 +184,7 @@ def test_dbus_is_run_like_simple_where_systemd_takes_it():
         ("Group=%Q\n" + TRUE, "unknown specifier %Q"),
         ("WorkingDirectory=/%Q\n" + TRUE, "unknown specifier %Q"),
         ("WorkingDirectory=relative\n" + TRUE, "not an absolute path"),
-        ("Environment=A=%Q\n" + TRUE, "unknown specifier %Q"),
+        ("ExecReload=/a %Q\n" + TRUE, "unknown specifier %Q"),
         ("EnvironmentFile=/%Q\n" + TRUE, "unknown specifier %Q"),
         ("TriggerCron=@daily\n" + TRUE, "TriggerCron is no key of [Service]: expected it in [X-Chronos]"),
         ("MachineID=x\n" + TRUE, "MachineID is no key of [Service]: expected it in [X-Fleet]"),
@@ -194,6 +194,12 @@ def test_dbus_is_run_like_simple_where_systemd_takes_it():
 def test_refused(text, part):
     (error,) = [found for found in refused(f"[Service]\n{text}\n") if "warning: " not in found]
     assert part in error
+
+
+def test_a_variable_with_a_specifier_that_does_not_exist_is_dropped():
+    unit = service("Environment=A=%Q B=2", "ExecStart=/a")
+    (warning,) = warnings(unit)
+    assert "the variable is not set: unknown specifier %Q in 'A=%Q': write %%Q for a literal %Q" in warning
 
 
 def test_a_unit_may_only_stop_something():

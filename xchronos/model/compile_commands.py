@@ -61,6 +61,8 @@ def read_commands(reader: Reader, name: UnitName) -> Commands:
                 memory, cpus = max(memory, least), max(cpus, share)
             main = phase == "start" and number == len(found) - 1
             steps.append(Step(f"{phase}-{number}", phase, line, _shown(line), docker, main))
+    # Nothing is ever reloaded, but a line that systemd does not take refuses the unit wherever it stands.
+    _lines(reader, "ExecReload", name)
     return Commands(tuple(steps), memory, cpus)
 
 

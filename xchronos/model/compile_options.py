@@ -21,8 +21,11 @@ SYSTEMD_SECTIONS = ("Unit", "Service", "Install")
 _SECTIONS = (*OWN_SECTIONS, *SYSTEMD_SECTIONS)
 
 _CONDITIONS = frozenset(f"{prefix}{kind}" for prefix in ("Condition", "Assert") for kind in HOST_CONDITIONS)
-_EXPANDED = frozenset(("Environment", "EnvironmentFile", "User", "Group", "WorkingDirectory")) | _CONDITIONS
-"""The keys, besides commands, whose specifiers are filled in on the machine that runs the steps."""
+_EXPANDED = frozenset(("EnvironmentFile", "User", "Group", "WorkingDirectory")) | _CONDITIONS
+"""The keys, besides commands, whose specifiers are filled in on the machine that runs the steps and have to exist.
+
+Of `Environment=`, as in systemd, a word with one that does not exist is dropped with a warning.
+"""
 
 _ANY_UNIT = UnitName.parse("v.service")
 _REMEMBERED = 200

@@ -112,8 +112,15 @@ def environment(key: str, value: str, scope: Scope) -> Verdict:
     """`Environment=`: the assignments that are taken."""
     parsed = parse_environment([value], scope.name)
     effect = [f"{key}: {name}={scope.expand(text)}" for name, text in parsed.values.items()]
-    bad = [f"{piece!r} is no assignment: expected NAME=value, quoted if it holds blanks" for piece in parsed.dropped]
-    return _outcome(effect, bad[:1])
+    if not parsed.dropped:
+        return shown(*effect)
+    dropped = parsed.dropped[0]
+    message = f"{dropped!r} is no assignment: expected NAME=value, quoted if it holds blanks"
+    try:
+        scope.expand(dropped)
+    except InvalidValue as unknown:
+        message = f"the variable is not set: {unknown}"
+    return ignored(message, *effect)
 
 
 def variables(*, assignments: bool = False) -> Kind:
