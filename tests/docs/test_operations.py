@@ -3,15 +3,17 @@
 import asyncio
 import os
 import re
+import shlex
 import shutil
 import sqlite3
 import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 from generated import ROOT
 from prometheus_client import CollectorRegistry, generate_latest
-from services.etcd import EtcdCluster, missing
+from services.etcd import EtcdCluster, missing, program
 
 from tests.conftest import unavailable
 from xchronos.agent.contact import KILL_AT, RENEWALS, STOP_AT
@@ -21,6 +23,8 @@ from xchronos.engine.metrics import Metrics as EngineMetrics
 from xchronos.engine.pressure import ENOUGH
 from xchronos.registry.keys import SHARDS
 from xchronos.store.contract import Put, Txn
+from xchronos.store.etcd import EtcdStore
+from xchronos.store.etcd_access import EtcdAccess
 from xchronos.store.sqlite import SqliteStore
 
 TEXT = (ROOT / "packaging/OPERATIONS.md").read_text(encoding="utf-8")
@@ -108,3 +112,72 @@ def test_the_way_out_of_nospace_leads_out(tmp_path):
         etcd.ctl("put", "k", "y")
     finally:
         etcd.kill()
+
+
+@pytest.mark.etcd
+def test_a_snapshot_of_etcd_can_be_restored(tmp_path):
+    if reason := missing():
+        unavailable(reason)
+    (line,) = re.findall(r"^etcdutl snapshot restore .*?[^\\]$", TEXT, re.MULTILINE | re.DOTALL)
+    etcd = EtcdCluster(tmp_path).start()
+    try:
+        (member,) = etcd.members
+        member.ctl("put", "/xchronos/kept", "yes")
+        member.ctl("snapshot", "save", str(tmp_path / "backup.db"))
+        member.ctl("put", "/xchronos/since", "no")
+        member.kill()
+        shutil.rmtree(member.data)
+        words = shlex.split(line.replace("\\\n", ""))
+        ours = {
+            "backup.db": str(tmp_path / "backup.db"),
+            "e1": member.name,
+            "/var/lib/etcd/default": str(member.data),
+            "http://e1:2380": member.peer_url,
+            "e1=http://e1:2380,e2=http://e2:2380,e3=http://e3:2380": f"{member.name}={member.peer_url}",
+        }
+        assert ours.keys() <= set(words)
+        # 3.4 has the command in etcdctl.
+        words = [program("etcdutl") or program("etcdctl"), *(ours.get(word, word) for word in words[1:])]
+        subprocess.run(words, env=os.environ | {"ETCDCTL_API": "3"}, check=True, capture_output=True)
+        member.start()
+        member.wait()
+        assert member.ctl("get", "--prefix", "/xchronos/").stdout.split() == ["/xchronos/kept", "yes"]
+    finally:
+        etcd.kill()
+
+
+@pytest.mark.etcd
+def test_the_user_of_xchronos_has_what_it_needs(tmp_path):
+    if reason := missing():
+        unavailable(reason)
+    script = re.search(r"### Users and certificates\n.*?```sh\n(.*?)```", TEXT, re.DOTALL)
+    assert script
+    etcd = EtcdCluster(tmp_path).start()
+    try:
+        for command in ("user add root:secret", "user grant-role root root"):
+            etcd.ctl(*command.split())
+        etcdctl = Path(program("etcdctl") or "").parent
+        environment = os.environ | {
+            "ETCDCTL_API": "3",
+            "ETCDCTL_ENDPOINTS": etcd.endpoints[0],
+            "PATH": f"{etcdctl}:{os.environ['PATH']}",
+        }
+        subprocess.run(["bash", "-euo", "pipefail", "-c", script[1]], env=environment, check=True, capture_output=True)
+        etcd.ctl("auth", "enable")
+
+        async def use() -> None:
+            members = tuple(url.partition("//")[2] for url in etcd.endpoints)
+            store = await EtcdStore.open(EtcdAccess(endpoints=members, user="runner", password="secret"))
+            await store.commit(Txn((), (Put("/xchronos/k", b"1"),)))
+            await store.close()
+
+        asyncio.run(use())
+    finally:
+        etcd.kill()
+
+
+def test_the_services_that_are_upgraded_by_compose_are_there():
+    compose = yaml.safe_load((ROOT / "packaging/compose.yaml").read_text(encoding="utf-8"))
+    numbers, kinds = re.search(r"for n in ([\d ]+); do docker compose .* --wait ((?:[a-z]\$n ?)+);", TEXT).groups()
+    named = {kind.replace("$n", number) for kind in kinds.split() for number in numbers.split()}
+    assert named == {name for name, service in compose["services"].items() if service["image"] == "xchronos"}

@@ -63,8 +63,8 @@ NO_SPACE = (
     "then `etcdctl alarm disarm`; or raise --quota-backend-bytes"
 )
 COMPACTS_NOT = (
-    "etcd does not let this user compact (from some 3.5 on, only the role root may): grant it root, or let etcd do it "
-    "by itself, with --auto-compaction-mode periodic --auto-compaction-retention 10m, and set etcd.history to 0"
+    "etcd does not let this user compact (3.4.42, 3.5.28, 3.6.9 and newer let only the role root): grant it root, or "
+    "let it do that itself (--auto-compaction-mode periodic --auto-compaction-retention 10m) and set etcd.history to 0"
 )
 TOO_LARGE = "the request is larger than etcd takes (--max-request-bytes, 1.5 MiB by default)"
 
