@@ -126,6 +126,10 @@ def read_words(code: StatusCode | None, words: str, endpoint: str) -> Trouble:
     return Trouble(StoreUnavailable(f"etcd at {endpoint}: {plain or code}"), Advice.UNKNOWN)
 
 
+_REFUSALS = ("ALERT_BAD_CERTIFICATE", "ALERT_CERTIFICATE", "ALERT_UNSUPPORTED_CERTIFICATE", "ALERT_UNKNOWN_CA")
+"""What servers that speak TLS 1.2 call back when they do not take our certificate."""
+
+
 def _connection(words: str, endpoint: str) -> Trouble:
     """The channel's own words: whether the connection could not be made, or broke."""
     if not any(part in words for part in ("failed to connect", "resolving", "DNS resolution")):
@@ -137,7 +141,8 @@ def _connection(words: str, endpoint: str) -> Trouble:
         ("Hostname Verification", "its certificate is for another name (etcd.server_name)"),
         ("WRONG_VERSION_NUMBER", PLAIN),
         ("Handshake read failed", PLAIN),
-        ("Ssl handshake failed", f"the TLS handshake failed: {reason}"),
+        *((alert, "it refuses our certificate (etcd.cert, etcd.key)") for alert in _REFUSALS),
+        ("handshake failed (TSI_PROTOCOL", f"the TLS handshake failed: {reason}"),
         ("CERTIFICATE_REQUIRED", "it asks for a certificate (etcd.cert, etcd.key)"),
         ("security handshaker", "our certificate and our key do not belong together (etcd.cert, etcd.key)"),
     ):
