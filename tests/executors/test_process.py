@@ -145,6 +145,16 @@ class TestProcess(ExecutorContract):
         assert (await executor.run(spec)).code == 0
         assert output(spec).strip() == shown
 
+    @root_only
+    async def test_anybody_is_let_into_the_attempts_own_directory_only(self, executor, make, tmp_path):
+        for name, there in (("attempt", True), ("elsewhere", False)):
+            place = tmp_path / name / "scratch"
+            place.mkdir(parents=True, exist_ok=True)
+            place.chmod(0o1777)
+            place.parent.chmod(0o700)
+            result = await executor.run(make("pwd; touch here", name, user="nobody", working_directory=str(place)))
+            assert (result.code, (place / "here").exists()) == ((0, True) if there else (200, False))
+
     async def start(self, executor, make, mode: str, trap: str = "") -> tuple[StepSpec, "asyncio.Task", int]:
         """A step whose main process has a child; the child's pid."""
         spec = make(f"{trap} sleep 300 & echo $!; wait; sleep 300", kill_mode=mode)

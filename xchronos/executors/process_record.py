@@ -83,8 +83,10 @@ class Home:
     def prepare(self, spec: StepSpec) -> None:
         """Write the plan and the record, durably, so that nothing is started that could not be found again."""
         self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        directory = spec.working_directory or spec.directory
+        own = "own" if Path(directory).is_relative_to(spec.directory) else ""
         plan = [
-            spec.program, spec.user, spec.group, spec.working_directory or spec.directory,
+            spec.program, spec.user, spec.group, directory, own,
             str(len(spec.argv)), *spec.argv, *(f"{name}={value}" for name, value in spec.env.items()),
         ]  # fmt: skip
         _durable(self.path / "plan", os.fsencode("\0".join(plan)))
@@ -92,8 +94,8 @@ class Home:
             spec.unit, spec.execution, spec.attempt, spec.step, spec.kill_mode, on_partition=spec.on_partition
         )
         _durable(self.path / "record", msgspec.json.encode(record))
-        for directory in (self.path, self.path.parent, self.path.parent.parent):
-            _sync(directory)
+        for changed in (self.path, self.path.parent, self.path.parent.parent):
+            _sync(changed)
 
     @property
     def record(self) -> Record:

@@ -4,8 +4,8 @@ Run as a script of its own (`python -I -S process_wrapper.py <directory>`), in a
 program outlive the daemon. It imports nothing but built-in modules: it starts in about 10 ms and stays small while the
 program runs. In `<directory>` it reads
 
-- `plan`: the step, NUL-separated: program, user, group, working directory, number of arguments, arguments,
-  environment assignments;
+- `plan`: the step, NUL-separated: program, user, group, working directory, `own` if that is the attempt's own, number
+  of arguments, arguments, environment assignments;
 
 and writes, each durably and at once:
 
@@ -96,6 +96,14 @@ def become(user: str, group: str) -> None:
         raise SetupError(USER, f"cannot become user {user}: {error.strerror}") from None
 
 
+def enter(directory: str) -> None:
+    """Change to the working directory. Raises SetupError 200."""
+    try:
+        os.chdir(directory)
+    except OSError as error:
+        raise SetupError(CHDIR, f"cannot change to the directory {directory}: {error.strerror}") from None
+
+
 def execute(program: str, argv: list[bytes], env: dict[bytes, bytes]) -> None:
     """Replace this process by the program; only returns by raising SetupError 203."""
     if "/" in program:
@@ -124,16 +132,17 @@ def child(plan: list[bytes], report: int) -> None:
             # Of a broken pipe systemd's processes hear by the error of their write (IgnoreSIGPIPE=yes, its default).
             signal.signal(caught, signal.SIG_IGN if caught == signal.SIGPIPE else signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
-        program, user, group, directory = (os.fsdecode(part) for part in plan[:4])
-        count = int(plan[4])
-        arguments = plan[5 : 5 + count]
-        env = dict(part.split(b"=", 1) for part in plan[5 + count :])
+        program, user, group, directory, own = (os.fsdecode(part) for part in plan[:5])
+        count = int(plan[5])
+        arguments = plan[6 : 6 + count]
+        env = dict(part.split(b"=", 1) for part in plan[6 + count :])
         os.umask(0o022)
+        if own:
+            # Nobody but the daemon's user has a way through its state to there.
+            enter(directory)
         become(user, group)
-        try:
-            os.chdir(directory)
-        except OSError as error:
-            raise SetupError(CHDIR, f"cannot change to the directory {directory}: {error.strerror}") from None
+        if not own:
+            enter(directory)
         execute(program, arguments, env)
     except SetupError as error:
         os.write(report, f"{error.code} {error}".encode(errors="surrogateescape"))
