@@ -71,9 +71,13 @@ CASES: dict[str, tuple[str, str, list[str], str]] = {
         f"Type=exec\nExecStart=/nonexistent/x\nExecStartPost={say('post')}\nExecStop={say('stop')}\n{SP}",
         "start", ["sp r=exit-code c=exited s=203"], "exit-code",
     ),
-    "exec: a missing binary with - goes on": (
-        f"Type=exec\nExecStart=-/nonexistent/x\nExecStartPost={say('post')}\n{SP}",
-        "start", ["post", "sp r=success c=exited s=203"], "success",
+    "exec: a missing binary with - is over before anything comes behind its start": (
+        f"Type=exec\nExecStart=-/nonexistent/x\nExecStartPost={say('post')}\nExecStop={say('stop')}\n{SP}",
+        "start", ["stop", "sp r=success c=exited s=0"], "success",
+    ),
+    "oneshot: a missing binary with - is passed over": (
+        f"Type=oneshot\nExecStart=-/nonexistent/x\nExecStartPost={say('post')}\n{SP}",
+        "start", ["post", "sp r=success c=exited s=0"], "success",
     ),
     "SuccessExitStatus counts for every command": (
         f"Type=oneshot\nSuccessExitStatus=7\nExecStartPre={say('pre', 'exit 7')}\nExecStart={say('start', 'exit 7')}\n{SP}",

@@ -179,6 +179,9 @@ class AttemptRun:
         return "next"
 
     async def _start_post(self) -> AttemptEvent:
+        main = self._main
+        if self._service.type == "exec" and main is not None and main.done() and main.result().started_at is None:
+            return "next"  # a program that could not be run, which its `-` excuses: nothing comes behind its start
         event = await self._commands("start-post")
         if event == "next" and self._main is not None and self._main.done() and self._main_ended():
             return "main-failed"

@@ -11,6 +11,9 @@ from xchronos.model.unit import Service, Step
 CLEAN_SIGNALS = frozenset(("SIGHUP", "SIGINT", "SIGTERM", "SIGPIPE"))
 """What systemd takes for a clean end of the main process, the service being no oneshot."""
 
+EXEC = 203
+"""systemd's exit code for a program that could not be run."""
+
 REFUSED = 125
 """The docker client's exit code when the engine refused to start anything."""
 
@@ -82,7 +85,9 @@ def exit_environment(result: str, main: StepResult | None) -> dict[str, str]:
         if main.signal:
             env["EXIT_CODE"], env["EXIT_STATUS"] = "killed", main.signal.removeprefix("SIG")
         elif main.exit_code is not None:
-            env["EXIT_CODE"], env["EXIT_STATUS"] = "exited", str(main.exit_code)
+            # A program that is not there and that its `-` excuses is passed over, with success.
+            passed_over = main.outcome == "ignored" and main.exit_code == EXEC and main.started_at is None
+            env["EXIT_CODE"], env["EXIT_STATUS"] = "exited", "0" if passed_over else str(main.exit_code)
     return env
 
 
