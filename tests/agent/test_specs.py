@@ -82,6 +82,16 @@ async def test_a_host_process(tmp_path: Path) -> None:
     assert spec.log == tmp_path / "start-0.log"
 
 
+@pytest.mark.parametrize(
+    ("prefix", "identity"),
+    [("", ("4", "5")), ("-", ("4", "5")), ("!!", ("4", "5")), ("-+", ("", "")), ("!", ("", "")), (":!", ("", ""))],
+)
+async def test_who_a_process_runs_as(prefix: str, identity: tuple[str, str], tmp_path: Path) -> None:
+    spec, _ = await given(f"[Service]\nUser=4\nGroup=5\nExecStart={prefix}/bin/true", tmp_path)
+    assert spec is not None
+    assert (spec.user, spec.group) == identity
+
+
 async def test_working_directories(tmp_path: Path) -> None:
     for line, expected in (
         ("", tmp_path / "scratch"), ("WorkingDirectory=-/nonexistent", tmp_path / "scratch"),

@@ -135,6 +135,8 @@ class AttemptSteps:
             command = recipe.command(step)
             program = command.program
             argv = command.argv if command.plain else expand_variables(command.argv, env)
+        # `+` and `!` keep the daemon's identity; `!!` is for kernels without ambient capabilities, of old.
+        keeps_identity = step.line.privilege in ("+", "!")
         spec = StepSpec(
             unit=unit.name,
             execution=self._id,
@@ -146,8 +148,8 @@ class AttemptSteps:
             directory=self._directory,
             log_path=f"{self._directory}/{step.name}.log",
             log_limit=place.log_limit,
-            user=recipe.expand(service.user),
-            group=recipe.expand(service.group),
+            user="" if keeps_identity else recipe.expand(service.user),
+            group="" if keeps_identity else recipe.expand(service.group),
             working_directory=self._working_directory(),
             stop_signal=service.kill_signal,
             kill_mode=service.kill_mode,
