@@ -162,7 +162,7 @@ MUTATIONS: dict[Callable, tuple[str, int]] = {
 }
 
 
-@pytest.mark.no_cover  # measuring would double its time, and every room has tests of its own
+@pytest.mark.untraced  # measuring would double its time, and every room has tests of its own
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.__name__)
 def test_a_broken_guard_is_caught(mutation, monkeypatch):
     promise, seeds = MUTATIONS[mutation]

@@ -19,7 +19,7 @@ SEEDS = int(os.environ.get("XCHRONOS_SEEDS", "300"))
 BATCH = 25
 
 
-@pytest.mark.no_cover  # measuring would double its time, and every room has tests of its own
+@pytest.mark.untraced  # measuring would double its time, and every room has tests of its own
 @pytest.mark.parametrize("first", range(0, SEEDS, BATCH))
 def test_promises_hold_under_faults(first):
     counts = Counter()
