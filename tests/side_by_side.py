@@ -26,7 +26,6 @@ CHAINS: dict[str, tuple[str, ...]] = {
     ),
     "machines": ("cluster/", "e2e/test_time", "agent/test_guardian"),
     "stores": (
-        # These look for containers by the names of units, some of which they have in common.
         "e2e/test_outcomes", "e2e/test_machines",
         "store/test_consul", "store/test_etcd", "store/test_store_twin", "daemon/test_stores", "engine/test_on_consul",
         "engine/test_schedulers_real",

@@ -96,13 +96,16 @@ class House:
         if self.process is not None and self.process.poll() is None:
             self.process.kill()
             self.process.wait()
+        if left := self.containers():
+            subprocess.run(["docker", "rm", "-f", *left], capture_output=True, check=False)
+
+    def containers(self, unit: str = "") -> list[str]:
+        """What docker has of this daemon's containers, running or not: all, or a unit's."""
         identity = self.state / "instance"
-        if identity.exists():
-            owner = identity.read_text().strip()
-            listed = ["docker", "ps", "-aq", "--filter", f"label=xchronos.owner={owner}"]
-            left = subprocess.run(listed, capture_output=True, check=False).stdout.decode().split()
-            if left:
-                subprocess.run(["docker", "rm", "-f", *left], capture_output=True, check=False)
+        if not identity.exists():
+            return []
+        wanted = [f"xchronos.owner={identity.read_text().strip()}", *([f"xchronos.unit={unit}"] if unit else [])]
+        return listed(*wanted)
 
     def ctl(self, *words: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
         """Run xchronosctl against this daemon."""
@@ -156,9 +159,8 @@ def seconds(texts: Iterable[str], since: datetime) -> list[float]:
     return [(moment(text) - since).total_seconds() for text in texts]
 
 
-def containers(unit: str) -> list[str]:
-    """What docker has of a unit's containers, running or not."""
-    done = subprocess.run(
-        ["docker", "ps", "-aq", "--filter", f"label=xchronos.unit={unit}"], capture_output=True, check=True
-    )
+def listed(*labels: str) -> list[str]:
+    """The containers that have all of these labels, running or not; none where no engine answers."""
+    filters = [word for label in labels for word in ("--filter", f"label={label}")]
+    done = subprocess.run(["docker", "ps", "-aq", *filters], capture_output=True, check=False)
     return done.stdout.decode().split()

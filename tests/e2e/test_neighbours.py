@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.house import House, containers, eventually
+from tests.e2e.house import House, eventually
 
 pytestmark = pytest.mark.slow
 
@@ -25,14 +25,14 @@ def test_a_second_daemon_on_the_engine_leaves_the_first_ones_containers_alone(tm
         unit = b"[Service]\nExecStart=/bin/sleep 60\n[Container]\nImage=xchronos/busybox\nNetwork=none\n"
         assert one.ctl("submit", "--name", "neighbour.service", "-", stdin=unit).returncode == 0
         one.text("start", "neighbour.service")
-        running = eventually(lambda: containers("neighbour.service"))
+        running = eventually(lambda: one.containers("neighbour.service"))
         two.start()
         assert "none active" in two.text("status")
         assert two.terminate() == 0
-        assert containers("neighbour.service") == running
+        assert one.containers("neighbour.service") == running
         assert [e["state"] for e in one.executions("neighbour.service")] == ["running"]
         one.text("destroy", "neighbour.service")
-        eventually(lambda: not containers("neighbour.service"))
+        eventually(lambda: not one.containers("neighbour.service"))
     finally:
         for house in houses:
             house.close()

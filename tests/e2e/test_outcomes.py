@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.house import House, containers, eventually, moment
+from tests.e2e.house import House, eventually, moment
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("busybox_image")]
 
@@ -53,7 +53,7 @@ def test_three_attempts_a_second_apart_and_a_fresh_budget_each_time(house: House
             key = moment(execution["fire_time"]).strftime("%Y%m%dT%H%M%S.%fZ")
             said = house.text("logs", f"stubborn.service/{key}/0", "--attempt", str(attempt["number"]))
             assert said.strip() == f"attempt {attempt['number']}"
-    assert containers("stubborn.service") == []
+    assert house.containers("stubborn.service") == []
 
 
 def test_success_on_the_second_attempt_stops_there(house: House) -> None:
@@ -108,7 +108,7 @@ def test_every_end_has_its_outcome_and_its_reason_and_leaves_nothing(house: Hous
     if name == "missing-binary":
         assert execution["attempts"][0]["steps"][0]["exit_code"] == 127
     assert reason in house.text("status", f"{name}.service")
-    eventually(lambda: containers(f"{name}.service") == [])
+    eventually(lambda: house.containers(f"{name}.service") == [])
 
 
 def test_sigterm_gives_attempts_their_grace_and_records_everything(house: House) -> None:
@@ -120,8 +120,8 @@ def test_sigterm_gives_attempts_their_grace_and_records_everything(house: House)
     eventually(lambda: all(_running(house, f"{name}.service") for name in ("quick", "long")))
     house.environment["XCHRONOS_SHUTDOWN_GRACE"] = "4s"
     assert house.terminate() == 0
-    assert containers("quick.service") == []
-    assert containers("long.service") == []
+    assert house.containers("quick.service") == []
+    assert house.containers("long.service") == []
     house.start()
     assert [e["outcome"] for e in house.executions("quick.service")] == ["succeeded"]
     # Nobody has cancelled the long one: it begins anew, and the attempt that was ended is not charged.
@@ -142,18 +142,18 @@ def test_kill_minus_nine_in_the_middle_of_a_run_loses_nothing_and_starts_nothing
     assert house.ctl("submit", "--name", "long.service", "-", stdin=text.encode()).returncode == 0
     house.text("start", "long.service")
     eventually(lambda: _running(house, "long.service"))
-    eventually(lambda: containers("long.service"))
-    before = containers("long.service")
+    eventually(lambda: house.containers("long.service"))
+    before = house.containers("long.service")
     house.kill()
-    assert containers("long.service") == before
+    assert house.containers("long.service") == before
     house.start()
-    assert containers("long.service") == before
+    assert house.containers("long.service") == before
     execution = eventually(lambda: house.ended("long.service"), 30)[0]
     (attempt,) = execution["attempts"]
     assert [step["exit_code"] for step in attempt["steps"]] == [7]
     key = moment(execution["fire_time"]).strftime("%Y%m%dT%H%M%S.%fZ")
     assert house.text("logs", f"long.service/{key}/0").splitlines() == [f"line {n}" for n in range(1, 7)]
-    eventually(lambda: containers("long.service") == [])
+    eventually(lambda: house.containers("long.service") == [])
 
 
 def _as_many(house: House, unit: str, count: int) -> list[dict[str, Any]]:

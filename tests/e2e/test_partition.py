@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from services.etcd import EtcdCluster
 
-from tests.e2e.house import House, containers, eventually, moment
+from tests.e2e.house import House, eventually, listed, moment
 
 pytestmark = [pytest.mark.slow, pytest.mark.etcd, pytest.mark.docker, pytest.mark.usefixtures("busybox_image")]
 
@@ -86,7 +86,7 @@ class Pair:
 
 def inspected(unit: str) -> list[dict[str, Any]]:
     """What docker knows of a unit's containers, the eldest first."""
-    ids = containers(unit)
+    ids = listed(f"xchronos.unit={unit}")
     if not ids:
         return []
     done = subprocess.run(["docker", "inspect", *ids], capture_output=True, check=False)
@@ -108,7 +108,7 @@ def pair(tmp_path: Path, make_etcd: Callable[..., EtcdCluster], request: pytest.
     for machine, house in found.houses.items():
         print(machine, house.log.read_text()[-4000:])
     for unit in (STOP, GOES_ON):
-        if left := containers(unit):
+        if left := listed(f"xchronos.unit={unit}"):
             subprocess.run(["docker", "rm", "-f", *left], capture_output=True, check=False)
 
 
