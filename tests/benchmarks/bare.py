@@ -53,10 +53,10 @@ class Bare:
         return [await call for call in calls]
 
     @asynccontextmanager
-    async def watch(self, prefix: str) -> AsyncIterator[AsyncIterator[messages.WatchResponse]]:
+    async def watch(self, prefix: str, revision: int = 0) -> AsyncIterator[AsyncIterator[messages.WatchResponse]]:
         stream = self._watches.Watch()
         request = messages.WatchRequest()
-        request.create_request.key = prefix.encode()
+        request.create_request.key, request.create_request.start_revision = prefix.encode(), revision
         request.create_request.range_end = prefix[:-1].encode() + bytes((ord(prefix[-1]) + 1,))
         await stream.write(request)
         await stream.read()
@@ -88,7 +88,8 @@ class Counts:
 
 async def _seen(store: Bare, take: Callable[[list[tuple[bool, str]]], None]) -> None:
     """Tell of every placement that comes (True) or goes."""
-    async with store.watch(PLACEMENTS) as responses:
+    # From the beginning: what was claimed before the agent looked would wait for ever.
+    async with store.watch(PLACEMENTS, revision=1) as responses:
         async for response in responses:
             take([(event.type == event.PUT, event.kv.key.decode()) for event in response.events])
 

@@ -228,6 +228,8 @@ def _carried(b: Bench, seconds: float) -> dict[str, float]:
     last, after = b.agent.samples[-1], b.scheduler.samples[-1]
     requests = b.requests() - before
     done = last["ended"] - first["ended"]
+    if not done:
+        raise RuntimeError(f"nothing has ended in {seconds:.0f} s")
     ended, claimed = done / (last["at"] - first["at"]), after["claims"] - other["claims"]
     return {
         # What was claimed before and ends now is not carried, and neither is what is claimed and piles up.
