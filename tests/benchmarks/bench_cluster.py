@@ -53,6 +53,9 @@ IDLE = 10_000
 OFFERED = (900, 100)
 """Units, and the milliseconds between two fire times of each: more than can be carried."""
 
+CARRIED = ">= 0.43"
+"""Of the bare protocol's executions: 6,000 a second where it has 14,000, as on two quiet cores."""
+
 SAMPLE = 0.05
 """Seconds between two looks of a process at its counters."""
 
@@ -262,9 +265,9 @@ def run(repeat: int = 3) -> list[Row]:
     if reason := missing():
         raise RuntimeError(reason)
 
-    def beside(name: str, figure: str, unit: str = "", goal: str = "") -> Row:
+    def beside(name: str, figure: str, unit: str = "", goal: str = "", ratio_goal: str = "") -> Row:
         value = median(load, figure)
-        return Row(name, value, unit, goal, "the bare protocol", value / median(least, figure))
+        return Row(name, value, unit, goal, "the bare protocol", value / median(least, figure), ratio_goal)
 
     def median(runs: list[dict[str, float]], name: str) -> float:
         return statistics.median(figures[name] for figures in runs)
@@ -279,7 +282,7 @@ def run(repeat: int = 3) -> list[Row]:
         Row(f"etcd: {AT_ONCE:,} units due at once, all claimed", median(crowd, "claimed"), "s", "<= 3"),
         Row("the same, all run and their ends recorded", median(crowd, "ended"), "s"),
         Row("the same, requests for each execution", median(crowd, "requests_per_execution"), "", "< 0.2"),
-        beside("etcd: no-op executions, claim, start and end recorded", "per_second", "/s", ">= 6000"),
+        beside("etcd: no-op executions, claim, start and end recorded", "per_second", "/s", ">= 6000", CARRIED),
         beside("the same, CPU of the scheduler for each", "scheduler_us", "us"),
         beside("the same, CPU of the agent for each", "agent_us", "us"),
         beside("the same, requests for each", "requests_per_execution"),
