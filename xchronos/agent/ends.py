@@ -17,6 +17,15 @@ def lost(reason: str, *, crowded: bool = False) -> AttemptEnd:
     return AttemptEnd(Outcome.LOST, reason, "success", (), crowded=crowded)
 
 
+def hindered(machine: str, error: Exception, *, begun: bool) -> AttemptEnd:
+    """The machine was in the way (its disk is full, say), or a defect. What has not begun there is for another one."""
+    if not isinstance(error, OSError):
+        return failed("this agent could not carry out the attempt: see its log")
+    what = f"{error.strerror}: {error.filename}" if error.filename else str(error)
+    reason = f"{machine} cannot keep the attempt's files: {what}"
+    return failed(reason) if begun else lost(reason)
+
+
 def cancelled(reason: str) -> AttemptEnd:
     """Somebody wants it not to be."""
     return AttemptEnd(Outcome.CANCELLED, reason, "success", ())

@@ -136,14 +136,12 @@ class Placement:
         """Carry the attempt out and record its end. Cancelling leaves what runs running."""
         try:
             await self._work()
-        except OSError as error:
-            log.error("the attempt's files cannot be written", execution=self.execution.id, reason=str(error))  # noqa: TRY400
-            await self._close(self._hindered(error))
-        except Exception:
+        except Exception as error:
             # A defect must not leave an execution running for ever, nor take the other attempts down with it.
             log.exception("attempt could not be carried out", execution=self.execution.id)
             if not self.recorded and self.execution.current is not None:
-                await self._close(ends.failed("this agent could not carry out the attempt: see its log"))
+                begun = self.execution.state != "placed"
+                await self._close(ends.hindered(self._shop.place.machine, error, begun=begun))
         finally:
             self._is_known()
             self._make_room()
@@ -151,12 +149,6 @@ class Placement:
                 self._minding.cancel()
             # The run knows this placement: let go of, both are gone at once, and not when the collector comes.
             self._run = None
-
-    def _hindered(self, error: OSError) -> AttemptEnd:
-        """The machine is in the way (its disk is full, say). What has not begun is for another one to try."""
-        what = f"{error.strerror}: {error.filename}" if error.filename else str(error)
-        reason = f"{self._shop.place.machine} cannot keep the attempt's files: {what}"
-        return ends.lost(reason) if self.execution.state == "placed" else ends.failed(reason)
 
     def _take_room(self, unit: Unit) -> None:
         if not self.taken_away:
