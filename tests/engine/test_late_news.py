@@ -207,3 +207,28 @@ def test_what_was_seen_to_move_before_the_answer_came_is_not_held_to_be_gone():
             running.discard(spec.identity)
 
     run(scenario, body)
+
+
+def test_what_a_new_life_of_a_unit_has_run_is_not_forgotten_with_the_old_one():
+    async def scenario(cluster: Cluster) -> None:
+        async def changes() -> None:
+            item = await cluster.store.get(cluster.keys.schedule("a.service"))
+            await cluster.store.commit(Txn((), (Put(item.key, item.value),)))
+
+        await cluster.start("s1", roles=SCHEDULER)
+        await cluster.start("m1", roles=AGENT)
+        await cluster.submit("a.service")
+        await cluster.registry.start("a.service", now=cluster.clock.now())
+        await cluster.sleep(5)
+        await cluster.kill("s1")
+        await cluster.sleep(30)
+        await cluster.registry.destroy("a.service")
+        await cluster.submit("a.service")
+        await cluster.registry.start("a.service", now=cluster.clock.now())
+        link = Meanwhile(cluster.store, cluster.keys.schedule("a.service"), changes)
+        await cluster.start("s2", roles=SCHEDULER, store=link)
+        await cluster.sleep(20)
+        assert link.happened
+        assert [str(execution.outcome) for execution in await cluster.history("a.service")] == ["succeeded"]
+
+    run(scenario)

@@ -77,6 +77,9 @@ class Firing:
             # Destroyed and submitted again before anybody looked: nothing of its former life concerns the new one.
             self._end_former_life(name, loaded.created)
             now = max(now, _last_fire(old) + 1)
+        else:
+            # Whoever waited for the unit to be accepted has waited long enough.
+            desk.agenda.look.update(desk.book.of_unit(name))
         schedule = _reconciled(name, loaded, None if reborn else old, now)
         if old is not None and old.owed and not reborn:
             schedule = msgspec.structs.replace(schedule, owed=old.owed)
@@ -98,6 +101,8 @@ class Firing:
             cursor = desk.book.cursors.begin(name, schedule)
         txn = claim(desk.keys, fence, schedule, known, executions, loaded.revision, fresh_history=reborn)
         desk.move_cursor(name, cursor, txn, schedule, executions, unit)
+        if reborn:
+            desk.agenda.changed[name] = None  # looked at once more when it is accepted
 
     def _end_former_life(self, name: str, born: int) -> None:
         book, agenda = self._desk.book, self._desk.agenda

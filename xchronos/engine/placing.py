@@ -264,6 +264,10 @@ class Placing:
             return
         if execution.state == "delayed" and execution.due_at is not None and to_instant(execution.due_at) > reached:
             return
+        cursor = self._desk.book.cursors.known.get(unit.name)
+        if unit.name in self._desk.agenda.refused or (cursor and found.created > cursor.schedule.unit_revision):
+            # Its acceptance has yet to forget what the unit's former life has left, and would forget this one's end.
+            return
         if undecided(execution) and not await self._may_overlap(execution_id, entry, unit, now):
             return
         await self._place(execution_id, entry, unit, now, hopeless)

@@ -172,6 +172,8 @@ class Session:
             elif schedule is None or schedule.unit_revision != job.mod_revision:
                 self._units.changed(name, job)
                 self._agenda.changed[name] = None
+            else:
+                self._agenda.look.update(self._book.of_unit(name))
             self._agenda.wake()
 
     def _fence(self, unit: str) -> Guard | None:
