@@ -1,7 +1,5 @@
 """What cron expressions mean, and what is wrong with those that mean nothing."""
 
-import sys
-import tracemalloc
 from datetime import UTC, datetime
 
 import pytest
@@ -10,8 +8,6 @@ from xchronos.clock import DAY, SECOND, to_datetime, to_instant
 from xchronos.errors import InvalidTrigger
 from xchronos.triggers.base import Trigger
 from xchronos.triggers.cron import parse_cron
-from xchronos.triggers.cron_days import MonthDays
-from xchronos.triggers.cron_fields import _parse_shared
 from xchronos.triggers.cron_trigger import CronTrigger
 from xchronos.triggers.zones import utc, zone
 
@@ -380,33 +376,3 @@ class TestCounting:
     def test_beyond_a_cycle_of_the_calendar(self):
         trigger = parse_cron("0 0 29 2 *")
         assert trigger.count_between(-1, 800 * 365 * DAY + 194 * DAY - 1, 0) == 194
-
-
-def test_a_schedule_weighs_no_more_than_400_bytes():
-    """All there is to thousands of different schedules, shared parts included, as the allocator sees it."""
-    berlin = zone("Europe/Berlin")
-    parse_cron("0 0 * * 1-5", zone=berlin)
-    texts = [f"{number % 60} {number // 60} */2 * 1-5" for number in range(1440)]
-    tracemalloc.start()
-    try:
-        triggers = [parse_cron(text, zone=berlin) for text in texts]
-        size, _ = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert size / len(triggers) + sys.getsizeof(texts[0]) <= 400
-
-
-def test_what_is_submitted_does_not_fill_the_memory():
-    before = _parse_shared.cache_info().currsize
-    long = parse_cron(",".join(["7"] * 50_000) + " 3 * * *")
-    assert long.next_after(0, 0) == (3 * 60 + 7) * 60 * SECOND
-    assert _parse_shared.cache_info().currsize <= before + 4
-    assert days("0 0 0 " + ",".join(["L"] * 50_000) + " * ?", 2) == ["01-31", "02-29"]
-
-
-def test_schedules_share_what_they_can():
-    first, second = parse_cron("0 3 1 * *"), parse_cron("9 4 1 * *")
-    assert first._days is second._days
-    assert parse_cron("0 3 * * *")._days is None
-    assert parse_cron("0 0 0 1-31 * MON")._days is None
-    assert isinstance(parse_cron("0 0 0 L 2 0-6")._days, MonthDays)

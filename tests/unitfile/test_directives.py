@@ -30,7 +30,7 @@ from xchronos.unitfile.directives import (
     parse_size,
     parse_tasks,
 )
-from xchronos.unitfile.directives.forms import format_bytes, format_timespan, merge_ranges, names_in
+from xchronos.unitfile.directives.forms import names_in
 from xchronos.unitfile.directives.meanings import _CONTAINER, _USED
 from xchronos.unitfile.directives.table import INSTALL, SECTIONS, SERVICE, UNIT
 from xchronos.unitfile.names import UnitName
@@ -265,34 +265,6 @@ def test_cpu_quota():
     assert parse_cpu_quota("") is None
     assert "no CPU time" in refused(parse_cpu_quota, "0%")
     refused(parse_cpu_quota, "100")
-
-
-@pytest.mark.parametrize(
-    ("micros", "accuracy", "text"),
-    [
-        (None, 1, "infinity"),
-        (0, 1, "0"),
-        (90_000_000, 1_000_000, "1min 30s"),
-        (1_500, 1_000_000, "1ms"),
-        (1_500, 1, "1.500ms"),
-        (122_500, 1, "122.500ms"),
-        (60_500_000, 1_000_000, "1min"),
-        (60_500_000, 1, "1min 500ms"),
-    ],
-)
-def test_time_spans_as_systemd_shows_them(micros, accuracy, text):
-    assert format_timespan(micros, accuracy) == text
-
-
-def test_bytes_as_systemd_shows_them():
-    assert format_bytes(1000) == "1000B"
-    assert format_bytes(1_000_000) == "976.5K"
-    assert format_bytes(3 * 2**30) == "3.0G"
-
-
-def test_ranges():
-    assert merge_ranges({0, 1, 2, 5, 7, 8}) == "0-2 5 7-8"
-    assert merge_ranges(set()) == ""
 
 
 def test_unknown_keys_come_with_a_suggestion():
