@@ -13,9 +13,8 @@ import pytest
 import yaml
 from generated import ROOT
 from prometheus_client import CollectorRegistry, generate_latest
-from services.etcd import EtcdCluster, missing, program
+from services.etcd import program
 
-from tests.conftest import unavailable
 from xchronos.agent.contact import KILL_AT, RENEWALS, STOP_AT
 from xchronos.agent.metrics import Metrics as AgentMetrics
 from xchronos.config import Settings, describe_settings
@@ -32,6 +31,13 @@ TEXT = (ROOT / "packaging/OPERATIONS.md").read_text(encoding="utf-8")
 
 def spans() -> list[str]:
     return re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", TEXT, flags=re.DOTALL))
+
+
+def commands_below(words: str) -> str:
+    """The first block of shell commands behind these words."""
+    found = re.search(rf"{re.escape(words)}.*?```sh\n(.*?)```", TEXT, re.DOTALL)
+    assert found, words
+    return found[1]
 
 
 def test_every_setting_that_is_named_exists():
@@ -96,84 +102,67 @@ def test_a_backup_of_a_running_sqlite_store_can_be_restored(tmp_path):
 
 
 @pytest.mark.etcd
-def test_the_way_out_of_nospace_leads_out(tmp_path):
-    if reason := missing():
-        unavailable(reason)
-    script = re.search(r"\*\*etcd says NOSPACE\*\*.*?```sh\n(.*?)```", TEXT, re.DOTALL)
-    assert script
-    etcd = EtcdCluster(tmp_path, arguments=("--quota-backend-bytes", str(16 << 20))).start()
-    try:
-        while etcd.ctl("put", "k", "x" * 100_000, check=False).returncode == 0:
-            pass
-        assert "NOSPACE" in etcd.ctl("alarm", "list").stdout
-        environment = os.environ | {"ETCDCTL_ENDPOINTS": etcd.endpoints[0]}
-        subprocess.run(["bash", "-euo", "pipefail", "-c", script[1]], env=environment, check=True)
-        assert etcd.ctl("alarm", "list").stdout.strip() == ""
-        etcd.ctl("put", "k", "y")
-    finally:
-        etcd.kill()
+def test_the_way_out_of_nospace_leads_out(make_etcd):
+    script = commands_below("**etcd says NOSPACE**")
+    etcd = make_etcd(arguments=("--quota-backend-bytes", str(16 << 20)))
+    while etcd.ctl("put", "k", "x" * 100_000, check=False).returncode == 0:
+        pass
+    assert "NOSPACE" in etcd.ctl("alarm", "list").stdout
+    environment = os.environ | {"ETCDCTL_ENDPOINTS": etcd.endpoints[0]}
+    subprocess.run(["bash", "-euo", "pipefail", "-c", script], env=environment, check=True)
+    assert etcd.ctl("alarm", "list").stdout.strip() == ""
+    etcd.ctl("put", "k", "y")
 
 
 @pytest.mark.etcd
-def test_a_snapshot_of_etcd_can_be_restored(tmp_path):
-    if reason := missing():
-        unavailable(reason)
+def test_a_snapshot_of_etcd_can_be_restored(make_etcd, tmp_path):
     (line,) = re.findall(r"^etcdutl snapshot restore .*?[^\\]$", TEXT, re.MULTILINE | re.DOTALL)
-    etcd = EtcdCluster(tmp_path).start()
-    try:
-        (member,) = etcd.members
-        member.ctl("put", "/xchronos/kept", "yes")
-        member.ctl("snapshot", "save", str(tmp_path / "backup.db"))
-        member.ctl("put", "/xchronos/since", "no")
-        member.kill()
-        shutil.rmtree(member.data)
-        words = shlex.split(line.replace("\\\n", ""))
-        ours = {
-            "backup.db": str(tmp_path / "backup.db"),
-            "e1": member.name,
-            "/var/lib/etcd/default": str(member.data),
-            "http://e1:2380": member.peer_url,
-            "e1=http://e1:2380,e2=http://e2:2380,e3=http://e3:2380": f"{member.name}={member.peer_url}",
-        }
-        assert ours.keys() <= set(words)
-        # 3.4 has the command in etcdctl.
-        words = [program("etcdutl") or program("etcdctl"), *(ours.get(word, word) for word in words[1:])]
-        subprocess.run(words, env=os.environ | {"ETCDCTL_API": "3"}, check=True, capture_output=True)
-        member.start()
-        member.wait()
-        assert member.ctl("get", "--prefix", "/xchronos/").stdout.split() == ["/xchronos/kept", "yes"]
-    finally:
-        etcd.kill()
+    etcd = make_etcd()
+    (member,) = etcd.members
+    member.ctl("put", "/xchronos/kept", "yes")
+    member.ctl("snapshot", "save", str(tmp_path / "backup.db"))
+    member.ctl("put", "/xchronos/since", "no")
+    member.kill()
+    shutil.rmtree(member.data)
+    words = shlex.split(line.replace("\\\n", ""))
+    ours = {
+        "backup.db": str(tmp_path / "backup.db"),
+        "e1": member.name,
+        "/var/lib/etcd/default": str(member.data),
+        "http://e1:2380": member.peer_url,
+        "e1=http://e1:2380,e2=http://e2:2380,e3=http://e3:2380": f"{member.name}={member.peer_url}",
+    }
+    assert ours.keys() <= set(words)
+    # 3.4 has the command in etcdctl.
+    words = [program("etcdutl") or program("etcdctl"), *(ours.get(word, word) for word in words[1:])]
+    subprocess.run(words, env=os.environ | {"ETCDCTL_API": "3"}, check=True, capture_output=True)
+    member.start()
+    member.wait()
+    assert member.ctl("get", "--prefix", "/xchronos/").stdout.split() == ["/xchronos/kept", "yes"]
 
 
 @pytest.mark.etcd
-def test_the_user_of_xchronos_has_what_it_needs(tmp_path):
-    if reason := missing():
-        unavailable(reason)
-    script = re.search(r"### Users and certificates\n.*?```sh\n(.*?)```", TEXT, re.DOTALL)
-    assert script
-    etcd = EtcdCluster(tmp_path).start()
-    try:
-        for command in ("user add root:secret", "user grant-role root root"):
-            etcd.ctl(*command.split())
-        etcdctl = Path(program("etcdctl") or "").parent
-        environment = os.environ | {
-            "ETCDCTL_API": "3",
-            "ETCDCTL_ENDPOINTS": etcd.endpoints[0],
-            "PATH": f"{etcdctl}:{os.environ['PATH']}",
-        }
-        subprocess.run(["bash", "-euo", "pipefail", "-c", script[1]], env=environment, check=True, capture_output=True)
-        etcd.ctl("auth", "enable")
+def test_the_user_of_xchronos_has_what_it_needs(make_etcd):
+    script = commands_below("### Users and certificates")
+    etcd = make_etcd()
+    for command in ("user add root:secret", "user grant-role root root"):
+        etcd.ctl(*command.split())
+    etcdctl = Path(program("etcdctl") or "").parent
+    environment = os.environ | {
+        "ETCDCTL_API": "3",
+        "ETCDCTL_ENDPOINTS": etcd.endpoints[0],
+        "PATH": f"{etcdctl}:{os.environ['PATH']}",
+    }
+    subprocess.run(["bash", "-euo", "pipefail", "-c", script], env=environment, check=True, capture_output=True)
+    etcd.ctl("auth", "enable")
 
-        async def use() -> None:
-            members = tuple(url.partition("//")[2] for url in etcd.endpoints)
-            store = await EtcdStore.open(EtcdAccess(endpoints=members, user="runner", password="secret"))
-            await store.commit(Txn((), (Put("/xchronos/k", b"1"),)))
-            await store.close()
+    async def use() -> None:
+        members = tuple(url.partition("//")[2] for url in etcd.endpoints)
+        store = await EtcdStore.open(EtcdAccess(endpoints=members, user="runner", password="secret"))
+        await store.commit(Txn((), (Put("/xchronos/k", b"1"),)))
+        await store.close()
 
-        asyncio.run(use())
-    finally:
-        etcd.kill()
+    asyncio.run(use())
 
 
 def test_the_services_that_are_upgraded_by_compose_are_there():
