@@ -10,6 +10,7 @@ from faulty_store import FaultyStore
 from machines_world import FOR_EVER, kept, machines, waiting, where
 
 from xchronos.clock import SECOND, to_datetime
+from xchronos.engine.turn import Turns
 
 
 def test_metadata_is_or_within_a_key_and_and_across_keys():
@@ -118,6 +119,38 @@ def test_what_follows_a_unit_that_comes_and_goes_is_left_alone():
         await asyncio.sleep({"web.service": 10, "job.service": 20}.get(spec.unit, 1e9))
 
     run(scenario, body)
+
+
+def test_who_waits_for_a_peer_is_not_looked_at_without_end(monkeypatch):
+    """While the machine of the peer and of another follower is away, and may come back or not."""
+    turns = 0
+    run_turn = Turns.run
+
+    async def counted(self, now):
+        nonlocal turns
+        turns += 1
+        assert turns < 1000, "turns without end"
+        await run_turn(self, now)
+
+    async def scenario(cluster: Cluster) -> None:
+        for name, roles in (("s1", {"scheduler"}), ("m1", AGENT)):
+            await cluster.start(name, roles=roles, slots=2, store=FaultyStore(cluster.store, cluster.clock, Random(1)))
+        await kept(cluster, "web.service")
+        await kept(cluster, "a-logger.service", "MachineOf=web.service")
+        await kept(cluster, "b-logger.service", "MachineOf=web.service")
+        await cluster.sleep(1)
+        assert await where(cluster) == {"web.service": ["m1"], "a-logger.service": ["m1"]}
+        await cluster.kill("s1")
+        await cluster.kill("m1")
+        await cluster.sleep(30)
+        await cluster.start("m2", roles=AGENT)
+        monkeypatch.setattr(Turns, "run", counted)
+        await cluster.start("s2", roles={"scheduler"})
+        await cluster.sleep(60)
+        names = ("web.service", "a-logger.service", "b-logger.service")
+        assert await where(cluster) == {name: ["m2"] for name in names}
+
+    run(scenario, FOR_EVER)
 
 
 @pytest.mark.parametrize("unit", ["kept", "fired"])

@@ -22,6 +22,8 @@ class Leaving:
         self._desk = desk
         self._settling = settling
         self._draining: dict[str, Instant] = {}
+        self._unsettled: set[str] = set()
+        """Peers of which something that follows them is on another machine still."""
 
     def look(self, changed: set[str], now: Instant) -> None:
         """Look at what is on machines whose record has changed, and on those that are being drained."""
@@ -75,26 +77,29 @@ class Leaving:
 
     def _follow(self, arrived: set[str], now: Instant) -> None:
         desk, book = self._desk, self._desk.book
-        for peer in sorted(arrived):
+        unsettled, self._unsettled = self._unsettled, set()
+        for peer in sorted(arrived | unsettled):
             for execution_id in sorted(book.followers.get(peer, ())):
                 entry = book.open[execution_id]
                 if not entry.machine:
-                    desk.agenda.look.add(execution_id)
-                    desk.agenda.wake()
+                    # Once is enough: who wakes at every turn takes them without end.
+                    if peer in arrived:
+                        desk.agenda.look.add(execution_id)
+                        desk.agenda.wake()
                     continue
                 view, unit = book.machines.get(entry.machine), entry.unit
                 if unit is None or not unit.keep_running:
                     continue
                 if view is None:
                     # It is either given up, or its machine comes back and has to be compared with the peer's.
-                    book.arrived.add(peer)
+                    self._unsettled.add(peer)
                     continue
                 if peer in view.running:
                     continue
                 if desk.fence(unit.name) is not None and not entry.reported:
                     reason = f"{peer} is on another machine now (MachineOf)"
                     if not self._leave(execution_id, entry, reason, now):
-                        book.arrived.add(peer)
+                        self._unsettled.add(peer)
 
     def _leave(self, execution_id: str, entry: Open, reason: str, now: Instant) -> bool:
         """Have it leave. True: it was asked before, or is to end anyhow; else it is looked at until it has left."""
