@@ -219,6 +219,24 @@ async def test_another_agent_is_asked_when_one_hangs(make_consul: Make, opening:
     await asyncio.to_thread(hanging.resume)
 
 
+async def test_who_only_listens_hears_by_another_agent_when_one_hangs(
+    make_consul: Make, opening: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A question for news stays open for long; that others are not answered ends it."""
+    monkeypatch.setattr("xchronos.store.consul._WAIT", 300.0)
+    cluster = await asyncio.to_thread(make_consul, 3)
+    leader = await asyncio.to_thread(lambda: cluster.leader)
+    hanging = next(member for member in cluster.members if member is not leader)
+    others = [member.address.partition("//")[2] for member in cluster.members if member is not hanging]
+    listener = await opening(access(cluster, agents=(hanging.address.partition("//")[2], *others), prefix="same"))
+    writer = await opening(access(cluster, agents=tuple(others), prefix="same"))
+    async with listener.watch("/a") as batches:
+        await asyncio.to_thread(hanging.pause)
+        await put(writer, "/a", b"1")
+        assert [event.value for event in await collect(batches, 1)] == [b"1"]
+    await asyncio.to_thread(hanging.resume)
+
+
 async def test_closing_while_consul_is_away(make_consul: Make, opening: Open) -> None:
     """It takes no longer than a call, and whoever waits is told."""
     server = make_consul()

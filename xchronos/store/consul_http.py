@@ -94,6 +94,7 @@ class Agents:
     def __init__(self, access: ConsulAccess, tls: SSLContext | None) -> None:
         self._addresses = access.addresses
         self._at = 0
+        self._turned = asyncio.Event()
         self._timeout = access.timeout
         # Compressed answers cost more than they spare on the way to an agent, which is near.
         headers = {"Accept-Encoding": "identity"}
@@ -129,11 +130,25 @@ class Agents:
         return None if answer.status == 404 else _ITEMS.decode(answer.body)[0]
 
     async def changed(self, key: str, index: int, wait: float) -> tuple[Item | None, int]:
-        """The key once it has changed since `index`, or when `wait` seconds have passed; and the next index."""
+        """The key once it has changed since `index`, or when `wait` seconds have passed; and the next index.
+
+        Silence is what is expected here. So it ends when a request that needs an answer has none: whoever asks again
+        asks an agent that answers, or the same one, which may have waited for a leader that is gone.
+        """
         params = {"index": str(index), "wait": f"{wait:.0f}s"}
         # Consul adds up to a sixteenth of the wait, so that many watchers do not come back at once.
         limit = wait * 1.1 + _ATTEMPT
-        answer = await self._once(self._at, "GET", f"/v1/kv/{key}", params, None, limit)
+        asking = asyncio.create_task(self._once(self._at, "GET", f"/v1/kv/{key}", params, None, limit))
+        turned = asyncio.create_task(self._turned.wait())
+        try:
+            await asyncio.wait({asking, turned}, return_when=asyncio.FIRST_COMPLETED)
+            if not asking.done():
+                raise StoreUnavailable("Consul has left another question without an answer")
+            answer = asking.result()
+        finally:
+            asking.cancel()
+            turned.cancel()
+            await asyncio.gather(asking, turned, return_exceptions=True)
         item = None if answer.status == 404 else _ITEMS.decode(answer.body)[0]
         # As Consul's documentation asks: an index that went backwards is not to be trusted.
         return item, answer.index if answer.index >= index else 0
@@ -222,3 +237,5 @@ class Agents:
         """Speak to the next agent from now on, unless somebody has turned already."""
         if self._at == at:
             self._at = (at + 1) % len(self._addresses)
+            self._turned.set()
+            self._turned = asyncio.Event()
