@@ -14,6 +14,7 @@ import pytest
 import side_by_side
 from hypothesis import settings
 from services import consul, etcd
+from services.servers import Place
 
 for contract in ("executors", "store", "store_base", "store_leases", "store_watches"):
     pytest.register_assert_rewrite(f"xchronos.testing.{contract}")
@@ -130,7 +131,7 @@ def make_etcd(tmp_path: Path) -> Iterator[Callable[..., etcd.EtcdCluster]]:
         def make(members: int = 1, **options) -> etcd.EtcdCluster:
             directory = tempfile.TemporaryDirectory(prefix="xchronos-etcd-", dir=etcd.fast_directory())
             where = Path(after.enter_context(directory))
-            cluster = etcd.EtcdCluster(where, [etcd.Place()] * members, **options)
+            cluster = etcd.EtcdCluster(where, [Place()] * members, **options)
             after.callback(cluster.stop)
             return cluster.start()
 
@@ -158,7 +159,7 @@ def make_consul() -> Iterator[Callable[..., consul.ConsulCluster]]:
         def make(members: int = 1, **options) -> consul.ConsulCluster:
             directory = tempfile.TemporaryDirectory(prefix="xchronos-consul-", dir=etcd.fast_directory())
             where = Path(after.enter_context(directory))
-            cluster = consul.ConsulCluster(where, members, **options)
+            cluster = consul.ConsulCluster(where, [Place()] * members, **options)
             after.callback(cluster.stop)
             return cluster.start()
 

@@ -1,6 +1,5 @@
-"""A cluster of the test's own: etcd members and daemons as processes, each on a host of its own, and all can be hurt."""
+"""A cluster of the test's own: servers of a store and daemons as processes, each on a host of its own, and all can be hurt."""
 
-import json
 import os
 import shutil
 import signal
@@ -9,19 +8,19 @@ import sys
 import tempfile
 import threading
 import time
-from base64 import b64decode
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple, Self, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 
-from services.etcd import EtcdCluster, EtcdMember, Place
+from services.servers import Member, Place
 
 from tests.cluster import sink
 from tests.cluster.launcher import FAILPOINTS, SINK
 from tests.cluster.network import Host, Network
 from tests.cluster.reaper import Reaper, start_ticks
+from tests.cluster.stores import CHOSEN, ConsulServers, EtcdServers
 from xchronos.client import Client
 from xchronos.errors import ApiError
 from xchronos.model.records import Execution
@@ -182,12 +181,19 @@ class DaemonProcess:
 
 
 class Cluster:
-    """etcd members and daemons, with the sink outside of them. Leaving the context removes everything.
+    """Servers of a store and daemons, with the sink outside of them. Leaving the context removes everything.
 
-    With `members` 0 there is no etcd, and a daemon is alone with its embedded store.
+    With `members` 0 there are no servers, and a daemon is alone with its embedded store. `options` are the servers'.
     """
 
-    def __init__(self, *, members: int = 3, ttl: float = 2.0, arguments: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        store: type[EtcdServers | ConsulServers] = CHOSEN,
+        *,
+        members: int = 3,
+        ttl: float = 2.0,
+        **options: Any,
+    ) -> None:
         self.ttl = ttl
         self.reaper = Reaper()
         # Unix sockets have short paths: not below pytest's own directory.
@@ -201,9 +207,9 @@ class Cluster:
         self.sink = shared / "events"
         self.daemons: dict[str, DaemonProcess] = {}
         places = [self._place(f"e{number}") for number in range(members)]
-        data = self.directory / "etcd"
+        data = self.directory / "store"
         data.mkdir()
-        self.etcd = EtcdCluster(data, places, arguments=arguments)
+        self.servers = store(data, places, **options)
 
     def _place(self, name: str) -> Place:
         host = self.network.host(name)
@@ -211,7 +217,7 @@ class Cluster:
 
     def __enter__(self) -> Self:
         try:
-            self.etcd.start()
+            self.servers.start()
         except BaseException:
             self.reaper.close()
             raise
@@ -226,7 +232,7 @@ class Cluster:
         for daemon in self.daemons.values():
             if daemon.running:
                 daemon.kill()
-        self.etcd.kill()
+        self.servers.kill()
         self.reaper.close()
 
     # -- daemons ------------------------------------------------------------------------------------------------------
@@ -234,9 +240,7 @@ class Cluster:
     @property
     def store(self) -> str:
         """The URL of the job store; without members, each daemon has its own."""
-        if not self.etcd.members:
-            return "sqlite:"
-        return "etcd://" + ",".join(endpoint.removeprefix("http://") for endpoint in self.etcd.endpoints)
+        return self.servers.url if self.servers.members else "sqlite:"
 
     def daemon(self, name: str, roles: str = "scheduler,agent", **settings: str) -> DaemonProcess:
         """A daemon that is not started yet. Settings are named as in the environment, without XCHRONOS_."""
@@ -253,11 +257,11 @@ class Cluster:
 
     def pids(self) -> list[int]:
         """Every process that has to get a CPU for a claim to be on time."""
-        members = [member.process.pid for member in self.etcd.members if member.process is not None]
+        members = [member.process.pid for member in self.servers.members if member.process is not None]
         return members + [daemon.pid for daemon in self.daemons.values() if daemon.running]
 
-    def host_of(self, member: EtcdMember) -> Host:
-        """Where an etcd member runs."""
+    def host_of(self, member: Member) -> Host:
+        """Where a member of the store runs."""
         return next(host for host in self.network.hosts.values() if host.address == member.place.host)
 
     @property
@@ -313,13 +317,8 @@ class Cluster:
     # -- what the store says ------------------------------------------------------------------------------------------
 
     def keys(self, below: str) -> dict[str, str]:
-        """Keys of this cluster's namespace and their values, read with etcdctl; named by what follows `below`."""
-        prefix = f"/xchronos/ns/{self.namespace}/{below}"
-        done = self.etcd.ctl("get", "--prefix", prefix, "-w", "json")
-        found = json.loads(done.stdout).get("kvs", [])
-        return {
-            b64decode(item["key"]).decode()[len(prefix) :]: b64decode(item.get("value", "")).decode() for item in found
-        }
+        """Keys of this cluster's namespace and their values, by the servers; named by what follows `below`."""
+        return self.servers.keys(f"/xchronos/ns/{self.namespace}/{below}")
 
     def owners(self) -> dict[int, str]:
         """Who owns each shard."""

@@ -7,17 +7,26 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from services import etcd
+from services import consul, etcd
 
 from tests.cluster.network import require_namespaces
+from tests.cluster.stores import CHOSEN, ConsulServers
 from tests.conftest import unavailable
 
 
 @pytest.fixture(scope="session")
 def cluster_services() -> None:
-    """Network namespaces and etcd's programs."""
+    """Network namespaces and the programs of the store that scenarios run on."""
     require_namespaces()
-    if reason := etcd.missing():
+    if reason := (consul if CHOSEN is ConsulServers else etcd).missing():
+        unavailable(reason)
+
+
+@pytest.fixture(scope="session")
+def consul_cluster_services() -> None:
+    """Network namespaces and Consul's program."""
+    require_namespaces()
+    if reason := consul.missing():
         unavailable(reason)
 
 

@@ -38,7 +38,7 @@ class Load:
         self.schedulers = [cluster.daemon(f"s{number}", "scheduler") for number in range(schedulers)]
         cluster.start(*self.agents, *self.schedulers)
         self.balanced()
-        self.window = Window(seconds, delay=8 if FULL else 3)
+        self.window = Window(seconds, delay=8)
         cluster.submit(dict.fromkeys(UNITS, recorder(self.window)))
         until(self.window.first.timestamp() + 1)
         self.disturbances: list[Disturbance] = []

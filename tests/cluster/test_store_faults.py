@@ -49,7 +49,7 @@ def test_all_of_etcd_is_away_for_a_while(figures: Callable[..., None]) -> None:
         cluster.submit(dict.fromkeys(UNITS, recorder(window)))
         until(window.first.timestamp() + 2)
         before = containers(cluster)
-        cluster.etcd.kill()
+        cluster.servers.kill()
         gone = time.time()
         time.sleep(2)  # claims that were durable may still be carried out
         started = len([event for event in cluster.events() if event.kind == "start"])
@@ -60,7 +60,7 @@ def test_all_of_etcd_is_away_for_a_while(figures: Callable[..., None]) -> None:
         assert len([event for event in cluster.events() if event.kind == "start"]) == started
         assert containers(cluster) == before
         assert all(daemon.running for daemon in cluster.daemons.values())
-        cluster.etcd.start()
+        cluster.servers.start()
         back = time.time()
         first = eventually(
             lambda: next((e.when for e in cluster.events() if e.kind == "start" and e.when > back), None), "it resumes"
@@ -82,7 +82,7 @@ def test_one_member_is_lost(fault: str, figures: Callable[..., None]) -> None:
         window = Window(30 if FULL else 12, delay=3)
         cluster.submit(dict.fromkeys(UNITS, recorder(window)))
         until(window.first.timestamp() + 2)
-        victim = cluster.etcd.leader
+        victim = cluster.servers.leader
         host = cluster.host_of(victim)
         {"kill": victim.kill, "pause": victim.pause, "cut": host.cut}[fault]()
         time.sleep(8 if FULL else 5)
@@ -104,8 +104,8 @@ def test_compaction_and_defragmentation_lose_no_event(figures: Callable[..., Non
         rounds = 0
         while time.time() < window.last.timestamp():
             began = time.time()
-            cluster.etcd.compact()
-            cluster.etcd.defrag()
+            cluster.servers.compact()
+            cluster.servers.defrag()
             rounds += 1
             until(began + 1)
         window.wait()
@@ -130,16 +130,16 @@ def test_everything_restarts_over_pending_one_shots(figures: Callable[..., None]
         assert time.time() < at - 5, f"submitting took {submitted:.0f} s"
         for daemon in cluster.daemons.values():
             daemon.kill()
-        cluster.etcd.kill()
+        cluster.servers.kill()
         until(at + 1)
-        cluster.etcd.start()
-        before = cluster.etcd.calls()
+        cluster.servers.start()
+        before = cluster.servers.calls()
         restarted = time.time()
         cluster.start(*cluster.daemons.values())
         first = eventually(lambda: next((event.when for event in cluster.events()), None), "the first one runs", 60)
         eventually(lambda: len(cluster.events()) >= 2 * count, "all have run", 120)
         done = time.time() - restarted
-        calls = cluster.etcd.calls() - before
+        calls = cluster.servers.calls() - before
         history = cluster.settled(units, count, 120)
         found = check(cluster.events(), history, due(units, [datetime.fromtimestamp(at, UTC)]))
         assert not found, told(found)

@@ -1,6 +1,6 @@
 """Real Consul servers on free ports in a directory of the test's own: one, or a cluster whose members can be hurt.
 
-    cluster = ConsulCluster(tmp_path, members=3)
+    cluster = ConsulCluster(tmp_path, places=[Place()] * 3)
     cluster.start()
     cluster.members[0].kill()          # also: pause, resume, stop, start
     cluster.stop()
@@ -10,19 +10,21 @@ loop, `asyncio.to_thread` keeps that going.
 """
 
 import base64
+import http.client
 import json
 import os
 import shutil
+import socket
 import ssl
 import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from .etcd import free_ports
-from .servers import Cluster, Member, Tls
+from .servers import Cluster, Member, Place, Tls
 
 
 def program() -> str | None:
@@ -38,20 +40,27 @@ def missing() -> str:
 
 
 class ConsulMember(Member):
-    """One server process, which is its own clients' agent too, started and hurt by itself."""
+    """One server process, which is its own clients' agent too, started and hurt by itself.
 
-    def __init__(self, cluster: "ConsulCluster", number: int, ports: list[int]) -> None:
+    In a network namespace it listens on a unix socket as well, by which tests reach it whatever links are cut.
+    """
+
+    def __init__(self, cluster: "ConsulCluster", number: int, place: Place, ports: list[int]) -> None:
         super().__init__(f"c{number + 1}", cluster.directory)
         self.cluster = cluster
+        self.place = place
         self.http, self.rpc, self.serf = ports
-        self.address = f"{'https' if cluster.tls else 'http'}://127.0.0.1:{self.http}"
+        self.address = f"{'https' if cluster.tls else 'http'}://{place.host}:{self.http}"
+        self.socket = cluster.directory / f"{self.name}.sock" if place.prefix else None
         self.data = cluster.directory / f"{self.name}.consul"
 
     def command(self) -> list[str]:
-        """An agent, with its configuration as it is to be now."""
+        """An agent in its place, with its configuration as it is to be now."""
         config = self.cluster.directory / f"{self.name}.json"
         config.write_text(json.dumps(self._config()))
-        return [program(), "agent", "-config-file", str(config)]
+        if self.socket is not None:
+            self.socket.unlink(missing_ok=True)  # left by one that was killed
+        return [*self.place.prefix, program(), "agent", "-config-file", str(config)]
 
     def _config(self) -> dict:
         cluster = self.cluster
@@ -61,8 +70,8 @@ class ConsulMember(Member):
             "bootstrap_expect": len(cluster.members),
             "node_name": self.name,
             "data_dir": str(self.data),
-            "bind_addr": "127.0.0.1",
-            "client_addr": "127.0.0.1",
+            "bind_addr": self.place.host,
+            "client_addr": self.place.host,
             "ports": {
                 "http": -1 if https else self.http,
                 "https": self.http if https else -1,
@@ -72,13 +81,15 @@ class ConsulMember(Member):
                 "dns": -1,
                 "grpc": -1,
             },
-            "retry_join": [f"127.0.0.1:{member.serf}" for member in cluster.members if member is not self],
+            "retry_join": [f"{member.place.host}:{member.serf}" for member in cluster.members if member is not self],
             "retry_interval": "1s",
             # The quickest elections that Consul knows.
             "performance": {"raft_multiplier": 1},
             "disable_update_check": True,
             "log_level": "WARN",
         }
+        if self.socket is not None:
+            config["addresses"] = {"http": f"{self.place.host} unix://{self.socket}"}
         if cluster.tls:
             config |= {"ca_file": str(cluster.tls.ca), "cert_file": str(cluster.tls.cert)}
             config |= {"key_file": str(cluster.tls.key), "verify_incoming": True}
@@ -98,7 +109,7 @@ class ConsulMember(Member):
     @property
     def leads(self) -> bool:
         """Whether it leads the others."""
-        return json.loads(self.request("GET", "/v1/status/leader")) == f"127.0.0.1:{self.rpc}"
+        return json.loads(self.request("GET", "/v1/status/leader")) == f"{self.place.host}:{self.rpc}"
 
     def request(self, method: str, path: str, body: bytes | None = None, timeout: float = 10) -> bytes:
         """Ask this agent, with every right; an answer that is an error raises urllib's HTTPError, an OSError."""
@@ -106,6 +117,8 @@ class ConsulMember(Member):
         if self.cluster.token:
             request.add_header("X-Consul-Token", self.cluster.token)
         handlers: list[urllib.request.BaseHandler] = [urllib.request.ProxyHandler({})]
+        if self.socket is not None:
+            handlers.append(_BySocket(self.socket))
         if tls := self.cluster.tls:
             context = ssl.create_default_context(cafile=str(tls.ca))
             context.load_cert_chain(tls.cert, tls.key)
@@ -128,12 +141,31 @@ class ConsulMember(Member):
         self.request("DELETE", f"/v1/kv/{prefix}?recurse=")
 
 
+class _BySocket(urllib.request.HTTPHandler):
+    """Speaks HTTP on a unix socket, whatever the URL says."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._path = path
+
+    def http_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
+        path = str(self._path)
+
+        class Connection(http.client.HTTPConnection):
+            def connect(self) -> None:
+                self.sock = socket.socket(socket.AF_UNIX)
+                self.sock.settimeout(self.timeout)
+                self.sock.connect(path)
+
+        return self.do_open(Connection, request)
+
+
 class ConsulCluster(Cluster[ConsulMember]):
     """Servers that know each other.
 
     Args:
         directory: for data and logs; the cluster's own.
-        members: how many; one makes a server without a cluster.
+        places: where the members run; one makes a server without a cluster.
         token: switches access control on; this token may do everything.
         tls: what the clients must use; they must present a certificate of the same authority.
         settings: more of the servers' configuration.
@@ -142,7 +174,7 @@ class ConsulCluster(Cluster[ConsulMember]):
     def __init__(
         self,
         directory: Path,
-        members: int = 1,
+        places: Sequence[Place] = (Place(),),
         *,
         token: str = "",
         tls: Tls | None = None,
@@ -151,9 +183,10 @@ class ConsulCluster(Cluster[ConsulMember]):
         super().__init__(directory, tls)
         self.token = token
         self.settings = settings or {}
-        ports = free_ports(3 * members)
-        for number in range(members):
-            self.members.append(ConsulMember(self, number, ports[3 * number : 3 * number + 3]))
+        ports = free_ports(3 * len(places))
+        self.members = [
+            ConsulMember(self, number, place, ports[3 * number : 3 * number + 3]) for number, place in enumerate(places)
+        ]
 
     @property
     def addresses(self) -> list[str]:

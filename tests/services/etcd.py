@@ -22,22 +22,10 @@ import urllib.request
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from .servers import PATIENCE, Cluster, Member, ServerError, Tls
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a member runs: the address that it listens on, and what its commands are prefixed with.
-
-    In a network namespace: `Place("10.0.0.2", ("ip", "netns", "exec", "m2"))`.
-    """
-
-    host: str = "127.0.0.1"
-    prefix: tuple[str, ...] = ()
+from .servers import PATIENCE, Cluster, Member, Place, ServerError, Tls
 
 
 def program(name: str) -> str | None:

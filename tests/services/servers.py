@@ -15,6 +15,17 @@ PATIENCE = 30.0
 
 
 @dataclass(frozen=True)
+class Place:
+    """Where a member runs: the address that it listens on, and what its commands are prefixed with.
+
+    In a network namespace: `Place("10.0.0.2", ("ip", "netns", "exec", "m2"))`.
+    """
+
+    host: str = "127.0.0.1"
+    prefix: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Tls:
     """What clients must use: the authority's certificate, and the server's own certificate and key."""
 
