@@ -18,7 +18,7 @@ from xchronos.agent.recipe import Place
 from xchronos.clock import SECOND, Clock, Micros, to_datetime
 from xchronos.engine.compaction import Compaction
 from xchronos.engine.engine import Engine
-from xchronos.errors import ExecutorUnavailable
+from xchronos.errors import ExecutorUnavailable, StoreError
 from xchronos.executors.contract import Executor
 from xchronos.model.records import Capacity, Machine
 from xchronos.registry.keys import Keys
@@ -38,7 +38,7 @@ UNLIMITED = Capacity()
 
 
 class Roles:
-    """A scheduler, an agent, or both, as `roles` says.
+    """A scheduler, an agent, or both, as `roles` says; with neither, only the store is asked whether it is there.
 
     `place` describes the machine to its steps, `executors` run them; attempts keep their files in `directory`. The
     leader makes the store forget what is older than `history`; 0: nothing.
@@ -109,6 +109,8 @@ class Roles:
                 watchman,
             )
         self._watchman = watchman
+        self._ask_every = ttl // 5
+        self._away = ""
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
@@ -125,6 +127,8 @@ class Roles:
             faults.append("the scheduler has no answer from the job store")
         if self._contact is not None and self._contact.stage != "good":
             faults.append("the agent has no answer from the job store")
+        if self._away:
+            faults.append(f"no answer from the job store: {self._away}")
         if isinstance(self.store, Reporting):
             faults += (f"the job store: {fault}" for fault in self.store.faults())
         if self._machine.docker.startswith(UNAVAILABLE):
@@ -143,6 +147,18 @@ class Roles:
         if self.engine is not None:
             self._launch(self.engine.run(), "engine")
             await self._reached(self.engine.ready)
+        if self.engine is None and self.agent is None:
+            self._launch(self._ask(), "asking")
+
+    async def _ask(self) -> None:
+        """Ask the store now and then: a daemon that only answers would not notice that it is away."""
+        while True:
+            try:
+                await self.store.get(self.keys.election)
+                self._away = ""
+            except StoreError as error:
+                self._away = str(error)
+            await self.clock.sleep(self._ask_every)
 
     async def wait(self) -> None:
         """Wait until a role ends, which none does by itself; raises what ended it."""
@@ -163,7 +179,7 @@ class Roles:
             await self.agent.drain(grace)
         if self.engine is not None:
             await self.engine.settle(SETTLE_LIMIT)
-        for name in ("engine", "agent", "membership"):
+        for name in ("asking", "engine", "agent", "membership"):
             await _end(self._named(name))
         if self._membership is not None and clean:
             await asyncio.shield(self._membership.leave())
