@@ -247,3 +247,61 @@ def test_load_balancing(how, spread):
         assert len(counts) == 3
 
     run(scenario, lasting(1000))
+
+
+def test_a_changed_availability_adds_and_ends_copies_of_what_is_kept_running():
+    async def scenario(cluster: Cluster) -> None:
+        async def runs(copies: int, *expected: str) -> None:
+            before = {e.copy: e.id for e in await cluster.registry.open_executions()}
+            await kept(cluster, "copies.service", chronos=f"Availability={copies}")
+            await cluster.sleep(2)
+            assert (await where(cluster)).get("copies.service", []) == list(expected)
+            after = {e.copy: e.id for e in await cluster.registry.open_executions()}
+            assert sorted(after) == list(range(copies if expected else 0))
+            # Those that stay are not touched.
+            assert all(after[copy] == before[copy] for copy in after.keys() & before.keys())
+
+        await machines(cluster, 3)
+        await runs(1, "m1")
+        await runs(3, "m1", "m2", "m3")
+        await runs(5, "m1", "m2", "m3")
+        assert await waiting(cluster) == {"copies.service": "1 unplaced: 3 machines already run a copy"}
+        await cluster.start("m4", roles=AGENT)
+        await cluster.sleep(2)
+        assert (await where(cluster))["copies.service"] == ["m1", "m2", "m3", "m4"]
+        await runs(2, "m1", "m2")
+        ended = await cluster.history("copies.service")
+        assert {(e.copy, e.outcome, e.reason) for e in ended} == {
+            (copy, "cancelled", "Availability=2 now") for copy in (2, 3, 4)
+        }
+        # What somebody has stopped stays so: one copy, or all of them.
+        (second,) = [e.id for e in await cluster.registry.open_executions() if e.copy == 1]
+        await cluster.registry.stop(second, "by hand")
+        await cluster.sleep(2)
+        await kept(cluster, "copies.service", "MachineMetadata=", "Availability=2")
+        await cluster.sleep(2)
+        assert (await where(cluster))["copies.service"] == ["m1"]
+        await cluster.registry.stop("copies.service", "by hand")
+        await cluster.sleep(2)
+        await runs(3)
+
+    run(scenario, FOR_EVER)
+
+
+def test_a_copy_that_was_stopped_and_is_started_again_goes_to_a_machine_of_its_own():
+    async def scenario(cluster: Cluster) -> None:
+        await machines(cluster, 1)
+        await cluster.start("m2", roles=AGENT)
+        await kept(cluster, "copies.service", chronos="Availability=2")
+        await cluster.sleep(1)
+        assert await where(cluster) == {"copies.service": ["m1", "m2"]}
+        (second,) = [e for e in await cluster.registry.open_executions() if e.copy == 1]
+        await cluster.registry.stop(second.id, "by hand")
+        await cluster.sleep(1)
+        await cluster.stop("m2")
+        await cluster.registry.start("copies.service", now=cluster.clock.now())
+        await cluster.sleep(1)
+        assert await where(cluster) == {"copies.service": ["m1"]}
+        assert await waiting(cluster) == {"copies.service": "1 unplaced: 1 machine already runs a copy"}
+
+    run(scenario, FOR_EVER)

@@ -69,6 +69,9 @@ def test_waiting_beside_another_copy():
     assert f"{KEY}/1 waits for a machine: 1 unplaced: 1 machine already runs a copy" in lines
     lines = told(job(), execution(copy=1, state="waiting"), first, views=[view("a"), view("b")])
     assert f"{KEY}/1 waits, though b could take it now: the next turn places it" in lines
+    # Copies of what is kept running may have begun at different moments.
+    lines = told(job(keep_running=True), execution(copy=1, state="waiting"), first, other, views=[view("a"), view("b")])
+    assert f"{KEY}/1 waits for a machine: 1 unplaced: 2 machines already run a copy" in lines
     late = told(job(), execution(state="waiting", deadline=to_datetime(s(1))))
     assert late[1].endswith("no machine is alive; its StartDeadline has passed")
 
@@ -89,6 +92,9 @@ def test_queued_names_what_is_ahead():
     ahead = told(it, waits, execution(state="running"))[-1]
     assert ahead == f"20300101T000100.000000Z/0 is queued behind a.service/{KEY}/0 (Concurrency=queue)"
     assert told(it, waits)[-1] == "20300101T000100.000000Z/0 is queued (Concurrency=queue)"
+    between = [execution(second, state="queued") for second in (20, 40)]
+    last = told(it, waits, execution(state="running"), *between)[-1]
+    assert last == f"20300101T000100.000000Z/0 is queued behind a.service/{KEY}/0 and 2 more (Concurrency=queue)"
 
 
 @pytest.mark.parametrize(
@@ -105,6 +111,10 @@ def test_queued_names_what_is_ahead():
             "is placed on m7, whose agent has not started it yet",
         ),
         (execution(state="running", current=attempt(1, None, "m7")), "has been running on m7 for 1min"),
+        (
+            execution(state="running", current=attempt(1, None, "m7", revision="0" * 64)),
+            "has been running on m7 for 1min, as the unit was before it changed",
+        ),
         (
             execution(state="running", stop_requested="stopped by ann"),
             "has been running on a machine; it is being stopped: stopped by ann",

@@ -50,14 +50,20 @@ class Choosing:
         }
 
     async def machines_of_copies(self, unit: Unit, execution_id: str) -> set[str]:
-        """The machines that the other copies of the same fire time have, or have had."""
+        """The machines that the other copies of the same fire time have, or have had.
+
+        Of a unit that is kept running, those of all others: a copy may have been added, or stopped and started again.
+        """
         taken: set[str] = set()
-        for sibling in self._desk.book.siblings(execution_id):
-            entry = self._desk.book.open[sibling]
+        book = self._desk.book
+        for sibling in book.of_unit(unit.name) if unit.keep_running else book.siblings(execution_id):
+            if sibling == execution_id:
+                continue
+            entry = book.open[sibling]
             attempts = entry.execution.attempts if not entry.machine else ()
             if entry.machine or attempts:
                 taken.add(entry.machine or attempts[-1].machine)
-        if unit.availability > 1:
+        if unit.availability > 1 and not unit.keep_running:
             ended = await self._copies.ended(fire_prefix(execution_id))
             taken.update(machine for other, machine in ended.items() if other != execution_id)
         return taken

@@ -14,7 +14,7 @@ from xchronos.errors import InvalidTrigger
 from xchronos.model.policies import Outcome
 from xchronos.model.records import Execution, Owed, Schedule
 from xchronos.model.unit import Unit
-from xchronos.registry.starting import started
+from xchronos.registry.starting import lacking, started, superfluous
 from xchronos.registry.transitions import claim, expire_unit, forget_unit
 from xchronos.registry.units import Loaded
 from xchronos.scheduler.schedule import Turn, not_run, reconcile, turn
@@ -85,10 +85,24 @@ class Firing:
             schedule = msgspec.structs.replace(schedule, owed=old.owed)
         executions: list[Execution] = []
         unit = loaded.unit
-        if unit is not None and unit.keep_running and not (schedule.fired or schedule.paused or schedule.finished):
-            # Placed once, by its acceptance; from then on every end of an attempt is followed by another one.
-            executions = started(unit, desk.stamp(now), now, "kept", "it is kept running")
-            schedule = msgspec.structs.replace(schedule, fired=1)
+        if unit is not None and unit.keep_running and not (schedule.paused or schedule.finished):
+            if not schedule.fired:
+                # Placed by its acceptance; from then on every end of an attempt is followed by another one.
+                executions = started(unit, desk.stamp(now), now, "kept", "it is kept running")
+            elif schedule.copies:
+                running = self._running(name)
+                surplus = superfluous(unit, running)
+                if surplus:
+                    # They are asked to end before the change is accepted: behind it nobody would look at them again.
+                    for execution in surplus:
+                        desk.agenda.cancels.setdefault(execution.id, f"Availability={unit.availability} now")
+                    desk.agenda.changed[name] = None
+                    return
+                if running and unit.availability > schedule.copies:
+                    # (One that was stopped stays so, and so does a single copy of it that was.)
+                    begin = started(unit, desk.stamp(now), now, "kept", f"Availability={unit.availability} now")
+                    executions = [one for one in lacking(unit, begin, running) if one.copy >= schedule.copies]
+            schedule = msgspec.structs.replace(schedule, fired=1, copies=0 if unit.is_global else unit.availability)
         everywhere = unit is not None and unit.keep_running and unit.is_global and not schedule.finished
         if everywhere != schedule.everywhere:
             schedule = msgspec.structs.replace(schedule, everywhere=everywhere)
@@ -103,6 +117,11 @@ class Firing:
         desk.move_cursor(name, cursor, txn, schedule, executions, unit)
         if reborn:
             desk.agenda.changed[name] = None  # looked at once more when it is accepted
+
+    def _running(self, name: str) -> list[Execution]:
+        """What there is of a unit, but for what was asked to end."""
+        entries = [self._desk.book.open[execution_id] for execution_id in self._desk.book.of_unit(name)]
+        return [entry.execution for entry in entries if not entry.execution.stop_requested]
 
     def _end_former_life(self, name: str, born: int) -> None:
         book, agenda = self._desk.book, self._desk.agenda

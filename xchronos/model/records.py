@@ -95,7 +95,8 @@ class Schedule(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     acceptance plus TriggerStartDelay. `fired` counts fire times that were not missed or skipped (MaxRuns).
     `finished` says why nothing follows; at `expires_at` the unit is deleted (TTL). `owed` is what was decided but not
     written yet, and comes before anything else; `last_machine` is where LoadBalancing=round-robin went last.
-    `everywhere`: it is kept running on every machine, those included that are yet to come.
+    `everywhere`: it is kept running on every machine, those included that are yet to come; `copies`: it is kept running
+    on so many machines.
     """
 
     unit: str
@@ -111,6 +112,7 @@ class Schedule(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     owed: tuple[Owed, ...] = ()
     last_machine: str = ""
     everywhere: bool = False
+    copies: int = 0
     v: int = 1
 
 

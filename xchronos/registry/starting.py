@@ -45,6 +45,22 @@ def lacking(unit: Unit, executions: Sequence[Execution], running: Iterable[Execu
     return [execution for execution in executions if execution.copy not in copies and not (unit.is_global and copies)]
 
 
+def superfluous(unit: Unit, running: Iterable[Execution]) -> list[Execution]:
+    """What of a unit that is kept running, and has changed, is more than its copies: those with the higher numbers.
+
+    A Global unit has none: where a copy of it may be is up to each machine.
+    """
+    if unit.is_global:
+        return []
+    kept: set[int] = set()
+    surplus: list[Execution] = []
+    for execution in sorted(running, key=lambda one: (one.copy, one.fire_time)):
+        if execution.copy >= unit.availability or execution.copy in kept:
+            surplus.append(execution)
+        kept.add(execution.copy)
+    return surplus
+
+
 def off_the_grids(now: Instant) -> Instant:
     """`now`, moved by a microsecond if it is a whole millisecond: the grids of triggers are there."""
     return now if now % 1_000 else now + 1

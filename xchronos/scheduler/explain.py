@@ -103,7 +103,9 @@ def _of_an_execution(
             return _waiting(unit, execution, active, views, now, name)
         case "queued":
             ahead = [e.id for e in active if e.fire_time < execution.fire_time]
-            behind = f" behind {', '.join(ahead)}" if ahead else ""
+            behind = f" behind {ahead[0]}" if ahead else ""
+            if len(ahead) > 1:
+                behind += f" and {len(ahead) - 1} more"
             return [f"{name} is queued{behind} (Concurrency={unit.concurrency})"]
         case "delayed":
             if execution.due_at is None or (wait := to_instant(execution.due_at) - now) <= 0:
@@ -114,6 +116,8 @@ def _of_an_execution(
         case "running":
             started = current.started_at if current is not None else None
             since = "" if started is None else f" for {span(now - to_instant(started))}"
+            if current is not None and current.revision not in ("", unit.revision):
+                since += ", as the unit was before it changed"
             return [f"{name} has been running on {machine}{since}{why}"]
         case _:
             return [f"{name} has ended an attempt on {machine}: the scheduler decides what follows{why}"]
@@ -125,7 +129,7 @@ def _waiting(
     siblings = [
         e.current.machine
         for e in active
-        if e.fire_time == execution.fire_time and e.copy != execution.copy and e.current is not None
+        if (unit.keep_running or e.fire_time == execution.fire_time) and e.id != execution.id and e.current is not None
     ]
     if unit.is_global and execution.attempts:
         # A copy of a unit that is on every machine has a machine of its own.
