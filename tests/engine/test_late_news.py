@@ -80,6 +80,28 @@ def test_a_machine_that_fits_again_while_the_end_of_its_copy_is_being_written():
     run(scenario, FOR_EVER)
 
 
+def test_machines_that_come_while_a_cursor_is_in_doubt_get_their_copy():
+    async def scenario(cluster: Cluster) -> None:
+        async def another_revision_and_another_machine() -> None:
+            item = await cluster.store.get(cluster.keys.schedule("all.service"))
+            await cluster.store.commit(Txn((), (Put(item.key, item.value),)))
+            await cluster.start("m3", roles=AGENT)
+            await cluster.sleep(1)
+
+        link = Meanwhile(cluster.store, cluster.keys.schedule("all.service"))
+        await cluster.start("s", roles=SCHEDULER, store=link)
+        await cluster.start("m1", roles=AGENT)
+        await kept(cluster, "all.service", "Global=true")
+        await cluster.sleep(1)
+        link.meanwhile = another_revision_and_another_machine
+        await cluster.start("m2", roles=AGENT)
+        await cluster.sleep(5)
+        assert link.happened
+        assert await where(cluster) == {"all.service": ["m1", "m2", "m3"]}
+
+    run(scenario, FOR_EVER)
+
+
 def test_room_that_was_only_to_be_taken_is_given_to_who_waits():
     async def scenario(cluster: Cluster) -> None:
         async def fits_no_more() -> None:

@@ -5,6 +5,7 @@ from collections import defaultdict
 from random import Random
 
 import pytest
+from cut_store import CutStore
 from engine_cluster import AGENT, BOTH, Cluster, lasting, run
 from faulty_store import FaultyStore
 from machines_world import FOR_EVER, kept, machines, waiting, where
@@ -98,6 +99,38 @@ def test_pairs_move_together(how):
         assert {e.attempts[-1].outcome for e in await cluster.registry.open_executions()} == {"lost"}
 
     run(scenario, FOR_EVER)
+
+
+def test_what_follows_a_unit_from_a_machine_that_is_not_there_just_then():
+    """The peer has gone to another machine; only when its own is back can anybody ask the follower to leave."""
+
+    async def scenario(cluster: Cluster) -> None:
+        await cluster.start("s1", roles={"scheduler"})
+        link = CutStore(cluster.store, cluster.clock)
+        await cluster.start("m1", roles=AGENT, store=link)
+        await kept(cluster, "web.service")
+        await kept(cluster, "log.service", "MachineOf=web.service")
+        await cluster.sleep(5)
+        assert await where(cluster) == {"web.service": ["m1"], "log.service": ["m1"]}
+        await cluster.stop("s1")
+        await cluster.sleep(10)  # nobody decides what follows the attempt of web.service, which ends now
+        link.cut = True
+        await cluster.sleep(15)
+        await cluster.start("m2", roles=AGENT)
+        await cluster.start("s2", roles={"scheduler"})
+        await cluster.sleep(5)
+        assert await where(cluster) == {"web.service": ["m2"], "log.service": ["m1"]}
+        link.cut = False
+        await cluster.sleep(10)
+        assert await where(cluster) == {"web.service": ["m2"], "log.service": ["m2"]}
+        (log,) = await cluster.registry.open_executions("log.service")
+        assert [attempt.leave for attempt in log.attempts] == ["web.service is on another machine now (MachineOf)"]
+
+    async def body(spec, machine):
+        await asyncio.sleep(10 if spec.unit == "web.service" and spec.attempt == 1 else 1e9)
+        return 1
+
+    run(scenario, body)
 
 
 def test_what_follows_a_unit_that_comes_and_goes_is_left_alone():

@@ -164,9 +164,6 @@ class Session:
             schedule = readable(item, Schedule) if item is not None else None
             if item is not None and schedule is not None:
                 self._book.cursors.set(name, schedule, item.mod_revision, item.value)
-                if schedule.everywhere:
-                    # Machines may have changed while nobody knew that it belongs on them.
-                    self._agenda.spread.add(name)
             if job is None:
                 self._agenda.gone.add(name)
             elif schedule is None or schedule.unit_revision != job.mod_revision:
