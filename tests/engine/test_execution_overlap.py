@@ -43,6 +43,18 @@ def test_overlap(mode, copies, how):
     run(scenario, lasting(25))
 
 
+def test_fire_times_that_were_skipped_do_not_use_up_max_runs():
+    async def scenario(cluster: Cluster) -> None:
+        await cluster.start()
+        await cluster.submit("a.service", "TriggerRepeatInterval=10s\nConcurrency=forbid\nMaxRuns=3")
+        await cluster.sleep(200)
+        outcomes = [outcome for _, outcome in await cluster.outcomes("a.service")]
+        assert outcomes == ["succeeded", "skipped", "skipped"] * 2 + ["succeeded"]
+        assert (await cluster.registry.unit("a.service")).schedule.finished.startswith("MaxRuns")
+
+    run(scenario, lasting(25))
+
+
 def test_two_starts_at_once_of_a_unit_that_forbids_overlap():
     async def scenario(cluster: Cluster) -> None:
         await cluster.start()

@@ -5,13 +5,14 @@ from collections.abc import Awaitable, Callable
 from itertools import count
 
 import msgspec
-from engine_cluster import AGENT, SCHEDULER, Cluster, run
+import pytest
+from engine_cluster import AGENT, SCHEDULER, Cluster, run, unit_text
 from machines_world import FOR_EVER, kept, waiting, where
 from services.links import Link
 
-from xchronos.clock import to_datetime
+from xchronos.clock import SECOND, to_datetime
 from xchronos.model.policies import Outcome
-from xchronos.model.records import Execution
+from xchronos.model.records import Execution, fire_key
 from xchronos.registry.codec import decode
 from xchronos.registry.keys import shard_of
 from xchronos.registry.transitions import put
@@ -33,12 +34,13 @@ class Late(Link):
 
 
 class Meanwhile(Late):
-    """Once, `meanwhile` happens before a Txn is carried out that writes a key which contains `what`.
+    """Once, `meanwhile` happens before a Txn is carried out that writes (`kind`) a key which contains `what`.
 
     Every answer comes after `answers_after` seconds.
     """
 
     answers_after = 0.0
+    kind: type[Put] | type[Delete] = Put
 
     def __init__(self, store, what: str, meanwhile: Callable[[], Awaitable[None]] | None = None) -> None:
         super().__init__(store)
@@ -46,7 +48,7 @@ class Meanwhile(Late):
         self.meanwhile = meanwhile
 
     async def commit_many(self, txns):
-        keys = [operation.key for txn in txns for operation in txn.operations if isinstance(operation, Put)]
+        keys = [operation.key for txn in txns for operation in txn.operations if isinstance(operation, self.kind)]
         if self.meanwhile is not None and any(self.what in key for key in keys):
             meanwhile, self.meanwhile = self.meanwhile, None
             await meanwhile()
@@ -252,5 +254,91 @@ def test_what_a_new_life_of_a_unit_has_run_is_not_forgotten_with_the_old_one():
         await cluster.sleep(20)
         assert link.happened
         assert [str(execution.outcome) for execution in await cluster.history("a.service")] == ["succeeded"]
+
+    run(scenario)
+
+
+def test_a_text_that_comes_while_the_cursor_is_being_written_is_accepted_behind_it():
+    async def scenario(cluster: Cluster) -> None:
+        link = Meanwhile(cluster.store, "")
+        link.answers_after = 1
+        await cluster.start("s", roles=SCHEDULER, store=link)
+        await cluster.start("m1", roles=AGENT)
+        await cluster.sleep(5)
+        await cluster.submit("a.service", "TriggerRepeatInterval=1h\nTriggerStartDelay=1h")
+        await cluster.sleep(0.5)
+        await cluster.registry.set_desired("a.service", "paused")
+        await cluster.sleep(10)
+        status = await cluster.registry.unit("a.service")
+        assert status.schedule.unit_revision == status.revision
+        assert status.schedule.paused
+
+    run(scenario)
+
+
+def test_fire_times_that_a_text_in_the_queue_excludes_are_not_claimed():
+    """More units change at the instant of a fire time than a turn accepts: the others do not fire by their old text."""
+    names = [f"u{number}.service" for number in range(100)]
+
+    async def scenario(cluster: Cluster) -> None:
+        link = Late(cluster.store)
+        await cluster.start("s", roles=SCHEDULER, store=link)
+        await cluster.start("m1", roles=AGENT)
+        await cluster.sleep(5)
+        link.going.clear()
+        for name in names:
+            await cluster.registry.submit(name, unit_text("TriggerCron=*/10 * * * * *"), now=cluster.clock.now())
+        link.going.set()
+        await cluster.clock.sleep(20 * SECOND - cluster.clock.now() % (10 * SECOND) - SECOND // 2)
+        link.going.clear()
+        for name in names:
+            await cluster.registry.set_desired(name, "paused")
+        await cluster.clock.sleep(10 * SECOND - cluster.clock.now() % (10 * SECOND))
+        link.going.set()
+        await cluster.sleep(15)
+        for name in names:
+            assert [fired % 10 for fired in cluster.started(name)] == [cluster.started(name)[0] % 10], name
+            assert (await cluster.registry.unit(name)).schedule.paused
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("how", ["changed", "destroyed and submitted again"])
+def test_copies_that_are_still_owed_when_their_unit_changes(how):
+    """What was decided about a fire time is written, though its unit has other triggers by then; not for a namesake."""
+
+    async def scenario(cluster: Cluster) -> None:
+        async def changes() -> None:
+            if how != "changed":
+                await cluster.registry.destroy("a.service")
+            text = unit_text("TriggerRepeatInterval=2h\nTriggerStartDelay=1h\nAvailability=20")
+            await cluster.registry.submit("a.service", text, now=cluster.clock.now())
+
+        cluster.store.max_operations = 8
+        at = to_datetime(cluster.clock.now() + 5 * SECOND)
+        link = Meanwhile(cluster.store, f"{fire_key(at)}/10", changes)
+        await cluster.start("s", roles=SCHEDULER, store=link)
+        await cluster.submit("a.service", f"TriggerAt={at.isoformat()}\nAvailability=20")
+        await cluster.sleep(10)
+        assert link.happened
+        copies = sorted(e.copy for e in await cluster.registry.open_executions("a.service"))
+        assert copies == (list(range(20)) if how == "changed" else [])
+        assert (await cluster.registry.unit("a.service")).schedule.owed == ()
+
+    run(scenario)
+
+
+def test_a_unit_that_changes_just_when_its_ttl_ends_is_destroyed_nevertheless():
+    async def scenario(cluster: Cluster) -> None:
+        async def pauses() -> None:
+            await cluster.registry.set_desired("a.service", "paused")
+
+        link = Meanwhile(cluster.store, cluster.keys.job("a.service"), pauses)
+        link.kind = Delete
+        await cluster.start("s", roles=SCHEDULER, store=link)
+        await cluster.submit("a.service", "TriggerRepeatInterval=1h\nTTL=10s")
+        await cluster.sleep(15)
+        assert link.happened
+        assert await cluster.left_over() == []
 
     run(scenario)
