@@ -46,6 +46,34 @@ def test_kept_running_units_keep_their_last_attempts_only():
     run(scenario, lasting(20))
 
 
+def test_every_attempt_that_counts_is_kept_and_the_last_of_those_that_were_lost():
+    async def scenario(cluster: Cluster) -> None:
+        await cluster.start("m1")
+        await cluster.start("m2", roles={"agent"}, metadata={"here": "yes"})
+        await cluster.submit("fails.service", "TriggerRepeatInterval=1h\nMaxAttempts=25\nTimeBetweenAttempts=1s")
+        await cluster.sleep(60)
+        (failed,) = await cluster.history("fails.service")
+        assert [attempt.number for attempt in failed.attempts] == list(range(1, 26))
+        # What it needs goes from machine to machine: the attempts that it loses by that are not counted.
+        chronos = "TriggerRepeatInterval=1h\nMaxAttempts=2\nTimeBetweenAttempts=1s"
+        await cluster.submit("moves.service", chronos, fleet="MachineMetadata=here=yes")
+        for turn in range(25):
+            await cluster.sleep(5)
+            there, here = ("m2", "m1") if turn % 2 == 0 else ("m1", "m2")
+            await cluster.registry.wishes.set_metadata(there, {}, ["here"])
+            await cluster.registry.wishes.set_metadata(here, {"here": "yes"})
+        await cluster.sleep(5)
+        (moved,) = await cluster.registry.open_executions("moves.service")
+        assert [attempt.number for attempt in moved.attempts] == [1, *range(7, 27)]
+
+    async def body(spec, machine):
+        if spec.unit == "moves.service" and spec.attempt > 1:
+            await asyncio.sleep(1e9)
+        return 1
+
+    run(scenario, body)
+
+
 def test_what_is_kept_running_is_never_begun_beside_itself():
     async def scenario(cluster: Cluster) -> None:
         await cluster.start()

@@ -19,7 +19,8 @@ AT_ONCE: Instant = 0
 class Cursor:
     """A unit's schedule: decoded only when it is due, so that a unit that waits costs little memory.
 
-    `busy` while a write of ours is under way; `revision` is 0 while the first one is.
+    `busy` once a write of ours is under way: whatever the answer is, another one takes its place or none does.
+    `revision` is 0 while the first write is.
     """
 
     __slots__ = ("_known", "busy", "everywhere", "expires", "next", "revision", "unit_revision")

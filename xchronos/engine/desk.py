@@ -192,7 +192,6 @@ class Desk:
         added = self.expect(executions, meaning)
 
         def done(result: Committed | None) -> None:
-            cursor.busy = False
             if result is None or not result.succeeded:
                 # The unit or its cursor has changed, or the shard is not ours any more: the records decide.
                 self._forget(added)
