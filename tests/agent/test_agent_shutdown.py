@@ -65,3 +65,22 @@ def test_drain_does_not_wait_for_a_store_that_is_away(play: Callable[..., None])
         assert c.world.starts == ["start-0"]
 
     play(test, LONG)
+
+
+@pytest.mark.parametrize("ticks", range(0, 30, 2))
+def test_drain_does_not_wait_for_what_cannot_begin(play: Callable[..., None], ticks: int) -> None:
+    """The store went away while a placement was on its way: nothing runs that could be waited for."""
+
+    async def test(c: Cluster) -> None:
+        execution = await c.begin_for(ticks)
+        c.store.take_down()
+        began = c.clock.monotonic()
+        await c.agent.drain(SECOND)
+        assert c.clock.monotonic() - began < 60 * SECOND
+        await c.crash()
+        c.store.bring_up()
+        c.boot()
+        await c.ended(execution)
+        assert c.world.starts in ([], ["start-0"])
+
+    play(test, LONG)

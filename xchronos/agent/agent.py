@@ -127,7 +127,8 @@ class Agent:
             await self._until(lambda: not self._unrecorded(), grace)
         for placement in self._unrecorded():
             placement.leave(reason)
-        await self._until(lambda: all(placement.end is not None for placement in self._unrecorded()), None)
+        # Nothing runs of what was not begun, which may wait for a store that is away.
+        await self._until(lambda: all(one.unit is None or one.end is not None for one in self._unrecorded()), None)
         if not await self._until(lambda: not self._unrecorded() and not self._late.busy, RECORDING):
             log.warning("the store does not answer; what has ended will be recorded after the next start")
 
