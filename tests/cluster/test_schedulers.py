@@ -44,23 +44,24 @@ class Load:
         self.disturbances: list[Disturbance] = []
         self.moved: list[float] = []
 
-    def balanced(self) -> None:
-        """Wait until every scheduler that runs owns something, and nobody else does."""
+    def balanced(self) -> dict[int, str]:
+        """Wait until every scheduler that runs owns something, nobody else does, and nothing is on the move."""
         cluster = self.cluster
         wanted = {daemon.name for daemon in self.schedulers if daemon.running and not daemon.stopped()}
+        before: dict[int, str] = {}
 
-        def all_owned() -> bool:
-            owners = cluster.owners()
-            return len(owners) == 16 and set(owners.values()) == wanted
+        def all_owned() -> dict[int, str]:
+            nonlocal before
+            known, before = before, cluster.owners()
+            return known if len(known) == 16 and set(known.values()) == wanted and known == before else {}
 
-        eventually(all_owned, f"{sorted(wanted)} own all shards, and each of them some", 30, 0.1)
+        return eventually(all_owned, f"{sorted(wanted)} own all shards, and each of them some", 30, 0.2)
 
     def disturb(self, what: Callable[[], Any]) -> None:
         """Do something that moves shards, and wait until it has moved them."""
         before, began = self.cluster.owners(), time.time()
         what()
-        self.balanced()
-        after = self.cluster.owners()
+        after = self.balanced()
         moved = {shard for shard, owner in before.items() if after[shard] != owner}
         self.moved.append(time.time() - began)
         self.disturbances.append(Disturbance(began, units_of(moved, UNITS)))

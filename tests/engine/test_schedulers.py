@@ -11,7 +11,7 @@ from schedulers_world import TTL, PausableStore, World, scenario
 from xchronos.clock import SECOND
 from xchronos.engine.chores import Chore
 from xchronos.engine.engine import Engine
-from xchronos.errors import Conflict
+from xchronos.errors import Conflict, StoreError
 from xchronos.registry.keys import SHARDS
 from xchronos.store.contract import Put, Txn
 
@@ -166,6 +166,17 @@ def test_a_daemon_that_is_back_within_its_lease_takes_over_what_its_former_life_
         await world.cluster.sleep(15)
         await world.check_lateness(since, before[leader], 2.0)
         await world.check_every_tick_once()
+
+    scenario(play)
+
+
+def test_a_store_that_cannot_be_used_any_more_ends_a_scheduler_for_one_reason():
+    async def play(world: World) -> None:
+        await world.join("s1")
+        await world.begin()
+        await world.cluster.store.close()
+        with pytest.raises(StoreError, match="closed"):
+            await world.cluster.running["s1"].wait()
 
     scenario(play)
 

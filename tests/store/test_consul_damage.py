@@ -118,6 +118,51 @@ async def test_tls(make_consul: Make, opening: Open, tmp_path: Path) -> None:
             await opening(access(server, tls=True, timeout=0.5, **wrong))
 
 
+async def test_an_agent_that_does_not_know_all_yet(
+    consul_server: ConsulCluster, opening: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """News are asked of one server, which may have just begun: that the store is gone is believed of a majority."""
+    store = await opening(access(consul_server))
+    real, asked = store._agents.changed, 0
+
+    async def nothing(key, index, wait):
+        nonlocal asked
+        asked += 1
+        return (None, 0) if asked < 3 else await real(key, index, wait)
+
+    monkeypatch.setattr(store._agents, "changed", nothing)
+    await put(store, "/a")
+    await until(lambda: asked > 3)
+    await put(store, "/b")
+    assert await keys(store) == ["/a", "/b"]
+
+
+async def test_a_snapshot_that_is_put_back_under_a_client(make_consul: Make, opening: Open) -> None:
+    """It notices by itself, whatever it does, and says what to do."""
+    server = await asyncio.to_thread(make_consul)
+    member = server.members[0]
+    store = await opening(access(server))
+    lease = await store.grant(60)
+    snapshot = await asyncio.to_thread(member.request, "GET", "/v1/snapshot")
+    await put(store, "/a")
+    await asyncio.to_thread(member.request, "PUT", "/v1/snapshot", snapshot)
+
+    told = ""
+
+    async def refused() -> bool:
+        nonlocal told
+        try:
+            await store.renew(lease)
+        except StoreUnavailable:
+            return False
+        except StoreError as error:
+            told = str(error)
+        return bool(told)
+
+    await until(refused)
+    assert "Start every daemon anew" in told
+
+
 async def test_a_store_that_is_removed_or_put_back_in_time(consul_server: ConsulCluster, opening: Open) -> None:
     """A client with a mirror of what was cannot go on, and says what to do."""
     member = consul_server.members[0]

@@ -11,7 +11,7 @@ from xchronos.engine.chores import Chore, Chores
 from xchronos.engine.metrics import Metrics
 from xchronos.engine.ownership import Ownership
 from xchronos.engine.session import Session, StartOver
-from xchronos.errors import Conflict
+from xchronos.errors import Conflict, StoreError, XchronosError
 from xchronos.registry.batch import Batcher
 from xchronos.registry.keys import Keys
 from xchronos.store.contract import Store
@@ -57,7 +57,10 @@ class Engine:
         self.ready = asyncio.Event()
 
     async def run(self) -> None:
-        """Schedule until cancelled. Raises Conflict when another daemon has this id."""
+        """Schedule until cancelled.
+
+        Raises Conflict when another daemon has this id, and StoreError when the store cannot be used any more.
+        """
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._ownership.run(), name="ownership")
@@ -72,8 +75,8 @@ class Engine:
                     while self._ownership.fences:
                         await self._one_session()
         except BaseExceptionGroup as problems:
-            conflict = problems.subgroup(Conflict)
-            raise (problems if conflict is None else _first(conflict)) from None
+            told = problems.subgroup((Conflict, StoreError))
+            raise (problems if told is None else _first(told)) from None
 
     @property
     def heard(self) -> bool:
@@ -145,11 +148,10 @@ async def _end(task: "asyncio.Task[None]") -> None:
     await asyncio.wait({task})
 
 
-def _first(problems: BaseExceptionGroup[Conflict]) -> Conflict:
+def _first(problems: BaseExceptionGroup[XchronosError]) -> BaseException:
     problem: BaseException = problems
     while isinstance(problem, BaseExceptionGroup):
         problem = problem.exceptions[0]
-    assert isinstance(problem, Conflict)
     return problem
 
 

@@ -250,7 +250,7 @@ class ConsulStore:
             await role()
         except Exception as error:
             self._broken = error if isinstance(error, StoreError) else StoreError(f"the store failed: {error!r}")
-            log.exception("the store on Consul cannot go on")
+            log.error("the store on Consul cannot go on", reason=str(error), exc_info=self._broken is not error)  # noqa: TRY400
             self._writer.abandon(self._broken)
             self._mirror.hub.close()
 
@@ -261,7 +261,12 @@ class ConsulStore:
             known = self._mirror.head.sequence
             try:
                 item, index = await self._agents.changed(self._layout.head, index, _WAIT)
-                await self._log.catch_up(item)
+                if item is None or not index:
+                    # A server that has just begun may not know all yet, one that was put back will never: a majority
+                    # of them tells.
+                    await self._log.current()
+                else:
+                    await self._log.catch_up(item)
             except StoreUnavailable:  # every call of the store says so; here there is only waiting
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE)
