@@ -7,7 +7,7 @@ import pytest
 from api_helpers import HOURLY, at, ended, running
 
 from xchronos.api.detail import UnitDetail
-from xchronos.api.wire import Calendar, DaemonStatus, Explanation, Submitted, UnitSummary
+from xchronos.api.wire import Asked, Calendar, DaemonStatus, ExecutionIds, Explanation, Submitted, UnitSummary
 from xchronos.model.policies import Outcome
 from xchronos.model.records import Attempt, Missed, StepResult
 from xchronos.store.contract import Put, Txn
@@ -208,6 +208,17 @@ class TestActions:
         assert ctl("resume", "a").stdout == "a.service: resumed\n"
         assert ctl("destroy", "a").stdout == "a.service: destroyed\n"
         assert ctl("list-units", "--no-legend").stdout == ""
+
+    def test_answers_for_programs(self, ctl, daemon):
+        daemon.run(daemon.cluster.submit("a.service"))
+        (begun,) = read(ctl("start", "a", "-o", "json"), list[ExecutionIds])
+        assert len(begun.executions) == 1
+        unknown = ctl("stop", "no", "a", "-o", "json")
+        assert read(unknown, list[ExecutionIds], 3) == [begun]
+        assert unknown.stderr == "xchronosctl: there is no unit no.service\n"
+        for command in ("pause", "resume", "destroy"):
+            (asked,) = read(ctl(command, "a", "-o", "json"), list[Asked])
+            assert asked == Asked("a.service", f"{command.removesuffix('e')}ed")
 
     @pytest.mark.parametrize(
         "command", ["start", "stop", "pause", "resume", "destroy", "status", "explain", "calendar"]

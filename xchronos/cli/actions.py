@@ -8,17 +8,19 @@ import click
 from xchronos.cli.session import (
     POLL_SECONDS,
     Session,
+    ask_each,
     complete_units,
-    for_each,
     options,
     outlast,
     pass_session,
+    request_each,
     target_name,
     unit_name,
 )
 from xchronos.cli.submit import identity
 
 if TYPE_CHECKING:
+    from xchronos.api.wire import ExecutionIds
     from xchronos.model.records import Execution
 
 
@@ -26,26 +28,25 @@ if TYPE_CHECKING:
 @click.argument("units", metavar="UNIT...", nargs=-1, required=True, shell_complete=complete_units)
 @click.option("--wait", is_flag=True, help="Follow to the end; exit code 0 when everything succeeded, else 1.")
 @click.option("--payload", default="", help="Instead of the unit's own XCHRONOS_PAYLOAD.")
-@options()
+@options(output=True)
 @pass_session
 def start(session: Session, units: tuple[str, ...], wait: bool, payload: str) -> None:
     """Run units once, now, beside their schedules. Prints the ids of the executions.
 
     A unit that is kept running and runs already is left alone.
     """
-    started: list[str] = []
 
-    def begin(unit: str) -> None:
-        begun = session.client.start(unit_name(unit), payload=payload, by=identity())
+    def tell(_: str, begun: "ExecutionIds") -> None:
         for execution in begun.executions:
             session.print(execution)
-            started.append(execution)
         if begun.note:
             session.print(begun.note, err=True)
 
-    for_each(units, begin)
+    begun = ask_each(
+        session, units, lambda unit: session.client.start(unit_name(unit), payload=payload, by=identity()), tell
+    )
     # Every one is followed to its end, whatever became of the one before.
-    succeeded = [_follow(session, execution) for execution in started] if wait else []
+    succeeded = [_follow(session, execution) for ids in begun for execution in ids.executions] if wait else []
     if not all(succeeded):
         click.get_current_context().exit(1)
 
@@ -80,43 +81,44 @@ def _details(execution: "Execution") -> str:
 @click.command()
 @click.argument("targets", metavar="UNIT|EXECUTION...", nargs=-1, required=True, shell_complete=complete_units)
 @click.option("--reason", default="", help="For the record.")
-@options()
+@options(output=True)
 @pass_session
 def stop(session: Session, targets: tuple[str, ...], reason: str) -> None:
     """Stop executions, or everything that runs of units. Schedules go on: see `pause`."""
 
-    def end(target: str) -> None:
-        stopped = session.client.stop(target_name(target), reason=reason, by=identity())
-        for execution in stopped:
+    def tell(target: str, stopped: "ExecutionIds") -> None:
+        for execution in stopped.executions:
             session.print(f"{execution}: stopping")
-        if not stopped:
+        if not stopped.executions:
             session.print(f"{target}: nothing to stop", err=True)
 
-    for_each(targets, end)
+    ask_each(
+        session, targets, lambda target: session.client.stop(target_name(target), reason=reason, by=identity()), tell
+    )
 
 
 @click.command()
 @click.argument("units", metavar="UNIT...", nargs=-1, required=True, shell_complete=complete_units)
-@options()
+@options(output=True)
 @pass_session
 def pause(session: Session, units: tuple[str, ...]) -> None:
     """Let nothing of these units fire until they are resumed; what runs goes on."""
-    for_each(units, lambda unit: session.print(f"{session.client.pause(unit_name(unit)).target}: paused"))
+    request_each(session, units, lambda unit: session.client.pause(unit_name(unit)))
 
 
 @click.command()
 @click.argument("units", metavar="UNIT...", nargs=-1, required=True, shell_complete=complete_units)
-@options()
+@options(output=True)
 @pass_session
 def resume(session: Session, units: tuple[str, ...]) -> None:
     """Let paused units fire again; their misfire policies decide what becomes of the gap."""
-    for_each(units, lambda unit: session.print(f"{session.client.resume(unit_name(unit)).target}: resumed"))
+    request_each(session, units, lambda unit: session.client.resume(unit_name(unit)))
 
 
 @click.command()
 @click.argument("units", metavar="UNIT...", nargs=-1, required=True, shell_complete=complete_units)
-@options()
+@options(output=True)
 @pass_session
 def destroy(session: Session, units: tuple[str, ...]) -> None:
     """Remove units, with their history; what runs of them is stopped."""
-    for_each(units, lambda unit: session.print(f"{session.client.destroy(unit_name(unit)).target}: destroyed"))
+    request_each(session, units, lambda unit: session.client.destroy(unit_name(unit)))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from xchronos.cli.session import POLL_SECONDS, Session, for_each, options, outlast, pass_session, show_each
+from xchronos.cli.session import POLL_SECONDS, Session, options, outlast, pass_session, request_each, show_each
 
 if TYPE_CHECKING:
     from xchronos.api.detail import MachineStatus
@@ -113,20 +113,20 @@ def _details(session: Session, machine: "MachineStatus") -> Iterator[str]:
 @machine.command()
 @_machines
 @_reason
-@options()
+@options(output=True)
 @pass_session
 def cordon(session: Session, machines: tuple[str, ...], reason: str) -> None:
     """Keep new work from machines; what they have goes on."""
-    for_each(machines, lambda name: session.print(f"{session.client.cordon(name, reason=reason).target}: cordoned"))
+    request_each(session, machines, lambda name: session.client.cordon(name, reason=reason))
 
 
 @machine.command()
 @_machines
-@options()
+@options(output=True)
 @pass_session
 def uncordon(session: Session, machines: tuple[str, ...]) -> None:
     """Let machines have work again; ends a drain."""
-    for_each(machines, lambda name: session.print(f"{session.client.uncordon(name).target}: uncordoned"))
+    request_each(session, machines, session.client.uncordon)
 
 
 @machine.command()
@@ -136,7 +136,7 @@ def uncordon(session: Session, machines: tuple[str, ...]) -> None:
 )
 @click.option("--wait", is_flag=True, help="Return when nothing is left on them.")
 @_reason
-@options()
+@options(output=True)
 @pass_session
 def drain(session: Session, machines: tuple[str, ...], deadline: str, wait: bool, reason: str) -> None:
     """Have everything leave machines: nothing new comes, and what still runs at the deadline is stopped and moved.
@@ -152,14 +152,8 @@ def drain(session: Session, machines: tuple[str, ...], deadline: str, wait: bool
         raise click.UsageError(f"--deadline: {error}") from error
     if length is None:
         raise click.UsageError("--deadline: expected a length of time; to keep new work away for ever, use cordon")
-    draining: list[str] = []
-
-    def begin(name: str) -> None:
-        machine = session.client.drain(name, length / 1_000_000, reason=reason).target
-        session.print(f"{machine}: draining")
-        draining.append(machine)
-
-    for_each(machines, begin)
+    seconds = length / 1_000_000
+    draining = request_each(session, machines, lambda name: session.client.drain(name, seconds, reason=reason))
     for name in draining if wait else ():
         _until_empty(session, name)
 
@@ -171,7 +165,7 @@ def _until_empty(session: Session, name: str) -> None:
         if found.drain_until is None:
             raise click.ClickException(f"{name}: its drain was ended by somebody else")
         if found.placed == 0:
-            session.print(f"{name}: drained")
+            session.print(f"{name}: drained", err=session.json)
             return
         if found.placed != told:
             session.print(f"{name}: {found.placed} left", err=True)
@@ -182,7 +176,7 @@ def _until_empty(session: Session, name: str) -> None:
 @machine.command("set")
 @click.argument("name", metavar="MACHINE")
 @click.argument("pairs", metavar="KEY=VALUE...", nargs=-1, required=True)
-@options()
+@options(output=True)
 @pass_session
 def set_metadata(session: Session, name: str, pairs: tuple[str, ...]) -> None:
     """Give a machine metadata, beside or instead of its configuration's. What no longer fits there moves."""
@@ -192,23 +186,23 @@ def set_metadata(session: Session, name: str, pairs: tuple[str, ...]) -> None:
         if not (key and equals and value):
             raise click.UsageError(f"{pair}: expected KEY=VALUE, like region=us-east-1")
         values[key] = value
-    session.print(f"{session.client.set_metadata(name, values).target}: changed")
+    request_each(session, [name], lambda machine: session.client.set_metadata(machine, values))
 
 
 @machine.command("unset")
 @click.argument("name", metavar="MACHINE")
 @click.argument("keys", metavar="KEY...", nargs=-1, required=True)
-@options()
+@options(output=True)
 @pass_session
 def unset_metadata(session: Session, name: str, keys: tuple[str, ...]) -> None:
     """Take metadata from a machine, its configuration's too. What no longer fits there moves."""
-    session.print(f"{session.client.set_metadata(name, {}, unset=keys).target}: changed")
+    request_each(session, [name], lambda machine: session.client.set_metadata(machine, {}, unset=keys))
 
 
 @machine.command()
 @_machines
-@options()
+@options(output=True)
 @pass_session
 def forget(session: Session, machines: tuple[str, ...]) -> None:
     """Forget what is wanted of machines that are gone for good."""
-    for_each(machines, lambda name: session.print(f"{session.client.forget(name).target}: forgotten"))
+    request_each(session, machines, session.client.forget)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
+    from xchronos.api.wire import Asked
     from xchronos.client import Client
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -143,6 +144,32 @@ def for_each(targets: Iterable[str], action: Callable[[str], None]) -> None:
             code = code or exit_code(error)
     if code:
         click.get_current_context().exit(code)
+
+
+def ask_each(
+    session: Session, targets: Iterable[str], ask: Callable[[str], T], tell: Callable[[str, T], None]
+) -> list[T]:
+    """Ask something of each target, and `tell` what is answered: a line for each, or all answers as one JSON list."""
+    answers: list[T] = []
+
+    def one(target: str) -> None:
+        answer = ask(target)
+        answers.append(answer)
+        if not session.json:
+            tell(target, answer)
+
+    try:
+        for_each(targets, one)
+    finally:
+        if session.json:
+            session.print_json(answers)
+    return answers
+
+
+def request_each(session: Session, targets: Iterable[str], ask: Callable[[str], "Asked"]) -> list[str]:
+    """Ask something of each target that is only taken in, and tell so. Returns those of which it was."""
+    answers = ask_each(session, targets, ask, lambda _, answer: session.print(f"{answer.target}: {answer.action}"))
+    return [answer.target for answer in answers]
 
 
 def outlast(session: Session, name: str, ask: Callable[[], T]) -> T:

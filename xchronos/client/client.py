@@ -96,11 +96,11 @@ class Client:
         """Run a unit once, now: one execution per copy, none of a unit that is kept running and runs already."""
         return self._send(ExecutionIds, "POST", "units", name, "start", body=StartRequest(payload, by))
 
-    def stop(self, target: str, *, reason: str = "", by: str = "") -> tuple[str, ...]:
+    def stop(self, target: str, *, reason: str = "", by: str = "") -> ExecutionIds:
         """Stop an execution (an id has slashes), or what runs of a unit. The ids of those that were asked to."""
         kind = "executions" if "/" in target else "units"
         parts = (kind, *target.split("/"), "stop")
-        return self._send(ExecutionIds, "POST", *parts, body=StopRequest(reason, by)).executions
+        return self._send(ExecutionIds, "POST", *parts, body=StopRequest(reason, by))
 
     def pause(self, name: str) -> Asked:
         """Let nothing of a unit fire until it is resumed."""
