@@ -98,3 +98,35 @@ class TestLogs:
         done = msgspec.structs.replace(waiting, state="ended", outcome=Outcome.SKIPPED)
         daemon.run(daemon.cluster.execution(done))
         assert "has not run" in ctl("logs", "-f", started).stderr
+
+    def test_follow_from_attempt_to_attempt(self, ctl, daemon, tmp_path, monkeypatch):
+        """--tail is about the one that was the latest at the beginning, whose machine is gone here."""
+        monkeypatch.setattr("xchronos.cli.executions.POLL_SECONDS", 0)
+        for number in (2, 3):
+            (tmp_path / str(number)).write_text(f"old {number}\nnew {number}\n")
+            daemon.cluster.steps.files["a.service", number] = [("start-0", tmp_path / str(number))]
+        (first,) = ended("a.service", 0, machine="m9").attempts
+        second, third = (msgspec.structs.replace(first, number=number, machine="m1") for number in (2, 3))
+        begun = msgspec.structs.replace(ended("a.service", 0), state="running", outcome=None, attempts=())
+        moments = [
+            msgspec.structs.replace(begun, current=first),
+            msgspec.structs.replace(begun, state="delayed", attempts=(first,)),
+            msgspec.structs.replace(begun, state="delayed", attempts=(first, second)),
+            msgspec.structs.replace(ended("a.service", 0), attempts=(first, second, third)),
+        ]
+        seen = []
+
+        def execution(self, execution_id):
+            seen.append(execution_id)
+            found = moments[min(len(seen), len(moments)) - 1]
+            daemon.run(daemon.cluster.execution(found))
+            return found
+
+        monkeypatch.setattr("xchronos.client.Client.execution", execution)
+        result = ctl("logs", "-f", begun.id, "--tail", "1")
+        assert (result.exit_code, result.stdout) == (0, "old 2\nnew 2\nold 3\nnew 3\n")
+        assert result.stderr.splitlines() == [
+            f"{begun.id}: machine m9 is not alive: what it ran left its output there; waiting for the next attempt",
+            f"({begun.id}: attempt 2, on m1)",
+            f"({begun.id}: attempt 3, on m1)",
+        ]

@@ -2,12 +2,23 @@
 
 import re
 import sys
+import time
+from collections.abc import Iterator
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 import click
 
-from xchronos.cli.session import Session, complete_units, options, pass_session, target_name, unit_name
+from xchronos.cli.session import (
+    POLL_SECONDS,
+    Session,
+    complete_units,
+    options,
+    outlast,
+    pass_session,
+    target_name,
+    unit_name,
+)
 from xchronos.errors import ApiError
 
 if TYPE_CHECKING:
@@ -73,7 +84,7 @@ def _machine(session: Session, machine: str) -> str:
 
 @click.command()
 @click.argument("target", metavar="UNIT|EXECUTION", shell_complete=complete_units)
-@click.option("--follow", "-f", is_flag=True, help="Go on until the attempt has ended.")
+@click.option("--follow", "-f", is_flag=True, help="Go on until the execution has ended, from attempt to attempt.")
 @click.option("--step", default="", help="Only this step's (start-0, start-pre-0, ...).")
 @click.option("--attempt", type=click.IntRange(min=1), help="This attempt's, instead of the latest one's.")
 @click.option("--tail", "-n", type=click.IntRange(min=0), help="Only the last so many lines.")
@@ -87,12 +98,47 @@ def logs(session: Session, target: str, follow: bool, step: str, attempt: int | 
         if sys.stderr.isatty():
             session.print(execution, err=True)
     printed = tail == 0
-    for part in session.client.logs(execution, step=step, attempt=attempt or 0, tail=tail, follow=follow):
+    if follow and not attempt:
+        parts = _following(session, execution, step, tail)
+    else:
+        parts = session.client.logs(execution, step=step, attempt=attempt or 0, tail=tail, follow=follow)
+    for part in parts:
         sys.stdout.buffer.write(part)
         sys.stdout.buffer.flush()
         printed = True
     if not printed:
         session.print(f"({execution} has no output)", err=True)
+
+
+def _following(session: Session, execution_id: str, step: str, tail: int | None) -> Iterator[bytes]:
+    """What an execution prints from its latest attempt on: a retry, or a move to another machine, goes on elsewhere."""
+    last = 0
+    while True:
+        execution = outlast(session, execution_id, lambda: session.client.execution(execution_id))
+        attempts = (*execution.attempts, *([execution.current] if execution.current is not None else ()))
+        coming = [attempt for attempt in attempts if attempt.number > last]
+        if not coming and execution.state == "ended":
+            if not last:
+                yield from session.client.logs(execution_id)  # says why there is nothing
+            return
+        if not coming:
+            time.sleep(POLL_SECONDS)
+            continue
+        attempt = coming[0] if last else coming[-1]
+        if last:
+            session.print(f"({execution_id}: attempt {attempt.number}, on {attempt.machine})", err=True)
+        try:
+            yield from session.client.logs(
+                execution_id, step=step, attempt=attempt.number, tail=None if last else tail, follow=True
+            )
+        except ApiError as error:
+            if execution.state == "ended":
+                raise
+            # With the machine its output is gone; if it is the daemon that we ask, the next question fails as well.
+            from xchronos.cli.tables import clean
+
+            session.print(f"{execution_id}: {clean(str(error))}; waiting for the next attempt", err=True)
+        last = attempt.number
 
 
 def _latest(session: Session, unit: str, *, follow: bool) -> str:
