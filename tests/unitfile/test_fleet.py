@@ -198,6 +198,15 @@ def test_an_empty_value_does_not_reset():
     assert [problem.severity for problem in problems] == ["warning"]
 
 
+@pytest.mark.parametrize("peer", ["u@1.service", "%n", '"b.service" "u@1.service"'])
+def test_a_unit_that_would_wait_for_itself(peer):
+    asked, problems = requirements("u@1.service", options(("MachineOf", peer)))
+    assert "u@1.service" in asked.peers
+    (problem,) = problems
+    assert (problem.key, problem.severity) == ("MachineOf", "warning")
+    assert problem.message.startswith("it would wait for itself, so no machine can match")
+
+
 def test_reading_with_operators():
     pairs = [("MachineMetadata", '"a=1" "a=2" "n>=4"'), ("X-ConditionMachineMetadata", "n>=4"), ("Global", "YES")]
     asked = asking(*pairs, ("Conflicts", "%p@*.service x.service"), name="job@3.service")

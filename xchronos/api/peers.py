@@ -25,7 +25,9 @@ async def address_of(context: Context, machine: str) -> str:
     if known is None:
         raise ApiError(f"machine {machine} is not alive: what it ran left its output there", 503)
     if not known.address:
-        raise ApiError(f"machine {machine} advertises no address: ask its own daemon", 503)
+        raise ApiError(
+            f"machine {machine} cannot be asked: its daemon has no role api, or answers on a socket only", 503
+        )
     return _base(known)
 
 

@@ -197,7 +197,8 @@ FLEET: tuple[Key, ...] = (
         "MachineMetadata",
         "`key=value`, several each in double quotes, repeatable",
         "",
-        "Only machines with these metadata: one of the values of every key; `!= >= <= > <` compare.",
+        "Only machines with these metadata: one of the values of every key; `!= >= <= > <` compare "
+        "numbers where both sides are one, else text (`1.10.0` is less than `1.9.0`).",
     ),
     Key("Conflicts", "globs of unit names, repeatable", "", "Not on a machine with such a unit."),
     Key("Replaces", "glob of unit names, repeatable", "", "Such units leave the machine when this one comes."),

@@ -256,6 +256,8 @@ def _option_problems(name: str, option: AnyOption, terms: list[MetadataTerm]) ->
                 "an empty value does not reset the lines before it (fleet's rule); it does nothing",
                 "warning",
             )
+    elif key in MACHINE_OF_KEYS and name in split_values(value):
+        message, severity = "it would wait for itself, so no machine can match: expected another unit's name", "warning"
     elif key in METADATA_KEYS:
         try:
             terms.extend(parse_metadata(value))
