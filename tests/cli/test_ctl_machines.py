@@ -105,7 +105,8 @@ class TestWishes:
             "xchronos.cli.machines.time.sleep", lambda _: daemon.run(daemon.cluster.registry.wishes.uncordon("m1"))
         )
         waited = ctl("machine", "drain", "m1", "--wait")
-        assert (waited.exit_code, "its drain was ended by somebody else" in waited.stderr) == (1, True)
+        assert (waited.exit_code, waited.stdout) == (1, "m1: draining\n")
+        assert waited.stderr.endswith("\nxchronosctl: m1: its drain was ended by somebody else\n")
 
     def test_deadlines_that_are_none(self, ctl, daemon):
         for wrong in ("soon", "infinity", ""):

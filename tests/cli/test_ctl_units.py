@@ -183,6 +183,19 @@ class TestActions:
         assert (result.exit_code, result.stdout) == (0, "")
         assert result.stderr.startswith("a.service is kept running, and runs already")
 
+    def test_what_is_kept_running_everywhere_is_not_stopped_for_long(self, ctl, daemon):
+        daemon.run(
+            daemon.cluster.submit(
+                "a.service", b"[Service]\nExecStart=/bin/true\nRestart=always\n[X-Fleet]\nGlobal=true\n"
+            )
+        )
+        schedule = daemon.run(daemon.cluster.registry.unit("a.service")).schedule
+        everywhere = msgspec.structs.replace(schedule, everywhere=True)
+        daemon.run(daemon.cluster.put("/xchronos/var/schedules/a.service", everywhere))
+        assert "a.service is kept running on every machine and begins again: pause it first" in ctl("stop", "a").stderr
+        ctl("pause", "a")
+        assert ctl("stop", "a").stderr == "a: nothing to stop\n"
+
     @pytest.mark.parametrize(("outcome", "code"), [(Outcome.SUCCEEDED, 0), (Outcome.FAILED, 1)])
     def test_wait_follows_to_the_end(self, ctl, daemon, monkeypatch, outcome, code):
         daemon.run(daemon.cluster.submit("a.service"))

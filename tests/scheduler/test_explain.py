@@ -39,6 +39,15 @@ def test_the_unit(it, line):
     assert found.removeprefix("its schedule is finished: ") == line
 
 
+def test_what_is_kept_running_was_ended_if_it_has_begun_and_nothing_is_there():
+    it = job(keep_running=True)
+    begun = msgspec.structs.replace(accept(it, s(0), 1), fired=1)
+    assert told(it, schedule=begun) == ["nothing of it runs: once it is started again, it is kept running"]
+    assert told(it, execution(state="placed"), schedule=begun)[0] == "it is kept running"
+    everywhere = job(keep_running=True, requirements=asks(is_global=True))
+    assert told(everywhere, schedule=begun) == ["it is kept running"]
+
+
 def test_schedules_that_are_not_there_or_paused():
     it = unit(every(10))
     assert explain(it, None, (), (), NOW) == ["no scheduler has accepted it yet"]

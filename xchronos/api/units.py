@@ -143,8 +143,16 @@ async def start_unit(state: State, name: FromPath[str], data: JSONBody[StartRequ
 
 @post("/v1/units/{name:str}/stop", summary="Stop what runs of a unit", status_code=202)
 async def stop_unit(state: State, name: FromPath[str], data: JSONBody[StopRequest | None] = None) -> ExecutionIds:
-    """Everything of it that has not ended; its schedule goes on."""
-    return ExecutionIds(tuple(await context_of(state).services.registry.stop(name, stop_reason(data))))
+    """Everything of it that has not ended; its schedule goes on. A unit that is kept running stays stopped.
+
+    But one that is kept running on every machine begins again at once, where it is not paused.
+    """
+    registry = context_of(state).services.registry
+    stopped = tuple(await registry.stop(name, stop_reason(data)))
+    stored = await registry.unit(name)
+    again = stored.record.desired != "paused" and stored.schedule is not None and stored.schedule.everywhere
+    note = f"{name} is kept running on every machine and begins again: pause it first to have it stay stopped"
+    return ExecutionIds(stopped, note if again else "")
 
 
 def stop_reason(asked: StopRequest | None) -> str:

@@ -123,7 +123,7 @@ class MetadataRequest(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class ExecutionIds(msgspec.Struct, frozen=True):
-    """The executions that were started, or asked to stop. `note` says why there are none, where that is no fault."""
+    """The executions that were started, or asked to stop. `note` says why there are none, or what else to know."""
 
     executions: tuple[str, ...]
     note: str = ""

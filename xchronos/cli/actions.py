@@ -84,13 +84,18 @@ def _details(execution: "Execution") -> str:
 @options(output=True)
 @pass_session
 def stop(session: Session, targets: tuple[str, ...], reason: str) -> None:
-    """Stop executions, or everything that runs of units. Schedules go on: see `pause`."""
+    """Stop executions, or everything that runs of units. Schedules go on: see `pause`.
+
+    What is kept running stays stopped until it is started; with Global=, only if it is paused.
+    """
 
     def tell(target: str, stopped: "ExecutionIds") -> None:
         for execution in stopped.executions:
             session.print(f"{execution}: stopping")
         if not stopped.executions:
             session.print(f"{target}: nothing to stop", err=True)
+        if stopped.note:
+            session.print(stopped.note, err=True)
 
     ask_each(
         session, targets, lambda target: session.client.stop(target_name(target), reason=reason, by=identity()), tell

@@ -159,11 +159,13 @@ def drain(session: Session, machines: tuple[str, ...], deadline: str, wait: bool
 
 
 def _until_empty(session: Session, name: str) -> None:
+    from xchronos.errors import ApiError
+
     told = -1
     while True:
         found = outlast(session, name, lambda: session.client.machine(name))
         if found.drain_until is None:
-            raise click.ClickException(f"{name}: its drain was ended by somebody else")
+            raise ApiError(f"{name}: its drain was ended by somebody else", 409)
         if found.placed == 0:
             session.print(f"{name}: drained", err=session.json)
             return

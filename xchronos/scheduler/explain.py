@@ -30,10 +30,10 @@ def explain(
     A waiting execution is judged against `views` as they are now: the counts per reason in one line, then every
     machine with all of its reasons, every unmet metadata pair by name.
     """
-    lines = [_of_the_unit(unit, schedule, now)]
     active = sorted(
         (as_it_waits(e, now) for e in executions if e.state != "ended"), key=lambda e: (e.fire_time, e.copy)
     )
+    lines = [_of_the_unit(unit, schedule, now, idle=not active)]
     for execution in active:
         lines.extend(_of_an_execution(unit, execution, active, views, now))
     if not active and last is not None and last.outcome not in (None, Outcome.SUCCEEDED):
@@ -59,7 +59,7 @@ def as_it_waits(execution: Execution, now: Instant) -> Execution:
     return msgspec.structs.replace(execution, due_at=nearer(execution.due_at), deadline=nearer(execution.deadline))
 
 
-def _of_the_unit(unit: Unit, schedule: Schedule | None, now: Instant) -> str:
+def _of_the_unit(unit: Unit, schedule: Schedule | None, now: Instant, *, idle: bool) -> str:
     if unit.masked:
         return "it is masked: its file is empty, so there is nothing to run"
     if unit.template:
@@ -74,6 +74,8 @@ def _of_the_unit(unit: Unit, schedule: Schedule | None, now: Instant) -> str:
     if schedule.finished:
         return f"its schedule is finished: {schedule.finished}"
     if not unit.triggers:
+        if unit.keep_running and idle and not unit.is_global and schedule.fired:
+            return "nothing of it runs: once it is started again, it is kept running"
         return "it is kept running" if unit.keep_running else "it has no trigger: it runs when it is started"
     late = [state.next for state in schedule.triggers if state.next is not None and to_instant(state.next) <= now]
     if late:
