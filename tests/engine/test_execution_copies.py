@@ -1,6 +1,10 @@
 """Where executions go: copies, global units, round robin, slots and priorities, and those that find no machine."""
 
+import asyncio
+
+import pytest
 from engine_cluster import Cluster, lasting, run
+from services.links import Link
 
 
 def test_availability_and_global_units():
@@ -29,6 +33,75 @@ def test_availability_and_global_units():
             assert all(len(set(machines)) == len(machines) for machines in fires.values())
 
     run(scenario, lasting(60))
+
+
+class SlowAnswers(Link):
+    """Writes happen at once, and what they set off is over, long before anything of it is heard."""
+
+    def __init__(self, store) -> None:
+        super().__init__(store)
+        self.going = asyncio.Event()
+        self.going.set()
+
+    async def deliver(self, batches):
+        async for batch in batches:
+            await self.going.wait()
+            yield batch
+
+    async def commit_many(self, txns):
+        self.going.clear()
+        answers = await super().commit_many(txns)
+        await asyncio.sleep(0.3)
+        self.going.set()
+        return answers
+
+
+async def all_distinct(cluster: Cluster, name: str, fires: int, copies: int) -> None:
+    machines: dict[object, list[str]] = {}
+    for execution in await cluster.history(name):
+        machines.setdefault(execution.fire_time, []).append(execution.attempts[0].machine)
+    assert [len(found) for found in machines.values()] == [copies] * fires
+    assert [sorted(set(found)) for found in machines.values()] == [sorted(found) for found in machines.values()]
+
+
+def test_copies_for_which_one_txn_is_too_small_are_on_distinct_machines_all_the_same():
+    async def scenario(cluster: Cluster) -> None:
+        for machine in ("m1", "m2", "m3"):
+            await cluster.start(machine, roles={"agent"})
+        await cluster.start("s", roles={"scheduler"})
+        await cluster.submit(
+            "a.service",
+            "TriggerRepeatInterval=1s\nAvailability=2\nLoadBalancing=random\nMisfireThreshold=1h\nHistoryLimit=999",
+        )
+        await cluster.registry.set_desired("a.service", "paused")
+        await cluster.sleep(300.5)
+        await cluster.registry.set_desired("a.service", "active")
+        await cluster.sleep(0.2)
+        await cluster.registry.set_desired("a.service", "paused")
+        await cluster.sleep(5)
+        await all_distinct(cluster, "a.service", 301, 2)
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("how", ["fired", "delayed", "everywhere"])
+def test_copies_that_end_before_the_others_are_written_still_have_their_machines(how):
+    async def scenario(cluster: Cluster) -> None:
+        cluster.store.max_operations = 8
+        names = [f"m{number}" for number in range(9)]
+        for machine in names:
+            await cluster.start(machine, roles={"agent"})
+        await cluster.start("s", roles={"scheduler"}, store=SlowAnswers(cluster.store))
+        if how == "fired":
+            await cluster.submit("a.service", "TriggerRepeatInterval=10s\nAvailability=9\nLoadBalancing=random")
+        elif how == "delayed":
+            await cluster.submit("a.service", "TriggerRepeatInterval=10s\nAvailability=9\nRandomizedDelay=1s")
+        else:
+            await cluster.submit("a.service", "TriggerRepeatInterval=10s\nRandomizedDelay=1s", fleet="Global=true")
+        await cluster.sleep(27)
+        await all_distinct(cluster, "a.service", 3, 9)
+
+    run(scenario)
 
 
 def test_round_robin_goes_on_after_a_restart():

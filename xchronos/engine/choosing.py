@@ -19,10 +19,6 @@ class Choosing:
         self._desk = desk
         self._copies = copies
 
-    def machines_of(self, execution_ids: Iterable[str]) -> set[str]:
-        """The machines that executions have."""
-        return {self._desk.book.open[execution_id].machine for execution_id in execution_ids}
-
     def choose(
         self,
         unit: Unit,
@@ -63,7 +59,7 @@ class Choosing:
             attempts = entry.execution.attempts if not entry.machine else ()
             if entry.machine or attempts:
                 taken.add(entry.machine or attempts[-1].machine)
-        if unit.availability > 1 and not unit.keep_running:
+        if (unit.availability > 1 or unit.is_global) and not unit.keep_running:
             ended = await self._copies.ended(fire_prefix(execution_id))
             taken.update(machine for other, machine in ended.items() if other != execution_id)
         return taken

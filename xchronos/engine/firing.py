@@ -1,6 +1,7 @@
 """Units and their fire times: acceptance, what is due, the end of a TTL, and what a destroyed unit leaves."""
 
 import asyncio
+from collections.abc import Collection
 from datetime import datetime
 from itertools import islice
 
@@ -8,11 +9,12 @@ import msgspec
 import structlog
 
 from xchronos.clock import Instant, to_datetime, to_instant
+from xchronos.engine.choosing import Choosing
 from xchronos.engine.desk import Desk
 from xchronos.engine.placing import Placing
 from xchronos.errors import InvalidTrigger
 from xchronos.model.policies import Outcome
-from xchronos.model.records import Execution, Owed, Schedule
+from xchronos.model.records import Execution, Owed, Schedule, fire_key
 from xchronos.model.unit import Unit
 from xchronos.registry.starting import lacking, started, superfluous
 from xchronos.registry.transitions import claim, expire_unit, forget_unit
@@ -40,9 +42,10 @@ DESTROYED = "the unit was destroyed"
 class Firing:
     """Moves the cursors."""
 
-    def __init__(self, desk: Desk, placing: Placing) -> None:
+    def __init__(self, desk: Desk, placing: Placing, choosing: Choosing) -> None:
         self._desk = desk
         self._placing = placing
+        self._choosing = choosing
 
     # -- units that are new or have changed ---------------------------------------------------------------------------
 
@@ -148,10 +151,21 @@ class Firing:
             loaded = await desk.load(batch)
             for name in batch:
                 if name in loaded:
-                    self._fire(name, loaded[name], now)
+                    self._fire(name, loaded[name], now, await self._taken(name, loaded[name].unit))
             await asyncio.sleep(0)
 
-    def _fire(self, name: str, loaded: Loaded, now: Instant) -> None:
+    async def _taken(self, name: str, unit: Unit | None) -> Collection[str]:
+        """The machines of those copies of a fire time that an earlier Txn holds, when the rest of them is owed."""
+        cursor = self._desk.book.cursors.known.get(name)
+        if cursor is None or cursor.busy or unit is None or unit.is_global:
+            return ()
+        owed = cursor.schedule.owed
+        if not owed or owed[0].copy <= 0:
+            return ()
+        rest = f"{name}/{fire_key(owed[0].fire_time)}/{owed[0].copy}"
+        return await self._choosing.machines_of_copies(unit, rest)
+
+    def _fire(self, name: str, loaded: Loaded, now: Instant, taken: Collection[str]) -> None:
         desk = self._desk
         cursor = desk.book.cursors.known.get(name)
         fence = desk.fence(name)
@@ -164,7 +178,7 @@ class Firing:
             desk.agenda.wake()
             return
         decided, moved = _decide(unit, schedule, now)
-        executions, left = self._write_down(unit, decided, now)
+        executions, left = self._write_down(unit, decided, now, taken)
         skipped = len({execution.fire_time for execution in executions if execution.outcome is Outcome.SKIPPED})
         if skipped:
             moved = not_run(unit, moved, skipped)
@@ -174,8 +188,10 @@ class Firing:
         txn = claim(desk.keys, fence, moved, cursor.revision, executions, loaded.revision)
         desk.move_cursor(name, cursor, txn, moved, executions, unit)
 
-    def _write_down(self, unit: Unit, decided: list[Owed], now: Instant) -> tuple[list[Execution], list[Owed]]:
-        """As many records as one Txn holds beside the cursor, and what is left."""
+    def _write_down(
+        self, unit: Unit, decided: list[Owed], now: Instant, taken: Collection[str]
+    ) -> tuple[list[Execution], list[Owed]]:
+        """As many records as one Txn holds beside the cursor, and what is left; `taken` is about the first of them."""
         moment = to_datetime(now)
         executions: list[Execution] = []
         room = self._desk.room - 1
@@ -185,7 +201,8 @@ class Firing:
             if owed.missed is not None:
                 executions.append(_missed(unit, owed, moment))
                 continue
-            written, rest = self._placing.fire(unit, owed, now, moment, room - len(executions), executions)
+            known = () if index else taken
+            written, rest = self._placing.fire(unit, owed, now, moment, room - len(executions), executions, known)
             executions += written
             if not owed.copy:
                 self._desk.metrics.late(now - to_instant(owed.fire_time))

@@ -43,12 +43,20 @@ class Placing:
     # -- a fire time ------------------------------------------------------------------------------------------------
 
     def fire(
-        self, unit: Unit, owed: Owed, now: Instant, moment: datetime, room: int, before: Sequence[Execution] = ()
+        self,
+        unit: Unit,
+        owed: Owed,
+        now: Instant,
+        moment: datetime,
+        room: int,
+        before: Sequence[Execution] = (),
+        had: Collection[str] = (),
     ) -> tuple[list[Execution], Owed | None]:
         """The executions of a fire time, one per copy, each placed, waiting, queued, delayed or skipped.
 
         At most `room` of them, from `owed.copy` on; then comes what is left, or None. `before` are those of earlier
-        fire times that the same Txn writes: they overlap this one like any other.
+        fire times that the same Txn writes: they overlap this one like any other. `had` are the machines of its copies
+        that are written already.
         """
         book = self._desk.book
         first = Execution(
@@ -88,7 +96,7 @@ class Placing:
                 first = msgspec.structs.replace(first, due_at=due_at, deadline=deadline)
                 reason = f"RandomizedDelay: starts at {due_at.isoformat()}"
                 return self._copies(first, "delayed", reason, owed, copies, room)
-        return self._spread(unit, first, owed, copies, moment, room)
+        return self._spread(unit, first, owed, copies, moment, room, had)
 
     def _copies(
         self, first: Execution, state: ExecutionState, reason: str, owed: Owed, copies: int, room: int
@@ -104,17 +112,14 @@ class Placing:
         return written, msgspec.structs.replace(owed, copy=owed.copy + room)
 
     def _spread(
-        self, unit: Unit, first: Execution, owed: Owed, copies: int, moment: datetime, room: int
+        self, unit: Unit, first: Execution, owed: Owed, copies: int, moment: datetime, room: int, had: Collection[str]
     ) -> tuple[list[Execution], Owed | None]:
         """Copies on machines, as far as there are any."""
         book = self._desk.book
         views: Iterable[MachineView] | Ranking = book.ranking
-        taken: Collection[str] = ()
         if owed.copy and unit.is_global:
             views = [view for machine, view in book.machines.items() if machine > owed.after]
-        elif owed.copy:
-            taken = self._choosing.machines_of(book.siblings(first.id))
-        chosen = self._choosing.choose(unit, first.id, views, copies=copies, taken=taken)
+        chosen = self._choosing.choose(unit, first.id, views, copies=copies, taken=had)
         machines = sorted(chosen.machines) if unit.is_global else chosen.machines
         unplaced = 0 if owed.copy and unit.is_global else chosen.unplaced
         numbers = self._free_numbers(first, owed.copy, min(len(machines) + unplaced, room))
@@ -299,17 +304,17 @@ class Placing:
         if plain and unit.name in hopeless:
             reason = hopeless[unit.name]
         else:
-            if unit.is_global and not execution.attempts:
-                if unit.keep_running:
-                    taken = self._choosing.homes(unit.name)
-                else:
-                    taken = self._choosing.machines_of(desk.book.siblings(execution_id))
-                chosen = self._choosing.choose(unit, execution_id, desk.book.ranking, taken=taken)
+            fresh = unit.is_global and not execution.attempts
+            if fresh and unit.keep_running:
+                taken = self._choosing.homes(unit.name)
             else:
                 taken = await self._choosing.machines_of_copies(unit, execution_id)
                 if desk.book.open.get(execution_id) is not entry or entry.busy:
                     # Asking the history took a while; whatever has happened meanwhile is looked at by itself.
                     return
+            if fresh:
+                chosen = self._choosing.choose(unit, execution_id, desk.book.ranking, taken=taken)
+            else:
                 chosen = self._choosing.again(unit, execution_id, execution, taken)
             if chosen.machines:
                 moment = to_datetime(now)

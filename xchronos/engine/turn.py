@@ -24,7 +24,7 @@ class Turns:
         self._settling = Settling(desk)
         choosing = Choosing(desk, copies)
         self._placing = Placing(desk, self._settling, choosing)
-        self._firing = Firing(desk, self._placing)
+        self._firing = Firing(desk, self._placing, choosing)
         self._leaving = Leaving(desk, self._settling)
         self._everywhere = Everywhere(desk, choosing)
 
