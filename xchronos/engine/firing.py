@@ -77,7 +77,9 @@ class Firing:
         old = cursor.schedule if cursor is not None else None
         reborn = old is not None and loaded.created > old.unit_revision
         if reborn:
-            # Destroyed and submitted again before anybody looked: nothing of its former life concerns the new one.
+            # Destroyed and submitted again before anybody looked: nothing of its former life concerns the new one, nor
+            # does the news of its end, which may be all that the watch has brought.
+            desk.agenda.gone.discard(name)
             self._end_former_life(name, loaded.created)
             now = max(now, _last_fire(old) + 1)
         else:
