@@ -154,6 +154,29 @@ def test_what_follows_a_unit_that_comes_and_goes_is_left_alone():
     run(scenario, body)
 
 
+def test_what_follows_a_unit_follows_it_into_its_new_life():
+    """Which begins on another machine while something of the former one has yet to leave the first."""
+
+    async def scenario(cluster: Cluster) -> None:
+        await cluster.start("s", roles={"scheduler"})
+        link = FaultyStore(cluster.store, cluster.clock, Random(1))
+        await cluster.start("m1", roles=AGENT, store=link)
+        await kept(cluster, "web.service")
+        await kept(cluster, "logger.service", "MachineOf=web.service")
+        await cluster.sleep(1)
+        await cluster.start("m2", roles=AGENT)
+        link.dead = True
+        await cluster.registry.destroy("web.service")
+        await kept(cluster, "web.service")
+        await cluster.sleep(3)
+        assert await where(cluster) == {"web.service": ["m1", "m2"], "logger.service": ["m1"]}
+        link.dead = False
+        await cluster.sleep(5)
+        assert await where(cluster) == {"web.service": ["m2"], "logger.service": ["m2"]}
+
+    run(scenario, FOR_EVER)
+
+
 def test_who_waits_for_a_peer_is_not_looked_at_without_end(monkeypatch):
     """While the machine of the peer and of another follower is away, and may come back or not."""
     turns = 0

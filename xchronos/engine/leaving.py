@@ -95,11 +95,26 @@ class Leaving:
                     self._unsettled.add(peer)
                     continue
                 if peer in view.running:
+                    if self._moves_away(peer, entry.machine):
+                        self._unsettled.add(peer)
                     continue
                 if desk.fence(unit.name) is not None and not entry.reported:
                     reason = f"{peer} is on another machine now (MachineOf)"
                     if not self._leave(execution_id, entry, reason, now):
                         self._unsettled.add(peer)
+
+    def _moves_away(self, peer: str, machine: str) -> bool:
+        """Whether a unit is about to leave a machine, and is on another one already: its new life, as a rule."""
+        book = self._desk.book
+        here = True
+        elsewhere = False
+        for execution_id in book.active.get(peer, ()):
+            entry = book.open[execution_id]
+            if entry.machine == machine:
+                here = here and bool(entry.execution.stop_requested)
+            elif entry.machine:
+                elsewhere = True
+        return here and elsewhere
 
     def _leave(self, execution_id: str, entry: Open, reason: str, now: Instant) -> bool:
         """Have it leave. True: it was asked before, or is to end anyhow; else it is looked at until it has left."""
