@@ -11,6 +11,7 @@ from engine_cluster import AGENT, SCHEDULER, Cluster, run, unit_text
 from faulty_store import FaultyStore
 from late_links import Late, Meanwhile
 from machines_world import FOR_EVER, kept, waiting, where
+from services.links import Link
 
 from xchronos.clock import SECOND, to_datetime
 from xchronos.errors import StoreUnavailable
@@ -348,3 +349,41 @@ def test_a_new_life_is_not_taken_for_the_former_one_whose_end_was_heard_of_alone
         assert await where(cluster) == {"a.service": ["m2"], "b.service": ["m2"]}
 
     run(scenario, FOR_EVER)
+
+
+class Withheld(Link):
+    """What this daemon writes about a placement of its own is under way until somebody else sends it."""
+
+    def __init__(self, store) -> None:
+        super().__init__(store)
+        self.under_way: list[Txn] = []
+
+    async def commit_many(self, txns):
+        if any(operation.key.startswith("/xchronos/var/placements/") for txn in txns for operation in txn.operations):
+            self.under_way += txns
+            await asyncio.Event().wait()
+        return await super().commit_many(txns)
+
+
+def test_an_attempt_that_a_dead_daemon_began_behind_its_successor_s_back_comes_to_its_end():
+    async def scenario(cluster: Cluster) -> None:
+        async def arrives() -> None:
+            await cluster.store.commit_many(first.under_way)
+
+        first = Withheld(cluster.store)
+        await cluster.start("s", roles=SCHEDULER)
+        await cluster.start("m1", roles=AGENT, store=first)
+        await cluster.submit("a.service")
+        await cluster.registry.start("a.service", now=cluster.clock.now())
+        await cluster.sleep(1)
+        assert len(first.under_way) == 1
+        await cluster.kill("m1")
+        second = Meanwhile(cluster.store, "/placements/m1/", arrives)
+        await cluster.start("m1", roles=AGENT, store=second)
+        await cluster.sleep(20)
+        assert second.happened
+        (execution,) = await cluster.history("a.service")
+        assert execution.outcome == "succeeded"
+        assert max(cluster.starts.values()) == 1
+
+    run(scenario)

@@ -93,7 +93,7 @@ class Placement:
         self._make_room()
         unit = self.unit
         given_up = self._shop.contact.lapses > self._lapses
-        if given_up and self._run is not None and self.end is None and unit is not None and _goes_on(unit):
+        if given_up and self._run is not None and self.end is None and unit is not None and ends.goes_on(unit):
             log.warning("this machine was given up; the attempt goes on", execution=self.execution.id)
             self.alone = True
             self._minding = asyncio.create_task(self._shop.late.mind(self.execution.id, self.stop))
@@ -168,10 +168,11 @@ class Placement:
             self._shop.here.release(unit)
 
     async def _work(self) -> None:
-        if self.execution.state == "running":
+        state = self.execution.state
+        if state == "running":
             await self._resume(Journal(self.directory, self._shop.clock))
             return
-        if self.execution.state != "placed":
+        if state != "placed":
             return  # what was read first is long past: it has been handed back since, and nobody must wait for it
         before = self._before
         if before is not None and before.task is not None:
@@ -197,6 +198,10 @@ class Placement:
         if await self._begin(unit):
             self.began = True
             await self._carry_out(unit, steps, journal)
+        elif self.execution.state == "running" and await self._look_again() and self.execution.state == "running":
+            # An earlier daemon has asked for that, and it happened only after this one had read what there is.
+            self._make_room()
+            await self._resume(Journal(self.directory, self._shop.clock))
 
     def _steps_of(self, unit: Unit) -> AttemptSteps:
         permitted = self._shop.partition.permits if unit.on_partition == "stop" else None
@@ -392,8 +397,3 @@ class Placement:
         self.written = b""
         self.changed(item)
         return True
-
-
-def _goes_on(unit: Unit) -> bool:
-    """Whether an attempt outlives the loss of its machine. One that is kept running has its successor elsewhere."""
-    return unit.on_partition == "continue" and not unit.keep_running
