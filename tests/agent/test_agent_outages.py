@@ -99,6 +99,25 @@ def test_an_engine_that_is_away_is_waited_for(play: Callable[..., None]) -> None
     play(test)
 
 
+@pytest.mark.parametrize("service", [ONE, "Type=simple\nExecStart=a"])
+def test_what_is_stopped_while_its_engine_is_away_is_not_started_behind_that(
+    play: Callable[..., None], service: str
+) -> None:
+    async def test(c: Cluster) -> None:
+        await c.submit(service)
+        execution = await c.place()
+        c.executor.away = 1_000
+        c.boot()
+        await c.clock.sleep(SECOND)
+        await c.ask_to_stop(execution, "enough")
+        await c.clock.sleep(SECOND)
+        c.executor.away = 0
+        assert (await c.ended(execution, 60)).outcome in (Outcome.CANCELLED, Outcome.LOST)
+        assert c.world.starts == []
+
+    play(test, LONG)
+
+
 @pytest.mark.parametrize("ends", ["well", "badly"])
 def test_old_news_of_what_is_over_changes_nothing(play: Callable[..., None], ends: str) -> None:
     async def test(c: Cluster) -> None:

@@ -18,7 +18,7 @@ from xchronos.agent.partition import Watchman
 from xchronos.agent.recipe import Place
 from xchronos.clock import SECOND, to_datetime
 from xchronos.errors import ExecutorUnavailable, StoreUnavailable
-from xchronos.executors.contract import Executor, Leftover, StepExit, StepSpec
+from xchronos.executors.contract import FORBIDDEN, Executor, Leftover, StepExit, StepSpec
 from xchronos.model.compile import compile_unit
 from xchronos.model.records import Attempt, Execution, Machine, StepResult
 from xchronos.model.unit import Service, Step
@@ -74,6 +74,10 @@ class World:
             else:
                 asyncio.get_running_loop().call_later(length, self._end, identity, end)
         return self._ended[identity]
+
+    def has(self, identity: object) -> bool:
+        """Whether a step was started."""
+        return identity in self._ended
 
     def send(self, identity: object, name: str, signal: str) -> None:
         """A signal ends a step, unless it is deaf to all but SIGKILL."""
@@ -160,6 +164,8 @@ class WorldExecutor:
     async def run(self, spec: StepSpec) -> StepExit:
         self._answer()
         await asyncio.sleep(0)
+        if spec.forbidden and not self.world.has(spec.identity):
+            return StepExit(lost=True, reason=FORBIDDEN)
         self.world.env[spec.step] = spec.env
         return await asyncio.shield(self.world.begin(spec.identity, spec.step))
 

@@ -39,6 +39,8 @@ class AttemptSteps:
         self._scratch = f"{directory}/scratch"
         self._permitted = permitted
         self._specs: dict[str, StepSpec] = {}
+        self._ended: set[str] = set()
+        """Steps that were asked to end: whose start has not come about by now is not to be started any more."""
 
     def at_once(self, step: Step, env: Mapping[str, str]) -> StepExit | None:
         """Run a step that is over when this returns; None for all others: these are `run`'s."""
@@ -60,16 +62,20 @@ class AttemptSteps:
         spec = self._specs.get(step.name) or self._prepared(step, env, kind)
         if isinstance(spec, StepExit):
             return spec
-        return StepExit(lost=True, reason=FORBIDDEN) if spec.forbidden else await executor.run(spec)
+        # (What was asked to end may run: then it is found, and waited for.)
+        forbidden = self._permitted is not None and not self._permitted()
+        return StepExit(lost=True, reason=FORBIDDEN) if forbidden else await executor.run(spec)
 
     async def stop(self, step: Step, signal: str) -> None:
         """Send a signal to a step that was begun."""
+        self._ended.add(step.name)
         spec = self._specs.get(step.name)
         if spec is not None:
             await self._recipe.executors[self._recipe.kind_of(step)].stop(spec, signal)
 
     async def kill(self, step: Step) -> None:
         """End a step that was begun."""
+        self._ended.add(step.name)
         spec = self._specs.get(step.name)
         if spec is not None:
             await self._recipe.executors[self._recipe.kind_of(step)].kill(spec)
@@ -114,6 +120,9 @@ class AttemptSteps:
 
     # -- specs --------------------------------------------------------------------------------------------------------
 
+    def _permits(self, step: Step) -> bool:
+        return step.name not in self._ended and (self._permitted is None or self._permitted())
+
     def _prepared(self, step: Step, env: Mapping[str, str], kind: str) -> StepSpec | StepExit:
         """What an executor needs for a step, or why it cannot be started."""
         try:
@@ -155,7 +164,7 @@ class AttemptSteps:
             kill_mode=service.kill_mode,
             payload=self._execution.payload,
             on_partition=unit.on_partition,
-            permitted=self._permitted,
+            permitted=lambda: self._permits(step),
         )
         if step.docker:
             return msgspec.structs.replace(spec, docker=compile_docker(("docker", *argv[1:]), env=env))

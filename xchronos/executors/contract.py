@@ -16,7 +16,7 @@ import msgspec
 from xchronos.model.policies import OnPartition
 from xchronos.unitfile.dockercli import DockerCommand
 
-FORBIDDEN = "it must not be started any more: this machine has lost the store"
+FORBIDDEN = "it must not be started any more: it was asked to end before, or this machine has lost the store"
 """Why a step that is `forbidden` was not started."""
 
 
