@@ -131,3 +131,37 @@ def test_room_that_was_taken_away_is_free_at_once(play: Callable[..., None]) -> 
         assert now.state == "running"
 
     play(test, LONG)
+
+
+def test_two_attempts_of_one_execution_are_never_at_work_side_by_side(play: Callable[..., None]) -> None:
+    async def test(c: Cluster) -> None:
+        await c.submit(ONE + "\nTimeoutStopSec=20")
+        first = await c.place()
+        c.boot()
+        await c.clock.sleep(SECOND)
+        c.world.deaf.add("start-0")
+        await c.memory.commit(Txn((), (Delete(KEYS.placement("m1", first.id)),)))
+        second = await c.place(2)
+        await c.clock.sleep(15 * SECOND)
+        assert c.world.starts == ["start-0"]
+        assert c.world.signals == [("start-0", "SIGTERM")]
+        now = await c.placed(second)
+        assert now is not None
+        assert now.state == "placed", "it has not begun"
+        assert (await c.ended(second)).outcome is Outcome.SUCCEEDED
+        assert c.world.starts == ["start-0", "start-0"]
+        assert c.world.signals == [("start-0", "SIGTERM"), ("start-0", "SIGKILL")]
+
+    play(test, LONG)
+
+
+def test_an_attempt_whose_fate_cannot_be_known_keeps_no_other_waiting(play: Callable[..., None]) -> None:
+    async def test(c: Cluster) -> None:
+        lost = await c.begin()
+        await c.crash()
+        other = await c.place(copy=1)
+        c.boot()
+        assert (await c.ended(lost)).outcome is Outcome.LOST
+        assert (await c.ended(other)).outcome is Outcome.SUCCEEDED
+
+    play(test, LONG, recoverable=False)

@@ -171,6 +171,14 @@ def test_what_a_guardian_may_have_killed_is_not_begun_again(play: Callable[..., 
         assert c.world.starts == ["start-0"]
         assert len(c.executor.removed) >= 3, "again, until nothing is left"
         assert watchman.asked == 2
+        # What begins now concerns nobody who has died before.
+        c.contact.renewed(c.clock.monotonic())
+        other = await c.place(copy=1)
+        await c.clock.sleep(SECOND)
+        now = await c.placed(other)
+        assert now is not None
+        assert now.state == "running"
+        assert c.world.starts == ["start-0", "start-0"]
 
     play(test, LONG, watchman)
 

@@ -1,6 +1,7 @@
 """Writes of a scheduler that cross with what happens to machines, wishes and records meanwhile."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from random import Random
 
 import pytest
@@ -9,8 +10,25 @@ from engine_cluster import AGENT, SCHEDULER, Cluster, run
 from faulty_store import FaultyStore
 from late_links import Meanwhile
 from machines_world import FOR_EVER, where
+from services.links import Link
 
 from xchronos.store.contract import Put, Txn
+
+
+class Overtaken(Link):
+    """Once, `meanwhile` happens between the store's answer about the keys with a prefix and its arrival."""
+
+    def __init__(self, store, prefix: str) -> None:
+        super().__init__(store)
+        self.prefix = prefix
+        self.meanwhile: Callable[[], Awaitable[None]] | None = None
+
+    async def range(self, prefix, **options):
+        page = await super().range(prefix, **options)
+        if self.meanwhile is not None and prefix == self.prefix:
+            meanwhile, self.meanwhile = self.meanwhile, None
+            await meanwhile()
+        return page
 
 
 def test_a_machine_that_is_back_before_it_is_given_up_keeps_what_it_runs():
@@ -154,3 +172,39 @@ def test_a_scheduler_that_has_just_come_starts_what_an_end_sets_off(how):
         return int(how != "good" and spec.unit == "a.service")
 
     run(scenario, body)
+
+
+@pytest.mark.parametrize("what", ["paused", "new", "destroyed"])
+def test_what_happens_to_units_while_their_shards_are_being_adopted(what):
+    """Its new scheduler, busy with other shards, hears of it before it decides about the unit, and not again."""
+    names = [f"u{number}.service" for number in range(16)]
+
+    async def scenario(cluster: Cluster) -> None:
+        async def happens() -> None:
+            for name in names:
+                if what == "paused":
+                    await cluster.registry.set_desired(name, "paused")
+                elif what == "new":
+                    await cluster.submit(f"new-{name}", "TriggerRepeatInterval=1h")
+                else:
+                    await cluster.registry.destroy(name)
+            await cluster.sleep(2)
+
+        link = Overtaken(cluster.store, cluster.keys.jobs)
+        await cluster.start("s1", roles=SCHEDULER)
+        await cluster.start("s2", roles=SCHEDULER, store=link)
+        for name in names:
+            await cluster.submit(name, "TriggerRepeatInterval=1h\nTriggerStartDelay=1h")
+        await cluster.sleep(20)
+        link.meanwhile = happens
+        await cluster.stop("s1")
+        await cluster.sleep(20)
+        assert link.meanwhile is None
+        if what == "destroyed":
+            assert await cluster.left_over() == []
+        for name in names if what == "paused" else ():
+            assert (await cluster.registry.unit(name)).schedule.paused
+        for name in names if what == "new" else ():
+            assert len(await cluster.registry.open_executions(f"new-{name}")) == 1
+
+    run(scenario)

@@ -55,6 +55,25 @@ def test_fire_times_that_were_skipped_do_not_use_up_max_runs():
     run(scenario, lasting(25))
 
 
+def test_what_is_queued_goes_on_with_a_scheduler_that_comes_when_its_turn_has_come():
+    async def scenario(cluster: Cluster) -> None:
+        await cluster.start("s1", roles={"scheduler"})
+        await cluster.start("m1", roles={"agent"})
+        await cluster.submit("a.service", "Concurrency=queue")
+        for _ in range(2):
+            await cluster.registry.start("a.service", now=cluster.clock.now())
+            await cluster.sleep(1)
+        assert len(cluster.started("a.service")) == 1
+        await cluster.stop("s1")
+        await cluster.sleep(30)
+        assert [outcome for _, outcome in await cluster.outcomes("a.service")] == ["succeeded"]
+        await cluster.start("s2", roles={"scheduler"})
+        await cluster.sleep(30)
+        assert [outcome for _, outcome in await cluster.outcomes("a.service")] == ["succeeded"] * 2
+
+    run(scenario, lasting(25))
+
+
 def test_two_starts_at_once_of_a_unit_that_forbids_overlap():
     async def scenario(cluster: Cluster) -> None:
         await cluster.start()

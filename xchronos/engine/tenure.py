@@ -239,7 +239,6 @@ class Tenure:
                 agenda.reported.add(execution_id)
             elif entry.machine not in book.machines:
                 self._absences.missing(entry.machine)
-        agenda.freed.update(book.queued)
         agenda.changed_machines.update(book.machines)
         book.arrived.update(book.followers)
         agenda.retry_waiting = True
