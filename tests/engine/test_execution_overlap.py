@@ -5,7 +5,11 @@ from itertools import pairwise
 import pytest
 from engine_cluster import Cluster, lasting, run
 
+from xchronos.clock import to_datetime
 from xchronos.errors import Conflict
+from xchronos.model.records import Execution
+from xchronos.registry.transitions import put
+from xchronos.store.contract import Txn
 
 OVERLAPS = {
     # Every 10 s for 25 s each: started at, and the outcomes in order of fire times.
@@ -70,6 +74,26 @@ def test_what_is_queued_goes_on_with_a_scheduler_that_comes_when_its_turn_has_co
         await cluster.start("s2", roles={"scheduler"})
         await cluster.sleep(30)
         assert [outcome for _, outcome in await cluster.outcomes("a.service")] == ["succeeded"] * 2
+
+    run(scenario, lasting(25))
+
+
+def test_what_was_queued_to_replace_others_replaces_them_whoever_dies_in_between():
+    async def scenario(cluster: Cluster) -> None:
+        await cluster.start("s1", roles={"scheduler"})
+        await cluster.start("m1", roles={"agent"})
+        await cluster.submit("a.service", "Concurrency=replace")
+        (first,) = await cluster.registry.start("a.service", now=cluster.clock.now())
+        await cluster.sleep(1)
+        await cluster.stop("s1")
+        # As far as its scheduler had come: it is queued, and nobody has been asked to end.
+        moment = to_datetime(cluster.clock.now())
+        second = Execution("a.service", moment, state="queued", trigger="manual", claimed_at=moment)
+        await cluster.store.commit(Txn((), (put(cluster.keys, second),)))
+        await cluster.start("s2", roles={"scheduler"})
+        await cluster.sleep(60)
+        ends = {execution.id: execution.outcome for execution in await cluster.history("a.service")}
+        assert ends == {first: "cancelled", second.id: "succeeded"}
 
     run(scenario, lasting(25))
 

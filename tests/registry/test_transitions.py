@@ -11,6 +11,7 @@ from xchronos.registry.codec import decode, encode
 from xchronos.registry.keys import SHARDS, Keys, shard_of, unit_of
 from xchronos.registry.starting import off_the_grids, started
 from xchronos.registry.transitions import (
+    amend,
     begin,
     claim,
     destination,
@@ -76,13 +77,22 @@ def test_the_agents_writes_are_guarded_by_the_revision_of_the_placement():
     assert txn.operations == (Delete(key), Put(KEYS.execution(ID), encode(ended)))
 
 
+def test_a_late_result_is_not_written_over_what_has_changed():
+    txn = amend(KEYS, PLACED, 4)
+    assert txn == Txn((Guard(KEYS.placement("m1", ID), 4),), (Put(KEYS.placement("m1", ID), encode(PLACED)),))
+
+
 def test_the_end_of_a_unit():
     txn = forget_unit(KEYS, FENCE, "a.service")
-    assert Guard(KEYS.job("a.service"), 0) in txn.guards
-    assert DeleteRange(KEYS.pending + "a.service/") in txn.operations
+    assert txn.guards == (FENCE, Guard(KEYS.job("a.service"), 0))
+    assert txn.operations == (
+        Delete(KEYS.schedule("a.service")),
+        DeleteRange(KEYS.pending + "a.service/"),
+        DeleteRange(KEYS.history("a.service")),
+    )
     txn = expire_unit(KEYS, FENCE, "a.service", 3)
+    assert txn.guards == (FENCE, Guard(KEYS.job("a.service"), 3))
     assert txn.operations == (Delete(KEYS.job("a.service")),)
-    assert Guard(KEYS.job("a.service"), 3) in txn.guards
 
 
 def test_a_machines_record_is_bound_to_its_lease():
