@@ -129,6 +129,30 @@ class TestMachines:
         await cluster.machine("3d1219c7")
         assert read(api.get(short), MachineStatus).id == "3d1219c7"
 
+    @pytest.mark.parametrize(
+        ("method", "path", "body"),
+        [
+            ("POST", "units/a.service/start", {"paylod": "x"}),
+            ("POST", "units/a.service/stop", {"reson": "x"}),
+            ("POST", "machines/m1/cordon", {"reson": "x"}),
+            ("POST", "machines/m1/drain", {"seconds": 1, "reson": "x"}),
+            ("PATCH", "machines/m1/metadata", {"values": {"a": "b"}}),
+            ("PUT", "units/a.service", {"txt": "x"}),
+            ("PUT", "units/a.service", {"text": "", "drop_ins": [{"name": "a.conf", "text": "", "txt": ""}]}),
+        ],
+    )
+    async def test_a_field_that_nobody_knows_is_refused(self, api, cluster, method, path, body):
+        await cluster.machine("m1")
+        refused = read(api.request(method, f"/v1/{path}", json=body), Failure, 400)
+        assert "Object contains unknown field" in refused.error
+        assert "data" not in refused.error
+
+    async def test_a_body_that_is_missing(self, api, cluster):
+        await cluster.machine("m1")
+        for method, path in (("POST", "drain"), ("PATCH", "metadata")):
+            refused = read(api.request(method, f"/v1/machines/m1/{path}"), Failure, 400)
+            assert refused.error == "Validation failed; body: missing, expected a JSON object"
+
     async def test_metadata_and_forgetting(self, api, cluster):
         await cluster.machine("m1", metadata={"region": "eu"})
         asked = api.patch("/v1/machines/m1/metadata", json={"set": {"disk": "ssd"}, "unset": ["region"]})

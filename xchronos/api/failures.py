@@ -60,9 +60,17 @@ def _peer(_: Request[Any, Any, Any], error: ApiError) -> Response[Failure]:
 def _http(_: Request[Any, Any, Any], error: HTTPException) -> Response[Failure]:
     text = error.detail
     if isinstance(error.extra, list):
-        parts = [f"{item.get('key', '')}: {item.get('message', '')}" for item in error.extra if isinstance(item, dict)]
+        parts = [_part(item) for item in error.extra if isinstance(item, dict)]
         text = "; ".join([text.partition(" for ")[0], *parts])
     return Response(Failure(text), status_code=error.status_code, headers=error.headers)
+
+
+def _part(item: dict[str, Any]) -> str:
+    """What is wrong with a parameter, or with the body, which Litestar calls by the handler's argument."""
+    key, message = item.get("key", ""), item.get("message", "")
+    if key != "data":
+        return f"{key}: {message}"
+    return "body: missing, expected a JSON object" if message == "'data'" else f"body: {message}"
 
 
 def _unexpected(request: Request[Any, Any, Any], error: Exception) -> Response[Failure]:

@@ -21,14 +21,14 @@ class Failure(msgspec.Struct, frozen=True):
     problems: tuple[Problem, ...] = ()
 
 
-class DropInText(msgspec.Struct, frozen=True):
+class DropInText(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A drop-in file: its name (`10-limits.conf`, or a path) and its text."""
 
     name: str
     text: str
 
 
-class Submission(msgspec.Struct, frozen=True, omit_defaults=True):
+class Submission(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """A unit file to submit or to verify.
 
     `text_base64` is instead of `text` for a file that is not UTF-8 (comments may hold any bytes). `path` is what
@@ -88,34 +88,34 @@ class Asked(msgspec.Struct, frozen=True):
     action: Literal["destroyed", "paused", "resumed", "cordoned", "uncordoned", "draining", "changed", "forgotten"]
 
 
-class StartRequest(msgspec.Struct, frozen=True, omit_defaults=True):
+class StartRequest(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """How to start a unit by hand. An empty payload is the unit's own."""
 
     payload: str = ""
     by: str = ""
 
 
-class StopRequest(msgspec.Struct, frozen=True, omit_defaults=True):
+class StopRequest(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """Why something is stopped."""
 
     reason: str = ""
     by: str = ""
 
 
-class CordonRequest(msgspec.Struct, frozen=True, omit_defaults=True):
+class CordonRequest(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """Why a machine is cordoned."""
 
     reason: str = ""
 
 
-class DrainRequest(msgspec.Struct, frozen=True, omit_defaults=True):
+class DrainRequest(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """How long what a machine runs may still take, in seconds, and why it is drained."""
 
     seconds: float
     reason: str = ""
 
 
-class MetadataRequest(msgspec.Struct, frozen=True, omit_defaults=True):
+class MetadataRequest(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """What to change of a machine's metadata: keys with their values, and keys that it shall not have."""
 
     set: dict[str, str] = {}
