@@ -11,7 +11,7 @@ from services.links import Link
 from worlds import FIRE, KEYS, OK, ONE, Cluster
 
 from xchronos.agent.ends import concluded
-from xchronos.agent.late import Late
+from xchronos.agent.late import Late, with_late_result
 from xchronos.clock import SECOND
 from xchronos.model.policies import Outcome
 from xchronos.model.records import Attempt, Execution
@@ -270,3 +270,19 @@ def test_a_shutdown_waits_for_late_results(play: Callable[..., None]) -> None:
         assert await told(c, execution) is Outcome.CANCELLED
 
     play(test, {"start-0": (60.0, OK)})
+
+
+def test_a_late_result_is_told_once_and_changes_the_attempt_that_was_given_up_only() -> None:
+    tried = Attempt(1, "m1", outcome=Outcome.FAILED)
+    lost = Attempt(2, "m1", outcome=Outcome.LOST, reason="the machine was lost")
+    again = Attempt(3, "m2", outcome=Outcome.SUCCEEDED)
+    execution = Execution("job.service", FIRE, state="ended", attempts=(tried, lost, again))
+    ended = Attempt(2, "m1", started_at=FIRE, ended_at=FIRE, outcome=Outcome.SUCCEEDED)
+    told = with_late_result(execution, ended)
+    assert told is not None
+    assert (told.attempts[0], told.attempts[2]) == (tried, again)
+    late = told.attempts[1]
+    assert (late.number, late.outcome, late.late, late.started_at) == (2, Outcome.LOST, Outcome.SUCCEEDED, FIRE)
+    assert with_late_result(told, ended) is None, "it was told before"
+    for other in (Attempt(1, "m1", outcome=Outcome.SUCCEEDED), Attempt(2, "m2", outcome=Outcome.SUCCEEDED)):
+        assert with_late_result(execution, other) is None, "that one was not given up"

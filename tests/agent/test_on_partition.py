@@ -225,3 +225,30 @@ def test_a_natural_end_stays_what_it_is(play: Callable[..., None]) -> None:
         assert (attempt.outcome, attempt.reason) == (Outcome.FAILED, "start-0: exited with 7")
 
     play(test, {"start-0": (3.0, StepExit(7, started_at=FIRE))})
+
+
+def test_what_is_taken_up_when_the_lease_is_over_is_killed(play: Callable[..., None]) -> None:
+    async def test(c: Cluster) -> None:
+        execution = await running(c)
+        await c.crash()
+        await c.clock.sleep(TTL)
+        c.boot()
+        attempt = await c.ended(execution, 10)
+        assert (attempt.outcome, attempt.reason) == (Outcome.LOST, CUT_OFF)
+        assert c.world.starts == ["start-0"]
+        assert c.world.signals[-1] == ("start-0", "SIGKILL")
+
+    play(test, LONG)
+
+
+def test_what_waits_for_the_store_can_be_cancelled(play: Callable[..., None]) -> None:
+    async def test(c: Cluster) -> None:
+        await c.clock.sleep(6 * SECOND)
+        execution = await running(c)
+        assert c.world.starts == []
+        await c.ask_to_stop(execution, "by hand")
+        attempt = await c.ended(execution, 1)
+        assert (attempt.outcome, attempt.reason) == (Outcome.CANCELLED, "by hand")
+        assert c.world.starts == []
+
+    play(test, LONG)

@@ -210,3 +210,23 @@ def test_what_no_machine_takes_does_not_pile_up_without_end():
         assert len(cluster.started("far.service")) >= 100
 
     run(scenario)
+
+
+def test_the_most_urgent_of_many_units_gets_each_slot():
+    order = [2, 0, 4, 1, 3]
+
+    async def scenario(cluster: Cluster) -> None:
+        await cluster.start("m1", slots=1)
+        await cluster.submit("first.service")
+        await cluster.registry.start("first.service", now=cluster.clock.now())
+        await cluster.sleep(1)
+        for priority in order:
+            name = f"p{priority}.service"
+            await cluster.submit(name, f"Priority={priority}")
+            await cluster.registry.start(name, now=cluster.clock.now())
+            await cluster.sleep(1)
+        await cluster.sleep(100)
+        began = [execution.partition(".")[0] for _, execution, *_ in cluster.log]
+        assert began == ["first", "p4", "p3", "p2", "p1", "p0"]
+
+    run(scenario, lasting(10))

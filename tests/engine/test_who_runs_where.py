@@ -101,6 +101,23 @@ def test_pairs_move_together(how):
     run(scenario, FOR_EVER)
 
 
+def test_what_waits_for_the_unit_that_it_follows_is_known_to_a_scheduler_that_comes_later():
+    async def scenario(cluster: Cluster) -> None:
+        await cluster.start("s1", roles={"scheduler"})
+        await cluster.start("m1", roles=AGENT)
+        await kept(cluster, "log.service", "MachineOf=web.service")
+        await cluster.sleep(5)
+        await cluster.stop("s1")
+        await cluster.start("s2", roles={"scheduler"})
+        await cluster.sleep(5)
+        assert await waiting(cluster) == {"log.service": "1 unplaced: 1 machine does not run web.service (MachineOf)"}
+        await kept(cluster, "web.service")
+        await cluster.sleep(5)
+        assert await where(cluster) == {"web.service": ["m1"], "log.service": ["m1"]}
+
+    run(scenario, FOR_EVER)
+
+
 def test_what_follows_a_unit_from_a_machine_that_is_not_there_just_then():
     """The peer has gone to another machine; only when its own is back can anybody ask the follower to leave."""
 
