@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 from engine_cluster import Cluster, lasting, run
+from machines_world import FOR_EVER, kept, where
 from services.links import Link
 
 
@@ -102,6 +103,21 @@ def test_copies_that_end_before_the_others_are_written_still_have_their_machines
         await all_distinct(cluster, "a.service", 3, 9)
 
     run(scenario)
+
+
+def test_copies_of_a_former_life_are_not_counted_among_those_of_the_new_one():
+    async def scenario(cluster: Cluster) -> None:
+        await cluster.start("s", roles={"scheduler"}, store=SlowAnswers(cluster.store))
+        for machine in ("m1", "m2"):
+            await cluster.start(machine, roles={"agent"})
+        await kept(cluster, "a.service", chronos="Availability=2")
+        await cluster.sleep(5)
+        await cluster.registry.destroy("a.service")
+        await kept(cluster, "a.service", chronos="Availability=2")
+        await cluster.sleep(10)
+        assert await where(cluster) == {"a.service": ["m1", "m2"]}
+
+    run(scenario, FOR_EVER)
 
 
 def test_round_robin_goes_on_after_a_restart():

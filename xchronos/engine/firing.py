@@ -96,7 +96,8 @@ class Firing:
                 executions = started(unit, desk.stamp(now), now, "kept", "it is kept running")
             elif schedule.copies:
                 running = self._running(name)
-                surplus = superfluous(unit, running)
+                # (What is left of a former life is as good as gone, and makes nothing of this one superfluous.)
+                surplus = superfluous(unit, running) if unit.availability < schedule.copies else []
                 if surplus:
                     # They are asked to end before the change is accepted: behind it nobody would look at them again.
                     for execution in surplus:
@@ -124,8 +125,9 @@ class Firing:
             desk.agenda.changed[name] = None  # looked at once more when it is accepted
 
     def _running(self, name: str) -> list[Execution]:
-        """What there is of a unit, but for what was asked to end."""
-        entries = [self._desk.book.open[execution_id] for execution_id in self._desk.book.of_unit(name)]
+        """What there is of a unit, but for what was asked to end, or is about to be: a former life's, too."""
+        book, cancels = self._desk.book, self._desk.agenda.cancels
+        entries = [book.open[execution_id] for execution_id in book.of_unit(name) if execution_id not in cancels]
         return [entry.execution for entry in entries if not entry.execution.stop_requested]
 
     def _end_former_life(self, name: str, born: int) -> None:
