@@ -339,6 +339,24 @@ class TestPeers:
             with pytest.raises(ApiError, match="something that is no API's answer"):
                 await LogRequest(context, ended("a.service", 0, machine="m3")).open()
 
+    async def test_a_machine_that_dies_while_it_is_followed(self, context, cluster):
+        async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\none\n\r\n")
+            await writer.drain()
+            writer.close()
+
+        async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+            host, port = server.sockets[0].getsockname()
+            await cluster.machine("m3", address=f"{host}:{port}")
+            execution = ended("a.service", 0, machine="m3")
+            live = await LogRequest(context, execution, follow=True).open()
+            told = b"".join([part async for part in live]).decode()
+            assert told.startswith(f"one\n[xchronos: machine m3 at http://{host}:{port} does not answer: ")
+            assert told.endswith("]\n")
+            # What is to be the whole is cut off: nobody shall take it for that.
+            with pytest.raises(ApiError, match="does not answer"):
+                [part async for part in await LogRequest(context, execution).open()]
+
     async def test_an_execution_that_is_gone_there(self, context, cluster, peer):
         with pytest.raises(ApiError, match="there is no execution"):
             await LogRequest(context, ended("a.service", 0, machine="m2")).open()

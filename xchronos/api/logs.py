@@ -72,7 +72,7 @@ class LogRequest:
         path = peers.execution_path(self._execution) + "/logs"
         body = peers.relay(self._context, attempt.machine, path, query)
         await anext(body)
-        return body
+        return _to_its_end(body) if self._follow else body
 
     async def _wait(self) -> AsyncIterator[bytes]:
         """Nothing has run yet: wait until something does. What goes wrong then is told in the output."""
@@ -152,3 +152,12 @@ class LogRequest:
         except TimeoutError:
             return False
         return True
+
+
+async def _to_its_end(body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """A live stream of another machine, which may die at any time: what went wrong is told in the output."""
+    try:
+        async for part in body:
+            yield part
+    except ApiError as error:
+        yield f"[xchronos: {error}]\n".encode()
