@@ -7,6 +7,8 @@ from engine_cluster import Cluster, lasting, run
 from machines_world import FOR_EVER, kept, where
 from services.links import Link
 
+from xchronos.store.contract import Committed
+
 
 def test_availability_and_global_units():
     async def scenario(cluster: Cluster) -> None:
@@ -116,6 +118,39 @@ def test_copies_of_a_former_life_are_not_counted_among_those_of_the_new_one():
         await kept(cluster, "a.service", chronos="Availability=2")
         await cluster.sleep(10)
         assert await where(cluster) == {"a.service": ["m1", "m2"]}
+
+    run(scenario, FOR_EVER)
+
+
+class Refusing(Link):
+    """Writes of what contains `what` are refused, as if somebody else had been quicker each time."""
+
+    def __init__(self, store, what: bytes) -> None:
+        super().__init__(store)
+        self.what = what
+
+    async def commit_many(self, txns):
+        mine = [txn for txn in txns if not any(self.what in getattr(one, "value", b"") for one in txn.operations)]
+        answers = iter(await super().commit_many(mine))
+        return [next(answers) if txn in mine else Committed(False, 1) for txn in txns]
+
+
+def test_fewer_copies_are_not_accepted_before_the_others_were_asked_to_end():
+    """A scheduler that dies in between leaves no more copies than are wanted."""
+
+    async def scenario(cluster: Cluster) -> None:
+        await cluster.start("s1", roles={"scheduler"}, store=Refusing(cluster.store, b"Availability=1 now"))
+        for machine in ("m1", "m2"):
+            await cluster.start(machine, roles={"agent"})
+        await kept(cluster, "a.service", chronos="Availability=2")
+        await cluster.sleep(5)
+        await kept(cluster, "a.service", chronos="Availability=1")
+        await cluster.sleep(5)
+        assert await where(cluster) == {"a.service": ["m1", "m2"]}
+        await cluster.kill("s1")
+        await cluster.start("s2", roles={"scheduler"})
+        await cluster.sleep(30)
+        assert await where(cluster) == {"a.service": ["m1"]}
 
     run(scenario, FOR_EVER)
 

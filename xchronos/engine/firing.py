@@ -125,10 +125,13 @@ class Firing:
             desk.agenda.changed[name] = None  # looked at once more when it is accepted
 
     def _running(self, name: str) -> list[Execution]:
-        """What there is of a unit, but for what was asked to end, or is about to be: a former life's, too."""
+        """What there is of a unit, but for what was asked to end, and for what a former life has left."""
         book, cancels = self._desk.book, self._desk.agenda.cancels
-        entries = [book.open[execution_id] for execution_id in book.of_unit(name) if execution_id not in cancels]
-        return [entry.execution for entry in entries if not entry.execution.stop_requested]
+        return [
+            book.open[execution_id].execution
+            for execution_id in book.of_unit(name)
+            if not book.open[execution_id].execution.stop_requested and cancels.get(execution_id) != DESTROYED
+        ]
 
     def _end_former_life(self, name: str, born: int) -> None:
         book, agenda = self._desk.book, self._desk.agenda
