@@ -97,6 +97,24 @@ def test_many_txns_are_one_round_trip():
     assert {result.revision for result in results} == {results[0].revision}
 
 
+@pytest.mark.parametrize(
+    ("later", "succeeds"),
+    [
+        (Txn((Guard("k", 0),), (Put("other", b""),)), False),
+        (Txn((Guard("k", 0, "create"),), (Put("other", b""),)), False),
+        (Txn((), (Put("k", b"2"),)), True),
+        (Txn((), (Delete("k"),)), True),
+    ],
+    ids=["reads it", "reads its life", "writes it", "deletes it"],
+)
+def test_what_depends_on_an_earlier_txn_waits_for_it(later, succeeds):
+    store = Answers()
+    first, second = drive(store, Txn((), (Put("k", b"1"),)), later)
+    assert (first.succeeded, second.succeeded) == (True, succeeds)
+    assert store.calls == 2
+    assert not succeeds or second.revision > first.revision
+
+
 def test_one_refused_txn_does_not_take_the_others_with_it():
     store = Answers()
     results = drive(store, *puts("a", "b"), Txn((Guard("x", 7),), (Put("x", b""),)), *puts("c"))
