@@ -238,3 +238,10 @@ async def test_servers_that_take_only_small_requests(make_consul: Make, opening:
         await put(store, "/a", os.urandom(10_000))
     assert not isinstance(caught.value, StoreUnavailable)
     assert (await store.commit(Txn((), [Put("/b", b"")]))).succeeded
+    assert store.faults() == []
+    for number in range(20):
+        await put(store, f"/c/{number}", b"x" * 1000)
+    await until(store.faults, "what keeps the log from being folded is told")
+    (fault,) = store.faults()
+    assert "cannot be folded" in fault
+    assert "txn_max_req_len" in fault

@@ -225,6 +225,10 @@ class ConsulStore:
         self._check_open()
         await self._writer.answer(self._writer.submit(lambda draft: draft.compact(revision)))
 
+    def faults(self) -> list[str]:
+        """See `Reporting.faults`: a right that is taken away, limits that are too small, a store that was removed."""
+        return [fault for fault in (str(self._broken or ""), self._folder.fault) if fault]
+
     async def close(self) -> None:
         """See `Store.close`."""
         if self._closing is None:

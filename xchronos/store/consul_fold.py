@@ -13,8 +13,8 @@ import random
 import msgspec
 import structlog
 
-from xchronos.errors import StoreError
-from xchronos.store.consul_http import MAX_OPERATIONS, Agents, Op
+from xchronos.errors import StoreError, StoreUnavailable
+from xchronos.store.consul_http import MAX_OPERATIONS, Agents, Denied, Op
 from xchronos.store.consul_layout import PIECE, Fold, Layout, batches, big_name, decode_fold, encode_row
 from xchronos.store.consul_mirror import Mirror
 from xchronos.store.contract import KeyValue
@@ -41,6 +41,8 @@ class Folder:
         self._layout = layout
         self._mirror = mirror
         self._stalled: tuple[int, float] = (0, 0.0)
+        self.fault = ""
+        """Why folding fails, where waiting does not help."""
 
     async def run(self) -> None:
         """Fold when it is time, for ever."""
@@ -53,8 +55,11 @@ class Folder:
             if behind and (loop.time() >= due or behind > _ENTRIES or mirror.log_bytes > _BYTES):
                 try:
                     await self.fold()
+                    self.fault = ""
                 except StoreError as error:
                     log.warning("the log in Consul could not be folded; trying again", error=str(error))
+                    if isinstance(error, Denied) or not isinstance(error, StoreUnavailable):
+                        self.fault = f"the log in Consul cannot be folded, and grows: {error}"
                     await asyncio.sleep(_AFTER_FAILURE)
                 due = loop.time() + _EVERY * random.uniform(0.5, 1.5)  # noqa: S311
 

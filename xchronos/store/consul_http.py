@@ -174,6 +174,7 @@ class Agents:
         loop = asyncio.get_running_loop()
         end = loop.time() + self._timeout
         pause = _FIRST_PAUSE
+        first: StoreUnavailable | None = None
         while True:
             for _ in self._addresses:
                 left = max(end - loop.time(), 0.001)
@@ -181,9 +182,11 @@ class Agents:
                     return await self._once(self._at, method, path, params, body, min(_ATTEMPT, left), bulk=bulk)
                 except Denied:
                     raise
-                except StoreUnavailable:
+                except StoreUnavailable as error:
+                    # The last one has had what was left of the time, which tells nobody anything.
+                    first = first or error
                     if loop.time() + pause >= end:
-                        raise
+                        raise first from first.__cause__
             await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - so that daemons do not come in step
             pause = min(2 * pause, _LONGEST_PAUSE)
 
@@ -214,7 +217,9 @@ class Agents:
                 status, index = response.status, response.headers.get("X-Consul-Index", "")
         except TimeoutError as error:
             self._turn_from(at)
-            raise StoreUnavailable(f"Consul at {address} has not answered within {limit:.1f} s") from error
+            raise StoreUnavailable(
+                f"Consul at {address} has not answered within {limit:.1f} s: it hangs, or has no leader"
+            ) from error
         except aiohttp.ClientError as error:
             self._turn_from(at)
             raise StoreUnavailable(f"Consul at {address} does not answer: {error}") from error
