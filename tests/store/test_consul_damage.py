@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from consul_helpers import Make, Open, access
 from etcd_helpers import make_authority
-from services.consul import ConsulCluster
+from services.consul import ConsulCluster, ConsulMember
 from services.waiting import until
 
 from xchronos.errors import LeaseLost, StoreError, StoreUnavailable
@@ -161,6 +161,54 @@ async def test_a_snapshot_that_is_put_back_under_a_client(make_consul: Make, ope
 
     await until(refused)
     assert "Start every daemon anew" in told
+
+
+async def test_a_client_that_has_not_heard_of_a_restored_snapshot_folds_nothing_into_it(
+    make_consul: Make, opening: Open
+) -> None:
+    """What it knows of never happened there; one that is ahead of its head is refused."""
+    server = await asyncio.to_thread(make_consul)
+    member = server.members[0]
+    place = access(server)
+    store = await opening(place)
+    await put(store, "/a")
+    snapshot = await asyncio.to_thread(member.request, "GET", "/v1/snapshot")
+    for number in range(3):
+        await put(store, f"/b/{number}")
+    for task in store._tasks:
+        task.cancel()
+    await asyncio.wait(store._tasks)
+    await asyncio.to_thread(member.request, "PUT", "/v1/snapshot", snapshot)
+    await until(lambda: _heads(member), "the snapshot is back")
+    await store._folder.fold()
+    assert await keys(await opening(place)) == ["/a"]
+    ahead = b'{"checkpoint":9,"target":9,"trimmed":0}'
+    await asyncio.to_thread(member.request, "PUT", f"/v1/kv/{place.prefix}/fold", ahead)
+    with pytest.raises(StoreError, match="is ahead of"):
+        await opening(place)
+
+
+async def _heads(member: ConsulMember) -> bool:
+    """Whether it answers after a restore."""
+    return bool(await asyncio.to_thread(member.get))
+
+
+async def test_a_store_that_fails_writes_nothing_more(
+    consul_server: ConsulCluster, opening: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """None of its roles goes on by a mirror that is not to be trusted, and closing does not wait for them."""
+    store = await opening(access(consul_server, timeout=60.0))
+
+    async def broken(item: object) -> None:
+        raise StoreError("this does not fit")
+
+    monkeypatch.setattr(store._log, "catch_up", broken)
+    await until(lambda: all(task.done() for task in store._tasks))
+    with pytest.raises(StoreError, match="does not fit"):
+        await put(store, "/a")
+    assert store.faults() == ["this does not fit"]
+    async with asyncio.timeout(20):
+        await store.close()
 
 
 async def test_a_store_that_is_removed_or_put_back_in_time(consul_server: ConsulCluster, opening: Open) -> None:

@@ -255,6 +255,10 @@ class ConsulStore:
         except Exception as error:
             self._broken = error if isinstance(error, StoreError) else StoreError(f"the store failed: {error!r}")
             log.error("the store on Consul cannot go on", reason=str(error), exc_info=self._broken is not error)  # noqa: TRY400
+            # What the others would go on to write comes of a mirror that is not to be trusted.
+            for task in self._tasks:
+                if task is not asyncio.current_task():
+                    task.cancel()
             self._writer.abandon(self._broken)
             self._mirror.hub.close()
 

@@ -79,7 +79,9 @@ class Folder:
             # What was born and died since the last fold has never been among the keys.
             rows = {name: row for name, row in rows.items() if row is not None or not mirror.dirty[name][1]}
         revision = mirror.head.revision
-        index = await self._swap(Fold(fold.checkpoint, target, fold.trimmed), item.modify_index)
+        # Reading the entry makes Consul refuse the fold of a client that has not heard yet that the store was put back.
+        there = Op("get", self._layout.entry(target))
+        index = await self._swap(Fold(fold.checkpoint, target, fold.trimmed), item.modify_index, there)
         if not index or not await self._write(rows, index):
             return
         done = Fold(target, target, fold.trimmed)
@@ -97,9 +99,9 @@ class Folder:
             self._stalled = index, now
         return now - self._stalled[1] < _STALLED
 
-    async def _swap(self, fold: Fold, index: int) -> int:
-        """Write `fold` unless it has changed; its new index, or 0."""
-        answer = await self._agents.txn([Op("cas", self._layout.fold, msgspec.json.encode(fold), index)])
+    async def _swap(self, fold: Fold, index: int, *others: Op) -> int:
+        """Write `fold` unless it has changed, or one of the others does not hold; its new index, or 0."""
+        answer = await self._agents.txn([Op("cas", self._layout.fold, msgspec.json.encode(fold), index), *others])
         return 0 if answer.failures else answer.items[0].modify_index
 
     async def _write(self, rows: dict[str, KeyValue | None], index: int) -> bool:

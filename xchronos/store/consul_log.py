@@ -204,6 +204,10 @@ class ConsulLog:
         values = {key: item.value or b"" for key, item in found.items()}
         head = decode_head(values[layout.head])
         fold = decode_fold(values.get(layout.fold, b""))
+        if fold.target > head.sequence:
+            raise StoreError(
+                f"{layout.fold} in Consul is ahead of {layout.head} ({fold.target}, {head.sequence}): restore the store"
+            )
         entries: dict[int, tuple[Entry, int]] = {}
         for number in range(fold.checkpoint + 1, head.sequence + 1):
             data = values.get(layout.entry(number))

@@ -91,6 +91,7 @@ class ConsulWriter:
         """Tell everybody who still waits that nothing more is written."""
         while self._queue:
             self._queue.popleft().settle(error)
+        self._idle.set()
 
     async def run(self) -> None:
         """Write, for ever."""
