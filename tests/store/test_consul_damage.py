@@ -12,6 +12,7 @@ from services.waiting import until
 
 from xchronos.errors import LeaseLost, StoreError, StoreUnavailable
 from xchronos.store import Guard, Put, Txn
+from xchronos.store.consul_http import Item
 from xchronos.testing.store_base import keys, put
 
 pytestmark = pytest.mark.consul
@@ -182,6 +183,11 @@ async def test_a_client_that_has_not_heard_of_a_restored_snapshot_folds_nothing_
     await until(lambda: _heads(member), "the snapshot is back")
     await store._folder.fold()
     assert await keys(await opening(place)) == ["/a"]
+    # News that it was told before the snapshot came back, and can find nothing of.
+    news = Item(store._layout.head, 1, b'{"sequence":99,"revision":99}')
+    async with asyncio.timeout(10):
+        with pytest.raises(StoreError, match="back in time"):
+            await store._log.catch_up(news)
     ahead = b'{"checkpoint":9,"target":9,"trimmed":0}'
     await asyncio.to_thread(member.request, "PUT", f"/v1/kv/{place.prefix}/fold", ahead)
     with pytest.raises(StoreError, match="is ahead of"):

@@ -95,7 +95,7 @@ class ConsulLog:
         head = await self.agents.get(self.layout.head)
         await self.catch_up(head)
         if head is not None and decode_head(head.value or b"").sequence < known:
-            raise StoreError(f"{self.layout.head} in Consul has gone back in time: restored? Start every daemon anew")
+            raise self._gone_back()
 
     async def catch_up(self, head: Item | None) -> None:
         """Go on to the head that was read, or beyond. Raises StoreError when the store was removed or put back."""
@@ -198,12 +198,17 @@ class ConsulLog:
             data = b"".join([part.value or b"" for part in found if part is not None])
         return decode_entry(data), len(data)
 
+    def _gone_back(self) -> StoreError:
+        return StoreError(f"{self.layout.head} in Consul has gone back in time: restored? Start every daemon anew")
+
     def _begin(self, found: dict[str, Item]) -> None:
         """Make the mirror from everything that there was at one moment."""
         layout, mirror = self.layout, self.mirror
         values = {key: item.value or b"" for key, item in found.items()}
         head = decode_head(values[layout.head])
         fold = decode_fold(values.get(layout.fold, b""))
+        if head.sequence < mirror.head.sequence:
+            raise self._gone_back()
         if fold.target > head.sequence:
             raise StoreError(
                 f"{layout.fold} in Consul is ahead of {layout.head} ({fold.target}, {head.sequence}): restore the store"
