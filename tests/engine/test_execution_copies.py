@@ -155,6 +155,32 @@ def test_fewer_copies_are_not_accepted_before_the_others_were_asked_to_end():
     run(scenario, FOR_EVER)
 
 
+def test_more_copies_are_begun_by_their_acceptance_even_if_somebody_starts_the_unit_before():
+    async def scenario(cluster: Cluster) -> None:
+        await cluster.start("s1", roles={"scheduler"})
+        for machine in ("m1", "m2", "m3", "m4"):
+            await cluster.start(machine, roles={"agent"})
+        await kept(cluster, "a.service", chronos="Availability=2")
+        await cluster.sleep(5)
+        await cluster.kill("s1")
+        await kept(cluster, "a.service", chronos="Availability=3")
+        assert await cluster.registry.start("a.service", now=cluster.clock.now()) == []
+        await cluster.start("s2", roles={"scheduler"})
+        await cluster.sleep(30)
+        assert await where(cluster) == {"a.service": ["m1", "m2", "m3"]}
+        # All of it was stopped: a start begins all that the new text asks for, accepted or not.
+        await cluster.registry.stop("a.service", "by hand")
+        await cluster.sleep(5)
+        await cluster.kill("s2")
+        await kept(cluster, "a.service", chronos="Availability=4")
+        assert len(await cluster.registry.start("a.service", now=cluster.clock.now())) == 4
+        await cluster.start("s3", roles={"scheduler"})
+        await cluster.sleep(30)
+        assert await where(cluster) == {"a.service": ["m1", "m2", "m3", "m4"]}
+
+    run(scenario, FOR_EVER)
+
+
 def test_round_robin_goes_on_after_a_restart():
     async def scenario(cluster: Cluster) -> None:
         for machine in ("m1", "m2", "m3"):

@@ -233,6 +233,9 @@ class Registry:
                 return []
             found = await self._open_at_once(name)
             begin = lacking(unit, executions, found)
+            if any(not execution.stop_requested for execution in found):
+                # What its changed Availability= adds to copies that run is begun by its scheduler, too.
+                begin = [execution for execution in begin if execution.copy < (schedule.copies or unit.availability)]
             if not begin:
                 return []
             if any(execution.stop_requested for execution in found):
