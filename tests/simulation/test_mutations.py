@@ -12,11 +12,12 @@ from collections.abc import Callable
 import msgspec
 import pytest
 
-from xchronos.agent import contact, placement
+from xchronos.agent import contact, placement, workshop
 from xchronos.clock import SECOND
-from xchronos.engine import desk, firing, timers, turn
+from xchronos.engine import desk, firing, settling, timers, turn
 from xchronos.registry import transitions
 from xchronos.registry.keys import Keys
+from xchronos.scheduler import retry
 from xchronos.store import memory
 from xchronos.store.contract import Put, Txn
 from xchronos.testing.simulation import machines, simulate
@@ -145,9 +146,28 @@ def no_guardian(patch):
     patch.setattr(machines.Guardian, "put_off", lambda self, left: None)
 
 
+def machines_that_judge_nothing(patch):
+    """An agent begins whatever is placed on it, however full its machine is by then."""
+    patch.setattr(workshop.Workshop, "refusals", lambda self, unit: ("", ""))
+
+
+def retries_at_once(patch):
+    """Nobody waits between attempts."""
+    patch.setattr(
+        settling,
+        "after_attempt",
+        lambda unit, execution, attempt, now: at_once(retry.after_attempt(unit, execution, attempt, now), now),
+    )
+
+
+def at_once(verdict, now):
+    """The same without a pause."""
+    return msgspec.structs.replace(verdict, due_at=now) if isinstance(verdict, retry.Again) else verdict
+
+
 MUTATIONS: dict[Callable, tuple[str, int]] = {
     no_fence_on_claims: ("I5", 100),
-    no_fence_on_moves: ("I5", 100),
+    no_fence_on_moves: ("I5", 200),
     claims_of_nobody: ("I[25]", 100),
     launch_before_claim: ("I1", 10),
     begin_whatever_changed: ("I2", 200),
@@ -159,6 +179,8 @@ MUTATIONS: dict[Callable, tuple[str, int]] = {
     pauses_by_the_wall_clock_alone: ("was to pause", 100),
     no_lease_margin: ("OnPartition=stop", 40),
     no_guardian: ("OnPartition=stop", 300),
+    machines_that_judge_nothing: ("slots are taken|in conflict", 100),
+    retries_at_once: ("before its pause is over", 30),
 }
 
 

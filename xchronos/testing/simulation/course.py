@@ -5,7 +5,9 @@ from collections.abc import Coroutine
 from typing import Any
 
 from xchronos.clock import MILLISECOND, SECOND, Micros, to_datetime
+from xchronos.errors import Conflict
 from xchronos.model.records import Desired
+from xchronos.testing.simulation.machines import Engine
 from xchronos.testing.simulation.network import Mood
 from xchronos.testing.simulation.scenario import UnitPlan
 from xchronos.testing.simulation.world import Member, World
@@ -25,10 +27,15 @@ class Course:
     async def begin(self) -> None:
         """Bring everything up, with all units but the last, in good weather."""
         for member in self.world.members:
-            await self.world.up(member)
+            if member.plan.late:
+                self._meanwhile(self._back(member, self._length(self.scenario.seconds * SECOND)))
+            else:
+                await self.world.up(member)
         for plan in self.scenario.units[:-1]:
             await self.world.submit(plan.name, plan.text())
         await self.world.sleep(self._length(SECOND))
+        while self.scenario.leap and len(self.world.monitor.eras) < len(self.scenario.units) - 1:
+            await self.world.sleep(SECOND)
 
     async def trouble(self) -> None:
         """Do what the seed says for as long as it says; ends early when a promise is broken."""
@@ -45,10 +52,9 @@ class Course:
     async def calm(self) -> None:
         """End all trouble: everybody is up, connected and asked to go on; what was begun comes to its end first."""
         world = self.world
-        if self.scenario.back:
+        if self.scenario.back or self.scenario.leap:
             for member in world.members:
                 world.jump(member, member.plan.skew - member.clock.skew)
-        await self.submit()
         self._set_mood(Mood())
         if self._later:
             await asyncio.wait(self._later)
@@ -61,12 +67,26 @@ class Course:
         # Cordoned machines and paused schedules are there for people to remember.
         while any(member.name not in world.machines() for member in world.members if "agent" in member.plan.roles):
             await world.sleep(SECOND)
+        await self.submit()
         for member in world.members:
             await world.ask(world.wishes.uncordon(member.name))
             # By what is left now somebody can run everything.
             await world.ask(world.wishes.set_metadata(member.name, {"zone": member.plan.zone}))
         for name in sorted(world.monitor.living):
-            await world.registry.set_desired(name, "active")
+            await world.ask(world.registry.set_desired(name, "active"))
+            if world.kept(name):
+                await self._keep(name)
+
+    async def _keep(self, name: str) -> None:
+        """Have a unit run that is to be kept running, and that somebody may have stopped."""
+        world = self.world
+        while name in world.monitor.living:
+            try:
+                await world.registry.start(name, now=world.clock.now())
+            except Conflict:
+                await world.sleep(SECOND // 2)  # it is still being stopped
+            else:
+                return
 
     def _set_mood(self, mood: Mood) -> None:
         self.world.mood = mood
@@ -143,14 +163,29 @@ class Course:
         if member.connection is connection:
             self.world.cut(member, cut=False)
 
+    async def engine(self) -> None:
+        """A machine's container engine answers nobody for a while; what it runs goes on."""
+        engine = self.random.choice(self.world.members).engine
+        if engine.answers.is_set():
+            self.world.silence(engine, silent=True)
+            self._meanwhile(self._answer(engine, self._length(3 * self.scenario.ttl)))
+
+    async def _answer(self, engine: Engine, after: Micros) -> None:
+        await self.world.sleep(after)
+        self.world.silence(engine, silent=False)
+
     async def jump(self) -> None:
         """Somebody sets a wall clock."""
         if self.scenario.back:
             for member in self.world.members:
                 self.world.jump(member, -self._length(self.scenario.back))
             return
-        length = self.random.choice((-1, 1)) * self._length(5 * SECOND)
-        self.world.jump(self.random.choice(self.world.members), length)
+        member, length = self.random.choice(self.world.members), self.random.choice((-1, 1))
+        if self.scenario.leap:
+            length *= self._length(self.scenario.leap)
+            self.world.jump(member, member.plan.skew + length - member.clock.skew)
+        else:
+            self.world.jump(member, length * self._length(5 * SECOND))
 
     # -- the store ----------------------------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ import msgspec
 
 from xchronos.agent.contact import Contact
 from xchronos.clock import MILLISECOND, SECOND, Instant, Micros, to_datetime
+from xchronos.errors import ExecutorUnavailable
 from xchronos.executors.contract import FORBIDDEN, Leftover, StepExit, StepSpec
 from xchronos.testing.simulation.loop import Process, SimulatedLoop, WorldClock
 
@@ -30,6 +31,7 @@ class Start(msgspec.Struct):
     signal: str = ""
     life: int = 0
     """In which life of its unit (see `Monitor.births`) its execution was claimed."""
+    step: str = ""
 
 
 class Body(msgspec.Struct, frozen=True):
@@ -55,7 +57,7 @@ class Sink:
 
     def start(self, spec: StepSpec, machine: str, process: Process | None = None) -> tuple[Start, Body]:
         """A step starts now."""
-        start = Start(spec.unit, spec.execution, spec.attempt, machine, self._clock.now(), process)
+        start = Start(spec.unit, spec.execution, spec.attempt, machine, self._clock.now(), process, step=spec.step)
         self.starts.append(start)
         self._started(start)
         return start, self._body(spec)
@@ -156,6 +158,9 @@ class Engine:
         self.containers: dict[tuple[str, int, str], _Container] = {}
         self.boot = 0
         """How often the machine has been switched off."""
+        self.answers = asyncio.Event()
+        """Whether it answers anybody; what it runs goes on while it does not."""
+        self.answers.set()
 
     def create(self, spec: StepSpec) -> _Container:
         """Make a container, unless there is one of this name."""
@@ -214,10 +219,15 @@ class ContainerExecutor:
 
     async def _ask(self, what: Callable[..., T], *args: Any) -> T:
         loop = self._engine.loop
+        self._is_there()
         answer: asyncio.Future[T] = loop.create_future()
         if self._process.alive:
             loop.at(loop.elapsed + self._engine.moment(), self._carry_out, self._engine.boot, answer, what, args)
         return await answer
+
+    def _is_there(self) -> None:
+        if not self._engine.answers.is_set():
+            raise ExecutorUnavailable("the engine does not answer")
 
     def _carry_out(self, boot: int, answer: "asyncio.Future[T]", what: Callable[..., T], args: tuple[Any, ...]) -> None:
         if boot != self._engine.boot:
@@ -227,10 +237,12 @@ class ContainerExecutor:
 
     async def probe(self) -> str:
         """See `Executor.probe`."""
+        self._is_there()
         return "simulated"
 
     async def run(self, spec: StepSpec) -> StepExit:
         """See `Executor.run`."""
+        self._is_there()
         container = self._engine.containers.get(spec.identity)
         if container is None:
             if spec.forbidden:
@@ -243,6 +255,7 @@ class ContainerExecutor:
         if container.start is None:
             return StepExit(lost=True, reason="its container was removed before it was started")
         await asyncio.shield(container.over)
+        await self._engine.answers.wait()
         start = container.start
         assert start.ended is not None
         return StepExit(
@@ -251,6 +264,7 @@ class ContainerExecutor:
 
     async def stop(self, spec: StepSpec, signal: str) -> None:
         """See `Executor.stop`."""
+        self._is_there()
         container = self._engine.containers.get(spec.identity)
         if container is not None:
             await self._ask(self._engine.signal, container, signal)
@@ -267,6 +281,7 @@ class ContainerExecutor:
 
     async def leftovers(self) -> list[Leftover]:
         """See `Executor.leftovers`."""
+        self._is_there()
         return [
             Leftover(*identity, not container.over.done(), " ".join(map(str, identity)))
             for identity, container in self._engine.containers.items()

@@ -9,11 +9,13 @@
 - I5 Nobody writes for a shard that is not his: each of a scheduler's writes finds it owning the unit's shard.
 - Copies of one fire time are on distinct machines. With OnPartition=stop an attempt starts when the one before it has
   ended, and with a Concurrency other than allow two fire times never run at the same time.
+- A history is cut down to HistoryLimit and no further; OnSuccess= and OnFailure= start nothing without such an end.
+- What `rules` says.
 
 I4 (the history equals the sink) and the whole of I2 are checked at the end: see `verdict`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import msgspec
 
@@ -27,6 +29,7 @@ from xchronos.registry.keys import Keys, shard_of, unit_of
 from xchronos.store.contract import KeyValue
 from xchronos.store.transactions import Change
 from xchronos.testing.simulation.machines import Start
+from xchronos.testing.simulation.rules import Rules
 
 BY_HAND = frozenset(("manual", "chain", "kept"))
 """What starts executions beside the grids of triggers."""
@@ -55,6 +58,7 @@ class Monitor:
         violate: Callable[[str], None],
         units: Callable[[str], Unit | None],
         now: Callable[[], Instant],
+        slots: Mapping[str, int],
     ) -> None:
         self.members: frozenset[str] = frozenset()
         """Who is a daemon, among the authors."""
@@ -77,10 +81,12 @@ class Monitor:
         self._places: dict[str, dict[str, Execution]] = {}
         self._ended: set[str] = set()
         self._claims: set[tuple[str, int, str]] = set()
-        self._started: set[tuple[int, str, int]] = set()
+        self._started: set[tuple[int, str, int, str]] = set()
         self._on: dict[str, dict[str, str]] = {}
         self._shards: dict[int, str] = {}
         self._running: dict[str, list[Start]] = {}
+        self._history: dict[str, set[str]] = {}
+        self.rules = Rules(violate, units, slots)
 
     # -- the store ----------------------------------------------------------------------------------------------------
 
@@ -97,7 +103,9 @@ class Monitor:
                 places = self._places.setdefault(execution_id, {})
                 touched.setdefault(execution_id, bool(places))
                 if event.kind == "delete":
-                    places.pop(key, None)
+                    gone = places.pop(key, None)
+                    if gone is not None:
+                        self._gone(key, gone)
                     continue
                 execution = self._decode(event.key, event.value)
                 if execution is None:
@@ -115,6 +123,11 @@ class Monitor:
                     # A late result was added to it, and nothing else has changed.
                     del touched[execution_id]
                 places[key] = execution
+                self.rules.waits(execution)
+                if key.startswith(keys.executions):
+                    self._history.setdefault(execution.unit, set()).add(execution_id)
+                elif execution.state == "reported" and execution.current is not None:
+                    self.rules.left(execution.current.machine, execution)
                 self._paused(execution_id, execution)
                 self._owner_writes(author, key, execution, previous)
             elif key.startswith(keys.schedules):
@@ -135,6 +148,8 @@ class Monitor:
                 self._shards[number] = event.value.decode() if event.kind == "put" else ""
         for execution in fresh:
             self._claimed(execution, moved)
+            if execution.trigger == "chain":
+                self._chained(execution, touched)
         for execution_id in touched:
             self._placed_once(execution_id, revision)
 
@@ -161,8 +176,34 @@ class Monitor:
         if execution.unit not in moved and not self._on.get(prefix):
             # (A fire time of a Global unit that had to wait gets its other copies when the first one is placed.)
             self._violate(f"I2: {execution.id} was claimed without moving the cursor of {execution.unit}")
-        if execution.claimed_at is None or execution.claimed_at < execution.fire_time:
+        # Copies that a Txn has no room for are claimed behind the first ones, by a clock that may be behind theirs.
+        rest = execution.copy > 0 and self.births.get(f"{prefix}0") == self._life(execution.unit)
+        if execution.claimed_at is None or (execution.claimed_at < execution.fire_time and not rest):
             self._violate(f"I3: {execution.id} was claimed before its fire time, at {execution.claimed_at}")
+
+    def _gone(self, key: str, execution: Execution) -> None:
+        """A record has been removed from where it was."""
+        if not key.startswith(self._keys.executions):
+            self.rules.left(self._keys.locate(key)[0], execution)
+            return
+        unit, name = self._units(execution.unit), execution.unit
+        self._history[name].discard(execution.id)
+        left = sum(self.births.get(other) == self._life(name) for other in self._history[name])
+        now = name in self.living and self.births.get(execution.id) == self._life(name)
+        if unit is not None and now and left < unit.history_limit:
+            self._violate(f"{execution.id} was removed from the history, of which {left} are left")
+
+    def _chained(self, execution: Execution, touched: Mapping[str, bool]) -> None:
+        """A unit was started by the end of another one's execution, which is written in the same revision."""
+        by = execution.reason.rpartition(" of ")[2]
+        ended = [one for one in self._places.get(by, {}).values() if one.state == "ended"]
+        unit = self._units(unit_of(by))
+        if by not in touched or not ended or unit is None:
+            self._violate(f"{execution.id} was started by the end of {by}, which has not ended then")
+            return
+        wanted = unit.on_success if ended[0].outcome is Outcome.SUCCEEDED else unit.on_failure
+        if execution.unit not in wanted:
+            self._violate(f"{execution.id} was started by the end of {by}, which was {ended[0].outcome}")
 
     def _owner_writes(self, author: str, key: str, execution: Execution, previous: KeyValue | None) -> None:
         """What only a scheduler writes: what waits, and what is placed anew."""
@@ -239,7 +280,7 @@ class Monitor:
     def started(self, start: Start) -> None:
         """A step starts."""
         start.life = self.births.get(start.execution, 0)
-        identity = (start.life, start.execution, start.attempt)
+        identity = (start.life, start.execution, start.attempt, start.step)
         if identity in self._started:
             self._violate(f"I1: attempt {start.attempt} of {start.execution} is started again, on {start.machine}")
         self._started.add(identity)
@@ -248,6 +289,8 @@ class Monitor:
         fire_time = start.execution.split("/")[1]
         if _stamp(start.at + self.ahead) < fire_time:
             self._violate(f"I3: {start.execution} starts before its fire time, at {_stamp(start.at)}")
+        place = self._keys.placement(start.machine, start.execution)
+        self.rules.started(start, self._places.get(start.execution, {}).get(place))
         unit = self._units(start.unit)
         if unit is not None and unit.on_partition == "stop" and not self.overlap_excused:
             self._alone(unit, start)

@@ -7,45 +7,7 @@ import msgspec
 from xchronos.clock import MILLISECOND, MINUTE, SECOND, Micros, to_datetime
 from xchronos.testing.clock import START
 from xchronos.testing.simulation.network import Mood
-
-ENOUGH = "MisfireThreshold=1h"
-"""Late fire times are made up for, so that every one of the grid is executed."""
-
-EVERY = ("TriggerRepeatInterval={i}s", "TriggerRepeatCount={n}")
-
-SHAPES: dict[str, tuple[str, ...]] = {
-    "plain": (*EVERY, ENOUGH),
-    "quick": ("TriggerRepeatInterval=300", "TriggerRepeatCount={n}", ENOUGH),
-    "cron": ("TriggerCron=* * * * * *", "NotAfter={end}", ENOUGH),
-    "calendar": ("TriggerCalendar=*:*:0/2", "NotAfter={end}", ENOUGH),
-    "iso": ("TriggerISO8601=R{n}//PT{i}S", ENOUGH),
-    "once": ("TriggerStartDelay={i}s", ENOUGH),
-    "union": (*EVERY, "TriggerCron=*/3 * * * * *", "NotAfter={end}", ENOUGH),
-    "copies": (*EVERY, "Availability=2", ENOUGH),
-    "everywhere": (*EVERY, ENOUGH),
-    "zoned": (*EVERY, ENOUGH),
-    "retries": (*EVERY, "MaxAttempts=3", "TimeBetweenAttempts=500", ENOUGH),
-    "backoff": (*EVERY, "MaxAttempts=4", "TimeBetweenAttempts=200", "RetryBackoff=exponential", ENOUGH),
-    "queue": (*EVERY, "Concurrency=queue", ENOUGH),
-    "forbid": (*EVERY, "Concurrency=forbid", ENOUGH),
-    "replace": (*EVERY, "Concurrency=replace", ENOUGH),
-    "spread": (*EVERY, "RandomizedDelay=1500", ENOUGH),
-    "deadline": (*EVERY, "StartDeadline=3s", ENOUGH),
-    "ignore": (*EVERY, "MisfireThreshold=1s", "MisfirePolicy=IGNORE_MISFIRE_POLICY"),
-    "smart": (*EVERY, "MisfireThreshold=1s"),
-    "caught": ("TriggerCron=* * * * * *", "NotAfter={end}", "MisfireThreshold=1s", "MisfirePolicy=FIRE_NOW"),
-    "dropped": (
-        "TriggerCron=* * * * * *",
-        "NotAfter={end}",
-        "MisfireThreshold=1s",
-        "MisfirePolicy=RESCHEDULE_NEXT_WITH_EXISTING_COUNT",
-    ),
-    "hand": (),
-}
-"""The [X-Chronos] of each shape of unit; {i}, {n} and {end} are an interval, a count and an instant."""
-
-FLEET = {"everywhere": "[X-Fleet]\nGlobal=true\n", "zoned": "[X-Fleet]\nMachineMetadata=zone=east\n"}
-"""What shapes say of machines."""
+from xchronos.testing.simulation.shapes import ALONE, GROUPS, RESTARTED, SHAPES, text
 
 
 class MemberPlan(msgspec.Struct):
@@ -56,6 +18,8 @@ class MemberPlan(msgspec.Struct):
     slots: int
     skew: Micros
     zone: str
+    late: bool = False
+    """Whether it comes only when the others are at work."""
 
 
 class UnitPlan(msgspec.Struct):
@@ -68,17 +32,24 @@ class UnitPlan(msgspec.Struct):
     recoverable: bool
     note: str = ""
 
+    @property
+    def kept(self) -> bool:
+        """Whether it is kept running."""
+        return SHAPES[self.shape].kept
+
     def text(self, *, note: str = "", interval: int = 0) -> bytes:
         """The unit file; another `note` is another revision, another `interval` other triggers."""
         end = to_datetime(START + (self.interval * self.fires + 4) * SECOND).isoformat().replace("+00:00", "Z")
-        lines = "\n".join(SHAPES[self.shape]).format(i=interval or self.interval, n=self.fires, end=end)
-        kind = "docker" if self.recoverable else "python"
-        container = "[Container]\nImage=simulated\n" if self.recoverable else ""
-        fleet = FLEET.get(self.shape, "")
-        return (
-            f"[Unit]\nDescription={note}\n[Service]\nType=oneshot\nExecStart=/bin/true\nTimeoutStopSec=500ms\n{container}{fleet}"
-            f"[X-Chronos]\nExecutor={kind}\n{lines}\n"
-        ).encode()
+        return text(
+            SHAPES[self.shape],
+            self.name.removeprefix(self.shape).removesuffix(".service"),
+            kind="docker" if self.recoverable else "python",
+            container="[Container]\nImage=simulated\n" if self.recoverable else "",
+            note=note,
+            i=interval or self.interval,
+            n=self.fires,
+            end=end,
+        )
 
 
 class Scenario(msgspec.Struct):
@@ -97,13 +68,20 @@ class Scenario(msgspec.Struct):
     back: Micros = 0
     """How far clocks are set back at a time, in a run in which nothing else goes wrong; in the end they are right."""
 
+    leap: Micros = 0
+    """How far a clock may be from where it belongs, either way, in a run of that; in the end they are right."""
+    max_operations: int = 0
+    """How many operations the store takes in a Txn; 0: as many as stores do."""
+    remembers: Micros = 0
+    """For how long the leader lets the store keep its past; 0: for ever."""
+
     @property
     def ahead(self) -> Micros:
         """How far the clock of the foremost member is ahead."""
         return max(0, *(member.skew for member in self.members))
 
 
-FAULTS = ("kill", "power", "pause", "cut", "away", "compact", "expire", "jump", "leave")
+FAULTS = ("kill", "power", "pause", "cut", "away", "compact", "expire", "jump", "leave", "engine")
 USERS = ("start", "end", "change", "retrigger", "destroy", "hold", "cordon", "move", "submit")
 
 
@@ -117,18 +95,18 @@ def draw(seed: int) -> Scenario:
     for member in members[:2]:
         member.roles = frozenset(("scheduler", "agent"))
     members[0].zone = "east"
-    shapes = random.sample(sorted(SHAPES), random.randrange(3, 7))
     seconds = random.randrange(6, 13)
-    units = [
-        UnitPlan(
-            f"{shape}{index}.service",
-            shape,
-            random.randrange(1, 4),
-            random.randrange(2, 6),
-            random.random() < 0.35,
-        )
-        for index, shape in enumerate(shapes)
-    ]
+    units: list[UnitPlan] = []
+    for number, drawn in enumerate(random.sample([*ALONE, *GROUPS], random.randrange(3, 7))):
+        for shape in GROUPS.get(drawn, (drawn,)):
+            interval, fires = random.randrange(1, 4), random.randrange(2, 6)
+            units.append(UnitPlan(f"{shape}{number}.service", shape, interval, fires, random.random() < 0.35))
+    if any(unit.kept for unit in units):
+        # What never ends takes a slot for ever: that others wait for it is as it should be, and no rest ever comes.
+        for member in members:
+            member.slots = 0
+    for member in members[2:]:
+        member.late = random.random() < 0.3
     trouble = random.choice((0.0, 0.0, 0.01, 0.03, 0.1))
     mood = Mood(
         latency=random.choice((1, 5, 20, 60)) * MILLISECOND,
@@ -156,12 +134,30 @@ def draw(seed: int) -> Scenario:
         failing=random.choice((0.0, 0.2, 0.6)),
         weights=weights,
         leave_nothing=random.random() < 0.3,
+        max_operations=random.choice((0, 0, 0, 8)),
+        remembers=random.choice((0, 0, 2, 5)) * SECOND,
     )
     if random.random() < 0.25:
         _divide(scenario, random)
-    elif Random(f"clocks {seed}").random() < 0.1:
+    elif (chance := Random(f"clocks {seed}").random()) < 0.1:
         _set_back(scenario)
+    elif chance < 0.2:
+        _leap(scenario)
     return scenario
+
+
+def _leap(scenario: Scenario) -> None:
+    """Clocks that leap ahead and back by up to most of an hour, while daemons die and are stopped.
+
+    Nothing is submitted meanwhile: when a unit begins is a matter of the clock of whoever accepts it.
+    """
+    weights = dict.fromkeys(("jump", "kill", "pause", "start", "end"), 1)
+    scenario.weights = dict.fromkeys(scenario.weights, 0) | weights | {"nothing": 3}
+    scenario.leap = 50 * MINUTE
+    # Nor do they begin anew by the clock of whoever finds them late.
+    scenario.units = [unit for unit in scenario.units if unit.shape not in RESTARTED] or [
+        UnitPlan("plain0.service", "plain", 1, 3, recoverable=True)
+    ]
 
 
 def _set_back(scenario: Scenario) -> None:

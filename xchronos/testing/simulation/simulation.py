@@ -20,8 +20,8 @@ from xchronos.testing.simulation.scenario import draw
 from xchronos.testing.simulation.verdict import Verdict
 from xchronos.testing.simulation.world import World
 
-CALM_WITHIN: Micros = 60 * SECOND
-"""How long after the last fault everything must have come to its end: lease TTLs, retries and queues together."""
+CALM_WITHIN: Micros = 180 * SECOND
+"""How long after the last fault everything must have come to its end: lease TTLs, retries and queues on few slots."""
 
 TICK: Micros = 100 * MILLISECOND
 
@@ -128,7 +128,7 @@ async def _rest(world: World) -> bool:
 
 def _judge(world: World) -> None:
     monitor = world.monitor
-    verdict = Verdict(world.keys, world.store.rows(), monitor, world.violate)
+    verdict = Verdict(world.keys, world.store.rows(), monitor, world.violate, world.units.get)
     for name in sorted(monitor.living):
         eras = [era for era in monitor.eras[name] if era.life == monitor.lives[name]]
         verdict.fire_times(world.units[name], eras, world.texts[name])

@@ -7,10 +7,10 @@ from xchronos.clock import Instant, to_instant
 from xchronos.engine.settling import KEPT_ATTEMPTS
 from xchronos.errors import StoreError
 from xchronos.model.policies import MisfirePolicy, Outcome
-from xchronos.model.records import Execution, Schedule
+from xchronos.model.records import Attempt, Execution, Schedule
 from xchronos.model.unit import Unit
 from xchronos.registry.codec import decode
-from xchronos.registry.keys import Keys
+from xchronos.registry.keys import Keys, unit_of
 from xchronos.store.contract import KeyValue
 from xchronos.testing.simulation.machines import Start
 from xchronos.testing.simulation.monitor import BY_HAND, Era, Monitor
@@ -30,6 +30,8 @@ def grid(unit: Unit, index: int, era: Schedule) -> Iterable[Instant]:
     while at is not None and left != 0:
         if unit.not_after is not None and (at > unit.not_after or (at == unit.not_after and trigger.kind == "simple")):
             return
+        if unit.ttl is not None and at >= accepted + unit.ttl:
+            return
         yield at
         left = None if left is None else left - 1
         at = trigger.next_after(at, anchor)
@@ -38,11 +40,20 @@ def grid(unit: Unit, index: int, era: Schedule) -> Iterable[Instant]:
 class Verdict:
     """Judges a finished run. `violate` is told of everything that must not be."""
 
-    def __init__(self, keys: Keys, rows: dict[str, KeyValue], monitor: Monitor, violate: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        keys: Keys,
+        rows: dict[str, KeyValue],
+        monitor: Monitor,
+        violate: Callable[[str], None],
+        units: Callable[[str], Unit | None],
+    ) -> None:
         self.history: dict[str, list[Execution]] = {}
         """By unit, what was claimed in its present life."""
         self._monitor = monitor
         self._violate = violate
+        self._units = units
+        self._open = {keys.locate(key)[1] for key in rows if key.startswith((keys.pending, keys.placements))}
         for key, item in rows.items():
             if key.startswith(keys.executions):
                 try:
@@ -77,6 +88,10 @@ class Verdict:
                     if number < len(eras) - 1 and (last is None or at > last):
                         break  # the triggers were changed before this one was claimed
                     due[at] = None
+        if unit.max_runs is not None and len(eras) > 1:
+            return  # what ran before the triggers were changed counts too
+        if unit.max_runs is not None:
+            due = dict.fromkeys(sorted(due)[: unit.max_runs])
         self._compare(unit, due, records)
 
     def _compare(self, unit: Unit, due: dict[Instant, None], records: list[Execution]) -> None:
@@ -97,6 +112,9 @@ class Verdict:
             if execution.claimed_at not in allowed or unit.misfire.policy is MisfirePolicy.IGNORE:
                 self._violate(f"I2: {execution.id} is no fire time of its unit")
         copies = 1 if unit.is_global else unit.availability
+        oldest = self._oldest_kept(unit)
+        if oldest is not None:
+            due = {at: None for at in due if at >= to_instant(oldest.fire_time)}
         for at in due:
             number = found[at] + copies * sum(first <= at <= last for first, last in spans)
             if number != copies and not (unit.is_global and number > copies):
@@ -106,6 +124,11 @@ class Verdict:
                 )
                 if not skipped:
                     self._violate(f"I2: {unit.name} has {number} records for the fire time {at}, expected {copies}")
+
+    def _oldest_kept(self, unit: Unit) -> Execution | None:
+        """The oldest of the records that HistoryLimit= keeps; those before it may have been removed, or may not yet."""
+        kept = sorted(self.history.get(unit.name, ()), key=lambda execution: execution.id)
+        return kept[-unit.history_limit] if len(kept) >= unit.history_limit else None
 
     def _total(self, unit: Unit, eras: list[Era], records: list[Execution]) -> None:
         """A misfire policy has restarted the grid: the count is what is left to compare."""
@@ -119,45 +142,85 @@ class Verdict:
     # -- I4 -----------------------------------------------------------------------------------------------------------
 
     def sink(self, starts: Iterable[Start]) -> None:
-        """The history of living units equals the sink; what ran in a former life of a unit is forgotten."""
-        by_attempt = {(start.execution, start.attempt): start for start in starts if self._now(start.unit, start.life)}
+        """The history of living units equals the sink.
+
+        What ran in a former life of a unit is forgotten, what is beyond HistoryLimit may be; and of what is still open
+        there is no history yet.
+        """
+        by_attempt: dict[tuple[str, int], list[Start]] = {}
+        for start in starts:
+            if self._now(start.unit, start.life):
+                by_attempt.setdefault((start.execution, start.attempt), []).append(start)
         known: set[tuple[str, int]] = set()
         for name in sorted(self.history):
             for execution in self.history[name]:
                 self._execution(execution, by_attempt, known)
-        for identity, start in by_attempt.items():
-            if identity not in known:
-                self._violate(f"I4: attempt {identity[1]} of {identity[0]} ran on {start.machine}, history has none")
+        for identity, ran in by_attempt.items():
+            if identity not in known and not self._excused(identity[0]):
+                self._violate(f"I4: attempt {identity[1]} of {identity[0]} ran on {ran[0].machine}, history has none")
+
+    def _excused(self, execution_id: str) -> bool:
+        """Whether an execution need not be in the history."""
+        if execution_id in self._open:
+            return True
+        unit = self._units(unit_of(execution_id))
+        oldest = None if unit is None else self._oldest_kept(unit)
+        return oldest is not None and execution_id < oldest.id
 
     def _execution(
-        self, execution: Execution, starts: dict[tuple[str, int], Start], known: set[tuple[str, int]]
+        self, execution: Execution, starts: dict[tuple[str, int], list[Start]], known: set[tuple[str, int]]
     ) -> None:
-        name = execution.id
+        name, unit = execution.id, self._units(execution.unit)
         if execution.outcome is None or execution.current is not None or execution.ended_at is None:
             self._violate(f"I2: {name} is in the history without having ended")
         numbers = [attempt.number for attempt in execution.attempts]
-        first = numbers[0] if len(numbers) > KEPT_ATTEMPTS else 1  # of what was lost again and again a part is kept
+        # Of what was lost again and again, or is kept running, a part is kept.
+        first = numbers[0] if len(numbers) >= KEPT_ATTEMPTS else 1
         known.update((name, number) for number in range(1, first))
         if numbers != list(range(first, first + len(numbers))):
             self._violate(f"I4: {name} has the attempts {numbers}")
         for attempt in execution.attempts:
             identity = (name, attempt.number)
             known.add(identity)
-            start = starts.get(identity)
+            what = f"attempt {attempt.number} of {name}"
             if attempt.outcome is None:
-                self._violate(f"I4: attempt {attempt.number} of {name} has no outcome")
-            if start is None:
-                if attempt.outcome in RAN and attempt.steps:
-                    self._violate(f"I4: attempt {attempt.number} of {name} is {attempt.outcome}, and never started")
-                continue
-            if start.machine != attempt.machine:
-                self._violate(f"I4: attempt {attempt.number} of {name} ran on {start.machine}, not {attempt.machine}")
-            told = attempt.late or attempt.outcome
-            if told is Outcome.SUCCEEDED and start.code != 0:
-                self._violate(f"I4: attempt {attempt.number} of {name} succeeded with {start.code} {start.signal}")
-            if told is Outcome.FAILED and start.code == 0:
-                self._violate(f"I4: attempt {attempt.number} of {name} failed, and ended with 0")
-            if start.ended is None:
-                self._violate(f"I4: attempt {attempt.number} of {name} is {attempt.outcome}, and still runs")
+                self._violate(f"I4: {what} has no outcome")
+            ran = starts.get(identity, [])
+            self._attempt(what, attempt, ran)
+            if ran and unit is not None and attempt.outcome in RAN:
+                self._tidied_up(what, unit, ran)
         if execution.outcome is Outcome.SUCCEEDED and execution.attempts[-1].outcome is not Outcome.SUCCEEDED:
             self._violate(f"I4: {name} succeeded without a successful attempt")
+        if execution.outcome is Outcome.FAILED and unit is not None and not execution.stop_requested:
+            charged = sum(attempt.outcome is not Outcome.LOST for attempt in execution.attempts)
+            given_up = "StartDeadline" in execution.reason or unit.is_global
+            if charged < unit.retry.max_attempts and not given_up:
+                self._violate(f"{name} failed after {charged} attempts of {unit.retry.max_attempts}")
+
+    def _attempt(self, what: str, attempt: Attempt, ran: list[Start]) -> None:
+        """An attempt's record says what the sink says."""
+        if not ran:
+            if attempt.outcome in RAN and any(step.started_at for step in attempt.steps):
+                self._violate(f"I4: {what} is {attempt.outcome}, and never started")
+            return
+        if any(start.machine != attempt.machine for start in ran):
+            self._violate(f"I4: {what} ran on {ran[0].machine}, not {attempt.machine}")
+        told = attempt.late or attempt.outcome
+        codes = [start.code for start in ran]
+        if told is Outcome.SUCCEEDED and any(codes):
+            self._violate(f"I4: {what} succeeded with {codes} {[start.signal for start in ran]}")
+        if told is Outcome.FAILED and not any(start.code or start.signal for start in ran):
+            self._violate(f"I4: {what} failed, and ended with {codes}")
+        if any(start.ended is None for start in ran):
+            self._violate(f"I4: {what} is {attempt.outcome}, and still runs")
+        if attempt.outcome in RAN:
+            told_of = {(step.name, step.exit_code, step.signal) for step in attempt.steps if step.started_at}
+            for start in ran:
+                if (start.step, start.code, start.signal) not in told_of:
+                    self._violate(f"I4: {what} does not tell of {start.step}, which ended with {start.code}")
+
+    def _tidied_up(self, what: str, unit: Unit, ran: list[Start]) -> None:
+        """Whatever became of it, ExecStopPost= has had its turn."""
+        last = unit.service.steps[-1]
+        if last.phase == "stop-post" and ran[-1].step != last.name:
+            self._violate(f"{what} has ended with {ran[-1].step}, and without {last.name}")

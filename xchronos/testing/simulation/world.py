@@ -8,18 +8,19 @@ from random import Random
 from typing import Any
 
 from xchronos.agent.recipe import Place
-from xchronos.clock import MILLISECOND, SECOND, Micros
+from xchronos.clock import MILLISECOND, MINUTE, SECOND, Micros
 from xchronos.daemon.roles import Roles
 from xchronos.errors import Conflict, NotFound, StoreError
 from xchronos.executors.contract import StepSpec
 from xchronos.model.compile import compile_unit
 from xchronos.model.records import Capacity
 from xchronos.model.unit import Unit
-from xchronos.registry.keys import Keys
+from xchronos.registry.keys import Keys, unit_of
 from xchronos.registry.registry import Registry
 from xchronos.registry.wishes import Wishes
 from xchronos.store.transactions import Change
 from xchronos.testing.clock import START
+from xchronos.testing.simulation.kept import unsettled
 from xchronos.testing.simulation.loop import Process, SimulatedLoop, WorldClock
 from xchronos.testing.simulation.machines import (
     Body,
@@ -34,6 +35,7 @@ from xchronos.testing.simulation.machines import (
 from xchronos.testing.simulation.monitor import Monitor
 from xchronos.testing.simulation.network import Connection, Mood, WorldStore
 from xchronos.testing.simulation.scenario import MemberPlan, Scenario
+from xchronos.testing.simulation.shapes import SHAPES
 from xchronos.unitfile import HostFacts
 
 
@@ -67,12 +69,17 @@ class World:
         self.counts: dict[str, int] = {}
         self.texts: dict[str, dict[str, Unit]] = {}
         self.units: dict[str, Unit] = {}
+        self.plans = {plan.name: plan for plan in scenario.units}
         self._digest = blake2b(digest_size=16)
-        self.monitor = Monitor(self.keys, self.violate, self.units.get, self.clock.now)
+        slots = {plan.name: plan.slots for plan in scenario.members}
+        self.monitor = Monitor(self.keys, self.violate, self.units.get, self.clock.now, slots)
         self.monitor.good_weather = scenario.back > 0
         self.monitor.ahead = scenario.ahead
+        self._skews = [plan.skew for plan in scenario.members]
+        self.monitor.rules.spread = max(0, *self._skews) - min(0, *self._skews)
         self.monitor.members = frozenset(plan.name for plan in scenario.members)
         self.store = WorldStore(self.clock, self._committed)
+        self.store.max_operations = scenario.max_operations or self.store.max_operations
         self.sink = Sink(self.clock, self._body, self._started, self._ended)
         self.members = [Member(plan, self) for plan in scenario.members]
         self.mood = Mood()
@@ -127,11 +134,14 @@ class World:
 
     def _body(self, spec: StepSpec) -> Body:
         """What a step does; by its identity, so that no other step's existence changes it."""
-        random = Random(f"{self.scenario.seed} {spec.execution} {spec.attempt}")
+        random = Random(f"{self.scenario.seed} {spec.execution} {spec.attempt} {spec.step}")
         length = random.randrange(self.scenario.longest_step)
+        shape = SHAPES[self.plans[spec.unit].shape]
         if random.random() < 0.3:
             length = 0
-        failing = "retries" in spec.unit or "backoff" in spec.unit or random.random() < 0.2
+        elif shape.kept and random.random() < 0.8:
+            length = 60 * MINUTE
+        failing = shape.flaky or random.random() < 0.2
         return Body(length, int(failing and random.random() < self.scenario.failing), random.random() < 0.1)
 
     # -- daemons ------------------------------------------------------------------------------------------------------
@@ -157,6 +167,7 @@ class World:
             metadata={"zone": plan.zone},
             capacity=Capacity(slots=plan.slots),
             ttl=self.scenario.ttl,
+            history=self.scenario.remembers,
             watchman=GuardianHand(member.guardian, process),
         )
         self.note(f"{plan.name} UP {'+'.join(sorted(plan.roles))}")
@@ -241,10 +252,21 @@ class World:
                     if member.connection is not None:
                         member.connection.break_watches("the store is away")
 
+    def silence(self, engine: Engine, *, silent: bool) -> None:
+        """Have a machine's container engine answer nobody, or answer again."""
+        self.note(f"{engine.machine} engine {'SILENT' if silent else 'ANSWERS'}")
+        self.count("engine away" if silent else "engine back")
+        if silent:
+            engine.answers.clear()
+        else:
+            engine.answers.set()
+
     def jump(self, member: Member, length: Micros) -> None:
         """Set a member's wall clock."""
         member.clock.skew += length
         self.monitor.ahead = max(self.monitor.ahead, member.clock.skew)
+        self._skews.append(member.clock.skew)
+        self.monitor.rules.spread = max(0, *self._skews) - min(0, *self._skews)
         self.note(f"{member.name} wall clock {length / SECOND:+} s, now {member.clock.skew / SECOND:+}")
         self.count("jump")
 
@@ -296,7 +318,7 @@ class World:
         """What keeps the cluster from being at rest; empty when nothing does."""
         rows, keys = self.store.rows(), self.keys
         for key in sorted(rows):
-            if key.startswith((keys.pending, keys.placements)):
+            if key.startswith((keys.pending, keys.placements)) and not self.kept(unit_of(keys.locate(key)[1])):
                 return key
         for name in sorted(self.monitor.living):
             eras = self.monitor.eras.get(name)
@@ -313,7 +335,14 @@ class World:
                 unit = key[len(keys.schedules) :]
             if unit and unit not in self.monitor.living:
                 return f"{key} of a destroyed unit"
-        return next((f"{one.execution} runs on {one.machine}" for one in self.sink.starts if one.ended is None), "")
+        if reason := unsettled(rows, keys, [self.units[name] for name in sorted(self.monitor.living)]):
+            return reason
+        runs = (one for one in self.sink.starts if one.ended is None and not self.kept(one.unit))
+        return next((f"{one.execution} runs on {one.machine}" for one in runs), "")
+
+    def kept(self, unit: str) -> bool:
+        """Whether a unit is there, and kept running."""
+        return unit in self.monitor.living and self.plans[unit].kept
 
     async def sleep(self, length: Micros) -> None:
         """Let time pass."""

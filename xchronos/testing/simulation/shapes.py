@@ -1,0 +1,126 @@
+"""The unit files that scenarios are made of: each shape asks for something of its own, some only as a group."""
+
+import msgspec
+
+ENOUGH = "MisfireThreshold=1h"
+"""Late fire times are made up for, so that every one of the grid is executed."""
+
+EVERY = ("TriggerRepeatInterval={i}s", "TriggerRepeatCount={n}")
+
+ONCE = "Type=oneshot\nExecStart=/bin/true\nTimeoutStopSec=500ms\n"
+"""The [Service] of a unit that says nothing special there."""
+
+ALWAYS = "Type=simple\nExecStart=/bin/true\nRestart=always\nTimeoutStopSec=500ms\n"
+"""That of a unit that is kept running."""
+
+STEPS = (
+    "Type=oneshot\nExecStartPre=/bin/true\nExecStart=/bin/true\nExecStart=/bin/true\n"
+    "ExecStop=/bin/true\nExecStopPost=/bin/true\nTimeoutStopSec=500ms\n"
+)
+
+
+class Shape(msgspec.Struct, frozen=True):
+    """What a unit of the shape says: its [X-Chronos], and where they differ, [Unit], [Service] and [X-Fleet].
+
+    In `chronos` stand {i}, {n} and {end} for an interval, a count and an instant; everywhere {g} for the number that
+    the names of a group have in common.
+    """
+
+    chronos: tuple[str, ...] = ()
+    service: str = ONCE
+    fleet: str = ""
+    unit: str = ""
+    flaky: bool = False
+    """Whether its steps fail as often as the scenario says."""
+
+    @property
+    def kept(self) -> bool:
+        """Whether it is kept running."""
+        return self.service == ALWAYS
+
+
+SHAPES: dict[str, Shape] = {
+    "plain": Shape((*EVERY, ENOUGH)),
+    "quick": Shape(("TriggerRepeatInterval=300", "TriggerRepeatCount={n}", ENOUGH)),
+    "cron": Shape(("TriggerCron=* * * * * *", "NotAfter={end}", ENOUGH)),
+    "calendar": Shape(("TriggerCalendar=*:*:0/2", "NotAfter={end}", ENOUGH)),
+    "iso": Shape(("TriggerISO8601=R{n}//PT{i}S", ENOUGH)),
+    "once": Shape(("TriggerStartDelay={i}s", ENOUGH)),
+    "union": Shape((*EVERY, "TriggerCron=*/3 * * * * *", "NotAfter={end}", ENOUGH)),
+    "copies": Shape((*EVERY, "Availability=2", ENOUGH)),
+    "many": Shape((*EVERY, "Availability=9", "StartDeadline=3s", ENOUGH)),
+    "everywhere": Shape((*EVERY, ENOUGH), fleet="Global=true\n"),
+    "zoned": Shape((*EVERY, ENOUGH), fleet="MachineMetadata=zone=east\n"),
+    "robin": Shape((*EVERY, "LoadBalancing=round-robin", "Priority=5", ENOUGH)),
+    "random": Shape((*EVERY, "LoadBalancing=random", "Availability=2", ENOUGH)),
+    "retries": Shape((*EVERY, "MaxAttempts=3", "TimeBetweenAttempts=500", ENOUGH), flaky=True),
+    "backoff": Shape(
+        (*EVERY, "MaxAttempts=4", "TimeBetweenAttempts=200", "RetryBackoff=exponential", ENOUGH), flaky=True
+    ),
+    "limited": Shape(
+        (*EVERY, "MaxAttempts=2", ENOUGH), service=f"{ONCE}TimeoutStartSec=700ms\n", flaky=True
+    ),
+    "steps": Shape((*EVERY, "MaxAttempts=2", "TimeBetweenAttempts=300", ENOUGH), service=STEPS, flaky=True),
+    "queue": Shape((*EVERY, "Concurrency=queue", ENOUGH)),
+    "forbid": Shape((*EVERY, "Concurrency=forbid", ENOUGH)),
+    "replace": Shape((*EVERY, "Concurrency=replace", ENOUGH)),
+    "spread": Shape((*EVERY, "RandomizedDelay=1500", ENOUGH)),
+    "deadline": Shape((*EVERY, "StartDeadline=3s", ENOUGH)),
+    "ignore": Shape((*EVERY, "MisfireThreshold=1s", "MisfirePolicy=IGNORE_MISFIRE_POLICY")),
+    "smart": Shape((*EVERY, "MisfireThreshold=1s")),
+    "caught": Shape(("TriggerCron=* * * * * *", "NotAfter={end}", "MisfireThreshold=1s", "MisfirePolicy=FIRE_NOW")),
+    "dropped": Shape(
+        (
+            "TriggerCron=* * * * * *",
+            "NotAfter={end}",
+            "MisfireThreshold=1s",
+            "MisfirePolicy=RESCHEDULE_NEXT_WITH_EXISTING_COUNT",
+        )
+    ),
+    "forgotten": Shape(("TriggerRepeatInterval=200", "TriggerRepeatCount=40", "HistoryLimit=3", ENOUGH)),
+    "bounded": Shape((*EVERY, "MaxRuns=2", ENOUGH)),
+    "mortal": Shape((*EVERY, "TTL=6s", ENOUGH)),
+    "hand": Shape(),
+    "kept": Shape(service=ALWAYS),
+    "keptpair": Shape(("Availability=2",), service=ALWAYS),
+    "kepteverywhere": Shape(service=ALWAYS, fleet="Global=true\n"),
+    "keptzoned": Shape(service=ALWAYS, fleet="Global=true\nMachineMetadata=zone=east\n"),
+    # Those that mean something in groups only.
+    "lead": Shape(service=ALWAYS),
+    "keptbeside": Shape(service=ALWAYS, fleet="MachineOf=lead{g}.service\n"),
+    "firesbeside": Shape((*EVERY, ENOUGH), fleet="MachineOf=lead{g}.service\n"),
+    "rival": Shape((*EVERY, ENOUGH), fleet="Conflicts=*rival{g}.service\n"),
+    "otherrival": Shape((*EVERY, "Availability=2", "StartDeadline=3s", ENOUGH), fleet="Conflicts=rival*.service\n"),
+    "keptrival": Shape(service=ALWAYS, fleet="Conflicts=*rival{g}.service\n"),
+    "former": Shape(service=ALWAYS),
+    "newer": Shape((*EVERY, ENOUGH), fleet="Replaces=former{g}.service\n"),
+    "first": Shape(
+        (*EVERY, ENOUGH), unit="OnSuccess=then{g}.service\nOnFailure=otherwise{g}.service\n", flaky=True
+    ),
+    "then": Shape(("Availability=2",)),
+    "otherwise": Shape(("Concurrency=forbid",)),
+}  # fmt: skip
+
+GROUPS: dict[str, tuple[str, ...]] = {
+    "peers": ("lead", "keptbeside", "firesbeside"),
+    "rivals": ("rival", "otherrival", "keptrival"),
+    "successors": ("former", "newer"),
+    "chain": ("first", "then", "otherwise"),
+}
+"""Shapes that come together."""
+
+RESTARTED = frozenset(("smart", "caught", "dropped"))
+"""Those whose misfire policy may begin their grid anew."""
+
+ALONE = sorted(SHAPES.keys() - {shape for group in GROUPS.values() for shape in group})
+"""The shapes that mean something by themselves."""
+
+
+def text(shape: Shape, group: str, *, kind: str, container: str, note: str, **values: object) -> bytes:
+    """The unit file of a shape; `values` are those of its [X-Chronos]."""
+    chronos = "\n".join(shape.chronos).format(**values)
+    fleet = f"[X-Fleet]\n{shape.fleet.format(g=group)}" if shape.fleet else ""
+    return (
+        f"[Unit]\nDescription={note}\n{shape.unit.format(g=group)}[Service]\n{shape.service}{container}{fleet}"
+        f"[X-Chronos]\nExecutor={kind}\n{chronos}\n"
+    ).encode()
