@@ -84,7 +84,7 @@ _TESTS: Mapping[str, Callable[[str, HostFacts], bool]] = {
     "PathExistsGlob": lambda pattern, _: bool(glob.glob(pattern)),  # noqa: PTH207 - an absolute pattern
     "PathIsDirectory": _mode(lambda found: stat.S_ISDIR(found.st_mode)),
     "PathIsSymbolicLink": _mode(lambda found: stat.S_ISLNK(found.st_mode), follow=False),
-    "PathIsMountPoint": lambda path, _: os.path.ismount(path),  # noqa: PTH - Path.is_mount raises for files
+    "PathIsMountPoint": lambda path, _: os.path.ismount(path),  # Path.is_mount raises for files
     "PathIsReadWrite": lambda path, _: os.path.exists(path) and not os.statvfs(path).f_flag & os.ST_RDONLY,  # noqa: PTH110
     "DirectoryNotEmpty": _not_empty,
     "FileNotEmpty": _mode(lambda found: stat.S_ISREG(found.st_mode) and found.st_size > 0),
