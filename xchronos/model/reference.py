@@ -137,7 +137,12 @@ CHRONOS: tuple[tuple[str, tuple[Key, ...]], ...] = (
     (
         "Where",
         (
-            Key("Availability", "1 to 10000", "1", "On how many distinct machines each fire time runs, or the unit is kept running."),
+            Key(
+                "Availability",
+                "1 to 10000",
+                "1",
+                "On how many distinct machines each fire time runs, or the unit is kept running.",
+            ),
             Key(
                 "LoadBalancing",
                 "workload, random or round-robin",
