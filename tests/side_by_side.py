@@ -28,7 +28,7 @@ CHAINS: dict[str, tuple[str, ...]] = {
     "stores": (
         "e2e/test_outcomes", "e2e/test_machines",
         "store/test_consul", "store/test_etcd", "store/test_store_twin", "daemon/test_stores", "engine/test_on_consul",
-        "engine/test_schedulers_real",
+        "engine/test_schedulers_real", "docs/test_operations",
     ),
 }  # fmt: skip
 """The beginnings of the paths of files that wait, by their chain, of some five minutes each; the first that fits."""
@@ -51,12 +51,15 @@ def is_between_processes(item: pytest.Item) -> bool:
 
 
 def arrange(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """In each of several processes: say what begins first. Alone, everything stays as it was."""
-    if not _is_shared(config):
-        return
+    """In each of several processes: say what begins first. Alone, everything stays as it was.
+
+    That every test has its place is held there too: of what is wrong in one of several, pytest shows nothing.
+    """
     for item in items:
         if is_between_processes(item) and _group(_place(item)) not in CHAINS:
             raise pytest.UsageError(f"{item.nodeid} needs a real service: say in {__file__} which chain it belongs to")
+    if not _is_shared(config):
+        return
     rank = {name: number for number, name in enumerate(CHAINS)}
     items.sort(key=lambda item: (rank.get(_group(_place(item)), len(rank)), not _place(item).startswith(HEAVY)))
 
