@@ -100,10 +100,13 @@ async def test_a_record_that_cannot_be_read_does_not_stop_the_others(tmp_path):
     for number in range(60):
         (tmp_path / f"b{number}.service").write_text(unit_text(number))
     (tmp_path / "a.service").write_text(unit_text(1))
+    names = {"a.service", *(f"b{number}.service" for number in range(60))}
     async with running(registry, tmp_path) as intake:
+        # On a busy machine a file may seem to be written still when it is looked at first.
+        await until(lambda: has(registry, *names))
+        await until(intake.problems)
         (problem,) = intake.problems()
         assert "not a readable UnitRecord" in problem.messages[0]
-        assert len(await registry.unit_names()) == 61
 
 
 async def test_a_unit_destroyed_at_the_same_moment_is_no_problem(tmp_path, monkeypatch):
