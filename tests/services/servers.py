@@ -6,6 +6,7 @@ import subprocess
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, Self, TypeVar
@@ -109,8 +110,21 @@ class Member(ABC):
         self.process = None
 
     def pause(self) -> None:
-        """SIGSTOP: its sockets stay open, and nothing answers."""
+        """SIGSTOP: its sockets stay open, and nothing answers. Returns when it stands still, with all its threads."""
         self.process.send_signal(signal.SIGSTOP)
+        deadline = time.monotonic() + PATIENCE
+        while not all(state == "T" for state in self._states()):
+            if time.monotonic() > deadline:
+                raise ServerError(f"{self.name} does not stop")
+            time.sleep(0.01)
+
+    def _states(self) -> list[str]:
+        """What each of its threads is at, as the kernel says it."""
+        found: list[str] = []
+        for thread in Path(f"/proc/{self.process.pid}/task").iterdir():
+            with suppress(OSError):  # it has just ended
+                found.append((thread / "stat").read_text().rpartition(")")[2].split()[0])
+        return found
 
     def resume(self) -> None:
         """SIGCONT, as if no time had passed."""
