@@ -10,6 +10,7 @@ from tests.cluster.cluster import FULL, Cluster, eventually
 from tests.cluster.sink import beating
 from tests.cluster.stores import ConsulServers
 from tests.cluster.test_agents import containers
+from tests.cluster.test_store_faults import start
 from tests.cluster.units import Window, container, due, names, recorder, until
 from xchronos.model.policies import Outcome
 
@@ -23,18 +24,12 @@ pytestmark = [
 UNITS = names(100 if FULL else 40)
 
 
-def start(cluster: Cluster) -> None:
-    """Two schedulers, two agents."""
-    roles = {"s0": "scheduler", "s1": "scheduler", "a0": "agent", "a1": "agent"}
-    cluster.start(*(cluster.daemon(name, role) for name, role in roles.items()))
-    cluster.owned()
-
-
 @pytest.mark.parametrize("fault", ["cut", "kill", "pause"] if FULL else ["cut"])
 def test_the_leaders_of_consul_and_of_the_schedulers_are_lost_at_once(fault: str, figures: Callable[..., None]) -> None:
     rounds = 3 if FULL else 1
     with Cluster(ConsulServers, ttl=4) as cluster:
         start(cluster)
+        cluster.owned()
         window = Window(rounds * 25 if FULL else 14, delay=5)
         cluster.submit(dict.fromkeys(UNITS, recorder(window)))
         for number in range(rounds):
@@ -64,6 +59,7 @@ def test_all_of_consul_is_away_and_an_agent_dies_meanwhile(figures: Callable[...
     running = names(count, "long")
     with Cluster(ConsulServers, ttl=4) as cluster:
         start(cluster)
+        cluster.owned()
         text = container(str(cluster.sink.parent), beating(away + 12 + count / 4), chronos="OnPartition=continue")
         cluster.submit(dict.fromkeys(running, text))
         for unit in running:

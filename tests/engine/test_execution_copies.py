@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 from engine_cluster import Cluster, lasting, run
+from late_links import Late
 from machines_world import FOR_EVER, kept, where
 from services.links import Link
 
@@ -38,18 +39,8 @@ def test_availability_and_global_units():
     run(scenario, lasting(60))
 
 
-class SlowAnswers(Link):
+class SlowAnswers(Late):
     """Writes happen at once, and what they set off is over, long before anything of it is heard."""
-
-    def __init__(self, store) -> None:
-        super().__init__(store)
-        self.going = asyncio.Event()
-        self.going.set()
-
-    async def deliver(self, batches):
-        async for batch in batches:
-            await self.going.wait()
-            yield batch
 
     async def commit_many(self, txns):
         self.going.clear()
