@@ -4,6 +4,7 @@ import asyncio
 import random
 import time
 from collections.abc import AsyncIterator
+from contextlib import suppress
 
 import pytest
 import pytest_asyncio
@@ -87,6 +88,25 @@ async def test_a_stopped_member_is_left_within_seconds(store: EtcdStore, cluster
         while "/k/3" not in keys:
             keys += [event.key for event in (await anext(batches)).events]
         assert keys in (["/k/3"], ["/k/1", "/k/3"])
+
+
+async def test_who_gives_up_early_leaves_a_stopped_member_too(store: EtcdStore, cluster: EtcdCluster) -> None:
+    """Renewals that never wait for as long as a member may be silent: their waiting adds up, whoever waits."""
+    lease = await store.grant(20)
+    await store.renew(lease)
+    member = member_in_use(store, cluster)
+    member.pause()
+    try:
+        async with asyncio.timeout(4):
+            while True:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(0.8):
+                        await store.renew(lease)
+                        break
+                await asyncio.sleep(0.3)
+        assert member_in_use(store, cluster) is not member
+    finally:
+        member.resume()
 
 
 async def test_an_idle_watch_leaves_a_stopped_member(store: EtcdStore, cluster: EtcdCluster) -> None:

@@ -5,6 +5,7 @@ import socket
 
 from aetcd.rpc import rpc_pb2 as messages
 
+from xchronos.store import etcd_line
 from xchronos.store.etcd_access import EtcdAccess
 from xchronos.store.etcd_line import Line, send
 
@@ -40,5 +41,29 @@ async def test_who_waits_with_a_message_can_be_cancelled() -> None:
             done, _ = await asyncio.wait({sending}, timeout=10)
             assert done
             assert sending.cancelled()
+        finally:
+            await line.close()
+
+
+async def test_a_member_that_answers_is_not_left_for_a_call_that_was_given_up(monkeypatch) -> None:
+    """What is given up for the caller's own reasons says nothing about the member once that has answered something."""
+    monkeypatch.setattr(etcd_line, "PROBE_AFTER", 0.1)
+    monkeypatch.setattr(etcd_line, "PROBE_LIMIT", 0.1)
+    left: list[Line] = []
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        endpoint = f"127.0.0.1:{mute.getsockname()[1]}"
+        line = Line(endpoint, EtcdAccess(endpoints=(endpoint,)), None, left.append)
+        try:
+            given_up, other = object(), object()
+            line.begin(given_up)
+            line.begin(other)
+            line.end(given_up, answered=False)
+            line.end(other, answered=True)
+            await asyncio.sleep(0.5)
+            assert left == []
+            line.begin(other)
+            line.end(other, answered=False)
+            await asyncio.sleep(0.5)
+            assert left == [line]
         finally:
             await line.close()

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import islice
 from typing import Any
 
 import grpc
@@ -14,7 +15,7 @@ from xchronos.errors import ConfigError
 from xchronos.store.etcd_access import EtcdAccess
 
 PROBE_AFTER = 1.0
-"""Seconds that a call may be under way before the member is asked whether it is there at all."""
+"""Seconds that a member may leave a call without an answer before it is asked whether it is there at all."""
 
 PROBE_LIMIT = 1.0
 """Seconds that the answer to that may take."""
@@ -100,6 +101,8 @@ class Line:
         self.authenticate = stubs.AuthStub(self._channel).Authenticate
         self._loop = asyncio.get_running_loop()
         self._calls: dict[Any, tuple[float, int]] = {}
+        self._unanswered: float | None = None
+        """When the first call was sent that was given up, with no answer to any call since."""
         self._streams: set[Any] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._probe: asyncio.Task[None] | None = None
@@ -110,9 +113,13 @@ class Line:
         if self._timer is None and self._probe is None:
             self._timer = self._loop.call_later(PROBE_AFTER, self._look)
 
-    def end(self, call: Any) -> None:
-        """A call is over."""
-        self._calls.pop(call, None)
+    def end(self, call: Any, *, answered: bool) -> None:
+        """A call is over: it was answered, or given up. Who gives up early learns of a silent member all the same."""
+        since, _ = self._calls.pop(call)
+        if answered:
+            self._unanswered = None
+        elif self._unanswered is None:
+            self._unanswered = since
 
     def open_stream(self, stream: Any) -> None:
         """A stream is open that may be silent for as long as it likes."""
@@ -140,12 +147,14 @@ class Line:
         await self._channel.close()
 
     def _look(self) -> None:
-        """See whether a call has been waiting for long; the oldest comes first."""
+        """See whether the member has been silent for long; the oldest call comes first."""
         self._timer = None
-        if self.broken or not self._calls:
+        waiting = [since for since, _ in islice(self._calls.values(), 1)]
+        if self._unanswered is not None:
+            waiting.append(self._unanswered)
+        if self.broken or not waiting:
             return
-        oldest, _ = next(iter(self._calls.values()))
-        left = oldest + PROBE_AFTER - self._loop.time()
+        left = min(waiting) + PROBE_AFTER - self._loop.time()
         if left > 0:
             self._timer = self._loop.call_later(left, self._look)
         else:
@@ -161,7 +170,7 @@ class Line:
             well = status.leader != 0 and not self._outlived(status.raftTerm)
         except AioRpcError as error:
             well = error.code() in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
-        self._probe = None
+        self._probe = self._unanswered = None
         if not well:
             self._silent(self)
         elif self._calls and not self.broken:

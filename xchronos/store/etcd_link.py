@@ -149,22 +149,25 @@ class Link:
         backoff = Backoff()
         try:
             while True:
+                answered = False
                 try:
                     answer = await sent.call
                 except AioRpcError as error:
                     trouble = read_trouble(error, sent.line.endpoint)
+                    answered = trouble.advice is not Advice.LATE
                 except asyncio.CancelledError:
                     if not was_cut(sent.line):
                         raise
                     trouble = broken(sent.line.endpoint)
                 else:
+                    answered = True
                     if sent.method in _WITH_TERM:
                         sent.line.term = answer.header.raft_term
                     if self.fault and sent.method == "txn":
                         self.fault = ""
                     return answer
                 finally:
-                    sent.line.end(sent.call)
+                    sent.line.end(sent.call, answered=answered)
                 if trouble.advice is Advice.LOGIN and sent.method == "authenticate":
                     raise trouble.error
                 await self.recover(
@@ -178,7 +181,7 @@ class Link:
     def forget(self, sent: Sent) -> None:
         """Nobody waits for the answer any more."""
         sent.call.cancel()
-        sent.line.end(sent.call)
+        sent.line.end(sent.call, answered=False)
         self._release()
 
     def _release(self) -> None:
@@ -199,20 +202,23 @@ class Link:
             line, token = self.line(), self.token
             stream = getattr(line, method)(metadata=self._metadata, timeout=max(until - self._loop.time(), 0.001))
             line.begin(stream)
+            answered = False
             try:
                 await send(stream, request)
                 answer = await stream.read()
+                answered = True
                 if answer is not EOF:
                     return answer
                 trouble = broken(line.endpoint)
             except AioRpcError as error:
                 trouble = read_trouble(error, line.endpoint)
+                answered = trouble.advice is not Advice.LATE
             except asyncio.CancelledError:
                 if not was_cut(line):
                     raise
                 trouble = broken(line.endpoint)
             finally:
-                line.end(stream)
+                line.end(stream, answered=answered)
                 stream.cancel()
             await self.recover(trouble, line, backoff, token=token, until=until)
 
