@@ -2,15 +2,19 @@
 
 A lease is only as good as the store's word. When the store itself was away, the leases of living machines may have
 ended meanwhile, and the news of it comes before they can have joined anew. So nobody is given up before the store has
-been heard for a TTL without a break.
+been heard for long enough without a break.
 """
 
 import asyncio
 
-from xchronos.clock import Clock, Micros, woken
+from xchronos.clock import SECOND, Clock, Micros, woken
 from xchronos.engine.agenda import Agenda
 from xchronos.engine.book import Book
 from xchronos.engine.ownership import Ownership
+
+REJOINING: Micros = 5 * SECOND
+"""What joining anew may take behind a break, be the TTL ever so short: the pause between two tries, a member of the
+store's cluster that is silent until it is found out, and another try."""
 
 
 class Absences:
@@ -56,7 +60,7 @@ class Absences:
             return self._ttl // 10
         now = self._clock.monotonic()
         # Whoever was kept from renewing its lease gets the time to join anew.
-        grace = self._ownership.lease.heard_since + self._ttl
+        grace = self._ownership.lease.heard_since + max(self._ttl, REJOINING)
         lost = [machine for machine, due in self._due.items() if max(due, grace) <= now]
         for machine in lost:
             del self._due[machine]
