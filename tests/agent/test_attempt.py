@@ -1,7 +1,8 @@
 """The walk through an attempt: limits, stops in every phase, and going on after a crash with the same memory."""
 
 import asyncio
-from collections.abc import Mapping
+import functools
+from collections.abc import Mapping, Sequence
 
 import pytest
 from worlds import FIRE, OK, Plan, Remembers, World, WorldSteps, service
@@ -12,6 +13,7 @@ from xchronos.agent.ports import AttemptEnd
 from xchronos.clock import SECOND
 from xchronos.executors.contract import StepExit
 from xchronos.model.policies import Outcome
+from xchronos.model.records import StepResult
 from xchronos.testing.clock import VirtualClock, run_virtual
 
 FULL = """
@@ -326,3 +328,45 @@ def test_a_crash_every_few_seconds_changes_nothing(script: str) -> None:
     again, same = walk(script, tuple(float(at) for at in range(0, 100, 3)), ticks=3)
     assert same.starts == world.starts
     assert (again.outcome, again.result) == (end.outcome, end.result)
+
+
+TURNS = {
+    "before everything": (FULL, ""),
+    "before a command": (FULL, "condition-0"),
+    "before the main process": (FULL, "start-pre-0"),
+    "before a oneshot's first command": ("Type=oneshot" + FULL, "start-pre-0"),
+    "before its second": ("Type=oneshot" + FULL + "ExecStart=/bin/v", "start-0"),
+    "while it runs": (FULL, "start-post-0"),
+    "while it remains": ("Type=oneshot\nRemainAfterExit=yes" + FULL, "start-post-0"),
+}
+
+
+@pytest.mark.parametrize("turn", TURNS)
+def test_a_stop_that_nobody_repeats_is_not_forgotten(turn: str) -> None:
+    text, behind = TURNS[turn]
+    plans = {"stop-0": (4.0, OK), "stop-post-0": (4.0, OK)} | ({} if "oneshot" in text else {"start-0": LONG})
+
+    async def main(clock: VirtualClock, crash: float) -> tuple[AttemptEnd, list[str]]:
+        def heard(results: Sequence[StepResult]) -> None:
+            if results[-1].name == behind:
+                run.stop("the daemon ends")
+
+        world, memory = World(clock, plans), Remembers(clock)
+        run = AttemptRun(service(text), WorldSteps(world), memory, clock, progress=heard)
+        if not behind:
+            run.stop("the daemon ends")
+        task = asyncio.create_task(run.run())
+        if crash:
+            await clock.sleep(round(crash * SECOND))
+            task.cancel()
+            await asyncio.wait({task})
+            task = asyncio.create_task(AttemptRun(service(text), WorldSteps(world), memory, clock).run())
+        return await task, world.starts
+
+    end, starts = run_virtual(functools.partial(main, crash=0.0))
+    assert (end.outcome, end.reason) == (Outcome.CANCELLED, "the daemon ends")
+    assert starts[-1] == "stop-post-0"
+    for crash in (1.0, 3.0, 5.0, 7.0) if "stop-0" in starts else (1.0, 3.0):
+        again, same = run_virtual(functools.partial(main, crash=crash))
+        assert (same, again.outcome) == (starts, end.outcome), crash
+        assert (again.reason, ends(again)) == (end.reason, ends(end)), crash

@@ -11,6 +11,7 @@ from typing import Any
 from xchronos.agent.account import Account
 from xchronos.agent.ending import AnyTask, Cause, Ending, wait
 from xchronos.agent.ports import AttemptEnd, Memory, Steps
+from xchronos.agent.turning import ENDING, Turning
 from xchronos.agent.verdicts import again, exit_environment, judge, recorded, unmet
 from xchronos.clock import Clock, Micros, to_datetime
 from xchronos.executors.contract import StepExit
@@ -18,9 +19,6 @@ from xchronos.model.lifecycle import AttemptEvent, AttemptState, attempt_after
 from xchronos.model.records import StepOutcome, StepResult
 from xchronos.model.unit import Service, Step
 from xchronos.unitfile.timespan import format_timespan
-
-ENDING = "ending"
-"""The memory's entry that says that a step is being ended, and why: what ends next to a signal of ours was us."""
 
 
 class _Stop(Exception):  # noqa: N818 - control flow inside this module
@@ -59,10 +57,7 @@ class AttemptRun:
         self._main: asyncio.Task[StepResult] | None = None
         self._main_pid = 0
         self._main_result: StepResult | None = None
-        self._begun_ending = memory.result(ENDING)
-        self._mark: tuple[StepOutcome, str] | None = None
-        if self._begun_ending is not None:
-            self._mark = (self._begun_ending.outcome, self._begun_ending.reason)
+        self._turning = Turning(memory)
         self._account = Account()
 
     def stop(self, reason: str) -> None:
@@ -158,8 +153,8 @@ class AttemptRun:
             return await self._commands("start", "RuntimeMaxSec" if tight else "TimeoutStartSec")
         for step in self._phases.get("start", ()):
             adopted = self._memory.begun(step.name)
-            if self._asked.done() and not adopted:
-                return self._stopped()
+            if not adopted and await self._turned(step):
+                return "stop"
             main = self._main = self._task(self._run_main(step), step.name)
             started = self._task(self._steps.started(step), f"start of {step.name}")
             limit = self._left(step, service.timeout_start) if service.type == "exec" and not adopted else None
@@ -167,7 +162,7 @@ class AttemptRun:
             cause = await wait({main, started}, self._clock, limit, None if adopted else self._asked)
             if cause:
                 event = self._stopped() if cause == "stop" else self._expired(step, "TimeoutStartSec")
-                await self._intend(step)
+                await self._turning.keep(step)
                 return event
             pid = started.result() if started.done() else None
             if pid == 0:
@@ -188,9 +183,9 @@ class AttemptRun:
         return event
 
     async def _running(self) -> AttemptEvent:
-        if self._begun_ending is not None:
+        if self._turning.earlier is not None:
             # An earlier daemon was ending the attempt, and went away before it was through.
-            return self._recalled(self._begun_ending)
+            return self._recalled(self._turning.earlier)
         if self._main is not None:
             step = self._main_step()
             cause = await wait({self._main}, self._clock, self._left(step, self._service.runtime_max), self._asked)
@@ -199,13 +194,15 @@ class AttemptRun:
                     self._stopped()
                 else:
                     self._expired(step, "RuntimeMaxSec")
-                await self._intend(step)
+                await self._turning.keep(step)
                 return "stop"
             if self._main_ended():
                 return "main-failed"
         if self._service.remain_after_exit:
             await asyncio.wait({self._asked})
-            return self._stopped()
+            event = self._stopped()
+            await self._turning.keep()
+            return event
         return "next"
 
     async def _signal(self) -> AttemptEvent:
@@ -214,12 +211,12 @@ class AttemptRun:
             self._account.fail("timeout", await self._ending.clear_away())
         else:
             step = self._main_step()
-            self._mark = self._mark or ("cancelled", self._account.reason)
-            await self._intend(step)
+            self._turning.mark = self._turning.mark or ("cancelled", self._account.reason)
+            await self._turning.keep(step)
             ended, trouble = await self._ending.end(step, self._main)
             self._account.fail("timeout", trouble)
             if not ended:
-                self._note(step, await self._keep(step, StepExit(), self._mark[0], self._ending.spared))
+                self._note(step, await self._keep(step, StepExit(), self._turning.mark[0], self._ending.spared))
                 return "next"
         if self._main is not None:
             self._main_ended()
@@ -237,17 +234,16 @@ class AttemptRun:
                 self._account.fold(again(self._service, step, result).result)
                 raise _Stop
             return result
-        if stoppable and self._asked.done() and not self._memory.begun(step.name):
-            self._stopped()
+        if stoppable and not self._memory.begun(step.name) and await self._turned(step):
             raise _Stop
-        intended = self._begun_ending
-        if intended is None and not self._memory.begun(step.name):
+        intended = self._turning.was_at(step)
+        if self._turning.earlier is None and not self._memory.begun(step.name):
             over = self._steps.at_once(step, self._told(step))
             if over is not None:
                 return await self._over(step, over)
         task = self._task(self._exit_of(step), step.name)
         left = self._left(step, self._limit(setting))
-        if intended is not None and intended.command == step.name:
+        if intended is not None:
             cause: Cause = "timeout"
             if intended.outcome == "cancelled":
                 cause = "stop"
@@ -262,7 +258,7 @@ class AttemptRun:
             self._expired(step, setting)
         outcome: StepOutcome = "cancelled" if cause == "stop" else "timed_out"
         why = self.stop_reason if cause == "stop" else self._expiry(setting)
-        await self._intend(step, outcome, why)
+        await self._turning.keep(step, outcome, why)
         ended, trouble = await self._ending.end(step, task)
         self._account.fail("timeout", trouble)
         exit_ = task.result() if ended else StepExit()
@@ -286,8 +282,8 @@ class AttemptRun:
         exit_ = await self._exit_of(step)
         verdict = judge(self._service, step, exit_)
         outcome, why = verdict.outcome, verdict.words
-        if self._mark is not None and outcome != "lost":
-            outcome, why = self._mark
+        if self._turning.mark is not None and outcome != "lost":
+            outcome, why = self._turning.mark
         return self._note(step, await self._keep(step, exit_, outcome, why))
 
     async def _exit_of(self, step: Step) -> StepExit:
@@ -313,25 +309,29 @@ class AttemptRun:
 
     def _stopped(self) -> AttemptEvent:
         self._account.cancelled = True
-        self._mark = ("cancelled", self.stop_reason)
+        self._turning.mark = ("cancelled", self.stop_reason)
         return "stop"
 
     def _expired(self, step: Step, setting: str) -> AttemptEvent:
         expiry = self._expiry(setting)
-        self._mark = self._mark or ("timed_out", expiry)
+        self._turning.mark = self._turning.mark or ("timed_out", expiry)
         self._account.fail("timeout", f"{step.name}: {expiry}")
         return "fail"
 
     def _expiry(self, setting: str) -> str:
         return f"{setting}={format_timespan(self._limit(setting) or 0)} expired"
 
-    async def _intend(self, step: Step, outcome: StepOutcome | None = None, why: str = "") -> None:
-        """Remember that a step is about to be ended, before a signal reaches it."""
-        if outcome is None:
-            assert self._mark is not None
-            outcome, why = self._mark
-        if self._memory.result(ENDING) is None:
-            await self._memory.record(StepResult(ENDING, step.name, outcome, reason=why))
+    async def _turned(self, step: Step) -> bool:
+        """Whether the walk turns before a step that was not begun: asked to by now, or in an earlier daemon's life."""
+        turned = self._turning.was_at(step)
+        if turned is not None:
+            self._recalled(turned)
+        elif self._asked.done():
+            self._stopped()
+            await self._turning.keep(step)
+        else:
+            return False
+        return True
 
     def _recalled(self, result: StepResult) -> AttemptEvent:
         """Go on ending the attempt for the reason for which an earlier daemon began to."""
