@@ -116,7 +116,7 @@ class Course:
         member = self._some()
         if member is not None:
             await self.world.kill(member, power=power)
-            self._meanwhile(self._back(member, self._length(2 * self.scenario.ttl)))
+            self._meanwhile(self._back(member, self._length(2 * self.scenario.patience)))
 
     async def power(self) -> None:
         """A machine loses its power, with everything that runs on it."""
@@ -142,7 +142,7 @@ class Course:
         member = self._some()
         if member is not None and member.process is not None and not member.process.stopped:
             self.world.pause(member)
-            self._meanwhile(self._go_on(member, self._length(2 * self.scenario.ttl)))
+            self._meanwhile(self._go_on(member, self._length(2 * self.scenario.patience)))
 
     async def _go_on(self, member: Member, after: Micros) -> None:
         process = member.process
@@ -155,7 +155,7 @@ class Course:
         member = self._some()
         if member is not None and member.connection is not None and not member.connection.cut:
             self.world.cut(member, cut=True)
-            self._meanwhile(self._connect(member, self._length(3 * self.scenario.ttl)))
+            self._meanwhile(self._connect(member, self._length(3 * self.scenario.patience)))
 
     async def _connect(self, member: Member, after: Micros) -> None:
         connection = member.connection

@@ -5,6 +5,7 @@ from random import Random
 import msgspec
 
 from xchronos.clock import MILLISECOND, MINUTE, SECOND, Micros, to_datetime
+from xchronos.engine.absences import REJOINING
 from xchronos.testing.clock import START
 from xchronos.testing.simulation.network import Mood
 from xchronos.testing.simulation.shapes import ALONE, GROUPS, RESTARTED, SHAPES, text
@@ -74,6 +75,11 @@ class Scenario(msgspec.Struct):
     """How many operations the store takes in a Txn; 0: as many as stores do."""
     remembers: Micros = 0
     """For how long the leader lets the store keep its past; 0: for ever."""
+
+    @property
+    def patience(self) -> Micros:
+        """How long a machine must be away, at least, to be given up by a scheduler that has not heard for long."""
+        return max(self.ttl, REJOINING)
 
     @property
     def ahead(self) -> Micros:
@@ -174,9 +180,12 @@ def _set_back(scenario: Scenario) -> None:
 
 
 def _divide(scenario: Scenario, random: Random) -> None:
-    """Long runs that must not overlap, on machines that nobody can reach for longer than their leases last."""
+    """Long runs that must not overlap, on machines that nobody can reach for longer than their leases last.
+
+    Not all of them at once, nor too often: who is to give a machine up must have heard the store for long enough.
+    """
     scenario.units = [
-        UnitPlan(f"{shape}{index}.service", shape, 1, random.randrange(4, 9), random.random() < 0.6)
+        UnitPlan(f"{shape}{index}.service", shape, 3, random.randrange(4, 9), random.random() < 0.6)
         for index, shape in enumerate(("forbid", "queue", "replace", "forbid"))
     ]
     for member in scenario.members:
@@ -184,14 +193,14 @@ def _divide(scenario: Scenario, random: Random) -> None:
         member.slots = 0
     scenario.ttl = 2 * SECOND
     scenario.mood = Mood()
-    scenario.longest_step = 8 * SECOND
+    scenario.longest_step = 4 * scenario.patience
     scenario.failing = 0.0
-    scenario.seconds = 10
+    scenario.seconds = 20
     weights = {
         "cut": 3,
         "pause": random.choice((0, 3)),
         "kill": random.choice((0, 2)),
-        "nothing": random.choice((2, 8)),
+        "nothing": random.choice((8, 30)),
     }
     scenario.weights = dict.fromkeys(scenario.weights, 0) | weights
 
