@@ -48,3 +48,25 @@ class Meanwhile(Late):
     @property
     def happened(self) -> bool:
         return self.meanwhile is None
+
+
+class DiesBehind(Link):
+    """Of what a daemon writes, the first Txn that writes `key` is the last that is carried out."""
+
+    def __init__(self, store, key: str) -> None:
+        super().__init__(store)
+        self.key = key
+        self.over = False
+
+    async def commit_many(self, txns):
+        carried_out = []
+        for txn in txns:
+            if not self.over:
+                carried_out.append(txn)
+                self.over = any(
+                    isinstance(operation, Put) and operation.key == self.key for operation in txn.operations
+                )
+        answers = await super().commit_many(carried_out)
+        if self.over:
+            await asyncio.Event().wait()
+        return answers

@@ -6,6 +6,7 @@ from random import Random
 import pytest
 from engine_cluster import Cluster, run
 from faulty_store import FaultyStore
+from late_links import DiesBehind
 
 from xchronos.clock import DAY, HOUR, SECOND, to_datetime
 from xchronos.engine.leaving import Leaving
@@ -226,3 +227,26 @@ def test_a_unit_that_comes_back_under_a_clock_behind_claims_no_fire_time_again()
         assert len(cluster.starts) >= 15
 
     run(scenario, long)
+
+
+def test_what_was_put_off_by_a_clock_that_was_ahead_is_not_claimed_before_its_time():
+    async def scenario(cluster: Cluster) -> None:
+        await cluster.start("s1", roles=SCHEDULER)
+        await cluster.submit("a.service", "TriggerRepeatInterval=1s\nTriggerRepeatCount=20\nMisfireThreshold=1h")
+        await cluster.sleep(2)
+        await cluster.kill("s1")
+        await cluster.sleep(20)
+        link = DiesBehind(cluster.store, cluster.keys.schedule("a.service"))
+        link.max_operations = 8
+        await cluster.start("s2", roles=SCHEDULER, store=link)
+        await cluster.sleep(15)
+        assert link.over
+        await cluster.kill("s2")
+        cluster.clock.jump(-HOUR)
+        await cluster.start("s3")
+        await cluster.sleep(60)
+        history = await cluster.history("a.service")
+        assert len(history) == 21
+        assert all(execution.claimed_at >= execution.fire_time for execution in history)
+
+    run(scenario)

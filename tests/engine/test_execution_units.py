@@ -1,7 +1,9 @@
 """Executions whose unit is destroyed, changes, never was, or is followed by others."""
 
 import pytest
-from engine_cluster import Cluster, lasting, run, unit_text
+from engine_cluster import AGENT, SCHEDULER, Cluster, lasting, run, unit_text
+from late_links import DiesBehind
+from machines_world import FOR_EVER, kept, where
 
 from xchronos.clock import MINUTE, SECOND, to_datetime
 from xchronos.errors import NotFound
@@ -60,6 +62,28 @@ def test_destroyed_and_submitted_again_while_nobody_was_there():
         assert len(await cluster.history("a.service")) == 4
 
     run(scenario)
+
+
+def test_a_former_life_has_ended_for_whoever_takes_over_behind_the_new_ones_acceptance():
+    async def scenario(cluster: Cluster) -> None:
+        await cluster.start("s1", roles=SCHEDULER)
+        for machine in ("m1", "m2"):
+            await cluster.start(machine, roles=AGENT)
+        await kept(cluster, "a.service")
+        await cluster.sleep(2)
+        await cluster.kill("s1")
+        await cluster.registry.destroy("a.service")
+        await kept(cluster, "a.service")
+        link = DiesBehind(cluster.store, cluster.keys.schedule("a.service"))
+        await cluster.start("s2", roles=SCHEDULER, store=link)
+        await cluster.sleep(60)
+        assert link.over
+        await cluster.kill("s2")
+        await cluster.start("s3", roles=SCHEDULER)
+        await cluster.sleep(60)
+        assert [len(machines) for machines in (await where(cluster)).values()] == [1]
+
+    run(scenario, FOR_EVER)
 
 
 def test_chains():

@@ -80,7 +80,10 @@ class Firing:
             # Destroyed and submitted again before anybody looked: nothing of its former life concerns the new one, nor
             # does the news of its end, which may be all that the watch has brought.
             desk.agenda.gone.discard(name)
-            self._end_former_life(name, loaded.created)
+            if self._end_former_life(name, loaded.created):
+                # Behind the acceptance a scheduler that takes over could not tell them from those of the new life.
+                desk.agenda.changed[name] = None
+                return
             now = max(now, _last_fire(old) + 1)
         else:
             # Whoever waited for the unit to be accepted has waited long enough.
@@ -133,12 +136,17 @@ class Firing:
             if not book.open[execution_id].execution.stop_requested and cancels.get(execution_id) != DESTROYED
         ]
 
-    def _end_former_life(self, name: str, born: int) -> None:
+    def _end_former_life(self, name: str, born: int) -> bool:
+        """End what a former life has left, or ask its machines to. Whether there is anything that was not asked yet."""
         book, agenda = self._desk.book, self._desk.agenda
         book.last_machine.pop(name, None)
+        unasked = False
         for execution_id in book.of_unit(name):
-            if book.open[execution_id].revision < born or execution_id not in book.undecided.get(name, ()):
+            entry = book.open[execution_id]
+            if entry.revision < born or execution_id not in book.undecided.get(name, ()):
                 agenda.cancels[execution_id] = DESTROYED
+                unasked = unasked or not entry.execution.stop_requested
+        return unasked
 
     # -- fire times -------------------------------------------------------------------------------------------------
 
@@ -184,6 +192,8 @@ class Firing:
             desk.agenda.changed[name] = None
             desk.agenda.wake()
             return
+        # Whoever has put them off had found them due, by a clock that may have been ahead of this one.
+        now = max(now, *(to_instant(owed.fire_time) for owed in schedule.owed)) if schedule.owed else now
         decided, moved = _decide(unit, schedule, now)
         executions, left = self._write_down(unit, decided, now, taken)
         skipped = len({execution.fire_time for execution in executions if execution.outcome is Outcome.SKIPPED})

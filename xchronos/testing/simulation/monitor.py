@@ -176,9 +176,7 @@ class Monitor:
         if execution.unit not in moved and not self._on.get(prefix):
             # (A fire time of a Global unit that had to wait gets its other copies when the first one is placed.)
             self._violate(f"I2: {execution.id} was claimed without moving the cursor of {execution.unit}")
-        # Copies that a Txn has no room for are claimed behind the first ones, by a clock that may be behind theirs.
-        rest = execution.copy > 0 and self.births.get(f"{prefix}0") == self._life(execution.unit)
-        if execution.claimed_at is None or (execution.claimed_at < execution.fire_time and not rest):
+        if execution.claimed_at is None or execution.claimed_at < execution.fire_time:
             self._violate(f"I3: {execution.id} was claimed before its fire time, at {execution.claimed_at}")
 
     def _gone(self, key: str, execution: Execution) -> None:
