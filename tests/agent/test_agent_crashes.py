@@ -127,6 +127,7 @@ def test_nor_does_one_while_no_agent_is_there(
         attempt = await c.ended(execution)
         assert (attempt.outcome, attempt.reason) == (Outcome.TIMED_OUT, "start-0: RuntimeMaxSec=30s expired")
         took = (c.clock.monotonic() - began) // SECOND
-        assert took == (30 if not booted else 20 if jump > 0 else 50)
+        # (Over while nobody looked: the engine gets the time to tell that it had ended before that.)
+        assert took == (30 if not booted else 25 if jump > 0 else 50)
 
     play(test, LONG)

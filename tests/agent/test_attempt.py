@@ -330,6 +330,21 @@ def test_a_crash_every_few_seconds_changes_nothing(script: str) -> None:
     assert (again.outcome, again.result) == (end.outcome, end.result)
 
 
+@pytest.mark.parametrize(("text", "step"), [(FULL + "RuntimeMaxSec=1h", "start-0"), (FULL, "start-pre-0")])
+@pytest.mark.parametrize("over", [True, False])
+def test_what_has_ended_before_its_daemon_came_back_is_not_late(text: str, step: str, over: bool) -> None:
+    """The engine takes a moment to tell; what runs on is ended then."""
+
+    async def main(clock: VirtualClock) -> tuple[AttemptEnd, int]:
+        world, memory = World(clock, {step: (1.0, OK) if over else LONG}), Remembers(clock)
+        memory.begun_at[step] = -7200 * SECOND
+        end = await AttemptRun(service(text), WorldSteps(world), memory, clock).run()
+        return end, clock.monotonic()
+
+    end, took = run_virtual(main)
+    assert (end.outcome, took / SECOND) == ((Outcome.SUCCEEDED, 1) if over else (Outcome.TIMED_OUT, 5))
+
+
 TURNS = {
     "before everything": (FULL, ""),
     "before a command": (FULL, "condition-0"),

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
 from xchronos.agent.account import Account
-from xchronos.agent.ending import AnyTask, Cause, Ending, wait
+from xchronos.agent.ending import ADOPTING, AnyTask, Cause, Ending, wait
 from xchronos.agent.ports import AttemptEnd, Memory, Steps
 from xchronos.agent.turning import ENDING, Turning
 from xchronos.agent.verdicts import again, exit_environment, judge, recorded, unmet
@@ -58,6 +58,7 @@ class AttemptRun:
         self._main_pid = 0
         self._main_result: StepResult | None = None
         self._turning = Turning(memory)
+        self._adopted = {step.name for step in service.steps if memory.begun(step.name)}
         self._account = Account()
 
     def stop(self, reason: str) -> None:
@@ -303,7 +304,9 @@ class AttemptRun:
         return service.timeout_stop if setting == "TimeoutStopSec" else service.runtime_max
 
     def _left(self, step: Step, limit: Micros | None) -> Micros | None:
-        return None if limit is None else max(limit - self._memory.elapsed(step.name), 0)
+        if limit is None:
+            return None
+        return max(limit - self._memory.elapsed(step.name), ADOPTING if step.name in self._adopted else 0)
 
     # -- what has become of it ----------------------------------------------------------------------------------------
 

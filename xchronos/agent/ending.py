@@ -15,6 +15,9 @@ LOOK_AGAIN: Micros = 20 * MILLISECOND
 KILLED_FOR: Micros = 5 * SECOND
 """How long processes that were sent SIGKILL are waited for: one in the kernel's grasp must not hold up the attempt."""
 
+ADOPTING: Micros = 5 * SECOND
+"""How long an engine may take to tell how a step has ended that an earlier daemon began, be its time over meanwhile."""
+
 AnyTask: TypeAlias = "asyncio.Task[Any]"
 Cause: TypeAlias = Literal["", "stop", "timeout"]
 

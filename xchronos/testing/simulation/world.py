@@ -337,7 +337,11 @@ class World:
                 return f"{key} of a destroyed unit"
         if reason := unsettled(rows, keys, [self.units[name] for name in sorted(self.monitor.living)]):
             return reason
-        runs = (one for one in self.sink.starts if one.ended is None and not self.kept(one.unit))
+        runs = (
+            one
+            for one in self.sink.starts
+            if one.ended is None and not (self.kept(one.unit) and keys.placement(one.machine, one.execution) in rows)
+        )
         return next((f"{one.execution} runs on {one.machine}" for one in runs), "")
 
     def kept(self, unit: str) -> bool:
