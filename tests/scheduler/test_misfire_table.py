@@ -149,6 +149,16 @@ def test_back_exactly_on_a_slot_the_next_policies_skip_it():
         assert back.missed[0].last == s(40)
 
 
+@pytest.mark.parametrize("policy", [P.FIRE_NOW, P.NOW_WITH_EXISTING, P.NOW_WITH_REMAINING])
+@pytest.mark.parametrize("trigger", [every(10, 9), parse_cron("*/10 * * * * *")], ids=["simple", "cron"])
+def test_back_exactly_on_a_slot_the_now_policies_fire_it_and_have_not_missed_it(policy, trigger):
+    it = unit(trigger, policy=policy, threshold=1)
+    back = turn(it, accept(it, s(0), 1), s(40))
+    assert seconds(back) == [40]
+    (gap,) = back.missed
+    assert gap.last == s(30)
+
+
 def test_now_with_remaining_fires_at_least_this_one():
     it = unit(every(10, 3), policy=P.NOW_WITH_REMAINING, threshold=1)
     back = turn(it, accept(it, s(0), 1), s(5000))

@@ -62,6 +62,8 @@ def recover(index: int, cursor: Cursor, policy: MisfirePolicy, now: Instant) -> 
     """
     meant = effective(policy, cursor.trigger.count, restartable=cursor.trigger.restartable)
     first, last, count = cursor.gap(now)
+    # What fires for `now` is the slot of that very instant, if there is one: that is not missed.
+    missed = cursor.gap(now - 1) if first < last == now else (first, last, count)
     fires_now = False
     match meant:
         case MisfirePolicy.NEXT_WITH_EXISTING:
@@ -79,6 +81,8 @@ def recover(index: int, cursor: Cursor, policy: MisfirePolicy, now: Instant) -> 
         case _:
             cursor.charge(count)
             fires_now = cursor.fire_now(now)
+    if fires_now:
+        first, last, count = missed
     return Recovery(fires_now, MissedGap(index, cursor.kind, first, last, count, meant))
 
 
