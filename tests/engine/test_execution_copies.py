@@ -1,6 +1,7 @@
 """Where executions go: copies, global units, round robin, slots and priorities, and those that find no machine."""
 
 import asyncio
+from contextlib import suppress
 
 import pytest
 from engine_cluster import Cluster, lasting, run
@@ -8,6 +9,7 @@ from late_links import Late
 from machines_world import FOR_EVER, kept, where
 from services.links import Link
 
+from xchronos.clock import SECOND
 from xchronos.store.contract import Committed
 
 
@@ -260,6 +262,34 @@ def test_a_copy_that_is_tried_again_does_not_keep_its_own_machine_from_itself():
         assert (waiting.copy, waiting.state) == (1, "waiting")
 
     run(scenario, failing)
+
+
+def test_the_rest_of_many_copies_knows_the_machines_of_all_others_whatever_their_numbers():
+    async def deaf(spec, machine):
+        for _ in range(2):
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(60)
+        return 0
+
+    async def scenario(cluster: Cluster) -> None:
+        link = Link(cluster.store)
+        link.max_operations = 8
+        await cluster.start("s", roles={"scheduler"}, store=link)
+        for number in range(8):
+            await cluster.start(f"m{number}", roles={"agent"})
+        when = f"TriggerAt={cluster.clock.now() // SECOND + 5}\nAvailability="
+        await cluster.submit("many.service", f"{when}7")
+        await cluster.sleep(10)
+        # What runs cannot be ended at once, and holds the numbers 0 to 6 of the very same fire time.
+        await cluster.registry.destroy("many.service")
+        await cluster.submit("many.service", f"{when}9")
+        await cluster.sleep(5)
+        new = [one for one in await cluster.registry.open_executions("many.service") if not one.stop_requested]
+        assert sorted(one.copy for one in new) == list(range(7, 16))
+        machines = [one.current.machine for one in new if one.current is not None]
+        assert len(machines) == len(set(machines)) == 7
+
+    run(scenario, deaf)
 
 
 def test_what_no_machine_takes_does_not_pile_up_without_end():

@@ -1,11 +1,9 @@
 """Executions whose unit is destroyed, changes, never was, or is followed by others."""
 
 import pytest
-from engine_cluster import AGENT, SCHEDULER, Cluster, lasting, run, unit_text
-from late_links import DiesBehind
-from machines_world import FOR_EVER, kept, where
+from engine_cluster import Cluster, lasting, run
 
-from xchronos.clock import MINUTE, SECOND, to_datetime
+from xchronos.clock import MINUTE, to_datetime
 from xchronos.errors import NotFound
 from xchronos.model.policies import Outcome
 from xchronos.model.records import Attempt, Execution
@@ -25,65 +23,6 @@ def test_destroy_stops_what_runs_and_leaves_nothing():
             await cluster.registry.unit("a.service")
 
     run(scenario, lasting(3600))
-
-
-def test_destroyed_and_submitted_again_while_the_old_attempt_still_runs():
-    async def scenario(cluster: Cluster) -> None:
-        await cluster.start()
-        when = cluster.clock.now() // SECOND - 10
-        text = unit_text(f"TriggerAt={when}\nMaxAttempts=5\nTimeBetweenAttempts=1s")
-        await cluster.registry.submit("a.service", text, now=cluster.clock.now())
-        await cluster.sleep(2)
-        await cluster.registry.destroy("a.service")
-        await cluster.registry.submit("a.service", text, now=cluster.clock.now())
-        await cluster.sleep(1)
-        assert sorted(execution for _, execution, *_ in cluster.log)[1].endswith("/1")
-        await cluster.sleep(60)
-        history = await cluster.history("a.service")
-        assert [(execution.copy, execution.outcome) for execution in history] == [(0, "cancelled"), (1, "succeeded")]
-        assert set(cluster.starts.values()) == {1}
-
-    run(scenario, lasting(30))
-
-
-def test_destroyed_and_submitted_again_while_nobody_was_there():
-    async def scenario(cluster: Cluster) -> None:
-        await cluster.start()
-        await cluster.submit("a.service", "TriggerRepeatInterval=1s\nTriggerRepeatCount=2")
-        await cluster.sleep(10)
-        assert len(await cluster.history("a.service")) == 3
-        await cluster.stop()
-        await cluster.registry.destroy("a.service")
-        await cluster.submit("a.service", "TriggerRepeatInterval=1s\nTriggerRepeatCount=2")
-        await cluster.registry.start("a.service", now=cluster.clock.now())
-        await cluster.start()
-        await cluster.sleep(10)
-        # A new life: its own three fires and the start by hand, nothing of the former one.
-        assert len(await cluster.history("a.service")) == 4
-
-    run(scenario)
-
-
-def test_a_former_life_has_ended_for_whoever_takes_over_behind_the_new_ones_acceptance():
-    async def scenario(cluster: Cluster) -> None:
-        await cluster.start("s1", roles=SCHEDULER)
-        for machine in ("m1", "m2"):
-            await cluster.start(machine, roles=AGENT)
-        await kept(cluster, "a.service")
-        await cluster.sleep(2)
-        await cluster.kill("s1")
-        await cluster.registry.destroy("a.service")
-        await kept(cluster, "a.service")
-        link = DiesBehind(cluster.store, cluster.keys.schedule("a.service"))
-        await cluster.start("s2", roles=SCHEDULER, store=link)
-        await cluster.sleep(60)
-        assert link.over
-        await cluster.kill("s2")
-        await cluster.start("s3", roles=SCHEDULER)
-        await cluster.sleep(60)
-        assert [len(machines) for machines in (await where(cluster)).values()] == [1]
-
-    run(scenario, FOR_EVER)
 
 
 def test_chains():

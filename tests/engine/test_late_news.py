@@ -1,20 +1,16 @@
 """News that comes late, several pieces of it at once, or while a write is under way."""
 
 import asyncio
-from contextlib import asynccontextmanager
 from itertools import count
-from random import Random
 
 import msgspec
 import pytest
 from engine_cluster import AGENT, SCHEDULER, Cluster, run, unit_text
-from faulty_store import FaultyStore
 from late_links import Late, Meanwhile
 from machines_world import FOR_EVER, kept, waiting, where
 from services.links import Link
 
 from xchronos.clock import SECOND, to_datetime
-from xchronos.errors import StoreUnavailable
 from xchronos.model.policies import Outcome
 from xchronos.model.records import Execution, fire_key
 from xchronos.registry.codec import decode
@@ -304,51 +300,6 @@ def test_a_unit_that_changes_just_when_its_ttl_ends_is_destroyed_nevertheless():
         assert await cluster.left_over() == []
 
     run(scenario)
-
-
-class LateUnits(Late):
-    """Only the watch of the units brings nothing; and once a unit cannot be read."""
-
-    fails = False
-
-    @asynccontextmanager
-    async def watch(self, prefix, *, revision=0):
-        async with self.inner.watch(prefix, revision=revision) as batches:
-            yield self.deliver(batches) if "/jobs/" in prefix else batches
-
-    async def get(self, key):
-        if self.fails and "/jobs/" in key:
-            self.fails = False
-            raise StoreUnavailable("once")
-        return await super().get(key)
-
-
-def test_a_new_life_is_not_taken_for_the_former_one_whose_end_was_heard_of_alone():
-    async def scenario(cluster: Cluster) -> None:
-        link = LateUnits(cluster.store)
-        await cluster.start("s", roles=SCHEDULER, store=link)
-        await cluster.start("m1", roles=AGENT, store=FaultyStore(cluster.store, cluster.clock, Random(1)))
-        await kept(cluster, "a.service")
-        await cluster.sleep(2)
-        assert await where(cluster) == {"a.service": ["m1"]}
-        # Nobody ends what runs there: what is left of the unit waits for that.
-        await cluster.kill("m1")
-        await cluster.registry.destroy("a.service")
-        await cluster.sleep(1)
-        link.going.clear()
-        await cluster.start("m2", roles=AGENT)
-        await kept(cluster, "a.service")
-        # A turn fails: everything is read again, also that the unit is there, long before the watch says so.
-        await cluster.submit("b.service")
-        link.fails = True
-        await cluster.registry.start("b.service", now=cluster.clock.now())
-        await cluster.sleep(5)
-        assert not link.fails
-        link.going.set()
-        await cluster.sleep(60)
-        assert await where(cluster) == {"a.service": ["m2"], "b.service": ["m2"]}
-
-    run(scenario, FOR_EVER)
 
 
 class Withheld(Link):

@@ -91,8 +91,11 @@ class Desk:
         unit: Unit | None = None,
         also: Sequence[Execution] = (),
         extra: Sequence[Guard] = (),
+        upon: Loaded | None = None,
     ) -> None:
         """Take an execution from where it is to where `target` says, and write the new executions `also`.
+
+        With `upon` it is refused when the unit's record has changed: then that is read again, with the cursor.
 
         Until the answer comes it is busy; one that has no machine is entered where it goes, one that has a machine
         stays there until the watch says that it has left.
@@ -101,6 +104,8 @@ class Desk:
         if fence is None:
             return
         source = self.keys.location(entry.machine, execution_id)
+        if upon is not None:
+            extra = (*extra, Guard(self.keys.job(target.unit), upon.revision))
         txn = move(self.keys, fence, source, entry.revision, target, also, extra)
         entry.busy = True
         placeholder, known = entry, entry.revision
@@ -114,6 +119,8 @@ class Desk:
             if result is None or not result.succeeded:
                 self._take_back(execution_id, placeholder, entry, known)
                 self._forget(added)
+                if upon is not None:
+                    self.agenda.refused.add(target.unit)
                 return
             if placeholder is not entry:
                 self._confirm([(execution_id, placeholder)], result.revision)

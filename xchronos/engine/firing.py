@@ -177,8 +177,8 @@ class Firing:
         owed = cursor.schedule.owed
         if not owed or owed[0].copy <= 0:
             return ()
-        rest = f"{name}/{fire_key(owed[0].fire_time)}/{owed[0].copy}"
-        return await self._choosing.machines_of_copies(unit, rest)
+        # (No copy has this number: of those that have one none is to be left out.)
+        return await self._choosing.machines_of_copies(unit, f"{name}/{fire_key(owed[0].fire_time)}/-1")
 
     def _fire(self, name: str, loaded: Loaded, now: Instant, taken: Collection[str]) -> None:
         desk = self._desk
@@ -265,6 +265,9 @@ class Firing:
             desk.submit(txn, lambda result, name=name: self._forgotten(name, result))  # type: ignore[misc]
 
     def _forgotten(self, name: str, result: Committed | None) -> None:
+        cursor = self._desk.book.cursors.known.get(name)
+        if cursor is not None and cursor.busy:
+            return  # the acceptance of its next life is under way, and the answer to that decides
         self._desk.book.cursors.drop(name)
         self._desk.book.last_machine.pop(name, None)
         if result is not None and result.succeeded:

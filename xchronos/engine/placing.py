@@ -273,11 +273,13 @@ class Placing:
         if unit.name in self._desk.agenda.refused or (cursor and found.created > cursor.schedule.unit_revision):
             # Its acceptance has yet to forget what the unit's former life has left, and would forget this one's end.
             return
-        if undecided(execution) and not await self._may_overlap(execution_id, entry, unit, now):
+        # It may be of a later life of the unit than is known here, and once decided about it could not be told from it.
+        upon = found if undecided(execution) else None
+        if upon is not None and not await self._may_overlap(execution_id, entry, unit, now, upon):
             return
-        await self._place(execution_id, entry, unit, now, hopeless)
+        await self._place(execution_id, entry, unit, now, hopeless, upon)
 
-    async def _may_overlap(self, execution_id: str, entry: Open, unit: Unit, now: Instant) -> bool:
+    async def _may_overlap(self, execution_id: str, entry: Open, unit: Unit, now: Instant, upon: Loaded) -> bool:
         """What Concurrency= says of an execution that no trigger fired; it is dealt with when the answer is no."""
         book = self._desk.book
         active = sorted(book.active.get(unit.name, ()))
@@ -294,10 +296,12 @@ class Placing:
         queued_one = msgspec.structs.replace(
             entry.execution, state=execution_after("delayed", "enqueue"), due_at=None, reason=decision.reason
         )
-        self._desk.move(execution_id, entry, queued_one, unit)
+        self._desk.move(execution_id, entry, queued_one, unit, upon=upon)
         return False
 
-    async def _place(self, execution_id: str, entry: Open, unit: Unit, now: Instant, hopeless: dict[str, str]) -> None:
+    async def _place(
+        self, execution_id: str, entry: Open, unit: Unit, now: Instant, hopeless: dict[str, str], upon: Loaded | None
+    ) -> None:
         execution, desk = entry.execution, self._desk
         desk.book.learn(execution_id, entry, unit)
         plain = not execution.attempts and unit.availability == 1 and not unit.is_global
@@ -317,11 +321,10 @@ class Placing:
             else:
                 chosen = self._choosing.again(unit, execution_id, execution, taken)
             if chosen.machines:
-                moment = to_datetime(now)
-                number = execution.attempts[-1].number + 1 if execution.attempts else 1
+                moment, number = to_datetime(now), execution.attempts[-1].number + 1 if execution.attempts else 1
                 moved = placed(execution, chosen.machines[0], execution.copy, number, unit.revision, moment)
                 also = self._other_copies(execution, unit, chosen.machines[1:], moment) if unit.is_global else []
-                desk.move(execution_id, entry, moved, unit, also)
+                desk.move(execution_id, entry, moved, unit, also, upon=upon)
                 return
             if unit.is_global and (execution.attempts or not chosen.unplaced):
                 await self._end_global(execution_id, entry, unit, chosen.rejections, now)
@@ -332,7 +335,7 @@ class Placing:
         if execution.state != "waiting" or execution.reason != reason:
             state = execution_after(execution.state, "wait")
             waiting = msgspec.structs.replace(execution, state=state, reason=reason, due_at=None)
-            desk.move(execution_id, entry, waiting, unit)
+            desk.move(execution_id, entry, waiting, unit, upon=upon)
 
     def _other_copies(
         self, execution: Execution, unit: Unit, machines: Sequence[str], moment: datetime

@@ -160,14 +160,21 @@ class Session:
         for name in names:
             if self._tenure.fence(name) is None:
                 continue
+            known = self._book.cursors.known.get(name)
+            if known is not None and known.busy:
+                # Written about meanwhile: the answer to that decides, and is newer.
+                self._agenda.look.update(self._book.of_unit(name))
+                self._agenda.wake()
+                continue
             item, job = cursors.get(name), jobs.get(name)
             schedule = readable(item, Schedule) if item is not None else None
             if item is not None and schedule is not None:
                 self._book.cursors.set(name, schedule, item.mod_revision, item.value)
+            if job is not None:
+                self._units.changed(name, job)
             if job is None:
                 self._agenda.gone.add(name)
             elif schedule is None or schedule.unit_revision != job.mod_revision:
-                self._units.changed(name, job)
                 self._agenda.changed[name] = None
             else:
                 self._agenda.look.update(self._book.of_unit(name))
