@@ -115,11 +115,11 @@ def attempts_are_not_counted(patch):
     """A retry has the number of the attempt before it."""
     after = desk.Desk.move
 
-    def move(self, execution_id, entry, target, unit=None, also=(), extra=()):
+    def move(self, execution_id, entry, target, *args, **more):
         if target.current is not None and target.attempts:
             current = msgspec.structs.replace(target.current, number=target.attempts[-1].number)
             target = msgspec.structs.replace(target, current=current)
-        after(self, execution_id, entry, target, unit, also, extra)
+        after(self, execution_id, entry, target, *args, **more)
 
     patch.setattr(desk.Desk, "move", move)
 
