@@ -9,7 +9,7 @@ from xchronos.clock import HOUR, SECOND, to_instant
 from xchronos.model.policies import MisfirePolicy as P
 from xchronos.model.records import Missed
 from xchronos.scheduler.misfire import effective
-from xchronos.scheduler.schedule import accept, next_due, preview, turn
+from xchronos.scheduler.schedule import accept, next_due, preview, reconcile, turn
 from xchronos.triggers.at import AtTrigger
 from xchronos.triggers.cron import parse_cron
 from xchronos.triggers.zones import zone
@@ -220,6 +220,10 @@ def test_nothing_fires_after_the_end(policy, trigger):
     (gap,) = back.missed
     assert gap.count == (1 if trigger.count == 1 else 3)
     assert gap.last <= s(1500)
+    # Nor does it for somebody whose clock is behind.
+    paused = reconcile(it, back.schedule, s(700), 2, paused=True)
+    again = turn(it, reconcile(it, paused, s(700), 3, paused=False), s(1400))
+    assert (seconds(again), again.missed) == ([], ())
 
 
 def test_the_end_is_exclusive_for_simple_triggers_and_inclusive_for_others():

@@ -83,6 +83,8 @@ def recover(index: int, cursor: Cursor, policy: MisfirePolicy, now: Instant) -> 
             fires_now = cursor.fire_now(now)
     if fires_now:
         first, last, count = missed
+    else:
+        cursor.last = last  # passed, whatever a clock that is set back says of it
     return Recovery(fires_now, MissedGap(index, cursor.kind, first, last, count, meant))
 
 
