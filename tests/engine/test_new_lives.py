@@ -4,6 +4,7 @@ import asyncio
 from contextlib import asynccontextmanager
 from random import Random
 
+import pytest
 from engine_cluster import AGENT, SCHEDULER, Cluster, lasting, run, unit_text
 from faulty_store import FaultyStore
 from late_links import DiesBehind, Late, Meanwhile
@@ -118,7 +119,8 @@ def test_a_new_life_is_not_taken_for_the_former_one_whose_end_was_heard_of_alone
     run(scenario, FOR_EVER)
 
 
-def test_what_is_started_of_a_new_life_that_nobody_has_heard_of_is_not_taken_for_the_former_ones():
+@pytest.mark.parametrize("stopped", [False, True])
+def test_what_is_started_of_a_new_life_that_nobody_has_heard_of_is_not_taken_for_the_former_ones(stopped: bool):
     async def scenario(cluster: Cluster) -> None:
         link = LateUnits(cluster.store)
         await cluster.start("s", roles=SCHEDULER, store=link)
@@ -129,11 +131,13 @@ def test_what_is_started_of_a_new_life_that_nobody_has_heard_of_is_not_taken_for
         await cluster.registry.destroy("a.service")
         await cluster.submit("a.service", "TriggerRepeatInterval=2h")
         started = await cluster.registry.start("a.service", now=cluster.clock.now())
+        if stopped:
+            await cluster.registry.stop("a.service", "stopped by hand")
         await cluster.sleep(5)
         link.going.set()
         await cluster.sleep(60)
         history = {execution.id: execution.outcome for execution in await cluster.history("a.service")}
-        assert [history.get(execution_id) for execution_id in started] == ["succeeded"]
+        assert [history.get(execution_id) for execution_id in started] == ["cancelled" if stopped else "succeeded"]
 
     run(scenario, lasting(20))
 

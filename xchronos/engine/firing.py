@@ -145,7 +145,7 @@ class Firing:
             entry = book.open[execution_id]
             if entry.revision < born or execution_id not in book.undecided.get(name, ()):
                 agenda.cancels[execution_id] = DESTROYED
-                unasked = unasked or not entry.execution.stop_requested
+                unasked = unasked or not (entry.machine and entry.execution.stop_requested)
         return unasked
 
     # -- fire times -------------------------------------------------------------------------------------------------

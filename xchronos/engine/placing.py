@@ -246,19 +246,24 @@ class Placing:
         found = loaded.get(unit_of(execution_id))
         if entry is None or entry.machine or entry.busy or found is None or self._desk.fence(found.name) is None:
             return
-        execution = entry.execution
-        if execution.stop_requested:
-            await self._settling.end(execution_id, entry, Outcome.CANCELLED, execution.stop_requested, now)
+        cursor = self._desk.book.cursors.known.get(found.name)
+        if found.name in self._desk.agenda.refused or (cursor and found.created > cursor.schedule.unit_revision):
+            # Its acceptance has yet to forget what the unit's former life has left, and would forget this one's end.
             return
-        reached = self._desk.book.reached(entry, now)
+        execution, reached = entry.execution, self._desk.book.reached(entry, now)
+        # It may be of a later life of the unit than is known here, and once decided about it could not be told from it.
+        upon = found if undecided(execution) else None
+        if execution.stop_requested:
+            await self._settling.end(execution_id, entry, Outcome.CANCELLED, execution.stop_requested, now, upon)
+            return
         expired = past_deadline(execution, reached, execution.reason or "no machine could take it")
         if expired is not None:
-            await self._settling.end(execution_id, entry, expired.outcome, expired.reason, now)
+            await self._settling.end(execution_id, entry, expired.outcome, expired.reason, now, upon)
             return
         unit = found.unit
         if unit is None:
             reason = f"the stored unit cannot be read: {found.error}"
-            await self._settling.end(execution_id, entry, Outcome.FAILED, reason, now)
+            await self._settling.end(execution_id, entry, Outcome.FAILED, reason, now, upon)
             return
         if execution.state == "queued" and (
             self._blocked(fire_prefix(execution_id)) or execution_id not in self._next_queued(unit.name)
@@ -269,12 +274,6 @@ class Placing:
             return
         if execution.state == "delayed" and execution.due_at is not None and to_instant(execution.due_at) > reached:
             return
-        cursor = self._desk.book.cursors.known.get(unit.name)
-        if unit.name in self._desk.agenda.refused or (cursor and found.created > cursor.schedule.unit_revision):
-            # Its acceptance has yet to forget what the unit's former life has left, and would forget this one's end.
-            return
-        # It may be of a later life of the unit than is known here, and once decided about it could not be told from it.
-        upon = found if undecided(execution) else None
         if upon is not None and not await self._may_overlap(execution_id, entry, unit, now, upon):
             return
         await self._place(execution_id, entry, unit, now, hopeless, upon)
@@ -289,7 +288,7 @@ class Placing:
         if decision.action == "start":
             return True
         if decision.action == "skip":
-            await self._settling.end(execution_id, entry, Outcome.SKIPPED, decision.reason, now)
+            await self._settling.end(execution_id, entry, Outcome.SKIPPED, decision.reason, now, upon)
             return False
         if decision.action == "replace":
             self._replace((*active, *queued), execution_id, execution_id)

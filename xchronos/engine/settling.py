@@ -14,6 +14,7 @@ from xchronos.model.records import Attempt, Execution
 from xchronos.model.unit import Unit
 from xchronos.registry.keys import unit_of
 from xchronos.registry.starting import lacking, started
+from xchronos.registry.units import Loaded
 from xchronos.scheduler.retry import Again, End, after_attempt
 from xchronos.store.contract import Guard
 
@@ -71,8 +72,10 @@ class Settling:
         )
         self._finish(execution_id, entry, ended, unit, now)
 
-    async def end(self, execution_id: str, entry: Open, outcome: Outcome, reason: str, now: Instant) -> None:
-        """End an execution that no machine has."""
+    async def end(
+        self, execution_id: str, entry: Open, outcome: Outcome, reason: str, now: Instant, upon: Loaded | None = None
+    ) -> None:
+        """End an execution that no machine has; `upon` is as in `Desk.move`."""
         desk, name = self._desk, unit_of(execution_id)
         found = (await desk.load([name])).get(name)
         unit = found.unit if found is not None else None
@@ -88,13 +91,21 @@ class Settling:
             reason=reason,
             ended_at=to_datetime(now),
         )
-        self._finish(execution_id, entry, ended, unit, now)
+        self._finish(execution_id, entry, ended, unit, now, upon)
 
-    def _finish(self, execution_id: str, entry: Open, ended: Execution, unit: Unit | None, now: Instant) -> None:
+    def _finish(
+        self,
+        execution_id: str,
+        entry: Open,
+        ended: Execution,
+        unit: Unit | None,
+        now: Instant,
+        upon: Loaded | None = None,
+    ) -> None:
         chained = self._chain(unit, ended, now) if unit is not None else []
         # A new start by somebody else at the very same instant must not be overwritten.
         guards = [Guard(self._desk.keys.pending_execution(execution.id), 0) for execution in chained]
-        self._desk.move(execution_id, entry, ended, unit, chained, guards)
+        self._desk.move(execution_id, entry, ended, unit, chained, guards, upon)
 
     def _chain(self, unit: Unit, ended: Execution, now: Instant) -> list[Execution]:
         """What OnSuccess= and OnFailure= start: every copy of each unit named."""
