@@ -251,11 +251,11 @@ async def test_certificates_that_are_no_good(make_etcd, tmp_path: Path) -> None:
         (tls.cert, other.key, "do not belong together"),
     ):
         with pytest.raises(StoreError, match=words):
-            await EtcdStore.open(access(cluster, tls=True, ca=tls.ca, cert=cert, key=key, timeout=1.0))
+            await EtcdStore.open(access(cluster, tls=True, ca=tls.ca, cert=cert, key=key, timeout=2.0))
     sign(tmp_path / "tls", days=0)  # read by the server for each connection
     await asyncio.sleep(1.1)
     with pytest.raises(StoreError, match="its certificate has expired"):
-        await EtcdStore.open(access(cluster, tls=True, ca=tls.ca, cert=tls.cert, key=tls.key, timeout=1.0))
+        await EtcdStore.open(access(cluster, tls=True, ca=tls.ca, cert=tls.cert, key=tls.key, timeout=2.0))
 
 
 async def test_tls(make_etcd, tmp_path: Path) -> None:
