@@ -19,7 +19,7 @@ CHAINS: dict[str, tuple[str, ...]] = {
         # What uses the names `apache1` and `coreos/apache`, which an engine has once, is together in this chain.
         "e2e/test_original", "units/test_units_run",
         "e2e/test_partition", "e2e/test_neighbours", "e2e/test_intake", "docs/test_cluster_script",
-        "docs/test_quickstart", "executors/test_docker", "executors/test_engine_client", "agent/test_on_docker",
+        "docs/test_quickstart", "executors/test_docker", "executors/test_docker_api", "agent/test_on_docker",
     ),
     "clusters": (
         "cluster/test_store_faults", "cluster/test_schedulers", "store/test_consul_faults", "store/test_consul_damage",

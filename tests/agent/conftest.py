@@ -7,7 +7,7 @@ import pytest
 from guardian_bench import Bench, clean
 from worlds import Cluster
 
-from xchronos.agent.partition import Watchman
+from xchronos.agent.lease.partition import Watchman
 from xchronos.testing.clock import VirtualClock, run_virtual
 
 Test = Callable[[Cluster], Awaitable[None]]

@@ -8,11 +8,11 @@ import threading
 import uuid
 from pathlib import Path
 
-from xchronos.agent.contact import Contact
-from xchronos.agent.guarding import Guarding
+from xchronos.agent.guardian.client import Guarding
+from xchronos.agent.lease.lease_clock import Contact
 from xchronos.clock import SECOND, SystemClock
 from xchronos.executors.contract import StepExit, StepSpec
-from xchronos.executors.process import ProcessExecutor
+from xchronos.executors.process.executor import ProcessExecutor
 from xchronos.testing.executors import eventually
 
 TTL = 3 * SECOND

@@ -10,16 +10,16 @@ from typing import Any
 
 import msgspec
 
-from xchronos.agent.attempt import AttemptRun
-from xchronos.agent.conditions import unmet_conditions
-from xchronos.agent.host import host_facts
-from xchronos.agent.journal import Journal
-from xchronos.agent.ports import AttemptEnd
-from xchronos.agent.recipe import Place, Recipe
-from xchronos.agent.specs import AttemptSteps
+from xchronos.agent.attempt.conditions import unmet_conditions
+from xchronos.agent.attempt.interfaces import AttemptEnd
+from xchronos.agent.attempt.journal import Journal
+from xchronos.agent.attempt.run import AttemptRun
+from xchronos.agent.steps.host_facts import host_facts
+from xchronos.agent.steps.resolved_unit import Place, Recipe
+from xchronos.agent.steps.spec import AttemptSteps
 from xchronos.clock import SECOND, SystemClock, to_instant
-from xchronos.executors.process import ProcessExecutor
-from xchronos.model.compile import compile_unit
+from xchronos.executors.process.executor import ProcessExecutor
+from xchronos.model.compile.unit import compile_unit
 from xchronos.model.policies import Outcome
 from xchronos.model.records import Attempt, Execution, UnitRecord
 from xchronos.model.unit import Unit

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 from worlds import LONG, OK, Cluster
 
-from xchronos.agent import journal
+from xchronos.agent.attempt import journal
 from xchronos.clock import HOUR, SECOND
 from xchronos.model.policies import Outcome
 

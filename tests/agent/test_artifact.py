@@ -9,8 +9,8 @@ import pytest
 from aiohttp import web
 from worlds import OK, Cluster
 
-from xchronos.agent import artifact
-from xchronos.agent.artifact import NotFetched, fetch
+from xchronos.agent.attempt import artifact
+from xchronos.agent.attempt.artifact import NotFetched, fetch
 from xchronos.clock import SECOND
 from xchronos.model.policies import Outcome
 from xchronos.testing.clock import VirtualClock, run_virtual

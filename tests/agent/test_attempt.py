@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 import pytest
 from worlds import FIRE, OK, Plan, Remembers, World, WorldSteps, service
 
-from xchronos.agent.attempt import AttemptRun
-from xchronos.agent.journal import ForgetfulMemory
-from xchronos.agent.ports import AttemptEnd
+from xchronos.agent.attempt.interfaces import AttemptEnd
+from xchronos.agent.attempt.journal import ForgetfulMemory
+from xchronos.agent.attempt.run import AttemptRun
 from xchronos.clock import SECOND
 from xchronos.executors.contract import StepExit
 from xchronos.model.policies import Outcome

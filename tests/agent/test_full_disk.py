@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from worlds import FIRE, OK, ONE, Cluster
 
-from xchronos.agent.journal import attempt_directory
+from xchronos.agent.attempt.journal import attempt_directory
 from xchronos.clock import SECOND
 from xchronos.model.policies import Outcome
 

@@ -13,11 +13,11 @@ import msgspec
 import pytest
 from guardian_bench import TTL, Bench, holder
 
-from xchronos.agent import guardian
-from xchronos.agent.guarding import Guarding
+from xchronos.agent.guardian import process
+from xchronos.agent.guardian.client import Guarding
 from xchronos.clock import SECOND, SystemClock
 from xchronos.executors.hostfacts import boot_id, start_ticks
-from xchronos.executors.process_record import Home
+from xchronos.executors.process.record import Home
 from xchronos.testing.executors import eventually, output
 
 
@@ -183,8 +183,8 @@ async def test_an_engine_behind_tls_is_refused(tmp_path: Path) -> None:
 
 
 async def test_a_guardian_that_cannot_start_is_an_error(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(guardian, "_ROOT", "/nowhere", raising=False)
-    monkeypatch.setattr("xchronos.agent.guarding._ROOT", "/nowhere")
+    monkeypatch.setattr(process, "_ROOT", "/nowhere", raising=False)
+    monkeypatch.setattr("xchronos.agent.guardian.client._ROOT", "/nowhere")
     with pytest.raises(OSError, match="has not started"):
         await bench.guarding.ready()
     assert "No module named" in (bench.directory / "guardian" / "guardian.log").read_text()

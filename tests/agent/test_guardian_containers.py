@@ -10,10 +10,10 @@ import pytest
 from guardian_bench import TTL, Bench, clean
 
 from xchronos.clock import SECOND
+from xchronos.dockercli import compile_docker
 from xchronos.executors.contract import StepSpec
-from xchronos.executors.docker import DockerExecutor
-from xchronos.executors.docker_engine import Engine
-from xchronos.unitfile.dockercli import compile_docker
+from xchronos.executors.docker.client import Engine
+from xchronos.executors.docker.executor import DockerExecutor
 
 
 @pytest.mark.docker

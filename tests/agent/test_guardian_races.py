@@ -8,10 +8,10 @@ from typing import Literal, TypeAlias
 import pytest
 from worlds import FIRE, OK, Hand, Plan, Remembers, World, WorldSteps, service
 
-from xchronos.agent.attempt import AttemptRun
-from xchronos.agent.contact import Contact
-from xchronos.agent.partition import CUT_OFF, Partition
-from xchronos.agent.ports import AttemptEnd
+from xchronos.agent.attempt.interfaces import AttemptEnd
+from xchronos.agent.attempt.run import AttemptRun
+from xchronos.agent.lease.lease_clock import Contact
+from xchronos.agent.lease.partition import CUT_OFF, Partition
 from xchronos.clock import SECOND
 from xchronos.executors.contract import StepExit
 from xchronos.model.policies import Outcome

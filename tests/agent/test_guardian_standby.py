@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 from guardian_bench import TTL, Bench, FakeEngine, clean, holder
 
-from xchronos.agent import guardian
-from xchronos.agent.guardian import LOOK, STRIKE_AGAIN
-from xchronos.agent.standby import Standby
+from xchronos.agent.guardian import process
+from xchronos.agent.guardian.process import LOOK, STRIKE_AGAIN
+from xchronos.agent.guardian.standby import Standby
 from xchronos.clock import SECOND
 from xchronos.executors.hostfacts import boot_id
 from xchronos.testing.executors import eventually
 
-PROGRAM = "from xchronos.agent.standby import main; main()"
+PROGRAM = "from xchronos.agent.guardian.standby import main; main()"
 
 
 def start(*arguments: str, **environment: str) -> "subprocess.Popen[str]":
@@ -78,7 +78,7 @@ async def test_it_kills_in_time_when_the_agent_and_its_guardian_are_frozen(tmp_p
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
     """What an agent leaves: its deadline has passed."""
-    (tmp_path / "state").write_bytes(guardian.written(1, over=False, boot=boot_id()))
+    (tmp_path / "state").write_bytes(process.written(1, over=False, boot=boot_id()))
     (tmp_path / "settings").write_text(
         f'{{"directory": "/elsewhere", "docker": "unix://{tmp_path}/docker.sock", "namespace": "n", "owner": "o",'
         f' "processes": "{tmp_path}/processes"}}'
@@ -96,16 +96,16 @@ def test_it_looks_as_often_as_there_is_need(directory: Path) -> None:
         fcntl.flock(agent, fcntl.LOCK_EX | fcntl.LOCK_NB)  # what looked has let go of it again
         assert standby.look() == STRIKE_AGAIN
         asked = len(engine.asked)
-        in_a_minute = guardian.now() + 60 * 10**9
+        in_a_minute = process.now() + 60 * 10**9
         for written, wanted in (
-            (guardian.written(1, over=True, boot=boot_id()), LOOK),
-            (guardian.written(1, over=False, boot="0" * 32), LOOK),
-            (guardian.written(in_a_minute, over=False, boot=boot_id()), LOOK),
+            (process.written(1, over=True, boot=boot_id()), LOOK),
+            (process.written(1, over=False, boot="0" * 32), LOOK),
+            (process.written(in_a_minute, over=False, boot=boot_id()), LOOK),
             (b"torn", STRIKE_AGAIN),
         ):
             state.write_bytes(written)
             assert standby.look() == wanted
-        state.write_bytes(guardian.written(guardian.now() + 10**8, over=False, boot=boot_id()))
+        state.write_bytes(process.written(process.now() + 10**8, over=False, boot=boot_id()))
         assert 0 < standby.look() <= 0.1
         assert len(engine.asked) == asked
         os.close(agent)

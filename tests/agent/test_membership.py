@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 from worlds import KEYS, Cluster
 
-from xchronos.agent.contact import Contact
-from xchronos.agent.membership import Membership
+from xchronos.agent.lease.lease_clock import Contact
+from xchronos.agent.lease.membership import Membership
 from xchronos.clock import SECOND
 from xchronos.errors import Conflict
 from xchronos.model.records import Machine, MachineWish
 from xchronos.registry.codec import decode, encode
-from xchronos.registry.wishes import Wishes
+from xchronos.registry.machine_desired import Wishes
 from xchronos.store.contract import Put, Txn
 from xchronos.testing.clock import VirtualClock, run_virtual
 

@@ -12,13 +12,13 @@ from prometheus_client import CollectorRegistry
 from worlds import FACTS, FIRE
 
 from xchronos.agent.agent import Agent
-from xchronos.agent.contact import Contact
-from xchronos.agent.journal import attempt_directory, logs_in
-from xchronos.agent.recipe import Place
+from xchronos.agent.attempt.journal import attempt_directory, logs_in
+from xchronos.agent.lease.lease_clock import Contact
+from xchronos.agent.steps.resolved_unit import Place
 from xchronos.clock import SECOND, SystemClock
-from xchronos.executors.docker import DockerExecutor
-from xchronos.executors.process import ProcessExecutor
-from xchronos.model.compile import compile_unit
+from xchronos.executors.docker.executor import DockerExecutor
+from xchronos.executors.process.executor import ProcessExecutor
+from xchronos.model.compile.unit import compile_unit
 from xchronos.model.policies import Outcome
 from xchronos.model.records import Attempt, Execution, Machine
 from xchronos.registry.codec import decode, encode

@@ -5,8 +5,8 @@ from collections.abc import Awaitable, Callable
 import pytest
 from worlds import FIRE, OK, Cluster, Hand
 
-from xchronos.agent.contact import Contact
-from xchronos.agent.partition import CUT_OFF
+from xchronos.agent.lease.lease_clock import Contact
+from xchronos.agent.lease.partition import CUT_OFF
 from xchronos.clock import SECOND
 from xchronos.executors.contract import Leftover, StepExit
 from xchronos.model.policies import Outcome

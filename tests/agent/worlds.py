@@ -12,14 +12,14 @@ from prometheus_client import CollectorRegistry
 from services.links import Link, before
 
 from xchronos.agent.agent import Agent
-from xchronos.agent.contact import Contact
-from xchronos.agent.journal import attempt_directory, logs_in
-from xchronos.agent.partition import Watchman
-from xchronos.agent.recipe import Place
+from xchronos.agent.attempt.journal import attempt_directory, logs_in
+from xchronos.agent.lease.lease_clock import Contact
+from xchronos.agent.lease.partition import Watchman
+from xchronos.agent.steps.resolved_unit import Place
 from xchronos.clock import SECOND, to_datetime
 from xchronos.errors import ExecutorUnavailable, StoreUnavailable
 from xchronos.executors.contract import FORBIDDEN, Executor, Leftover, StepExit, StepSpec
-from xchronos.model.compile import compile_unit
+from xchronos.model.compile.unit import compile_unit
 from xchronos.model.records import Attempt, Execution, Machine, StepResult
 from xchronos.model.unit import Service, Step
 from xchronos.registry.codec import decode, encode

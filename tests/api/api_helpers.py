@@ -14,7 +14,7 @@ from xchronos.registry.codec import encode
 from xchronos.registry.keys import Keys
 from xchronos.registry.registry import Registry
 from xchronos.registry.transitions import put
-from xchronos.scheduler.schedule import accept
+from xchronos.scheduler.timing.schedule import accept
 from xchronos.store.contract import Put, Txn
 from xchronos.store.memory import MemoryStore
 
@@ -83,7 +83,7 @@ class Cluster:
         self.intake = FakeIntake()
 
     async def submit(self, name: str, text: bytes = HOURLY, *, accepted: bool = True) -> None:
-        from xchronos.model.compile import compile_unit
+        from xchronos.model.compile.unit import compile_unit
 
         await self.registry.submit(name, text, now=self.clock.now())
         if accepted:

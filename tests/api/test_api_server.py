@@ -10,8 +10,8 @@ from api_helpers import running
 from litestar.testing import TestClient
 
 from xchronos.api.app import create_app
-from xchronos.api.logs import SHUT_DOWN
 from xchronos.api.ports import Services
+from xchronos.api.routes.logs import SHUT_DOWN
 from xchronos.api.server import serve
 from xchronos.client import Client
 from xchronos.errors import ConfigError

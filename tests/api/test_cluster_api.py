@@ -6,14 +6,14 @@ from api_helpers import Fault, at, running
 from litestar.testing import TestClient
 from prometheus_client import CollectorRegistry, Counter
 
+from xchronos.api.access_control import Guard, host_name
 from xchronos.api.app import create_app
-from xchronos.api.detail import Machines, MachineStatus
-from xchronos.api.guard import Guard, host_name
 from xchronos.api.ports import Services
-from xchronos.api.wire import Asked, DaemonStatus, Failure, IntakeFault, Scheduler
 from xchronos.model.records import MachineWish, SchedulerRecord
 from xchronos.registry.codec import encode
 from xchronos.store.contract import Delete, DeleteRange, Put, Txn
+from xchronos.wire.details import Machines, MachineStatus
+from xchronos.wire.messages import Asked, DaemonStatus, Failure, IntakeFault, Scheduler
 
 ROUTES = {
     ("GET", "/healthz"),

@@ -4,10 +4,10 @@ import msgspec
 import pytest
 from api_helpers import at, ended, running
 
-from xchronos.api.detail import Executions
-from xchronos.api.wire import ExecutionIds, Failure
 from xchronos.model.policies import Outcome
 from xchronos.model.records import Attempt, Execution, StepResult
+from xchronos.wire.details import Executions
+from xchronos.wire.messages import ExecutionIds, Failure
 
 
 def read(answer, kind, status=200):
@@ -75,7 +75,7 @@ class TestLists:
         assert [execution.state for execution in found] == ["ended"]
 
     async def test_more_than_a_page_of_the_store(self, api, cluster, monkeypatch):
-        monkeypatch.setattr("xchronos.api.finding.PAGE", 2)
+        monkeypatch.setattr("xchronos.api.queries.PAGE", 2)
         await cluster.submit("a.service")
         for number in range(5):
             await cluster.execution(ended("a.service", -number))

@@ -8,17 +8,17 @@ import msgspec
 import pytest
 from api_helpers import Cluster, at, ended, running
 
-from xchronos.api import logs as logs_module
 from xchronos.api.app import create_app
 from xchronos.api.context import Context
 from xchronos.api.logfiles import Follower, followers
-from xchronos.api.logs import LogRequest
 from xchronos.api.ports import Services
+from xchronos.api.routes import logs as logs_module
+from xchronos.api.routes.logs import LogRequest
 from xchronos.api.server import serve
-from xchronos.api.wire import Failure
 from xchronos.errors import ApiError, NotFound
 from xchronos.executors.logfile import BoundedLog, trim
 from xchronos.model.records import Attempt, Execution
+from xchronos.wire.messages import Failure
 
 
 def failure(answer, status):
@@ -301,7 +301,7 @@ class TestPeers:
             await LogRequest(context, execution, step="stop-0").open()
 
     async def test_progress_is_asked_for(self, context, cluster, peer):
-        from xchronos.api.executions import _with_progress
+        from xchronos.api.routes.executions import _with_progress
 
         execution = await cluster.execution(running("a.service", 0, machine="m2"))
         peer.running[execution.id] = Attempt(1, "m2", reason="half way")

@@ -7,13 +7,13 @@ from litestar.testing import TestClient
 from prometheus_client import CollectorRegistry
 
 from xchronos.api.app import create_app
-from xchronos.api.failures import RETRY_AFTER_SECONDS
+from xchronos.api.errors import RETRY_AFTER_SECONDS
 from xchronos.api.ports import Services
-from xchronos.api.wire import Failure
 from xchronos.errors import StoreUnavailable
 from xchronos.model.records import fire_key
 from xchronos.registry.keys import Keys
 from xchronos.registry.registry import Registry
+from xchronos.wire.messages import Failure
 
 NEED_NO_STORE = {"/metrics", "/healthz", "/schema", "/schema/openapi.json", "/v1/verify"}
 BODIES = {

@@ -6,11 +6,11 @@ import msgspec
 import pytest
 from api_helpers import HOURLY, NOW, at, ended, running
 
-from xchronos.api.detail import Executions, UnitDetail
-from xchronos.api.wire import Asked, Calendar, ExecutionIds, Explanation, Failure, Submitted, UnitPage, Verified
 from xchronos.clock import to_datetime
 from xchronos.errors import StoreError, StoreUnavailable
 from xchronos.model.records import Attempt, StepResult
+from xchronos.wire.details import Executions, UnitDetail
+from xchronos.wire.messages import Asked, Calendar, ExecutionIds, Explanation, Failure, Submitted, UnitPage, Verified
 
 
 def read(answer, kind, status=200):

@@ -29,19 +29,19 @@ import structlog
 from tests.benchmarks.bare import SIDES, serve
 from tests.benchmarks.rows import Row
 from tests.services.etcd import EtcdCluster, missing
-from xchronos.agent.recipe import Place
+from xchronos.agent.steps.resolved_unit import Place
 from xchronos.clock import SECOND, SystemClock, to_datetime
 from xchronos.daemon.main import calm_collector
 from xchronos.daemon.roles import Roles
 from xchronos.engine.metrics import STATES
 from xchronos.executors.noop import CallableExecutor
-from xchronos.model.compile import compile_unit
+from xchronos.model.compile.unit import compile_unit
 from xchronos.registry.codec import encode
 from xchronos.registry.keys import Keys
 from xchronos.registry.units import record_of
 from xchronos.store.contract import Put, Txn
-from xchronos.store.etcd import EtcdStore
-from xchronos.store.etcd_access import EtcdAccess
+from xchronos.store.etcd.access import EtcdAccess
+from xchronos.store.etcd.store import EtcdStore
 from xchronos.unitfile import HostFacts
 
 ROOT = Path(__file__).resolve().parents[2]

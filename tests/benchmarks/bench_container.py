@@ -20,7 +20,7 @@ import aiohttp
 
 from tests.benchmarks.rows import Row
 from xchronos.executors.contract import StepSpec
-from xchronos.executors.docker import DockerExecutor
+from xchronos.executors.docker.executor import DockerExecutor
 
 IMAGE = "xchronos/busybox:latest"
 ROUNDS = 40

@@ -21,7 +21,7 @@ from pathlib import Path
 import structlog
 
 from tests.benchmarks.rows import Row
-from xchronos.agent.recipe import Place
+from xchronos.agent.steps.resolved_unit import Place
 from xchronos.clock import SystemClock, to_instant
 from xchronos.daemon.main import calm_collector
 from xchronos.daemon.roles import Roles
@@ -30,7 +30,7 @@ from xchronos.model.records import Execution
 from xchronos.registry.codec import decode
 from xchronos.registry.keys import Keys
 from xchronos.registry.registry import Registry
-from xchronos.store.sqlite import SqliteStore
+from xchronos.store.sqlite.store import SqliteStore
 from xchronos.unitfile import HostFacts
 
 UNIT = (

@@ -18,9 +18,9 @@ from cronsim import CronSim
 
 from tests.benchmarks.rows import Row
 from xchronos.clock import to_instant
-from xchronos.triggers.cron import parse_cron
-from xchronos.triggers.cron_days import MonthDays, NoDays, YearDays
-from xchronos.triggers.cron_trigger import CronTrigger
+from xchronos.triggers.cron.days import MonthDays, NoDays, YearDays
+from xchronos.triggers.cron.expression import parse_cron
+from xchronos.triggers.cron.trigger import CronTrigger
 from xchronos.triggers.zones import zone
 
 EXPRESSIONS = (

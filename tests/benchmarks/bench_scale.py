@@ -23,11 +23,11 @@ import structlog
 from sortedcontainers import SortedList
 
 from tests.benchmarks.rows import Row
-from xchronos.agent.recipe import Place
+from xchronos.agent.steps.resolved_unit import Place
 from xchronos.clock import SECOND
 from xchronos.daemon.roles import Roles
-from xchronos.engine import pressure
-from xchronos.model.compile import compile_unit
+from xchronos.engine.state import backpressure
+from xchronos.model.compile.unit import compile_unit
 from xchronos.model.records import Capacity, Machine
 from xchronos.registry.codec import encode
 from xchronos.registry.keys import Keys
@@ -177,7 +177,7 @@ async def _waves(clock: VirtualClock, roles: Roles, fires: int) -> list[float]:
 
 def _child(machines: int, units: int) -> None:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
-    pressure.ENOUGH = 1 << 30  # nothing is ever begun here
+    backpressure.ENOUGH = 1 << 30  # nothing is ever begun here
     with tempfile.TemporaryDirectory() as name:
 
         async def main(clock: VirtualClock) -> None:

@@ -19,10 +19,10 @@ from tests.benchmarks.bare import Bare
 from tests.benchmarks.rows import Row
 from tests.services import etcd
 from xchronos.store import Delete, Guard, Put, Store, Txn
-from xchronos.store.etcd import EtcdStore
-from xchronos.store.etcd_access import EtcdAccess
+from xchronos.store.etcd.access import EtcdAccess
+from xchronos.store.etcd.store import EtcdStore
 from xchronos.store.memory import MemoryStore
-from xchronos.store.sqlite import SqliteStore
+from xchronos.store.sqlite.store import SqliteStore
 
 EXECUTIONS = 10_000
 BATCH = 100

@@ -21,10 +21,10 @@ from prometheus_client import CollectorRegistry
 from tests.benchmarks.rows import Row
 from xchronos.clock import SECOND, SystemClock
 from xchronos.engine.engine import Engine
-from xchronos.model.compile import compile_unit
+from xchronos.model.compile.unit import compile_unit
 from xchronos.registry.keys import Keys
 from xchronos.registry.registry import Registry
-from xchronos.store.sqlite import SqliteStore
+from xchronos.store.sqlite.store import SqliteStore
 
 ROOT = Path(__file__).resolve().parents[2]
 UNITS = 100_000

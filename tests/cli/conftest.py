@@ -19,7 +19,7 @@ from api_helpers import Cluster
 from xchronos.api.app import create_app
 from xchronos.api.ports import Services
 from xchronos.api.server import serve
-from xchronos.cli.commands import cli
+from xchronos.cli.program import cli
 
 T = TypeVar("T")
 

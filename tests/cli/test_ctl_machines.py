@@ -3,9 +3,9 @@
 import msgspec
 from api_helpers import at, running
 
-from xchronos.api.detail import MachineStatus
 from xchronos.model.records import MachineWish
 from xchronos.store.contract import DeleteRange, Txn
+from xchronos.wire.details import MachineStatus
 
 
 def read(result, kind):
@@ -94,7 +94,7 @@ class TestWishes:
         def leave(_seconds):
             daemon.run(cluster.registry.store.commit(Txn((), (DeleteRange(cluster.registry.keys.placements),))))
 
-        monkeypatch.setattr("xchronos.cli.machines.time.sleep", leave)
+        monkeypatch.setattr("xchronos.cli.commands.machines.time.sleep", leave)
         waited = ctl("machine", "drain", "m1", "--wait")
         assert (waited.stdout, waited.stderr) == ("m1: draining\nm1: drained\n", "m1: 1 left\n")
 
@@ -102,7 +102,8 @@ class TestWishes:
         daemon.run(daemon.cluster.machine("m1"))
         daemon.run(daemon.cluster.execution(running("a.service", 0)))
         monkeypatch.setattr(
-            "xchronos.cli.machines.time.sleep", lambda _: daemon.run(daemon.cluster.registry.wishes.uncordon("m1"))
+            "xchronos.cli.commands.machines.time.sleep",
+            lambda _: daemon.run(daemon.cluster.registry.wishes.uncordon("m1")),
         )
         waited = ctl("machine", "drain", "m1", "--wait")
         assert (waited.exit_code, waited.stdout) == (1, "m1: draining\n")

@@ -5,8 +5,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from xchronos.api.wire import Calendar
-from xchronos.cli.verify import FileVerdict
+from xchronos.cli.commands.verify import FileVerdict
+from xchronos.wire.messages import Calendar
 
 EXAMPLE = str(Path(__file__).parents[2] / "units/statement_generation.service")
 

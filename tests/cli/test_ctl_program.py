@@ -16,7 +16,7 @@ class TestTerminal:
 
     @pytest.fixture(autouse=True)
     def terminal(self, monkeypatch):
-        from xchronos.cli.session import Session
+        from xchronos.cli.context import Session
 
         monkeypatch.setattr(Session, "terminal", property(lambda _: True))
         monkeypatch.setattr(Session, "now", property(lambda _: at(0)))
@@ -113,7 +113,7 @@ class TestProgram:
         assert "did you mean" not in ctl("frobnicate").stderr
 
     def test_help_names_every_command(self, ctl):
-        from xchronos.cli.commands import COMMANDS
+        from xchronos.cli.program import COMMANDS
 
         shown = ctl("--help").stdout
         for name in COMMANDS:
@@ -141,7 +141,7 @@ class TestProgram:
     def test_completion(self, daemon, monkeypatch):
         import click
 
-        from xchronos.cli.session import complete_units
+        from xchronos.cli.context import complete_units
 
         daemon.run(daemon.cluster.submit("a.service"))
         context, parameter = click.Context(click.Command("x")), click.Option(["--x"])
@@ -187,14 +187,14 @@ class TestProgram:
             "from xchronos.cli.main import main\n"
             "try: main()\n"
             "except SystemExit: pass\n"
-            "slow = {'rich', 'asyncio', 'litestar', 'uvicorn', 'structlog', 'xchronos.model.compile'} & set(sys.modules)\n"
+            "slow = {'rich', 'asyncio', 'litestar', 'uvicorn', 'structlog', 'xchronos.model.compile.unit'} & set(sys.modules)\n"
             "assert not slow, slow"
         )
         done = subprocess.run([sys.executable, "-c", code], env=os.environ, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
 
     def test_identity_without_a_user(self, monkeypatch):
-        from xchronos.cli import submit
+        from xchronos.cli.commands import submit
 
         def fail():
             raise KeyError

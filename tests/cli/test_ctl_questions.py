@@ -3,8 +3,8 @@
 import msgspec
 from api_helpers import HOURLY, ended
 
-from xchronos.api.wire import Calendar, Explanation
 from xchronos.model.policies import Outcome
+from xchronos.wire.messages import Calendar, Explanation
 
 
 def test_explain(ctl, daemon):

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from xchronos.api import finding
+from xchronos.api import queries
 from xchronos.errors import StoreUnavailable
 from xchronos.model.policies import Outcome
 
@@ -23,7 +23,7 @@ def test_the_reason_and_the_exit_code(ctl, daemon, monkeypatch):
 
 def test_a_drain_waits_on_through_an_outage(ctl, daemon, monkeypatch):
     daemon.run(daemon.cluster.machine("m1"))
-    whole, asked = finding.machine, 0
+    whole, asked = queries.machine, 0
 
     async def machine(registry, name):
         nonlocal asked
@@ -32,7 +32,7 @@ def test_a_drain_waits_on_through_an_outage(ctl, daemon, monkeypatch):
             raise StoreUnavailable("etcd is away")
         return await whole(registry, name)
 
-    monkeypatch.setattr(finding, "machine", machine)
+    monkeypatch.setattr(queries, "machine", machine)
     done = ctl("machine", "drain", "m1", "--wait")
     assert (done.exit_code, done.stdout) == (0, "m1: draining\nm1: drained\n")
     assert done.stderr == "m1: the job store is not available: etcd is away; still waiting\n"

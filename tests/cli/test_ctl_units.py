@@ -6,11 +6,11 @@ import msgspec
 import pytest
 from api_helpers import HOURLY, at, ended, running
 
-from xchronos.api.detail import UnitDetail
-from xchronos.api.wire import Asked, DaemonStatus, ExecutionIds, Submitted, UnitSummary
 from xchronos.model.policies import Outcome
 from xchronos.model.records import Attempt, Missed, StepResult
 from xchronos.store.contract import Put, Txn
+from xchronos.wire.details import UnitDetail
+from xchronos.wire.messages import Asked, DaemonStatus, ExecutionIds, Submitted, UnitSummary
 
 EXAMPLE = Path(__file__).parents[2] / "units/statement_generation.service"
 
@@ -199,7 +199,7 @@ class TestActions:
     @pytest.mark.parametrize(("outcome", "code"), [(Outcome.SUCCEEDED, 0), (Outcome.FAILED, 1)])
     def test_wait_follows_to_the_end(self, ctl, daemon, monkeypatch, outcome, code):
         daemon.run(daemon.cluster.submit("a.service"))
-        monkeypatch.setattr("xchronos.cli.actions.POLL_SECONDS", 0)
+        monkeypatch.setattr("xchronos.cli.commands.actions.POLL_SECONDS", 0)
         cluster = daemon.cluster
         shown = []
 

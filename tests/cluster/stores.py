@@ -13,10 +13,10 @@ from services.consul import ConsulCluster
 from services.etcd import EtcdCluster
 from services.servers import PATIENCE, ServerError
 
-from xchronos.store.consul_http import Item, Op, TxnAnswer
-from xchronos.store.consul_layout import Layout
-from xchronos.store.consul_log import ConsulLog
-from xchronos.store.consul_mirror import Mirror
+from xchronos.store.consul.http import Item, Op, TxnAnswer
+from xchronos.store.consul.layout import Layout
+from xchronos.store.consul.log import ConsulLog
+from xchronos.store.consul.mirror import Mirror
 
 
 class EtcdServers(EtcdCluster):

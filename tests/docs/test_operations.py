@@ -15,16 +15,16 @@ from generated import ROOT
 from prometheus_client import CollectorRegistry, generate_latest
 from services.etcd import program
 
-from xchronos.agent.contact import KILL_AT, RENEWALS, STOP_AT
+from xchronos.agent.lease.lease_clock import KILL_AT, RENEWALS, STOP_AT
 from xchronos.agent.metrics import Metrics as AgentMetrics
 from xchronos.config import Settings, describe_settings
 from xchronos.engine.metrics import Metrics as EngineMetrics
-from xchronos.engine.pressure import ENOUGH
+from xchronos.engine.state.backpressure import ENOUGH
 from xchronos.registry.keys import SHARDS
 from xchronos.store.contract import Put, Txn
-from xchronos.store.etcd import EtcdStore
-from xchronos.store.etcd_access import EtcdAccess
-from xchronos.store.sqlite import SqliteStore
+from xchronos.store.etcd.access import EtcdAccess
+from xchronos.store.etcd.store import EtcdStore
+from xchronos.store.sqlite.store import SqliteStore
 
 TEXT = (ROOT / "packaging/OPERATIONS.md").read_text(encoding="utf-8")
 

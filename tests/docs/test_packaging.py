@@ -14,7 +14,7 @@ import pytest
 import yaml
 from generated import ROOT
 
-from xchronos.api.cluster import healthz
+from xchronos.api.routes.cluster import healthz
 from xchronos.config import describe_settings, load
 from xchronos.unitfile.timespan import parse_timespan
 

@@ -10,10 +10,10 @@ import pytest
 from generated import PARTS, README, ROOT, TOML, readme, settings_toml
 
 import xchronos
-from xchronos.cli.commands import cli
+from xchronos.cli.program import cli
 from xchronos.config import describe_settings, load
 from xchronos.intake.scan import list_directory
-from xchronos.model.compile import compile_unit
+from xchronos.model.compile.unit import compile_unit
 from xchronos.model.policies import MisfirePolicy
 
 TEXT = README.read_text(encoding="utf-8")

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from xchronos.agent.recipe import Place
+from xchronos.agent.steps.resolved_unit import Place
 from xchronos.clock import SECOND
 from xchronos.daemon.roles import Roles
 from xchronos.executors.noop import CallableExecutor

@@ -9,7 +9,7 @@ from faulty_store import FaultyStore
 from late_links import DiesBehind
 
 from xchronos.clock import DAY, HOUR, SECOND, to_datetime
-from xchronos.engine.leaving import Leaving
+from xchronos.engine.reconcile.evictions import Leaving
 from xchronos.executors.contract import StepExit
 from xchronos.model.policies import Outcome
 

@@ -3,7 +3,7 @@
 import pytest
 
 from xchronos.clock import MINUTE, SECOND
-from xchronos.engine.compaction import Compaction
+from xchronos.engine.leader.compaction import Compaction
 from xchronos.errors import Compacted, StoreUnavailable
 from xchronos.registry.keys import Keys
 from xchronos.store.contract import Guard, Put, Txn

@@ -8,8 +8,8 @@ from engine_cluster import Cluster
 
 from xchronos.clock import SystemClock
 from xchronos.errors import StoreUnavailable
-from xchronos.store.consul import ConsulStore
-from xchronos.store.consul_access import ConsulAccess
+from xchronos.store.consul.access import ConsulAccess
+from xchronos.store.consul.store import ConsulStore
 
 pytestmark = pytest.mark.consul
 

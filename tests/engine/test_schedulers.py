@@ -9,8 +9,8 @@ from prometheus_client import CollectorRegistry
 from schedulers_world import TTL, PausableStore, World, scenario
 
 from xchronos.clock import SECOND
-from xchronos.engine.chores import Chore
 from xchronos.engine.engine import Engine
+from xchronos.engine.leader.duties import Chore
 from xchronos.errors import Conflict, StoreError
 from xchronos.registry.keys import SHARDS
 from xchronos.store.contract import Put, Txn

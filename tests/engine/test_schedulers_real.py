@@ -9,9 +9,9 @@ from services.etcd import EtcdCluster
 from xchronos.clock import SECOND, SystemClock
 from xchronos.registry.keys import SHARDS
 from xchronos.store import Store
-from xchronos.store.etcd import EtcdStore
-from xchronos.store.etcd_access import EtcdAccess
-from xchronos.store.sqlite import SqliteStore
+from xchronos.store.etcd.access import EtcdAccess
+from xchronos.store.etcd.store import EtcdStore
+from xchronos.store.sqlite.store import SqliteStore
 
 TTL = 2 * SECOND
 LOADED = 2.0

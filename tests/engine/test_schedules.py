@@ -6,7 +6,7 @@ import pytest
 from engine_cluster import START, Cluster, run, unit_text
 
 from xchronos.clock import HOUR, MINUTE, SECOND
-from xchronos.model.compile import compile_unit
+from xchronos.model.compile.unit import compile_unit
 from xchronos.registry.codec import encode
 from xchronos.registry.units import record_of
 from xchronos.store.contract import Put, Txn

@@ -11,7 +11,7 @@ from faulty_store import FaultyStore
 from machines_world import FOR_EVER, kept, machines, waiting, where
 
 from xchronos.clock import SECOND, to_datetime
-from xchronos.engine.turn import Turns
+from xchronos.engine.reconcile.turn import Turns
 
 
 def test_metadata_is_or_within_a_key_and_and_across_keys():

@@ -3,8 +3,8 @@
 import pytest
 
 from tests.executors.docker_bench import NAMESPACE, Bench
-from xchronos.executors.docker import DockerExecutor
-from xchronos.executors.docker_engine import Engine
+from xchronos.executors.docker.client import Engine
+from xchronos.executors.docker.executor import DockerExecutor
 
 
 @pytest.fixture

@@ -2,10 +2,10 @@
 
 import uuid
 
+from xchronos.dockercli import compile_docker
 from xchronos.executors.contract import StepSpec
-from xchronos.executors.docker_engine import EngineRefusal
+from xchronos.executors.docker.client import EngineRefusal
 from xchronos.testing.executors import output
-from xchronos.unitfile.dockercli import compile_docker
 
 NAMESPACE = "xchronos-tests"
 

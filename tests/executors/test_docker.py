@@ -6,8 +6,8 @@ import msgspec
 import pytest
 
 from tests.executors.docker_bench import NAMESPACE
-from xchronos.executors.docker import DockerExecutor
-from xchronos.executors.docker_body import container_name
+from xchronos.executors.docker.body import container_name
+from xchronos.executors.docker.executor import DockerExecutor
 from xchronos.testing.executors import eventually, output
 
 pytestmark = pytest.mark.docker
@@ -215,7 +215,7 @@ async def test_a_stop_in_the_middle_of_a_pull_starts_nothing(bench, monkeypatch)
         pulling.set()
         await asyncio.sleep(60)
 
-    monkeypatch.setattr("xchronos.executors.docker_images.pull", endless)
+    monkeypatch.setattr("xchronos.executors.docker.images.pull", endless)
     spec = bench.container("exit 0", pull="always")
     task = asyncio.create_task(bench.executor.run(spec))
     await pulling.wait()

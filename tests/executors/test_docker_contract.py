@@ -5,10 +5,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from xchronos.dockercli import compile_docker
 from xchronos.executors.contract import Executor, StepSpec
-from xchronos.executors.docker import DockerExecutor
+from xchronos.executors.docker.executor import DockerExecutor
 from xchronos.testing.executors import ExecutorContract
-from xchronos.unitfile.dockercli import compile_docker
 
 pytestmark = pytest.mark.docker
 NAMESPACE = "xchronos-tests"

@@ -7,14 +7,14 @@ import msgspec
 import pytest
 
 from tests.executors.engine_proxy import Proxy
+from xchronos.dockercli import compile_docker
 from xchronos.errors import ExecutorUnavailable
 from xchronos.executors.contract import StepSpec
-from xchronos.executors.docker import DockerExecutor
-from xchronos.executors.docker_body import container_name
-from xchronos.executors.docker_engine import EngineRefusal
+from xchronos.executors.docker.body import container_name
+from xchronos.executors.docker.client import EngineRefusal
+from xchronos.executors.docker.executor import DockerExecutor
 from xchronos.executors.logfile import BoundedLog, kept_files
 from xchronos.testing.executors import eventually, output
-from xchronos.unitfile.dockercli import compile_docker
 
 pytestmark = pytest.mark.docker
 NAMESPACE = "xchronos-tests"
@@ -145,7 +145,7 @@ async def test_255_that_nobody_saw_is_distrusted_only_after_a_restart(executor, 
 async def test_a_power_cut_is_told_from_a_result(executor, spec, monkeypatch):
     step = spec("exit 255")
     await executor.run(step)
-    monkeypatch.setattr("xchronos.executors.docker_containers.engine_started", lambda _: 4e9)
+    monkeypatch.setattr("xchronos.executors.docker.containers.engine_started", lambda _: 4e9)
     result = await executor.run(step)
     assert result.lost
     assert "engine went down" in result.reason
@@ -163,7 +163,7 @@ async def test_an_end_that_nobody_saw_may_be_the_engines_doing(executor, spec, m
         step.body["StopSignal"] = signal
     assert (await executor.run(step)).code == code, "seen, and the engine goes on: it is the step's own"
     monkeypatch.setattr(
-        "xchronos.executors.docker_containers.engine_started", lambda _: 4e9 if engine == "another" else 1.0
+        "xchronos.executors.docker.containers.engine_started", lambda _: 4e9 if engine == "another" else 1.0
     )
     result = await executor.run(step)
     # Which signal a shutdown begins with is the container's to say.
@@ -182,14 +182,14 @@ async def test_an_end_for_want_of_memory_is_the_steps_whoever_saw_it(executor, s
         return msgspec.structs.replace(found, state=msgspec.structs.replace(found.state, oom_killed=True))
 
     monkeypatch.setattr(executor._keeper, "find", killed)
-    monkeypatch.setattr("xchronos.executors.docker_containers.engine_started", lambda _: 4e9)
+    monkeypatch.setattr("xchronos.executors.docker.containers.engine_started", lambda _: 4e9)
     result = await executor.run(step)
     assert (result.code, result.lost, result.oom_killed) == (137, False, True)
 
 
 async def test_an_engine_that_was_replaced_before_anybody_could_ask(executor, spec, monkeypatch):
     up = iter((4e9,))
-    monkeypatch.setattr("xchronos.executors.docker_containers.engine_started", lambda _: next(up))
+    monkeypatch.setattr("xchronos.executors.docker.containers.engine_started", lambda _: next(up))
     result = await executor.run(spec("exit 143"))
     assert result.lost, "its socket is the init system's, and the next one has answered from there"
 
@@ -205,7 +205,7 @@ async def test_an_end_while_the_engine_shuts_down_is_not_the_steps(executor, spe
 
     monkeypatch.setattr(executor._engine, "answers_anew", answers_anew)
     monkeypatch.setattr(
-        "xchronos.executors.docker_containers.engine_started", lambda _: 4e9 if engine == "another" else 1.0
+        "xchronos.executors.docker.containers.engine_started", lambda _: 4e9 if engine == "another" else 1.0
     )
     result = await executor.run(spec(f"exit {code}"))
     assert (result.lost, "engine was shut down" in result.reason) == (lost, lost)

@@ -10,11 +10,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from xchronos.executors import process_tree, process_wrapper
 from xchronos.executors.contract import Executor, StepSpec
 from xchronos.executors.hostfacts import boot_id, start_ticks
-from xchronos.executors.process import ProcessExecutor
-from xchronos.executors.process_record import Home, attempt_home
+from xchronos.executors.process import tree, wrapper
+from xchronos.executors.process.executor import ProcessExecutor
+from xchronos.executors.process.record import Home, attempt_home
 from xchronos.executors.signals import signal_name, signal_number
 from xchronos.testing.executors import ExecutorContract, eventually, output
 
@@ -202,10 +202,10 @@ class TestProcess(ExecutorContract):
         assert (await task).signal == "SIGTERM"
 
     async def test_a_stop_waits_for_a_start_that_takes_its_time(self, executor, make, tmp_path, monkeypatch):
-        wrapper = process_wrapper.__file__
+        program = wrapper.__file__
         slow = tmp_path / "slow.py"
-        slow.write_text(f"import runpy, time\ntime.sleep(2.5)\nrunpy.run_path({wrapper!r}, run_name='__main__')\n")
-        monkeypatch.setattr(process_wrapper, "__file__", str(slow))
+        slow.write_text(f"import runpy, time\ntime.sleep(2.5)\nrunpy.run_path({program!r}, run_name='__main__')\n")
+        monkeypatch.setattr(wrapper, "__file__", str(slow))
         spec = make("sleep 300")
         task = asyncio.create_task(executor.run(spec))
         await eventually(lambda: executor._children)
@@ -250,7 +250,7 @@ class TestProcess(ExecutorContract):
         spec = make("echo once; sleep 0.3; exit 2")
         home = self.home(tmp_path, spec)
         home.prepare(spec)
-        argv = [sys.executable, "-I", "-S", process_wrapper.__file__, str(home.path)]
+        argv = [sys.executable, "-I", "-S", wrapper.__file__, str(home.path)]
         with spec.log.open("a") as log:
             racers = [await asyncio.create_subprocess_exec(*argv, stdout=log, start_new_session=True) for _ in range(4)]
         assert (await executor.run(spec)).code == 2
@@ -259,7 +259,7 @@ class TestProcess(ExecutorContract):
         assert output(spec) == "once\n"
 
     async def test_a_wrapper_that_cannot_work_is_a_failure(self, executor, make, monkeypatch):
-        monkeypatch.setattr(process_wrapper, "__file__", "/no/such/wrapper.py")
+        monkeypatch.setattr(wrapper, "__file__", "/no/such/wrapper.py")
         spec = make("exit 0")
         result = await executor.run(spec)
         assert result.code == 203
@@ -306,7 +306,7 @@ def test_a_name_with_blanks_and_parentheses_is_read(tmp_path):
     pid = os.posix_spawn(str(copy), [str(copy), "300"], {})
     try:
         assert start_ticks(pid)
-        assert pid in process_tree.members(os.getpid())
+        assert pid in tree.members(os.getpid())
     finally:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)

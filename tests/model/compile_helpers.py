@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from xchronos.errors import UnitFileError
-from xchronos.model.compile import compile_unit
+from xchronos.model.compile.unit import compile_unit
 
 EXAMPLE = (Path(__file__).parents[2] / "units/statement_generation.service").read_text()
 RUN = "[Service]\nExecStart=/bin/true\n"

@@ -4,7 +4,7 @@ import pytest
 from compile_helpers import RUN, chronos, refused, warnings
 
 from xchronos.clock import DAY, HOUR, MILLISECOND, MINUTE, SECOND
-from xchronos.model.compile import compile_unit
+from xchronos.model.compile.unit import compile_unit
 from xchronos.model.policies import MisfirePolicy, Retry
 
 CRON = "TriggerCron=0 0 * * *"

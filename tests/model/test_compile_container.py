@@ -4,8 +4,8 @@ import msgspec
 import pytest
 from compile_helpers import refused, warnings
 
-from xchronos.model.compile import compile_unit
-from xchronos.unitfile.dockercli.body import empty_body
+from xchronos.dockercli.body import empty_body
+from xchronos.model.compile.unit import compile_unit
 
 
 def container(*lines, service=(), name="a.service"):

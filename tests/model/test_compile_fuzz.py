@@ -7,13 +7,13 @@ from compile_helpers import EXAMPLE, RUN
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from xchronos.dockercli.quadlet.container import KNOWN_KEYS as CONTAINER_KEYS
 from xchronos.errors import UnitFileError
-from xchronos.model.compile import compile_unit
-from xchronos.model.compile_chronos import KNOWN_KEYS
+from xchronos.model.compile.chronos import KNOWN_KEYS
+from xchronos.model.compile.unit import compile_unit
 from xchronos.model.unit import Unit
 from xchronos.unitfile.directives.table import SECTIONS
-from xchronos.unitfile.dockercli.quadlet import KNOWN_KEYS as CONTAINER_KEYS
-from xchronos.unitfile.fleet import VALID_KEYS
+from xchronos.unitfile.fleet.requirements import VALID_KEYS
 
 CONTAINER = (
     "[Unit]\nOnFailure=mail@%n.service\n[Container]\nImage=registry/app:%a\nExec=run --all\nVolume=%S/%p:/data\n"

@@ -7,7 +7,7 @@ from compile_helpers import EXAMPLE, RUN, refused, service, warnings
 
 from xchronos.clock import SECOND
 from xchronos.errors import UnitFileError
-from xchronos.model.compile import compile_unit
+from xchronos.model.compile.unit import compile_unit
 from xchronos.model.policies import MisfirePolicy, Retry
 from xchronos.unitfile import UnitName, parse
 

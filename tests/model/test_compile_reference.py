@@ -2,10 +2,10 @@
 
 import re
 
-from xchronos.model.compile_chronos import KNOWN_KEYS
+from xchronos.dockercli.quadlet.container import KNOWN_KEYS as CONTAINER_KEYS
+from xchronos.model.compile.chronos import KNOWN_KEYS
 from xchronos.model.reference import CHRONOS, CONTAINER, FLEET, reference_markdown
-from xchronos.unitfile.dockercli.quadlet import KNOWN_KEYS as CONTAINER_KEYS
-from xchronos.unitfile.fleet import VALID_KEYS
+from xchronos.unitfile.fleet.requirements import VALID_KEYS
 
 
 def test_every_key_is_there_once():

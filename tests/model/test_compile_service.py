@@ -4,7 +4,7 @@ import pytest
 from compile_helpers import chronos, refused, service, warnings
 
 from xchronos.clock import MINUTE, SECOND
-from xchronos.model.compile import compile_unit
+from xchronos.model.compile.unit import compile_unit
 from xchronos.model.policies import Retry
 from xchronos.model.unit import ExitStatuses
 

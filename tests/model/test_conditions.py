@@ -2,7 +2,7 @@
 
 import pytest
 
-from xchronos.model.compile import compile_unit
+from xchronos.model.compile.unit import compile_unit
 from xchronos.model.conditions import HostCondition
 
 

@@ -26,7 +26,7 @@ from xchronos.model.records import (
 )
 from xchronos.model.unit import Service, Step, Unit
 from xchronos.unitfile.execline import ExecLine
-from xchronos.unitfile.fleet import FleetRequirements
+from xchronos.unitfile.fleet.requirements import FleetRequirements
 
 NOON = datetime(2030, 12, 1, 12, tzinfo=UTC)
 SAMPLES = [

@@ -5,11 +5,10 @@ from datetime import UTC, datetime
 import pytest
 
 from xchronos.errors import InvalidValue
-from xchronos.model.compile import compile_unit
+from xchronos.model.compile.unit import compile_unit
 from xchronos.model.records import Attempt, Execution, Machine, Schedule
 from xchronos.registry.codec import decode, encode
 from xchronos.registry.keys import SHARDS, Keys, shard_of, unit_of
-from xchronos.registry.starting import off_the_grids, started
 from xchronos.registry.transitions import (
     amend,
     begin,
@@ -22,6 +21,7 @@ from xchronos.registry.transitions import (
     move,
     report,
 )
+from xchronos.scheduler.starts import off_the_grids, started
 from xchronos.store.contract import Delete, DeleteRange, Guard, KeyValue, Put, Txn
 
 KEYS = Keys()

@@ -7,11 +7,11 @@ from xchronos.clock import SECOND, Instant, to_datetime, to_instant
 from xchronos.model.policies import Misfire, MisfirePolicy
 from xchronos.model.records import Attempt, Capacity, Execution, Machine, Schedule
 from xchronos.model.unit import Service, Step, TriggerSpec, Unit
-from xchronos.scheduler.fitting import MachineView
-from xchronos.scheduler.schedule import Turn, next_due, turn
+from xchronos.scheduler.feasibility import MachineView
+from xchronos.scheduler.timing.schedule import Turn, next_due, turn
 from xchronos.triggers.simple import SimpleTrigger
 from xchronos.unitfile.execline import ExecLine
-from xchronos.unitfile.fleet import FleetRequirements
+from xchronos.unitfile.fleet.requirements import FleetRequirements
 
 T0 = to_instant(datetime(2030, 1, 1, tzinfo=UTC))
 LINE = ExecLine("", "/bin/true", ("/bin/true",))

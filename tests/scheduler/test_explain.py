@@ -5,8 +5,8 @@ from schedule_builders import asks, attempt, every, execution, job, s, unit, vie
 from xchronos.clock import DAY, HOUR, MINUTE, SECOND, to_datetime
 from xchronos.model.policies import Outcome
 from xchronos.scheduler.explain import as_it_waits, explain, span
-from xchronos.scheduler.schedule import accept
-from xchronos.triggers.cron import parse_cron
+from xchronos.scheduler.timing.schedule import accept
+from xchronos.triggers.cron.expression import parse_cron
 
 NOW = s(100)
 KEY = "20300101T000000.000000Z"

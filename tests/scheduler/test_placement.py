@@ -5,11 +5,11 @@ from hypothesis import strategies as st
 from schedule_builders import asks, job, step, view
 
 from xchronos.model.unit import Container
-from xchronos.scheduler.fitting import MEBIBYTE, MachineView, Running, displaced, executors_needed, fits
+from xchronos.scheduler.feasibility import MEBIBYTE, MachineView, Running, displaced, executors_needed, fits
 from xchronos.scheduler.placement import place
 from xchronos.scheduler.ranking import FEW, FIRST_LOOK, MANY, Ranking
 from xchronos.scheduler.rejections import Rejection, by_machine, summary
-from xchronos.unitfile.fleet import MetadataTerm
+from xchronos.unitfile.fleet.requirements import MetadataTerm
 
 IMAGE = Container("busybox", {})
 

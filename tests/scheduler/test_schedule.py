@@ -8,8 +8,8 @@ from schedule_builders import T0, Grid, Never, every, run, s, seconds, unit
 
 from xchronos.clock import HOUR, SECOND, to_datetime
 from xchronos.model.policies import MisfirePolicy as P
-from xchronos.scheduler.cursor import LATEST
-from xchronos.scheduler.schedule import (
+from xchronos.scheduler.timing.cursor import LATEST
+from xchronos.scheduler.timing.schedule import (
     Fire,
     Turn,
     accept,
@@ -22,7 +22,7 @@ from xchronos.scheduler.schedule import (
     turn,
 )
 from xchronos.triggers.at import AtTrigger
-from xchronos.triggers.cron import parse_cron
+from xchronos.triggers.cron.expression import parse_cron
 
 
 def first(it, now=0.0):

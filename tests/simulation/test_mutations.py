@@ -12,9 +12,12 @@ from collections.abc import Callable
 import msgspec
 import pytest
 
-from xchronos.agent import contact, placement, workshop
+from xchronos.agent import context, placement_runner
+from xchronos.agent.lease import lease_clock
 from xchronos.clock import SECOND
-from xchronos.engine import desk, firing, settling, timers, turn
+from xchronos.engine import committer
+from xchronos.engine.reconcile import completions, fires, turn
+from xchronos.engine.state import timers
 from xchronos.registry import transitions
 from xchronos.registry.keys import Keys
 from xchronos.scheduler import retry
@@ -61,28 +64,28 @@ def no_fence_on_moves(patch):
 def claims_of_nobody(patch):
     """Claims look neither at the fence nor at the cursor."""
     unfenced(patch, claims)
-    patch.setattr(firing, "claim", lambda *args, **more: without(transitions.claim(*args, **more), 1))
+    patch.setattr(fires, "claim", lambda *args, **more: without(transitions.claim(*args, **more), 1))
 
 
 def launch_before_claim(patch):
     """The agent starts first, and writes down later that it has."""
-    begin = placement.Placement._begin
+    begin = placement_runner.Placement._begin
 
     async def begin_later(self, unit):
         self.begin_later = asyncio.create_task(begin(self, unit))
         return True
 
-    patch.setattr(placement.Placement, "_begin", begin_later)
+    patch.setattr(placement_runner.Placement, "_begin", begin_later)
 
 
 def begin_whatever_changed(patch):
     """The agent's claim does not look at what it was decided upon."""
-    patch.setattr(placement, "begin", lambda *args: without(transitions.begin(*args), 0))
+    patch.setattr(placement_runner, "begin", lambda *args: without(transitions.begin(*args), 0))
 
 
 def finish_whatever_changed(patch):
     """The agent records an end although the placement was taken away from it."""
-    patch.setattr(placement, "finish", lambda *args: without(transitions.finish(*args), 0))
+    patch.setattr(placement_runner, "finish", lambda *args: without(transitions.finish(*args), 0))
 
 
 def report_whatever_changed(patch):
@@ -92,8 +95,8 @@ def report_whatever_changed(patch):
         txn = original(self, execution, attempt)
         return Txn((), txn.operations)
 
-    original = placement.Placement._record
-    patch.setattr(placement.Placement, "_record", record)
+    original = placement_runner.Placement._record
+    patch.setattr(placement_runner.Placement, "_record", record)
 
 
 def a_clock_that_is_ahead(patch):
@@ -108,12 +111,12 @@ def forgetful_claims(patch):
     def claim(keys, fence, schedule, known, executions, unit_known, **more):
         return transitions.claim(keys, fence, schedule, known, [], unit_known, **more)
 
-    patch.setattr(firing, "claim", claim)
+    patch.setattr(fires, "claim", claim)
 
 
 def attempts_are_not_counted(patch):
     """A retry has the number of the attempt before it."""
-    after = desk.Desk.move
+    after = committer.Desk.move
 
     def move(self, execution_id, entry, target, *args, **more):
         if target.current is not None and target.attempts:
@@ -121,7 +124,7 @@ def attempts_are_not_counted(patch):
             target = msgspec.structs.replace(target, current=current)
         after(self, execution_id, entry, target, *args, **more)
 
-    patch.setattr(desk.Desk, "move", move)
+    patch.setattr(committer.Desk, "move", move)
 
 
 def pauses_by_the_wall_clock_alone(patch):
@@ -137,8 +140,8 @@ def pauses_by_the_wall_clock_alone(patch):
 
 def no_lease_margin(patch):
     """What has OnPartition=stop goes on until well behind the end of the machine's lease."""
-    patch.setattr(contact, "STOP_AT", 1.5)
-    patch.setattr(contact, "KILL_AT", 1.7)
+    patch.setattr(lease_clock, "STOP_AT", 1.5)
+    patch.setattr(lease_clock, "KILL_AT", 1.7)
 
 
 def no_guardian(patch):
@@ -148,13 +151,13 @@ def no_guardian(patch):
 
 def machines_that_judge_nothing(patch):
     """An agent begins whatever is placed on it, however full its machine is by then."""
-    patch.setattr(workshop.Workshop, "refusals", lambda self, unit: ("", ""))
+    patch.setattr(context.Workshop, "refusals", lambda self, unit: ("", ""))
 
 
 def retries_at_once(patch):
     """Nobody waits between attempts."""
     patch.setattr(
-        settling,
+        completions,
         "after_attempt",
         lambda unit, execution, attempt, now: at_once(retry.after_attempt(unit, execution, attempt, now), now),
     )

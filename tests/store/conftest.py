@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator
 import pytest
 from consul_helpers import Open
 
-from xchronos.store.consul import ConsulStore
-from xchronos.store.consul_access import ConsulAccess
+from xchronos.store.consul.access import ConsulAccess
+from xchronos.store.consul.store import ConsulStore
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ from collections.abc import Awaitable, Callable
 
 from services.consul import ConsulCluster
 
-from xchronos.store.consul import ConsulStore
-from xchronos.store.consul_access import ConsulAccess
+from xchronos.store.consul.access import ConsulAccess
+from xchronos.store.consul.store import ConsulStore
 
 Make = Callable[..., ConsulCluster]
 Open = Callable[[ConsulAccess], Awaitable[ConsulStore]]

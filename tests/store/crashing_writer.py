@@ -9,7 +9,7 @@ import sys
 from itertools import count
 
 from xchronos.store import Delete, Guard, Put, Txn
-from xchronos.store.sqlite import SqliteStore
+from xchronos.store.sqlite.store import SqliteStore
 
 PARTS = 5
 

@@ -10,8 +10,8 @@ from services.etcd import EtcdCluster, EtcdMember
 from services.servers import Tls
 
 from xchronos.store import Event, Guard, KeyValue, Txn, WatchBatch
-from xchronos.store.etcd import EtcdStore
-from xchronos.store.etcd_access import EtcdAccess
+from xchronos.store.etcd.access import EtcdAccess
+from xchronos.store.etcd.store import EtcdStore
 
 
 def access(cluster: EtcdCluster, **options) -> EtcdAccess:

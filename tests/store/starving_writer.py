@@ -11,7 +11,7 @@ import pytest
 
 from xchronos.errors import StoreUnavailable
 from xchronos.store import Delete, Put, Txn
-from xchronos.store.sqlite import SqliteStore
+from xchronos.store.sqlite.store import SqliteStore
 
 LIMIT = 3_000_000
 HALF = 40_000

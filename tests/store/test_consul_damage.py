@@ -12,7 +12,7 @@ from services.waiting import until
 
 from xchronos.errors import LeaseLost, StoreError, StoreUnavailable
 from xchronos.store import Guard, Put, Txn
-from xchronos.store.consul_http import Item
+from xchronos.store.consul.http import Item
 from xchronos.testing.store_base import keys, put
 
 pytestmark = pytest.mark.consul

@@ -9,8 +9,8 @@ from services.waiting import until
 
 from xchronos.errors import LeaseLost, StoreUnavailable
 from xchronos.store import Delete, Put, Txn
-from xchronos.store.consul import ConsulStore
-from xchronos.store.consul_access import ConsulAccess
+from xchronos.store.consul.access import ConsulAccess
+from xchronos.store.consul.store import ConsulStore
 from xchronos.testing.store_base import collect, keys, put, write
 
 pytestmark = pytest.mark.consul
@@ -223,7 +223,7 @@ async def test_who_only_listens_hears_by_another_agent_when_one_hangs(
     make_consul: Make, opening: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A question for news stays open for long; that others are not answered ends it."""
-    monkeypatch.setattr("xchronos.store.consul._WAIT", 300.0)
+    monkeypatch.setattr("xchronos.store.consul.store._WAIT", 300.0)
     cluster = await asyncio.to_thread(make_consul, 3)
     leader = await asyncio.to_thread(lambda: cluster.leader)
     hanging = next(member for member in cluster.members if member is not leader)

@@ -14,9 +14,9 @@ from services.waiting import until
 
 from xchronos.errors import Compacted, ConfigError, LeaseLost, StoreError
 from xchronos.store import Delete, Guard, Put, Store, Txn
-from xchronos.store.consul import ConsulStore
-from xchronos.store.consul_access import ConsulAccess
-from xchronos.store.consul_layout import Layout
+from xchronos.store.consul.access import ConsulAccess
+from xchronos.store.consul.layout import Layout
+from xchronos.store.consul.store import ConsulStore
 from xchronos.testing.store import StoreContract
 from xchronos.testing.store_base import collect, put, write
 
@@ -151,8 +151,8 @@ async def test_the_log_is_folded_by_itself(
     another: Open, consul_server: ConsulCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However much is written and deleted, by several clients, what Consul holds is bounded."""
-    monkeypatch.setattr("xchronos.store.consul_fold._ENTRIES", 50)
-    monkeypatch.setattr("xchronos.store.consul_fold._LOOK_EVERY", 0.02)
+    monkeypatch.setattr("xchronos.store.consul.fold._ENTRIES", 50)
+    monkeypatch.setattr("xchronos.store.consul.fold._LOOK_EVERY", 0.02)
     clients = [await another() for _ in range(3)]
 
     async def churn(client: ConsulStore, name: int) -> None:
@@ -199,7 +199,7 @@ async def test_a_fold_that_is_broken_off_is_gone_over(another: Open, monkeypatch
     assert await everything(two) == await everything(one)
     await two._folder.fold(keep=0)  # somebody may still be at it
     checkpoint = two._mirror.checkpoint
-    monkeypatch.setattr("xchronos.store.consul_fold._STALLED", 0)
+    monkeypatch.setattr("xchronos.store.consul.fold._STALLED", 0)
     await two._folder.fold(keep=0)
     assert two._mirror.checkpoint > checkpoint
     assert await everything(await another()) == await everything(one)
@@ -208,7 +208,7 @@ async def test_a_fold_that_is_broken_off_is_gone_over(another: Open, monkeypatch
 async def test_a_fold_that_was_overtaken_writes_nothing(another: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     """It slept while another client folded what is newer."""
     one, two = await another(), await another()
-    monkeypatch.setattr("xchronos.store.consul_fold._STALLED", 0)
+    monkeypatch.setattr("xchronos.store.consul.fold._STALLED", 0)
     for number in range(10):
         await put(one, f"/k/{number}", b"old")
     real, asleep, go_on = one._agents.txn, asyncio.Event(), asyncio.Event()
@@ -234,7 +234,7 @@ async def test_a_long_queue_that_moves_is_no_silence(
     consul_server: ConsulCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A call may take longer than the time-out, as long as Consul answers what comes before it."""
-    monkeypatch.setattr("xchronos.store.consul_writer._GROUP", 1000)
+    monkeypatch.setattr("xchronos.store.consul.writer._GROUP", 1000)
     store = await ConsulStore.open(access(consul_server, timeout=0.5))
     real = store._agents.txn
 

@@ -8,8 +8,8 @@ from etcd_helpers import access, make_authority, sign
 from services.etcd import EtcdCluster
 
 from xchronos.errors import ConfigError, StoreError, StoreUnavailable
-from xchronos.store.etcd import EtcdStore
-from xchronos.store.etcd_access import EtcdAccess
+from xchronos.store.etcd.access import EtcdAccess
+from xchronos.store.etcd.store import EtcdStore
 from xchronos.testing.store_base import collect, put
 
 pytestmark = pytest.mark.etcd

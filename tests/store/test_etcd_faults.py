@@ -13,8 +13,9 @@ from services.etcd import EtcdCluster
 from services.waiting import until
 
 from xchronos.errors import Compacted, LeaseLost, StoreError, StoreUnavailable
-from xchronos.store import Guard, Put, Txn, etcd_access
-from xchronos.store.etcd import EtcdStore
+from xchronos.store import Guard, Put, Txn
+from xchronos.store.etcd.access import EtcdAccess
+from xchronos.store.etcd.store import EtcdStore
 from xchronos.testing.store_base import collect, put
 
 pytestmark = [pytest.mark.etcd, pytest.mark.slow]
@@ -372,4 +373,4 @@ async def test_nobody_there() -> None:
 
 
 def access_to(*endpoints: str):
-    return etcd_access.EtcdAccess(endpoints=endpoints, timeout=1.0)
+    return EtcdAccess(endpoints=endpoints, timeout=1.0)

@@ -10,9 +10,10 @@ from services.etcd import EtcdCluster
 from services.waiting import until
 
 from xchronos.errors import Compacted, StoreError
-from xchronos.store import Delete, DeleteRange, Guard, Put, Store, Txn, etcd_watch
-from xchronos.store import etcd as etcd_module
-from xchronos.store.etcd import EtcdStore
+from xchronos.store import Delete, DeleteRange, Guard, Put, Store, Txn
+from xchronos.store.etcd import store as etcd_module
+from xchronos.store.etcd import watch
+from xchronos.store.etcd.store import EtcdStore
 from xchronos.testing.store import StoreContract
 from xchronos.testing.store_base import collect, put, write
 
@@ -99,7 +100,7 @@ async def test_revisions_too_big_for_one_message_are_not_torn(store: EtcdStore) 
 
 
 async def test_a_slow_consumer_stops_the_stream_not_the_memory(store: EtcdStore, monkeypatch) -> None:
-    monkeypatch.setattr(etcd_watch, "MAX_PENDING", 1000)
+    monkeypatch.setattr(watch, "MAX_PENDING", 1000)
     async with store.watch("/w/") as batches:
         for turn in range(0, 600, 50):
             await store.commit_many(

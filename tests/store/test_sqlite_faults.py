@@ -14,7 +14,7 @@ from crashing_writer import PARTS
 
 from xchronos.errors import StoreError, StoreUnavailable
 from xchronos.store import Put, Txn
-from xchronos.store.sqlite import SqliteStore
+from xchronos.store.sqlite.store import SqliteStore
 
 HERE = Path(__file__).parent
 ROUNDS = 8
@@ -108,7 +108,7 @@ async def test_a_failed_expiry_is_tried_again(tmp_path: Path) -> None:
 async def test_an_unexpected_failure_is_told_and_does_not_end_the_writer(tmp_path: Path, monkeypatch) -> None:
     store = await SqliteStore.open(tmp_path / "store.db")
     with monkeypatch.context() as patch:
-        patch.setattr("xchronos.store.sqlite_writer.write_rows", lambda *_: 1 // 0)
+        patch.setattr("xchronos.store.sqlite.writer.write_rows", lambda *_: 1 // 0)
         with pytest.raises(StoreError, match="ZeroDivisionError") as caught:
             await store.commit(Txn((), [Put("/a", b"")]))
         assert not isinstance(caught.value, StoreUnavailable)

@@ -10,7 +10,7 @@ from store_helpers import ManualClock
 
 from xchronos.errors import Compacted, LeaseLost, StoreError
 from xchronos.store import Delete, Guard, Put, Txn
-from xchronos.store.sqlite import SqliteStore
+from xchronos.store.sqlite.store import SqliteStore
 
 
 async def put(store: SqliteStore, key: str, value: bytes = b"", lease: int = 0) -> int:
@@ -117,7 +117,7 @@ async def test_durable_means_seen_by_another_connection(tmp_path: Path) -> None:
 
 async def test_neither_a_slow_disk_nor_a_big_read_stops_the_event_loop(tmp_path: Path, monkeypatch) -> None:
     store = await SqliteStore.open(tmp_path / "store.db")
-    write_rows = __import__("xchronos.store.sqlite_writer", fromlist=["write_rows"]).write_rows
+    write_rows = __import__("xchronos.store.sqlite.writer", fromlist=["write_rows"]).write_rows
     await put(store, "/a", b"old")
 
     read = threading.Event()
@@ -126,7 +126,7 @@ async def test_neither_a_slow_disk_nor_a_big_read_stops_the_event_loop(tmp_path:
         assert read.wait(60)
         write_rows(*args)
 
-    monkeypatch.setattr("xchronos.store.sqlite_writer.write_rows", slowly)
+    monkeypatch.setattr("xchronos.store.sqlite.writer.write_rows", slowly)
     writing = asyncio.create_task(put(store, "/a", b"new"))
     for _ in range(20):
         item = await store.get("/a")  # reads do not wait for the write either

@@ -6,7 +6,7 @@ from store_helpers import ManualClock
 
 from xchronos.store import Store
 from xchronos.store.memory import MemoryStore
-from xchronos.store.sqlite import SqliteStore
+from xchronos.store.sqlite.store import SqliteStore
 from xchronos.testing.store import StoreContract
 
 

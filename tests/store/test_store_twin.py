@@ -12,9 +12,10 @@ from services.consul import ConsulCluster
 from services.etcd import EtcdCluster
 from store_twins import Twins, lives
 
-from xchronos.store import Store, etcd
-from xchronos.store.consul import ConsulStore
-from xchronos.store.sqlite import SqliteStore
+from xchronos.store import Store
+from xchronos.store.consul.store import ConsulStore
+from xchronos.store.etcd import store as etcd_store
+from xchronos.store.sqlite.store import SqliteStore
 
 
 class SqliteTwins(Twins):
@@ -73,7 +74,7 @@ def test_consul(consul_server: ConsulCluster) -> None:
 @pytest.mark.etcd
 def test_etcd(etcd_server: EtcdCluster, monkeypatch) -> None:
     # The stores are compared revision by revision, and Txns under way side by side have no order.
-    monkeypatch.setattr(etcd, "IN_FLIGHT", 1)
+    monkeypatch.setattr(etcd_store, "IN_FLIGHT", 1)
 
     class EtcdTwins(Twins):
         commit_at_once = None  # as above
@@ -85,7 +86,7 @@ def test_etcd(etcd_server: EtcdCluster, monkeypatch) -> None:
                 etcd_server.ctl("put", "/x", "")  # so that there is something to compact
                 etcd_server.ctl("del", "", "--prefix")
                 self.by = etcd_server.compact() - 1
-            return etcd_helpers.Shifted(await etcd.EtcdStore.open(etcd_helpers.access(etcd_server)), self.by)
+            return etcd_helpers.Shifted(await etcd_store.EtcdStore.open(etcd_helpers.access(etcd_server)), self.by)
 
         @rule(ttl=st.sampled_from([600, 1200]))
         def grant(self, ttl: int) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from xchronos.clock import DAY, MINUTE, SECOND, to_datetime, to_instant
 from xchronos.errors import InvalidTrigger
 from xchronos.triggers.base import Trigger
-from xchronos.triggers.calendar import parse_calendar
+from xchronos.triggers.calendar.trigger import parse_calendar
 from xchronos.triggers.zones import zone
 
 CASES = json.loads(

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xchronos.errors import InvalidTrigger
-from xchronos.triggers.calendar import parse_calendar
+from xchronos.triggers.calendar.trigger import parse_calendar
 
 
 @pytest.mark.parametrize(

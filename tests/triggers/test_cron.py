@@ -7,8 +7,8 @@ import pytest
 from xchronos.clock import DAY, SECOND, to_datetime, to_instant
 from xchronos.errors import InvalidTrigger
 from xchronos.triggers.base import Trigger
-from xchronos.triggers.cron import parse_cron
-from xchronos.triggers.cron_trigger import CronTrigger
+from xchronos.triggers.cron.expression import parse_cron
+from xchronos.triggers.cron.trigger import CronTrigger
 from xchronos.triggers.zones import utc, zone
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from xchronos.clock import to_datetime, to_instant
 from xchronos.errors import InvalidTrigger
-from xchronos.triggers.cron import parse_cron
+from xchronos.triggers.cron.expression import parse_cron
 from xchronos.triggers.zones import zone
 
 DIRECTORY = Path(os.environ.get("XCHRONOS_CONFORMANCE") or Path(__file__).parent.parent / "conformance")

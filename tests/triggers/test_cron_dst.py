@@ -5,7 +5,7 @@ from datetime import datetime
 import pytest
 
 from xchronos.clock import SECOND, to_datetime, to_instant
-from xchronos.triggers.cron import parse_cron
+from xchronos.triggers.cron.expression import parse_cron
 from xchronos.triggers.zones import Zone, zone
 
 

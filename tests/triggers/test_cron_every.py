@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 from xchronos.clock import HOUR, MILLISECOND, MINUTE, SECOND
 from xchronos.errors import InvalidTrigger
 from xchronos.triggers.base import Trigger
-from xchronos.triggers.cron import parse_cron
-from xchronos.triggers.cron_every import EveryTrigger, parse_every
+from xchronos.triggers.cron.every import EveryTrigger, parse_every
+from xchronos.triggers.cron.expression import parse_cron
 
 
 @pytest.mark.parametrize(

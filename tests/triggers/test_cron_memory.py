@@ -4,9 +4,9 @@ import sys
 import tracemalloc
 
 from xchronos.clock import DAY, SECOND
-from xchronos.triggers.cron import parse_cron
-from xchronos.triggers.cron_days import MonthDays
-from xchronos.triggers.cron_fields import _parse_shared
+from xchronos.triggers.cron.days import MonthDays
+from xchronos.triggers.cron.expression import parse_cron
+from xchronos.triggers.cron.fields import _parse_shared
 from xchronos.triggers.zones import zone
 
 

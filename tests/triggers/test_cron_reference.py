@@ -13,7 +13,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from xchronos.clock import DAY, MINUTE, SECOND, to_datetime, to_instant
-from xchronos.triggers.cron import parse_cron
+from xchronos.triggers.cron.expression import parse_cron
 from xchronos.triggers.zones import zone
 
 repeatable = settings(derandomize=True, deadline=None)

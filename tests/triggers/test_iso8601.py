@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from xchronos.clock import DAY, HOUR, MINUTE, SECOND, to_instant
 from xchronos.errors import InvalidTrigger
 from xchronos.triggers.base import Trigger
-from xchronos.triggers.iso8601 import parse_iso8601
-from xchronos.triggers.iso8601_text import Duration, parse_duration, parse_moment
+from xchronos.triggers.iso8601.text import Duration, parse_duration, parse_moment
+from xchronos.triggers.iso8601.trigger import parse_iso8601
 from xchronos.triggers.zones import zone
 
 CASES = json.loads(

@@ -1,7 +1,7 @@
 """[X-Fleet] as options, what is asked by them, and what is said of them."""
 
 from xchronos.unitfile.document import Option
-from xchronos.unitfile.fleet import (
+from xchronos.unitfile.fleet.requirements import (
     requirements,
 )
 

@@ -7,7 +7,10 @@ from hypothesis import strategies as st
 
 from xchronos.errors import InvalidValue
 from xchronos.unitfile.document import Option
-from xchronos.unitfile.fleet import (
+from xchronos.unitfile.fleet.placement import (
+    metadata_unmet,
+)
+from xchronos.unitfile.fleet.requirements import (
     FleetRequirements,
     MetadataTerm,
     expand,
@@ -16,9 +19,6 @@ from xchronos.unitfile.fleet import (
     parse_metadata,
     requirements,
     split_values,
-)
-from xchronos.unitfile.fleet_placement import (
-    metadata_unmet,
 )
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from xchronos.unitfile.fleet import VALID_KEYS, fleet_contradiction, fleet_requirements, split_values
-from xchronos.unitfile.fleet_placement import FleetMachine, able_to_run, schedule, with_global_units
-from xchronos.unitfile.fleet_syntax import parse_fleet
+from xchronos.unitfile.fleet.placement import FleetMachine, able_to_run, schedule, with_global_units
+from xchronos.unitfile.fleet.requirements import VALID_KEYS, fleet_contradiction, fleet_requirements, split_values
+from xchronos.unitfile.fleet.syntax import parse_fleet
 from xchronos.unitfile.glob import glob_matches
 
 SAMPLES = Path(os.environ.get("XCHRONOS_CONFORMANCE") or Path(__file__).parent.parent / "conformance")

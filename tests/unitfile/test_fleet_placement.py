@@ -3,10 +3,7 @@
 import pytest
 from fleet_helpers import asking
 
-from xchronos.unitfile.fleet import (
-    FleetRequirements,
-)
-from xchronos.unitfile.fleet_placement import (
+from xchronos.unitfile.fleet.placement import (
     FleetMachine,
     able_to_run,
     has_conflict,
@@ -15,6 +12,9 @@ from xchronos.unitfile.fleet_placement import (
     metadata_unmet,
     schedule,
     with_global_units,
+)
+from xchronos.unitfile.fleet.requirements import (
+    FleetRequirements,
 )
 
 

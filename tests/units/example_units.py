@@ -4,7 +4,7 @@ from pathlib import Path
 
 from xchronos.intake.scan import list_directory, read_units
 from xchronos.intake.selection import select
-from xchronos.model.compile import compile_unit
+from xchronos.model.compile.unit import compile_unit
 from xchronos.model.unit import Unit
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -7,8 +7,8 @@ import pytest
 from example_units import ORIGINAL, ROOT, UNITS, compiled, read_all
 
 from xchronos.clock import to_datetime, to_instant
-from xchronos.model.compile import compile_unit
-from xchronos.scheduler.schedule import accept, next_due, turn
+from xchronos.model.compile.unit import compile_unit
+from xchronos.scheduler.timing.schedule import accept, next_due, turn
 from xchronos.unitfile import UnitName
 
 TRIGGERS = {

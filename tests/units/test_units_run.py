@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 from example_units import ORIGINAL, read_all
 
-from xchronos.agent.host import host_facts
-from xchronos.agent.journal import attempt_directory
-from xchronos.agent.recipe import Place
+from xchronos.agent.attempt.journal import attempt_directory
+from xchronos.agent.steps.host_facts import host_facts
+from xchronos.agent.steps.resolved_unit import Place
 from xchronos.clock import SECOND, SystemClock
 from xchronos.daemon.roles import Roles
-from xchronos.executors.docker import DockerExecutor
+from xchronos.executors.docker.executor import DockerExecutor
 from xchronos.model.records import DropIn
 from xchronos.registry.keys import Keys
 from xchronos.registry.registry import Registry

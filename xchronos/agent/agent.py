@@ -8,26 +8,26 @@ import msgspec
 import structlog
 from prometheus_client import CollectorRegistry
 
-from xchronos.agent.contact import Contact
-from xchronos.agent.journal import sweep
-from xchronos.agent.late import Late
-from xchronos.agent.membership import SHUTTING_DOWN
+from xchronos.agent.attempt.journal import sweep
+from xchronos.agent.context import Workshop
+from xchronos.agent.file_gc import Tidying
+from xchronos.agent.late_results import Late
+from xchronos.agent.lease.lease_clock import Contact
+from xchronos.agent.lease.membership import SHUTTING_DOWN
+from xchronos.agent.lease.partition import Partition, Watchman
 from xchronos.agent.metrics import Metrics
-from xchronos.agent.partition import Partition, Watchman
-from xchronos.agent.patience import patiently
-from xchronos.agent.placement import Placement
-from xchronos.agent.recipe import Place
-from xchronos.agent.tidying import Tidying
-from xchronos.agent.workshop import Workshop
+from xchronos.agent.placement_runner import Placement
+from xchronos.agent.retrying import patiently
+from xchronos.agent.steps.resolved_unit import Place
 from xchronos.clock import SECOND, Clock, Micros
 from xchronos.errors import ExecutorUnavailable, StoreError
 from xchronos.executors.contract import Executor, Leftover
 from xchronos.model.records import Attempt, Execution, Machine
-from xchronos.registry.batch import Batcher
 from xchronos.registry.codec import decode
 from xchronos.registry.keys import Keys
 from xchronos.registry.units import UnitCache
-from xchronos.scheduler.fitting import MachineView
+from xchronos.scheduler.feasibility import MachineView
+from xchronos.store.batcher import Batcher
 from xchronos.store.contract import Event, KeyValue, Store
 
 log = structlog.get_logger(__name__)

@@ -7,11 +7,11 @@ from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 
 from xchronos import __version__
-from xchronos.api import cluster, executions, machines, units
+from xchronos.api.access_control import Guard
 from xchronos.api.context import Context
-from xchronos.api.failures import HANDLERS
-from xchronos.api.guard import Guard
+from xchronos.api.errors import HANDLERS
 from xchronos.api.ports import Services
+from xchronos.api.routes import cluster, executions, machines, units
 
 
 def create_app(services: Services) -> Litestar:

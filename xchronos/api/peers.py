@@ -8,9 +8,9 @@ import msgspec
 from yarl import URL
 
 from xchronos.api.context import Context
-from xchronos.api.wire import Failure
 from xchronos.errors import ApiError
 from xchronos.model.records import Execution, Machine
+from xchronos.wire.messages import Failure
 
 FORWARDED = "x-xchronos-forwarded"
 """The header of a request that a daemon passes on; such a request is not passed on again."""

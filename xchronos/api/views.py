@@ -5,17 +5,17 @@ from collections.abc import Iterable
 
 import msgspec
 
-from xchronos.api.detail import AttemptStatus, ExecutionStatus, Placing
-from xchronos.api.wire import Calendar, FireTime, TriggerStatus, UnitState, UnitSummary
 from xchronos.clock import Instant, to_datetime
-from xchronos.model.compile import described
+from xchronos.model.compile.unit import described
 from xchronos.model.records import Attempt, Execution, Schedule, TriggerState
 from xchronos.model.unit import Unit
 from xchronos.registry.registry import Stored
 from xchronos.registry.units import text_of
 from xchronos.scheduler.explain import as_it_waits
-from xchronos.scheduler.schedule import accept, preview, randomized_delay
+from xchronos.scheduler.timing.schedule import accept, preview, randomized_delay
 from xchronos.unitfile import UnitName, parse
+from xchronos.wire.details import AttemptStatus, ExecutionStatus, Placing
+from xchronos.wire.messages import Calendar, FireTime, TriggerStatus, UnitState, UnitSummary
 
 _DESCRIPTION = re.compile(r"^[ \t]*Description[ \t]*=[ \t]*(.*?)[ \t]*$", re.MULTILINE)
 

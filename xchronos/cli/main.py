@@ -10,7 +10,7 @@ def main() -> None:
     if sys.argv[1:] == ["--version"]:
         sys.stdout.write(f"xchronosctl {__version__}\n")
         return
-    from xchronos.cli.commands import cli
+    from xchronos.cli.program import cli
 
     if sys.stdout is None:  # whoever called has closed it
         sys.exit("xchronosctl: standard output is closed")

@@ -9,7 +9,7 @@ from datetime import datetime
 
 import click
 
-from xchronos.cli.session import Session
+from xchronos.cli.context import Session
 from xchronos.cli.times import machine_time, short_time
 
 Cell = str | datetime | None

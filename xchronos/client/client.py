@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
-from xchronos.api.wire import (
+from xchronos.errors import ApiError
+from xchronos.wire.messages import (
     Asked,
     Calendar,
     CordonRequest,
@@ -25,10 +26,9 @@ from xchronos.api.wire import (
     UnitSummary,
     Verified,
 )
-from xchronos.errors import ApiError
 
 if TYPE_CHECKING:
-    from xchronos.api.detail import Executions, ExecutionStatus, MachineStatus, UnitDetail
+    from xchronos.wire.details import Executions, ExecutionStatus, MachineStatus, UnitDetail
 
 ADDRESS = "http://127.0.0.1:7480"
 """Where a daemon answers unless told otherwise."""
@@ -74,7 +74,7 @@ class Client:
 
     def unit(self, name: str, *, recent: int = 5) -> "UnitDetail":
         """Everything about a unit, with its last `recent` executions."""
-        from xchronos.api.detail import UnitDetail  # noqa: PLC0415 - records are slow to import
+        from xchronos.wire.details import UnitDetail  # noqa: PLC0415 - records are slow to import
 
         return self._get(UnitDetail, "units", name, query={"recent": recent})
 
@@ -122,14 +122,14 @@ class Client:
 
     def executions(self, unit: str = "", *, states: Iterable[str] = (), limit: int = 100) -> "Executions":
         """The newest executions, of one unit or all; `states` are states and outcomes, none means any."""
-        from xchronos.api.detail import Executions  # noqa: PLC0415 - records are slow to import
+        from xchronos.wire.details import Executions  # noqa: PLC0415 - records are slow to import
 
         query: dict[str, object] = {"limit": limit, "state": list(states)}
         return self._get(Executions, "executions", query=query | ({"unit": unit} if unit else {}))
 
     def execution(self, execution_id: str) -> "ExecutionStatus":
         """One execution, with the progress of its running attempt."""
-        from xchronos.api.detail import ExecutionStatus  # noqa: PLC0415 - records are slow to import
+        from xchronos.wire.details import ExecutionStatus  # noqa: PLC0415 - records are slow to import
 
         return self._get(ExecutionStatus, "executions", *execution_id.split("/"))
 
@@ -156,13 +156,13 @@ class Client:
 
     def machines(self) -> tuple["MachineStatus", ...]:
         """The machines that are alive, and those that are gone and still known."""
-        from xchronos.api.detail import Machines  # noqa: PLC0415 - records are slow to import
+        from xchronos.wire.details import Machines  # noqa: PLC0415 - records are slow to import
 
         return self._get(Machines, "machines").machines
 
     def machine(self, machine: str) -> "MachineStatus":
         """One machine."""
-        from xchronos.api.detail import MachineStatus  # noqa: PLC0415 - records are slow to import
+        from xchronos.wire.details import MachineStatus  # noqa: PLC0415 - records are slow to import
 
         return self._get(MachineStatus, "machines", machine)
 

@@ -7,8 +7,8 @@ from urllib.parse import quote, urlencode, urlsplit
 
 import msgspec
 
-from xchronos.api.wire import Failure
 from xchronos.errors import ApiError, ConfigError
+from xchronos.wire.messages import Failure
 
 CHUNK = 64 * 1024
 UNAUTHORIZED = 401

@@ -13,10 +13,10 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from xchronos.agent.agent import Agent
-from xchronos.agent.guarding import Guarding
-from xchronos.agent.host import default_machine_id, drawn, host_facts, total_memory
-from xchronos.agent.journal import attempt_directory, logs_in
-from xchronos.agent.recipe import Place
+from xchronos.agent.attempt.journal import attempt_directory, logs_in
+from xchronos.agent.guardian.client import Guarding
+from xchronos.agent.steps.host_facts import default_machine_id, drawn, host_facts, total_memory
+from xchronos.agent.steps.resolved_unit import Place
 from xchronos.api.app import create_app
 from xchronos.api.ports import Services
 from xchronos.api.server import serve
@@ -26,8 +26,8 @@ from xchronos.daemon.roles import Roles
 from xchronos.daemon.stores import history_kept, on_servers, open_store
 from xchronos.errors import ConfigError
 from xchronos.executors.contract import Executor
-from xchronos.executors.docker import DockerExecutor
-from xchronos.executors.process import ProcessExecutor
+from xchronos.executors.docker.executor import DockerExecutor
+from xchronos.executors.process.executor import ProcessExecutor
 from xchronos.filelock import FileLock, InUse
 from xchronos.intake.intake import Intake
 from xchronos.model.records import Attempt, Capacity

@@ -11,18 +11,18 @@ from prometheus_client import CollectorRegistry
 
 from xchronos import __version__
 from xchronos.agent.agent import Agent
-from xchronos.agent.contact import Contact
-from xchronos.agent.membership import Membership
-from xchronos.agent.partition import Watchman
-from xchronos.agent.recipe import Place
+from xchronos.agent.lease.lease_clock import Contact
+from xchronos.agent.lease.membership import Membership
+from xchronos.agent.lease.partition import Watchman
+from xchronos.agent.steps.resolved_unit import Place
 from xchronos.clock import SECOND, Clock, Micros, to_datetime
-from xchronos.engine.compaction import Compaction
 from xchronos.engine.engine import Engine
+from xchronos.engine.leader.compaction import Compaction
 from xchronos.errors import ExecutorUnavailable, StoreError
 from xchronos.executors.contract import Executor
 from xchronos.model.records import Capacity, Machine
 from xchronos.registry.keys import Keys
-from xchronos.scheduler.fitting import UNAVAILABLE
+from xchronos.scheduler.feasibility import UNAVAILABLE
 from xchronos.store.contract import Reporting, Store
 
 log = structlog.get_logger(__name__)

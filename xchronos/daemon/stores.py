@@ -9,13 +9,13 @@ import structlog
 from xchronos.clock import SECOND, Clock, Micros
 from xchronos.config import Settings
 from xchronos.errors import ConfigError, StoreUnavailable
-from xchronos.store.consul import ConsulStore
-from xchronos.store.consul_access import ConsulAccess
+from xchronos.store.consul.access import ConsulAccess
+from xchronos.store.consul.store import ConsulStore
 from xchronos.store.contract import Store
-from xchronos.store.etcd import EtcdStore
-from xchronos.store.etcd_access import EtcdAccess
+from xchronos.store.etcd.access import EtcdAccess
+from xchronos.store.etcd.store import EtcdStore
 from xchronos.store.memory import MemoryStore
-from xchronos.store.sqlite import SqliteStore
+from xchronos.store.sqlite.store import SqliteStore
 
 log = structlog.get_logger(__name__)
 

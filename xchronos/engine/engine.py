@@ -7,13 +7,13 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from xchronos.clock import MILLISECOND, SECOND, Clock, Micros
-from xchronos.engine.chores import Chore, Chores
+from xchronos.engine.leader.duties import Chore, Chores
 from xchronos.engine.metrics import Metrics
-from xchronos.engine.ownership import Ownership
 from xchronos.engine.session import Session, StartOver
+from xchronos.engine.shards.ownership import Ownership
 from xchronos.errors import Conflict, StoreError, XchronosError
-from xchronos.registry.batch import Batcher
 from xchronos.registry.keys import Keys
+from xchronos.store.batcher import Batcher
 from xchronos.store.contract import Store
 
 log = structlog.get_logger(__name__)

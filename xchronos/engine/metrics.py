@@ -11,7 +11,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from xchronos.clock import SECOND, Micros
-from xchronos.engine.book import Book
+from xchronos.engine.state.cluster_state import Book
 from xchronos.model.records import Execution
 
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.3, 1, 3, 10, 60, 600)

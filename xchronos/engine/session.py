@@ -10,24 +10,24 @@ from collections.abc import Callable, Collection
 import structlog
 
 from xchronos.clock import MILLISECOND, SECOND, Clock, Micros, woken
-from xchronos.engine.absences import Absences
-from xchronos.engine.agenda import Agenda
-from xchronos.engine.book import Book
-from xchronos.engine.copies import Copies
-from xchronos.engine.desk import Desk
-from xchronos.engine.following import Following, readable
-from xchronos.engine.housekeeping import Housekeeping
+from xchronos.engine.adoption import Tenure
+from xchronos.engine.committer import Desk
+from xchronos.engine.informer import Following, readable
+from xchronos.engine.leader.history_gc import Housekeeping
+from xchronos.engine.lost_machines import Absences
 from xchronos.engine.metrics import Metrics
-from xchronos.engine.ownership import Ownership
-from xchronos.engine.tenure import Tenure
-from xchronos.engine.turn import Turns
+from xchronos.engine.reconcile.turn import Turns
+from xchronos.engine.shards.ownership import Ownership
+from xchronos.engine.state.cluster_state import Book
+from xchronos.engine.state.copy_history import Copies
+from xchronos.engine.state.work_queue import Agenda
 from xchronos.errors import Compacted, StoreError, StoreUnavailable, XchronosError
 from xchronos.model.records import Schedule
-from xchronos.registry.batch import Batcher
 from xchronos.registry.keys import Keys
-from xchronos.registry.reading import read_some
 from xchronos.registry.units import UnitCache
+from xchronos.store.batcher import Batcher
 from xchronos.store.contract import Guard, Store
+from xchronos.store.reading import read_some
 
 log = structlog.get_logger(__name__)
 

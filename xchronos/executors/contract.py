@@ -13,8 +13,8 @@ from typing import Any, Protocol, runtime_checkable
 
 import msgspec
 
+from xchronos.dockercli import DockerCommand
 from xchronos.model.policies import OnPartition
-from xchronos.unitfile.dockercli import DockerCommand
 
 FORBIDDEN = "it must not be started any more: it was asked to end before, or this machine has lost the store"
 """Why a step that is `forbidden` was not started."""

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from xchronos.unitfile.dockercli.quadlet_keys import ERRORS, KEYS, WARNINGS
+from xchronos.dockercli.quadlet.keys import ERRORS, KEYS, WARNINGS
 
 
 class Key(NamedTuple):

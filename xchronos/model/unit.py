@@ -5,14 +5,14 @@ from typing import Any, Literal
 import msgspec
 
 from xchronos.clock import MINUTE, Instant, Micros
+from xchronos.dockercli.quadlet.container import ContainerExtras
 from xchronos.errors import Problem
 from xchronos.model.conditions import HostCondition
 from xchronos.model.lifecycle import AttemptState
 from xchronos.model.policies import Concurrency, ExecutorName, LoadBalancing, Misfire, OnPartition, Retry
 from xchronos.triggers.base import Trigger
-from xchronos.unitfile.dockercli.quadlet import ContainerExtras
 from xchronos.unitfile.execline import ExecLine
-from xchronos.unitfile.fleet import FleetRequirements
+from xchronos.unitfile.fleet.requirements import FleetRequirements
 
 ServiceType = Literal["simple", "exec", "oneshot"]
 KillMode = Literal["control-group", "mixed", "process", "none"]

@@ -12,16 +12,16 @@ import msgspec
 
 from xchronos.clock import Instant, to_datetime
 from xchronos.errors import Compacted, Conflict, NotFound, Problem, UnitFileError
-from xchronos.model.compile import compile_unit
+from xchronos.model.compile.unit import compile_unit
 from xchronos.model.records import Desired, DropIn, Execution, Machine, Schedule, UnitRecord
 from xchronos.model.unit import Unit
 from xchronos.registry.codec import decode, encode
 from xchronos.registry.keys import Keys, unit_of
+from xchronos.registry.machine_desired import Wishes
 from xchronos.registry.roster import Roster, Share
-from xchronos.registry.starting import lacking, off_the_grids, started
 from xchronos.registry.transitions import put
 from xchronos.registry.units import compile_record, record_of
-from xchronos.registry.wishes import Wishes
+from xchronos.scheduler.starts import lacking, off_the_grids, started
 from xchronos.store.contract import Delete, Guard, KeyValue, Put, Store, Txn
 from xchronos.unitfile.names import UnitName, is_valid_name
 

@@ -11,13 +11,13 @@ import msgspec
 import structlog
 
 from xchronos.errors import StoreError, UnitFileError
-from xchronos.model.compile import compile_unit
+from xchronos.model.compile.unit import compile_unit
 from xchronos.model.records import DropIn, UnitRecord
 from xchronos.model.unit import Unit
 from xchronos.registry.codec import decode
 from xchronos.registry.keys import Keys
-from xchronos.registry.reading import read_some
 from xchronos.store.contract import KeyValue, Store
+from xchronos.store.reading import read_some
 
 log = structlog.get_logger(__name__)
 

@@ -9,10 +9,10 @@ from xchronos.clock import DAY, HOUR, MINUTE, SECOND, Instant, Micros, to_dateti
 from xchronos.model.policies import Outcome
 from xchronos.model.records import Execution, Schedule, fire_key
 from xchronos.model.unit import Unit
-from xchronos.scheduler.fitting import MachineView
+from xchronos.scheduler.feasibility import MachineView
 from xchronos.scheduler.placement import place
 from xchronos.scheduler.rejections import by_machine
-from xchronos.scheduler.schedule import preview
+from xchronos.scheduler.timing.schedule import preview
 
 
 def explain(

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Sequence
 import msgspec
 
 from xchronos.model.unit import Unit
-from xchronos.scheduler.fitting import MachineView, fits
+from xchronos.scheduler.feasibility import MachineView, fits
 from xchronos.scheduler.ranking import Ranking
 from xchronos.scheduler.rejections import Rejection, summary
 

@@ -11,7 +11,7 @@ from itertools import islice
 from math import gcd
 
 from xchronos.model.unit import Unit
-from xchronos.scheduler.fitting import MachineView, executors_needed, unfit
+from xchronos.scheduler.feasibility import MachineView, executors_needed, unfit
 
 FIRST_LOOK = 32
 """How many machines are looked at before it is asked which of them have what the unit asks for."""

@@ -7,12 +7,12 @@ keys of a unit whose value is one expression; `SimpleTrigger` is made from three
 from xchronos.errors import InvalidTrigger
 from xchronos.triggers.at import AtTrigger, parse_at
 from xchronos.triggers.base import Trigger
-from xchronos.triggers.calendar import CalendarTrigger, parse_calendar
-from xchronos.triggers.cron import parse_cron
-from xchronos.triggers.cron_every import EveryTrigger
-from xchronos.triggers.cron_trigger import CronTrigger
+from xchronos.triggers.calendar.trigger import CalendarTrigger, parse_calendar
+from xchronos.triggers.cron.every import EveryTrigger
+from xchronos.triggers.cron.expression import parse_cron
+from xchronos.triggers.cron.trigger import CronTrigger
 from xchronos.triggers.custom import CustomTrigger, load_class
-from xchronos.triggers.iso8601 import Iso8601Trigger, parse_iso8601
+from xchronos.triggers.iso8601.trigger import Iso8601Trigger, parse_iso8601
 from xchronos.triggers.simple import SimpleTrigger
 from xchronos.triggers.zones import Zone, zone
 

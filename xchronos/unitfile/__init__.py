@@ -14,7 +14,7 @@ from xchronos.unitfile.environment import (
     unset_variables,
 )
 from xchronos.unitfile.execline import Command, ExecLine, ExecLines, expand_variables, parse_exec
-from xchronos.unitfile.fleet_syntax import parse_fleet
+from xchronos.unitfile.fleet.syntax import parse_fleet
 from xchronos.unitfile.lint import lint
 from xchronos.unitfile.names import UnitName, dropin_directories, escape, is_valid_name, mangle, unescape
 from xchronos.unitfile.specifiers import HostFacts, expand, expand_fleet, needs_host

@@ -6,7 +6,7 @@ from xchronos.model.records import Execution, Machine
 from xchronos.model.unit import Unit
 from xchronos.registry.codec import decode
 from xchronos.registry.keys import Keys, unit_of
-from xchronos.scheduler.fitting import unfit
+from xchronos.scheduler.feasibility import unfit
 from xchronos.store.contract import KeyValue
 
 

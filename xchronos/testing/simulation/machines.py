@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from xchronos.agent.contact import Contact
+from xchronos.agent.lease.lease_clock import Contact
 from xchronos.clock import MILLISECOND, SECOND, Instant, Micros, to_datetime
 from xchronos.errors import ExecutorUnavailable
 from xchronos.executors.contract import FORBIDDEN, Leftover, StepExit, StepSpec
@@ -297,7 +297,7 @@ class ContainerExecutor:
 
 
 class Guardian:
-    """A machine's guardian process (see `xchronos.agent.guardian`): kills what must not outlive the machine's lease."""
+    """A machine's guardian process (`xchronos.agent.guardian`): kills what must not outlive its lease."""
 
     def __init__(self, engine: Engine) -> None:
         self.deadline: Micros | None = None

@@ -17,8 +17,8 @@ from xchronos.model.records import Execution
 from xchronos.model.unit import Unit
 from xchronos.scheduler.retry import pause
 from xchronos.testing.simulation.machines import Start
-from xchronos.unitfile.fleet import FleetRequirements
-from xchronos.unitfile.fleet_placement import has_conflict
+from xchronos.unitfile.fleet.placement import has_conflict
+from xchronos.unitfile.fleet.requirements import FleetRequirements
 
 WITHOUT_A_MACHINE = frozenset(("waiting", "queued", "delayed"))
 

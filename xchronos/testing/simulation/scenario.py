@@ -5,7 +5,7 @@ from random import Random
 import msgspec
 
 from xchronos.clock import MILLISECOND, MINUTE, SECOND, Micros, to_datetime
-from xchronos.engine.absences import REJOINING
+from xchronos.engine.lost_machines import REJOINING
 from xchronos.testing.clock import START
 from xchronos.testing.simulation.network import Mood
 from xchronos.testing.simulation.shapes import ALONE, GROUPS, RESTARTED, SHAPES, text

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 
 from xchronos.clock import Instant, to_instant
-from xchronos.engine.settling import KEPT_ATTEMPTS
+from xchronos.engine.reconcile.completions import KEPT_ATTEMPTS
 from xchronos.errors import StoreError
 from xchronos.model.policies import MisfirePolicy, Outcome
 from xchronos.model.records import Attempt, Execution, Schedule

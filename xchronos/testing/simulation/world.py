@@ -7,17 +7,17 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from xchronos.agent.recipe import Place
+from xchronos.agent.steps.resolved_unit import Place
 from xchronos.clock import MILLISECOND, MINUTE, SECOND, Micros
 from xchronos.daemon.roles import Roles
 from xchronos.errors import Conflict, NotFound, StoreError
 from xchronos.executors.contract import StepSpec
-from xchronos.model.compile import compile_unit
+from xchronos.model.compile.unit import compile_unit
 from xchronos.model.records import Capacity
 from xchronos.model.unit import Unit
 from xchronos.registry.keys import Keys, unit_of
+from xchronos.registry.machine_desired import Wishes
 from xchronos.registry.registry import Registry
-from xchronos.registry.wishes import Wishes
 from xchronos.store.transactions import Change
 from xchronos.testing.clock import START
 from xchronos.testing.simulation.kept import unsettled

@@ -1,0 +1,47 @@
+"""What an attempt comes to: the first failure, what else was said on the way, and systemd's word for the whole."""
+
+from collections.abc import Sequence
+
+from xchronos.agent.attempt.interfaces import AttemptEnd
+from xchronos.model.policies import Outcome
+from xchronos.model.records import StepResult
+
+
+class Account:
+    """Gathers what the steps of an attempt come to. `result` is systemd's word: success, exit-code, timeout ..."""
+
+    def __init__(self) -> None:
+        self.result = "success"
+        self.reason = ""
+        self.cancelled = False
+
+    def fail(self, result: str, reason: str) -> None:
+        """The first failure is the attempt's; what else is said is why it took its course. Nothing for no reason."""
+        if not reason:
+            return
+        self.fold(result)
+        if reason not in self.reason:
+            self.reason = f"{self.reason}; {reason}" if self.reason else reason
+
+    def fold(self, result: str) -> None:
+        """Something ended so: it counts if nothing has failed before."""
+        if self.result == "success":
+            self.result = result
+
+    def end(self, stop_reason: str, steps: Sequence[StepResult], main: StepResult | None) -> AttemptEnd:
+        """The attempt's end, with the reason of the stop where it was asked to."""
+        reason = self.reason
+        if self.result == "exec-condition":
+            outcome = Outcome.SKIPPED
+        elif self.result == "lost":
+            outcome = Outcome.LOST
+        elif self.cancelled:
+            outcome = Outcome.CANCELLED
+            reason = f"{stop_reason}; {reason}" if reason else stop_reason
+        elif self.result == "timeout":
+            outcome = Outcome.TIMED_OUT
+        elif self.result == "success":
+            outcome = Outcome.SUCCEEDED
+        else:
+            outcome = Outcome.FAILED
+        return AttemptEnd(outcome, reason, self.result, tuple(steps), main)

@@ -1,0 +1,104 @@
+"""Bringing steps to an end: the stop signal, a time to obey it, SIGKILL; and the same for what they leave behind."""
+
+import asyncio
+from collections.abc import Collection
+from typing import Any, Literal, TypeAlias
+
+from xchronos.agent.attempt.interfaces import Steps
+from xchronos.clock import MILLISECOND, SECOND, Clock, Micros
+from xchronos.model.unit import Service, Step
+from xchronos.unitfile.timespan import format_timespan
+
+LOOK_AGAIN: Micros = 20 * MILLISECOND
+"""How often processes that a step has left behind are looked for while they are being ended."""
+
+KILLED_FOR: Micros = 5 * SECOND
+"""How long processes that were sent SIGKILL are waited for: one in the kernel's grasp must not hold up the attempt."""
+
+ADOPTING: Micros = 5 * SECOND
+"""How long an engine may take to tell how a step has ended that an earlier daemon began, be its time over meanwhile."""
+
+AnyTask: TypeAlias = "asyncio.Task[Any]"
+Cause: TypeAlias = Literal["", "stop", "timeout"]
+
+
+async def wait(
+    tasks: Collection[AnyTask], clock: Clock, limit: Micros | None, asked: "asyncio.Future[None] | None" = None
+) -> Cause:
+    """Wait until one of the tasks is done (""), `asked` is ("stop"), or `limit` has passed ("timeout")."""
+    # What ends without having to wait for anything needs neither a timer nor anybody to be told.
+    await asyncio.sleep(0)
+    if any(task.done() for task in tasks):
+        return ""
+    waiters: set[asyncio.Future[Any]] = {*tasks}
+    if asked is not None:
+        waiters.add(asked)
+    timer = None
+    if limit is not None:
+        timer = asyncio.ensure_future(clock.sleep(limit))
+        waiters.add(timer)
+    try:
+        await asyncio.wait(waiters, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        if timer is not None:
+            timer.cancel()
+    if any(task.done() for task in tasks):
+        return ""
+    return "stop" if asked is not None and asked.done() else "timeout"
+
+
+class Ending:
+    """Ends the steps of one attempt, as KillSignal, KillMode, TimeoutStopSec and SendSIGKILL say."""
+
+    def __init__(self, service: Service, steps: Steps, clock: Clock) -> None:
+        self._service = service
+        self._steps = steps
+        self._clock = clock
+
+    @property
+    def late(self) -> str:
+        """What is said of something that outlived the stop signal."""
+        service = self._service
+        return f"within TimeoutStopSec={format_timespan(service.timeout_stop or 0)} after {service.kill_signal}"
+
+    @property
+    def spared(self) -> str:
+        """Why something was left running."""
+        return "left running: KillMode=none" if self._service.kill_mode == "none" else "left running: SendSIGKILL=no"
+
+    async def end(self, step: Step, task: AnyTask) -> tuple[bool, str]:
+        """End a running step. Returns whether it has ended (a unit may forbid to force it), and what went wrong."""
+        service = self._service
+        if service.kill_mode == "none":
+            return False, ""
+        await self._steps.stop(step, service.kill_signal)
+        if not await wait({task}, self._clock, service.timeout_stop):
+            return True, ""
+        trouble = f"{step.name}: it did not end {self.late}"
+        if not service.send_sigkill:
+            return False, trouble
+        await self._steps.kill(step)
+        await asyncio.wait({task})
+        return True, f"{trouble} and was killed"
+
+    async def clear_away(self) -> str:
+        """End what ended steps have left behind: asked and then killed, or killed. Returns what went wrong."""
+        service, trouble = self._service, ""
+        if service.kill_mode not in ("control-group", "mixed"):
+            return ""
+        if service.kill_mode == "control-group":
+            if not await self._steps.left_behind(service.kill_signal) or await self._gone(service.timeout_stop):
+                return ""
+            trouble = f"processes that its steps had left running did not end {self.late}"
+        if service.send_sigkill and await self._steps.left_behind("SIGKILL"):
+            await self._gone(KILLED_FOR)
+        return trouble
+
+    async def _gone(self, limit: Micros | None) -> bool:
+        """Wait until nothing is left behind. False when that took too long."""
+        began = self._clock.monotonic()
+        while await self._steps.left_behind():
+            if limit is not None and self._clock.monotonic() - began >= limit:
+                return False
+            await self._clock.sleep(LOOK_AGAIN)
+        return True

@@ -1,0 +1,197 @@
+"""The agent's side of its guardian: it puts the deadline off with every renewal, and sees to it that there is one."""
+
+import asyncio
+import json
+import os
+import select
+import sys
+from pathlib import Path
+
+import structlog
+
+from xchronos.agent.guardian import process
+from xchronos.agent.lease.lease_clock import Contact
+from xchronos.clock import Micros
+from xchronos.executors.hostfacts import boot_id
+from xchronos.executors.process import tree
+
+log = structlog.get_logger(__name__)
+
+STARTS_WITHIN = 20.0
+"""Seconds that a guardian has to be ready."""
+
+_ROOT = str(Path(process.__file__).resolve().parents[3])
+_PROGRAM = (
+    "import sys; sys.path.append(sys.argv[1]); from xchronos.agent.guardian.process import main; main(sys.argv[2])"
+)
+
+
+class Guarding:
+    """A guardian in `directory`, started when it is first needed. See `partition.Watchman`, and `guardian.Guardian`.
+
+    `docker` is the engine's address as DOCKER_HOST is written, `processes` the process executor's directory.
+    """
+
+    def __init__(self, directory: Path, *, docker: str, namespace: str, owner: str, processes: Path | None) -> None:
+        self._directory = directory
+        self._docker = docker
+        self._settings = json.dumps(
+            {
+                "directory": str(directory),
+                "docker": docker,
+                "namespace": namespace,
+                "owner": owner,
+                "processes": str(processes or ""),
+            }
+        )
+        self._contact: Contact | None = None
+        self._boot = boot_id().replace("-", "")
+        self._state = self._agent = self._lock = self._mark = -1
+        self._struck = False
+        self._children: set[int] = set()
+        self._starting = asyncio.Lock()
+        self._again: asyncio.Task[None] | None = None
+
+    @property
+    def struck(self) -> bool:
+        """See `partition.Watchman`; known once it is ready."""
+        return self._struck
+
+    def struck_since(self, at: Micros) -> bool:
+        """See `partition.Watchman`."""
+        if self._mark < 0:
+            return False
+        mark = process.marked(self._mark, self._boot)
+        return mark is not None and mark // 1000 >= at
+
+    def follow(self, contact: Contact) -> None:
+        """Let the deadline be what `contact` says."""
+        self._contact = contact
+        contact.listen(self._put_off)
+
+    async def ready(self) -> None:
+        """Return when everything that is started from now on is guarded. Raises OSError when it cannot be."""
+        if self._state < 0 or not self._alive():
+            async with self._starting:
+                if self._state < 0:
+                    await asyncio.to_thread(self._open)
+                if not self._alive():
+                    await asyncio.to_thread(self._start)
+
+    async def revive(self) -> None:
+        """Have the deadline of an agent before this one kept, while there is no contact to a store yet."""
+        try:
+            state = os.open(self._directory / "state", os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return
+        known = process.read(state)
+        os.close(state)
+        if known is not None and not known[1] and known[2] == self._boot:
+            try:
+                await asyncio.to_thread(self._start)
+            except OSError as error:
+                log.error("no guardian can be started", reason=str(error))  # noqa: TRY400 - nothing of ours failed
+
+    def end(self) -> None:
+        """Nothing is left to guard: the guardian may go."""
+        if self._state >= 0:
+            self._write(over=True)
+            for descriptor in (self._state, self._agent, self._lock, self._mark):
+                os.close(descriptor)
+            self._state = self._mark = -1
+        tree.reap(self._children)
+
+    # -- the file -----------------------------------------------------------------------------------------------------
+
+    def _open(self) -> None:
+        if self._docker.startswith("https") or (self._docker.startswith("tcp") and os.environ.get("DOCKER_TLS_VERIFY")):
+            raise OSError(f"the guardian does not speak TLS with the Docker engine at {self._docker}")
+        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+        self._agent = os.open(self._directory / "agent", flags, 0o600)
+        self._take_agents_lock()
+        self._lock = os.open(self._directory / "guardian", flags, 0o600)
+        self._mark = os.open(self._directory / "mark", flags, 0o600)
+        self._leave_settings()
+        state = os.open(self._directory / "state", flags, 0o600)
+        before = process.read(state)
+        self._state = state
+        self._write()
+        if before is not None and not before[1]:
+            # Looked at behind the new deadline: what has not passed by now has not been struck for.
+            self._struck = before[2] != self._boot or before[0] <= process.now()
+
+    def _leave_settings(self) -> None:
+        """For a guardian that stands by outside of this container."""
+        fresh = self._directory / "settings.new"
+        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            file.write(self._settings)
+        fresh.replace(self._directory / "settings")
+
+    def _take_agents_lock(self) -> None:
+        # An old guardian that is about to end holds it for a moment, so that nobody relies on it any more.
+        for _ in range(100):
+            if process.locked(self._agent):
+                return
+            select.select([], [], [], 0.05)
+        raise OSError(f"another agent uses {self._directory}")
+
+    def _put_off(self) -> None:
+        if self._state < 0:
+            return
+        try:
+            self._write()
+        except OSError as error:
+            log.error("the guardian's deadline cannot be put off; it will strike", reason=str(error))  # noqa: TRY400
+        if not self._alive() and (self._again is None or self._again.done()):
+            log.warning("the guardian is gone; another one is started")
+            self._again = asyncio.create_task(self._restart(), name="guardian")
+
+    async def _restart(self) -> None:
+        try:
+            await self.ready()
+        except OSError as error:
+            log.error("no guardian can be started", reason=str(error))  # noqa: TRY400
+
+    def _write(self, *, over: bool = False) -> None:
+        left = 0 if self._contact is None else self._contact.kills_in or 0
+        deadline = process.now() + left * 1000
+        os.pwrite(self._state, process.written(max(deadline, 1), over=over, boot=self._boot), 0)
+
+    # -- the process --------------------------------------------------------------------------------------------------
+
+    def _alive(self) -> bool:
+        """Whether a guardian holds the lock, whoever has started it."""
+        if self._lock < 0:
+            return False
+        if not process.locked(self._lock):
+            return True
+        process.unlock(self._lock)
+        return False
+
+    def _start(self) -> None:
+        tree.reap(self._children)
+        receive, report = os.pipe()
+        try:
+            pid = os.posix_spawn(
+                sys.executable,
+                [sys.executable, "-I", "-S", "-c", _PROGRAM, _ROOT, self._settings],
+                {},
+                file_actions=[
+                    (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                    (os.POSIX_SPAWN_DUP2, report, 1),
+                    (
+                        os.POSIX_SPAWN_OPEN, 2, str(self._directory / "guardian.log"),
+                        os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600,
+                    ),
+                ],
+                setsid=True,
+            )  # fmt: skip
+        finally:
+            os.close(report)
+        self._children.add(pid)
+        try:
+            if not select.select([receive], [], [], STARTS_WITHIN)[0] or not os.read(receive, 16):
+                raise OSError(f"the guardian has not started; its words are in {self._directory / 'guardian.log'}")
+        finally:
+            os.close(receive)

@@ -1,0 +1,253 @@
+"""From a unit's step to what an executor runs: specifiers, environment, scratch directory, the create body.
+
+Everything that speaks of this machine is filled in here, when the step is about to run.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import msgspec
+
+from xchronos.agent.steps.resolved_unit import Recipe
+from xchronos.dockercli import compile_docker
+from xchronos.errors import InvalidValue, StartRefused
+from xchronos.executors.contract import FORBIDDEN, HostExecutor, StepExit, StepSpec
+from xchronos.executors.docker.body import read_assignments
+from xchronos.model.records import Execution, fire_key
+from xchronos.model.unit import Container, Step
+from xchronos.unitfile import HostFacts, UnitName, expand, expand_variables
+
+SCRATCH = "/xchronos"
+"""Where containers have the attempt's scratch directory: the working directory, unless the unit names one."""
+
+
+class AttemptSteps:
+    """Runs the steps of one attempt on this machine's executors."""
+
+    def __init__(
+        self, recipe: Recipe, execution: Execution, directory: str, permitted: Callable[[], bool] | None = None
+    ) -> None:
+        if execution.current is None:
+            raise ValueError(f"{execution.id} has no current attempt")
+        self._recipe = recipe
+        self._execution = execution
+        self._id = execution.id
+        self._attempt = execution.current.number
+        self._directory = directory
+        self._scratch = f"{directory}/scratch"
+        self._permitted = permitted
+        self._specs: dict[str, StepSpec] = {}
+        self._ended: set[str] = set()
+        """Steps that were asked to end: whose start has not come about by now is not to be started any more."""
+
+    def at_once(self, step: Step, env: Mapping[str, str]) -> StepExit | None:
+        """Run a step that is over when this returns; None for all others: these are `run`'s."""
+        kind = self._recipe.kind_of(step)
+        direct = self._recipe.direct.get(kind)
+        if direct is None:
+            return None
+        spec = self._prepared(step, env, kind)
+        if isinstance(spec, StepExit):
+            return spec
+        return StepExit(lost=True, reason=FORBIDDEN) if spec.forbidden else direct.call(spec)
+
+    async def run(self, step: Step, env: Mapping[str, str]) -> StepExit:
+        """Run a step; what keeps it from being started is its end."""
+        kind = self._recipe.kind_of(step)
+        executor = self._recipe.executors.get(kind)
+        if executor is None:
+            return StepExit(reason=f"this machine does not run the {kind} executor")
+        spec = self._specs.get(step.name) or self._prepared(step, env, kind)
+        if isinstance(spec, StepExit):
+            return spec
+        # (What was asked to end may run: then it is found, and waited for.)
+        forbidden = self._permitted is not None and not self._permitted()
+        return StepExit(lost=True, reason=FORBIDDEN) if forbidden else await executor.run(spec)
+
+    async def stop(self, step: Step, signal: str) -> None:
+        """Send a signal to a step that was begun."""
+        self._ended.add(step.name)
+        spec = self._specs.get(step.name)
+        if spec is not None:
+            await self._recipe.executors[self._recipe.kind_of(step)].stop(spec, signal)
+
+    async def kill(self, step: Step) -> None:
+        """End a step that was begun."""
+        self._ended.add(step.name)
+        spec = self._specs.get(step.name)
+        if spec is not None:
+            await self._recipe.executors[self._recipe.kind_of(step)].kill(spec)
+
+    async def started(self, step: Step) -> int | None:
+        """Wait until the program runs: its pid on this machine, 0 if it has ended; None for containers and calls."""
+        await asyncio.sleep(0)  # `run` of this very step has its turn first
+        spec = self._specs.get(step.name)
+        host = self._recipe.executors.get(self._recipe.kind_of(step))
+        return await host.started(spec) if spec is not None and isinstance(host, HostExecutor) else None
+
+    async def left_behind(self, signal: str = "") -> bool:
+        """Whether steps that have ended left processes running on this machine; sends these a signal if given."""
+        found = False
+        for host in self._recipe.hosts:
+            found |= await host.left_behind(self._id, self._attempt, signal)
+        return found
+
+    async def end_all(self) -> bool:
+        """Kill everything of the attempt, whatever its kill mode. Returns whether anything was still running."""
+        ran = await self.left_behind("SIGKILL")
+        for step in self._recipe.unit.service.steps:
+            await self.kill(step)
+        for kind in self._recipe.kinds:
+            executor = self._recipe.executors.get(kind)
+            if executor is not None:
+                left = [
+                    one
+                    for one in await executor.leftovers()
+                    if one.running and (one.execution, one.attempt) == (self._id, self._attempt)
+                ]
+                await executor.remove(left)
+                ran |= bool(left)
+        return ran
+
+    async def release(self) -> None:
+        """Remove what is left of the attempt, now that its result is durable."""
+        for kind in self._recipe.kinds:
+            executor = self._recipe.executors.get(kind)
+            if executor is not None:
+                await executor.release(self._id, self._attempt)
+
+    # -- specs --------------------------------------------------------------------------------------------------------
+
+    def _permits(self, step: Step) -> bool:
+        return step.name not in self._ended and (self._permitted is None or self._permitted())
+
+    def _prepared(self, step: Step, env: Mapping[str, str], kind: str) -> StepSpec | StepExit:
+        """What an executor needs for a step, or why it cannot be started."""
+        try:
+            spec = self._spec(step, env, kind)
+        except (InvalidValue, StartRefused, OSError) as error:
+            return StepExit(reason=str(error))
+        self._specs[step.name] = spec
+        return spec
+
+    def _spec(self, step: Step, extra: Mapping[str, str], kind: str) -> StepSpec:
+        recipe = self._recipe
+        unit, place, service = recipe.unit, recipe.place, recipe.unit.service
+        in_container = kind == "docker" and not step.docker
+        env = recipe.environment(kind, in_container=in_container)
+        self._add_own_environment(env, in_container=in_container)
+        env.update(extra)
+        program, argv = "", cast("tuple[str, ...]", ())
+        if step.line.program:
+            command = recipe.command(step)
+            program = command.program
+            argv = command.argv if command.plain else expand_variables(command.argv, env)
+        # `+` and `!` keep the daemon's identity; `!!` is for kernels without ambient capabilities, of old.
+        keeps_identity = step.line.privilege in ("+", "!")
+        spec = StepSpec(
+            unit=unit.name,
+            execution=self._id,
+            attempt=self._attempt,
+            step=step.name,
+            argv=argv,
+            program=program,
+            env=env,
+            directory=self._directory,
+            log_path=f"{self._directory}/{step.name}.log",
+            log_limit=place.log_limit,
+            user="" if keeps_identity else recipe.expand(service.user),
+            group="" if keeps_identity else recipe.expand(service.group),
+            working_directory=self._working_directory(),
+            stop_signal=service.kill_signal,
+            kill_mode=service.kill_mode,
+            payload=self._execution.payload,
+            on_partition=unit.on_partition,
+            permitted=lambda: self._permits(step),
+        )
+        if step.docker:
+            return msgspec.structs.replace(spec, docker=compile_docker(("docker", *argv[1:]), env=env))
+        if in_container and unit.container is not None:
+            return self._in_container(spec, unit.container, step)
+        return spec
+
+    def _in_container(self, spec: StepSpec, container: Container, step: Step) -> StepSpec:
+        extras = container.extras
+        body: dict[str, Any] = _expand_all(container.body, self._recipe.name, self._recipe.place.facts)
+        if step.line.program:
+            if body.get("Entrypoint"):
+                # The image's entry point was replaced in [Container]: the line is what it is given.
+                body["Cmd"] = list(spec.argv)
+            else:
+                body["Entrypoint"], body["Cmd"] = [spec.program], list(spec.argv[1:])
+        body["WorkingDir"] = body.get("WorkingDir") or SCRATCH
+        host = body["HostConfig"] = dict(body.get("HostConfig") or {})
+        host["Binds"] = [*(host.get("Binds") or ()), f"{self._scratch}:{SCRATCH}"]
+        from_files: list[str] = []
+        for file in extras.env_files:
+            from_files += read_assignments(Path(self._recipe.expand(file)), spec.env)
+        body["Env"] = [*from_files, *(body.get("Env") or ())]
+        for file in extras.label_files:
+            pairs = (pair.partition("=") for pair in read_assignments(Path(self._recipe.expand(file)), None))
+            body["Labels"] = {**{key: value for key, _, value in pairs}, **(body.get("Labels") or {})}
+        if extras.seccomp_profile:
+            profile = Path(self._recipe.expand(extras.seccomp_profile)).read_text(encoding="utf-8")
+            host["SecurityOpt"] = [*(host.get("SecurityOpt") or ()), f"seccomp={profile}"]
+        present = [device for device in extras.optional_devices if Path(device["PathOnHost"]).exists()]
+        if present:
+            host["Devices"] = [*(host.get("Devices") or ()), *present]
+        mounted: dict[str, str] = {}
+        for secret in extras.secrets:
+            text = self._secret(secret.name)
+            if secret.kind == "env":
+                body["Env"].append(f"{secret.target or secret.name}={text}")
+            else:
+                mounted[secret.target or secret.name] = text
+        return msgspec.structs.replace(
+            spec, body=body, pull=extras.pull, platform=extras.platform, networks=extras.networks, secrets=mounted
+        )
+
+    def _secret(self, name: str) -> str:
+        if "/" in name or name.startswith("."):
+            raise InvalidValue(f"secret {name!r}: expected the name of a file in {self._recipe.place.secrets}")
+        try:
+            return (self._recipe.place.secrets / name).read_text(encoding="utf-8")
+        except FileNotFoundError:
+            raise InvalidValue(f"secret {name!r}: there is no file {self._recipe.place.secrets / name}") from None
+
+    def _add_own_environment(self, env: dict[str, str], *, in_container: bool) -> None:
+        execution, attempt = self._execution, self._attempt
+        fire_time = execution.fire_time
+        env["XCHRONOS_UNIT"] = execution.unit
+        env["XCHRONOS_EXECUTION"] = self._id
+        env["XCHRONOS_FIRE_TIME"] = fire_time.isoformat().replace("+00:00", "Z")
+        env["XCHRONOS_ATTEMPT"] = str(attempt)
+        env["XCHRONOS_COPY"] = str(execution.copy)
+        env["XCHRONOS_MACHINE"] = self._recipe.place.machine
+        env["INVOCATION_ID"] = f"{fire_key(fire_time)}-{execution.copy}-{attempt}"
+        if execution.payload:
+            env["XCHRONOS_PAYLOAD"] = execution.payload
+        env["XCHRONOS_SCRATCH"] = SCRATCH if in_container else self._scratch
+
+    def _working_directory(self) -> str:
+        service = self._recipe.unit.service
+        if not service.working_directory:
+            return self._scratch
+        wanted = self._recipe.expand(service.working_directory)
+        if wanted == "~":
+            wanted = self._recipe.place.facts.home
+        if service.working_directory_optional and not Path(wanted).is_dir():
+            return self._scratch
+        return wanted
+
+
+def _expand_all(value: Any, name: UnitName, facts: HostFacts) -> Any:
+    """Fill in the machine's specifiers wherever a string stands."""
+    if isinstance(value, str):
+        return expand(value, name, facts) if "%" in value else value
+    if isinstance(value, dict):
+        return {_expand_all(key, name, facts): _expand_all(item, name, facts) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_expand_all(item, name, facts) for item in value]
+    return value

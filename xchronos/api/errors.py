@@ -1,0 +1,89 @@
+"""Every exception as an answer: the status that fits, and a text that tells a person what to do."""
+
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+from litestar import Request, Response
+from litestar.exceptions import HTTPException
+
+from xchronos.errors import (
+    ApiError,
+    Conflict,
+    InvalidValue,
+    LeaseLost,
+    NotFound,
+    StoreError,
+    StoreUnavailable,
+    UnitFileError,
+)
+from xchronos.wire.messages import Failure
+
+log = structlog.get_logger(__name__)
+
+_STATUS: dict[type[Exception], int] = {
+    NotFound: 404,
+    Conflict: 409,
+    LeaseLost: 409,
+    InvalidValue: 400,
+    StoreError: 500,
+}
+
+RETRY_AFTER_SECONDS = 2
+"""When a client may ask again what the job store has kept from being answered."""
+
+
+def _known(status: int) -> Callable[[Request[Any, Any, Any], Exception], Response[Failure]]:
+    def answer(_: Request[Any, Any, Any], error: Exception) -> Response[Failure]:
+        return Response(Failure(str(error)), status_code=status)
+
+    return answer
+
+
+def _refused(_: Request[Any, Any, Any], error: UnitFileError) -> Response[Failure]:
+    errors = sum(problem.severity == "error" for problem in error.problems)
+    text = f"the unit file is refused: {errors} problem{'s' if errors != 1 else ''}"
+    return Response(Failure(text, error.problems), status_code=422)
+
+
+def _away(_: Request[Any, Any, Any], error: StoreUnavailable) -> Response[Failure]:
+    """The job store is away: nothing is known to be wrong with the question, and it may be asked again."""
+    text = f"the job store is not available: {error}"
+    return Response(Failure(text), status_code=503, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
+
+
+def _peer(_: Request[Any, Any, Any], error: ApiError) -> Response[Failure]:
+    """Another machine's daemon had to be asked, and refused or did not answer."""
+    return Response(Failure(str(error)), status_code=error.status)
+
+
+def _http(_: Request[Any, Any, Any], error: HTTPException) -> Response[Failure]:
+    text = error.detail
+    if isinstance(error.extra, list):
+        parts = [_part(item) for item in error.extra if isinstance(item, dict)]
+        text = "; ".join([text.partition(" for ")[0], *parts])
+    return Response(Failure(text), status_code=error.status_code, headers=error.headers)
+
+
+def _part(item: dict[str, Any]) -> str:
+    """What is wrong with a parameter, or with the body, which Litestar calls by the handler's argument."""
+    key, message = item.get("key", ""), item.get("message", "")
+    if key != "data":
+        return f"{key}: {message}"
+    return "body: missing, expected a JSON object" if message == "'data'" else f"body: {message}"
+
+
+def _unexpected(request: Request[Any, Any, Any], error: Exception) -> Response[Failure]:
+    log.error("request failed", method=request.method, path=request.url.path, exc_info=error)
+    return Response(Failure("internal error: the daemon's log has the details"), status_code=500)
+
+
+HANDLERS: dict[int | type[Exception], Any] = {
+    **{kind: _known(status) for kind, status in _STATUS.items()},
+    StoreUnavailable: _away,
+    UnitFileError: _refused,
+    ApiError: _peer,
+    HTTPException: _http,
+    Exception: _unexpected,
+}
+"""For Litestar's `exception_handlers`; it takes the narrowest class."""

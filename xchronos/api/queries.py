@@ -1,0 +1,164 @@
+"""Questions that go across units, answered from the store with work in proportion to what there is.
+
+They read keys, and values only where a filter or the answer needs them.
+"""
+
+import heapq
+from collections import Counter
+from collections.abc import AsyncIterator
+from collections.abc import Set as AbstractSet
+from typing import get_args
+
+import msgspec
+
+from xchronos.api.context import Context, try_compile
+from xchronos.api.views import newest_first
+from xchronos.errors import Conflict, NotFound, UnitFileError
+from xchronos.model.records import Execution, ExecutionState, Machine, MachineWish, UnitRecord
+from xchronos.registry.codec import decode
+from xchronos.registry.machine_desired import wished
+from xchronos.registry.registry import Registry
+from xchronos.scheduler.feasibility import MachineView
+from xchronos.store.contract import KeyValue
+from xchronos.store.reading import read_some
+from xchronos.wire.details import MachineState, MachineStatus
+
+PAGE = 5_000
+SHORT_ID = 8
+OPEN = frozenset(get_args(ExecutionState)) - {"ended"}
+"""The states of an execution that has not ended."""
+
+
+class _Ended(msgspec.Struct):
+    """Of an ended execution's record, only what filters ask for: the rest is skipped, not decoded."""
+
+    outcome: str = ""
+
+
+_ENDED = msgspec.json.Decoder(_Ended)
+
+
+async def executions(registry: Registry, unit: str, states: AbstractSet[str], limit: int) -> list[Execution]:
+    """The newest `limit` executions, open and ended.
+
+    `unit` "" means of every unit; `states` names states (`running`) and outcomes (`failed`), none means all.
+    """
+    found: list[Execution] = []
+    if not states or states & OPEN:
+        found = [e for e in await registry.open_executions(unit) if not states or e.state in states]
+        found = newest_first(found)[:limit]
+    if states and states <= OPEN:
+        return found
+    newest = await _newest_ended(registry, unit, set() if "ended" in states else states, limit)
+    # One that ended between the two readings is in both: what it became is the truth.
+    known = {execution.id: execution for execution in found}
+    known.update((execution.id, execution) for execution in (decode(item, Execution) for item in newest))
+    return newest_first(known.values())[:limit]
+
+
+async def _newest_ended(registry: Registry, unit: str, outcomes: AbstractSet[str], limit: int) -> list[KeyValue]:
+    """The newest ended executions, as keys with values. Keys hold the fire time in a form that sorts like the time."""
+    keys = registry.keys
+    heap: list[tuple[str, str]] = []
+    async for items in _pages(registry, keys.history(unit) if unit else keys.executions, keys_only=not outcomes):
+        for item in items:
+            if outcomes and _ENDED.decode(item.value).outcome not in outcomes:
+                continue
+            entry = (item.key.rsplit("/", 2)[1], item.key)
+            if len(heap) < limit:
+                heapq.heappush(heap, entry)
+            elif entry > heap[0]:
+                heapq.heapreplace(heap, entry)
+    below = len(keys.executions)
+    found = await read_some(registry.store, keys.executions, [key[below:] for _, key in heap])
+    return list(found.values())
+
+
+async def active_counts(registry: Registry) -> Counter[str]:
+    """How many executions of each unit have not ended."""
+    keys = registry.keys
+    counts: Counter[str] = Counter()
+    async for items in _pages(registry, keys.pending, keys_only=True):
+        counts.update(item.key[len(keys.pending) :].partition("/")[0] for item in items)
+    async for items in _pages(registry, keys.placements, keys_only=True):
+        counts.update(keys.split_placement(item.key)[1].partition("/")[0] for item in items)
+    return counts
+
+
+async def machines(registry: Registry) -> list[MachineStatus]:
+    """Every machine by id: the living ones, and those that are gone but have a wish on record or executions."""
+    placed: Counter[str] = Counter()
+    async for items in _pages(registry, registry.keys.placements, keys_only=True):
+        placed.update(registry.keys.split_placement(item.key)[0] for item in items)
+    wishes = await registry.wishes.all()
+    alive = {machine.id: machine for machine in await registry.machines()}
+    return [
+        _machine(name, alive.get(name), wishes.get(name), placed[name]) for name in sorted({*placed, *wishes, *alive})
+    ]
+
+
+async def machine_id(registry: Registry, name: str) -> str:
+    """The machine that a person means: by its id or, as MachineID= does, by the first 8 characters of it.
+
+    What is neither is given back as it is. Raises Conflict when several begin so.
+    """
+    if len(name) != SHORT_ID:
+        return name
+    keys = registry.keys
+    known: set[str] = set()
+    for prefix in (keys.machines, keys.wishes):
+        async for items in _pages(registry, prefix + name, keys_only=True):
+            known.update(item.key[len(prefix) :] for item in items)
+    if name not in known and len(known) > 1:
+        raise Conflict(f"{name} is the beginning of {len(known)} machines' ids: {', '.join(sorted(known))}")
+    return name if name in known or not known else known.pop()
+
+
+async def machine(registry: Registry, name: str) -> MachineStatus:
+    """One of them. Raises NotFound."""
+    keys, store = registry.keys, registry.store
+    held, item = await store.get(keys.machine(name)), await store.get(keys.wish(name))
+    placed = 0
+    async for items in _pages(registry, keys.machine_placements(name), keys_only=True):
+        placed += len(items)
+    if held is None and item is None and not placed:
+        raise NotFound(f"there is no machine {name}")
+    alive = decode(held, Machine) if held is not None else None
+    return _machine(name, alive, decode(item, MachineWish) if item is not None else None, placed)
+
+
+def _machine(name: str, alive: Machine | None, wish: MachineWish | None, placed: int) -> MachineStatus:
+    known = alive if alive is not None else wished(Machine(name), wish)
+    state: MachineState = "cordoned" if known.cordoned else "ready"
+    if known.drain_until is not None:
+        state = "draining" if placed else "drained"
+    if alive is None:
+        state = "gone"
+    return MachineStatus(**msgspec.structs.asdict(known), state=state, placed=placed)
+
+
+async def machine_views(context: Context) -> list[MachineView]:
+    """Every living machine with what it has, as the scheduler sees it. Units are compiled once per revision."""
+    registry = context.services.registry
+    views = {machine.id: MachineView(machine) for machine in await registry.machines()}
+    for execution in await registry.open_executions():
+        view = views.get(execution.current.machine) if execution.current is not None else None
+        if view is None or execution.state not in ("placed", "running", "reported"):
+            continue
+        item = await registry.store.get(registry.keys.job(execution.unit))
+        if item is None:
+            continue  # destroyed: what runs of it is being stopped
+        unit = try_compile(execution.unit, decode(item, UnitRecord))
+        if not isinstance(unit, UnitFileError):
+            view.take(unit)
+    return list(views.values())
+
+
+async def _pages(registry: Registry, prefix: str, *, keys_only: bool) -> AsyncIterator[list[KeyValue]]:
+    start, revision = "", 0
+    while True:
+        page = await registry.store.range(prefix, start=start, limit=PAGE, keys_only=keys_only, revision=revision)
+        yield page.items
+        if not page.more:
+            return
+        start, revision = page.items[-1].key + "\0", page.revision

@@ -1,0 +1,61 @@
+"""Routes of the daemon itself."""
+
+from collections import Counter
+from typing import Any
+
+from litestar import Response, get
+from litestar.datastructures import State
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from xchronos import __version__
+from xchronos.api.context import context_of
+from xchronos.clock import to_datetime
+from xchronos.registry.keys import SHARDS
+from xchronos.wire.messages import DaemonStatus, Failure, Health, IntakeFault, Scheduler
+
+METRICS_TYPE = CONTENT_TYPE_LATEST.partition("; charset=")[0]
+"""The framework adds the charset to every text."""
+
+
+@get("/v1/status", summary="This daemon's overview")
+async def daemon_status(state: State) -> DaemonStatus:
+    """What it is, what it works on, and what is wrong."""
+    context = context_of(state)
+    services = context.services
+    registry = services.registry
+    states = Counter(execution.state for execution in await registry.open_executions())
+    schedulers = await registry.schedulers()
+    owned = {number for share in schedulers for number in share.shards}
+    problems = services.intake.problems() if services.intake is not None else ()
+    return DaemonStatus(
+        version=__version__,
+        machine=services.machine_id,
+        store=registry.store.name,
+        namespace=registry.keys.namespace,
+        now=to_datetime(context.now),
+        units=len(await registry.unit_names()),
+        executions=dict(sorted(states.items())),
+        machines=len(await registry.machines()),
+        schedulers=tuple(Scheduler(share.machine, share.shards, share.leads) for share in schedulers),
+        unowned=tuple(number for number in range(SHARDS) if number not in owned),
+        intake=tuple(IntakeFault(p.path, p.message, p.since, p.last_good) for p in problems),
+        faults=tuple(services.health()),
+    )
+
+
+@get("/metrics", summary="Prometheus metrics", media_type=METRICS_TYPE)
+async def metrics(state: State) -> Response[bytes]:
+    """In the text format."""
+    return Response(generate_latest(context_of(state).services.metrics), media_type=METRICS_TYPE)
+
+
+@get("/healthz", summary="Is the daemon well?")
+async def healthz(state: State) -> Response[Any]:
+    """200, or 503 with what is wrong."""
+    faults = tuple(context_of(state).services.health())
+    if faults:
+        return Response(Failure("; ".join(faults)), status_code=503)
+    return Response(Health())
+
+
+ROUTES = (daemon_status, metrics, healthz)

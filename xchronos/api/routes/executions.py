@@ -1,0 +1,110 @@
+"""Routes of executions: what ran, what runs, what it printed."""
+
+from typing import Annotated, Any, get_args
+
+from litestar import Request, get, post
+from litestar.datastructures import State
+from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
+from litestar.response import Stream
+
+from xchronos.api import peers, queries, views
+from xchronos.api.context import Context, context_of
+from xchronos.api.routes.logs import LogRequest
+from xchronos.api.routes.units import Limit, stop_reason
+from xchronos.errors import InvalidValue
+from xchronos.model.policies import Outcome
+from xchronos.model.records import Execution, ExecutionState
+from xchronos.wire.details import Executions, ExecutionStatus
+from xchronos.wire.messages import ExecutionIds, StopRequest
+
+WORDS = frozenset((*get_args(ExecutionState), *(outcome.value for outcome in Outcome)))
+"""What the `state` filter takes: states, and outcomes for what has ended."""
+
+PATH = "/v1/executions/{unit:str}/{fire:str}/{copy:int}"
+Tail = Annotated[int | None, QueryParameter(ge=0)]
+
+
+@get("/v1/executions", summary="List executions, the newest first")
+async def list_executions(
+    state: State,
+    unit: FromQuery[str] = "",
+    states: Annotated[list[str] | None, QueryParameter(name="state")] = None,
+    limit: Limit = 100,
+) -> Executions:
+    """Of one unit or of all; `state` may be repeated and names states (`running`) and outcomes (`failed`)."""
+    wanted = {word for part in states or () for word in part.split(",") if word}
+    unknown = sorted(wanted - WORDS)
+    if unknown:
+        raise InvalidValue(f"state: {unknown[0]!r} is unknown: expected one of {', '.join(sorted(WORDS))}")
+    context = context_of(state)
+    registry = context.services.registry
+    if unit:
+        await registry.unit(unit)
+    found = await queries.executions(registry, unit, wanted, limit + 1)
+    return Executions(tuple(views.shown(e, context.now) for e in found[:limit]), more=len(found) > limit)
+
+
+@get(PATH, summary="One execution")
+async def get_execution(
+    request: Request[Any, Any, Any], state: State, unit: FromPath[str], fire: FromPath[str], copy: FromPath[int]
+) -> ExecutionStatus:
+    """Its attempts and their steps; of a running attempt those that have ended, from the machine that runs it."""
+    context = context_of(state)
+    execution = await context.services.registry.execution(f"{unit}/{fire}/{copy}")
+    forwarded = peers.FORWARDED in request.headers
+    return views.shown(await _with_progress(context, execution, forwarded=forwarded), context.now)
+
+
+async def _with_progress(context: Context, execution: Execution, *, forwarded: bool) -> Execution:
+    current = execution.current
+    if current is None:
+        return execution
+    if current.machine == context.services.machine_id:
+        return views.with_progress(execution, await context.services.steps.progress(execution.id))
+    if forwarded or execution.state != "running":
+        return execution
+    theirs = await peers.remote_execution(context, current.machine, execution)
+    return views.with_progress(execution, theirs.current if theirs is not None else None)
+
+
+@post(PATH + "/stop", summary="Stop an execution", status_code=202)
+async def stop_execution(
+    state: State,
+    unit: FromPath[str],
+    fire: FromPath[str],
+    copy: FromPath[int],
+    data: JSONBody[StopRequest | None] = None,
+) -> ExecutionIds:
+    """Ask it to stop. One that has ended, or was asked before, is left alone."""
+    registry = context_of(state).services.registry
+    return ExecutionIds(tuple(await registry.stop(f"{unit}/{fire}/{copy}", stop_reason(data))))
+
+
+@get(PATH + "/logs", summary="What an execution printed", media_type="text/plain")
+async def execution_logs(
+    request: Request[Any, Any, Any],
+    state: State,
+    unit: FromPath[str],
+    fire: FromPath[str],
+    copy: FromPath[int],
+    step: FromQuery[str] = "",
+    attempt: Annotated[int, QueryParameter(ge=0)] = 0,
+    follow: FromQuery[bool] = False,
+    tail: Tail = None,
+) -> Stream:
+    """The output of an attempt's steps (the latest attempt, all steps), live until it has ended with `follow`."""
+    context = context_of(state)
+    execution = await context.services.registry.execution(f"{unit}/{fire}/{copy}")
+    body = await LogRequest(
+        context,
+        execution,
+        step=step,
+        attempt=attempt,
+        follow=follow,
+        tail=tail,
+        forwarded=peers.FORWARDED in request.headers,
+    ).open()
+    return Stream(body, media_type="text/plain")
+
+
+ROUTES = (list_executions, get_execution, stop_execution, execution_logs)

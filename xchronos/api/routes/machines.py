@@ -1,0 +1,82 @@
+"""Routes of machines: what they are, and what people want of them."""
+
+from litestar import delete, get, patch, post
+from litestar.datastructures import State
+from litestar.params import FromPath, JSONBody
+
+from xchronos.api import queries
+from xchronos.api.context import context_of
+from xchronos.clock import SECOND, to_datetime
+from xchronos.errors import InvalidValue
+from xchronos.wire.details import Machines, MachineStatus
+from xchronos.wire.messages import Asked, CordonRequest, DrainRequest, MetadataRequest
+
+LONGEST_DRAIN = 366 * 86_400
+"""In seconds. Whoever means longer means a cordon."""
+
+
+@get("/v1/machines", summary="The machines")
+async def list_machines(state: State) -> Machines:
+    """By id: those that are alive, and those that are gone while something is still wanted of them or on them."""
+    return Machines(tuple(await queries.machines(context_of(state).services.registry)))
+
+
+@get("/v1/machines/{machine:str}", summary="One machine")
+async def get_machine(state: State, machine: FromPath[str]) -> MachineStatus:
+    """What it offers, what it has, what is wanted of it."""
+    registry = context_of(state).services.registry
+    return await queries.machine(registry, await queries.machine_id(registry, machine))
+
+
+@post("/v1/machines/{machine:str}/cordon", summary="Keep new work from a machine", status_code=200)
+async def cordon_machine(state: State, machine: FromPath[str], data: JSONBody[CordonRequest | None] = None) -> Asked:
+    """What it has goes on."""
+    registry = context_of(state).services.registry
+    machine = await queries.machine_id(registry, machine)
+    await registry.wishes.cordon(machine, data.reason if data is not None else "")
+    return Asked(machine, "cordoned")
+
+
+@post("/v1/machines/{machine:str}/uncordon", summary="Let a machine have work again", status_code=200)
+async def uncordon_machine(state: State, machine: FromPath[str]) -> Asked:
+    """What waits is placed anew. A drain is over."""
+    registry = context_of(state).services.registry
+    machine = await queries.machine_id(registry, machine)
+    await registry.wishes.uncordon(machine)
+    return Asked(machine, "uncordoned")
+
+
+@post("/v1/machines/{machine:str}/drain", summary="Have everything leave a machine", status_code=202)
+async def drain_machine(state: State, machine: FromPath[str], data: JSONBody[DrainRequest]) -> Asked:
+    """It is cordoned; units that are kept running move at once, all else may run until the deadline."""
+    if not 0 <= data.seconds <= LONGEST_DRAIN:
+        raise InvalidValue(f"seconds: {data.seconds:g}: expected 0 to {LONGEST_DRAIN}")
+    context = context_of(state)
+    until = to_datetime(context.now + round(data.seconds * SECOND))
+    registry = context.services.registry
+    machine = await queries.machine_id(registry, machine)
+    await registry.wishes.drain(machine, until, data.reason)
+    return Asked(machine, "draining")
+
+
+@patch("/v1/machines/{machine:str}/metadata", summary="Change a machine's metadata")
+async def change_metadata(state: State, machine: FromPath[str], data: JSONBody[MetadataRequest]) -> Asked:
+    """Beside or instead of what its configuration says; it lasts. What no longer fits there moves."""
+    registry = context_of(state).services.registry
+    machine = await queries.machine_id(registry, machine)
+    await registry.wishes.set_metadata(machine, data.set, data.unset)
+    return Asked(machine, "changed")
+
+
+@delete("/v1/machines/{machine:str}", summary="Forget a machine that is gone", status_code=200)
+async def forget_machine(state: State, machine: FromPath[str]) -> Asked:
+    """What was wanted of it is removed. One that is alive is not forgotten."""
+    registry = context_of(state).services.registry
+    machine = await queries.machine_id(registry, machine)
+    await registry.wishes.forget(machine)
+    return Asked(machine, "forgotten")
+
+
+ROUTES = (
+    list_machines, get_machine, cordon_machine, uncordon_machine, drain_machine, change_metadata, forget_machine,
+)  # fmt: skip

@@ -1,0 +1,224 @@
+"""Routes of units: submit, look, start, stop, pause, and the questions why and when."""
+
+import base64
+import binascii
+from typing import Annotated, Any
+
+import msgspec
+from litestar import Request, delete, get, post, put
+from litestar.datastructures import State
+from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
+
+from xchronos.api import queries, views
+from xchronos.api.context import Context, context_of, try_compile
+from xchronos.api.openapi import TakesUnitFile
+from xchronos.errors import InvalidValue, UnitFileError
+from xchronos.model.compile.unit import compile_unit
+from xchronos.model.records import DropIn, Execution, Schedule
+from xchronos.registry.registry import Stored
+from xchronos.registry.units import compile_record
+from xchronos.scheduler.explain import explain
+from xchronos.wire.details import Executions, UnitDetail
+from xchronos.wire.messages import (
+    Asked,
+    Calendar,
+    ExecutionIds,
+    Explanation,
+    StartRequest,
+    StopRequest,
+    Submission,
+    Submitted,
+    UnitPage,
+    Verified,
+)
+
+PAGE = 500
+"""Units in a page: few enough that the daemon turns to its schedule between two of them."""
+RECENT = 5
+
+Limit = Annotated[int, QueryParameter(ge=1, le=5_000)]
+Count = Annotated[int, QueryParameter(ge=1, le=1_000)]
+Recent = Annotated[int, QueryParameter(ge=0, le=1_000)]
+
+
+@get("/v1/units", summary="List units by name")
+async def list_units(state: State, limit: Limit = PAGE, after: FromQuery[str] = "") -> UnitPage:
+    """One page of units; `after` is the last name of the page before."""
+    registry = context_of(state).services.registry
+    active = await queries.active_counts(registry)
+    start = after + "\0" if after else ""
+    found = [views.summarize(s, active[s.name]) async for s in registry.units(start=start, limit=limit + 1)]
+    more = len(found) > limit
+    return UnitPage(tuple(found[:limit]), found[limit - 1].name if more else "")
+
+
+@get("/v1/units/{name:str}", summary="Everything about a unit")
+async def get_unit(state: State, name: FromPath[str], recent: Recent = RECENT) -> UnitDetail:
+    """The unit's file, schedule, triggers and placement, what runs of it, and its last `recent` executions."""
+    context = context_of(state)
+    registry = context.services.registry
+    stored = await registry.unit(name)
+    active = [await _progress(context, execution) for execution in await registry.open_executions(name)]
+    ended = await queries.executions(registry, name, {"ended"}, recent) if recent else []
+    summary = views.summarize(stored, len(active))
+    recently = tuple(views.shown(e, context.now) for e in views.newest_first([*active, *ended]))
+    unit = try_compile(name, stored.record)
+    if isinstance(unit, UnitFileError):
+        return UnitDetail(summary, stored.record, stored.schedule, problems=unit.problems, executions=recently)
+    return UnitDetail(
+        summary,
+        stored.record,
+        stored.schedule,
+        views.trigger_statuses(unit, _shown_schedule(stored)),
+        views.placing(unit),
+        unit.warnings_on(registry.store.name),
+        executions=recently,
+    )
+
+
+async def _progress(context: Context, execution: Execution) -> Execution:
+    if execution.current is None or execution.current.machine != context.services.machine_id:
+        return execution
+    return views.with_progress(execution, await context.services.steps.progress(execution.id))
+
+
+@put("/v1/units/{name:str}", summary="Submit a unit file", operation_class=TakesUnitFile)
+async def submit_unit(request: Request[Any, Any, Any], state: State, name: FromPath[str]) -> Submitted:
+    """Store a unit. The body is the file itself, or with `Content-Type: application/json` a Submission."""
+    context = context_of(state)
+    text, submission = _submission(request, await request.body())
+    done = await context.services.registry.submit(
+        name,
+        text,
+        drop_ins=[DropIn(dropin.name, dropin.text) for dropin in submission.drop_ins],
+        by=submission.by,
+        source="api",
+        path=submission.path,
+        now=context.now,
+    )
+    return Submitted(done.unit, done.revision, done.result, done.warnings)
+
+
+@post("/v1/verify", summary="What is wrong with a unit file", status_code=200, operation_class=TakesUnitFile)
+async def verify_unit(request: Request[Any, Any, Any], state: State, name: FromQuery[str] = "unit.service") -> Verified:
+    """Compile a unit file and store nothing. The body is as for a submission."""
+    text, submission = _submission(request, await request.body())
+    drop_ins = [(dropin.name, dropin.text) for dropin in submission.drop_ins]
+    try:
+        unit = compile_unit(name, text, drop_ins, submission.path)
+    except UnitFileError as error:
+        return Verified(ok=False, problems=error.problems)
+    return Verified(ok=True, problems=unit.warnings_on(context_of(state).services.registry.store.name))
+
+
+def _submission(request: Request[Any, Any, Any], body: bytes) -> tuple[bytes, Submission]:
+    """The file's bytes, and what else was said. Raises InvalidValue."""
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        return body, Submission(path=request.query_params.get("path", ""), by=request.query_params.get("by", ""))
+    try:
+        submission = msgspec.json.decode(body, type=Submission)
+        if submission.text_base64:
+            return base64.b64decode(submission.text_base64, validate=True), submission
+        return submission.text.encode(), submission
+    except (msgspec.MsgspecError, binascii.Error, UnicodeError) as error:
+        raise InvalidValue(f"the body is no submission: {error}") from error
+
+
+@delete("/v1/units/{name:str}", summary="Destroy a unit", status_code=200)
+async def destroy_unit(state: State, name: FromPath[str]) -> Asked:
+    """Remove a unit; what runs of it is stopped, and its history goes with it."""
+    await context_of(state).services.registry.destroy(name)
+    return Asked(name, "destroyed")
+
+
+@post("/v1/units/{name:str}/start", summary="Run a unit once, now", status_code=202)
+async def start_unit(state: State, name: FromPath[str], data: JSONBody[StartRequest | None] = None) -> ExecutionIds:
+    """Beside its schedule; one execution per copy. A unit that is kept running and runs already is left alone."""
+    context = context_of(state)
+    asked = data or StartRequest()
+    started = await context.services.registry.start(name, now=context.now, payload=asked.payload, by=asked.by)
+    note = "" if started else f"{name} is kept running, and runs already or is about to: nothing was started"
+    return ExecutionIds(tuple(started), note)
+
+
+@post("/v1/units/{name:str}/stop", summary="Stop what runs of a unit", status_code=202)
+async def stop_unit(state: State, name: FromPath[str], data: JSONBody[StopRequest | None] = None) -> ExecutionIds:
+    """Everything of it that has not ended; its schedule goes on. A unit that is kept running stays stopped.
+
+    But one that is kept running on every machine begins again at once, where it is not paused.
+    """
+    registry = context_of(state).services.registry
+    stopped = tuple(await registry.stop(name, stop_reason(data)))
+    stored = await registry.unit(name)
+    again = stored.record.desired != "paused" and stored.schedule is not None and stored.schedule.everywhere
+    note = f"{name} is kept running on every machine and begins again: pause it first to have it stay stopped"
+    return ExecutionIds(stopped, note if again else "")
+
+
+def stop_reason(asked: StopRequest | None) -> str:
+    """What the record of a stopped execution says."""
+    asked = asked or StopRequest()
+    return asked.reason or f"stopped by {asked.by or 'hand'}"
+
+
+@post("/v1/units/{name:str}/pause", summary="Pause a unit's schedule", status_code=200)
+async def pause_unit(state: State, name: FromPath[str]) -> Asked:
+    """Nothing fires until it is resumed; what runs goes on."""
+    await context_of(state).services.registry.set_desired(name, "paused")
+    return Asked(name, "paused")
+
+
+@post("/v1/units/{name:str}/resume", summary="Resume a unit's schedule", status_code=200)
+async def resume_unit(state: State, name: FromPath[str]) -> Asked:
+    """Its misfire policy decides what becomes of the fire times that fell into the pause."""
+    await context_of(state).services.registry.set_desired(name, "active")
+    return Asked(name, "resumed")
+
+
+@get("/v1/units/{name:str}/explain", summary="Why is it not running?")
+async def explain_unit(state: State, name: FromPath[str]) -> Explanation:
+    """The scheduler's own reasons, for the unit and for each of its executions that has not ended."""
+    context = context_of(state)
+    stored = await context.services.registry.unit(name)
+    unit = compile_record(name, stored.record)
+    active = await context.services.registry.open_executions(name)
+    waiting = any(execution.state == "waiting" for execution in active)
+    machines = await queries.machine_views(context) if waiting else []
+    schedule = _shown_schedule(stored)
+    ended = [] if active else await queries.executions(context.services.registry, name, {"ended"}, 1)
+    last = ended[0] if ended else None
+    return Explanation(name, tuple(explain(unit, schedule, active, machines, context.now, last)))
+
+
+def _shown_schedule(stored: Stored) -> Schedule | None:
+    """The cursor, with a pause that its scheduler has not taken notice of yet."""
+    schedule = stored.schedule
+    paused = stored.record.desired == "paused"
+    if schedule is None or schedule.paused == paused:
+        return schedule
+    return msgspec.structs.replace(schedule, paused=paused)
+
+
+@get("/v1/units/{name:str}/calendar", summary="The fire times to come")
+async def unit_calendar(state: State, name: FromPath[str], n: Count = 10) -> Calendar:
+    """The next `n` fire times, under every count and bound."""
+    context = context_of(state)
+    stored = await context.services.registry.unit(name)
+    unit = compile_record(name, stored.record)
+    return views.calendar(unit, _shown_schedule(stored), context.now, n)
+
+
+@get("/v1/units/{name:str}/executions", summary="The executions of a unit")
+async def unit_executions(state: State, name: FromPath[str], limit: Limit = 100) -> Executions:
+    """The newest `limit`, open and ended."""
+    context = context_of(state)
+    registry = context.services.registry
+    await registry.unit(name)
+    found = await queries.executions(registry, name, set(), limit + 1)
+    return Executions(tuple(views.shown(e, context.now) for e in found[:limit]), more=len(found) > limit)
+
+
+ROUTES = (
+    list_units, get_unit, submit_unit, verify_unit, destroy_unit, start_unit, stop_unit, pause_unit, resume_unit,
+    explain_unit, unit_calendar, unit_executions,
+)  # fmt: skip

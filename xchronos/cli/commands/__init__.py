@@ -1,0 +1,1 @@
+"""The commands of xchronosctl, each imported when it is called."""

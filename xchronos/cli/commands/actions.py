@@ -1,0 +1,129 @@
+"""`start`, `stop`, `pause`, `resume`, `destroy`."""
+
+import time
+from typing import TYPE_CHECKING
+
+import click
+
+from xchronos.cli.commands.submit import identity
+from xchronos.cli.context import (
+    POLL_SECONDS,
+    Session,
+    ask_each,
+    complete_units,
+    options,
+    outlast,
+    pass_session,
+    request_each,
+    target_name,
+    unit_name,
+)
+
+if TYPE_CHECKING:
+    from xchronos.model.records import Execution
+    from xchronos.wire.messages import ExecutionIds
+
+
+@click.command()
+@click.argument("units", metavar="UNIT...", nargs=-1, required=True, shell_complete=complete_units)
+@click.option("--wait", is_flag=True, help="Follow to the end; exit code 0 when everything succeeded, else 1.")
+@click.option("--payload", default="", help="Instead of the unit's own XCHRONOS_PAYLOAD.")
+@options(output=True)
+@pass_session
+def start(session: Session, units: tuple[str, ...], wait: bool, payload: str) -> None:
+    """Run units once, now, beside their schedules. Prints the ids of the executions.
+
+    A unit that is kept running and runs already is left alone.
+    """
+
+    def tell(_: str, begun: "ExecutionIds") -> None:
+        for execution in begun.executions:
+            session.print(execution)
+        if begun.note:
+            session.print(begun.note, err=True)
+
+    begun = ask_each(
+        session, units, lambda unit: session.client.start(unit_name(unit), payload=payload, by=identity()), tell
+    )
+    # Every one is followed to its end, whatever became of the one before.
+    succeeded = [_follow(session, execution) for ids in begun for execution in ids.executions] if wait else []
+    if not all(succeeded):
+        click.get_current_context().exit(1)
+
+
+def _follow(session: Session, execution_id: str) -> bool:
+    """Tell how an execution goes, until it has ended. Whether it succeeded."""
+    from xchronos.cli.tables import clean, styled
+
+    told = ""
+    while True:
+        # While the store is away what runs goes on; so does whoever waits for it.
+        execution = outlast(session, execution_id, lambda: session.client.execution(execution_id))
+        news = f"{execution_id}: {styled(_word(execution))}{clean(_details(execution))}"
+        if news != told:
+            session.print(news, err=True)
+            told = news
+        if execution.state == "ended":
+            return execution.outcome is not None and execution.outcome.value == "succeeded"
+        time.sleep(POLL_SECONDS)
+
+
+def _word(execution: "Execution") -> str:
+    return execution.outcome.value if execution.outcome is not None else execution.state
+
+
+def _details(execution: "Execution") -> str:
+    attempt = execution.current or (execution.attempts[-1] if execution.attempts else None)
+    where = f" on {attempt.machine}, attempt {attempt.number}" if attempt is not None else ""
+    return where + (f": {execution.reason}" if execution.reason else "")
+
+
+@click.command()
+@click.argument("targets", metavar="UNIT|EXECUTION...", nargs=-1, required=True, shell_complete=complete_units)
+@click.option("--reason", default="", help="For the record.")
+@options(output=True)
+@pass_session
+def stop(session: Session, targets: tuple[str, ...], reason: str) -> None:
+    """Stop executions, or everything that runs of units. Schedules go on: see `pause`.
+
+    What is kept running stays stopped until it is started; with Global=, only if it is paused.
+    """
+
+    def tell(target: str, stopped: "ExecutionIds") -> None:
+        for execution in stopped.executions:
+            session.print(f"{execution}: stopping")
+        if not stopped.executions:
+            session.print(f"{target}: nothing to stop", err=True)
+        if stopped.note:
+            session.print(stopped.note, err=True)
+
+    ask_each(
+        session, targets, lambda target: session.client.stop(target_name(target), reason=reason, by=identity()), tell
+    )
+
+
+@click.command()
+@click.argument("units", metavar="UNIT...", nargs=-1, required=True, shell_complete=complete_units)
+@options(output=True)
+@pass_session
+def pause(session: Session, units: tuple[str, ...]) -> None:
+    """Let nothing of these units fire until they are resumed; what runs goes on."""
+    request_each(session, units, lambda unit: session.client.pause(unit_name(unit)))
+
+
+@click.command()
+@click.argument("units", metavar="UNIT...", nargs=-1, required=True, shell_complete=complete_units)
+@options(output=True)
+@pass_session
+def resume(session: Session, units: tuple[str, ...]) -> None:
+    """Let paused units fire again; their misfire policies decide what becomes of the gap."""
+    request_each(session, units, lambda unit: session.client.resume(unit_name(unit)))
+
+
+@click.command()
+@click.argument("units", metavar="UNIT...", nargs=-1, required=True, shell_complete=complete_units)
+@options(output=True)
+@pass_session
+def destroy(session: Session, units: tuple[str, ...]) -> None:
+    """Remove units, with their history; what runs of them is stopped."""
+    request_each(session, units, lambda unit: session.client.destroy(unit_name(unit)))

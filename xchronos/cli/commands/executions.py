@@ -1,0 +1,152 @@
+"""`list-executions`, `logs`."""
+
+import re
+import sys
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import click
+
+from xchronos.cli.context import (
+    POLL_SECONDS,
+    Session,
+    complete_units,
+    options,
+    outlast,
+    pass_session,
+    target_name,
+    unit_name,
+)
+from xchronos.errors import ApiError
+
+if TYPE_CHECKING:
+    from xchronos.model.records import Execution
+
+LIMIT = 20
+ALL = 5_000
+"""The most that the API gives at once."""
+
+_DRAWN = re.compile("[0-9a-f]{32}")
+
+FAILURES = ("failed", "timed_out", "lost", "missed")
+
+
+@click.command("list-executions")
+@click.argument("unit", required=False, shell_complete=complete_units)
+@click.option("--all", "everything", is_flag=True, help=f"Up to {ALL}, instead of the newest {LIMIT}.")
+@click.option("--failed", is_flag=True, help="Only those that failed, timed out, were lost or were missed.")
+@click.option("--limit", type=click.IntRange(1, ALL), help=f"The newest so many ({LIMIT}).")
+@options(output=True)
+@pass_session
+def list_executions(session: Session, unit: str | None, everything: bool, failed: bool, limit: int | None) -> None:
+    """List executions of a unit, or of all, the newest first."""
+    found = session.client.executions(
+        unit_name(unit) if unit else "",
+        states=FAILURES if failed else (),
+        limit=limit or (ALL if everything else LIMIT),
+    )
+    if session.json:
+        session.print_json(found.executions)
+        return
+    from xchronos.cli.tables import show
+
+    titles = ("EXECUTION", "STATE", "TRIGGER", "ATTEMPTS", "MACHINE", "STARTED", "TOOK", "REASON")
+    show(session, titles, (_row(session, execution) for execution in found.executions))
+    if found.more:
+        session.print("(there are more: see --limit, --all)", err=True)
+
+
+def _row(session: Session, execution: "Execution") -> tuple[str | datetime | None, ...]:
+    from xchronos.cli.times import length
+
+    now = session.now
+    attempts = execution.attempts if execution.current is None else (*execution.attempts, execution.current)
+    started = next((attempt.started_at for attempt in attempts if attempt.started_at is not None), None)
+    took = length((execution.ended_at or now) - started) if started is not None else "-"
+    return (
+        execution.id,
+        execution.outcome.value if execution.outcome is not None else execution.state,
+        execution.trigger,
+        str(len(attempts)),
+        _machine(session, attempts[-1].machine) if attempts else "-",
+        started,
+        took,
+        execution.reason,
+    )
+
+
+def _machine(session: Session, machine: str) -> str:
+    """A machine; at a terminal, of a drawn id so much as is enough for MachineID= and the `machine` commands."""
+    return machine[:8] if session.terminal and _DRAWN.fullmatch(machine) else machine
+
+
+@click.command()
+@click.argument("target", metavar="UNIT|EXECUTION", shell_complete=complete_units)
+@click.option("--follow", "-f", is_flag=True, help="Go on until the execution has ended, from attempt to attempt.")
+@click.option("--step", default="", help="Only this step's (start-0, start-pre-0, ...).")
+@click.option("--attempt", type=click.IntRange(min=1), help="This attempt's, instead of the latest one's.")
+@click.option("--tail", "-n", type=click.IntRange(min=0), help="Only the last so many lines.")
+@options()
+@pass_session
+def logs(session: Session, target: str, follow: bool, step: str, attempt: int | None, tail: int | None) -> None:
+    """Print what an execution printed, or the latest execution of a unit that has run."""
+    execution = target_name(target)
+    if "/" not in execution:
+        execution = _latest(session, execution, follow=follow)
+        if sys.stderr.isatty():
+            session.print(execution, err=True)
+    printed = tail == 0
+    if follow and not attempt:
+        parts = _following(session, execution, step, tail)
+    else:
+        parts = session.client.logs(execution, step=step, attempt=attempt or 0, tail=tail, follow=follow)
+    for part in parts:
+        sys.stdout.buffer.write(part)
+        sys.stdout.buffer.flush()
+        printed = True
+    if not printed:
+        session.print(f"({execution} has no output)", err=True)
+
+
+def _following(session: Session, execution_id: str, step: str, tail: int | None) -> Iterator[bytes]:
+    """What an execution prints from its latest attempt on: a retry, or a move to another machine, goes on elsewhere."""
+    last = 0
+    while True:
+        execution = outlast(session, execution_id, lambda: session.client.execution(execution_id))
+        attempts = (*execution.attempts, *([execution.current] if execution.current is not None else ()))
+        coming = [attempt for attempt in attempts if attempt.number > last]
+        if not coming and execution.state == "ended":
+            if not last:
+                yield from session.client.logs(execution_id)  # says why there is nothing
+            return
+        if not coming:
+            time.sleep(POLL_SECONDS)
+            continue
+        attempt = coming[0] if last else coming[-1]
+        if last:
+            session.print(f"({execution_id}: attempt {attempt.number}, on {attempt.machine})", err=True)
+        try:
+            yield from session.client.logs(
+                execution_id, step=step, attempt=attempt.number, tail=None if last else tail, follow=True
+            )
+        except ApiError as error:
+            if execution.state == "ended":
+                raise
+            # With the machine its output is gone; if it is the daemon that we ask, the next question fails as well.
+            from xchronos.cli.tables import clean
+
+            session.print(f"{execution_id}: {clean(str(error))}; waiting for the next attempt", err=True)
+        last = attempt.number
+
+
+def _latest(session: Session, unit: str, *, follow: bool) -> str:
+    """The newest execution that has run; with `follow` also one that is about to."""
+    found = session.client.executions(unit, limit=LIMIT).executions
+    for execution in found:
+        if execution.attempts or execution.current is not None or (follow and execution.state != "ended"):
+            return execution.id
+    if not found:
+        raise ApiError(f"{unit} has no executions yet", 404)
+    raise ApiError(f"none of the last {len(found)} executions of {unit} has run: see list-executions {unit}", 404)

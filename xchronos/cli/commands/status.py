@@ -1,0 +1,199 @@
+"""`status`: units, executions and the daemon in detail."""
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import click
+
+from xchronos.cli.context import Session, complete_units, options, pass_session, show_each, target_name
+from xchronos.cli.tables import clean, styled
+from xchronos.cli.times import human_time, length, machine_time
+
+if TYPE_CHECKING:
+    from xchronos.model.records import Attempt, Execution, StepResult
+    from xchronos.wire.details import Placing, UnitDetail
+    from xchronos.wire.messages import DaemonStatus, TriggerStatus
+
+DOTS = {"scheduled": "green", "failed": "red", "paused": "yellow", "masked": "red"}
+PROBLEM_LINES = 10
+"""How many lines of a file's problems are shown: one that is no text at all has a problem in every line."""
+
+
+@click.command()
+@click.argument("targets", metavar="[UNIT|EXECUTION]...", nargs=-1, shell_complete=complete_units)
+@click.option("--recent", type=click.IntRange(0, 1_000), default=5, help="How many ended executions of a unit (5).")
+@options(output=True)
+@pass_session
+def status(session: Session, targets: tuple[str, ...], recent: int) -> None:
+    """Show units and executions in detail: triggers, what ran and how it ended, warnings; without any, the daemon."""
+    printer = Printer(session)
+    if not targets:
+        overview = session.client.status()
+        if session.json:
+            session.print_json(overview)
+        else:
+            for line in printer.daemon(overview):
+                session.print(line)
+        return
+
+    def find(target: str) -> tuple[object, Iterator[str]]:
+        name = target_name(target)
+        if "/" in name:
+            execution = session.client.execution(name)
+            return execution, printer.execution(execution, "")
+        unit = session.client.unit(name, recent=recent)
+        return unit, printer.unit(unit)
+
+    show_each(session, targets, find)
+
+
+class Printer:
+    """Records as lines of text."""
+
+    def __init__(self, session: Session) -> None:
+        self._now = session.now
+        self._terminal = session.terminal
+
+    def _time(self, moment: datetime | None) -> str:
+        return human_time(moment, self._now) if self._terminal else machine_time(moment)
+
+    # -- units --------------------------------------------------------------------------------------------------------
+
+    def unit(self, unit: "UnitDetail") -> Iterator[str]:
+        """Everything about a unit."""
+        summary, record = unit.summary, unit.record
+        dot = click.style("*", fg=DOTS.get(summary.state), bold=True)
+        yield f"{dot} {summary.name}" + (f" - {clean(summary.description)}" if summary.description else "")
+        who = f" by {clean(record.submitted_by)}" if record.submitted_by else ""
+        origin = clean(record.source) or "unknown"
+        yield _field("Loaded", f"from {origin}{who}, {self._time(record.submitted_at)}")
+        yield _field("Revision", record.revision[:12])
+        if record.drop_ins:
+            yield _field("Drop-ins", ", ".join(clean(dropin.name) for dropin in record.drop_ins))
+        finished = f" ({clean(summary.finished)})" if summary.finished else ""
+        yield _field("State", styled(summary.state) + finished)
+        for trigger in unit.triggers:
+            yield from self._trigger(trigger, summary.state)
+        if unit.schedule is not None and unit.schedule.expires_at is not None:
+            yield _field("Expires", self._time(unit.schedule.expires_at))
+        if unit.placing is not None:
+            yield _field("Placement", _placing(unit.placing))
+        for problem in unit.problems:
+            yield _field("Refused" if problem.severity == "error" else "Warning", clean(str(problem)))
+        for problem in unit.warnings:
+            yield _field("Warning", clean(str(problem).replace("warning: ", "", 1)))
+        if not unit.executions:
+            yield _field("Executions", "none yet")
+        for execution in unit.executions:
+            yield ""
+            yield from self.execution(execution, "  ")
+
+    def _trigger(self, trigger: "TriggerStatus", state: str) -> Iterator[str]:
+        yield _field("Trigger", f"{trigger.key}={clean(trigger.text)}")
+        if trigger.next is not None:
+            parts = [f"next {self._time(trigger.next)}"]
+        else:
+            parts = ["nothing fires until it is resumed" if state == "paused" else "no further fire time"]
+        if trigger.last is not None:
+            parts.append(f"last {self._time(trigger.last)}")
+        parts.append(f"fired {trigger.fired} times" if trigger.fired != 1 else "fired once")
+        if trigger.remaining is not None:
+            parts.append(f"{trigger.remaining} remaining")
+        yield _field("", "; ".join(parts))
+
+    # -- executions ---------------------------------------------------------------------------------------------------
+
+    def execution(self, execution: "Execution", indent: str) -> Iterator[str]:
+        """Everything about an execution: every attempt with every step."""
+        word = execution.outcome.value if execution.outcome is not None else execution.state
+        when = self._time(execution.ended_at) if execution.ended_at is not None else ""
+        yield f"{indent}{execution.id}: {styled(word)} ({execution.trigger})" + (f", {when}" if when else "")
+        if execution.reason:
+            yield f"{indent}  {clean(execution.reason)}"
+        if execution.stop_requested:
+            yield f"{indent}  stop requested: {clean(execution.stop_requested)}"
+        missed = execution.missed
+        if missed is not None:
+            until = f" to {self._time(missed.last)}" if missed.count > 1 else ""
+            yield f"{indent}  stands for {missed.count} from {self._time(missed.first)}{until} ({missed.policy})"
+        if execution.state in ("delayed", "waiting") and execution.due_at is not None:
+            yield f"{indent}  not before {self._time(execution.due_at)}"
+        attempts = execution.attempts if execution.current is None else (*execution.attempts, execution.current)
+        for attempt in attempts:
+            yield from self._attempt(attempt, indent + "  ")
+
+    def _attempt(self, attempt: "Attempt", indent: str) -> Iterator[str]:
+        word = attempt.outcome.value if attempt.outcome is not None else "running" if attempt.started_at else "placed"
+        took = self._took(attempt.started_at, attempt.ended_at)
+        reason = f": {clean(attempt.reason)}" if attempt.reason else ""
+        if attempt.leave and attempt.outcome is None:
+            reason = f", has to leave: {clean(attempt.leave)}"
+        yield f"{indent}attempt {attempt.number} on {attempt.machine}: {styled(word)}{took}{reason}"
+        for step in attempt.steps:
+            took = self._took(step.started_at, step.ended_at)
+            yield f"{indent}  {step.name}: {_step(step)}{took}: {clean(step.command)}"
+
+    def _took(self, started: datetime | None, ended: datetime | None) -> str:
+        return f" ({length((ended or self._now) - started)})" if started is not None else ""
+
+    # -- the daemon ---------------------------------------------------------------------------------------------------
+
+    def daemon(self, overview: "DaemonStatus") -> Iterator[str]:
+        """A daemon's overview."""
+        healthy = not (overview.faults or overview.intake or overview.unowned)
+        dot = click.style("*", fg="green" if healthy else "red", bold=True)
+        yield f"{dot} xchronosd {overview.version} on machine {overview.machine}"
+        yield _field("Store", overview.store + (f", namespace {overview.namespace}" if overview.namespace else ""))
+        yield _field("Machines", str(overview.machines))
+        yield from self._schedulers(overview)
+        yield _field("Units", str(overview.units))
+        counts = ", ".join(f"{count} {state}" for state, count in overview.executions.items())
+        yield _field("Executions", counts or "none active")
+        for fault in overview.faults:
+            yield _field("Fault", clean(fault))
+        if overview.unowned:
+            numbers = ", ".join(map(str, overview.unowned))
+            yield _field("Fault", f"no scheduler owns the shards {numbers}: their units wait")
+        for problem in overview.intake:
+            yield _field("Intake", f"{clean(problem.path)} is not taken in since {self._time(problem.since)}:")
+            lines = problem.message.splitlines()
+            for line in lines[:PROBLEM_LINES]:
+                yield _field("", clean(line))
+            if len(lines) > PROBLEM_LINES:
+                yield _field("", f"and {len(lines) - PROBLEM_LINES} more, which xchronosctl verify tells")
+            if problem.last_good:
+                yield _field("", f"revision {problem.last_good[:12]} stays in force")
+
+    def _schedulers(self, overview: "DaemonStatus") -> Iterator[str]:
+        """Who schedules how much, and who leads."""
+        for index, share in enumerate(overview.schedulers):
+            shards = f"{len(share.shards)} shard{'' if len(share.shards) == 1 else 's'}"
+            name = "" if index else f"Scheduler{'' if len(overview.schedulers) == 1 else 's'}"
+            yield _field(name, f"{share.machine}: {shards}" + (", leads" if share.leads else ""))
+
+
+def _field(name: str, value: str) -> str:
+    return f"{name + ':' if name else '':>12} {value}"
+
+
+def _placing(placing: "Placing") -> str:
+    if placing.every_machine:
+        where = "every machine"
+    else:
+        where = "one machine" if placing.availability == 1 else f"{placing.availability} machines"
+    conditions = f" with {', '.join(map(clean, placing.requirements))}" if placing.requirements else ""
+    return f"{placing.executor} on {where}{conditions}; load balancing: {placing.load_balancing}"
+
+
+def _step(step: "StepResult") -> str:
+    if step.signal:
+        how = f"killed by {step.signal}"
+    elif step.exit_code is not None:
+        how = f"exit code {step.exit_code}"
+    else:
+        how = step.outcome
+    ignored = ", ignored" if step.outcome == "ignored" else ""
+    killed = ", out of memory" if step.oom_killed else ""
+    words = step.reason and step.reason not in (f"exited with {step.exit_code}", how, killed.removeprefix(", "))
+    return f"{how}{ignored}{killed}" + (f" ({clean(step.reason)})" if words else "")

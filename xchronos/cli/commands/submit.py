@@ -1,0 +1,84 @@
+"""`submit`: unit files to the daemon."""
+
+import getpass
+import socket
+
+import click
+import msgspec
+
+from xchronos.cli.commands.verify import problem_line
+from xchronos.cli.context import Session, options, pass_session
+from xchronos.cli.files import STDIN, UnitSource, read_sources, unit_for
+from xchronos.errors import ApiError, Problem
+from xchronos.wire.messages import Submitted
+
+
+@click.command()
+@click.argument("paths", metavar="FILE|DIRECTORY|-...", nargs=-1, required=True)
+@click.option("--name", default="", help="The unit's name, for standard input (-) or a file that is called otherwise.")
+@options(output=True)
+@pass_session
+def submit(session: Session, paths: tuple[str, ...], name: str) -> None:
+    """Submit unit files, with the drop-ins beside them; directories recursively.
+
+    Every file is tried and every problem is printed; the exit code is 1 when one was refused.
+    """
+    if STDIN in paths and not name:
+        raise click.UsageError("- (standard input) needs --name NAME.service")
+    if name and len(paths) > 1:
+        raise click.UsageError("--name is for one file, not for several")
+    by = identity()
+    done: list[Submitted] = []
+    refused = False
+    for source in read_sources(paths, unit_for(name)):
+        if isinstance(source, Problem):
+            session.print(problem_line(source), err=True)
+            refused = True
+        elif source.suffix not in ("", ".service") and source.path not in paths:
+            session.print(f"{source.path}: passed over: xchronos does not run {source.suffix} units", err=True)
+        elif (submitted := _submit(session, source, by)) is not None:
+            done.append(submitted)
+        else:
+            refused = True
+    if session.json:
+        session.print_json(done)
+    if refused:
+        click.get_current_context().exit(1)
+
+
+def _submit(session: Session, source: UnitSource, by: str) -> Submitted | None:
+    """Submit one file; None when it is refused."""
+    try:
+        drop_ins = [(dropin.name, dropin.text.decode()) for dropin in source.drop_ins]
+    except UnicodeDecodeError:
+        session.print(f"{source.path}: its drop-ins are not valid UTF-8", err=True)
+        return None
+    try:
+        submitted = session.client.submit(source.name, source.text, drop_ins=drop_ins, path=source.path, by=by)
+    except ApiError as error:
+        if error.status in (0, 401, 403):
+            raise
+        problems = error.problems or (Problem(str(error), source.path),)
+        _print_problems(session, source, problems)
+        return None
+    _print_problems(session, source, submitted.warnings)
+    if not session.json:
+        session.print(f"{submitted.unit}: {submitted.result} (revision {submitted.revision[:12]})")
+    return submitted
+
+
+def _print_problems(session: Session, source: UnitSource, problems: tuple[Problem, ...]) -> None:
+    """As the person calls the files: the daemon knows a drop-in by its name beside the unit."""
+    paths = {dropin.name: dropin.path for dropin in source.drop_ins}
+    for problem in problems:
+        file = paths.get(problem.file, problem.file)
+        session.print(problem_line(msgspec.structs.replace(problem, file=file)), err=True)
+
+
+def identity() -> str:
+    """Who does this, for the record: `user@host`."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = "unknown"
+    return f"{user}@{socket.gethostname()}"

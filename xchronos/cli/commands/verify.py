@@ -1,0 +1,87 @@
+"""`verify`: what is wrong with unit files, without a daemon."""
+
+import click
+import msgspec
+
+from xchronos.cli.context import Session, options, pass_session
+from xchronos.cli.files import STDIN, UnitSource, read_sources, unit_for
+from xchronos.errors import Problem, UnitFileError
+
+USUAL_STORE = "sqlite"
+"""Without a daemon nobody knows its store; this is the one that a daemon has when it is told nothing."""
+
+
+class FileVerdict(msgspec.Struct, frozen=True):
+    """What `verify --output json` says about one file."""
+
+    path: str
+    unit: str
+    ok: bool
+    problems: tuple[Problem, ...] = ()
+
+
+@click.command()
+@click.argument("paths", metavar="FILE|DIRECTORY|-...", nargs=-1, required=True)
+@click.option("--name", default="stdin.service", help="The unit's name, for a file from standard input (-).")
+@options(output=True)
+@pass_session
+def verify(session: Session, paths: tuple[str, ...], name: str) -> None:
+    """Check unit files as `submit` would, with the drop-ins beside them. Needs no daemon.
+
+    Prints every problem and warning with its line; the exit code is 1 when a file would be refused.
+    """
+    verdicts = []
+    for path in paths:
+        for source in read_sources([path], unit_for(name) if path == STDIN else ""):
+            verdict = (
+                check(source) if isinstance(source, UnitSource) else FileVerdict(source.file, "", False, (source,))
+            )
+            verdicts.append(verdict)
+            if not session.json:
+                _print(session, verdict)
+    if session.json:
+        session.print_json(verdicts)
+    if not all(verdict.ok for verdict in verdicts):
+        click.get_current_context().exit(1)
+
+
+def check(source: UnitSource) -> FileVerdict:
+    """Judge one file as a daemon would."""
+    from xchronos.model.compile.unit import compile_unit
+    from xchronos.unitfile import parse
+
+    try:
+        if source.suffix not in ("", ".service"):
+            problems = (*parse(source.text, source.path).problems, _not_run(source))
+        else:
+            dropins = [(dropin.path, dropin.text) for dropin in source.drop_ins]
+            problems = compile_unit(source.name, source.text, dropins, source.path).warnings_on(USUAL_STORE)
+    except UnitFileError as error:
+        return FileVerdict(source.path, source.name, ok=False, problems=error.problems)
+    return FileVerdict(source.path, source.name, ok=True, problems=problems)
+
+
+def _not_run(source: UnitSource) -> Problem:
+    message = f"a {source.suffix} unit: xchronos does not run it (triggers stand in [X-Chronos] of the .service)"
+    return Problem(message, source.path, severity="warning")
+
+
+def _print(session: Session, verdict: FileVerdict) -> None:
+    for problem in verdict.problems:
+        session.print(problem_line(problem), err=True)
+    warnings = sum(problem.severity == "warning" for problem in verdict.problems)
+    errors = len(verdict.problems) - warnings
+    counts = [
+        f"{count} {word}{'s' if count > 1 else ''}"
+        for count, word in ((errors, "error"), (warnings, "warning"))
+        if count
+    ]
+    word = click.style("ok", fg="green") if verdict.ok else click.style("refused", fg="red")
+    session.print(f"{verdict.path}: {word}" + (f" ({', '.join(counts)})" if counts else ""))
+
+
+def problem_line(problem: Problem) -> str:
+    """One problem on one line, whatever characters the file has in it."""
+    from xchronos.cli.tables import clean
+
+    return clean(str(problem))

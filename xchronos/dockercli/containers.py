@@ -1,0 +1,210 @@
+"""The verbs that deal with containers: run, create, kill, rm, stop, start, restart, exec, wait, logs and their like."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+from xchronos.dockercli import commands
+from xchronos.dockercli.body import container_parts, environment
+from xchronos.dockercli.flags import Option, Parsed, parse_flags, table
+from xchronos.dockercli.runflags import CREATE, RUN
+from xchronos.dockercli.values import parse_env, parse_int
+from xchronos.errors import InvalidValue
+
+Verb: TypeAlias = Callable[[Sequence[str], Mapping[str, str]], commands.DockerCommand]
+"""(the words behind the verb, the environment that answers `-e NAME`) -> the command."""
+
+
+def names(parsed: Parsed, verb: str, least: int = 1, most: int | None = None) -> tuple[str, ...]:
+    """The words that are no options, when there are as many as the verb wants."""
+    count = len(parsed.words)
+    if count < least or (most is not None and count > most):
+        wanted = f"at least {least}" if most is None else f"exactly {least}" if most == least else f"at most {most}"
+        raise InvalidValue(f"docker {verb}: {wanted} name{'' if 1 in {least, most} else 's'} expected, got {count}")
+    if "" in parsed.words:
+        raise InvalidValue(f"docker {verb}: an empty name")
+    return tuple(parsed.words)
+
+
+def _run(words: Sequence[str], env: Mapping[str, str]) -> commands.Run:
+    parsed = parse_flags(RUN, words)
+    parts = _container(parsed, "run", env)
+    return commands.Run(
+        **parts,
+        detach=parsed.get("detach", False),
+        remove=parsed.get("rm", False),
+        interactive=parsed.get("interactive", False),
+        tty=parsed.get("tty", False),
+        warnings=tuple(parsed.warnings),
+    )
+
+
+def _create(words: Sequence[str], env: Mapping[str, str]) -> commands.Create:
+    parsed = parse_flags(CREATE, words)
+    parts = _container(parsed, "create", env)
+    return commands.Create(**parts, warnings=tuple(parsed.warnings))
+
+
+def _container(parsed: Parsed, verb: str, env: Mapping[str, str]) -> dict[str, Any]:
+    try:
+        return container_parts(parsed, env)
+    except InvalidValue as error:
+        raise InvalidValue(f"docker {verb}: {error}") from None
+
+
+_KILL = table("kill", (Option("signal", "s"),))
+_RM = table("rm", (Option("force", "f", "bool"), Option("link", "l", "bool"), Option("volumes", "v", "bool")))
+_STOPPING = (Option("timeout", "t", parse=parse_int), Option("signal", "s"))
+_START = table(
+    "start",
+    (
+        Option("attach", "a", "bool"),
+        Option("interactive", "i", "bool"),
+        Option("detach-keys"),
+        Option("checkpoint", refuse="checkpoints are experimental; start the container anew"),
+    ),
+)
+_EXEC = table(
+    "exec",
+    (
+        Option("detach", "d", "bool"),
+        Option("detach-keys"),
+        Option("env", "e", "many", parse_env),
+        Option("env-file", "", "many"),
+        Option("interactive", "i", "bool"),
+        Option("privileged", "", "bool"),
+        Option("tty", "t", "bool"),
+        Option("user", "u"),
+        Option("workdir", "w"),
+    ),
+    interspersed=False,
+)
+_LOGS = table(
+    "logs",
+    (
+        Option("details", "", "bool"),
+        Option("follow", "f", "bool"),
+        Option("since"),
+        Option("until"),
+        Option("tail", "n"),
+        Option("timestamps", "t", "bool"),
+    ),
+)
+_NO_OPTIONS = {verb: table(verb, ()) for verb in ("wait", "pause", "unpause", "rename")}
+
+
+def _kill(words: Sequence[str], _env: Mapping[str, str]) -> commands.Kill:
+    parsed = parse_flags(_KILL, words)
+    return commands.Kill(
+        containers=names(parsed, "kill"), signal=parsed.get("signal", "KILL"), warnings=tuple(parsed.warnings)
+    )
+
+
+def _rm(words: Sequence[str], _env: Mapping[str, str]) -> commands.Rm:
+    parsed = parse_flags(_RM, words)
+    return commands.Rm(
+        containers=names(parsed, "rm"),
+        force=parsed.get("force", False),
+        volumes=parsed.get("volumes", False),
+        link=parsed.get("link", False),
+        warnings=tuple(parsed.warnings),
+    )
+
+
+def _stopping(verb: str, kind: type[commands.Stop]) -> Verb:
+    options = table(verb, _STOPPING, {"time": "timeout"})
+
+    def compile_words(words: Sequence[str], _env: Mapping[str, str]) -> commands.Stop:
+        parsed = parse_flags(options, words)
+        return kind(
+            containers=names(parsed, verb),
+            timeout=parsed.get("timeout"),
+            signal=parsed.get("signal", ""),
+            warnings=tuple(parsed.warnings),
+        )
+
+    return compile_words
+
+
+def _start(words: Sequence[str], _env: Mapping[str, str]) -> commands.Start:
+    parsed = parse_flags(_START, words)
+    attach, interactive = parsed.get("attach", False), parsed.get("interactive", False)
+    containers = names(parsed, "start")
+    if (attach or interactive) and len(containers) > 1:
+        raise InvalidValue("docker start: you cannot start and attach multiple containers at once")
+    return commands.Start(
+        containers=containers,
+        attach=attach or interactive,
+        interactive=interactive,
+        warnings=tuple(parsed.warnings),
+    )
+
+
+def _exec(words: Sequence[str], env: Mapping[str, str]) -> commands.Exec:
+    parsed = parse_flags(_EXEC, words)
+    if len(parsed.words) < 2:
+        raise InvalidValue("docker exec: a container and a command are expected")
+    detach = parsed.get("detach", False)
+    body = {
+        "User": parsed.get("user", ""),
+        "Privileged": parsed.get("privileged", False),
+        "Tty": parsed.get("tty", False),
+        "AttachStdin": parsed.get("interactive", False) and not detach,
+        "AttachStderr": not detach,
+        "AttachStdout": not detach,
+        "Detach": detach,
+        "DetachKeys": "",
+        "Env": environment(parsed.many("env"), env),
+        "WorkingDir": parsed.get("workdir", ""),
+        "Cmd": parsed.words[1:],
+    }
+    if not parsed.words[0]:
+        raise InvalidValue("docker exec: an empty name")
+    return commands.Exec(
+        container=parsed.words[0],
+        body=body,
+        detach=detach,
+        env_files=tuple(parsed.many("env-file")),
+        warnings=tuple(parsed.warnings),
+    )
+
+
+def _logs(words: Sequence[str], _env: Mapping[str, str]) -> commands.Logs:
+    parsed = parse_flags(_LOGS, words)
+    params = {"stdout": "1", "stderr": "1"}
+    params |= {flag: "1" for flag in ("details", "follow", "timestamps") if parsed.get(flag)}
+    params |= {key: parsed.values[key] for key in ("since", "until", "tail") if parsed.get(key)}
+    return commands.Logs(container=names(parsed, "logs", 1, 1)[0], params=params, warnings=tuple(parsed.warnings))
+
+
+_Named: TypeAlias = type[commands.Wait] | type[commands.Pause] | type[commands.Unpause]
+
+
+def _only_names(verb: str, kind: _Named) -> Verb:
+    def compile_words(words: Sequence[str], _env: Mapping[str, str]) -> commands.DockerCommand:
+        parsed = parse_flags(_NO_OPTIONS[verb], words)
+        return kind(containers=names(parsed, verb))
+
+    return compile_words
+
+
+def _rename(words: Sequence[str], _env: Mapping[str, str]) -> commands.Rename:
+    container, name = names(parse_flags(_NO_OPTIONS["rename"], words), "rename", 2, 2)
+    return commands.Rename(container=container, name=name)
+
+
+VERBS: dict[str, Verb] = {
+    "run": _run,
+    "create": _create,
+    "kill": _kill,
+    "rm": _rm,
+    "stop": _stopping("stop", commands.Stop),
+    "restart": _stopping("restart", commands.Restart),
+    "start": _start,
+    "exec": _exec,
+    "logs": _logs,
+    "wait": _only_names("wait", commands.Wait),
+    "pause": _only_names("pause", commands.Pause),
+    "unpause": _only_names("unpause", commands.Unpause),
+    "rename": _rename,
+}
+"""The container verbs, as both `docker <verb>` and `docker container <verb>` spell them."""

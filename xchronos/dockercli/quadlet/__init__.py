@@ -1,0 +1,1 @@
+"""`[Container]`: quadlet's keys as options of `docker run`."""

@@ -1,0 +1,111 @@
+"""The keys of `[Container]`: those that do something, those without effect, and those that are refused."""
+
+from xchronos.dockercli.quadlet import rules
+from xchronos.dockercli.quadlet.draft import Rule
+
+KEYS: dict[str, Rule] = {
+    "AddCapability": rules.words("cap-add"),
+    "AddDevice": Rule(rules.device, many=True),
+    "AddHost": rules.option("add-host"),
+    "Annotation": rules.words("annotation"),
+    "AppArmor": rules.security_value("apparmor="),
+    "CPUs": rules.option("cpus"),
+    "ContainerName": rules.option("name"),
+    "DNS": rules.option("dns"),
+    "DNSOption": rules.option("dns-option"),
+    "DNSSearch": rules.option("dns-search"),
+    "DropCapability": rules.words("cap-drop"),
+    "Entrypoint": Rule(rules.entrypoint),
+    "Environment": rules.words("env"),
+    "EnvironmentFile": rules.option("env-file"),
+    "EnvironmentHost": Rule(rules.env_host),
+    "Exec": Rule(rules.command),
+    "ExposeHostPort": Rule(rules.expose_port, many=True),
+    "GPUs": rules.option("gpus"),
+    "Group": Rule(rules.group),
+    "GroupAdd": Rule(rules.group_add, many=True),
+    "HealthCmd": Rule(rules.health_command),
+    "HealthInterval": Rule(rules.health_interval),
+    "HealthOnFailure": Rule(rules.health_failure),
+    "HealthRetries": rules.option("health-retries"),
+    "HealthStartPeriod": rules.option("health-start-period"),
+    "HealthTimeout": rules.option("health-timeout"),
+    "HostName": rules.option("hostname"),
+    "IP": rules.option("ip"),
+    "IP6": rules.option("ip6"),
+    "Image": Rule(rules.image),
+    "Label": rules.words("label"),
+    "LogDriver": Rule(rules.log_driver),
+    "LogOpt": rules.option("log-opt"),
+    "Mask": Rule(rules.mask, many=True),
+    "Memory": rules.option("memory"),
+    "MemorySwap": rules.option("memory-swap"),
+    "Mount": Rule(rules.mount, many=True),
+    "Network": Rule(rules.network, many=True),
+    "NetworkAlias": rules.option("network-alias"),
+    "NoNewPrivileges": rules.security("no-new-privileges"),
+    "PidsLimit": rules.option("pids-limit"),
+    "Platform": rules.option("platform"),
+    "PodmanArgs": Rule(rules.more_options, many=True),
+    "Privileged": rules.flag("privileged"),
+    "PublishPort": Rule(rules.publish_port, many=True),
+    "Pull": Rule(rules.pull),
+    "ReadOnly": rules.flag("read-only"),
+    "ReadOnlyTmpfs": Rule(rules.read_only_tmpfs),
+    "RunInit": rules.flag("init"),
+    "SeccompProfile": Rule(rules.seccomp),
+    "Secret": Rule(rules.secret, many=True),
+    "SecurityLabelDisable": rules.security("label=disable"),
+    "SecurityLabelFileType": rules.security_value("label=filetype:"),
+    "SecurityLabelLevel": rules.security_value("label=level:"),
+    "SecurityLabelNested": rules.security("label=nested"),
+    "SecurityLabelType": rules.security_value("label=type:"),
+    "ShmSize": rules.option("shm-size"),
+    "StopSignal": rules.option("stop-signal"),
+    "StopTimeout": rules.option("stop-timeout"),
+    "Sysctl": rules.words("sysctl"),
+    "Timezone": Rule(rules.timezone),
+    "Tmpfs": rules.option("tmpfs"),
+    "Ulimit": rules.option("ulimit"),
+    "Unmask": Rule(rules.unmask, many=True),
+    "User": rules.option("user"),
+    "UserNS": Rule(rules.user_namespace),
+    "VolatileTmp": Rule(rules.volatile_tmp),
+    "Volume": Rule(rules.volume, many=True),
+    "WorkingDir": rules.option("workdir"),
+}
+"""The keys that do something."""
+
+_UPDATES = "use Pull=always to run the newest image"
+_HEALTH = "the engine has only HealthCmd, HealthInterval, HealthRetries, HealthStartPeriod and HealthTimeout"
+WARNINGS: dict[str, str] = {
+    "AutoUpdate": _UPDATES,
+    "CgroupsMode": "the engine decides about cgroups",
+    "ContainersConfModule": "it configures podman",
+    "HttpProxy": "proxy variables are set with Environment=",
+    "Notify": "readiness is not waited for",
+    "ReloadCmd": "there is nothing to reload a batch job for",
+    "ReloadSignal": "there is nothing to reload a batch job for",
+    "Retry": "pulls are retried by the machine",
+    "RetryDelay": "pulls are retried by the machine",
+    "ServiceName": "the unit's own name is used",
+    "StartWithPod": "there are no pods",
+    **dict.fromkeys(
+        (
+            "HealthLogDestination", "HealthMaxLogCount", "HealthMaxLogSize", "HealthStartupCmd",
+            "HealthStartupInterval", "HealthStartupRetries", "HealthStartupSuccess", "HealthStartupTimeout",
+        ),
+        _HEALTH,
+    ),
+}  # fmt: skip
+"""Keys of quadlet that are accepted and do nothing, and why."""
+
+_USERS = "user namespaces are a setting of the engine"
+ERRORS: dict[str, str] = {
+    "GlobalArgs": "they change podman itself; options of docker run go into PodmanArgs=",
+    "Pod": "there are no pods; use Network=container:<name> to share a network",
+    "Rootfs": "the engine runs images only; import the directory as one and name it in Image=",
+    **dict.fromkeys(("GIDMap", "RemapGid", "RemapUid", "RemapUidSize", "RemapUsers"), _USERS),
+    **dict.fromkeys(("SubGIDMap", "SubUIDMap", "UIDMap"), _USERS),
+}  # fmt: skip
+"""Keys of quadlet that cannot be honoured, and what to do instead."""

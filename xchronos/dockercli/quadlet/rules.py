@@ -1,0 +1,317 @@
+"""How the values of `[Container]` are read: `quadlet_keys` says of which key, `quadlet` puts the results together."""
+
+import json
+
+from xchronos.dockercli.flags import parse_flags
+from xchronos.dockercli.options.devices import is_cdi, parse_device
+from xchronos.dockercli.options.network import Attachment
+from xchronos.dockercli.options.ports import expose, publish
+from xchronos.dockercli.options.sandbox import MASKED_PATHS, READONLY_PATHS
+from xchronos.dockercli.quadlet.draft import Draft, Rule, Secret
+from xchronos.dockercli.references import check_image
+from xchronos.dockercli.runflags import RUN
+from xchronos.dockercli.values import csv_fields, parse_mac
+from xchronos.errors import InvalidValue
+from xchronos.unitfile.directives.scalars import parse_bool
+from xchronos.unitfile.words import Escapes, split_words
+
+_OTHER_UNITS = (".volume", ".network", ".image", ".build", ".pod", ".container")
+_PODMAN_NETWORKS = frozenset(("pasta", "slirp4netns", "private", "ns"))
+_DRIVERS = {"k8s-file": "json-file"}
+_DRIVER_GONE = frozenset(("passthrough", "passthrough-tty"))
+
+
+def option(name: str) -> Rule:
+    """One value is one value of an option."""
+
+    def apply(draft: Draft, value: str) -> None:
+        draft.set(name, value)
+
+    return Rule(apply, RUN.long[name].kind == "many")
+
+
+def words(name: str) -> Rule:
+    """Every word is one value of a repeatable option; quotes and escapes as in Exec lines."""
+
+    def apply(draft: Draft, value: str) -> None:
+        for word in split_words(value, Escapes.KEEP_UNKNOWN):
+            draft.set(name, word)
+
+    return Rule(apply, many=True)
+
+
+def flag(name: str) -> Rule:
+    """A boolean option."""
+
+    def apply(draft: Draft, value: str) -> None:
+        draft.values[name] = parse_bool(value)
+
+    return Rule(apply)
+
+
+def security(word: str) -> Rule:
+    """A boolean that stands for one security option."""
+
+    def apply(draft: Draft, value: str) -> None:
+        if parse_bool(value):
+            draft.set("security-opt", word)
+
+    return Rule(apply)
+
+
+def security_value(prefix: str) -> Rule:
+    """The value, behind a prefix, is one security option."""
+
+    def apply(draft: Draft, value: str) -> None:
+        draft.set("security-opt", prefix + value)
+
+    return Rule(apply)
+
+
+def _no_other_unit(name: str) -> None:
+    if name.endswith(_OTHER_UNITS):
+        kind = name.rpartition(".")[2]
+        raise InvalidValue(f"{name!r}: there are no .{kind} units here; expected the name of the {kind} itself")
+
+
+def image(draft: Draft, value: str) -> None:
+    """`Image=`: what the engine can pull or has."""
+    _no_other_unit(value)
+    draft.image = check_image(value)
+
+
+def command(draft: Draft, value: str) -> None:
+    """`Exec=`: the words of the command, quoted as in Exec lines."""
+    draft.command = split_words(value, Escapes.KEEP_UNKNOWN)
+
+
+def _json_words(value: str) -> list[str] | None:
+    """The words of a JSON list of strings; None when the value is not meant as one."""
+    if not value.startswith("["):
+        return None
+    try:
+        words = json.loads(value)
+    except ValueError as error:
+        raise InvalidValue(f"{value!r} is not a JSON list: {error}") from None
+    if not words or not all(isinstance(word, str) for word in words):
+        raise InvalidValue(f"{value!r}: expected a JSON list of strings")
+    return list(words)
+
+
+def entrypoint(draft: Draft, value: str) -> None:
+    """`Entrypoint=`: one program, or a JSON list of words."""
+    draft.entrypoint = _json_words(value) or [value]
+
+
+def env_host(_draft: Draft, value: str) -> None:
+    """`EnvironmentHost=`: only false is possible."""
+    if parse_bool(value):
+        raise InvalidValue("a daemon's environment is not for containers; name what is needed in Environment=")
+
+
+def volume(draft: Draft, value: str) -> None:
+    """`Volume=`: as `docker run -v` takes it, with no unit and no relative path as its source."""
+    source = value.partition(":")[0]
+    if ":" in value:
+        _no_other_unit(source)
+        if source.startswith((".", "~")):
+            raise InvalidValue(f"{value!r} begins with a relative host path, expected an absolute one")
+    draft.set("volume", value)
+
+
+_PODMAN_MOUNTS = frozenset(("glob", "ramfs", "devpts", "artifact"))
+
+
+def mount(draft: Draft, value: str) -> None:
+    """`Mount=`: as `docker run --mount` takes it, but for the types that only podman has."""
+    for field in csv_fields(value):
+        key, _, text = field.partition("=")
+        if key == "type" and text in _PODMAN_MOUNTS:
+            raise InvalidValue(f"mount type {text!r} is podman's alone, expected bind, volume, tmpfs or image")
+        if key in {"src", "source"}:
+            _no_other_unit(text)
+    draft.set("mount", value)
+
+
+def network(draft: Draft, value: str) -> None:
+    """`host`, `none`, `bridge`, `container:name` or a name; behind a colon `ip=`, `ip6=`, `mac=`, `alias=`."""
+    name, colon, settings = value.partition(":")
+    _no_other_unit(name)
+    if name in _PODMAN_NETWORKS:
+        raise InvalidValue(f"{value!r} is podman's alone, expected none, host, bridge, container:<name> or a network")
+    network = Attachment(value if name == "container" else name)
+    if colon and name != "container":
+        network.aliases = []
+        for field in settings.split(","):
+            key, _, text = field.partition("=")
+            if key == "ip":
+                network.ipv4 = text
+            elif key == "ip6":
+                network.ipv6 = text
+            elif key == "mac":
+                network.mac = parse_mac(text)
+            elif key == "alias":
+                network.aliases.append(text)
+            else:
+                raise InvalidValue(f"{field!r}: expected ip=, ip6=, mac= or alias= behind the network's name")
+    draft.values.setdefault("network", []).append(network)
+
+
+def user_namespace(draft: Draft, value: str) -> None:
+    """`UserNS=`: the engine knows no other than host."""
+    if value != "host":
+        raise InvalidValue(f"{value!r}: user namespaces are a setting of the engine, expected host")
+    draft.set("userns", value)
+
+
+def group(draft: Draft, value: str) -> None:
+    """`Group=`: goes behind the user."""
+    draft.group = value
+
+
+def group_add(draft: Draft, value: str) -> None:
+    """`GroupAdd=`: one more group."""
+    if value == "keep-groups":
+        raise InvalidValue("keep-groups is podman's alone, expected a group")
+    draft.set("group-add", value)
+
+
+def pull(draft: Draft, value: str) -> None:
+    """`Pull=`: when the image is pulled."""
+    if value == "newer":
+        draft.warnings.append("newer is podman's alone, read as always")
+        value = "always"
+    draft.set("pull", value)
+
+
+def read_only_tmpfs(draft: Draft, value: str) -> None:
+    """`ReadOnlyTmpfs=`: whether a read-only container gets its usual writable places."""
+    draft.read_only_tmpfs = parse_bool(value)
+
+
+def volatile_tmp(draft: Draft, value: str) -> None:
+    """`VolatileTmp=`: a `/tmp` in memory."""
+    if parse_bool(value):
+        draft.set("tmpfs", "/tmp:rw,size=512M,mode=1777")  # noqa: S108 - a path in the container
+
+
+def device(draft: Draft, value: str) -> None:
+    """`AddDevice=`: behind a `-`, only where the machine has it."""
+    if value.startswith("-"):
+        draft.optional_devices.append(parse_device(value[1:]))
+    else:
+        if not is_cdi(value):
+            parse_device(value)
+        draft.set("device", value)
+
+
+def publish_port(draft: Draft, value: str) -> None:
+    """`PublishPort=`: a port of the container that the machine passes on."""
+    publish([value])
+    draft.set("publish", value)
+
+
+def expose_port(draft: Draft, value: str) -> None:
+    """`ExposeHostPort=`: ports that the container listens on."""
+    expose([value], {})
+    draft.set("expose", value)
+
+
+def seccomp(draft: Draft, value: str) -> None:
+    """`SeccompProfile=`: unconfined, or a file on the machine."""
+    if value == "unconfined":
+        draft.set("security-opt", "seccomp=unconfined")
+    else:
+        draft.seccomp_profile = value
+
+
+def log_driver(draft: Draft, value: str) -> None:
+    """`LogDriver=`: podman's own are replaced, or refused."""
+    if value in _DRIVER_GONE:
+        raise InvalidValue(f"{value!r} is podman's alone, expected a log driver of the engine such as journald")
+    if value in _DRIVERS:
+        draft.warnings.append(f"{value} is podman's alone, read as {_DRIVERS[value]}")
+    draft.set("log-driver", _DRIVERS.get(value, value))
+
+
+def health_command(draft: Draft, value: str) -> None:
+    """`HealthCmd=`: none, a line for the shell, or a JSON list of words."""
+    if value == "none":
+        draft.health_test = ["NONE"]
+        return
+    words = _json_words(value)
+    draft.health_test = ["CMD-SHELL", value] if words is None else ["CMD", *words]
+
+
+def health_interval(draft: Draft, value: str) -> None:
+    """`HealthInterval=`: the time between two checks."""
+    if value == "disable":
+        draft.warnings.append("the engine has no interval without checks; use HealthCmd=none to turn them off")
+    else:
+        draft.set("health-interval", value)
+
+
+def health_failure(draft: Draft, value: str) -> None:
+    """`HealthOnFailure=`: the engine does nothing about it, so all but none is warned of."""
+    if value not in {"none", "kill", "restart", "stop"}:
+        raise InvalidValue(f"{value!r}: expected none, kill, restart or stop")
+    if value != "none":
+        draft.warnings.append("the engine only reports a failing health check, nothing is done about it")
+
+
+def secret(draft: Draft, value: str) -> None:
+    """`Secret=`: a file of the machine's secrets, mounted or as a variable."""
+    name, _, rest = value.partition(",")
+    kind, target = "mount", ""
+    for field in rest.split(",") if rest else ():
+        key, _, text = field.partition("=")
+        if key == "type" and text in {"mount", "env"}:
+            kind = text
+        elif key == "target" and text:
+            target = text
+        elif key in {"uid", "gid", "mode"}:
+            draft.warnings.append(f"{field}: the file keeps the owner and mode it has on the machine")
+        else:
+            raise InvalidValue(f"{field!r}: expected type=mount, type=env or target=...")
+    if not name or "/" in name or name in {".", ".."}:
+        raise InvalidValue(f"{name!r} is not the name of a secret")
+    if kind == "mount" and not target.startswith("/"):
+        target = f"/run/secrets/{target or name}"
+    draft.secrets.append(Secret(name, kind, target or name))
+
+
+def timezone(draft: Draft, value: str) -> None:
+    """`Timezone=`: the container's `TZ`."""
+    if value == "local":
+        draft.warnings.append("local: machines may differ, so nothing is set; expected a zone such as Europe/Berlin")
+    else:
+        draft.set("env", f"TZ={value}")
+
+
+def mask(draft: Draft, value: str) -> None:
+    """`Mask=`: more paths that the container cannot see into."""
+    if draft.masked is None:
+        draft.masked = list(MASKED_PATHS)
+    draft.masked.extend(path for path in value.split(":") if path not in draft.masked)
+
+
+def unmask(draft: Draft, value: str) -> None:
+    """`Unmask=`: paths that it can, or ALL of them."""
+    paths = value.split(":")
+    for attribute, defaults in (("masked", MASKED_PATHS), ("unmasked_readonly", READONLY_PATHS)):
+        kept: list[str] | None = getattr(draft, attribute)
+        now = list(defaults) if kept is None else kept
+        setattr(draft, attribute, [] if "ALL" in paths else [path for path in now if path not in paths])
+
+
+def more_options(draft: Draft, value: str) -> None:
+    """`PodmanArgs=`: options of `docker run`, read by its own table."""
+    parsed = parse_flags(RUN, split_words(value, Escapes.KEEP_UNKNOWN))
+    if parsed.words:
+        raise InvalidValue(f"{parsed.words[0]!r} is no option of docker run")
+    draft.warnings.extend(parsed.warnings)
+    for name, given in parsed.values.items():
+        if isinstance(given, list):
+            draft.values.setdefault(name, []).extend(given)
+        else:
+            draft.values[name] = given

@@ -1,0 +1,175 @@
+"""The options of `docker run` and `docker create`: those of the 20.10 client and all that later ones added."""
+
+from xchronos.dockercli.flags import Option, table
+from xchronos.dockercli.options.devices import (
+    parse_bps,
+    parse_cgroup_rule,
+    parse_extra_host,
+    parse_gpus,
+    parse_iops,
+    parse_link,
+    parse_restart,
+    parse_stream,
+    parse_sysctl,
+    parse_ulimit,
+    parse_weight,
+)
+from xchronos.dockercli.options.mounts import parse_mount
+from xchronos.dockercli.options.network import parse_network
+from xchronos.dockercli.references import parse_platform
+from xchronos.dockercli.values import (
+    parse_cpus,
+    parse_dns,
+    parse_domain,
+    parse_duration,
+    parse_env,
+    parse_int,
+    parse_label,
+    parse_mac,
+    parse_size,
+    parse_swap,
+    parse_uint16,
+)
+from xchronos.errors import InvalidValue
+
+_WINDOWS = "it exists only on Windows engines; remove it"
+_LXC = "Docker's LXC driver is gone since 1.10; use the option of docker run that sets the same limit"
+
+
+def _pid(text: str) -> str:
+    if text in {"", "host"} or (text.startswith("container:") and text.count(":") == 1 and text[10:]):
+        return text
+    raise InvalidValue(f"invalid PID mode {text!r}, expected host or container:<name>")
+
+
+def _host_only(text: str) -> str:
+    if text in {"", "host"}:
+        return text
+    raise InvalidValue(f"invalid mode {text!r}, expected host")
+
+
+def _cgroupns(text: str) -> str:
+    if text in {"", "host", "private"}:
+        return text
+    raise InvalidValue(f"invalid mode {text!r}, expected host or private")
+
+
+def _swappiness(text: str) -> int:
+    value = parse_int(text)
+    if not -1 <= value <= 100:
+        raise InvalidValue(f"invalid value: {value}, the valid range is 0 to 100")
+    return value
+
+
+def _not_negative_duration(text: str) -> int:
+    value = parse_duration(text)
+    if value < 0:
+        raise InvalidValue(f"{text!r} is negative")
+    return value
+
+
+def _not_negative(text: str) -> int:
+    value = parse_int(text)
+    if value < 0:
+        raise InvalidValue(f"{text!r} is negative")
+    return value
+
+
+def _pull(text: str) -> str:
+    if text not in {"always", "missing", "never", ""}:
+        raise InvalidValue(f"invalid pull option {text!r}, expected always, missing or never")
+    return text or "missing"
+
+
+def _storage(text: str) -> str:
+    if "=" not in text:
+        raise InvalidValue(f"invalid storage option {text!r}, expected key=value")
+    return text
+
+
+_FLAGS = (
+    "rm", "privileged", "read-only", "oom-kill-disable", "init", "no-healthcheck", "disable-content-trust",
+)  # fmt: skip
+_TEXTS = (
+    "name", "domainname", "entrypoint", "stop-signal", "ip", "ip6", "log-driver", "volume-driver", "cpuset-cpus",
+    "cpuset-mems", "cgroup-parent", "ipc", "isolation", "runtime", "health-cmd",
+)  # fmt: skip
+_LISTS = (
+    "env-file", "label-file", "device", "group-add", "cap-add", "cap-drop", "security-opt", "dns-option", "expose",
+    "link-local-ip", "network-alias", "log-opt", "tmpfs", "volumes-from", "annotation",
+)  # fmt: skip
+_INTS = ("cpu-period", "cpu-quota", "cpu-rt-period", "cpu-rt-runtime", "oom-score-adj", "pids-limit", "stop-timeout")
+_SIZES = ("memory-reservation", "kernel-memory", "shm-size")
+
+_COMMON = (
+    *(Option(name, kind="bool") for name in _FLAGS),
+    *(Option(name) for name in _TEXTS),
+    *(Option(name, kind="many") for name in _LISTS),
+    *(Option(name, parse=parse_int) for name in _INTS),
+    *(Option(name, parse=parse_size) for name in _SIZES),
+    *(Option(f"device-{way}-bps", kind="many", parse=parse_bps) for way in ("read", "write")),
+    *(Option(f"device-{way}-iops", kind="many", parse=parse_iops) for way in ("read", "write")),
+    *(
+        Option(name, parse=_not_negative_duration)
+        for name in ("health-interval", "health-timeout", "health-start-period", "health-start-interval")
+    ),
+    *(Option(name, refuse=_WINDOWS) for name in ("cpu-count", "cpu-percent", "io-maxbandwidth", "io-maxiops")),
+    Option("lxc-conf", refuse=_LXC),
+    Option(
+        "use-api-socket",
+        kind="bool",
+        refuse="it hands over credentials; use -v /var/run/docker.sock:/var/run/docker.sock",
+    ),
+    Option("interactive", "i", "bool"),
+    Option("tty", "t", "bool"),
+    Option("quiet", "q", "bool"),
+    Option("publish-all", "P", "bool"),
+    Option("hostname", "h"),
+    Option("user", "u"),
+    Option("workdir", "w"),
+    Option("memory", "m", parse=parse_size),
+    Option("cpu-shares", "c", parse=parse_int),
+    Option("attach", "a", "many", parse_stream),
+    Option("env", "e", "many", parse_env),
+    Option("label", "l", "many", parse_label),
+    Option("publish", "p", "many"),
+    Option("volume", "v", "many"),
+    Option("add-host", "", "many", parse_extra_host),
+    Option("blkio-weight", parse=parse_uint16),
+    Option("blkio-weight-device", "", "many", parse_weight),
+    Option("cgroupns", parse=_cgroupns),
+    Option("cidfile", note="the container's id is not written to a file; name the container with --name instead"),
+    Option("cpus", parse=parse_cpus),
+    Option("device-cgroup-rule", "", "many", parse_cgroup_rule),
+    Option("dns", "", "many", parse_dns),
+    Option("dns-search", "", "many", parse_domain),
+    Option("gpus", "", "many", parse_gpus),
+    Option("health-retries", parse=_not_negative),
+    Option("link", "", "many", parse_link),
+    Option("mac-address", parse=parse_mac),
+    Option("memory-swap", parse=parse_swap),
+    Option("memory-swappiness", parse=_swappiness),
+    Option("mount", "", "many", parse_mount),
+    Option("network", "", "many", parse_network),
+    Option("pid", parse=_pid),
+    Option("platform", parse=parse_platform),
+    Option("pull", parse=_pull),
+    Option("restart", parse=parse_restart),
+    Option("storage-opt", "", "many", _storage),
+    Option("sysctl", "", "many", parse_sysctl),
+    Option("ulimit", "", "many", parse_ulimit),
+    Option("userns", parse=_host_only),
+    Option("uts", parse=_host_only),
+)
+_SYNONYMS = {"net": "network", "net-alias": "network-alias", "dns-opt": "dns-option"}
+
+CREATE = table("create", _COMMON, _SYNONYMS, interspersed=False)
+"""The options of `docker create`."""
+
+RUN = table(
+    "run",
+    (*_COMMON, Option("detach", "d", "bool"), Option("sig-proxy", kind="bool"), Option("detach-keys")),
+    _SYNONYMS,
+    interspersed=False,
+)
+"""The options of `docker run`: those of create, and how to stay attached."""

@@ -1,0 +1,246 @@
+"""Where decisions become writes: every one fenced, entered in the book as if it had happened, confirmed or taken back.
+
+What is in the book while a write is under way is *provisional*: so the decisions of the same moment see it. The watch
+may bring the same news before the store's answer comes, or later: whichever is first wins, by the revision.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+
+import structlog
+
+from xchronos.clock import Instant
+from xchronos.engine.metrics import Metrics
+from xchronos.engine.state.cluster_state import Book, Open
+from xchronos.engine.state.due_queue import Cursor
+from xchronos.engine.state.work_queue import Agenda
+from xchronos.errors import StoreError
+from xchronos.model.records import Execution, Schedule
+from xchronos.model.unit import Unit
+from xchronos.registry.keys import Keys, unit_of
+from xchronos.registry.transitions import move
+from xchronos.registry.units import Loaded, UnitCache
+from xchronos.scheduler.starts import off_the_grids
+from xchronos.store.batcher import Batcher
+from xchronos.store.contract import Committed, Guard, Txn
+
+log = structlog.get_logger(__name__)
+
+MOST_IN_FLIGHT = 2_000
+"""How many writes may be under way before nothing more is claimed."""
+
+
+class Desk:
+    """What all deciders share.
+
+    `fence` gives the guard of every write about a unit, None when the unit is another scheduler's; `doubt` is told of
+    the fence of a write that has no answer, `ended` of every record that is added to a unit's history.
+    """
+
+    def __init__(
+        self,
+        book: Book,
+        agenda: Agenda,
+        units: UnitCache,
+        keys: Keys,
+        fence: Callable[[str], Guard | None],
+        doubt: Callable[[Guard], None],
+        batcher: Batcher,
+        metrics: Metrics,
+        ended: Callable[[str], None],
+    ) -> None:
+        self.book = book
+        self.agenda = agenda
+        self.units = units
+        self.keys = keys
+        self.metrics = metrics
+        self.ended = ended
+        self.fence = fence
+        self._doubt = doubt
+        self._batcher = batcher
+        self._last_stamp: Instant = 0
+        self.in_flight = 0
+        self._under_way: Counter[str] = Counter()
+
+    @property
+    def room(self) -> int:
+        """How many guards, and how many operations, a Txn may have."""
+        return self._batcher.max_operations
+
+    @property
+    def full(self) -> bool:
+        """Whether nothing more is to be claimed just now; the answers to what is under way say when that is over."""
+        return self.in_flight >= MOST_IN_FLIGHT
+
+    def stamp(self, now: Instant) -> Instant:
+        """`now` as the fire time of something that no trigger fires: never the same twice."""
+        self._last_stamp = off_the_grids(max(now, self._last_stamp + 1))
+        return self._last_stamp
+
+    async def load(self, names: Sequence[str]) -> dict[str, Loaded]:
+        """Those of the units that exist; those at hand cost nothing."""
+        return await self.units.get_many(names)
+
+    # -- executions -------------------------------------------------------------------------------------------------
+
+    def move(
+        self,
+        execution_id: str,
+        entry: Open,
+        target: Execution,
+        unit: Unit | None = None,
+        also: Sequence[Execution] = (),
+        extra: Sequence[Guard] = (),
+        upon: Loaded | None = None,
+    ) -> None:
+        """Take an execution from where it is to where `target` says, and write the new executions `also`.
+
+        With `upon` it is refused when the unit's record has changed: then that is read again, with the cursor.
+
+        Until the answer comes it is busy; one that has no machine is entered where it goes, one that has a machine
+        stays there until the watch says that it has left.
+        """
+        fence = self.fence(target.unit)
+        if fence is None:
+            return
+        source = self.keys.location(entry.machine, execution_id)
+        if upon is not None:
+            extra = (*extra, Guard(self.keys.job(target.unit), upon.revision))
+        txn = move(self.keys, fence, source, entry.revision, target, also, extra)
+        entry.busy = True
+        placeholder, known = entry, entry.revision
+        if not entry.machine and target.state != "ended":
+            machine = target.current.machine if target.current is not None else ""
+            placeholder = Open(machine, target, entry.revision, unit, busy=True)
+            self.book.put(execution_id, placeholder)
+        added = self.expect(also, unit)
+
+        def done(result: Committed | None) -> None:
+            if result is None or not result.succeeded:
+                self._take_back(execution_id, placeholder, entry, known)
+                self._forget(added)
+                if upon is not None:
+                    self.agenda.refused.add(target.unit)
+                return
+            if placeholder is not entry:
+                self._confirm([(execution_id, placeholder)], result.revision)
+            self._confirm(added, result.revision)
+            self.metrics.settled(target)
+            if target.state == "ended":
+                self.ended(target.unit)
+
+        self.submit(txn, done)
+
+    def expect(self, executions: Iterable[Execution], unit: Unit | None) -> list[tuple[str, Open]]:
+        """Enter new executions that are being written."""
+        added: list[tuple[str, Open]] = []
+        for execution in executions:
+            if execution.state == "ended" or (unit is not None and execution.unit != unit.name):
+                # History is not in the book, and another unit's scheduler may be somebody else: the watch will tell.
+                continue
+            machine = execution.current.machine if execution.current is not None else ""
+            entry = Open(machine, execution, 0, unit, busy=True)
+            execution_id = execution.id
+            self.book.put(execution_id, entry)
+            added.append((execution_id, entry))
+        return added
+
+    def _confirm(self, added: Iterable[tuple[str, Open]], revision: int) -> None:
+        for execution_id, entry in added:
+            if entry.revision < revision and self.book.open.get(execution_id) is entry:
+                entry.revision, entry.busy, entry.uprooted = revision, False, False
+                if not entry.machine:
+                    # Its moment may have come while it was being written.
+                    self.agenda.look.add(execution_id)
+
+    def _forget(self, added: Iterable[tuple[str, Open]]) -> None:
+        for execution_id, entry in added:
+            if entry.revision == 0 and self.book.open.get(execution_id) is entry:
+                self.book.drop(execution_id)
+                self.agenda.left(unit_of(execution_id), self.book)
+
+    def _take_back(self, execution_id: str, placeholder: Open, entry: Open, known: int) -> None:
+        """A refused move: what it was decided upon has changed, and the watch says how, or its other guards failed.
+
+        Once the watch has brought anything newer than what was `known` then, that counts: the answer to a move that did
+        happen may be lost, and another move of the same execution be under way by now.
+        """
+        self.agenda.refusals += 1
+        if not placeholder.busy or placeholder.revision != known or self.book.open.get(execution_id) is not placeholder:
+            return
+        entry.busy = False
+        if placeholder.uprooted:
+            self.book.drop(execution_id)
+        elif placeholder is not entry:
+            self.book.put(execution_id, entry)
+        # Others may have been refused for the sake of where it was not after all.
+        self.agenda.left(unit_of(execution_id), self.book)
+        if placeholder.uprooted:
+            return
+        if entry.machine:
+            if entry.reported:
+                self.agenda.reported.add(execution_id)
+        else:
+            self.agenda.look.add(execution_id)
+
+    # -- cursors ----------------------------------------------------------------------------------------------------
+
+    def move_cursor(
+        self,
+        unit: str,
+        cursor: Cursor,
+        txn: Txn,
+        schedule: Schedule,
+        executions: Sequence[Execution] = (),
+        meaning: Unit | None = None,
+    ) -> None:
+        """Commit a claim: the cursor's next state and the executions of the fire times that it has passed."""
+        cursor.busy = True
+        added = self.expect(executions, meaning)
+
+        def done(result: Committed | None) -> None:
+            if result is None or not result.succeeded:
+                # The unit or its cursor has changed, or the shard is not ours any more: the records decide.
+                self._forget(added)
+                if self.book.cursors.known.get(unit) is cursor:
+                    self.book.cursors.drop(unit)
+                self.agenda.refused.add(unit)
+                self.agenda.refusals += 1
+                return
+            self._confirm(added, result.revision)
+            if self.book.cursors.known.get(unit) is cursor:
+                self.book.cursors.set(unit, schedule, result.revision)
+            self.metrics.claimed(executions)
+            for execution in executions:
+                if execution.state == "ended":
+                    self.ended(unit)
+
+        self.submit(txn, done)
+
+    # -- the store ----------------------------------------------------------------------------------------------------
+
+    def quiet(self, numbers: Iterable[int]) -> bool:
+        """Whether no write about any of the shards is under way."""
+        return not any(self._under_way[self.keys.shard(number)] for number in numbers)
+
+    def submit(self, txn: Txn, then: Callable[[Committed | None], None]) -> None:
+        """Commit; `then` gets the answer, or None when there was none and nobody knows what happened.
+
+        The first guard is the fence.
+        """
+        fence = txn.guards[0]
+        self.in_flight += 1
+        self._under_way[fence.key] += 1
+
+        def answered(answer: Committed | StoreError) -> None:
+            self.in_flight -= 1
+            self._under_way[fence.key] -= 1
+            if isinstance(answer, StoreError):
+                log.warning("a write has no answer", reason=str(answer))
+                self._doubt(fence)
+                then(None)
+            else:
+                then(answer)
+            self.agenda.wake()
+
+        self._batcher.send(txn, answered)

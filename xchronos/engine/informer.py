@@ -1,0 +1,287 @@
+"""What the store's watches bring into the book and the agenda: units, machines, and every move of an execution.
+
+A watch that breaks is resumed where it broke, so an outage of the store costs nothing but the news that it delays.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from random import Random
+
+import structlog
+
+from xchronos.clock import MILLISECOND, SECOND, Clock
+from xchronos.engine.lost_machines import Absences
+from xchronos.engine.state.cluster_state import Book, Open, fire_prefix
+from xchronos.engine.state.copy_history import Copies
+from xchronos.engine.state.work_queue import Agenda
+from xchronos.errors import StoreError, StoreUnavailable
+from xchronos.model.records import Execution, Machine
+from xchronos.registry.codec import Record, decode
+from xchronos.registry.keys import Keys, unit_of
+from xchronos.registry.units import Loaded, UnitCache
+from xchronos.store.contract import Event, KeyValue, Store, WatchBatch
+from xchronos.store.reading import pages
+
+log = structlog.get_logger(__name__)
+
+AT_ONCE = 256
+"""How much news is taken in before others get a turn."""
+
+
+class Following:
+    """Fills a book, and keeps it filled. `ended` is told of every execution that an agent has brought to its end.
+
+    Attributes:
+        seen: Up to which revision every move of an execution is in the book.
+        noted: Where the events of units are kept besides, while somebody reads what they may be about.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        keys: Keys,
+        clock: Clock,
+        book: Book,
+        agenda: Agenda,
+        units: UnitCache,
+        copies: Copies,
+        absences: Absences,
+        ended: Callable[[str], None],
+        seed: str,
+    ) -> None:
+        self._store = store
+        self._keys = keys
+        self._clock = clock
+        self._book = book
+        self._agenda = agenda
+        self._units = units
+        self._copies = copies
+        self._absences = absences
+        self._ended = ended
+        self._random = Random(seed)  # noqa: S311 - spreads schedulers, keeps no secret
+        self._loaded = asyncio.Event()
+        self._awaited: list[tuple[int, asyncio.Future[None]]] = []
+        self.seen = 0
+        self.noted: list[Event] | None = None
+
+    # -- reading ------------------------------------------------------------------------------------------------------
+
+    async def read_machines(self) -> int:
+        """Take in the machines. Returns the revision behind which everything else is to be followed."""
+        page = await self._store.range(self._keys.machines)
+        for item in page.items:
+            machine = readable(item, Machine)
+            if machine is not None:
+                self._book.set_machine(machine)
+        self.seen = page.revision
+        return page.revision
+
+    async def read_executions(self) -> int:
+        """Take in all executions that have not ended, and let the watches go on. Returns as of when the last ones are.
+
+        Pages are of different moments, and what moves meanwhile may be on none of them, or on two: the watches, which
+        begin before the first one, put that right.
+        """
+        revision = self.seen
+        for prefix in (self._keys.pending, self._keys.placements):
+            async for page in pages(self._store, prefix, least=self.seen):
+                revision = page.revision
+                units = await self._units.get_many(sorted({unit for item in page.items if (unit := self._unit(item))}))
+                for item in page.items:
+                    self._enter(item, units)
+        self._loaded.set()
+        return revision
+
+    def _unit(self, item: KeyValue) -> str:
+        """The unit of which a machine has to be known what it asks for; empty where no machine is concerned."""
+        machine, execution_id = self._keys.locate(item.key)
+        return unit_of(execution_id) if machine else ""
+
+    def _enter(self, item: KeyValue, units: Mapping[str, Loaded]) -> None:
+        """Take in an execution that the book does not have where it is."""
+        machine, execution_id = self._keys.locate(item.key)
+        known = self._book.open.get(execution_id)
+        if (known is not None and known.revision > item.mod_revision) or readable(item, Execution) is None:
+            return
+        loaded = units.get(unit_of(execution_id)) if machine else None
+        if machine and machine not in self._book.machines:
+            self._absences.missing(machine)
+        unit = loaded.unit if loaded is not None else None
+        self._book.put(execution_id, Open(machine, item, item.mod_revision, unit))
+
+    # -- following ----------------------------------------------------------------------------------------------------
+
+    async def follow_units(self, revision: int) -> None:
+        """Follow the units' records from a revision on; never returns. Raises Compacted when too far behind."""
+        await self._follow(self._keys.jobs, revision, self._take_units)
+
+    async def follow_machines(self, revision: int) -> None:
+        """Follow the machines' records from a revision on; never returns. Raises Compacted when too far behind."""
+        await self._follow(self._keys.machines, revision, self._take_machines)
+
+    async def follow_executions(self, revision: int) -> None:
+        """Follow the moves of executions from a revision on; never returns. Raises Compacted when too far behind."""
+        await self._follow(self._keys.live, revision, self._take_executions)
+
+    async def reach(self, revision: int) -> None:
+        """Wait until every move of an execution up to a revision is in the book."""
+        if self.seen < revision:
+            future = asyncio.get_running_loop().create_future()
+            self._awaited.append((revision, future))
+            await future
+
+    async def _follow(self, prefix: str, revision: int, take: Callable[[WatchBatch], Awaitable[None]]) -> None:
+        while True:
+            try:
+                async with self._store.watch(prefix, revision=revision) as batches:
+                    # What is read meanwhile must not be older than what a watch has changed.
+                    await self._loaded.wait()
+                    async for batch in batches:
+                        await take(batch)
+                        revision = batch.revision + 1
+            except StoreUnavailable as error:
+                log.info("a watch is interrupted and will be resumed", prefix=prefix, reason=str(error))
+            await self._pause()
+
+    async def _load(self, names: Sequence[str]) -> Mapping[str, Loaded]:
+        """Units, however long it takes: what has happened to an execution cannot be left out."""
+        while True:
+            try:
+                return await self._units.get_many(names)
+            except StoreUnavailable:
+                await self._pause()
+
+    async def _pause(self) -> None:
+        await self._clock.sleep(self._random.randrange(200 * MILLISECOND, SECOND))
+
+    async def _take_units(self, batch: WatchBatch) -> None:
+        if self.noted is not None:
+            self.noted += batch.events
+        for event in batch.events:
+            self.take_unit(event)
+
+    def take_unit(self, event: Event) -> None:
+        """A unit's record is new, has changed, or is gone."""
+        agenda, name = self._agenda, event.key[len(self._keys.jobs) :]
+        if event.kind == "delete":
+            self._units.forget(name)
+            agenda.changed.pop(name, None)
+            agenda.gone.add(name)
+        else:
+            self._units.changed(name, _item(event))
+            agenda.gone.discard(name)
+            agenda.changed[name] = None
+        agenda.wake()
+
+    async def _take_machines(self, batch: WatchBatch) -> None:
+        for event in batch.events:
+            self._take_machine(event)
+
+    def _take_machine(self, event: Event) -> None:
+        machine = event.key[len(self._keys.machines) :]
+        if event.kind == "delete":
+            self._book.drop_machine(machine)
+            self._absences.gone(machine)
+            # A copy that waits for this machine alone is over.
+            self._agenda.retry_waiting = True
+        else:
+            record = readable(_item(event), Machine)
+            if record is not None:
+                self._book.set_machine(record)
+                self._agenda.changed_machines.add(machine)
+            self._agenda.retry_waiting = True
+        self._agenda.wake()
+
+    async def _take_executions(self, batch: WatchBatch) -> None:
+        news: list[tuple[Event, str, str]] = []
+        asked: set[str] = set()
+        left: set[str] = set()
+        for event in batch.events:
+            if event.key.startswith(self._keys.pulses):
+                continue
+            machine, execution_id = self._keys.locate(event.key)
+            news.append((event, machine, execution_id))
+            if event.kind == "delete":
+                left.add(execution_id)
+            elif machine:
+                known = self._book.open.get(execution_id)
+                # Of what is new on a machine the unit has to be known, for the room that it takes. New is also what
+                # has left it within the batch and is back, and may be what a write of ours says that it is there.
+                if known is None or known.machine != machine or known.busy or execution_id in left:
+                    asked.add(unit_of(execution_id))
+        units = await self._load(sorted(asked)) if asked else {}
+        held = bool(self._book.cursors.put_off)
+        taken = revision = 0
+        for event, machine, execution_id in news:
+            if taken >= AT_ONCE and event.mod_revision != revision:
+                # Between two Txns: what one of them moves is never seen to be nowhere.
+                taken = 0
+                await asyncio.sleep(0)
+            taken, revision = taken + 1, event.mod_revision
+            self._take_execution(event, machine, execution_id, units)
+        if held:
+            # Something of what they wait for may have been begun.
+            self._agenda.wake()
+        self.seen = max(self.seen, batch.revision)
+        waiting, self._awaited = self._awaited, []
+        for awaited, future in waiting:
+            if awaited > self.seen:
+                self._awaited.append((awaited, future))
+            elif not future.done():
+                future.set_result(None)
+
+    def _take_execution(self, event: Event, machine: str, execution_id: str, units: Mapping[str, Loaded]) -> None:
+        known = self._book.open.get(execution_id)
+        if event.kind == "delete":
+            if known is not None and known.machine == machine and known.revision < event.mod_revision:
+                self._book.drop(execution_id)
+                self._copies.forget(fire_prefix(execution_id))
+                self._left(unit_of(execution_id))
+                if machine:
+                    self._ended(unit_of(execution_id))
+            elif known is not None and not machine and known.revision < event.mod_revision:
+                # It has left where a write of ours, still without an answer, would take it from.
+                known.uprooted = True
+                self._copies.forget(fire_prefix(execution_id))
+        elif known is None or not machine or known.machine != machine:
+            if known is None or known.revision < event.mod_revision:
+                self._enter(_item(event), units)
+                self._note(execution_id)
+                if known is not None and known.machine:
+                    # It was there by a write of ours only, and somebody else's was sooner.
+                    self._agenda.left(unit_of(execution_id), self._book)
+                self._agenda.wake()
+        elif known.revision < event.mod_revision:
+            self._book.update(execution_id, known, _item(event))
+            if known.reported:
+                self._agenda.reported.add(execution_id)
+                self._agenda.wake()
+            elif execution_id in self._agenda.cancels:
+                self._agenda.wake()
+
+    def _note(self, execution_id: str) -> None:
+        """An execution is new where it is. What was there at the start is noted by whoever adopts its shard."""
+        entry = self._book.open.get(execution_id)
+        if entry is not None and not entry.machine:
+            self._agenda.look.add(execution_id)
+        elif entry is not None and entry.reported:
+            self._agenda.reported.add(execution_id)
+
+    def _left(self, unit: str) -> None:
+        """An execution of the unit is no longer where it was."""
+        self._agenda.left(unit, self._book)
+        if unit in self._agenda.gone:
+            self._agenda.wake()
+
+
+def readable(item: KeyValue, kind: type[Record]) -> Record | None:
+    """A record; None, and a line in the log, when it cannot be read: one bad record must not stop all the others."""
+    try:
+        return decode(item, kind)
+    except StoreError as error:
+        log.warning("an unreadable record is left alone", reason=str(error))
+        return None
+
+
+def _item(event: Event) -> KeyValue:
+    return KeyValue(event.key, event.value, event.create_revision, event.mod_revision, event.lease)

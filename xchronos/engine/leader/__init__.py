@@ -1,0 +1,1 @@
+"""What one scheduler does for the whole cluster while it leads."""

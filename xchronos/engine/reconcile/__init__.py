@@ -1,0 +1,1 @@
+"""One turn of the scheduler: load what has changed, ask `xchronos.scheduler` what to do, hand it to the committer."""

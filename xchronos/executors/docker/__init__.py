@@ -1,0 +1,1 @@
+"""Steps in containers, through the Docker Engine API."""

@@ -1,0 +1,85 @@
+"""`docker exec`: a process started in a container that runs already.
+
+The engine keeps nothing of an exec beyond its exit code, has no call to end one, and notes a wrong code when the
+reader of its output is gone. So an exec whose connection broke is lost, unless its code is plainly its own.
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from xchronos.dockercli import Exec
+from xchronos.errors import ExecutorUnavailable
+from xchronos.executors.contract import StepExit, StepSpec
+from xchronos.executors.docker.client import ConnectionLost, Engine, pause
+from xchronos.executors.docker.output import Demultiplexer
+from xchronos.executors.logfile import BoundedLog
+
+Assignments = Callable[[Path, Mapping[str, str] | None], list[str]]
+
+
+class RunningExec:
+    """One exec. `id` is set once the engine has made it."""
+
+    def __init__(self, engine: Engine, command: Exec) -> None:
+        self._engine = engine
+        self._command = command
+        self.id = ""
+
+    async def run(self, spec: StepSpec, log: BoundedLog, read: Assignments) -> StepExit:
+        """Perform it.
+
+        Raises EngineRefusal when the container is not there or does not run, and ExecutorUnavailable while nothing
+        was started.
+        """
+        command = self._command
+        base = Path(spec.working_directory or spec.directory)
+        env = [entry for file in command.env_files for entry in read(base / file, spec.env)]
+        written = [f"{name}={spec.env[name]}" if name in spec.env else name for name in command.body.get("Env") or ()]
+        tty = bool(command.body.get("Tty"))
+        body = {**command.body, "Env": env + written, "AttachStdin": False, "Detach": command.detach}
+        answer = await self._engine.call("POST", f"/containers/{command.container}/exec", body=body)
+        self.id = str(answer["Id"])
+        cut = False
+        frames = Demultiplexer()
+        try:
+            async with self._engine.stream(
+                "POST", f"/exec/{self.id}/start", body={"Detach": command.detach, "Tty": tty}
+            ) as response:
+                async for chunk in response.content.iter_any():
+                    for piece in (memoryview(chunk),) if tty else frames.feed(chunk):
+                        log.write(piece)
+        except ConnectionLost:
+            cut = True
+        if command.detach and not cut:
+            return StepExit(code=0)
+        return await self._result(cut=cut)
+
+    async def _result(self, *, cut: bool) -> StepExit:
+        attempt = 0
+        while True:
+            try:
+                state: dict[str, Any] = await self._engine.call("GET", f"/exec/{self.id}/json")
+            except ExecutorUnavailable:
+                cut = True
+                state = {"Running": True}
+            if not state.get("Running"):
+                break
+            await pause(attempt)
+            attempt += 1
+        code = state.get("ExitCode")
+        if code is None or (cut and code == 126):
+            return StepExit(lost=True, reason="the connection to the engine broke during the exec")
+        return StepExit(code=int(code))
+
+    async def signal(self, number: int) -> bool:
+        """Signal the process, by its pid on this machine; False for an engine on another one: nothing can be done."""
+        if self._engine.socket is None:
+            return False
+        state = await self._engine.call("GET", f"/exec/{self.id}/json")
+        if state.get("Running") and state.get("Pid"):
+            with suppress(ProcessLookupError):
+                os.kill(state["Pid"], number)
+        return True

@@ -1,0 +1,269 @@
+"""The Docker executor: containers of [Container] units, and docker command lines, through the Engine API.
+
+A step's container has a deterministic name and labels. That is what makes a crash harmless: whoever runs the step
+again creates it under the same name, is told that it exists, and adopts it. Nothing is removed by the engine itself
+(AutoRemove): a container goes when its attempt is released, which is when its result is durable.
+"""
+
+import asyncio
+from collections.abc import Collection
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from xchronos.dockercli import Create, DockerCommand, Run
+from xchronos.errors import ExecutorUnavailable, StartRefused
+from xchronos.executors.contract import Leftover, StepExit, StepSpec
+from xchronos.executors.docker import body as bodies
+from xchronos.executors.docker.client import ConnectionLost, Engine, EngineRefusal, pause
+from xchronos.executors.docker.commands import Commands
+from xchronos.executors.docker.containers import Inspected, Keeper, start_gate
+from xchronos.executors.docker.journal import Journal
+from xchronos.executors.docker.run import ContainerRun
+from xchronos.executors.logfile import BoundedLog
+
+STARTING = 100
+"""How often, every 0.1 s, a stop looks whether a container that is about to be started has been."""
+
+
+class _Active(msgspec.Struct, eq=False):
+    """A step that this executor is busy with: what a signal to it reaches. `commands` for a docker command but run."""
+
+    work: asyncio.Task[StepExit] | None = None
+    commands: Commands | None = None
+    signal: str = ""
+
+    def give_up(self, signal: str) -> None:
+        """End the work on it by a signal's name."""
+        self.signal = signal
+        if self.work is not None:
+            self.work.cancel()
+
+
+def _complain(message: str) -> str:
+    """What the docker client prints when the engine refuses a run."""
+    return f"docker: Error response from daemon: {message}"
+
+
+class DockerExecutor:
+    """Steps in containers of one engine. `host` as DOCKER_HOST is written, which it defaults to.
+
+    `namespace` is the cluster's, `owner` this machine's identity in it (its state directory's): containers of others
+    on the same engine are never touched. After a loss of the state directory nobody owns what it ran.
+    """
+
+    name = "docker"
+    recoverable = True
+
+    def __init__(self, namespace: str = "default", host: str | None = None, owner: str = "") -> None:
+        self._namespace = namespace
+        self._owner = owner
+        self._engine = Engine(host)
+        self._keeper = Keeper(self._engine, start_gate())
+        self._active: dict[tuple[str, int, str], _Active] = {}
+
+    @property
+    def host(self) -> str:
+        """The engine's address, as DOCKER_HOST is written."""
+        return self._engine.host
+
+    async def probe(self) -> str:
+        """The engine's version."""
+        try:
+            answer = await self._engine.call("GET", "/version", timeout=30)
+        except EngineRefusal as refusal:
+            raise ExecutorUnavailable(f"{self._engine.host} does not answer as a Docker engine: {refusal}") from refusal
+        return str(answer["Version"])
+
+    def _run_of(self, spec: StepSpec) -> ContainerRun:
+        return ContainerRun(self._keeper, spec, self._name_of(spec), self._labels_of(spec))
+
+    def _labels_of(self, spec: StepSpec) -> dict[str, str]:
+        return bodies.labels_of(spec, self._namespace, self._owner)
+
+    def _name_of(self, spec: StepSpec) -> str:
+        written = spec.docker.name if isinstance(spec.docker, Create) else None
+        return written or bodies.container_name(spec, self._owner)
+
+    async def run(self, spec: StepSpec) -> StepExit:
+        """Run the step, or adopt it. See `Executor.run`."""
+        active = self._active[spec.identity] = _Active()
+        work = active.work = asyncio.create_task(self._run(spec, active))
+        try:
+            return await work
+        except asyncio.CancelledError:
+            if active.signal:
+                return StepExit(signal=active.signal, reason="given up before it had an end of its own")
+            raise
+        finally:
+            if self._active.get(spec.identity) is active:
+                del self._active[spec.identity]
+            work.cancel()
+            await asyncio.gather(work, return_exceptions=True)
+
+    async def _run(self, spec: StepSpec, active: _Active) -> StepExit:
+        command = spec.docker
+        if command is None:
+            body = bodies.step_body(spec, self._labels_of(spec))
+            networks = bodies.further_networks(spec.networks, spec.body or {})
+            return await self._run_of(spec).run(body, pull=spec.pull, platform=spec.platform, networks=networks)
+        if isinstance(command, Create):
+            try:
+                return await self._run_line(spec, command)
+            except StartRefused as refusal:
+                with BoundedLog(spec.log, spec.log_limit, resume=True) as log:
+                    log.write(f"docker: {refusal}\n".encode())
+                return StepExit(code=125, reason=str(refusal))
+        return await self._perform(spec, command, active)
+
+    async def _run_line(self, spec: StepSpec, command: Create) -> StepExit:
+        """A `docker run` or `docker create` line."""
+        run = self._run_of(spec)
+        detached = not isinstance(command, Run) or command.detach
+        removes = isinstance(command, Run) and command.remove
+        labels = self._labels_of(spec)
+        if detached:
+            labels[bodies.KEEP] = bodies.KEEP_RUNNING if removes else bodies.KEEP_ALWAYS
+        elif not removes and command.name:
+            labels[bodies.KEEP] = bodies.KEEP_ALWAYS  # it has a name for somebody to come back to it by
+        body = bodies.command_body(spec, command, labels, detached=detached)
+        networks = bodies.further_networks(command.networks, command.body)
+        if not detached and not command.cidfile:
+            return await run.run(
+                body, pull=command.pull, platform=command.platform, quiet=command.quiet, networks=networks,
+                complain=_complain,
+            )  # fmt: skip
+        with BoundedLog(spec.log, spec.log_limit, resume=True) as log:
+            try:
+                found = await run.create(body, log, pull=command.pull, platform=command.platform, quiet=command.quiet)
+                await run.equip(found, networks)
+            except EngineRefusal as refusal:
+                log.write(f"{_complain(refusal.message)}\n".encode())
+                return StepExit(code=125, reason=refusal.message)
+            _write_id(spec, command, found)
+            fresh = found.state.status == "created"
+            if isinstance(command, Run):
+                refused = await self._keeper.start(found, spec)
+                if refused is not None:
+                    log.write(f"{_complain(refused.reason)}\n".encode())
+                    return refused
+            if detached:
+                log.write(f"{found.id}\n".encode())
+                return StepExit(code=0, container=found.id)
+            return await run.attend(found, log, fresh=fresh)
+
+    async def _perform(self, spec: StepSpec, command: DockerCommand, active: _Active) -> StepExit:
+        """Any other docker command: again from the start when the engine went away in the middle."""
+        journal = Journal(spec)
+        await self._engine.ping()  # nothing is noted, and nothing begun, while the engine does not answer
+        await journal.begin()
+        attempt = 0
+        with BoundedLog(spec.log, spec.log_limit) as log:
+            while True:
+                commands = active.commands = Commands(self._keeper, spec, log, journal)
+                try:
+                    return await commands.perform(command)
+                except ConnectionLost:
+                    journal.again = True
+                except ExecutorUnavailable:
+                    pass  # never sent: what the journal says stays as it is
+                await pause(attempt)
+                attempt += 1
+                log.restart()
+
+    async def stop(self, spec: StepSpec, signal: str) -> None:
+        """Signal the step's container, as the docker client passes signals on.
+
+        A command without a container, and a container that does not exist yet (its image is being pulled), is given up.
+        """
+        active = self._active.get(spec.identity)
+        if spec.docker is not None and not isinstance(spec.docker, Create):
+            if active is not None and (
+                active.commands is None or not await active.commands.signal(spec.docker, signal)
+            ):
+                active.give_up(signal)
+            return
+        for _ in range(STARTING):
+            found = await self._keeper.find(self._name_of(spec))
+            if found is None:
+                if active is not None:
+                    active.give_up(signal)
+                return
+            if not self._run_of(spec).mine(found.labels):
+                return
+            if found.state.status != "created" or self._active.get(spec.identity) is None:
+                await self._keeper.signal(found.id, signal)
+                return
+            await pause(1)  # it is about to be started: a signal now would be lost
+
+    async def kill(self, spec: StepSpec) -> None:
+        """SIGKILL to the step's container; a command without one is given up."""
+        await self.stop(spec, "SIGKILL")
+
+    async def _list(self, *labels: str) -> list[dict[str, Any]]:
+        wanted = [f"{bodies.NAMESPACE}={self._namespace}", f"{bodies.OWNER}={self._owner}", *labels]
+        filters = msgspec.json.encode({"label": wanted}).decode()
+        found: list[dict[str, Any]] = await self._engine.call(
+            "GET", "/containers/json", params={"all": "1", "filters": filters}
+        )
+        return [item for item in found if not _users(item)]
+
+    async def release(self, execution: str, attempt: int) -> None:
+        """Remove the attempt's containers, except those that are the user's."""
+        mine = await self._list(f"{bodies.EXECUTION}={execution}", f"{bodies.ATTEMPT}={attempt}")
+        await asyncio.gather(*(self._keeper.delete(item["Id"]) for item in mine))
+
+    async def leftovers(self) -> list[Leftover]:
+        """Every container of this owner that is not the user's."""
+        found = []
+        for item in await self._list():
+            labels = item["Labels"]
+            with suppress(ValueError, KeyError):  # labels that we did not write, in our namespace's name
+                found.append(
+                    Leftover(
+                        execution=labels[bodies.EXECUTION],
+                        attempt=int(labels[bodies.ATTEMPT]),
+                        step=labels[bodies.STEP],
+                        running=item["State"] in ("running", "paused", "restarting"),
+                        what=f"container {item['Id'][:12]} ({item['Names'][0].lstrip('/')})",
+                    )
+                )
+        return found
+
+    async def remove(self, leftovers: Collection[Leftover]) -> None:
+        """End and remove these."""
+        wanted = {(left.execution, str(left.attempt), left.step) for left in leftovers}
+        if not wanted:
+            return
+        mine = [
+            item["Id"]
+            for item in await self._list()
+            if tuple(item["Labels"].get(key) for key in (bodies.EXECUTION, bodies.ATTEMPT, bodies.STEP)) in wanted
+        ]
+        await asyncio.gather(*(self._keeper.delete(container) for container in mine))
+
+    async def close(self) -> None:
+        """Close every connection. Containers go on."""
+        await self._engine.close()
+
+
+def _users(item: dict[str, Any]) -> bool:
+    keep: str | None = item["Labels"].get(bodies.KEEP)
+    return keep == bodies.KEEP_ALWAYS or (keep == bodies.KEEP_RUNNING and str(item["State"]) == "running")
+
+
+def _write_id(spec: StepSpec, command: Create, found: Inspected) -> None:
+    """Write the `--cidfile`; one that is there already belongs to another container, unless it names this one."""
+    if not command.cidfile:
+        return
+    path = Path(spec.working_directory or spec.directory) / command.cidfile
+    try:
+        if path.exists() and path.read_text() != found.id:
+            raise StartRefused(
+                f"container ID file {path} exists: another container may be running by it; delete it first"
+            )
+        path.write_text(found.id)
+    except OSError as error:
+        raise StartRefused(f"container ID file {path}: {error.strerror}") from None

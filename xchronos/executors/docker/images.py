@@ -1,0 +1,117 @@
+"""Image references, pulls, and the credentials of registries."""
+
+import base64
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from xchronos.executors.docker.client import ConnectionLost, Engine, EngineRefusal
+
+DOCKER_HUB = "https://index.docker.io/v1/"
+
+
+class PullFailed(EngineRefusal):
+    """The image cannot be had; the text is the registry's or the engine's."""
+
+
+def split_reference(image: str) -> tuple[str, str]:
+    """(repository, tag or digest) of an image reference; the tag is `latest` when none is written.
+
+    A colon belongs to the tag only behind the last slash: `localhost:5000/busybox` names a registry with a port.
+    """
+    repository, at, digest = image.partition("@")
+    if at:
+        name, colon, _ = repository.rpartition(":")
+        return (name if colon and "/" not in repository.rpartition(":")[2] else repository), digest
+    head, slash, last = image.rpartition("/")
+    name, colon, tag = last.partition(":")
+    return head + slash + name, tag if colon else "latest"
+
+
+def registry_of(image: str) -> str:
+    """The key under which a docker client keeps the credentials of an image's registry."""
+    first, slash, _ = image.partition("/")
+    if slash and ("." in first or ":" in first or first == "localhost"):
+        return DOCKER_HUB if first in ("docker.io", "index.docker.io") else first
+    return DOCKER_HUB
+
+
+def credentials(image: str) -> dict[str, str]:
+    """The X-Registry-Auth header for an image, from docker's own configuration file; empty when it holds none.
+
+    Credential helpers are programs of a person's desktop and are not asked.
+    """
+    path = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker") / "config.json"
+    try:
+        auths = msgspec.json.decode(path.read_bytes()).get("auths") or {}
+    except (OSError, msgspec.DecodeError, AttributeError):
+        return {}  # nobody logged in on this machine: the registry is asked anonymously, as the docker client does
+    registry = registry_of(image)
+    entry = auths.get(registry) or auths.get(f"https://{registry}") or {}
+    answer: dict[str, str] = {"serveraddress": registry}
+    if entry.get("identitytoken"):
+        answer["identitytoken"] = entry["identitytoken"]
+    elif entry.get("auth"):
+        user, _, password = base64.b64decode(entry["auth"]).decode().partition(":")
+        answer |= {"username": user, "password": password}
+    else:
+        return {}
+    return {"X-Registry-Auth": base64.urlsafe_b64encode(msgspec.json.encode(answer)).decode()}
+
+
+async def exists(engine: Engine, image: str) -> bool:
+    """Whether the engine has the image."""
+    try:
+        await engine.call("GET", f"/images/{image}/json")
+    except EngineRefusal as refusal:
+        if refusal.status == 404:
+            return False
+        raise
+    return True
+
+
+async def pull(
+    engine: Engine, image: str, say: Callable[[str], None], *, platform: str = "", all_tags: bool = False
+) -> None:
+    """Pull an image; `say` gets the lines worth keeping (not each layer's progress).
+
+    Raises PullFailed: a pull answers 200 at once, and a failure is one line of what follows.
+    """
+    repository, tag = split_reference(image)
+    params = {"fromImage": repository}
+    if not all_tags:
+        params["tag"] = tag
+    if platform:
+        params["platform"] = platform
+    try:
+        async with engine.stream("POST", "/images/create", params=params, headers=credentials(image)) as response:
+            buffer = b""
+            async for chunk in response.content.iter_any():
+                *lines, buffer = (buffer + chunk).split(b"\n")
+                for line in lines:
+                    _progress(line, say)
+            _progress(buffer, say)
+    except PullFailed:
+        raise
+    except EngineRefusal as refusal:
+        raise PullFailed(refusal.status, refusal.message) from refusal
+
+
+def _progress(line: bytes, say: Callable[[str], None]) -> None:
+    if not line.strip():
+        return
+    try:
+        event: dict[str, Any] = msgspec.json.decode(line)
+    except msgspec.DecodeError as error:
+        raise ConnectionLost(f"the engine's pull answer is cut short: {line[:80]!r}") from error
+    if "error" in event or "errorDetail" in event:
+        raise PullFailed(
+            500, str(event.get("error") or (event.get("errorDetail") or {}).get("message") or "pull failed")
+        )
+    status = str(event.get("status", ""))
+    layer = str(event.get("id", ""))
+    if status and (not layer or status.startswith("Pulling from")):
+        say(f"{layer}: {status}" if layer else status)

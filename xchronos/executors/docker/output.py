@@ -1,0 +1,138 @@
+"""What a container wrote: the engine's log stream taken apart and carried into the step's log file.
+
+A stream always starts at the container's first byte, and bytes never change once they are written. So a stream that
+was cut is read again from the start and as many bytes as the file already holds are compared and passed over: exact,
+without duplicates and without asking for time stamps. (podman's are too coarse to resume by.)
+"""
+
+import asyncio
+from collections.abc import Iterator
+
+from xchronos.errors import ExecutorUnavailable
+from xchronos.executors.docker.client import Engine, EngineRefusal, pause
+from xchronos.executors.logfile import BoundedLog
+
+FOLLOW_AFTER = 0.25
+"""Seconds that a container runs before its output is followed."""
+
+COMPARED = 4096
+"""With so many of the last bytes to compare, a log whose beginning was dropped is continued, not read anew."""
+
+_HEADER = 8
+
+
+class Demultiplexer:
+    """Takes the frames of a non-tty stream apart: 8 bytes of header (stream number, length), then the payload."""
+
+    def __init__(self) -> None:
+        self._header = b""
+        self._left = 0
+
+    def feed(self, chunk: bytes) -> Iterator[memoryview]:
+        """The pieces of output in a chunk of the stream, cut anywhere, in order."""
+        view = memoryview(chunk)
+        while view:
+            if self._left:
+                piece, view = view[: self._left], view[self._left :]
+                self._left -= len(piece)
+                yield piece
+                continue
+            wanted = _HEADER - len(self._header)
+            self._header += view[:wanted]
+            view = view[wanted:]
+            if len(self._header) == _HEADER:
+                self._left = int.from_bytes(self._header[4:], "big")
+                self._header = b""
+
+
+class _Differs(Exception):  # noqa: N818 - caught where it is raised
+    """The engine's stream does not begin with what the file holds: the engine has dropped the beginning."""
+
+
+class OutputCopy:
+    """Copies one container's output into a log file, over as many streams as it takes.
+
+    `fresh`: the container is new, so what the file holds already is no output of it (the text of a pull) and stays.
+    Else the file holds, or should hold, the beginning of the container's output. `since` (`seconds.nanoseconds`) is
+    where the output begins that is meant, in a container that was started before.
+    """
+
+    def __init__(
+        self, engine: Engine, container: str, log: BoundedLog, *, tty: bool, fresh: bool, since: str = ""
+    ) -> None:
+        self._engine = engine
+        self._path = f"/containers/{container}/logs"
+        self._log = log
+        self._tty = tty
+        self._since = since
+        self._base = log.written if fresh else 0
+        self._kept = True
+
+    async def follow(self) -> None:
+        """Copy what is written while the container runs; reconnects when cut. What it leaves out, `finish` adds.
+
+        It begins late, so that a step of a fraction of a second costs one read, at its end.
+        """
+        await asyncio.sleep(FOLLOW_AFTER)
+        await self._persist("1")
+
+    async def finish(self, follower: asyncio.Task[None]) -> None:
+        """The container has ended: end the follower, and read once more what there is.
+
+        The end of a followed stream is not the end of the output: dockerd 20.10 ends it when the container dies, and
+        in more than half of all runs before the last line is in it when that has no line feed. (Measured; a plain read
+        after the wait was complete every time.)
+        """
+        follower.cancel()
+        await asyncio.gather(follower, return_exceptions=True)
+        await self._persist("0")
+
+    async def _persist(self, follow: str) -> None:
+        attempt = 0
+        while True:
+            try:
+                return await self._copy(follow)
+            except ExecutorUnavailable:
+                await pause(attempt)
+                attempt += 1
+
+    async def _copy(self, follow: str) -> None:
+        if not self._kept:
+            return
+        if self._log.rotated and self._log.written - self._log.begins < COMPARED:
+            self._restart()
+        try:
+            try:
+                await self._read(follow)
+            except _Differs:
+                self._restart()
+                await self._read(follow)
+        except EngineRefusal as refusal:
+            # 501: a log driver that cannot be read (none, or a remote one); 404: somebody removed the container.
+            self._kept = False
+            self._log.note(f"the engine has no output to give: {refusal.message}")
+
+    def _restart(self) -> None:
+        self._log.restart()
+        self._base = 0
+
+    async def _read(self, follow: str) -> None:
+        params = {"follow": follow, "stdout": "1", "stderr": "1"}
+        if self._since:
+            params["since"] = self._since
+        known = self._log.written - self._base
+        position = 0
+        frames = Demultiplexer()
+        async with self._engine.stream("GET", self._path, params=params) as response:
+            async for chunk in response.content.iter_any():
+                for piece in (memoryview(chunk),) if self._tty else frames.feed(chunk):
+                    if position < known:
+                        old = piece[: known - position]
+                        if not self._log.agrees(self._base + position, old):
+                            raise _Differs
+                        position += len(piece)
+                        self._log.write(piece[len(old) :])
+                    else:
+                        self._log.write(piece)
+        if position < known and self._log.rotated:
+            raise _Differs  # the engine has kept less than was read already

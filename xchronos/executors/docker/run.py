@@ -1,0 +1,149 @@
+"""Runs one container to its end for a step: a [Container] step, or a `docker run` line."""
+
+import asyncio
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+
+from xchronos.executors.contract import StepExit, StepSpec
+from xchronos.executors.docker import body
+from xchronos.executors.docker.client import EngineRefusal
+from xchronos.executors.docker.containers import Inspected, Keeper
+from xchronos.executors.docker.output import OutputCopy
+from xchronos.executors.logfile import BoundedLog
+
+_INIT = re.compile(rb"^\[FATAL tini \(\d+\)\] exec (.*) failed: (.*)$", re.MULTILINE)
+
+
+def line_writer(log: BoundedLog) -> Callable[[str], None]:
+    """Writes lines of text into a log."""
+    return lambda text: log.write(f"{text}\n".encode())
+
+
+class ContainerRun:
+    """One step's container. `name` and `labels` identify it, so running it again adopts it."""
+
+    def __init__(self, keeper: Keeper, spec: StepSpec, name: str, labels: Mapping[str, str]) -> None:
+        self._keeper = keeper
+        self._spec = spec
+        self._name = name
+        self._labels = labels
+
+    def mine(self, labels: Mapping[str, str]) -> bool:
+        """Whether a container with these labels is this step's."""
+        return body.is_step(labels, self._labels)
+
+    async def create(
+        self, body: Mapping[str, Any], log: BoundedLog, *, pull: str, platform: str = "", quiet: bool = False
+    ) -> Inspected:
+        """Create or adopt. An earlier attempt's ended container of the same user-given name makes room.
+
+        Raises EngineRefusal and ExecutorUnavailable.
+        """
+        say = line_writer(log)
+
+        async def create() -> Inspected:
+            return await self._keeper.create(
+                self._name, body, self.mine, pull=pull, platform=platform, say=(lambda _: None) if quiet else say
+            )
+
+        try:
+            return await create()
+        except EngineRefusal:
+            holder = await self._keeper.find(self._name)
+            if holder is None or holder.state.running or not self._superseded(holder.labels):
+                raise
+            await self._keeper.delete(holder.id)
+        return await create()
+
+    def _superseded(self, labels: Mapping[str, str]) -> bool:
+        """Whether the container is an earlier attempt's of this step: its result is durable, or we would not run."""
+        earlier = labels.get(body.ATTEMPT, "")
+        return (
+            earlier.isdecimal()
+            and int(earlier) < self._spec.attempt
+            and self.mine({**labels, body.ATTEMPT: str(self._spec.attempt)})
+            and labels.get(body.KEEP) != body.KEEP_ALWAYS
+        )
+
+    async def equip(self, found: Inspected, networks: list[tuple[str, dict[str, Any]]]) -> None:
+        """What lies between create and start: further networks, secrets. Raises EngineRefusal."""
+        if found.state.status != "created":
+            return
+        for network, endpoint in networks:
+            try:
+                await self._keeper.engine.call(
+                    "POST", f"/networks/{network}/connect", body={"Container": found.id, "EndpointConfig": endpoint}
+                )
+            except EngineRefusal as refusal:
+                if "already exists" not in refusal.message:  # by an earlier daemon's hand
+                    raise
+        if self._spec.secrets:
+            archive = body.secrets_archive(self._spec.secrets)
+            path = f"/containers/{found.id}/archive"
+            async with self._keeper.engine.stream("PUT", path, params={"path": "/"}, data=archive) as response:
+                await response.read()
+
+    async def attend(self, found: Inspected, log: BoundedLog, *, fresh: bool) -> StepExit:
+        """Follow the output and wait for the end of a container that has been started."""
+        output = OutputCopy(self._keeper.engine, found.id, log, tty=found.config.tty, fresh=fresh)
+        return await attend(self._keeper, found, output)
+
+    async def run(
+        self,
+        body: Mapping[str, Any],
+        *,
+        pull: str,
+        platform: str = "",
+        quiet: bool = False,
+        networks: list[tuple[str, dict[str, Any]]] | None = None,
+        complain: Callable[[str], str] = lambda text: text,
+    ) -> StepExit:
+        """Create or adopt, start once, and return when the container has ended and its output is written.
+
+        `complain` makes the line in the log out of what the engine said when it refused.
+        """
+        with BoundedLog(self._spec.log, self._spec.log_limit, resume=True) as log:
+            try:
+                found = await self.create(body, log, pull=pull, platform=platform, quiet=quiet)
+                fresh = found.state.status == "created"
+                await self.equip(found, networks or [])
+            except EngineRefusal as refusal:
+                if refusal.status >= 500 and await self._keeper.outlast():
+                    return StepExit(lost=True, reason=f"the engine was shut down: {refusal.message}")
+                log.write(f"{complain(refusal.message)}\n".encode())
+                return StepExit(code=125, reason=refusal.message)
+            refused = await self._keeper.start(found, self._spec)
+            if refused is not None:
+                if not refused.lost:
+                    log.write(f"{complain(refused.reason)}\n".encode())
+                return refused
+            return _by_init(await self.attend(found, log, fresh=fresh), log)
+
+
+def _by_init(result: StepExit, log: BoundedLog) -> StepExit:
+    """A program that the container's init (tini) could not execute: never started, as far as the step is concerned.
+
+    Without an init the engine refuses the start and says why; with one the container starts, and only its last words
+    tell a missing program from one that ended with 127 itself.
+    """
+    if result.code not in (126, 127) or (found := _INIT.search(log.tail(4096))) is None:
+        return result
+    reason = f"exec {found[1].decode(errors='replace')}: {found[2].decode(errors='replace')}"
+    return msgspec.structs.replace(result, reason=reason, started_at=None)
+
+
+async def attend(keeper: Keeper, found: Inspected, output: OutputCopy) -> StepExit:
+    """Copy a running container's output and wait for its end. Cancelling leaves the container running."""
+    follower = asyncio.create_task(output.follow())
+    try:
+        code, held = await keeper.ended(found)
+        result = await keeper.result(found.id, code, held=held)
+        await output.finish(follower)
+    finally:
+        if not follower.done():
+            follower.cancel()
+            await asyncio.gather(follower, return_exceptions=True)
+    return result

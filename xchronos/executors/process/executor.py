@@ -1,0 +1,279 @@
+"""Runs steps as processes of the host that outlive the daemon.
+
+Each program is the child of a tiny wrapper in a session of its own, which writes straight to the log file and notes
+the exit status on disk. A daemon that comes back finds the wrapper by pid, start time and boot id and waits on, or
+collects the status. The start itself is claimed by a link(2) that only one wrapper can win, so a crash at any point
+cannot start a program twice; a claim whose wrapper is dead without a status is a lost step.
+"""
+
+import asyncio
+import errno
+import os
+import signal
+import sys
+import time
+from collections.abc import Collection
+from contextlib import suppress
+from pathlib import Path
+
+from xchronos.executors.contract import FORBIDDEN, Leftover, StepExit, StepSpec
+from xchronos.executors.hostfacts import boot_id, start_ticks
+from xchronos.executors.logfile import trim
+from xchronos.executors.process import tree, wrapper
+from xchronos.executors.process.record import Claim, Home, attempt_home
+from xchronos.executors.signals import signal_number
+
+TRIM_INTERVAL = 0.5
+"""Seconds between two looks at the size of a running step's log."""
+
+STARTING = 0.005
+"""Seconds between two looks at a step that is being started."""
+
+START_LIMIT = 10.0
+"""Seconds after which a start no longer holds up the next one, nor a signal that is meant for it."""
+
+_WHOLE = ("control-group", "mixed")
+
+
+class ProcessExecutor:
+    """Host processes. `state` is a directory of this executor alone; it is made when it is missing.
+
+    Kill modes: `control-group` signals every process of the step, `mixed` and `process` the main one, `none` nobody;
+    `kill` ends everything for `control-group` and `mixed`, the main process for the others. When an attempt is
+    released, what it left running ends with it under `control-group` and `mixed`.
+    """
+
+    name = "process"
+    recoverable = True
+
+    def __init__(self, state: Path) -> None:
+        self._state = state
+        self._children: set[int] = set()
+        # Hundreds of starts at once would starve the daemon itself, its leases included: two for each core.
+        self._gate = asyncio.Semaphore(2 * (os.cpu_count() or 1))
+        self._queued: dict[tuple[str, int, str], str] = {}
+
+    async def probe(self) -> str:
+        """The kernel's release: the engine of host processes is the kernel."""
+        return os.uname().release
+
+    async def run(self, spec: StepSpec) -> StepExit:
+        """Start the program, or adopt the one that an earlier daemon started. See `Executor.run`."""
+        home = Home.of(self._state, spec)
+        spawned = False
+        while True:
+            claim = home.claim
+            if claim is not None:
+                await self._watch(claim, spec)
+                # The status is read after the wrapper was seen gone: it writes it before it goes.
+                return home.status or StepExit(lost=True, reason="the process vanished without an exit status")
+            if spawned:
+                return StepExit(code=wrapper.EXEC, reason="the wrapper ended early; its words are in the log")
+            self._queued[spec.identity] = ""
+            try:
+                async with self._gate:
+                    await asyncio.to_thread(home.prepare, spec)
+                    given_up = self._queued.pop(spec.identity, "")
+                    if given_up:
+                        home.forget()
+                        return StepExit(signal=given_up, reason="given up before it was started")
+                    if spec.forbidden:
+                        return StepExit(lost=True, reason=FORBIDDEN)
+                    begun = await self._begin(home, spec)
+            finally:
+                self._queued.pop(spec.identity, None)
+            spawned = True
+            if begun is not None:
+                await self._watch(begun, spec)
+            tree.reap(self._children)
+
+    async def _begin(self, home: Home, spec: StepSpec) -> Claim | None:
+        """Spawn a wrapper and wait until it has claimed the start, or has gone. Returns the wrapper."""
+        pid = self._spawn(home, spec.log)
+        ticks = start_ticks(pid)
+        if ticks is None:
+            return None
+        wrapper = Claim(pid, ticks, boot_id())
+        with suppress(TimeoutError):
+            async with asyncio.timeout(START_LIMIT):
+                while wrapper.alive and home.claim is None:  # noqa: ASYNC110 - a file sets no Event
+                    await asyncio.sleep(STARTING)
+        return wrapper
+
+    def _spawn(self, home: Home, log: Path) -> int:
+        tree.reap(self._children)
+        argv = [sys.executable, "-I", "-S", wrapper.__file__, str(home.path)]
+        pid = os.posix_spawn(
+            sys.executable,
+            argv,
+            {},
+            file_actions=[
+                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                (os.POSIX_SPAWN_OPEN, 1, str(log), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640),
+                (os.POSIX_SPAWN_DUP2, 1, 2),
+            ],
+            setsid=True,
+        )
+        self._children.add(pid)
+        return pid
+
+    async def _watch(self, claim: Claim, spec: StepSpec) -> None:
+        """Return when the wrapper has gone; keep the log within its bounds meanwhile."""
+        try:
+            descriptor = os.pidfd_open(claim.pid)
+        except ProcessLookupError:
+            descriptor = -1
+        # The pid is looked at behind the open descriptor: from here on it cannot come to mean another process.
+        if descriptor >= 0 and claim.alive:
+            loop = asyncio.get_running_loop()
+            gone = asyncio.Event()
+            loop.add_reader(descriptor, gone.set)
+            try:
+                while not gone.is_set():
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(TRIM_INTERVAL):
+                            await gone.wait()
+                    await self._trim(spec)
+            finally:
+                loop.remove_reader(descriptor)
+                os.close(descriptor)
+        else:
+            if descriptor >= 0:
+                os.close(descriptor)
+            await self._trim(spec)
+        with suppress(ChildProcessError):
+            os.waitpid(claim.pid, os.WNOHANG)  # noqa: ASYNC222 - does not block; an adopted one may be our own child, left by an earlier executor
+
+    @staticmethod
+    async def _trim(spec: StepSpec) -> None:
+        if spec.log.exists() and spec.log.stat().st_size > spec.log_limit // 2:
+            await asyncio.to_thread(trim, spec.log, spec.log_limit)
+
+    async def _leader(self, spec: StepSpec) -> int | None:
+        """The wrapper of a running step; one that is being started is waited for, as long as a start may take."""
+        home = Home.of(self._state, spec)
+        until = time.monotonic() + START_LIMIT
+        while time.monotonic() < until:
+            if not home.path.exists() or home.status is not None:
+                return None
+            claim = home.claim
+            if claim is not None:
+                if not claim.alive:
+                    return None
+                if tree.main_process(claim.pid) is not None:
+                    return claim.pid
+            await asyncio.sleep(0.01)
+        return None
+
+    async def started(self, spec: StepSpec) -> int:
+        """See `HostExecutor.started`."""
+        home = Home.of(self._state, spec)
+        while home.status is None:
+            claim = home.claim
+            if claim is not None:
+                if not claim.alive:
+                    break
+                pid = tree.main_process(claim.pid)
+                if pid is not None and tree.has_executed(pid):
+                    return pid
+            await asyncio.sleep(STARTING)
+        return 0
+
+    async def left_behind(self, execution: str, attempt: int, signal: str = "") -> bool:
+        """See `HostExecutor.left_behind`."""
+        found = False
+        for path in attempt_home(self._state, execution, attempt).glob("*/claim"):
+            claim = Home(path.parent).claim
+            if claim is None or claim.alive or self._reused(claim):
+                continue
+            pids = tree.members(claim.pid)
+            found = found or bool(pids)
+            if signal:
+                tree.send(pids, signal_number(signal))
+        return found
+
+    async def stop(self, spec: StepSpec, signal: str) -> None:
+        """Send a signal, as the kill mode says."""
+        if spec.kill_mode != "none":
+            await self._signal(spec, signal, whole=spec.kill_mode == "control-group")
+
+    async def kill(self, spec: StepSpec) -> None:
+        """SIGKILL: the whole tree, or the main process alone where the kill mode spares the others."""
+        await self._signal(spec, "SIGKILL", whole=spec.kill_mode in _WHOLE)
+
+    async def _signal(self, spec: StepSpec, name: str, *, whole: bool) -> None:
+        if spec.identity in self._queued:
+            self._queued[spec.identity] = name
+            return
+        leader = await self._leader(spec)
+        if leader is None:
+            return
+        number = signal_number(name)
+        if whole and number == signal.SIGKILL:
+            tree.kill_all(leader)
+        elif whole:
+            tree.send(tree.members(leader), number)
+        elif (main := tree.main_process(leader)) is not None:
+            tree.send([main], number)
+
+    async def release(self, execution: str, attempt: int) -> None:
+        """End what the attempt left running, as its kill mode says, and remove its records."""
+        home = attempt_home(self._state, execution, attempt)
+        for path in sorted(home.glob("*/record")):
+            self._end(Home(path.parent))
+        _tidy(home)
+        tree.reap(self._children)
+
+    def _end(self, home: Home) -> None:
+        claim = home.claim
+        if claim is not None and (claim.alive or not self._reused(claim)):
+            if home.record.kill_mode in _WHOLE:
+                tree.kill_all(claim.pid)
+            if claim.alive:
+                tree.send([claim.pid], signal.SIGKILL)
+        home.forget()
+
+    @staticmethod
+    def _reused(claim: Claim) -> bool:
+        """Whether the wrapper's pid, and with it perhaps its session's number, may mean somebody else today.
+
+        While a member of the old session lives, the kernel gives its number to nobody: a living process of that pid
+        that is not the wrapper proves that the old session is empty, and so does another boot.
+        """
+        ticks = start_ticks(claim.pid)
+        return claim.boot != boot_id() or (ticks is not None and ticks != claim.ticks)
+
+    async def leftovers(self) -> list[Leftover]:
+        """Every process that there is a record of."""
+        found = []
+        for home in Home.all(self._state):
+            record, claim = home.record, home.claim
+            running = claim is not None and claim.alive
+            what = f"process {claim.pid}" if claim is not None else "process that was never started"
+            found.append(Leftover(record.execution, record.attempt, record.step, running, what))
+        return found
+
+    async def remove(self, leftovers: Collection[Leftover]) -> None:
+        """End these, whatever their kill mode, and remove their records."""
+        for leftover in leftovers:
+            home = Home(attempt_home(self._state, leftover.execution, leftover.attempt) / leftover.step)
+            claim = home.claim
+            if claim is not None and claim.alive:
+                tree.kill_all(claim.pid)
+            if (home.path / "record").exists():
+                self._end(home)
+            _tidy(home.path.parent)
+        tree.reap(self._children)
+
+    async def close(self) -> None:
+        """Let go; what runs goes on."""
+        tree.reap(self._children)
+
+
+def _tidy(attempt: Path) -> None:
+    """Remove an attempt's directory, if it is there and no step of it is recorded any more."""
+    try:
+        attempt.rmdir()
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTEMPTY):
+            raise

@@ -1,0 +1,1 @@
+"""From a unit file to a unit: every section's keys, with all problems at once."""

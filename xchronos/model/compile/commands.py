@@ -1,0 +1,141 @@
+"""The `Exec*=` lines of `[Service]`: steps, and docker command lines checked against what the Engine API can do."""
+
+import posixpath
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from xchronos.dockercli import Create, DockerCommand, Run, compile_docker
+from xchronos.errors import InvalidValue
+from xchronos.model.compile.reader import Reader
+from xchronos.model.lifecycle import AttemptState
+from xchronos.model.unit import Step
+from xchronos.unitfile import ExecLine, HostFacts, Option, UnitName, parse_environment, parse_exec
+
+PHASES: tuple[tuple[str, AttemptState], ...] = (
+    ("ExecCondition", "condition"),
+    ("ExecStartPre", "start-pre"),
+    ("ExecStart", "start"),
+    ("ExecStartPost", "start-post"),
+    ("ExecStop", "stop"),
+    ("ExecStopPost", "stop-post"),
+)
+"""The keys that make steps, in the order in which these are run."""
+
+_VARIABLE = re.compile(r"\$\{?([A-Za-z_][A-Za-z0-9_]*)")
+_MEANINGLESS = re.compile(r"specifier (%[A-Za-z0-9]) in .* has no meaning here")
+
+
+def _facts(word: str) -> HostFacts:
+    """A machine's facts that are all this word; those that are paths stay absolute ones."""
+    fields = msgspec.structs.asdict(HostFacts())
+    return HostFacts(**{field: f"/{word}" if known.startswith("/") else word for field, known in fields.items()})
+
+
+_SOMEWHERE, _ELSEWHERE = _facts("x"), _facts("y1")
+"""Two machines that stand in for any other while a docker line is checked at submit."""
+
+
+class Commands(msgspec.Struct, frozen=True):
+    """The commands of a unit, in the order of the phases. `memory` (bytes), `cpus`: the most a `docker run` has."""
+
+    steps: tuple[Step, ...] = ()
+    memory: int = 0
+    cpus: float = 0.0
+
+
+def read_commands(reader: Reader, name: UnitName) -> Commands:
+    """Read every `Exec*=` line; a docker command line is compiled once here, to refuse what cannot be expressed."""
+    environment = parse_environment(reader.texts("Environment"), name).values
+    steps: list[Step] = []
+    memory, cpus = 0, 0.0
+    for key, phase in PHASES:
+        found = _lines(reader, key, name)
+        for number, (line, option) in enumerate(found):
+            docker = posixpath.basename(line.path) == "docker"
+            if docker:
+                body = _check_docker(reader, option, line, name, environment)
+                least, share = limits(body)
+                memory, cpus = max(memory, least), max(cpus, share)
+            main = phase == "start" and number == len(found) - 1
+            steps.append(Step(f"{phase}-{number}", phase, line, _shown(line), docker, main))
+    # Nothing is ever reloaded, but a line that systemd does not take refuses the unit wherever it stands.
+    _lines(reader, "ExecReload", name)
+    return Commands(tuple(steps), memory, cpus)
+
+
+def _lines(reader: Reader, key: str, name: UnitName) -> list[tuple[ExecLine, Option]]:
+    found: list[tuple[ExecLine, Option]] = []
+    for option in reader.all(key):
+        try:
+            parsed = parse_exec(option.value, name)
+        except InvalidValue as error:
+            meant = _MEANINGLESS.match(str(error))
+            reader.report(option, f"{error}: write %{meant[1]} for a literal {meant[1]}" if meant else str(error))
+            continue
+        for warning in parsed.warnings:
+            reader.report(option, warning, "warning")
+        found.extend((line, option) for line in parsed.lines)
+    return found
+
+
+def with_image_command(commands: Commands) -> Commands:
+    """The commands of a unit with a [Container]: without an ExecStart, the image's own (or Exec=) is the main one."""
+    if any(step.phase == "start" for step in commands.steps):
+        return commands
+    step = Step("start-0", "start", ExecLine("", "", ()), "the image's command", docker=False, main=True)
+    return msgspec.structs.replace(commands, steps=(*commands.steps, step))
+
+
+def _shown(line: ExecLine) -> str:
+    """The command as people read it."""
+    return " ".join((line.prefixes + line.program, *(line.words if line.sets_argv0 else line.words[1:])))
+
+
+def _check_docker(
+    reader: Reader, option: Option, line: ExecLine, name: UnitName, environment: Mapping[str, str]
+) -> Mapping[str, Any]:
+    """The create body of a docker command line, {} when it has none.
+
+    What the Engine API cannot do is refused; what only the machine can fill in is not held against the line.
+    """
+    try:
+        command = _compiled(line, name, _SOMEWHERE, environment)
+    except InvalidValue as error:
+        if _is_open(str(error), line, name):
+            reader.report(option, f"cannot be checked before its variables are known: {error}", "warning")
+        else:
+            reader.report(option, str(error))
+        return {}
+    for warning in command.warnings:
+        reader.report(option, warning, "warning")
+    if isinstance(command, Run) and command.detach and option.name == "ExecStart":
+        kind = reader.unit.last("Service", "Type")
+        if kind is None or kind.value != "oneshot":
+            message = "docker run -d returns at once, and with it the attempt ends: leave -d out"
+            reader.report(option, message, "warning")
+    return command.body if isinstance(command, Create) else {}
+
+
+def _compiled(line: ExecLine, name: UnitName, host: HostFacts, environment: Mapping[str, str]) -> DockerCommand:
+    return compile_docker(("docker", *line.resolve(name, host, environment).argv[1:]), env=environment)
+
+
+def _is_open(error: str, line: ExecLine, name: UnitName) -> bool:
+    """Whether an error may be gone when the variables and the machine are known: with others it is another, or none."""
+    text = " ".join(line.words)
+    if "$" not in text and "%" not in text:
+        return False
+    try:
+        _compiled(line, name, _ELSEWHERE, dict.fromkeys(_VARIABLE.findall(text), "1"))
+    except InvalidValue as other:
+        return str(other) != error
+    return True
+
+
+def limits(body: Mapping[str, Any]) -> tuple[int, float]:
+    """Memory in bytes and CPUs that a create body allows: what an attempt is counted with on its machine."""
+    host = body.get("HostConfig") or {}
+    return int(host.get("Memory") or 0), (host.get("NanoCpus") or 0) / 1e9

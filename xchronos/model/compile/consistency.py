@@ -1,0 +1,129 @@
+"""What only a unit file as a whole can be wrong about: settings that contradict each other, and its links to others."""
+
+from xchronos.errors import InvalidValue, Problem, Severity
+from xchronos.model.compile.chronos import Chronos
+from xchronos.model.compile.commands import PHASES, Commands
+from xchronos.model.compile.reader import Reader, problem_at
+from xchronos.model.unit import Container, Service
+from xchronos.unitfile import UnitName, expand
+from xchronos.unitfile.fleet.requirements import FleetRequirements
+
+_STARTS = ("OnSuccess", "OnFailure")
+_ABOUT_TRIGGERS = (
+    "TimeZone", "NotBefore", "NotAfter", "MaxRuns", "RandomizedDelay", "MisfirePolicy", "MisfireThreshold",
+    "MisfireLimit",
+)  # fmt: skip
+
+
+def depends(section: Reader, key: str, name: UnitName) -> tuple[str, ...]:
+    """The units that a key of [Unit] names. What is no unit's name is passed over, as systemd does; `check` has warned.
+
+    A template stands for the instance of this unit's own instance, or prefix.
+    """
+    found: list[str] = []
+    for option in section.all(key):
+        for word in option.value.split():
+            try:
+                other = UnitName.parse(expand(word, name).replace("%%", "%") if "%" in word else word)
+                if other.is_template:
+                    other = other.with_instance(name.instance or name.prefix)
+            except InvalidValue:
+                continue
+            if key in _STARTS:
+                if other.suffix != ".service":
+                    message = f"{other.full} is not started: only .service units are"
+                    section.report(option, message, "warning")
+                    continue
+                if other == name:
+                    section.report(option, f"{other.full} starts itself, again and again", "warning")
+            found.append(other.full)
+    return tuple(dict.fromkeys(found))
+
+
+def check_whole(
+    shown: str,
+    readers: tuple[Reader, Reader],
+    chronos: Chronos,
+    commands: Commands,
+    container: Container | None,
+    service: Service,
+    asked: FleetRequirements,
+    problems: list[Problem],
+) -> None:
+    """Report what does not fit together. `readers` are those of [Service] and [X-Chronos]."""
+    section, own = readers
+    refused = any(problem.severity == "error" and problem.key.startswith("Exec") for problem in problems)
+    if not commands.steps and container is None and not refused:
+        problems.append(_nothing_to_run(section, shown))
+    _check_executor(section, own, chronos, commands, container)
+    if container is not None:
+        _check_container(section, commands, container, problems)
+    if asked.is_global and chronos.availability > 1:
+        option = own.last("Availability")
+        assert option is not None
+        own.report(option, "cannot be used with Global=true, which is one copy on every machine: expected one of them")
+    if chronos.concurrency in ("forbid", "replace") and chronos.on_partition == "continue":
+        message = (
+            f"a machine that cannot reach the store goes on with an attempt that counts as lost: Concurrency="
+            f"{chronos.concurrency} cannot keep the next one from running beside it"
+        )
+        own.warn("OnPartition", message)
+    if not chronos.triggers and not any(problem.severity == "error" for problem in problems):
+        for key in _ABOUT_TRIGGERS:
+            own.warn(key, "does nothing in a unit without a trigger")
+    if not chronos.triggers and service.restart == "always":
+        own.warn("MaxAttempts", "does nothing in a unit that Restart=always keeps running: it is started anew for ever")
+    elif service.restart == "on-success" or (service.restart == "always" and chronos.triggers):
+        section.warn("Restart", "a success is not followed by another attempt: triggers say when the unit runs again")
+
+
+def _nothing_to_run(section: Reader, shown: str) -> Problem:
+    """What is said of a unit without commands, at the line that should have given one."""
+    empty = [option for key, _ in PHASES for option in section.all(key)]
+    if empty:
+        return problem_at(empty[0], "no command is left of it, and so there is nothing to run: expected a program")
+    # systemd runs a unit without commands for its SuccessAction= alone; here it succeeds at once.
+    severity: Severity = "warning" if section.unit.last("Unit", "SuccessAction") is not None else "error"
+    message = "nothing to run: expected ExecStart= in [Service], or a [Container] with Image="
+    return Problem(message, shown, severity=severity)
+
+
+def _check_executor(
+    section: Reader, own: Reader, chronos: Chronos, commands: Commands, container: Container | None
+) -> None:
+    option = own.last("Executor")
+    docker_lines = [step for step in commands.steps if step.docker]
+    others = len(commands.steps) - len(docker_lines)
+    if option is None or chronos.executor is None:
+        if docker_lines and others and container is None:
+            key = next(key for key, phase in PHASES if any(s.phase == phase and not s.docker for s in commands.steps))
+            message = (
+                "a host process beside docker command lines: the unit needs a machine that allows both the docker "
+                "and the process executor"
+            )
+            section.warn(key, message)
+        return
+    if chronos.executor in ("http", "python"):
+        message = f"no machine of this version runs the {chronos.executor} executor: expected docker or process"
+        own.report(option, message, "warning")
+    if container is not None and chronos.executor != "docker":
+        own.report(option, f"{chronos.executor} contradicts [Container], whose steps run in Docker: expected docker")
+    elif chronos.executor == "docker" and container is None and not docker_lines and others:
+        own.report(option, "nothing runs in Docker: expected a [Container] with Image=, or docker command lines")
+    elif chronos.executor != "docker" and docker_lines:
+        message = "docker command lines are performed through the machine's Docker engine all the same"
+        own.report(option, message, "warning")
+
+
+def _check_container(section: Reader, commands: Commands, container: Container, problems: list[Problem]) -> None:
+    """Whether the container has something to run, and Exec= is not hidden by ExecStart=."""
+    header = next(header for header in section.unit.headers if header.name == "Container")
+    starts = [step for step in commands.steps if step.phase == "start"]
+    if starts and all(step.docker for step in commands.steps):
+        message = "the section does nothing: every command is a docker command line of its own"
+        problems.append(Problem(message, header.file, header.line, "Container", severity="warning"))
+    elif any(step.line.program and not step.docker for step in starts) and not container.body.get("Entrypoint"):
+        option = section.unit.last("Container", "Exec")
+        if option is not None and option.value:
+            message = "does nothing beside ExecStart=, which is what the container runs"
+            problems.append(Problem(message, option.file, option.line, "Container", "Exec", "warning"))

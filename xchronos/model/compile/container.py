@@ -1,0 +1,161 @@
+"""The `[Container]` section, with the limits that `[Service]` puts on it, as one Engine API create body."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from xchronos.dockercli.body import empty_body
+from xchronos.dockercli.options.resources import KNOWN_KEYS as SERVICE_KEYS
+from xchronos.dockercli.options.resources import host_config_from_service
+from xchronos.dockercli.quadlet.container import KNOWN_KEYS, container_body
+from xchronos.errors import InvalidValue, Problem, Severity
+from xchronos.model.compile.reader import problem_at
+from xchronos.model.unit import Container
+from xchronos.unitfile import Option, UnitFile, UnitName, did_you_mean, expand
+from xchronos.unitfile.directives import is_known, meaning
+
+SECTION = "Container"
+
+_SAME_SETTING = {
+    "CPUs": "NanoCpus", "Memory": "Memory", "MemorySwap": "MemorySwap", "PidsLimit": "PidsLimit",
+    "ReadOnly": "ReadonlyRootfs",
+}  # fmt: skip
+"""Keys whose value may equal the engine's default and then still overrules [Service]."""
+
+# Specifiers of the machine while a value is being read: as a name, or (those that are paths) as an absolute path.
+_SPECIFIER = re.compile(r"%([%A-Za-z0-9])")
+_PATHS = frozenset("hsStCLETV")
+_STAND_IN = re.compile(r"zq([0-9a-f]{2})qz|/zp([0-9a-f]{2})pz")
+
+
+def read_container(file: UnitFile, name: UnitName, problems: list[Problem]) -> Container | None:
+    """The unit's container; None when it has no [Container]. The machine's specifiers stay in it, the name's do not."""
+    if SECTION not in file.sections:
+        return None
+    # Nearly no unit has a specifier here, and then there is nothing to uncover.
+    covers = any("%" in option.value for option in file.options)
+    uncovered: Callable[[Any], Any] = _uncover if covers else _as_is
+    options: list[tuple[str, str, int]] = []
+    places: dict[int, Option] = {}
+    for number, option in enumerate(file.section(SECTION), 1):
+        try:
+            options.append((option.name, _covered(option.value, name), number))
+        except InvalidValue as error:
+            problems.append(problem_at(option, str(error)))
+        places[number] = option
+    body, extras, found = container_body(options)
+    header = next(header for header in file.headers if header.name == SECTION)
+    for key, message, severity, number in found:
+        place = places.get(number)
+        if message.startswith("unknown key"):
+            home = next((section for section in ("Unit", "Service") if is_known(section, key)), "")
+            better = f": expected it in [{home}]" if home else did_you_mean(key, KNOWN_KEYS)
+            message = f"unknown key{better}"  # noqa: PLW2901 - the same message, better
+        problems.append(
+            Problem(
+                uncovered(message),
+                place.file if place else header.file,
+                place.line if place else header.line,
+                SECTION,
+                key,
+                severity,
+            )
+        )
+    body = _without(body, empty_body(extras.image)) | {"Image": extras.image}
+    said = {key for key, value, _ in options if value}
+    parts, service_problems = _of_service(file, name, said)
+    problems.extend(problem_at(place, uncovered(message), severity) for place, message, severity in service_problems)
+    _merge(body, parts)
+    return Container(uncovered(extras.image), uncovered(body), uncovered(extras))
+
+
+def _without(body: dict[str, Any], baseline: dict[str, Any]) -> dict[str, Any]:
+    """What differs from the client's baseline: the engine's own defaults are the same, and a Unit stays small."""
+    kept: dict[str, Any] = {}
+    for key, value in body.items():
+        default = baseline.get(key, ...)
+        if isinstance(value, dict) and isinstance(default, dict) and default:
+            value = _without(value, default)  # noqa: PLW2901 - pruned
+            default = {}
+        if value != default or type(value) is not type(default):
+            kept[key] = value
+    return kept
+
+
+def _of_service(
+    file: UnitFile, name: UnitName, said: set[str]
+) -> tuple[dict[str, Any], list[tuple[Option, str, Severity]]]:
+    """[Service]'s resource and sandbox keys as parts of the body, and what is wrong with them.
+
+    What [Container] has `said` itself is left out.
+    """
+    values: dict[str, list[str]] = {}
+    places: dict[str, Option] = {}
+    problems: list[tuple[Option, str, Severity]] = []
+    for option in file.section("Service"):
+        if option.name not in SERVICE_KEYS:
+            continue
+        try:
+            value = _covered(option.value, name)
+        except InvalidValue as error:
+            problems.append((option, str(error), "error"))
+            continue
+        values.setdefault(option.name, []).append(value)
+        places[option.name] = option
+    if not values:
+        return {}, problems
+    parts, found = host_config_from_service(values)
+    host = parts.get("HostConfig", {})
+    for key in said & _SAME_SETTING.keys():
+        host.pop(_SAME_SETTING[key], None)
+    problems.extend((places[key], message, severity) for key, message, severity in found)
+    return parts, problems
+
+
+def _merge(body: dict[str, Any], parts: dict[str, Any]) -> None:
+    """Put `parts` below what `body` says already: an object is merged, a list extended, a value stays."""
+    for key, value in parts.items():
+        mine = body.get(key)
+        if isinstance(mine, dict) and isinstance(value, dict):
+            _merge(mine, value)
+        elif isinstance(mine, list) and isinstance(value, list):
+            body[key] = [*mine, *(item for item in value if item not in mine)]
+        else:
+            body.setdefault(key, value)
+
+
+def has_meaning(key: str, *, container: bool) -> bool:
+    """Whether a key of [Service] that is about the step's container does anything, or is answered for elsewhere."""
+    return container and (key in SERVICE_KEYS or meaning("Service", key) == "container")
+
+
+# -- specifiers of the machine -----------------------------------------------------------------------------------------
+
+
+def _covered(value: str, name: UnitName) -> str:
+    """The value with the name's specifiers filled in, and the machine's covered by stand-ins that any key can read."""
+    if "%" not in value:
+        return value
+    return _SPECIFIER.sub(
+        lambda found: f"/zp{ord(found[1]):02x}pz" if found[1] in _PATHS else f"zq{ord(found[1]):02x}qz",
+        expand(value, name),
+    )
+
+
+def _as_is(value: Any) -> Any:
+    return value
+
+
+def _uncover(value: Any) -> Any:
+    """The same with every stand-in replaced by its specifier again, wherever a string stands."""
+    if isinstance(value, str):
+        return _STAND_IN.sub(lambda found: "%" + chr(int(found[1] or found[2], 16)), value)
+    if isinstance(value, dict):
+        return {_uncover(key): _uncover(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_uncover(item) for item in value)
+    if isinstance(value, msgspec.Struct):
+        return type(value)(**{field: _uncover(getattr(value, field)) for field in value.__struct_fields__})
+    return value

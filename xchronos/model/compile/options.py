@@ -1,0 +1,168 @@
+"""The judgement of a unit file's sections and assignments, one by one: known, well-formed, and meant something by."""
+
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+
+import msgspec
+
+from xchronos.dockercli.quadlet.container import KNOWN_KEYS as CONTAINER_KEYS
+from xchronos.errors import InvalidValue, Problem, Severity
+from xchronos.model.compile.chronos import KNOWN_KEYS
+from xchronos.model.compile.container import has_meaning
+from xchronos.model.compile.reader import problem_at, unmarked
+from xchronos.model.conditions import HOST_CONDITIONS
+from xchronos.unitfile import Option, UnitFile, UnitName, did_you_mean, expand, lint, suggest
+from xchronos.unitfile.directives import check, is_known, meaning
+from xchronos.unitfile.fleet.requirements import VALID_KEYS as FLEET_KEYS
+from xchronos.unitfile.lint import stray_comment
+
+OWN_SECTIONS = ("X-Fleet", "X-Chronos", "Container")
+SYSTEMD_SECTIONS = ("Unit", "Service", "Install")
+_SECTIONS = (*OWN_SECTIONS, *SYSTEMD_SECTIONS)
+
+_CONDITIONS = frozenset(f"{prefix}{kind}" for prefix in ("Condition", "Assert") for kind in HOST_CONDITIONS)
+_EXPANDED = frozenset(("EnvironmentFile", "User", "Group", "WorkingDirectory")) | _CONDITIONS
+"""The keys, besides commands, whose specifiers are filled in on the machine that runs the steps and have to exist.
+
+Of `Environment=`, as in systemd, a word with one that does not exist is dropped with a warning.
+"""
+
+_ANY_UNIT = UnitName.parse("v.service")
+_REMEMBERED = 200
+"""Judgements of longer values are not worth their memory."""
+
+
+class Judgement:
+    """What is wrong with the assignments: our `problems`, and systemd's `verdicts` for where we say nothing."""
+
+    def __init__(self, file: UnitFile, name: UnitName, *, container: bool) -> None:
+        self.problems: list[Problem] = []
+        self.verdicts: list[Problem] = []
+        self.misplaced: set[tuple[str, int]] = set()
+        """File and line of keys that belong into another section."""
+        self._name = name
+        self._container = container
+        type_option = file.last("Service", "Type")
+        self._type = type_option.value if type_option is not None else ""
+        for header in file.headers:
+            if header.name not in _SECTIONS:
+                self.problems.append(_unknown_section(header.name, header.file, header.line))
+        for option in file.options:
+            if option.section == "X-Chronos":
+                self._own(option)
+            elif option.section == "X-Fleet":
+                self._home(option, FLEET_KEYS)
+            elif option.section in SYSTEMD_SECTIONS and not option.name.startswith("X-"):
+                self._of_systemd(option)
+
+    def _own(self, option: Option) -> None:
+        if option.name not in KNOWN_KEYS:
+            if not self._home(option, KNOWN_KEYS):
+                self.problems.append(problem_at(option, f"unknown key{did_you_mean(option.name, KNOWN_KEYS)}"))
+        elif unmarked(option.value) != option.value:
+            message = "the footnote mark (*) is not part of the value: dropped"
+            self.problems.append(problem_at(option, message, "warning"))
+
+    def _home(self, option: Option, known: Iterable[str]) -> bool:
+        """Whether the key is no key of its section, but one of another; then this is said."""
+        if option.name in known:
+            return False
+        home = _home_of(option.name)
+        if home:
+            self.misplaced.add((option.file, option.line))
+            self.problems.append(
+                problem_at(option, f"{option.name} is no key of [{option.section}]: expected it in {home}")
+            )
+        return bool(home)
+
+    def _of_systemd(self, option: Option) -> None:
+        section, key = option.section, option.name
+        if not is_known(section, key) and (key in KNOWN_KEYS or key in FLEET_KEYS):
+            self._home(option, ())
+            return
+        if (section, key, option.value) == ("Service", "Type", "dbus"):
+            return  # it depends on BusName=, which a single assignment does not show
+        if key in _EXPANDED and "%" in option.value:
+            try:
+                expand(option.value, self._name)
+            except InvalidValue as error:
+                self.problems.append(problem_at(option, str(error)))
+                return
+        # The name matters only to specifiers: without one the judgement is the same for every unit.
+        name = self._name if "%" in option.value else _ANY_UNIT
+        judge = _verdict if len(option.value) < _REMEMBERED else _verdict.__wrapped__
+        severity, message = judge(section, key, option.value, name, self._type, self._container)
+        if severity == "error":
+            self.problems.append(problem_at(option, message))
+        elif message:
+            self.verdicts.append(problem_at(option, message, "warning"))
+
+
+def _unknown_section(name: str, file: str, line: int) -> Problem:
+    """An unknown section is an error where it is one of ours, or was meant to be."""
+    near = suggest(name, _SECTIONS)
+    if near in OWN_SECTIONS or name.startswith("X-"):
+        expected = (
+            f"did you mean [{near}]?" if near else "the sections of xchronos are [X-Chronos], [X-Fleet], [Container]"
+        )
+        return Problem(f"unknown section [{name}]: {expected}", file, line)
+    hint = f", did you mean [{near}]?" if near else ""
+    return Problem(f"unknown section [{name}]: it is not read{hint}", file, line, severity="warning")
+
+
+def _home_of(key: str) -> str:
+    """The section, or sections, in which a key is known: `[Unit] or [Service]`; empty when it is in none."""
+    homes = {"X-Chronos": key in KNOWN_KEYS, "X-Fleet": key in FLEET_KEYS, "Container": key in CONTAINER_KEYS}
+    homes |= {section: is_known(section, key) for section in SYSTEMD_SECTIONS}
+    return " or ".join(f"[{section}]" for section, known in homes.items() if known)
+
+
+@lru_cache(maxsize=4096)
+def _verdict(
+    section: str, key: str, value: str, name: UnitName, service_type: str, container: bool
+) -> tuple[Severity, str]:
+    """The judgement of systemd on an assignment; ours when systemd has nothing to say but the key does nothing here."""
+    verdict = check(section, key, value, name=name, service_type=service_type)
+    if verdict.outcome == "refused":
+        return "error", verdict.message
+    if verdict.outcome != "ok":
+        if not is_known(section, key) and key in CONTAINER_KEYS:
+            return "warning", f"{key} is no key of [{section}]: expected it in [Container]; ignored"
+        return "warning", verdict.message
+    if not value or (section == "Service" and has_meaning(key, container=container)):
+        return "warning", ""
+    if section == "Unit" and key in _CONDITIONS:
+        message = "is not judged in a unit with a [Container], whose steps do not see the machine's files"
+        return "warning", message if container else ""
+    match meaning(section, key):
+        case "ignored":
+            return "warning", "has no meaning in xchronos: accepted and ignored"
+        case "container":
+            return "warning", "has no meaning without a [Container]: other steps do without it"
+    return "warning", ""
+
+
+def settle(file: UnitFile, problems: Sequence[Problem], verdicts: Sequence[Problem]) -> list[Problem]:
+    """Everything that is wrong, each thing once.
+
+    systemd's word on a value yields to ours, and a comment behind a value is a hint for the error it causes.
+    """
+    ours = {(problem.file, problem.line, problem.key) for problem in problems}
+    found = [*problems, *(word for word in verdicts if (word.file, word.line, word.key) not in ours)]
+    found.extend(lint(file, comments=False))
+    for option in file.options:
+        hint = stray_comment(option) if "#" in option.value or ";" in option.value else ""
+        if hint:
+            _explain(option, hint, found)
+    return found
+
+
+def _explain(option: Option, hint: str, found: list[Problem]) -> None:
+    """Add the hint to the first problem that the option has; a command's warnings have other causes."""
+    for position, problem in enumerate(found):
+        if (problem.file, problem.line, problem.key) == (option.file, option.line, option.name) and (
+            problem.severity == "error" or not option.name.startswith("Exec")
+        ):
+            found[position] = msgspec.structs.replace(problem, message=f"{problem.message}; {hint}")
+            return
+    found.append(problem_at(option, f"{hint}; all of {option.value!r} is the value", "warning"))

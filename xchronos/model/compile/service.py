@@ -1,0 +1,150 @@
+"""The `[Service]` section: how the commands are run."""
+
+from typing import cast, get_args
+
+from xchronos.clock import Micros
+from xchronos.errors import InvalidValue
+from xchronos.model.compile.commands import PHASES, Commands
+from xchronos.model.compile.reader import Reader, one_of, whole
+from xchronos.model.policies import Retry
+from xchronos.model.unit import ExitStatuses, KillMode, Service, ServiceType
+from xchronos.unitfile import parse_timeout, parse_timespan
+from xchronos.unitfile.directives import parse_bool, parse_signal
+from xchronos.unitfile.directives.signals import exit_status_set, signal_name
+
+_AS_SIMPLE = {
+    "forking": "its main process is the command itself",
+    "notify": "readiness is not waited for",
+    "notify-reload": "readiness is not waited for",
+    "dbus": "no bus name is waited for",
+    "idle": "it does not wait for other units",
+}
+_TYPES = get_args(ServiceType)
+_type_parser = one_of(*_TYPES, *_AS_SIMPLE)
+_kill_mode_parser = one_of(*cast("tuple[KillMode, ...]", get_args(KillMode)))
+_restart_parser = one_of("no", "always", "on-success", "on-failure", "on-abnormal", "on-abort", "on-watchdog")
+_burst_parser = whole(0, 2**32 - 1)
+
+_START_LIMIT: Micros = 90_000_000
+_RESTART_PAUSE: Micros = 100_000
+_BURST = 5
+
+
+def read_service(reader: Reader, commands: Commands, *, triggered: bool, container: bool) -> Service:
+    """Read the section but for its commands. A value that systemd would ignore is ignored; `check` has warned."""
+    said = reader.lenient("Type", _type_parser, "")
+    steps = commands.steps
+    starts = [step for step in steps if step.phase == "start"]
+    # systemd's default: simple with a main process, oneshot without one.
+    kind = cast("ServiceType", said if said in _TYPES else "simple" if said or starts else "oneshot")
+    if said in _AS_SIMPLE:
+        reader.warn("Type", f"Type={said} is run like simple: {_AS_SIMPLE[said]}")
+    timeout_start, timeout_stop = _timeouts(reader, None if kind == "oneshot" else _START_LIMIT)
+    remain = reader.lenient("RemainAfterExit", parse_bool, default=False)
+    restart = reader.lenient("Restart", _restart_parser, "no")
+    if remain and triggered:
+        reader.warn("RemainAfterExit", "does nothing in a unit with a trigger: an attempt ends with its main process")
+    directory = reader.lenient("WorkingDirectory", str, "", resets=True)
+    service = Service(
+        type=kind,
+        steps=steps,
+        environment=tuple(option.value for option in reader.unit.get_all("Service", "Environment")),
+        environment_files=_environment_files(reader),
+        pass_environment=tuple(reader.texts("PassEnvironment")),
+        unset_environment=tuple(reader.texts("UnsetEnvironment")),
+        working_directory=directory.removeprefix("-"),
+        working_directory_optional=directory.startswith("-"),
+        user=reader.lenient("User", str, "", resets=True),
+        group=reader.lenient("Group", str, "", resets=True),
+        timeout_start=timeout_start,
+        timeout_stop=timeout_stop,
+        runtime_max=reader.lenient("RuntimeMaxSec", parse_timespan, None),
+        kill_signal=reader.lenient("KillSignal", lambda text: parse_signal(text).name, "SIGTERM"),
+        kill_mode=reader.lenient("KillMode", _kill_mode_parser, "control-group"),
+        send_sigkill=reader.lenient("SendSIGKILL", parse_bool, default=True),
+        remain_after_exit=remain and not triggered,
+        success=_statuses(reader, "SuccessExitStatus"),
+        restart=restart,
+        restart_prevent=_statuses(reader, "RestartPreventExitStatus"),
+        restart_force=_statuses(reader, "RestartForceExitStatus"),
+    )
+    _check_as_systemd(reader, service, said, container=container, remain=remain)
+    return service
+
+
+def _check_as_systemd(reader: Reader, service: Service, said: str, *, container: bool, remain: bool) -> None:
+    """What systemd refuses in a service as a whole, where it makes no sense here either."""
+    starts = service.phase("start")
+    if service.type != "oneshot" and len(starts) > 1:
+        option = reader.all("ExecStart")[-1]
+        has = f"Type={said}" if said else "no Type="
+        reader.report(option, f"{len(starts)} commands and {has}: expected Type=oneshot, or a single command")
+    if not starts and service.steps and not container:
+        option = next(found for key, _ in PHASES for found in reader.all(key))
+        if service.type != "oneshot":
+            reader.report(option, f"there is no ExecStart=, which only Type=oneshot may leave out, not Type={said}")
+        elif not remain:
+            reader.report(option, "there is no ExecStart=, which only a unit with RemainAfterExit=yes may leave out")
+    if service.type == "oneshot":
+        forced = reader.all("RestartForceExitStatus")
+        if forced:
+            reader.report(forced[-1], "does not fit Type=oneshot: expected the line to go, or another Type=")
+    if said == "dbus" and reader.last("BusName") is None:
+        type_option = reader.last("Type")
+        assert type_option is not None
+        reader.report(
+            type_option, "Type=dbus without BusName=: expected Type=simple here, as no bus name is waited for"
+        )
+
+
+def _timeouts(reader: Reader, start: Micros | None) -> tuple[Micros | None, Micros | None]:
+    """TimeoutStartSec and TimeoutStopSec; TimeoutSec sets both, whichever line comes last counts."""
+    stop: Micros | None = _START_LIMIT
+    for option in reader.unit.section("Service"):
+        if option.name not in ("TimeoutSec", "TimeoutStartSec", "TimeoutStopSec"):
+            continue
+        try:
+            length = parse_timeout(option.name, option.value)
+        except InvalidValue:
+            continue
+        if option.name != "TimeoutStopSec":
+            start = length
+        if option.name != "TimeoutStartSec":
+            stop = length
+    return start, stop
+
+
+def _environment_files(reader: Reader) -> tuple[tuple[str, bool], ...]:
+    """The paths, and whether each may be missing; what is no absolute path is ignored, as `check` has said."""
+    found = ((option.value.removeprefix("-"), option.value.startswith("-")) for option in reader.all("EnvironmentFile"))
+    return tuple((path, optional) for path, optional in found if path.startswith(("/", "%")))
+
+
+def _statuses(reader: Reader, key: str) -> ExitStatuses:
+    codes: set[int] = set()
+    signals: set[str] = set()
+    for option in reader.all(key):
+        # Word by word, as systemd reads it: `check` has warned of those that are neither.
+        statuses, _ = exit_status_set(option.value.split())
+        codes |= statuses.codes
+        signals |= {signal_name(number) for number in statuses.signals}
+    return ExitStatuses(frozenset(codes), frozenset(signals))
+
+
+def restart_as_retry(unit: Reader, reader: Reader, service: Service) -> Retry:
+    """Restart=on-failure and its kin, without MaxAttempts, are attempts: StartLimitBurst of them, RestartSec apart.
+
+    No limit of systemd's (a burst or an interval of 0) is none here either.
+    """
+    if service.restart in ("no", "on-success", "on-watchdog"):
+        return Retry()
+    burst, interval = _BURST, cast("Micros | None", 1)
+    for section in (reader, unit):
+        burst = section.lenient("StartLimitBurst", _burst_parser, burst)
+        for key in ("StartLimitInterval", "StartLimitIntervalSec"):
+            interval = section.lenient(key, parse_timespan, interval)
+    pause: Micros | None = _RESTART_PAUSE
+    pause = reader.lenient("RestartSec", parse_timespan, pause)
+    if pause is None:
+        return Retry()
+    return Retry(0 if interval == 0 else burst, pause)

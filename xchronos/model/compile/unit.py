@@ -1,0 +1,170 @@
+"""From the text of a unit file to a Unit: everything that is wrong with it is said at once, each with its line."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from xchronos.errors import InvalidValue, Problem, UnitFileError
+from xchronos.model.compile.chronos import read_chronos
+from xchronos.model.compile.commands import Commands, limits, read_commands, with_image_command
+from xchronos.model.compile.consistency import check_whole, depends
+from xchronos.model.compile.container import read_container
+from xchronos.model.compile.options import Judgement, settle
+from xchronos.model.compile.reader import Reader, in_order
+from xchronos.model.compile.service import read_service, restart_as_retry
+from xchronos.model.conditions import read_conditions
+from xchronos.model.policies import ExecutorName, OnPartition
+from xchronos.model.unit import Container, Unit
+from xchronos.unitfile import UnitFile, UnitName, expand, merge, parse
+from xchronos.unitfile.fleet.requirements import SECTION as FLEET
+from xchronos.unitfile.fleet.requirements import requirements
+
+DOCKER_SERVICE = "docker.service"
+"""In After= and Requires=: the machine's Docker engine answers."""
+
+
+def parse_unit(
+    name: str, text: bytes | str, drop_ins: Sequence[tuple[str, bytes | str]] = (), path: str = ""
+) -> UnitFile:
+    """The file with its drop-ins, before anything is understood. Raises UnitFileError, for all files at once."""
+    files: list[UnitFile] = []
+    problems: list[Problem] = []
+    for file, content in ((path or name, text), *drop_ins):
+        try:
+            files.append(parse(content, file))
+        except UnitFileError as error:
+            problems.extend(error.problems)
+    if problems:
+        raise UnitFileError(problems)
+    return merge(files[0], files[1:])
+
+
+def compile_unit(
+    name: str, text: bytes | str, drop_ins: Sequence[tuple[str, bytes | str]] = (), path: str = ""
+) -> Unit:
+    """Compile a unit file.
+
+    Args:
+        name: The unit's name, `report.service`; instances (`report@eu.service`) are compiled from their template's
+            text. A template (`report@.service`) is judged as its instance `i` would be, as systemd-analyze does it.
+        text: The file.
+        drop_ins: Name and text of each drop-in, in the order in which they count.
+        path: What problems call the file; its name by default.
+
+    Raises:
+        UnitFileError: something in it is wrong. It carries all problems, warnings included.
+    """
+    shown = path or name
+    unit_name = _name(name, shown)
+    file = parse_unit(name, text, drop_ins, path)
+    if file.masked:
+        empty = Problem("the file is empty: the unit is masked, it cannot be started", shown, severity="warning")
+        return Unit(name, file.revision, masked=True, warnings=(empty,))
+    unit = _compile(file, unit_name, shown)
+    return msgspec.structs.replace(unit, name=name, template=True) if name != unit.name else unit
+
+
+def _name(name: str, shown: str) -> UnitName:
+    """The unit's name; of a template, that of an instance."""
+    try:
+        found = UnitName.parse(name)
+        if found.suffix == ".service":
+            return found.with_instance("i") if found.is_template else found
+    except InvalidValue as error:
+        raise UnitFileError([Problem(str(error), shown)]) from error
+    message = f"a {found.suffix} unit: xchronos runs .service units only; what triggers one stands in its [X-Chronos]"
+    raise UnitFileError([Problem(message, shown)])
+
+
+def _compile(file: UnitFile, name: UnitName, shown: str) -> Unit:
+    problems: list[Problem] = list(file.problems)
+    section = Reader(file, "Unit", problems)
+    service_section = Reader(file, "Service", problems)
+    own_section = Reader(file, "X-Chronos", problems, marks=True)
+    chronos = read_chronos(own_section, name)
+    commands = read_commands(service_section, name)
+    container = read_container(file, name, problems)
+    judgement = Judgement(file, name, container=container is not None)
+    problems.extend(judgement.problems)
+    asked, fleet_problems = requirements(name.full, file.section(FLEET))
+    # A key that belongs to another section has been reported as one.
+    problems.extend(problem for problem in fleet_problems if (problem.file, problem.line) not in judgement.misplaced)
+    service = read_service(
+        service_section,
+        commands if container is None else with_image_command(commands),
+        triggered=bool(chronos.triggers),
+        container=container is not None,
+    )
+    check_whole(shown, (service_section, own_section), chronos, commands, container, service, asked, problems)
+    links = {key: depends(section, key, name) for key in ("After", "Requires", "Wants", "OnSuccess", "OnFailure")}
+
+    files = (file.path, *(drop_in.path for drop_in in file.dropins))
+    said = in_order(settle(file, problems, judgement.verdicts), files)
+    if any(problem.severity == "error" for problem in said):
+        raise UnitFileError(said)
+
+    keep_running = not chronos.triggers and service.restart == "always"
+    retry = chronos.retry or restart_as_retry(section, service_section, service)
+    on_partition: OnPartition = chronos.on_partition or (
+        "stop" if chronos.concurrency in ("forbid", "replace") else "continue"
+    )
+    memory, cpus = limits(container.body) if container is not None else (0, 0.0)
+    description = section.last("Description")
+    return Unit(
+        name=name.full,
+        revision=file.revision,
+        description=described(description.value, name) if description is not None else "",
+        documentation=tuple(word for text in section.texts("Documentation") for word in text.split()),
+        after=links["After"],
+        requires=links["Requires"],
+        wants=links["Wants"],
+        on_success=links["OnSuccess"],
+        on_failure=links["OnFailure"],
+        # In a container they would speak of the wrong file system.
+        conditions=() if container is not None else read_conditions(file),
+        needs_docker=DOCKER_SERVICE in links["After"] or DOCKER_SERVICE in links["Requires"],
+        triggers=chronos.triggers,
+        fingerprint=chronos.fingerprint,
+        time_zone=chronos.time_zone,
+        start_delay=chronos.start_delay,
+        not_before=chronos.not_before,
+        not_after=chronos.not_after,
+        max_runs=chronos.max_runs,
+        ttl=chronos.ttl,
+        randomized_delay=chronos.randomized_delay,
+        misfire=chronos.misfire,
+        start_deadline=chronos.start_deadline,
+        concurrency=chronos.concurrency,
+        retry=msgspec.structs.replace(retry, max_attempts=0) if keep_running else retry,
+        requirements=asked,
+        availability=chronos.availability,
+        load_balancing=chronos.load_balancing,
+        priority=chronos.priority,
+        on_partition=on_partition,
+        executor=chronos.executor or _default_executor(commands, container),
+        service=service,
+        container=container,
+        artifact=chronos.artifact,
+        artifact_sha256=chronos.artifact_sha256,
+        payload=chronos.payload,
+        history_limit=chronos.history_limit,
+        job_store=chronos.job_store,
+        keep_running=keep_running,
+        warnings=said,
+        memory=max(memory, commands.memory),
+        cpus=max(cpus, commands.cpus),
+    )
+
+
+def _default_executor(commands: Commands, container: Container | None) -> ExecutorName:
+    if container is not None or any(step.docker for step in commands.steps):
+        return "docker"
+    return "process"
+
+
+def described(text: str, name: UnitName) -> str:
+    """A description with its specifiers of the name filled in; as it is written when they make no sense."""
+    try:
+        return expand(text, name).replace("%%", "%")
+    except InvalidValue:
+        return text

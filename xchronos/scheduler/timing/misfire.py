@@ -1,0 +1,101 @@
+"""What becomes of fire times that were found too late (TIME.md 5)."""
+
+import msgspec
+
+from xchronos.clock import Instant, to_datetime
+from xchronos.model.policies import MisfirePolicy
+from xchronos.model.records import Missed
+from xchronos.scheduler.timing.cursor import Cursor
+
+
+class MissedGap(msgspec.Struct, frozen=True):
+    """One gap of one trigger: `count` fire times from `first` to `last` (both included) did not happen on their own.
+
+    `trigger` is its index in the unit, `kind` its kind. `policy` is the unit's, or what SMART_POLICY and FIRE_NOW
+    amount to for this trigger.
+    """
+
+    trigger: int
+    kind: str
+    first: Instant
+    last: Instant
+    count: int
+    policy: MisfirePolicy
+
+    def record(self) -> Missed:
+        """The same, as it is stored in the history."""
+        return Missed(to_datetime(self.first), to_datetime(self.last), self.count, self.policy.value)
+
+
+class Recovery(msgspec.Struct, frozen=True):
+    """What one misfired trigger does: fire for `now` (or not), and the gap that is recorded."""
+
+    fires_now: bool
+    gap: MissedGap
+
+
+def effective(policy: MisfirePolicy, count: int | None, *, restartable: bool) -> MisfirePolicy:
+    """What a policy means for a trigger that fires `count` times in all (None: endless).
+
+    For a simple trigger (its grid is `restartable`) SMART_POLICY and FIRE_NOW stand for others. Everywhere else only
+    three things can be done: fire each (IGNORE), one fire now (FIRE_NOW), drop them (NEXT_WITH_REMAINING).
+    """
+    match policy:
+        case MisfirePolicy.IGNORE:
+            return policy
+        case MisfirePolicy.SMART if restartable:
+            if count is None:
+                return MisfirePolicy.NEXT_WITH_REMAINING
+            return MisfirePolicy.FIRE_NOW if count == 1 else MisfirePolicy.NOW_WITH_EXISTING
+        case MisfirePolicy.FIRE_NOW if restartable and count != 1:
+            return MisfirePolicy.NOW_WITH_REMAINING
+        case MisfirePolicy.NEXT_WITH_EXISTING | MisfirePolicy.NEXT_WITH_REMAINING:
+            return policy if restartable else MisfirePolicy.NEXT_WITH_REMAINING
+        case _:
+            return policy if restartable else MisfirePolicy.FIRE_NOW
+
+
+def recover(index: int, cursor: Cursor, policy: MisfirePolicy, now: Instant) -> Recovery:
+    """Move a misfired cursor past everything that is due, as the unit's policy says (any but IGNORE).
+
+    The fire that stands for what was missed has the fire time `now`; it is left out when the trigger's end has passed.
+    """
+    meant = effective(policy, cursor.trigger.count, restartable=cursor.trigger.restartable)
+    first, last, count = cursor.gap(now)
+    # What fires for `now` is the slot of that very instant, if there is one: that is not missed.
+    missed = cursor.gap(now - 1) if first < last == now else (first, last, count)
+    fires_now = False
+    match meant:
+        case MisfirePolicy.NEXT_WITH_EXISTING:
+            # Not charged: the total is honoured, past the original last slot if need be.
+            _skip(cursor, last, now, charged=0)
+        case MisfirePolicy.NEXT_WITH_REMAINING:
+            _skip(cursor, last, now, charged=count)
+        case MisfirePolicy.NOW_WITH_EXISTING:
+            cursor.charge(1)
+            fires_now = cursor.restart_at(now)
+        case MisfirePolicy.NOW_WITH_REMAINING:
+            # The fire at `now` stands for those missed, so they cost as much as they are.
+            cursor.charge(count)
+            fires_now = cursor.restart_at(now)
+        case _:
+            cursor.charge(count)
+            fires_now = cursor.fire_now(now)
+    if fires_now:
+        first, last, count = missed
+    else:
+        cursor.last = last  # passed, whatever a clock that is set back says of it
+    return Recovery(fires_now, MissedGap(index, cursor.kind, first, last, count, meant))
+
+
+def drop(index: int, cursor: Cursor, policy: MisfirePolicy, now: Instant) -> MissedGap:
+    """Record what is due as missed, charged, without a fire: what IGNORE's limit leaves over."""
+    first, last, count = cursor.gap(now)
+    _skip(cursor, last, now, charged=count)
+    return MissedGap(index, cursor.kind, first, last, count, policy)
+
+
+def _skip(cursor: Cursor, last: Instant, now: Instant, *, charged: int) -> None:
+    cursor.charge(charged)
+    cursor.last = last
+    cursor.next = cursor.after(now)

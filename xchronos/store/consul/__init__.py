@@ -1,0 +1,1 @@
+"""The store on Consul's key-value space."""

@@ -1,0 +1,98 @@
+"""Which leases have run out. Every client looks, on its own clock; whoever is first to end one has ended it.
+
+A lease is a key in Consul that each renewal rewrites. It has run out when, for its whole TTL, nobody has rewritten it:
+so it never ends before its TTL has passed since the last renewal, and soon after. Its end is refused if it was renewed
+in the last moment. Time counts only while Consul answers: after a silence every lease has its whole TTL again, because
+its holder could not renew it either. (etcd does the same when its leader changes.)
+"""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Container
+
+import msgspec
+
+from xchronos.clock import SECOND, Clock, Micros
+from xchronos.errors import StoreError
+from xchronos.store.consul.http import Agents
+from xchronos.store.consul.layout import decode_ttl
+
+_LOOK_EVERY: Micros = SECOND // 2
+_SILENCE: Micros = 2 * SECOND
+_AT_ONCE = 20
+_UNKNOWN_TTL: Micros = 60 * SECOND  # of a lease whose key holds something else
+
+
+class _Seen(msgspec.Struct):
+    """A lease as it was seen last. `index` is its ModifyIndex, 0 once its key has vanished."""
+
+    index: int
+    ttl: Micros
+    deadline: Micros
+
+
+class Reaper:
+    """Ends the leases that have run out.
+
+    `living` are the leases that have not ended, which others keep up to date; `end` is given one, and the ModifyIndex
+    that its key still has to have.
+    """
+
+    def __init__(
+        self,
+        agents: Agents,
+        prefix: str,
+        clock: Clock,
+        living: Container[int],
+        end: Callable[[int, int], Awaitable[None]],
+    ) -> None:
+        self._agents = agents
+        self._prefix = prefix
+        self._clock = clock
+        self._living = living
+        self._end = end
+        self._leases: dict[int, _Seen] = {}
+        self._heard: Micros | None = None
+
+    async def run(self) -> None:
+        """Look, for ever."""
+        while True:
+            await self._clock.sleep(self._pause())
+            try:
+                await self.look()
+            except StoreError:  # every call of the store says so; the leases wait
+                continue
+
+    async def look(self) -> None:
+        """Once: see which leases were renewed, and end those that have run out."""
+        asked = self._clock.monotonic()
+        found = await self._agents.all(self._prefix)
+        now = self._clock.monotonic()
+        silent = self._heard is None or now - self._heard > _SILENCE
+        self._heard = asked
+        there = {int(item.key.removeprefix(self._prefix)): item for item in found}
+        for lease, item in there.items():
+            seen = self._leases.get(lease)
+            if seen is None or seen.index != item.modify_index:
+                seconds = decode_ttl(item.value or b"")
+                if seen is not None and seconds is None:  # no renewal, whoever wrote it
+                    seen.index = item.modify_index
+                    continue
+                ttl = _UNKNOWN_TTL if seconds is None else round(seconds * SECOND)
+                self._leases[lease] = _Seen(item.modify_index, ttl, now + ttl)
+            elif silent:
+                seen.deadline = now + seen.ttl
+        for lease in list(self._leases):
+            if lease not in there:
+                if lease in self._living:  # somebody deleted the key by hand, or the end is still to be heard of
+                    self._leases[lease].index = 0
+                else:
+                    del self._leases[lease]
+        due = [(lease, seen.index) for lease, seen in self._leases.items() if seen.deadline <= now]
+        await asyncio.gather(*[self._end(lease, index) for lease, index in due[:_AT_ONCE]])
+
+    def _pause(self) -> Micros:
+        """Until the next lease is due if that is soon; not quite the same for every client."""
+        now = self._clock.monotonic()
+        pause = min([_LOOK_EVERY, *(seen.deadline - now for seen in self._leases.values())])
+        return max(pause, _LOOK_EVERY // 10) + round(random.uniform(0, _LOOK_EVERY / 10))  # noqa: S311

@@ -1,0 +1,281 @@
+"""The way to an etcd cluster: one member at a time, another when it fails; requests are sent again when that is safe.
+
+All daemons choose a member at random, so they spread over the cluster; when a member fails, they spread over the rest.
+Pauses between tries grow and are drawn at random, so that no herd comes back at once.
+"""
+
+import asyncio
+import random
+from collections.abc import Coroutine
+from contextlib import suppress
+from math import inf
+from typing import Any, Literal, TypeAlias
+
+from aetcd.rpc import rpc_pb2 as messages
+from grpc.aio import EOF, AioRpcError
+
+from xchronos.errors import ConfigError, StoreError, StoreUnavailable
+from xchronos.store.etcd.access import EtcdAccess
+from xchronos.store.etcd.connection import Line, make_credentials, send
+from xchronos.store.etcd.errors import Advice, LoginNotNeeded, NotPermitted, Trouble, broken, read_trouble
+
+SHORTEST_PAUSE = 0.05
+LONGEST_PAUSE = 1.0
+
+_LEADER = ("hasleader", "true")
+"""A member that has lost its leader then says so at once instead of waiting, and ends its watches."""
+
+_WITH_TERM = ("txn", "range")
+"""The methods whose answers are looked at for the leader's term: those that are called all the time."""
+
+Metadata: TypeAlias = tuple[tuple[str, str], ...]
+Method: TypeAlias = Literal["txn", "range", "compact", "grant", "revoke", "authenticate", "status"]
+
+
+class Backoff:
+    """The pauses between tries. The first try on another member comes at once."""
+
+    def __init__(self) -> None:
+        self._tries = 0
+
+    def reset(self) -> None:
+        """It worked: begin anew."""
+        self._tries = 0
+
+    def next(self) -> float:
+        """Seconds to wait before the next try."""
+        self._tries += 1
+        if self._tries == 1:
+            return 0.0
+        longest: float = min(LONGEST_PAUSE, SHORTEST_PAUSE * 2 ** min(self._tries - 2, 10))
+        return longest * random.uniform(0.5, 1.0)  # noqa: S311 - it spreads, it guards nothing
+
+
+def was_cut(line: Line) -> bool:
+    """Whether a CancelledError means that the line was given up, and not that the task that waits is cancelled."""
+    task = asyncio.current_task()
+    return line.broken and not (task is not None and task.cancelling())
+
+
+class Sent:
+    """A request on its way."""
+
+    __slots__ = ("call", "line", "method", "request", "token", "until")
+
+    def __init__(self, method: Method, request: Any, until: float) -> None:
+        self.method = method
+        self.request = request
+        self.until = until
+        self.token = ""
+        self.line: Line
+        self.call: Any
+
+
+class Link:
+    """Sends requests to a member that answers. `close` ends it."""
+
+    def __init__(self, access: EtcdAccess) -> None:
+        self.access = access
+        self.closed = False
+        self.fault = ""
+        """What only an operator can heal, as the last refusal told it; empty once a Txn is carried out again."""
+        self._credentials = make_credentials(access)
+        self._loop = asyncio.get_running_loop()
+        self._endpoints = random.sample(access.endpoints, len(access.endpoints))
+        self._line: Line | None = None
+        self._metadata: Metadata = (_LEADER,)
+        self.token = ""
+        """The token of the moment; empty: none."""
+        self._login = asyncio.Lock()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._under_way = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @property
+    def metadata(self) -> Metadata:
+        """What goes with every request."""
+        return self._metadata
+
+    def line(self) -> Line:
+        """The line to the member of the moment."""
+        if self._line is None:
+            # Certificates are replaced before they expire. One that is being replaced right now cannot be read, or does
+            # not fit its key: then the next line has the new one.
+            with suppress(ConfigError):
+                self._credentials = make_credentials(self.access)
+            self._line = Line(self._endpoints[0], self.access, self._credentials, self.leave)
+        return self._line
+
+    def leave(self, line: Line) -> None:
+        """Go to the next member. What is under way on the line is cut off; its callers hear of it."""
+        if line is not self._line:
+            return
+        self._line = None
+        self._endpoints.append(self._endpoints.pop(0))
+        line.broken = True
+        self._in_background(line.close(), f"leave etcd at {line.endpoint}")
+
+    def check_open(self) -> None:
+        """Raise StoreError once the link is closed."""
+        if self.closed:
+            raise StoreError(f"{self.access}: the store is closed")
+
+    def send(self, method: Method, request: Any, within: float = 0.0) -> Sent:
+        """Send a request now; `finish` must follow. `within`: seconds for all tries, by default those of the access."""
+        self.check_open()
+        sent = Sent(method, request, self._loop.time() + (within or self.access.timeout))
+        self._under_way += 1
+        self._idle.clear()
+        self._send(sent)
+        return sent
+
+    def _send(self, sent: Sent) -> None:
+        line = sent.line = self.line()
+        sent.token = self.token
+        left = max(sent.until - self._loop.time(), 0.001)
+        # Who asks for a token must not come with a stale one.
+        metadata = self._metadata if sent.method != "authenticate" else (_LEADER,)
+        sent.call = getattr(line, sent.method)(sent.request, metadata=metadata, timeout=left)
+        line.begin(sent.call)
+
+    async def finish(self, sent: Sent, *, twice: bool) -> Any:
+        """The answer to a request. One that may be carried out `twice` is sent again when its fate is unknown.
+
+        Raises:
+            StoreUnavailable: no answer in time; unless the request may be carried out twice, it may have been, once.
+            StoreError: etcd's refusal.
+        """
+        backoff = Backoff()
+        try:
+            while True:
+                answered = False
+                try:
+                    answer = await sent.call
+                except AioRpcError as error:
+                    trouble = read_trouble(error, sent.line.endpoint)
+                    answered = trouble.advice is not Advice.LATE
+                except asyncio.CancelledError:
+                    if not was_cut(sent.line):
+                        raise
+                    trouble = broken(sent.line.endpoint)
+                else:
+                    answered = True
+                    if sent.method in _WITH_TERM:
+                        sent.line.term = answer.header.raft_term
+                    if self.fault and sent.method == "txn":
+                        self.fault = ""
+                    return answer
+                finally:
+                    sent.line.end(sent.call, answered=answered)
+                if trouble.advice is Advice.LOGIN and sent.method == "authenticate":
+                    raise trouble.error
+                await self.recover(
+                    trouble, sent.line, backoff, token=sent.token, until=sent.until, again=trouble.safe or twice,
+                    needed=sent.method != "compact",
+                )  # fmt: skip
+                self._send(sent)
+        finally:
+            self._release()
+
+    def forget(self, sent: Sent) -> None:
+        """Nobody waits for the answer any more."""
+        sent.call.cancel()
+        sent.line.end(sent.call, answered=False)
+        self._release()
+
+    def _release(self) -> None:
+        self._under_way -= 1
+        if not self._under_way:
+            self._idle.set()
+
+    async def call(self, method: Method, request: Any, *, twice: bool, within: float = 0.0) -> Any:
+        """Send a request and wait for its answer; see `send` and `finish`."""
+        return await self.finish(self.send(method, request, within), twice=twice)
+
+    async def exchange(self, method: Literal["keep_alive", "watch"], request: Any, within: float) -> Any:
+        """Open a stream, send one request, and return its first answer. Tried again for so many seconds."""
+        self.check_open()
+        backoff = Backoff()
+        until = self._loop.time() + within
+        while True:
+            line, token = self.line(), self.token
+            stream = getattr(line, method)(metadata=self._metadata, timeout=max(until - self._loop.time(), 0.001))
+            line.begin(stream)
+            answered = False
+            try:
+                await send(stream, request)
+                answer = await stream.read()
+                answered = True
+                if answer is not EOF:
+                    return answer
+                trouble = broken(line.endpoint)
+            except AioRpcError as error:
+                trouble = read_trouble(error, line.endpoint)
+                answered = trouble.advice is not Advice.LATE
+            except asyncio.CancelledError:
+                if not was_cut(line):
+                    raise
+                trouble = broken(line.endpoint)
+            finally:
+                line.end(stream, answered=answered)
+                stream.cancel()
+            await self.recover(trouble, line, backoff, token=token, until=until)
+
+    async def recover(
+        self, trouble: Trouble, line: Line, backoff: Backoff, *, token: str, until: float = inf, again: bool = True,
+        needed: bool = True,
+    ) -> None:  # fmt: skip
+        """Do what the trouble asks for, so that the request can be sent again; raise when it must not be.
+
+        `token` is the one that the request was sent with; `needed` says whether its refusal is a fault of the store.
+        """
+        if isinstance(trouble.error, NotPermitted) and self.access.user and not token:
+            trouble = Trouble(trouble.error, Advice.LOGIN)  # users were turned on, and took us for our certificate
+        if trouble.leave:
+            self.leave(line)
+        if trouble.advice is Advice.GIVE_UP or not again:
+            if needed and trouble.advice is Advice.GIVE_UP and isinstance(trouble.error, StoreUnavailable):
+                self.fault = str(trouble.error)
+            raise trouble.error
+        if trouble.advice is Advice.LOGIN and not self.access.user:
+            raise trouble.error
+        pause = backoff.next()
+        if self._loop.time() + pause >= until:
+            raise trouble.error
+        await asyncio.sleep(pause)
+        self.check_open()
+        if trouble.advice is Advice.LOGIN:
+            await self.login(token)
+
+    async def login(self, stale: str = "") -> None:
+        """Get a token, unless somebody else has replaced the stale one meanwhile."""
+        if not self.access.user:
+            return
+        async with self._login:
+            if self.token != stale:
+                return
+            request = messages.AuthenticateRequest(name=self.access.user, password=self.access.password)
+            try:
+                answer = await self.call("authenticate", request, twice=True)
+            except LoginNotNeeded:  # for now: a request that is refused one day comes here again
+                # A stale token is refused even where none is asked for.
+                self.token, self._metadata = "", (_LEADER,)
+                return
+            self.token = answer.token
+            self._metadata = (_LEADER, ("token", answer.token))
+
+    async def close(self) -> None:
+        """Let the requests under way come to their end, each has its deadline; then hang up."""
+        self.closed = True
+        await self._idle.wait()
+        if self._line is not None:
+            line, self._line = self._line, None
+            await line.close()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    def _in_background(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        task = self._loop.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

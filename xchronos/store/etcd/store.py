@@ -1,0 +1,241 @@
+"""The cluster store: etcd v3, from 3.4 on.
+
+The contract is etcd's own semantics, so this is a translation. What it adds: several endpoints, of which one is used
+until it fails (`etcd_link`), watches that go on elsewhere (`etcd_watch`), and Txns that are sent side by side.
+
+The past of every key is kept by etcd until it is compacted. The leader of the schedulers does that (see
+`engine.compaction`); giving the disk space back, which is `etcdctl defrag` on one member after another, is the
+operator's, as it stops a member for a moment.
+"""
+
+import asyncio
+import secrets
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from math import ceil
+from typing import Self
+
+from aetcd.rpc import rpc_pb2 as messages
+
+from xchronos.clock import SECOND
+from xchronos.errors import Compacted, LeaseLost, StoreError, StoreUnavailable
+from xchronos.store.contract import Committed, KeyValue, Page, Txn, WatchBatch
+from xchronos.store.etcd.access import EtcdAccess
+from xchronos.store.etcd.client import Link, Sent
+from xchronos.store.etcd.codec import decode_items, encode_txn, prefix_range, touched
+from xchronos.store.etcd.errors import COMPACTS_NOT, LeaseExists, Misconfigured
+from xchronos.store.etcd.watch import EtcdWatch
+from xchronos.store.leases import parse_ttl
+from xchronos.store.transactions import check_key, check_txn
+
+NOWHERE = "\0"
+"""The prefix of keys that nobody has."""
+
+PAGE = 5_000
+"""Keys that a read without a limit asks for at a time."""
+
+IN_FLIGHT = 16
+"""Txns of one `commit_many` that are under way at the same time."""
+
+
+class EtcdStore:
+    """A `Store` on an etcd cluster. Made by `EtcdStore.open`, and used on the event loop that opened it."""
+
+    name = "etcd"
+
+    def __init__(self, access: EtcdAccess) -> None:
+        self.max_operations = access.max_operations
+        self._access = access
+        self._link = Link(access)
+        self._watches: set[EtcdWatch] = set()
+        self._ttls: dict[int, float] = {}
+
+    @classmethod
+    async def open(cls, access: EtcdAccess) -> Self:
+        """Connect, log in, and see that the keys of xchronos may be read.
+
+        Raises:
+            StoreUnavailable: no endpoint answers for now.
+            StoreError: an endpoint is there, and refuses us: a wrong password, a certificate, no permission.
+            ConfigError: a certificate cannot be read.
+        """
+        store = cls(access)
+        try:
+            await store._link.login()
+            await store.range("/xchronos/", limit=1, keys_only=True)
+        except BaseException as error:
+            await store.close()
+            if isinstance(error, Misconfigured):
+                raise StoreError(str(error)) from error
+            raise
+        return store
+
+    async def get(self, key: str) -> KeyValue | None:
+        """See `Store.get`."""
+        check_key(key)
+        answer = await self._link.call("range", messages.RangeRequest(key=key.encode()), twice=True)
+        items = decode_items(answer.kvs)
+        return items[0] if items else None
+
+    async def range(
+        self, prefix: str, *, start: str = "", limit: int = 0, keys_only: bool = False, revision: int = 0
+    ) -> Page:
+        """See `Store.range`."""
+        begin, end = prefix_range(prefix)
+        begin = max(begin, start.encode())
+        request = messages.RangeRequest(
+            key=begin, range_end=end, limit=limit or PAGE, keys_only=keys_only, revision=revision
+        )
+        items: list[KeyValue] = []
+        while True:
+            try:
+                answer = await self._link.call("range", request, twice=True)
+            except Compacted:
+                raise Compacted(await self._oldest(request.revision)) from None
+            items += decode_items(answer.kvs)
+            read_at = request.revision or answer.header.revision
+            if limit or not answer.more:
+                return Page(items, read_at, answer.more)
+            request.key = items[-1].key.encode() + b"\0"
+            request.revision = read_at
+
+    async def commit(self, txn: Txn) -> Committed:
+        """See `Store.commit`."""
+        check_txn(txn, self.max_operations)
+        answer = await self._link.call("txn", encode_txn(txn), twice=False)
+        return Committed(answer.succeeded, answer.header.revision)
+
+    async def commit_many(self, txns: Sequence[Txn]) -> list[Committed]:
+        """See `Store.commit_many`. Txns that touch no common key are under way side by side."""
+        self._link.check_open()
+        for txn in txns:
+            check_txn(txn, self.max_operations)
+        return await _Flight(self._link).carry_out(txns)
+
+    def watch(self, prefix: str, *, revision: int = 0) -> AbstractAsyncContextManager[AsyncIterator[WatchBatch]]:
+        """See `Store.watch`."""
+        return EtcdWatch(self._link, prefix, revision, self._watches)
+
+    async def grant(self, ttl_seconds: float) -> int:
+        """See `Store.grant`. etcd counts in whole seconds, and gives at least one and a half election time-outs."""
+        ttl = ceil(parse_ttl(ttl_seconds) / SECOND)
+        # A number of our own choice makes it harmless to ask again: a lease has one number, and a number one lease.
+        lease = secrets.randbelow(2**62) + 1
+        try:
+            answer = await self._link.call("grant", messages.LeaseGrantRequest(ID=lease, TTL=ttl), twice=True)
+        except LeaseExists:  # by the first of two tries, whose answer was lost
+            self._ttls[lease] = ttl
+        else:
+            self._ttls[lease] = answer.TTL
+        return lease
+
+    async def renew(self, lease: int) -> None:
+        """See `Store.renew`.
+
+        Whoever renews every third of the TTL hears of a failure before the TTL is over: an answer that takes half of
+        it is not waited for.
+        """
+        patience = min(self._access.timeout, self._ttls.get(lease, self._access.timeout) / 2)
+        answer = await self._link.exchange("keep_alive", messages.LeaseKeepAliveRequest(ID=lease), patience)
+        if answer.TTL <= 0:
+            self._ttls.pop(lease, None)
+            raise LeaseLost(f"the lease {lease} has expired or was revoked")
+
+    async def revoke(self, lease: int) -> None:
+        """See `Store.revoke`."""
+        await self._link.call("revoke", messages.LeaseRevokeRequest(ID=lease), twice=True)
+        self._ttls.pop(lease, None)
+
+    async def compact(self, revision: int) -> None:
+        """See `Store.compact`."""
+        try:
+            await self._link.call("compact", messages.CompactionRequest(revision=revision), twice=True)
+        except Compacted:
+            return
+        except Misconfigured as error:  # nothing that is to be done now depends on it
+            raise StoreError(COMPACTS_NOT) from error
+
+    def faults(self) -> list[str]:
+        """See `Reporting.faults`: a quota that is reached, a permission that is taken away ..."""
+        return [self._link.fault] if self._link.fault else []
+
+    async def close(self) -> None:
+        """See `Store.close`."""
+        self._link.closed = True
+        for watch in list(self._watches):
+            watch.end(StoreError(f"{self._access}: the store is closed: nothing more can be watched"))
+        await self._link.close()
+
+    async def _oldest(self, revision: int) -> int:
+        """The oldest revision that can be watched from, now that `revision` is forgotten. Only a watch is told it."""
+        try:
+            async with EtcdWatch(self._link, NOWHERE, revision, self._watches) as batches:
+                async with asyncio.timeout(self._access.timeout):
+                    await anext(batches)
+        except Compacted as error:
+            return error.revision
+        except TimeoutError:
+            pass
+        raise StoreUnavailable(f"{self._access}: revision {revision} is compacted, but a watch from it is not told so")
+
+
+class _Flight:
+    """The Txns of one `commit_many` that are under way. Those that touch a common key follow one another."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._sent: deque[tuple[int, Sent]] = deque()
+        self._results: dict[int, Committed] = {}
+        self._lost: LeaseLost | None = None
+        self._forget_keys()
+
+    async def carry_out(self, txns: Sequence[Txn]) -> list[Committed]:
+        try:
+            for number, txn in enumerate(txns):
+                read, written, prefixes = touched(txn)
+                if self._meets(read, written, prefixes):
+                    await self._land(0)
+                elif len(self._sent) >= IN_FLIGHT:
+                    await self._land(IN_FLIGHT - 1)
+                self._read |= read
+                self._written |= written
+                self._prefixes += prefixes
+                self._sent.append((number, self._link.send("txn", encode_txn(txn))))
+            await self._land(0)
+        finally:
+            while self._sent:
+                self._link.forget(self._sent.popleft()[1])
+        if self._lost is not None:
+            raise self._lost
+        return [self._results[number] for number in range(len(txns))]
+
+    def _forget_keys(self) -> None:
+        self._read: set[str] = set()
+        self._written: set[str] = set()
+        self._prefixes: list[str] = []
+
+    def _meets(self, read: set[str], written: set[str], prefixes: list[str]) -> bool:
+        """Whether a Txn touches, in a way that the order matters, what another one under way touches."""
+        if not self._written.isdisjoint(written) or not self._written.isdisjoint(read):
+            return True
+        if not self._read.isdisjoint(written):
+            return True
+        if self._prefixes and any(key.startswith(tuple(self._prefixes)) for key in (*read, *written, *prefixes)):
+            return True
+        return bool(prefixes) and any(
+            key.startswith(tuple(prefixes)) for key in (*self._read, *self._written, *self._prefixes)
+        )
+
+    async def _land(self, left: int) -> None:
+        """Wait for the oldest until only so many are under way."""
+        while len(self._sent) > left:
+            number, sent = self._sent.popleft()
+            try:
+                answer = await self._link.finish(sent, twice=False)
+            except LeaseLost as error:
+                self._lost = self._lost or error
+            else:
+                self._results[number] = Committed(answer.succeeded, answer.header.revision)
+        if not left:
+            self._forget_keys()

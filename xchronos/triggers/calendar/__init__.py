@@ -1,0 +1,1 @@
+"""systemd's OnCalendar expressions."""

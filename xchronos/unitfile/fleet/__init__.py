@@ -1,0 +1,1 @@
+"""`[X-Fleet]`, with the semantics of fleet 1.0."""
