@@ -8,8 +8,8 @@ import threading
 import uuid
 from pathlib import Path
 
-from xchronos.agent.guardian.client import Guarding
-from xchronos.agent.lease.lease_clock import Contact
+from xchronos.agent.guardian.client import GuardianClient
+from xchronos.agent.lease.lease_clock import LeaseClock
 from xchronos.clock import SECOND, SystemClock
 from xchronos.executors.contract import StepExit, StepSpec
 from xchronos.executors.process.executor import ProcessExecutor
@@ -38,13 +38,13 @@ class Bench:
         self.directory = directory
         self.docker = docker
         self.owner = uuid.uuid4().hex
-        self.contact = Contact(SystemClock(), TTL)
+        self.contact = LeaseClock(SystemClock(), TTL)
         self.guarding = self.new_agent()
         self.processes = ProcessExecutor(directory / "processes")
         self.tasks: list[asyncio.Task[StepExit]] = []
 
-    def new_agent(self) -> Guarding:
-        guarding = Guarding(
+    def new_agent(self) -> GuardianClient:
+        guarding = GuardianClient(
             self.directory / "guardian",
             docker=self.docker,
             namespace="xchronos-tests",
@@ -59,7 +59,7 @@ class Bench:
         for descriptor in (self.guarding._state, self.guarding._agent, self.guarding._lock, self.guarding._mark):
             os.close(descriptor)
         self.guarding._state = self.guarding._mark = -1
-        self.contact = Contact(SystemClock(), TTL)
+        self.contact = LeaseClock(SystemClock(), TTL)
 
     def renew(self) -> None:
         self.contact.renewed(SystemClock().monotonic())

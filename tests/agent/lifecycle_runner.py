@@ -12,10 +12,10 @@ import msgspec
 
 from xchronos.agent.attempt.conditions import unmet_conditions
 from xchronos.agent.attempt.interfaces import AttemptEnd
-from xchronos.agent.attempt.journal import Journal
+from xchronos.agent.attempt.journal import AttemptJournal
 from xchronos.agent.attempt.run import AttemptRun
 from xchronos.agent.steps.host_facts import host_facts
-from xchronos.agent.steps.resolved_unit import Place, Recipe
+from xchronos.agent.steps.resolved_unit import HostContext, ResolvedUnit
 from xchronos.agent.steps.spec import AttemptSteps
 from xchronos.clock import SECOND, SystemClock, to_instant
 from xchronos.executors.process.executor import ProcessExecutor
@@ -153,15 +153,15 @@ class Machine:
 
     async def _one(self, execution: Execution) -> AttemptEnd:
         assert execution.current is not None
-        place = Place("here", host_facts("here"), dict(os.environ), self.where / "secrets", 1 << 20)
+        place = HostContext("here", host_facts("here"), dict(os.environ), self.where / "secrets", 1 << 20)
         unmet = unmet_conditions(self.unit, place.facts)
         if unmet is not None:
             return unmet
         directory = self.where / f"attempt-{to_instant(execution.fire_time)}-{execution.current.number}"
-        journal = Journal(directory, self.clock)
+        journal = AttemptJournal(directory, self.clock)
         journal.create(UnitRecord())
         steps = self._steps = AttemptSteps(
-            Recipe(self.unit, place, {"process": self.executor}), execution, str(directory)
+            ResolvedUnit(self.unit, place, {"process": self.executor}), execution, str(directory)
         )
         run = self._run = AttemptRun(self.unit.service, steps, journal, self.clock)
         try:

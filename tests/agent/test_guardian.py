@@ -14,7 +14,7 @@ import pytest
 from guardian_bench import TTL, Bench, holder
 
 from xchronos.agent.guardian import process
-from xchronos.agent.guardian.client import Guarding
+from xchronos.agent.guardian.client import GuardianClient
 from xchronos.clock import SECOND, SystemClock
 from xchronos.executors.hostfacts import boot_id, start_ticks
 from xchronos.executors.process.record import Home
@@ -177,7 +177,7 @@ async def test_two_agents_of_one_machine_are_refused(bench: Bench) -> None:
 
 
 async def test_an_engine_behind_tls_is_refused(tmp_path: Path) -> None:
-    guarding = Guarding(tmp_path, docker="https://engine:2376", namespace="n", owner="o", processes=None)
+    guarding = GuardianClient(tmp_path, docker="https://engine:2376", namespace="n", owner="o", processes=None)
     with pytest.raises(OSError, match="TLS"):
         await guarding.ready()
 

@@ -12,14 +12,14 @@ from guardian_bench import TTL, Bench, clean
 from xchronos.clock import SECOND
 from xchronos.dockercli import compile_docker
 from xchronos.executors.contract import StepSpec
-from xchronos.executors.docker.client import Engine
+from xchronos.executors.docker.client import DockerClient
 from xchronos.executors.docker.executor import DockerExecutor
 
 
 @pytest.mark.docker
 async def test_containers(tmp_path: Path, docker_host: str, busybox_image: str) -> None:
     bench = Bench(tmp_path, docker_host)
-    executor, engine = DockerExecutor("xchronos-tests", docker_host, owner=bench.owner), Engine(docker_host)
+    executor, engine = DockerExecutor("xchronos-tests", docker_host, owner=bench.owner), DockerClient(docker_host)
     name = f"xct-{bench.owner[:12]}"
 
     def container(step: str, policy: str = "stop", **more: object) -> StepSpec:

@@ -10,7 +10,7 @@ from worlds import FIRE, OK, Hand, Plan, Remembers, World, WorldSteps, service
 
 from xchronos.agent.attempt.interfaces import AttemptEnd
 from xchronos.agent.attempt.run import AttemptRun
-from xchronos.agent.lease.lease_clock import Contact
+from xchronos.agent.lease.lease_clock import LeaseClock
 from xchronos.agent.lease.partition import CUT_OFF, Partition
 from xchronos.clock import SECOND
 from xchronos.executors.contract import StepExit
@@ -38,7 +38,7 @@ class Life:
         self.tasks: list[asyncio.Task[None]] = []
 
     def boot(self, *, resumed: bool = False) -> None:
-        self.contact = Contact(self.clock, TTL)
+        self.contact = LeaseClock(self.clock, TTL)
         self.contact.renewed(self.clock.monotonic())
         partition = Partition(self.clock, self.contact, self.hand)
         self.tasks.append(asyncio.create_task(partition.run()))

@@ -10,7 +10,7 @@ import pytest
 from services.links import Link
 from worlds import FIRE, KEYS, OK, ONE, Cluster
 
-from xchronos.agent.late_results import Late, with_late_result
+from xchronos.agent.late_results import LateResults, with_late_result
 from xchronos.agent.outcomes import concluded
 from xchronos.clock import SECOND
 from xchronos.model.policies import Outcome
@@ -141,7 +141,7 @@ def test_a_late_result_is_told_for_good_whatever_moves_between_any_two_requests(
         others = Elsewhere(store)
         moves: Iterator[Callable[[], Awaitable[None]]] = iter([getattr(others, name) for name in names])
         stepped: Store = Stepped(store, counts, moves)  # type: ignore[assignment] - as much of one as is asked
-        late = Late(stepped, KEYS, clock)
+        late = LateResults(stepped, KEYS, clock)
         work = asyncio.create_task(late.run())
         late.put(WAITING.id, ENDED)
         began = clock.monotonic()
@@ -178,7 +178,7 @@ def test_a_record_that_cannot_be_read_holds_up_no_other() -> None:
         await store.commit(
             Txn((), (Put(destination(KEYS, WAITING), b"{"), Put(destination(KEYS, other), encode(other))))
         )
-        late = Late(store, KEYS, clock)
+        late = LateResults(store, KEYS, clock)
         work = asyncio.create_task(late.run())
         late.put(WAITING.id, ENDED)
         late.put(other.id, ENDED)

@@ -1,6 +1,6 @@
 """What a machine may do by what it knows of its lease, and when."""
 
-from xchronos.agent.lease.lease_clock import KILL_AT, STOP_AT, Contact
+from xchronos.agent.lease.lease_clock import KILL_AT, STOP_AT, LeaseClock
 from xchronos.clock import HOUR, SECOND
 from xchronos.testing.clock import VirtualClock
 
@@ -9,7 +9,7 @@ TTL = 10 * SECOND
 
 def test_the_stages_are_counted_from_before_the_question() -> None:
     clock = VirtualClock()
-    contact = Contact(clock, TTL)
+    contact = LeaseClock(clock, TTL)
     assert contact.stage == "over"  # it has not joined
     asked = clock.monotonic()
     clock.advance(2 * SECOND)  # the answer took its time
@@ -27,7 +27,7 @@ def test_the_stages_are_counted_from_before_the_question() -> None:
 
 def test_a_jump_of_the_wall_clock_means_nothing() -> None:
     clock = VirtualClock()
-    contact = Contact(clock, TTL)
+    contact = LeaseClock(clock, TTL)
     contact.renewed(clock.monotonic())
     for jump in (HOUR, -2 * HOUR):
         clock.jump(jump)
@@ -36,7 +36,7 @@ def test_a_jump_of_the_wall_clock_means_nothing() -> None:
 
 def test_a_lapse_counts_once_however_it_is_learnt() -> None:
     clock = VirtualClock()
-    contact = Contact(clock, TTL)
+    contact = LeaseClock(clock, TTL)
     contact.lapse()  # nothing was held
     contact.renewed(0)
     contact.lapse()
@@ -55,7 +55,7 @@ def test_a_lapse_counts_once_however_it_is_learnt() -> None:
 
 def test_a_store_of_its_own_is_never_lost() -> None:
     clock = VirtualClock()
-    contact = Contact(clock, TTL, alone=True)
+    contact = LeaseClock(clock, TTL, alone=True)
     contact.renewed(0)
     clock.advance(HOUR)
     assert (contact.stage, contact.stops_in, contact.kills_in, contact.lapses) == ("good", None, None, 0)
@@ -65,7 +65,7 @@ def test_a_store_of_its_own_is_never_lost() -> None:
 
 def test_who_listens_hears_of_every_move() -> None:
     heard = []
-    contact = Contact(VirtualClock(), TTL)
+    contact = LeaseClock(VirtualClock(), TTL)
     contact.listen(lambda: heard.append(contact.stops_in))
     contact.renewed(0)
     contact.lapse()

@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 from worlds import KEYS, Cluster
 
-from xchronos.agent.lease.lease_clock import Contact
+from xchronos.agent.lease.lease_clock import LeaseClock
 from xchronos.agent.lease.membership import Membership
 from xchronos.clock import SECOND
 from xchronos.errors import Conflict
 from xchronos.model.records import Machine, MachineWish
 from xchronos.registry.codec import decode, encode
-from xchronos.registry.machine_desired import Wishes
+from xchronos.registry.machine_desired import DesiredMachines
 from xchronos.store.contract import Put, Txn
 from xchronos.testing.clock import VirtualClock, run_virtual
 
@@ -23,7 +23,7 @@ def member(c: Cluster, machine: Machine) -> Membership:
     async def describe() -> Machine:
         return machine
 
-    return Membership(c.store, KEYS, c.clock, Contact(c.clock, TTL), machine, describe)  # type: ignore[arg-type]
+    return Membership(c.store, KEYS, c.clock, LeaseClock(c.clock, TTL), machine, describe)  # type: ignore[arg-type]
 
 
 async def run_member(c: Cluster, machine: Machine) -> None:
@@ -80,13 +80,13 @@ def test_it_joins_anew_when_its_lease_is_lost(tmp_path: Path) -> None:
 def test_what_people_want_outlives_the_record_and_is_heard_at_once(tmp_path: Path) -> None:
     async def main(clock: VirtualClock) -> None:
         c = Cluster(clock, tmp_path)
-        wishes = Wishes(c.memory, KEYS)
+        wishes = DesiredMachines(c.memory, KEYS)
         machine = Machine("m1", "a", {"disk": "hdd"})
 
         async def describe() -> Machine:
             return machine
 
-        member = Membership(c.store, KEYS, clock, Contact(clock, TTL), machine, describe)  # type: ignore[arg-type]
+        member = Membership(c.store, KEYS, clock, LeaseClock(clock, TTL), machine, describe)  # type: ignore[arg-type]
         task = asyncio.create_task(member.run())
         await clock.sleep(SECOND)
         await wishes.cordon("m1", "disk")
@@ -154,10 +154,10 @@ def test_nobody_asks_a_store_that_is_away_without_a_pause(tmp_path: Path) -> Non
             return Machine("m1", "a")
 
         machine = Machine("m1", "a")
-        task = asyncio.create_task(Membership(c.store, KEYS, clock, Contact(clock, TTL), machine, describe).run())  # type: ignore[arg-type]
+        task = asyncio.create_task(Membership(c.store, KEYS, clock, LeaseClock(clock, TTL), machine, describe).run())  # type: ignore[arg-type]
         await clock.sleep(SECOND)
         c.store.take_down()
-        await Wishes(c.memory, KEYS).cordon("m1")
+        await DesiredMachines(c.memory, KEYS).cordon("m1")
         before = asked
         await clock.sleep(30 * SECOND)
         assert asked - before <= 60
@@ -246,7 +246,7 @@ def test_a_store_that_hangs_and_an_engine_that_hangs_hold_up_no_heartbeat(tmp_pa
             await renew(lease)
 
         c.store.renew = renew_late  # type: ignore[method-assign]
-        contact = Contact(clock, TTL)
+        contact = LeaseClock(clock, TTL)
         membership = Membership(c.store, KEYS, clock, contact, Machine("m1", "a"), describe)  # type: ignore[arg-type]
         task = asyncio.create_task(membership.run())
         await clock.sleep(SECOND)

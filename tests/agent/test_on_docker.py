@@ -13,8 +13,8 @@ from worlds import FACTS, FIRE
 
 from xchronos.agent.agent import Agent
 from xchronos.agent.attempt.journal import attempt_directory, logs_in
-from xchronos.agent.lease.lease_clock import Contact
-from xchronos.agent.steps.resolved_unit import Place
+from xchronos.agent.lease.lease_clock import LeaseClock
+from xchronos.agent.steps.resolved_unit import HostContext
 from xchronos.clock import SECOND, SystemClock
 from xchronos.executors.docker.executor import DockerExecutor
 from xchronos.executors.process.executor import ProcessExecutor
@@ -46,11 +46,11 @@ class Bench:
         await self.crash()
         self.docker = DockerExecutor(self.namespace, self.host)
         executors = {"docker": self.docker, "process": ProcessExecutor(self.directory / "processes")}
-        place = Place("m1", FACTS, dict(os.environ), self.directory / "secrets", 1 << 20)
+        place = HostContext("m1", FACTS, dict(os.environ), self.directory / "secrets", 1 << 20)
         machine = Machine("m1", executors=("docker", "process"), docker="20")
         self.agent = Agent(
             self.store, KEYS, SystemClock(), place, executors, self.directory / "attempts", lambda: machine,
-            lambda: asyncio.sleep(0), Contact(SystemClock(), SECOND, alone=True), CollectorRegistry(),
+            lambda: asyncio.sleep(0), LeaseClock(SystemClock(), SECOND, alone=True), CollectorRegistry(),
         )  # fmt: skip
         self.task = asyncio.create_task(self.agent.run())
         await self.agent.ready.wait()

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 from worlds import FIRE, OK, Cluster, Hand
 
-from xchronos.agent.lease.lease_clock import Contact
+from xchronos.agent.lease.lease_clock import LeaseClock
 from xchronos.agent.lease.partition import CUT_OFF
 from xchronos.clock import SECOND
 from xchronos.executors.contract import Leftover, StepExit
@@ -23,7 +23,7 @@ def play(play: Callable[..., None]) -> Callable[..., None]:
 
     def leased(test: Callable[[Cluster], Awaitable[None]], plans: object = None, watchman: Hand | None = None) -> None:
         async def main(c: Cluster) -> None:
-            c.contact = Contact(c.clock, TTL)
+            c.contact = LeaseClock(c.clock, TTL)
             c.contact.renewed(0)
             await test(c)
 

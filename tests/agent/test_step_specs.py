@@ -7,7 +7,7 @@ import pytest
 from worlds import FACTS, FIRE
 
 from xchronos.agent.steps import host_facts
-from xchronos.agent.steps.resolved_unit import Place, Recipe
+from xchronos.agent.steps.resolved_unit import HostContext, ResolvedUnit
 from xchronos.agent.steps.spec import AttemptSteps
 from xchronos.executors.contract import Leftover, StepExit, StepSpec
 from xchronos.model.compile.unit import compile_unit
@@ -47,7 +47,9 @@ async def given(text: str, where: Path, *, payload: str = "") -> tuple[StepSpec 
     executors = {"docker": Recorder("docker"), "process": Recorder("process")}
     facts = msgspec.structs.replace(FACTS, hostname="box", home="/home/of")
     steps = AttemptSteps(
-        Recipe(unit, Place("m1", facts, {"GIVEN": "1"}, where / "secrets", 99), executors), execution, str(where)
+        ResolvedUnit(unit, HostContext("m1", facts, {"GIVEN": "1"}, where / "secrets", 99), executors),
+        execution,
+        str(where),
     )
     step = unit.service.steps[0]
     await steps.stop(step, "SIGTERM")  # before it was begun: nothing to signal

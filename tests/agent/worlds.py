@@ -13,9 +13,9 @@ from services.links import Link, before
 
 from xchronos.agent.agent import Agent
 from xchronos.agent.attempt.journal import attempt_directory, logs_in
-from xchronos.agent.lease.lease_clock import Contact
+from xchronos.agent.lease.lease_clock import LeaseClock
 from xchronos.agent.lease.partition import Watchman
-from xchronos.agent.steps.resolved_unit import Place
+from xchronos.agent.steps.resolved_unit import HostContext
 from xchronos.clock import SECOND, to_datetime
 from xchronos.errors import ExecutorUnavailable, StoreUnavailable
 from xchronos.executors.contract import FORBIDDEN, Executor, Leftover, StepExit, StepSpec
@@ -202,7 +202,7 @@ class Hand:
     def struck_since(self, at: int) -> bool:
         return self.marked >= at
 
-    def follow(self, contact: Contact) -> None:
+    def follow(self, contact: LeaseClock) -> None:
         pass
 
     async def ready(self) -> None:
@@ -282,14 +282,14 @@ class Cluster:
         self.machine = Machine("m1", executors=("python",))
         self.wanted: Machine | None = None
         self.registry = CollectorRegistry()
-        self.contact = Contact(clock, 10 * SECOND, alone=True)
+        self.contact = LeaseClock(clock, 10 * SECOND, alone=True)
         self.agent = self._agent()
         self._task: asyncio.Task[None] | None = None
 
     def _agent(self) -> Agent:
         executors: dict[str, Executor] = {"python": self.executor}
         self.registry = CollectorRegistry()
-        place = Place("m1", FACTS, {}, self.directory / "secrets", 1 << 20)
+        place = HostContext("m1", FACTS, {}, self.directory / "secrets", 1 << 20)
         store: Store = self.store  # type: ignore[assignment] - as much of a store as an agent needs
         return Agent(
             store, KEYS, self.clock, place, executors, self.directory / "attempts", lambda: self.machine, self.refresh,

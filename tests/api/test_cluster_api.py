@@ -6,14 +6,14 @@ from api_helpers import Fault, at, running
 from litestar.testing import TestClient
 from prometheus_client import CollectorRegistry, Counter
 
-from xchronos.api.access_control import Guard, host_name
+from xchronos.api.access_control import AccessControl, host_name
 from xchronos.api.app import create_app
 from xchronos.api.ports import Services
 from xchronos.model.records import MachineWish, SchedulerRecord
 from xchronos.registry.codec import encode
 from xchronos.store.contract import Delete, DeleteRange, Put, Txn
 from xchronos.wire.details import Machines, MachineStatus
-from xchronos.wire.messages import Asked, DaemonStatus, Failure, IntakeFault, Scheduler
+from xchronos.wire.messages import Asked, DaemonStatus, ErrorBody, IntakeFault, Scheduler
 
 ROUTES = {
     ("GET", "/healthz"),
@@ -83,7 +83,7 @@ class TestMachines:
         assert (fourth.id, fourth.state, fourth.placed) == ("m4", "gone", 1)
         for listed in (first, second, third, fourth):
             assert read(api.get(f"/v1/machines/{listed.id}"), MachineStatus) == listed
-        assert read(api.get("/v1/machines/m5"), Failure, 404).error == "there is no machine m5"
+        assert read(api.get("/v1/machines/m5"), ErrorBody, 404).error == "there is no machine m5"
 
     async def test_cordon(self, api, cluster):
         await cluster.machine("m1")
@@ -93,7 +93,7 @@ class TestMachines:
         assert read(api.get("/v1/machines/m1"), MachineStatus).cordon_reason == "disk"
         assert read(api.post("/v1/machines/m1/uncordon"), Asked) == Asked("m1", "uncordoned")
         assert not read(api.get("/v1/machines"), Machines).machines[0].cordoned
-        assert read(api.post("/v1/machines/m2/cordon"), Failure, 404).error == "there is no machine m2"
+        assert read(api.post("/v1/machines/m2/cordon"), ErrorBody, 404).error == "there is no machine m2"
 
     async def test_drain(self, api, cluster):
         await cluster.machine("m1")
@@ -106,8 +106,8 @@ class TestMachines:
         assert read(api.get("/v1/machines/m1"), MachineStatus).state == "drained"
         for seconds in (-1, 1e9):
             refused = api.post("/v1/machines/m1/drain", json={"seconds": seconds})
-            assert "expected 0 to" in read(refused, Failure, 400).error
-        assert read(api.post("/v1/machines/m1/drain", json={}), Failure, 400).error
+            assert "expected 0 to" in read(refused, ErrorBody, 400).error
+        assert read(api.post("/v1/machines/m1/drain", json={}), ErrorBody, 400).error
 
     async def test_the_first_8_characters_of_an_id(self, api, cluster):
         first, second = "3d1219c7c4c5404a", "3d1219c8aaaa"
@@ -121,11 +121,11 @@ class TestMachines:
         assert read(api.post(f"{short}/uncordon"), Asked) == Asked(first, "uncordoned")
         assert read(api.patch(f"{short}/metadata", json={"set": {"a": "b"}}), Asked) == Asked(first, "changed")
         assert read(api.delete("/v1/machines/99999999"), Asked) == Asked("99999999-gone", "forgotten")
-        assert read(api.get("/v1/machines/3d1219c"), Failure, 404).error == "there is no machine 3d1219c"
-        assert read(api.get("/v1/machines/3d1219c9"), Failure, 404).error == "there is no machine 3d1219c9"
+        assert read(api.get("/v1/machines/3d1219c"), ErrorBody, 404).error == "there is no machine 3d1219c"
+        assert read(api.get("/v1/machines/3d1219c9"), ErrorBody, 404).error == "there is no machine 3d1219c9"
         await cluster.machine("3d1219c7-twin")
         told = "3d1219c7 is the beginning of 2 machines' ids: 3d1219c7-twin, 3d1219c7c4c5404a"
-        assert read(api.get(short), Failure, 409).error == told
+        assert read(api.get(short), ErrorBody, 409).error == told
         await cluster.machine("3d1219c7")
         assert read(api.get(short), MachineStatus).id == "3d1219c7"
 
@@ -143,14 +143,14 @@ class TestMachines:
     )
     async def test_a_field_that_nobody_knows_is_refused(self, api, cluster, method, path, body):
         await cluster.machine("m1")
-        refused = read(api.request(method, f"/v1/{path}", json=body), Failure, 400)
+        refused = read(api.request(method, f"/v1/{path}", json=body), ErrorBody, 400)
         assert "Object contains unknown field" in refused.error
         assert "data" not in refused.error
 
     async def test_a_body_that_is_missing(self, api, cluster):
         await cluster.machine("m1")
         for method, path in (("POST", "drain"), ("PATCH", "metadata")):
-            refused = read(api.request(method, f"/v1/machines/m1/{path}"), Failure, 400)
+            refused = read(api.request(method, f"/v1/machines/m1/{path}"), ErrorBody, 400)
             assert refused.error == "Validation failed; body: missing, expected a JSON object"
 
     async def test_metadata_and_forgetting(self, api, cluster):
@@ -158,8 +158,8 @@ class TestMachines:
         asked = api.patch("/v1/machines/m1/metadata", json={"set": {"disk": "ssd"}, "unset": ["region"]})
         assert read(asked, Asked) == Asked("m1", "changed")
         assert read(api.get("/v1/machines/m1"), MachineStatus).metadata == {"disk": "ssd"}
-        assert read(api.patch("/v1/machines/m1/metadata", json={"set": {"a=b": "c"}}), Failure, 400).error
-        assert "m1 is alive" in read(api.delete("/v1/machines/m1"), Failure, 409).error
+        assert read(api.patch("/v1/machines/m1/metadata", json={"set": {"a=b": "c"}}), ErrorBody, 400).error
+        assert "m1 is alive" in read(api.delete("/v1/machines/m1"), ErrorBody, 409).error
         await cluster.registry.store.commit(Txn((), (Delete(cluster.registry.keys.machine("m1")),)))
         assert read(api.delete("/v1/machines/m1"), Asked) == Asked("m1", "forgotten")
         assert read(api.get("/v1/machines"), Machines).machines == ()
@@ -202,7 +202,7 @@ class TestDaemon:
         with TestClient(create_app(services), base_url="http://127.0.0.1") as api:
             assert api.get("/healthz").json() == {"status": "ok"}
             faults.append("store unavailable")
-            assert read(api.get("/healthz"), Failure, 503).error == "store unavailable"
+            assert read(api.get("/healthz"), ErrorBody, 503).error == "store unavailable"
             assert read(api.get("/v1/status"), DaemonStatus).faults == ("store unavailable",)
 
     async def test_metrics(self, cluster):
@@ -215,8 +215,8 @@ class TestDaemon:
         assert answer.headers["content-type"].startswith("text/plain; version=")
 
     def test_unknown_routes_and_methods(self, api):
-        assert read(api.get("/v1/nothing"), Failure, 404).error == "Not Found"
-        assert read(api.post("/v1/units"), Failure, 405).error
+        assert read(api.get("/v1/nothing"), ErrorBody, 404).error == "Not Found"
+        assert read(api.post("/v1/units"), ErrorBody, 405).error
 
 
 class TestGuard:
@@ -247,7 +247,7 @@ class TestGuard:
             assert api.get("/v1/units", headers={"host": "10.0.0.8"}).status_code == 403
 
     def test_an_address_of_ipv4_at_a_socket_of_ipv6(self, cluster):
-        guard = Guard(None, (), "")
+        guard = AccessControl(None, (), "")
         assert guard._is_ours("10.0.0.7:7480", ("::ffff:10.0.0.7", 7480))
         assert not guard._is_ours("10.0.0.8:7480", ("::ffff:10.0.0.7", 7480))
         assert not guard._is_ours("evil.example", None)
@@ -258,7 +258,7 @@ class TestGuard:
     )
     def test_other_origins_change_nothing(self, api, origin):
         answer = api.put("/v1/units/a.service", content=b"", headers={"origin": origin})
-        assert "other origins are refused" in read(answer, Failure, 403).error
+        assert "other origins are refused" in read(answer, ErrorBody, 403).error
         assert api.get("/v1/units").json()["units"] == []
 
     def test_its_own_origin(self, api):
@@ -273,9 +273,9 @@ class TestGuard:
 
         headers = [(b"host", b"127.0.0.1"), (b"host", b"evil.example")]
         scope = {"type": "http", "headers": headers, "server": ("127.0.0.1", 80), "path": "/v1/units"}
-        await Guard(None, (), "")(scope, None, send)
+        await AccessControl(None, (), "")(scope, None, send)
         assert sent[0]["status"] == 400
-        assert msgspec.json.decode(sent[1]["body"], type=Failure).error == "the request has two Host headers"
+        assert msgspec.json.decode(sent[1]["body"], type=ErrorBody).error == "the request has two Host headers"
 
     def test_token(self, cluster):
         services = Services(cluster.registry, cluster.clock, "m1", cluster.steps, token="s3cret")

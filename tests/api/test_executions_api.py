@@ -7,7 +7,7 @@ from api_helpers import at, ended, running
 from xchronos.model.policies import Outcome
 from xchronos.model.records import Attempt, Execution, StepResult
 from xchronos.wire.details import Executions
-from xchronos.wire.messages import ExecutionIds, Failure
+from xchronos.wire.messages import ErrorBody, ExecutionIds
 
 
 def read(answer, kind, status=200):
@@ -40,7 +40,7 @@ class TestLists:
 
     async def test_of_one_unit(self, api, history):
         assert await self.times(api, "?unit=b.service") == ([("b", -5), ("b", -25)], False)
-        assert read(api.get("/v1/executions?unit=c.service"), Failure, 404).error == "there is no unit c.service"
+        assert read(api.get("/v1/executions?unit=c.service"), ErrorBody, 404).error == "there is no unit c.service"
 
     async def test_by_outcome_and_state(self, api, history):
         assert await self.times(api, "?state=failed") == ([("b", -25)], False)
@@ -51,7 +51,7 @@ class TestLists:
         assert (await self.times(api, "?state=ended&limit=1"))[0] == [("b", -5)]
 
     async def test_an_unknown_state_is_named(self, api):
-        assert "'bored' is unknown" in read(api.get("/v1/executions?state=bored"), Failure, 400).error
+        assert "'bored' is unknown" in read(api.get("/v1/executions?state=bored"), ErrorBody, 400).error
 
     async def test_programs_find_an_id_and_lists_in_all_of_them(self, api, cluster):
         await cluster.submit("a.service")
@@ -109,7 +109,7 @@ class TestOne:
 
     @pytest.mark.parametrize("path", ["a.service/20300101T120000.000000Z/0", "a.service/x/0"])
     async def test_unknown(self, api, path):
-        assert "there is no execution" in read(api.get(f"/v1/executions/{path}"), Failure, 404).error
+        assert "there is no execution" in read(api.get(f"/v1/executions/{path}"), ErrorBody, 404).error
         assert api.post(f"/v1/executions/{path}/stop").status_code == 404
         assert api.get(f"/v1/executions/{path}/logs").status_code == 404
 

@@ -18,12 +18,12 @@ from xchronos.api.server import serve
 from xchronos.errors import ApiError, NotFound
 from xchronos.executors.logfile import BoundedLog, trim
 from xchronos.model.records import Attempt, Execution
-from xchronos.wire.messages import Failure
+from xchronos.wire.messages import ErrorBody
 
 
 def failure(answer, status):
     assert answer.status_code == status, answer.text
-    return msgspec.json.decode(answer.content, type=Failure).error
+    return msgspec.json.decode(answer.content, type=ErrorBody).error
 
 
 def drain(follower: Follower) -> bytes:

@@ -13,7 +13,7 @@ from xchronos.errors import StoreUnavailable
 from xchronos.model.records import fire_key
 from xchronos.registry.keys import Keys
 from xchronos.registry.registry import Registry
-from xchronos.wire.messages import Failure
+from xchronos.wire.messages import ErrorBody
 
 NEED_NO_STORE = {"/metrics", "/healthz", "/schema", "/schema/openapi.json", "/v1/verify"}
 BODIES = {
@@ -71,7 +71,7 @@ def test_every_route(method, path):
             assert answer.status_code < 300
             return
         assert answer.status_code == 503, answer.text
-        told = msgspec.json.decode(answer.content, type=Failure).error
+        told = msgspec.json.decode(answer.content, type=ErrorBody).error
         assert told == "the job store is not available: etcd at 10.0.0.1:2379 did not answer in time"
         assert answer.headers["retry-after"] == str(RETRY_AFTER_SECONDS)
 

@@ -10,7 +10,16 @@ from xchronos.clock import to_datetime
 from xchronos.errors import StoreError, StoreUnavailable
 from xchronos.model.records import Attempt, StepResult
 from xchronos.wire.details import Executions, UnitDetail
-from xchronos.wire.messages import Asked, Calendar, ExecutionIds, Explanation, Failure, Submitted, UnitPage, Verified
+from xchronos.wire.messages import (
+    Asked,
+    Calendar,
+    ErrorBody,
+    ExecutionIds,
+    Explanation,
+    SubmissionResult,
+    UnitPage,
+    Verified,
+)
 
 
 def read(answer, kind, status=200):
@@ -21,7 +30,7 @@ def read(answer, kind, status=200):
 class TestSubmit:
     async def test_raw_text_is_stored_byte_for_byte(self, api, cluster):
         text = b"# caf\xe9\r\n" + HOURLY
-        done = read(api.put("/v1/units/a.service", content=text), Submitted)
+        done = read(api.put("/v1/units/a.service", content=text), SubmissionResult)
         assert (done.unit, done.result, done.warnings) == ("a.service", "created", ())
         detail = read(api.get("/v1/units/a.service"), UnitDetail)
         assert base64.b64decode(detail.record.text_base64) == text
@@ -30,13 +39,13 @@ class TestSubmit:
 
     async def test_the_same_again_changes_nothing_and_another_text_does(self, api):
         api.put("/v1/units/a.service", content=HOURLY)
-        assert read(api.put("/v1/units/a.service", content=HOURLY), Submitted).result == "unchanged"
-        assert read(api.put("/v1/units/a.service", content=HOURLY + b"#\n"), Submitted).result == "changed"
+        assert read(api.put("/v1/units/a.service", content=HOURLY), SubmissionResult).result == "unchanged"
+        assert read(api.put("/v1/units/a.service", content=HOURLY + b"#\n"), SubmissionResult).result == "changed"
 
     async def test_json_with_drop_ins(self, api):
         dropin = {"name": "a.service.d/10.conf", "text": "[Unit]\nDescription=Dropped in\n"}
         body = {"text": HOURLY.decode(), "drop_ins": [dropin], "by": "ann@host"}
-        read(api.put("/v1/units/a.service", json=body), Submitted)
+        read(api.put("/v1/units/a.service", json=body), SubmissionResult)
         detail = read(api.get("/v1/units/a.service"), UnitDetail)
         assert detail.record.submitted_by == "ann@host"
         assert detail.record.drop_ins[0].name == "a.service.d/10.conf"
@@ -45,18 +54,18 @@ class TestSubmit:
     async def test_json_with_bytes_that_are_no_text(self, api):
         text = b"#\xff\n" + HOURLY
         body = {"text_base64": base64.b64encode(text).decode()}
-        read(api.put("/v1/units/a.service", json=body), Submitted)
+        read(api.put("/v1/units/a.service", json=body), SubmissionResult)
         record = read(api.get("/v1/units/a.service"), UnitDetail).record
         assert base64.b64decode(record.text_base64) == text
 
     @pytest.mark.parametrize("body", [b"{", b'{"text": 1}', b'{"text_base64": "x"}', b"[]", b'{"text": "\\ud800"}'])
     async def test_a_body_that_is_no_submission(self, api, body):
         answer = api.put("/v1/units/a.service", content=body, headers={"content-type": "application/json"})
-        assert "the body is no submission" in read(answer, Failure, 400).error
+        assert "the body is no submission" in read(answer, ErrorBody, 400).error
 
     async def test_every_problem_of_a_refused_file_is_told(self, api):
         text = HOURLY + b"Nope=1\nMaxAttempts=-1\n"
-        failure = read(api.put("/v1/units/a.service?path=/srv/a.service", content=text), Failure, 422)
+        failure = read(api.put("/v1/units/a.service?path=/srv/a.service", content=text), ErrorBody, 422)
         assert [(p.file, p.line, p.key) for p in failure.problems] == [
             ("/srv/a.service", 7, "Nope"),
             ("/srv/a.service", 8, "MaxAttempts"),
@@ -65,21 +74,21 @@ class TestSubmit:
         assert api.get("/v1/units/a.service").status_code == 404
 
     async def test_warnings_come_with_the_answer(self, api):
-        done = read(api.put("/v1/units/a.service", content=HOURLY + b"JobStore=etcd\n"), Submitted)
+        done = read(api.put("/v1/units/a.service", content=HOURLY + b"JobStore=etcd\n"), SubmissionResult)
         assert [problem.key for problem in done.warnings] == ["JobStore"]
         for name, content in (("b", b"JobStore=memory\n"), ("c", b"")):  # the store that this daemon has
-            assert read(api.put(f"/v1/units/{name}.service", content=HOURLY + content), Submitted).warnings == ()
+            assert read(api.put(f"/v1/units/{name}.service", content=HOURLY + content), SubmissionResult).warnings == ()
             assert read(api.post("/v1/verify", content=HOURLY + content), Verified) == Verified(ok=True)
-        again = read(api.put("/v1/units/a.service", content=HOURLY + b"JobStore=etcd\n"), Submitted)
+        again = read(api.put("/v1/units/a.service", content=HOURLY + b"JobStore=etcd\n"), SubmissionResult)
         assert (again.result, len(again.warnings)) == ("unchanged", 1)
 
     async def test_a_name_that_is_none(self, api):
-        failure = read(api.put("/v1/units/a", content=HOURLY), Failure, 422)
+        failure = read(api.put("/v1/units/a", content=HOURLY), ErrorBody, 422)
         assert "no known suffix" in failure.problems[0].message
 
     async def test_names_with_every_allowed_character(self, api):
         path = "/v1/units/a%5Cx2db:c_d%40e.service"
-        read(api.put(path, content=HOURLY), Submitted)
+        read(api.put(path, content=HOURLY), SubmissionResult)
         assert read(api.get(path), UnitDetail).summary.name == "a\\x2db:c_d@e.service"
 
 
@@ -112,7 +121,7 @@ class TestList:
 
     @pytest.mark.parametrize("limit", ["0", "5001", "x"])
     async def test_limits(self, api, limit):
-        assert "limit" in read(api.get(f"/v1/units?limit={limit}"), Failure, 400).error
+        assert "limit" in read(api.get(f"/v1/units?limit={limit}"), ErrorBody, 400).error
 
     async def test_states(self, api, cluster):
         started_by_hand = b"[Service]\nExecStart=/bin/true\n"
@@ -200,7 +209,7 @@ class TestDetail:
 
     async def test_unknown(self, api):
         for path in ("", "/explain", "/calendar", "/executions"):
-            assert read(api.get(f"/v1/units/no.service{path}"), Failure, 404).error == "there is no unit no.service"
+            assert read(api.get(f"/v1/units/no.service{path}"), ErrorBody, 404).error == "there is no unit no.service"
         for verb in ("start", "stop", "pause", "resume"):
             assert api.post(f"/v1/units/no.service/{verb}").status_code == 404
         assert api.delete("/v1/units/no.service").status_code == 404
@@ -230,7 +239,7 @@ class TestActions:
 
     async def test_what_cannot_be_started(self, api, cluster):
         await cluster.submit("a@.service", accepted=False)
-        assert "template" in read(api.post("/v1/units/a@.service/start"), Failure, 409).error
+        assert "template" in read(api.post("/v1/units/a@.service/start"), ErrorBody, 409).error
 
     async def test_pause_and_resume(self, api, cluster):
         await cluster.submit("a.service")
@@ -296,12 +305,12 @@ class TestStoreTrouble:
             raise error
 
         monkeypatch.setattr(cluster.registry.store, "get", fail)
-        assert read(api.get("/v1/units/a.service"), Failure, status).error == text
+        assert read(api.get("/v1/units/a.service"), ErrorBody, status).error == text
 
     async def test_a_defect_is_logged_and_not_shown(self, api, cluster, monkeypatch):
         async def fail(*_: object, **__: object) -> None:
             raise RuntimeError("secret")
 
         monkeypatch.setattr(cluster.registry.store, "get", fail)
-        failure = read(api.get("/v1/units/a.service"), Failure, 500)
+        failure = read(api.get("/v1/units/a.service"), ErrorBody, 500)
         assert failure.error == "internal error: the daemon's log has the details"

@@ -29,7 +29,7 @@ import structlog
 from tests.benchmarks.bare import SIDES, serve
 from tests.benchmarks.rows import Row
 from tests.services.etcd import EtcdCluster, missing
-from xchronos.agent.steps.resolved_unit import Place
+from xchronos.agent.steps.resolved_unit import HostContext
 from xchronos.clock import SECOND, SystemClock, to_datetime
 from xchronos.daemon.main import calm_collector
 from xchronos.daemon.roles import Roles
@@ -72,7 +72,7 @@ async def _serve(role: str, endpoints: str, directory: Path) -> None:
     """Be a scheduler or an agent, and tell the counters again and again, a line of JSON each."""
     clock, keys = SystemClock(), Keys()
     store = await EtcdStore.open(EtcdAccess(endpoints=tuple(endpoints.split(","))))
-    place = Place(role, HostFacts(hostname=role, machine_id=role), {}, directory / "secrets", 1 << 20)
+    place = HostContext(role, HostFacts(hostname=role, machine_id=role), {}, directory / "secrets", 1 << 20)
     executors = {"python": CallableExecutor("python", lambda spec: 0)}
     house = Roles(store, keys, clock, place, executors, directory / role, instance=role, roles=frozenset([role]))
     calm_collector()

@@ -21,7 +21,7 @@ from pathlib import Path
 import structlog
 
 from tests.benchmarks.rows import Row
-from xchronos.agent.steps.resolved_unit import Place
+from xchronos.agent.steps.resolved_unit import HostContext
 from xchronos.clock import SystemClock, to_instant
 from xchronos.daemon.main import calm_collector
 from xchronos.daemon.roles import Roles
@@ -50,7 +50,7 @@ async def _measure(directory: Path, units: int, interval_ms: int, seconds: float
     clock, keys = SystemClock(), Keys()
     store = await SqliteStore.open(directory / "bench.db")
     facts = HostFacts(hostname="bench", machine_id="bench")
-    place = Place("bench", facts, {}, directory / "secrets", 1 << 20)
+    place = HostContext("bench", facts, {}, directory / "secrets", 1 << 20)
     starts: list[float] = []
 
     def step(spec: object) -> int:

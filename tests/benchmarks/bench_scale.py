@@ -23,7 +23,7 @@ import structlog
 from sortedcontainers import SortedList
 
 from tests.benchmarks.rows import Row
-from xchronos.agent.steps.resolved_unit import Place
+from xchronos.agent.steps.resolved_unit import HostContext
 from xchronos.clock import SECOND
 from xchronos.daemon.roles import Roles
 from xchronos.engine.state import backpressure
@@ -34,7 +34,7 @@ from xchronos.registry.keys import Keys
 from xchronos.registry.units import record_of
 from xchronos.store.contract import KeyValue, Put, Txn
 from xchronos.store.memory import MemoryStore
-from xchronos.store.paging import Table
+from xchronos.store.paging import RevisionedTable
 from xchronos.store.transactions import Change
 from xchronos.testing.clock import VirtualClock, run_virtual
 from xchronos.unitfile import HostFacts
@@ -69,7 +69,7 @@ SIZES = ((10, 1_000), (1_000, 1_000), (1_000, 100_000))
 BUDGET = 600.0
 
 
-class ManyKeys(Table):
+class ManyKeys(RevisionedTable):
     """Keys in an order that is quickly kept: a hundred thousand insertions into a list are not the subject."""
 
     def __init__(self, rows: dict[str, KeyValue]) -> None:
@@ -77,7 +77,7 @@ class ManyKeys(Table):
         self._order = SortedList(rows)
 
     def follow(self, changes: Iterable[Change]) -> None:
-        """See `Table.follow`."""
+        """See `RevisionedTable.follow`."""
         for event, previous in changes:
             if event.kind == "delete":
                 self._order.remove(event.key)
@@ -126,11 +126,11 @@ async def _measure(clock: VirtualClock, machines: int, units: int, directory: Pa
     keys, store = Keys(), ManyRows(clock)
     await _fill(store, keys, machines, units)
     empty = _resident()
-    place = Place("s", HostFacts(hostname="s", machine_id="s"), {}, directory / "secrets", 1 << 20)
+    place = HostContext("s", HostFacts(hostname="s", machine_id="s"), {}, directory / "secrets", 1 << 20)
     roles = Roles(store, keys, clock, place, {}, directory, instance="s", roles=frozenset(("scheduler",)))
     began = time.process_time()
     await roles.start()
-    while len(roles.engine._session._desk.book.cursors.known) < units:
+    while len(roles.engine._session._committer.cluster.cursors.known) < units:
         await clock.sleep(SECOND // 10)
     accepting = time.process_time() - began
     accepted = _resident()
@@ -143,7 +143,7 @@ async def _measure(clock: VirtualClock, machines: int, units: int, directory: Pa
     await clock.sleep(49 * SECOND)
     often = await _waves(clock, roles, FIRES * ROUNDS)
     others = await _waves(clock, roles, units - FIRES)
-    loads = [view.attempts for view in roles.engine._session._desk.book.machines.values()]
+    loads = [view.attempts for view in roles.engine._session._committer.cluster.machines.values()]
     figures = {"us_per_fire": statistics.median(often) * 1e6}
     if others:
         figures["us_per_first_fire"] = statistics.median(others) * 1e6
@@ -161,7 +161,7 @@ async def _waves(clock: VirtualClock, roles: Roles, fires: int) -> list[float]:
     """CPU seconds per fire time, of every second until so many have been placed."""
 
     def placed() -> int:
-        return sum(view.attempts for view in roles.engine._session._desk.book.machines.values())
+        return sum(view.attempts for view in roles.engine._session._committer.cluster.machines.values())
 
     begin, costs = placed(), []
     for _ in range(fires // FIRES + 20):

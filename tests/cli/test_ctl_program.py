@@ -16,10 +16,10 @@ class TestTerminal:
 
     @pytest.fixture(autouse=True)
     def terminal(self, monkeypatch):
-        from xchronos.cli.context import Session
+        from xchronos.cli.context import CliContext
 
-        monkeypatch.setattr(Session, "terminal", property(lambda _: True))
-        monkeypatch.setattr(Session, "now", property(lambda _: at(0)))
+        monkeypatch.setattr(CliContext, "terminal", property(lambda _: True))
+        monkeypatch.setattr(CliContext, "now", property(lambda _: at(0)))
         monkeypatch.setenv("COLUMNS", "200")
         monkeypatch.setenv("TERM", "xterm-256color")
         monkeypatch.delenv("NO_COLOR", raising=False)

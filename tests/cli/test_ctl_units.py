@@ -10,7 +10,7 @@ from xchronos.model.policies import Outcome
 from xchronos.model.records import Attempt, Missed, StepResult
 from xchronos.store.contract import Put, Txn
 from xchronos.wire.details import UnitDetail
-from xchronos.wire.messages import Asked, DaemonStatus, ExecutionIds, Submitted, UnitSummary
+from xchronos.wire.messages import Asked, DaemonStatus, ExecutionIds, SubmissionResult, UnitSummary
 
 EXAMPLE = Path(__file__).parents[2] / "units/statement_generation.service"
 
@@ -40,7 +40,7 @@ class TestSubmit:
             (tmp_path / place).parent.mkdir(exist_ok=True)
             (tmp_path / place).write_bytes(HOURLY)
         result = ctl("submit", str(tmp_path), "--output", "json")
-        assert [done.unit for done in read(result, list[Submitted])] == ["a.service", "b.service"]
+        assert [done.unit for done in read(result, list[SubmissionResult])] == ["a.service", "b.service"]
         assert "c.timer: passed over: xchronos does not run .timer units" in result.stderr
 
     def test_the_good_ones_are_submitted_and_the_exit_code_is_1(self, ctl, daemon, tmp_path: Path):

@@ -16,9 +16,9 @@ from prometheus_client import CollectorRegistry, generate_latest
 from services.etcd import program
 
 from xchronos.agent.lease.lease_clock import KILL_AT, RENEWALS, STOP_AT
-from xchronos.agent.metrics import Metrics as AgentMetrics
+from xchronos.agent.metrics import AgentMetrics
 from xchronos.config import Settings, describe_settings
-from xchronos.engine.metrics import Metrics as EngineMetrics
+from xchronos.engine.metrics import SchedulerMetrics
 from xchronos.engine.state.backpressure import ENOUGH
 from xchronos.registry.keys import SHARDS
 from xchronos.store.contract import Put, Txn
@@ -52,7 +52,7 @@ def test_every_setting_that_is_named_exists():
 
 def test_every_metric_that_is_named_exists():
     registry = CollectorRegistry()
-    EngineMetrics(registry)
+    SchedulerMetrics(registry)
     AgentMetrics(registry)
     told = generate_latest(registry).decode()
     named = {span for span in spans() if span.startswith("xchronos_")}

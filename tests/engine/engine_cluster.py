@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from xchronos.agent.steps.resolved_unit import Place
+from xchronos.agent.steps.resolved_unit import HostContext
 from xchronos.clock import SECOND
 from xchronos.daemon.roles import Roles
 from xchronos.executors.noop import CallableExecutor
@@ -70,7 +70,7 @@ class Cluster:
         kind: str = "python",
     ) -> Roles:
         facts = HostFacts(hostname=machine, machine_id=machine)
-        place = Place(machine, facts, {}, self.directory / "secrets", 1 << 20)
+        place = HostContext(machine, facts, {}, self.directory / "secrets", 1 << 20)
 
         async def step(spec):
             self.starts[spec.execution, spec.attempt] += 1

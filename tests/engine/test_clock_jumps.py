@@ -9,7 +9,7 @@ from faulty_store import FaultyStore
 from late_links import DiesBehind
 
 from xchronos.clock import DAY, HOUR, SECOND, to_datetime
-from xchronos.engine.reconcile.evictions import Leaving
+from xchronos.engine.reconcile.evictions import Evictions
 from xchronos.executors.contract import StepExit
 from xchronos.model.policies import Outcome
 
@@ -185,13 +185,13 @@ def test_a_ttl(restarted):
 
 def test_a_machine_that_is_drained_is_still_looked_at_every_second(monkeypatch):
     looks: list[str] = []
-    look_at = Leaving._look_at
+    look_at = Evictions._look_at
 
     def noted(self, view, now):
         looks.append(view.machine.id)
         look_at(self, view, now)
 
-    monkeypatch.setattr(Leaving, "_look_at", noted)
+    monkeypatch.setattr(Evictions, "_look_at", noted)
 
     async def scenario(cluster: Cluster) -> None:
         await cluster.start()

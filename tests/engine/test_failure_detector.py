@@ -1,9 +1,9 @@
 """Who is suspected of being dead, and for how long."""
 
 from xchronos.clock import SECOND
-from xchronos.engine.shards.failure_detector import PATIENCE, Suspects
+from xchronos.engine.shards.failure_detector import PATIENCE, FailureDetector
 from xchronos.registry.keys import Keys
-from xchronos.registry.roster import Held, Member, Roster
+from xchronos.registry.roster import Held, Roster, SchedulerMember
 
 
 class Clock:
@@ -15,9 +15,9 @@ class Clock:
 
 def made():
     roster = Roster(Keys())
-    roster.members = {name: Member(number, 1) for number, name in enumerate(("a", "b", "c"), 1)}
+    roster.members = {name: SchedulerMember(number, 1) for number, name in enumerate(("a", "b", "c"), 1)}
     clock = Clock()
-    return Suspects(clock, "a"), roster, clock
+    return FailureDetector(clock, "a"), roster, clock
 
 
 def test_whoever_lets_a_free_shard_wait_is_left_out_until_heard():

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import pytest
 
 from xchronos.clock import MILLISECOND, SECOND, Micros
-from xchronos.engine.lost_machines import Absences
-from xchronos.engine.state.work_queue import Agenda
+from xchronos.engine.lost_machines import LostMachines
+from xchronos.engine.state.work_queue import WorkQueue
 from xchronos.testing.clock import VirtualClock, run_virtual
 
 
@@ -21,24 +21,24 @@ def lost_after(ttl: Micros, *, gone: Micros = 0, back: Micros | None = None, hea
     async def watch(clock: VirtualClock) -> Micros | None:
         lease = SimpleNamespace(heard=clock.monotonic() >= heard_since, heard_since=heard_since)
         machines: dict[str, object] = {}
-        agenda = Agenda()
-        absences = Absences(clock, ttl, SimpleNamespace(lease=lease), SimpleNamespace(machines=machines), agenda)
-        running = asyncio.create_task(absences.run())
+        work = WorkQueue()
+        lost_machines = LostMachines(clock, ttl, SimpleNamespace(lease=lease), SimpleNamespace(machines=machines), work)
+        running = asyncio.create_task(lost_machines.run())
         passed_on = None
         while passed_on is None and clock.monotonic() < 60 * SECOND:
             now = clock.monotonic()
             lease.heard = now >= heard_since
             if now == gone:
-                absences.gone("m1")
+                lost_machines.gone("m1")
             if now == back:
                 machines["m1"] = object()
-            if agenda.lost_machines:
+            if work.lost_machines:
                 passed_on = now
             await clock.sleep(100 * MILLISECOND)
         running.cancel()
         with suppress(asyncio.CancelledError):
             await running
-        assert agenda.lost_machines == (set() if passed_on is None else {"m1"})
+        assert work.lost_machines == (set() if passed_on is None else {"m1"})
         return passed_on
 
     return run_virtual(watch)

@@ -10,7 +10,7 @@ from schedulers_world import TTL, PausableStore, World, scenario
 
 from xchronos.clock import SECOND
 from xchronos.engine.engine import Engine
-from xchronos.engine.leader.duties import Chore
+from xchronos.engine.leader.duties import LeaderDuty
 from xchronos.errors import Conflict, StoreError
 from xchronos.registry.keys import SHARDS
 from xchronos.store.contract import Put, Txn
@@ -220,9 +220,9 @@ def test_one_leads_and_is_replaced_at_once():
         engines = {}
         for machine in ("s1", "s2"):
             store = PausableStore(world.cluster.store, world.clock, world.random)
-            chores = [Chore("sweep", SECOND, partial(chore, machine))]
+            chores = [LeaderDuty("sweep", SECOND, partial(chore, machine))]
             engine = Engine(
-                store, world.cluster.keys, world.clock, machine, TTL, CollectorRegistry(), instance="1", chores=chores
+                store, world.cluster.keys, world.clock, machine, TTL, CollectorRegistry(), instance="1", duties=chores
             )
             engines[machine] = asyncio.create_task(engine.run())
             await engine.ready.wait()

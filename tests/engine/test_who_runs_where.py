@@ -11,7 +11,7 @@ from faulty_store import FaultyStore
 from machines_world import FOR_EVER, kept, machines, waiting, where
 
 from xchronos.clock import SECOND, to_datetime
-from xchronos.engine.reconcile.turn import Turns
+from xchronos.engine.reconcile.turn import Reconciler
 
 
 def test_metadata_is_or_within_a_key_and_and_across_keys():
@@ -197,7 +197,7 @@ def test_what_follows_a_unit_follows_it_into_its_new_life():
 def test_who_waits_for_a_peer_is_not_looked_at_without_end(monkeypatch):
     """While the machine of the peer and of another follower is away, and may come back or not."""
     turns = 0
-    run_turn = Turns.run
+    run_turn = Reconciler.run
 
     async def counted(self, now):
         nonlocal turns
@@ -217,7 +217,7 @@ def test_who_waits_for_a_peer_is_not_looked_at_without_end(monkeypatch):
         await cluster.kill("m1")
         await cluster.sleep(30)
         await cluster.start("m2", roles=AGENT)
-        monkeypatch.setattr(Turns, "run", counted)
+        monkeypatch.setattr(Reconciler, "run", counted)
         await cluster.start("s2", roles={"scheduler"})
         await cluster.sleep(60)
         names = ("web.service", "a-logger.service", "b-logger.service")

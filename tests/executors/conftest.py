@@ -3,13 +3,13 @@
 import pytest
 
 from tests.executors.docker_bench import NAMESPACE, Bench
-from xchronos.executors.docker.client import Engine
+from xchronos.executors.docker.client import DockerClient
 from xchronos.executors.docker.executor import DockerExecutor
 
 
 @pytest.fixture
 async def bench(tmp_path, docker_host, busybox_image):
-    executor, engine = DockerExecutor(NAMESPACE, docker_host), Engine(docker_host)
+    executor, engine = DockerExecutor(NAMESPACE, docker_host), DockerClient(docker_host)
     bench = Bench(executor, engine, tmp_path, busybox_image)
     yield bench
     for item in await engine.call("GET", "/containers/json", params={"all": "1"}):

@@ -14,7 +14,7 @@ from aiohttp import web
 from xchronos.errors import ConfigError, ExecutorUnavailable, StartRefused
 from xchronos.executors import hostfacts
 from xchronos.executors.docker.body import read_assignments
-from xchronos.executors.docker.client import ConnectionLost, Engine, EngineRefusal
+from xchronos.executors.docker.client import ConnectionLost, DockerClient, EngineRefusal
 from xchronos.executors.docker.containers import moment, refused_start, seconds_text
 from xchronos.executors.docker.executor import DockerExecutor
 from xchronos.executors.docker.images import DOCKER_HUB, PullFailed, credentials, pull, registry_of, split_reference
@@ -49,7 +49,7 @@ async def canned(tmp_path):
     runner = web.AppRunner(app)
     await runner.setup()
     await web.UnixSite(runner, str(tmp_path / "s")).start()
-    canned.engine = Engine(f"unix://{tmp_path}/s")
+    canned.engine = DockerClient(f"unix://{tmp_path}/s")
     yield canned
     await canned.engine.close()
     await runner.cleanup()
@@ -177,13 +177,13 @@ def test_addresses(host, monkeypatch):
     monkeypatch.setenv("DOCKER_HOST", host)
     if host:
         with pytest.raises(ConfigError, match="expected unix:///path"):
-            Engine()
+            DockerClient()
     else:
-        assert Engine().socket == "/var/run/docker.sock"
+        assert DockerClient().socket == "/var/run/docker.sock"
 
 
 async def test_addresses_over_tcp(monkeypatch, tmp_path):
-    engine = Engine("tcp://127.0.0.1:9/")
+    engine = DockerClient("tcp://127.0.0.1:9/")
     assert engine.socket is None
     with pytest.raises(ExecutorUnavailable, match="does not answer"):
         await engine.call("GET", "/x")
@@ -191,7 +191,7 @@ async def test_addresses_over_tcp(monkeypatch, tmp_path):
     monkeypatch.setenv("DOCKER_TLS_VERIFY", "1")
     monkeypatch.setenv("DOCKER_CERT_PATH", str(tmp_path))
     with pytest.raises(ConfigError, match="no usable certificates"):
-        Engine("tcp://127.0.0.1:9")
+        DockerClient("tcp://127.0.0.1:9")
 
 
 def test_frames_cut_anywhere():

@@ -69,13 +69,13 @@ def claims_of_nobody(patch):
 
 def launch_before_claim(patch):
     """The agent starts first, and writes down later that it has."""
-    begin = placement_runner.Placement._begin
+    begin = placement_runner.PlacementRunner._begin
 
     async def begin_later(self, unit):
         self.begin_later = asyncio.create_task(begin(self, unit))
         return True
 
-    patch.setattr(placement_runner.Placement, "_begin", begin_later)
+    patch.setattr(placement_runner.PlacementRunner, "_begin", begin_later)
 
 
 def begin_whatever_changed(patch):
@@ -95,14 +95,14 @@ def report_whatever_changed(patch):
         txn = original(self, execution, attempt)
         return Txn((), txn.operations)
 
-    original = placement_runner.Placement._record
-    patch.setattr(placement_runner.Placement, "_record", record)
+    original = placement_runner.PlacementRunner._record
+    patch.setattr(placement_runner.PlacementRunner, "_record", record)
 
 
 def a_clock_that_is_ahead(patch):
     """Turns are taken for two seconds later than it is."""
-    run = turn.Turns.run
-    patch.setattr(turn.Turns, "run", lambda self, now: run(self, now + 2 * SECOND))
+    run = turn.Reconciler.run
+    patch.setattr(turn.Reconciler, "run", lambda self, now: run(self, now + 2 * SECOND))
 
 
 def forgetful_claims(patch):
@@ -116,7 +116,7 @@ def forgetful_claims(patch):
 
 def attempts_are_not_counted(patch):
     """A retry has the number of the attempt before it."""
-    after = committer.Desk.move
+    after = committer.Committer.move
 
     def move(self, execution_id, entry, target, *args, **more):
         if target.current is not None and target.attempts:
@@ -124,7 +124,7 @@ def attempts_are_not_counted(patch):
             target = msgspec.structs.replace(target, current=current)
         after(self, execution_id, entry, target, *args, **more)
 
-    patch.setattr(committer.Desk, "move", move)
+    patch.setattr(committer.Committer, "move", move)
 
 
 def pauses_by_the_wall_clock_alone(patch):
@@ -146,12 +146,12 @@ def no_lease_margin(patch):
 
 def no_guardian(patch):
     """Nobody kills in the place of an agent that is dead or stopped."""
-    patch.setattr(machines.Guardian, "put_off", lambda self, left: None)
+    patch.setattr(machines.SimulatedGuardian, "put_off", lambda self, left: None)
 
 
 def machines_that_judge_nothing(patch):
     """An agent begins whatever is placed on it, however full its machine is by then."""
-    patch.setattr(context.Workshop, "refusals", lambda self, unit: ("", ""))
+    patch.setattr(context.AgentContext, "refusals", lambda self, unit: ("", ""))
 
 
 def retries_at_once(patch):

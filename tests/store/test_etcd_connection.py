@@ -7,13 +7,13 @@ from aetcd.rpc import rpc_pb2 as messages
 
 from xchronos.store.etcd import connection
 from xchronos.store.etcd.access import EtcdAccess
-from xchronos.store.etcd.connection import Line, send
+from xchronos.store.etcd.connection import EtcdConnection, send
 
 
 async def test_a_message_for_a_stream_that_ends_before_it_has_begun_is_not_waited_for() -> None:
     with socket.create_server(("127.0.0.1", 0)) as mute:  # takes connections, and says nothing
         endpoint = f"127.0.0.1:{mute.getsockname()[1]}"
-        line = Line(endpoint, EtcdAccess(endpoints=(endpoint,)), None, lambda line: None)
+        line = EtcdConnection(endpoint, EtcdAccess(endpoints=(endpoint,)), None, lambda line: None)
         try:
             stream = line.watch(metadata=None)
             line.open_stream(stream)
@@ -31,7 +31,7 @@ async def test_a_message_for_a_stream_that_ends_before_it_has_begun_is_not_waite
 async def test_who_waits_with_a_message_can_be_cancelled() -> None:
     with socket.create_server(("127.0.0.1", 0)) as mute:
         endpoint = f"127.0.0.1:{mute.getsockname()[1]}"
-        line = Line(endpoint, EtcdAccess(endpoints=(endpoint,)), None, lambda line: None)
+        line = EtcdConnection(endpoint, EtcdAccess(endpoints=(endpoint,)), None, lambda line: None)
         try:
             stream = line.watch(metadata=None)
             line.open_stream(stream)
@@ -49,10 +49,10 @@ async def test_a_member_that_answers_is_not_left_for_a_call_that_was_given_up(mo
     """What is given up for the caller's own reasons says nothing about the member once that has answered something."""
     monkeypatch.setattr(connection, "PROBE_AFTER", 0.1)
     monkeypatch.setattr(connection, "PROBE_LIMIT", 0.1)
-    left: list[Line] = []
+    left: list[EtcdConnection] = []
     with socket.create_server(("127.0.0.1", 0)) as mute:
         endpoint = f"127.0.0.1:{mute.getsockname()[1]}"
-        line = Line(endpoint, EtcdAccess(endpoints=(endpoint,)), None, left.append)
+        line = EtcdConnection(endpoint, EtcdAccess(endpoints=(endpoint,)), None, left.append)
         try:
             given_up, other = object(), object()
             line.begin(given_up)

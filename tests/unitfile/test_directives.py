@@ -10,9 +10,9 @@ from xchronos.errors import InvalidValue
 from xchronos.unitfile import directives
 from xchronos.unitfile.directives import (
     Amount,
+    DirectiveVerdict,
     Rlimit,
     Signal,
-    Verdict,
     check,
     is_known,
     meaning,
@@ -270,14 +270,14 @@ def test_cpu_quota():
 def test_unknown_keys_come_with_a_suggestion():
     assert check("Service", "MemoryMx", "1G").message == "unknown key 'MemoryMx' in [Service], did you mean MemoryMax?"
     assert check("Service", "execstart", "/x").message.endswith("did you mean ExecStart?")
-    assert check("Service", "Zzzzzzzzzzzzzzzzzz", "x") == Verdict(
+    assert check("Service", "Zzzzzzzzzzzzzzzzzz", "x") == DirectiveVerdict(
         "ignored", "unknown key 'Zzzzzzzzzzzzzzzzzz' in [Service]"
     )
     assert check("Service", "Wants", "x").message == "unknown key 'Wants' in [Service]: expected it in [Unit]"
     assert check("Service", "Capabilities", "x").message.startswith("Capabilities= has been removed")
-    assert check("Servce", "Type", "x") == Verdict("ignored", "unknown section [Servce]")
-    assert check("Service", "X-Mine", "x") == Verdict()
-    assert check("X-Fleet", "Anything", "x") == Verdict()
+    assert check("Servce", "Type", "x") == DirectiveVerdict("ignored", "unknown section [Servce]")
+    assert check("Service", "X-Mine", "x") == DirectiveVerdict()
+    assert check("X-Fleet", "Anything", "x") == DirectiveVerdict()
 
 
 def test_known():
@@ -342,7 +342,7 @@ def test_a_oneshot_may_not_be_restarted_after_success():
 
 def test_what_no_measurement_holds():
     assert "less than 584 years" in check("Service", "TimerSlackNSec", "18446744073709551615").message
-    assert check("Service", "TimerSlackNSec", "infinity") == Verdict()
+    assert check("Service", "TimerSlackNSec", "infinity") == DirectiveVerdict()
     assert check("Service", "StandardInput", "file:/x").effect == ("StandardInput: file", "StandardInputFile: /x")
     assert check("Service", "StandardInput", "fd:x:y").outcome == "ignored"
     assert check("Service", "CoredumpFilter", "all 1").effect == ("CoredumpFilter: 0xffffffff",)

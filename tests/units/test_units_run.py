@@ -13,7 +13,7 @@ from example_units import ORIGINAL, read_all
 
 from xchronos.agent.attempt.journal import attempt_directory
 from xchronos.agent.steps.host_facts import host_facts
-from xchronos.agent.steps.resolved_unit import Place
+from xchronos.agent.steps.resolved_unit import HostContext
 from xchronos.clock import SECOND, SystemClock
 from xchronos.daemon.roles import Roles
 from xchronos.executors.docker.executor import DockerExecutor
@@ -93,7 +93,7 @@ class Bench:
 async def daemon(directory, docker_host, **options):
     clock = SystemClock()
     executor = DockerExecutor(f"xchronos-units-{uuid.uuid4().hex[:8]}", docker_host)
-    place = Place(MACHINE, host_facts(MACHINE), dict(os.environ), directory / "secrets", 1 << 20)
+    place = HostContext(MACHINE, host_facts(MACHINE), dict(os.environ), directory / "secrets", 1 << 20)
     store = MemoryStore(clock)
     attempts = directory / "attempts"
     running = Roles(store, Keys(), clock, place, {"docker": executor}, attempts, instance="i", **options)

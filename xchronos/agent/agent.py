@@ -9,16 +9,16 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from xchronos.agent.attempt.journal import sweep
-from xchronos.agent.context import Workshop
-from xchronos.agent.file_gc import Tidying
-from xchronos.agent.late_results import Late
-from xchronos.agent.lease.lease_clock import Contact
+from xchronos.agent.context import AgentContext
+from xchronos.agent.file_gc import FileGc
+from xchronos.agent.late_results import LateResults
+from xchronos.agent.lease.lease_clock import LeaseClock
 from xchronos.agent.lease.membership import SHUTTING_DOWN
 from xchronos.agent.lease.partition import Partition, Watchman
-from xchronos.agent.metrics import Metrics
-from xchronos.agent.placement_runner import Placement
+from xchronos.agent.metrics import AgentMetrics
+from xchronos.agent.placement_runner import PlacementRunner
 from xchronos.agent.retrying import patiently
-from xchronos.agent.steps.resolved_unit import Place
+from xchronos.agent.steps.resolved_unit import HostContext
 from xchronos.clock import SECOND, Clock, Micros
 from xchronos.errors import ExecutorUnavailable, StoreError
 from xchronos.executors.contract import Executor, Leftover
@@ -52,12 +52,12 @@ class Agent:
         store: Store,
         keys: Keys,
         clock: Clock,
-        place: Place,
+        place: HostContext,
         executors: Mapping[str, Executor],
         directory: Path,
         machine: Callable[[], Machine],
         refresh: Callable[[], Awaitable[None]],
-        contact: Contact,
+        contact: LeaseClock,
         registry: CollectorRegistry,
         watchman: Watchman | None = None,
     ) -> None:
@@ -67,9 +67,9 @@ class Agent:
         self._batcher = Batcher(store)
         units = UnitCache(store, keys)
         self._partition = Partition(clock, contact, watchman)
-        self._late = Late(store, keys, clock)
-        self._tidying = Tidying(store, keys, clock, directory, self._busy_units)
-        self._shop = Workshop(
+        self._late = LateResults(store, keys, clock)
+        self._tidying = FileGc(store, keys, clock, directory, self._busy_units)
+        self._shop = AgentContext(
             store=store,
             keys=keys,
             clock=clock,
@@ -86,11 +86,11 @@ class Agent:
             late=self._late,
         )
         self._from = 0
-        self._running: dict[str, Placement] = {}
-        self._working: dict[Placement, None] = {}
+        self._running: dict[str, PlacementRunner] = {}
+        self._working: dict[PlacementRunner, None] = {}
         self._over: dict[str, int] = {}
         self.ready = asyncio.Event()
-        self._metrics = Metrics(registry)
+        self._metrics = AgentMetrics(registry)
 
     # -- life ---------------------------------------------------------------------------------------------------------
 
@@ -132,7 +132,7 @@ class Agent:
         if not await self._until(lambda: not self._unrecorded() and not self._late.busy, RECORDING):
             log.warning("the store does not answer; what has ended will be recorded after the next start")
 
-    def _unrecorded(self) -> list[Placement]:
+    def _unrecorded(self) -> list[PlacementRunner]:
         return [placement for placement in self._working if not placement.recorded]
 
     async def _until(self, reached: Callable[[], bool], limit: Micros | None) -> bool:
@@ -145,7 +145,7 @@ class Agent:
         return True
 
     @staticmethod
-    def _tasks(placements: Collection[Placement]) -> list["asyncio.Task[None]"]:
+    def _tasks(placements: Collection[PlacementRunner]) -> list["asyncio.Task[None]"]:
         return [placement.task for placement in placements if placement.task is not None]
 
     # -- what is placed here ------------------------------------------------------------------------------------------
@@ -195,7 +195,7 @@ class Agent:
             known.lost()
         if execution.state == "reported" or execution.current is None or self._shop.closing:
             return
-        placement = Placement(self._shop, item, execution, known)
+        placement = PlacementRunner(self._shop, item, execution, known)
         self._running[item.key] = placement
         self._working[placement] = None
         placement.task = asyncio.create_task(self._work(placement), name=item.key)
@@ -206,7 +206,7 @@ class Agent:
         if placement is not None:
             placement.lost()
 
-    async def _work(self, placement: Placement) -> None:
+    async def _work(self, placement: PlacementRunner) -> None:
         self._metrics.running += 1
         try:
             await placement.work()

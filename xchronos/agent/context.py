@@ -5,10 +5,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from xchronos.agent.late_results import Late
-from xchronos.agent.lease.lease_clock import Contact
+from xchronos.agent.late_results import LateResults
+from xchronos.agent.lease.lease_clock import LeaseClock
 from xchronos.agent.lease.partition import Partition
-from xchronos.agent.steps.resolved_unit import Place, Recipe
+from xchronos.agent.steps.resolved_unit import HostContext, ResolvedUnit
 from xchronos.clock import Clock
 from xchronos.executors.contract import Executor
 from xchronos.model.records import Machine
@@ -22,7 +22,7 @@ from xchronos.store.contract import Store
 
 
 @dataclass(slots=True)
-class Workshop:
+class AgentContext:
     """What every placement of an agent is worked on with.
 
     `machine` is the machine as it is advertised, which `refresh` has looked up anew; `here` is what it runs.
@@ -33,7 +33,7 @@ class Workshop:
     store: Store
     keys: Keys
     clock: Clock
-    place: Place
+    place: HostContext
     executors: Mapping[str, Executor]
     directory: Path
     machine: Callable[[], Machine]
@@ -41,22 +41,22 @@ class Workshop:
     batcher: Batcher
     units: UnitCache
     here: MachineView
-    contact: Contact
+    contact: LeaseClock
     partition: Partition
-    late: Late
+    late: LateResults
     closing: str = ""
     resuming: set[object] = field(default_factory=set)
     resumed: asyncio.Event = field(default_factory=asyncio.Event)
     _judged: dict[str, tuple[Machine, Unit, str]] = field(default_factory=dict)
-    _recipes: dict[str, Recipe] = field(default_factory=dict)
+    _recipes: dict[str, ResolvedUnit] = field(default_factory=dict)
 
-    def recipe(self, unit: Unit) -> Recipe:
+    def recipe(self, unit: Unit) -> ResolvedUnit:
         """What the unit means on this machine; worked out once for as long as the unit is what it was."""
         known = self._recipes.get(unit.name)
         if known is None or known.unit is not unit:
             if len(self._recipes) >= CACHED:
                 self._recipes.clear()
-            known = self._recipes[unit.name] = Recipe(unit, self.place, self.executors)
+            known = self._recipes[unit.name] = ResolvedUnit(unit, self.place, self.executors)
         return known
 
     def refusals(self, unit: Unit) -> tuple[str, str]:

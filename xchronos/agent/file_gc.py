@@ -23,7 +23,7 @@ EVERY: Micros = 10 * MINUTE
 """How long between two looks. What goes was gone at two looks, so that a wrong or an empty store costs no output."""
 
 
-class Tidying:
+class FileGc:
     """Removes the files of units that are gone from `directory`. `busy` are the units of which something runs here."""
 
     def __init__(

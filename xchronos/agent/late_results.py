@@ -29,7 +29,7 @@ LOOK: Micros = 10 * SECOND
 """How often it is asked whether somebody wants what goes on here to end."""
 
 
-class Late:
+class LateResults:
     """Writes late results, one after the other."""
 
     def __init__(self, store: Store, keys: Keys, clock: Clock) -> None:

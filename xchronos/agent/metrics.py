@@ -11,7 +11,7 @@ from prometheus_client.registry import Collector
 from xchronos.model.policies import Outcome
 
 
-class Metrics(Collector):
+class AgentMetrics(Collector):
     """The agent's metrics, in a registry of the daemon's.
 
     Attributes:

@@ -17,9 +17,9 @@ from xchronos.agent import outcomes
 from xchronos.agent.attempt.artifact import fetch_once
 from xchronos.agent.attempt.conditions import unmet_conditions
 from xchronos.agent.attempt.interfaces import AttemptEnd, Memory
-from xchronos.agent.attempt.journal import ForgetfulMemory, Journal, attempt_directory, forget
+from xchronos.agent.attempt.journal import AttemptJournal, ForgetfulMemory, attempt_directory, forget
 from xchronos.agent.attempt.run import AttemptRun
-from xchronos.agent.context import Workshop
+from xchronos.agent.context import AgentContext
 from xchronos.agent.retrying import PatientSteps, patiently
 from xchronos.agent.steps.spec import AttemptSteps
 from xchronos.clock import to_datetime
@@ -37,14 +37,14 @@ log = structlog.get_logger(__name__)
 TAKEN_AWAY = "it was taken away from this machine"
 
 
-class Placement:
+class PlacementRunner:
     """One placement that this agent works on. `before` is what this agent had of the same execution until now.
 
     `alone`: the store has given this machine up, and the attempt goes on here nevertheless (OnPartition=continue).
     """
 
     def __init__(
-        self, shop: Workshop, item: KeyValue | Event, execution: Execution, before: "Placement | None" = None
+        self, shop: AgentContext, item: KeyValue | Event, execution: Execution, before: "PlacementRunner | None" = None
     ) -> None:
         self.execution = execution
         self.key = item.key
@@ -170,7 +170,7 @@ class Placement:
     async def _work(self) -> None:
         state = self.execution.state
         if state == "running":
-            await self._resume(Journal(self.directory, self._shop.clock))
+            await self._resume(AttemptJournal(self.directory, self._shop.clock))
             return
         if state != "placed":
             return  # what was read first is long past: it has been handed back since, and nobody must wait for it
@@ -192,7 +192,7 @@ class Placement:
             return
         self._take_room(unit)
         steps = self._steps_of(unit)
-        journal = Journal(self.directory, self._shop.clock) if self._shop.recipe(unit).recoverable else None
+        journal = AttemptJournal(self.directory, self._shop.clock) if self._shop.recipe(unit).recoverable else None
         if journal is not None:
             await asyncio.to_thread(journal.create, loaded.record)
         if await self._begin(unit):
@@ -201,7 +201,7 @@ class Placement:
         elif self.execution.state == "running" and await self._look_again() and self.execution.state == "running":
             # An earlier daemon has asked for that, and it happened only after this one had read what there is.
             self._make_room()
-            await self._resume(Journal(self.directory, self._shop.clock))
+            await self._resume(AttemptJournal(self.directory, self._shop.clock))
 
     def _steps_of(self, unit: Unit) -> AttemptSteps:
         permitted = self._shop.partition.permits if unit.on_partition == "stop" else None
@@ -211,7 +211,7 @@ class Placement:
         unwanted = self.taken_away or self._leaving or self.execution.stop_requested or self._shop.closing
         return not unwanted
 
-    async def _join(self, before: "Placement", ended: "asyncio.Task[None]") -> None:
+    async def _join(self, before: "PlacementRunner", ended: "asyncio.Task[None]") -> None:
         """The execution has come back to the machine where an attempt of it still runs: nothing is started for it."""
         unit = before.unit
         assert unit is not None
@@ -275,7 +275,7 @@ class Placement:
                 return False
         return False
 
-    async def _resume(self, journal: Journal) -> None:
+    async def _resume(self, journal: AttemptJournal) -> None:
         """Go on with an attempt that an earlier agent began on this machine."""
         unit = await asyncio.to_thread(self._begun_with, journal)
         if isinstance(unit, str):
@@ -285,7 +285,7 @@ class Placement:
         self._take_room(unit)
         await self._carry_out(unit, self._steps_of(unit), journal)
 
-    def _begun_with(self, journal: Journal) -> Unit | str:
+    def _begun_with(self, journal: AttemptJournal) -> Unit | str:
         """The unit as the attempt began with it, or why that cannot be known."""
         if not journal.exists:
             return "the daemon that ran it is gone, and it kept no journal"
@@ -294,7 +294,7 @@ class Placement:
         except (OSError, ValueError, UnitFileError) as error:
             return f"its journal cannot be read: {error}"
 
-    async def _carry_out(self, unit: Unit, steps: AttemptSteps, journal: Journal | None) -> None:
+    async def _carry_out(self, unit: Unit, steps: AttemptSteps, journal: AttemptJournal | None) -> None:
         clock = self._shop.clock
         self.unit = unit
         memory: Memory = journal or ForgetfulMemory(clock)
@@ -330,7 +330,7 @@ class Placement:
         self.steps = results
 
     def _tidy(self, unit: Unit) -> None:
-        Journal(self.directory, self._shop.clock).close()
+        AttemptJournal(self.directory, self._shop.clock).close()
         forget(self._shop.directory, unit.name, unit.history_limit)
 
     # -- its record ---------------------------------------------------------------------------------------------------

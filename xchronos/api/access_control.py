@@ -14,13 +14,13 @@ import msgspec
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Receive, Scope, Send
 
-from xchronos.wire.messages import Failure
+from xchronos.wire.messages import ErrorBody
 
 UNGUARDED = "/healthz"
 """Answers without a token, for probes."""
 
 
-class Guard:
+class AccessControl:
     """The outermost ASGI layer: passes on what may be served, answers the rest."""
 
     def __init__(self, app: ASGIApp, names: Collection[str], token: str) -> None:
@@ -84,7 +84,7 @@ def host_name(host: str) -> str:
 
 
 async def _answer(send: Send, status: int, error: str) -> None:
-    body = msgspec.json.encode(Failure(error))
+    body = msgspec.json.encode(ErrorBody(error))
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     if status == 401:
         headers.append((b"www-authenticate", b"Bearer"))

@@ -7,7 +7,7 @@ from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 
 from xchronos import __version__
-from xchronos.api.access_control import Guard
+from xchronos.api.access_control import AccessControl
 from xchronos.api.context import Context
 from xchronos.api.errors import HANDLERS
 from xchronos.api.ports import Services
@@ -19,7 +19,7 @@ def create_app(services: Services) -> Litestar:
     return Litestar(
         route_handlers=[*units.ROUTES, *executions.ROUTES, *machines.ROUTES, *cluster.ROUTES],
         state=State({"context": Context(services)}),
-        middleware=[DefineMiddleware(Guard, names=services.names, token=services.token)],
+        middleware=[DefineMiddleware(AccessControl, names=services.names, token=services.token)],
         exception_handlers=HANDLERS,
         openapi_config=OpenAPIConfig(
             title="xchronos",

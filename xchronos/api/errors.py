@@ -17,7 +17,7 @@ from xchronos.errors import (
     StoreUnavailable,
     UnitFileError,
 )
-from xchronos.wire.messages import Failure
+from xchronos.wire.messages import ErrorBody
 
 log = structlog.get_logger(__name__)
 
@@ -33,36 +33,36 @@ RETRY_AFTER_SECONDS = 2
 """When a client may ask again what the job store has kept from being answered."""
 
 
-def _known(status: int) -> Callable[[Request[Any, Any, Any], Exception], Response[Failure]]:
-    def answer(_: Request[Any, Any, Any], error: Exception) -> Response[Failure]:
-        return Response(Failure(str(error)), status_code=status)
+def _known(status: int) -> Callable[[Request[Any, Any, Any], Exception], Response[ErrorBody]]:
+    def answer(_: Request[Any, Any, Any], error: Exception) -> Response[ErrorBody]:
+        return Response(ErrorBody(str(error)), status_code=status)
 
     return answer
 
 
-def _refused(_: Request[Any, Any, Any], error: UnitFileError) -> Response[Failure]:
+def _refused(_: Request[Any, Any, Any], error: UnitFileError) -> Response[ErrorBody]:
     errors = sum(problem.severity == "error" for problem in error.problems)
     text = f"the unit file is refused: {errors} problem{'s' if errors != 1 else ''}"
-    return Response(Failure(text, error.problems), status_code=422)
+    return Response(ErrorBody(text, error.problems), status_code=422)
 
 
-def _away(_: Request[Any, Any, Any], error: StoreUnavailable) -> Response[Failure]:
+def _away(_: Request[Any, Any, Any], error: StoreUnavailable) -> Response[ErrorBody]:
     """The job store is away: nothing is known to be wrong with the question, and it may be asked again."""
     text = f"the job store is not available: {error}"
-    return Response(Failure(text), status_code=503, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
+    return Response(ErrorBody(text), status_code=503, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
 
 
-def _peer(_: Request[Any, Any, Any], error: ApiError) -> Response[Failure]:
+def _peer(_: Request[Any, Any, Any], error: ApiError) -> Response[ErrorBody]:
     """Another machine's daemon had to be asked, and refused or did not answer."""
-    return Response(Failure(str(error)), status_code=error.status)
+    return Response(ErrorBody(str(error)), status_code=error.status)
 
 
-def _http(_: Request[Any, Any, Any], error: HTTPException) -> Response[Failure]:
+def _http(_: Request[Any, Any, Any], error: HTTPException) -> Response[ErrorBody]:
     text = error.detail
     if isinstance(error.extra, list):
         parts = [_part(item) for item in error.extra if isinstance(item, dict)]
         text = "; ".join([text.partition(" for ")[0], *parts])
-    return Response(Failure(text), status_code=error.status_code, headers=error.headers)
+    return Response(ErrorBody(text), status_code=error.status_code, headers=error.headers)
 
 
 def _part(item: dict[str, Any]) -> str:
@@ -73,9 +73,9 @@ def _part(item: dict[str, Any]) -> str:
     return "body: missing, expected a JSON object" if message == "'data'" else f"body: {message}"
 
 
-def _unexpected(request: Request[Any, Any, Any], error: Exception) -> Response[Failure]:
+def _unexpected(request: Request[Any, Any, Any], error: Exception) -> Response[ErrorBody]:
     log.error("request failed", method=request.method, path=request.url.path, exc_info=error)
-    return Response(Failure("internal error: the daemon's log has the details"), status_code=500)
+    return Response(ErrorBody("internal error: the daemon's log has the details"), status_code=500)
 
 
 HANDLERS: dict[int | type[Exception], Any] = {

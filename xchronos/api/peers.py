@@ -10,7 +10,7 @@ from yarl import URL
 from xchronos.api.context import Context
 from xchronos.errors import ApiError
 from xchronos.model.records import Execution, Machine
-from xchronos.wire.messages import Failure
+from xchronos.wire.messages import ErrorBody
 
 FORWARDED = "x-xchronos-forwarded"
 """The header of a request that a daemon passes on; such a request is not passed on again."""
@@ -65,7 +65,7 @@ async def relay(
 
 def _reason(body: bytes, machine: str) -> str:
     try:
-        return msgspec.json.decode(body, type=Failure).error
+        return msgspec.json.decode(body, type=ErrorBody).error
     except msgspec.MsgspecError:
         return f"machine {machine} answered something that is no API's answer"
 

@@ -25,7 +25,7 @@ class LocalSteps(Protocol):
         ...
 
 
-class IntakeProblem(Protocol):
+class ReportedProblem(Protocol):
     """A file that the intake could not take in."""
 
     @property
@@ -52,7 +52,7 @@ class IntakeProblem(Protocol):
 class IntakeView(Protocol):
     """What the intake directory's reader has to tell."""
 
-    def problems(self) -> Sequence[IntakeProblem]:
+    def problems(self) -> Sequence[ReportedProblem]:
         """The files that are not taken in now."""
         ...
 

@@ -14,7 +14,7 @@ from xchronos.registry.units import text_of
 from xchronos.scheduler.explain import as_it_waits
 from xchronos.scheduler.timing.schedule import accept, preview, randomized_delay
 from xchronos.unitfile import UnitName, parse
-from xchronos.wire.details import AttemptStatus, ExecutionStatus, Placing
+from xchronos.wire.details import AttemptStatus, ExecutionStatus, PlacementDetail
 from xchronos.wire.messages import Calendar, FireTime, TriggerStatus, UnitState, UnitSummary
 
 _DESCRIPTION = re.compile(r"^[ \t]*Description[ \t]*=[ \t]*(.*?)[ \t]*$", re.MULTILINE)
@@ -117,7 +117,7 @@ def _fire(unit: Unit, at: Instant, kind: str) -> FireTime:
     return FireTime(to_datetime(at), kind, to_datetime(at + delay) if delay else None)
 
 
-def placing(unit: Unit) -> Placing:
+def placing(unit: Unit) -> PlacementDetail:
     """Where the unit may run, in words."""
     asked = unit.requirements
     words = [f"MachineID={asked.machine_id}"] if asked.machine_id is not None else []
@@ -126,7 +126,7 @@ def placing(unit: Unit) -> Placing:
     words += [f"MachineOf={peer}" for peer in asked.peers]
     words += [f"Conflicts={other}" for other in asked.conflicts]
     words += [f"Replaces={other}" for other in asked.replaces]
-    return Placing(unit.executor, unit.availability, unit.is_global, unit.load_balancing, tuple(words))
+    return PlacementDetail(unit.executor, unit.availability, unit.is_global, unit.load_balancing, tuple(words))
 
 
 def newest_first(executions: Iterable[Execution]) -> list[Execution]:

@@ -23,7 +23,7 @@ STORE_AWAY = 503
 """The API's status while its job store does not answer."""
 
 
-class Session:
+class CliContext:
     """One call of the program. `output` is `table` or `json`."""
 
     def __init__(self) -> None:
@@ -72,7 +72,7 @@ def _remember(ctx: click.Context, param: click.Parameter, value: Any) -> None:
     """Options may stand before and behind the command's name."""
     if value:
         assert param.name is not None
-        setattr(ctx.ensure_object(Session), param.name, value)
+        setattr(ctx.ensure_object(CliContext), param.name, value)
 
 
 def _option(*names: str, **settings: Any) -> Callable[[F], F]:
@@ -95,7 +95,7 @@ def options(*, output: bool = False) -> Callable[[F], F]:
     return decorate
 
 
-pass_session = click.make_pass_decorator(Session, ensure=True)
+pass_session = click.make_pass_decorator(CliContext, ensure=True)
 
 
 def unit_name(text: str) -> str:
@@ -147,7 +147,7 @@ def for_each(targets: Iterable[str], action: Callable[[str], None]) -> None:
 
 
 def ask_each(
-    session: Session, targets: Iterable[str], ask: Callable[[str], T], tell: Callable[[str, T], None]
+    session: CliContext, targets: Iterable[str], ask: Callable[[str], T], tell: Callable[[str, T], None]
 ) -> list[T]:
     """Ask something of each target, and `tell` what is answered: a line for each, or all answers as one JSON list."""
     answers: list[T] = []
@@ -166,13 +166,13 @@ def ask_each(
     return answers
 
 
-def request_each(session: Session, targets: Iterable[str], ask: Callable[[str], "Asked"]) -> list[str]:
+def request_each(session: CliContext, targets: Iterable[str], ask: Callable[[str], "Asked"]) -> list[str]:
     """Ask something of each target that is only taken in, and tell so. Returns those of which it was."""
     answers = ask_each(session, targets, ask, lambda _, answer: session.print(f"{answer.target}: {answer.action}"))
     return [answer.target for answer in answers]
 
 
-def outlast(session: Session, name: str, ask: Callable[[], T]) -> T:
+def outlast(session: CliContext, name: str, ask: Callable[[], T]) -> T:
     """An answer about `name`, which is waited for while the daemon's job store is away; so is said once."""
     from xchronos.cli.tables import clean
     from xchronos.errors import ApiError
@@ -190,7 +190,7 @@ def outlast(session: Session, name: str, ask: Callable[[], T]) -> T:
             time.sleep(POLL_SECONDS)
 
 
-def show_each(session: Session, targets: Iterable[str], find: Callable[[str], tuple[object, Iterable[str]]]) -> None:
+def show_each(session: CliContext, targets: Iterable[str], find: Callable[[str], tuple[object, Iterable[str]]]) -> None:
     """Show what `find` knows of each, a record and its lines: with an empty line in between, or as one JSON list."""
     shown: list[object] = []
 

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from xchronos import __version__
-from xchronos.cli.context import Session, options
+from xchronos.cli.context import CliContext, options
 from xchronos.errors import ApiError, ConfigError, NotFound, UnitFileError, XchronosError
 
 FAILED, USAGE, UNKNOWN, UNREACHABLE, INTERRUPTED = 1, 2, 3, 4, 130
@@ -111,4 +111,4 @@ def cli(ctx: click.Context) -> None:
 
     Exit codes: 0 ok, 1 failed or refused, 2 used wrongly, 3 no such unit, execution or machine, 4 no daemon answers.
     """
-    ctx.ensure_object(Session)
+    ctx.ensure_object(CliContext)

@@ -9,7 +9,7 @@ from datetime import datetime
 
 import click
 
-from xchronos.cli.context import Session
+from xchronos.cli.context import CliContext
 from xchronos.cli.times import machine_time, short_time
 
 Cell = str | datetime | None
@@ -54,7 +54,7 @@ def styled(word: str) -> str:
     return click.style(word, fg=STYLES[word]) if word in STYLES else word
 
 
-def show(session: Session, titles: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:
+def show(session: CliContext, titles: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:
     """Print a table. Times are local, relative and to the second at a terminal, RFC 3339 elsewhere."""
     now, terminal = session.now, session.terminal
     cells = [
@@ -82,7 +82,7 @@ def _show_plain(titles: Sequence[str], rows: list[list[str]]) -> None:
     click.echo("\n".join(form.format(*line).rstrip() for line in lines))
 
 
-def _show_rich(session: Session, titles: Sequence[str], rows: list[list[str]]) -> None:
+def _show_rich(session: CliContext, titles: Sequence[str], rows: list[list[str]]) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.cells import cell_len
     from rich.console import Console

@@ -21,7 +21,7 @@ from xchronos.wire.messages import (
     StartRequest,
     StopRequest,
     Submission,
-    Submitted,
+    SubmissionResult,
     UnitPage,
     UnitSummary,
     Verified,
@@ -80,9 +80,9 @@ class Client:
 
     def submit(
         self, name: str, text: bytes, *, drop_ins: Iterable[tuple[str, str]] = (), path: str = "", by: str = ""
-    ) -> Submitted:
+    ) -> SubmissionResult:
         """Submit a unit file. A refused one is an ApiError with status 422 and its problems."""
-        return self._send(Submitted, "PUT", "units", name, body=_submission(text, drop_ins, path, by))
+        return self._send(SubmissionResult, "PUT", "units", name, body=_submission(text, drop_ins, path, by))
 
     def verify(self, name: str, text: bytes, *, drop_ins: Iterable[tuple[str, str]] = (), path: str = "") -> Verified:
         """What the daemon would say to a unit file; nothing is stored."""

@@ -8,7 +8,7 @@ from urllib.parse import quote, urlencode, urlsplit
 import msgspec
 
 from xchronos.errors import ApiError, ConfigError
-from xchronos.wire.messages import Failure
+from xchronos.wire.messages import ErrorBody
 
 CHUNK = 64 * 1024
 UNAUTHORIZED = 401
@@ -90,7 +90,7 @@ def exchange(
 
 def _refusal(address: str, status: int, body: bytes, *, known: bool) -> ApiError:
     try:
-        failure = msgspec.json.decode(body, type=Failure)
+        failure = msgspec.json.decode(body, type=ErrorBody)
     except msgspec.MsgspecError:
         # What is not of the API says nothing about a unit, whatever its status is: no daemon has answered.
         return ApiError(f"{address} answered with HTTP status {status} and no reason: is this an xchronosd?")

@@ -14,9 +14,9 @@ from prometheus_client import CollectorRegistry
 
 from xchronos.agent.agent import Agent
 from xchronos.agent.attempt.journal import attempt_directory, logs_in
-from xchronos.agent.guardian.client import Guarding
+from xchronos.agent.guardian.client import GuardianClient
 from xchronos.agent.steps.host_facts import default_machine_id, drawn, host_facts, total_memory
-from xchronos.agent.steps.resolved_unit import Place
+from xchronos.agent.steps.resolved_unit import HostContext
 from xchronos.api.app import create_app
 from xchronos.api.ports import Services
 from xchronos.api.server import serve
@@ -156,13 +156,13 @@ class Daemon:
             executors["process"] = ProcessExecutor(settings.state_directory / "processes")
         return executors
 
-    def _guarding(self, executors: Mapping[str, Executor]) -> Guarding | None:
+    def _guarding(self, executors: Mapping[str, Executor]) -> GuardianClient | None:
         """What ends steps that must not outlive this machine's lease. A store of this machine alone knows no loss."""
         settings = self.settings
         if not on_servers(settings) or "agent" not in settings.roles:
             return None
         docker, process = executors.get("docker"), executors.get("process")
-        return Guarding(
+        return GuardianClient(
             settings.state_directory / "guardian",
             docker=docker.host if isinstance(docker, DockerExecutor) else "",
             namespace=settings.namespace or "default",
@@ -170,7 +170,7 @@ class Daemon:
             processes=settings.state_directory / "processes" if isinstance(process, ProcessExecutor) else None,
         )
 
-    async def _run_on(self, store: Store, executors: dict[str, Executor], guarding: Guarding | None) -> None:
+    async def _run_on(self, store: Store, executors: dict[str, Executor], guarding: GuardianClient | None) -> None:
         settings, clock = self.settings, self._clock
         state = settings.state_directory
         machine = settings.machine_id or default_machine_id(state)
@@ -178,7 +178,7 @@ class Daemon:
         registry = Registry(store, keys)
         metrics = CollectorRegistry()
         attempts = state / "attempts"
-        place = Place(machine, host_facts(machine), os.environ, state / "secrets", settings.log_limit)
+        place = HostContext(machine, host_facts(machine), os.environ, state / "secrets", settings.log_limit)
         roles = frozenset(settings.roles)
         running = Roles(
             store,

@@ -11,10 +11,10 @@ from prometheus_client import CollectorRegistry
 
 from xchronos import __version__
 from xchronos.agent.agent import Agent
-from xchronos.agent.lease.lease_clock import Contact
+from xchronos.agent.lease.lease_clock import LeaseClock
 from xchronos.agent.lease.membership import Membership
 from xchronos.agent.lease.partition import Watchman
-from xchronos.agent.steps.resolved_unit import Place
+from xchronos.agent.steps.resolved_unit import HostContext
 from xchronos.clock import SECOND, Clock, Micros, to_datetime
 from xchronos.engine.engine import Engine
 from xchronos.engine.leader.compaction import Compaction
@@ -51,7 +51,7 @@ class Roles:
         store: Store,
         keys: Keys,
         clock: Clock,
-        place: Place,
+        place: HostContext,
         executors: Mapping[str, Executor],
         directory: Path,
         *,
@@ -85,15 +85,15 @@ class Roles:
         )
         self.engine: Engine | None = None
         if "scheduler" in roles:
-            chores = [Compaction(store, keys, clock, history).chore] if history else []
+            duties = [Compaction(store, keys, clock, history).chore] if history else []
             self.engine = Engine(
-                store, keys, clock, place.machine, ttl, self.registry, instance=instance, chores=chores
+                store, keys, clock, place.machine, ttl, self.registry, instance=instance, duties=duties
             )
         self.agent: Agent | None = None
-        self._contact: Contact | None = None
+        self._contact: LeaseClock | None = None
         self._membership: Membership | None = None
         if "agent" in roles:
-            contact = self._contact = Contact(clock, ttl, alone=alone)
+            contact = self._contact = LeaseClock(clock, ttl, alone=alone)
             self._membership = member = Membership(store, keys, clock, contact, self._machine, self._describe)
             self.agent = Agent(
                 store,

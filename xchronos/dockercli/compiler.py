@@ -9,7 +9,7 @@ import msgspec
 from xchronos.dockercli import containers, objects
 from xchronos.dockercli.commands import DockerCommand
 from xchronos.dockercli.containers import Verb
-from xchronos.dockercli.flags import Option, parse_flags, table
+from xchronos.dockercli.flags import Flag, parse_flags, table
 from xchronos.errors import InvalidValue
 
 _ENGINE = "a step always runs on the engine of the machine it is placed on; choose the machine with [X-Fleet]"
@@ -31,17 +31,17 @@ def _context(text: str) -> str:
 _GLOBAL = table(
     "",
     (
-        Option("host", "H", "many", _host),
-        Option("context", "c", parse=_context),
-        Option("config", note="ignored: registry credentials are a setting of the machine"),
-        Option("debug", "D", "bool"),
-        Option("log-level", "l"),
-        Option("tls", kind="bool", refuse=_ENGINE),
-        Option("tlsverify", kind="bool", refuse=_ENGINE),
-        Option("tlscacert", refuse=_ENGINE),
-        Option("tlscert", refuse=_ENGINE),
-        Option("tlskey", refuse=_ENGINE),
-        Option("version", "v", "bool", refuse="it only prints text; use docker version"),
+        Flag("host", "H", "many", _host),
+        Flag("context", "c", parse=_context),
+        Flag("config", note="ignored: registry credentials are a setting of the machine"),
+        Flag("debug", "D", "bool"),
+        Flag("log-level", "l"),
+        Flag("tls", kind="bool", refuse=_ENGINE),
+        Flag("tlsverify", kind="bool", refuse=_ENGINE),
+        Flag("tlscacert", refuse=_ENGINE),
+        Flag("tlscert", refuse=_ENGINE),
+        Flag("tlskey", refuse=_ENGINE),
+        Flag("version", "v", "bool", refuse="it only prints text; use docker version"),
     ),
     interspersed=False,
 )

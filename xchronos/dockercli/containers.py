@@ -5,7 +5,7 @@ from typing import Any, TypeAlias
 
 from xchronos.dockercli import commands
 from xchronos.dockercli.body import container_parts, environment
-from xchronos.dockercli.flags import Option, Parsed, parse_flags, table
+from xchronos.dockercli.flags import Flag, Parsed, parse_flags, table
 from xchronos.dockercli.runflags import CREATE, RUN
 from xchronos.dockercli.values import parse_env, parse_int
 from xchronos.errors import InvalidValue
@@ -51,42 +51,42 @@ def _container(parsed: Parsed, verb: str, env: Mapping[str, str]) -> dict[str, A
         raise InvalidValue(f"docker {verb}: {error}") from None
 
 
-_KILL = table("kill", (Option("signal", "s"),))
-_RM = table("rm", (Option("force", "f", "bool"), Option("link", "l", "bool"), Option("volumes", "v", "bool")))
-_STOPPING = (Option("timeout", "t", parse=parse_int), Option("signal", "s"))
+_KILL = table("kill", (Flag("signal", "s"),))
+_RM = table("rm", (Flag("force", "f", "bool"), Flag("link", "l", "bool"), Flag("volumes", "v", "bool")))
+_STOPPING = (Flag("timeout", "t", parse=parse_int), Flag("signal", "s"))
 _START = table(
     "start",
     (
-        Option("attach", "a", "bool"),
-        Option("interactive", "i", "bool"),
-        Option("detach-keys"),
-        Option("checkpoint", refuse="checkpoints are experimental; start the container anew"),
+        Flag("attach", "a", "bool"),
+        Flag("interactive", "i", "bool"),
+        Flag("detach-keys"),
+        Flag("checkpoint", refuse="checkpoints are experimental; start the container anew"),
     ),
 )
 _EXEC = table(
     "exec",
     (
-        Option("detach", "d", "bool"),
-        Option("detach-keys"),
-        Option("env", "e", "many", parse_env),
-        Option("env-file", "", "many"),
-        Option("interactive", "i", "bool"),
-        Option("privileged", "", "bool"),
-        Option("tty", "t", "bool"),
-        Option("user", "u"),
-        Option("workdir", "w"),
+        Flag("detach", "d", "bool"),
+        Flag("detach-keys"),
+        Flag("env", "e", "many", parse_env),
+        Flag("env-file", "", "many"),
+        Flag("interactive", "i", "bool"),
+        Flag("privileged", "", "bool"),
+        Flag("tty", "t", "bool"),
+        Flag("user", "u"),
+        Flag("workdir", "w"),
     ),
     interspersed=False,
 )
 _LOGS = table(
     "logs",
     (
-        Option("details", "", "bool"),
-        Option("follow", "f", "bool"),
-        Option("since"),
-        Option("until"),
-        Option("tail", "n"),
-        Option("timestamps", "t", "bool"),
+        Flag("details", "", "bool"),
+        Flag("follow", "f", "bool"),
+        Flag("since"),
+        Flag("until"),
+        Flag("tail", "n"),
+        Flag("timestamps", "t", "bool"),
     ),
 )
 _NO_OPTIONS = {verb: table(verb, ()) for verb in ("wait", "pause", "unpause", "rename")}

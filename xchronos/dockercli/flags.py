@@ -21,7 +21,7 @@ Kind = Literal["bool", "one", "many"]
 _CLUSTERS = frozenset(("ip", "ip6"))
 
 
-class Option(NamedTuple):
+class Flag(NamedTuple):
     """One option of a verb.
 
     `kind`: `bool`, `one` (the last one wins) or `many` (repeats add up). `parse` reads one value. `refuse`: why we
@@ -41,12 +41,12 @@ class Option(NamedTuple):
         return f"-{self.letter}, --{self.name}" if self.letter else f"--{self.name}"
 
 
-class Table(NamedTuple):
+class FlagTable(NamedTuple):
     """The options of one verb, by spelling. Built once, by `table`. `command` is what errors call it: `docker run`."""
 
     command: str
-    long: Mapping[str, Option]
-    letters: Mapping[str, Option]
+    long: Mapping[str, Flag]
+    letters: Mapping[str, Flag]
     interspersed: bool
 
 
@@ -68,17 +68,17 @@ class Parsed(NamedTuple):
 
 
 def table(
-    verb: str, options: Sequence[Option], synonyms: Mapping[str, str] | None = None, *, interspersed: bool = True
-) -> Table:
+    verb: str, options: Sequence[Flag], synonyms: Mapping[str, str] | None = None, *, interspersed: bool = True
+) -> FlagTable:
     """Index the options of a verb; `synonyms` maps further long spellings to the option's name."""
     by_name = {option.name: option for option in options}
     long = {**by_name, **{other: by_name[name] for other, name in (synonyms or {}).items()}}
-    return Table(
+    return FlagTable(
         f"docker {verb}".rstrip(), long, {option.letter: option for option in options if option.letter}, interspersed
     )
 
 
-def parse_flags(options: Table, arguments: Sequence[str]) -> Parsed:
+def parse_flags(options: FlagTable, arguments: Sequence[str]) -> Parsed:
     """Read the arguments of a verb. Raises InvalidValue naming the option, in the client's words where it has any."""
     parsed = Parsed({}, [], [])
     position, count = 0, len(arguments)
@@ -104,12 +104,12 @@ def parse_flags(options: Table, arguments: Sequence[str]) -> Parsed:
     return parsed
 
 
-def _is_old_spelling(options: Table, word: str) -> bool:
+def _is_old_spelling(options: FlagTable, word: str) -> bool:
     name = word[1:].partition("=")[0]
     return len(name) > 1 and name not in _CLUSTERS and (name in options.long or name == "help")
 
 
-def _long(options: Table, word: str, arguments: Sequence[str], position: int, parsed: Parsed) -> int:
+def _long(options: FlagTable, word: str, arguments: Sequence[str], position: int, parsed: Parsed) -> int:
     name, equals, value = word[2:].partition("=")
     if not name or name[0] == "-":
         raise InvalidValue(f"{options.command}: bad flag syntax: {word}")
@@ -130,7 +130,7 @@ def _long(options: Table, word: str, arguments: Sequence[str], position: int, pa
     return position
 
 
-def _letters(options: Table, letters: str, arguments: Sequence[str], position: int, parsed: Parsed) -> int:
+def _letters(options: FlagTable, letters: str, arguments: Sequence[str], position: int, parsed: Parsed) -> int:
     while letters:
         option = options.letters.get(letters[0])
         if option is None:
@@ -152,7 +152,7 @@ def _letters(options: Table, letters: str, arguments: Sequence[str], position: i
     return position
 
 
-def _set(options: Table, option: Option, value: str, parsed: Parsed) -> None:
+def _set(options: FlagTable, option: Flag, value: str, parsed: Parsed) -> None:
     if option.refuse:
         raise InvalidValue(f"{options.command}: --{option.name} is not supported: {option.refuse}")
     try:

@@ -6,14 +6,14 @@ from typing import Any, TypeAlias
 
 from xchronos.dockercli import commands
 from xchronos.dockercli.containers import Verb, names
-from xchronos.dockercli.flags import Option, Parsed, parse_flags, table
+from xchronos.dockercli.flags import Flag, Parsed, parse_flags, table
 from xchronos.dockercli.options.devices import parse_link
 from xchronos.dockercli.options.network import Attachment, endpoint
 from xchronos.dockercli.values import csv_fields, key_values, parse_int, parse_label
 from xchronos.errors import InvalidValue
 
 _Net: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
-_FORCE = Option("force", "f", "bool")
+_FORCE = Flag("force", "f", "bool")
 
 
 def option_pair(text: str) -> str:
@@ -26,35 +26,35 @@ def option_pair(text: str) -> str:
 _NETWORK_CREATE = table(
     "network create",
     (
-        Option("attachable", kind="bool"),
-        Option("aux-address", "", "many", option_pair),
-        Option("config-from"),
-        Option("config-only", kind="bool"),
-        Option("driver", "d"),
-        Option("gateway", "", "many", csv_fields),
-        Option("ingress", "", "bool"),
-        Option("internal", "", "bool"),
-        Option("ip-range", "", "many", csv_fields),
-        Option("ipam-driver"),
-        Option("ipam-opt", "", "many", option_pair),
-        Option("ipv4", "", "bool"),
-        Option("ipv6", "", "bool"),
-        Option("label", "", "many", parse_label),
-        Option("opt", "o", "many", option_pair),
-        Option("scope"),
-        Option("subnet", "", "many", csv_fields),
+        Flag("attachable", kind="bool"),
+        Flag("aux-address", "", "many", option_pair),
+        Flag("config-from"),
+        Flag("config-only", kind="bool"),
+        Flag("driver", "d"),
+        Flag("gateway", "", "many", csv_fields),
+        Flag("ingress", "", "bool"),
+        Flag("internal", "", "bool"),
+        Flag("ip-range", "", "many", csv_fields),
+        Flag("ipam-driver"),
+        Flag("ipam-opt", "", "many", option_pair),
+        Flag("ipv4", "", "bool"),
+        Flag("ipv6", "", "bool"),
+        Flag("label", "", "many", parse_label),
+        Flag("opt", "o", "many", option_pair),
+        Flag("scope"),
+        Flag("subnet", "", "many", csv_fields),
     ),
 )
 _NETWORK_CONNECT = table(
     "network connect",
     (
-        Option("alias", "", "many", csv_fields),
-        Option("driver-opt", "", "many", csv_fields),
-        Option("gw-priority", parse=parse_int),
-        Option("ip"),
-        Option("ip6"),
-        Option("link", "", "many", parse_link),
-        Option("link-local-ip", "", "many", csv_fields),
+        Flag("alias", "", "many", csv_fields),
+        Flag("driver-opt", "", "many", csv_fields),
+        Flag("gw-priority", parse=parse_int),
+        Flag("ip"),
+        Flag("ip6"),
+        Flag("link", "", "many", parse_link),
+        Flag("link-local-ip", "", "many", csv_fields),
     ),
 )
 _NETWORK_RM = table("network rm", (_FORCE,))

@@ -5,14 +5,14 @@ from collections.abc import Mapping, Sequence
 
 from xchronos.dockercli import commands
 from xchronos.dockercli.containers import Verb, names
-from xchronos.dockercli.flags import Option, Table, parse_flags, table
+from xchronos.dockercli.flags import Flag, FlagTable, parse_flags, table
 from xchronos.dockercli.netverbs import NETWORK_VERBS, option_pair
 from xchronos.dockercli.references import has_tag, parse_platform, split_image
 from xchronos.dockercli.values import key_values, parse_int, parse_label
 from xchronos.errors import InvalidValue
 
 _TEMPLATE = "Go templates are not evaluated here; leave --format out and read the JSON"
-_FORCE = Option("force", "f", "bool")
+_FORCE = Flag("force", "f", "bool")
 
 
 def _filter(text: str) -> tuple[str, str]:
@@ -22,8 +22,8 @@ def _filter(text: str) -> tuple[str, str]:
     return name.strip().lower(), value.strip()
 
 
-_FILTER = Option("filter", "f", "many", _filter)
-_LONG_FILTER = Option("filter", "", "many", _filter)
+_FILTER = Flag("filter", "f", "many", _filter)
+_LONG_FILTER = Flag("filter", "", "many", _filter)
 
 
 def filters_text(pairs: Sequence[tuple[str, str]]) -> str:
@@ -40,12 +40,12 @@ _CLUSTER = "cluster volumes need a swarm; create a local volume or one of a volu
 _VOLUME_CREATE = table(
     "volume create",
     (
-        Option("driver", "d"),
-        Option("label", "", "many", parse_label),
-        Option("opt", "o", "many", option_pair),
-        Option("name"),
+        Flag("driver", "d"),
+        Flag("label", "", "many", parse_label),
+        Flag("opt", "o", "many", option_pair),
+        Flag("name"),
         *(
-            Option(name, refuse=_CLUSTER)
+            Flag(name, refuse=_CLUSTER)
             for name in (
                 "availability", "group", "limit-bytes", "required-bytes", "scope", "secret", "sharing",
                 "topology-preferred", "topology-required", "type",
@@ -83,13 +83,13 @@ def _volume_rm(words: Sequence[str], _env: Mapping[str, str]) -> commands.Volume
 _PULL = table(
     "pull",
     (
-        Option("all-tags", "a", "bool"),
-        Option("disable-content-trust", "", "bool"),
-        Option("platform", parse=parse_platform),
-        Option("quiet", "q", "bool"),
+        Flag("all-tags", "a", "bool"),
+        Flag("disable-content-trust", "", "bool"),
+        Flag("platform", parse=parse_platform),
+        Flag("quiet", "q", "bool"),
     ),
 )
-_RMI = table("rmi", (_FORCE, Option("no-prune", "", "bool"), Option("platform", parse=parse_platform)))
+_RMI = table("rmi", (_FORCE, Flag("no-prune", "", "bool"), Flag("platform", parse=parse_platform)))
 _TAG = table("tag", ())
 
 
@@ -141,7 +141,7 @@ def _tag(words: Sequence[str], _env: Mapping[str, str]) -> commands.Tag:
 # Clearing up and questions
 
 
-def _prune(verb: str, kinds: tuple[str, ...], options: Sequence[Option] = ()) -> Verb:
+def _prune(verb: str, kinds: tuple[str, ...], options: Sequence[Flag] = ()) -> Verb:
     flags = table(verb, (_FORCE, _LONG_FILTER, *options))
 
     def compile_words(words: Sequence[str], _env: Mapping[str, str]) -> commands.Prune:
@@ -164,16 +164,16 @@ def _prune(verb: str, kinds: tuple[str, ...], options: Sequence[Option] = ()) ->
     return compile_words
 
 
-_ALL = Option("all", "a", "bool")
-_QUIET = Option("quiet", "q", "bool")
-_LISTING = (_FILTER, _QUIET, Option("no-trunc", "", "bool"), Option("format", refuse=_TEMPLATE))
-_ALL_CONTAINERS = (*_LISTING, _ALL, Option("last", "n", parse=parse_int), Option("latest", "l", "bool"),
-                   Option("size", "s", "bool"))  # fmt: skip
-_IMAGES = (*_LISTING, _ALL, Option("digests", "", "bool"))
-_PLAIN = (Option("format", "f", refuse=_TEMPLATE),)
+_ALL = Flag("all", "a", "bool")
+_QUIET = Flag("quiet", "q", "bool")
+_LISTING = (_FILTER, _QUIET, Flag("no-trunc", "", "bool"), Flag("format", refuse=_TEMPLATE))
+_ALL_CONTAINERS = (*_LISTING, _ALL, Flag("last", "n", parse=parse_int), Flag("latest", "l", "bool"),
+                   Flag("size", "s", "bool"))  # fmt: skip
+_IMAGES = (*_LISTING, _ALL, Flag("digests", "", "bool"))
+_PLAIN = (Flag("format", "f", refuse=_TEMPLATE),)
 
 
-def _query(verb: str, path: str, key: str = "", options: Sequence[Option] = _PLAIN, most: int = 0) -> Verb:
+def _query(verb: str, path: str, key: str = "", options: Sequence[Flag] = _PLAIN, most: int = 0) -> Verb:
     flags = table(verb, options)
 
     def compile_words(words: Sequence[str], _env: Mapping[str, str]) -> commands.Query:
@@ -202,13 +202,13 @@ def _kind(text: str) -> str:
     return text
 
 
-def _inspect_table(verb: str, *more: Option) -> Table:
-    return table(verb, (Option("format", "f", refuse=_TEMPLATE), *more))
+def _inspect_table(verb: str, *more: Flag) -> FlagTable:
+    return table(verb, (Flag("format", "f", refuse=_TEMPLATE), *more))
 
 
 def _inspect(verb: str, kind: str) -> Verb:
-    more = (Option("size", "s", "bool"),) if kind in {"", "container"} else ()
-    flags = _inspect_table(verb, *more) if kind else _inspect_table(verb, *more, Option("type", parse=_kind))
+    more = (Flag("size", "s", "bool"),) if kind in {"", "container"} else ()
+    flags = _inspect_table(verb, *more) if kind else _inspect_table(verb, *more, Flag("type", parse=_kind))
 
     def compile_words(words: Sequence[str], _env: Mapping[str, str]) -> commands.Inspect:
         parsed = parse_flags(flags, words)
@@ -266,7 +266,7 @@ GROUPS: dict[str, dict[str, Verb]] = {
     "system": {
         "info": INFO,
         "df": _query("system df", "/system/df"),
-        "prune": _prune("system prune", ("containers", "networks", "images"), (_ALL, Option("volumes", "", "bool"))),
+        "prune": _prune("system prune", ("containers", "networks", "images"), (_ALL, Flag("volumes", "", "bool"))),
     },
 }
 """Management commands, `docker <group> <verb>`; the container group also has the verbs of `containers`."""

@@ -18,12 +18,12 @@ import msgspec
 import structlog
 
 from xchronos.clock import Clock, Instant, Micros, to_instant
-from xchronos.engine.informer import Following, readable
-from xchronos.engine.lost_machines import Absences
+from xchronos.engine.informer import Informer, readable
+from xchronos.engine.lost_machines import LostMachines
 from xchronos.engine.shards.ownership import Ownership
-from xchronos.engine.state.cluster_state import Book, undecided
-from xchronos.engine.state.due_queue import Cursor
-from xchronos.engine.state.work_queue import Agenda
+from xchronos.engine.state.cluster_state import ClusterState, undecided
+from xchronos.engine.state.due_queue import UnitCursor
+from xchronos.engine.state.work_queue import WorkQueue
 from xchronos.errors import LeaseLost, StoreUnavailable
 from xchronos.model.records import Execution, Schedule
 from xchronos.registry.keys import Keys, shard_of, unit_of
@@ -41,11 +41,11 @@ WARM = 2_048
 class _Shard(msgspec.Struct):
     """What was read about a shard: cursors with where round-robin went last, and the revisions of its units."""
 
-    cursors: dict[str, tuple[Cursor, str]]
+    cursors: dict[str, tuple[UnitCursor, str]]
     units: dict[str, int]
 
 
-class Tenure:
+class ShardAdoption:
     """Adopts the shards that are gained and forgets those that are lost."""
 
     def __init__(
@@ -56,11 +56,11 @@ class Tenure:
         ttl: Micros,
         machine: str,
         ownership: Ownership,
-        book: Book,
-        agenda: Agenda,
+        cluster: ClusterState,
+        work: WorkQueue,
         units: UnitCache,
-        following: Following,
-        absences: Absences,
+        informer: Informer,
+        lost_machines: LostMachines,
     ) -> None:
         self._store = store
         self._keys = keys
@@ -68,11 +68,11 @@ class Tenure:
         self._ttl = ttl
         self._machine = machine
         self._ownership = ownership
-        self._book = book
-        self._agenda = agenda
+        self._cluster = cluster
+        self._work = work
         self._units = units
-        self._following = following
-        self._absences = absences
+        self._informer = informer
+        self._lost_machines = lost_machines
         self._adopted: dict[int, Guard] = {}
         self._least = 0
         self._changed = asyncio.Event()
@@ -119,47 +119,47 @@ class Tenure:
     # -- losing -------------------------------------------------------------------------------------------------------
 
     def _lose(self, numbers: Collection[int]) -> None:
-        agenda = self._agenda
+        work = self._work
         self._forget(numbers)
-        agenda.cancels = {
+        work.cancels = {
             execution_id: reason
-            for execution_id, reason in agenda.cancels.items()
+            for execution_id, reason in work.cancels.items()
             if shard_of(unit_of(execution_id)) not in numbers
         }
 
     def _forget(self, numbers: Collection[int]) -> None:
         for number in numbers:
             del self._adopted[number]
-            for unit in self._book.cursors.drop_shard(number):
-                self._book.last_machine.pop(unit, None)
+            for unit in self._cluster.cursors.drop_shard(number):
+                self._cluster.last_machine.pop(unit, None)
 
     # -- gaining ------------------------------------------------------------------------------------------------------
 
     async def _adopt(self, gained: Mapping[int, Guard]) -> None:
         noted: list[Event] = []
-        self._following.noted = noted
+        self._informer.noted = noted
         try:
             await self._catch_up(max(fence.revision for fence in gained.values()))
             found, revision = await self._read(gained)
             await self._warm_up(found.values())
             mine = await self._enter(gained, found)
         finally:
-            self._following.noted = None
+            self._informer.noted = None
         self._note_executions({number: found[number].units for number in mine}, revision)
         self._replay(noted, revision, mine)
         log.info("shards adopted", shards=sorted(mine), units=sum(len(found[number].cursors) for number in mine))
-        self._agenda.wake()
+        self._work.wake()
 
     async def _catch_up(self, term: int) -> None:
         """Wait until whatever was written before the term, and whatever else has been read, is in the book."""
         least = max(term, self._least)
-        if self._following.seen < least:
+        if self._informer.seen < least:
             lease = self._ownership.lease.id
             if not lease:
                 # The shards went with it; and a pulse that is bound to no lease would stay for ever.
                 raise LeaseLost("there is no scheduler lease just now")
             pulse = Put(self._keys.pulse(self._machine), str(least).encode(), lease)
-            await self._following.reach((await self._store.commit(Txn((), (pulse,)))).revision)
+            await self._informer.reach((await self._store.commit(Txn((), (pulse,)))).revision)
 
     async def _read(self, gained: Mapping[int, Guard]) -> tuple[dict[int, _Shard], int]:
         """The shards, and as of when at least their units are."""
@@ -171,7 +171,7 @@ class Tenure:
             for item in page.items:
                 shard = found.get(shard_of(item.key[prefix:]))
                 if shard is not None and (schedule := readable(item, Schedule)) is not None:
-                    cursor = Cursor(schedule, item.mod_revision, item.value)
+                    cursor = UnitCursor(schedule, item.mod_revision, item.value)
                     shard.cursors[schedule.unit] = cursor, schedule.last_machine
         revision, prefix = 0, len(self._keys.jobs)
         async for page in pages(self._store, self._keys.jobs, keys_only=True, least=least):
@@ -195,60 +195,60 @@ class Tenure:
 
     async def _enter(self, gained: Mapping[int, Guard], found: Mapping[int, _Shard]) -> set[int]:
         """Take in what was read, a shard at a time. Returns those that are still owned."""
-        book, agenda = self._book, self._agenda
+        cluster, work = self._cluster, self._work
         mine: set[int] = set()
         for number, fence in gained.items():
             if self._ownership.fences.get(number) is not fence:
                 continue
             shard = found[number]
             for unit, (cursor, last_machine) in shard.cursors.items():
-                book.cursors.add(unit, cursor)
+                cluster.cursors.add(unit, cursor)
                 if last_machine:
-                    book.last_machine[unit] = last_machine
-            agenda.gone.update(shard.cursors.keys() - shard.units.keys())
+                    cluster.last_machine[unit] = last_machine
+            work.gone.update(shard.cursors.keys() - shard.units.keys())
             for unit, revision in shard.units.items():
                 known = shard.cursors.get(unit)
                 if known is None or known[0].unit_revision != revision:
-                    agenda.changed[unit] = None
+                    work.changed[unit] = None
             self._adopted[number] = fence
             mine.add(number)
-            agenda.wake()
+            work.wake()
             await asyncio.sleep(0)
         return mine
 
     def _note_executions(self, units: Mapping[int, Mapping[str, int]], revision: int) -> None:
         """Note what there is to do about the executions of units of these shards, which are as of `revision`."""
-        book, agenda, now = self._book, self._agenda, self._clock.now()
-        for execution_id, entry in book.open.items():
+        cluster, work, now = self._cluster, self._work, self._clock.now()
+        for execution_id, entry in cluster.open.items():
             if entry.machine and entry.unit is not None and entry.unit.requirements.replaces:
                 # Whom it replaces may be ours now.
-                book.displacing.add((entry.machine, execution_id))
+                cluster.displacing.add((entry.machine, execution_id))
             unit = unit_of(execution_id)
             known = units.get(shard_of(unit))
             if known is None:
                 continue
             if unit not in known:
                 # What is newer than the list of units may be of a unit that is newer, too: the store is asked.
-                (agenda.gone if entry.revision <= revision else agenda.refused).add(unit)
+                (work.gone if entry.revision <= revision else work.refused).add(unit)
             if not entry.machine:
-                if _needs_a_look(entry.execution, book.reached(entry, now)):
-                    agenda.look.add(execution_id)
+                if _needs_a_look(entry.execution, cluster.reached(entry, now)):
+                    work.look.add(execution_id)
                 else:
-                    book.remind(execution_id, now)
+                    cluster.remind(execution_id, now)
             elif entry.reported:
-                agenda.reported.add(execution_id)
-            elif entry.machine not in book.machines:
-                self._absences.missing(entry.machine)
-        agenda.changed_machines.update(book.machines)
-        book.arrived.update(book.followers)
-        agenda.retry_waiting = True
+                work.reported.add(execution_id)
+            elif entry.machine not in cluster.machines:
+                self._lost_machines.missing(entry.machine)
+        work.changed_machines.update(cluster.machines)
+        cluster.arrived.update(cluster.followers)
+        work.retry_waiting = True
 
     def _replay(self, noted: list[Event], revision: int, mine: Collection[int]) -> None:
         """What has happened to units behind what was read of them, when nobody decided about them yet."""
         prefix = len(self._keys.jobs)
         for event in noted:
             if event.mod_revision > revision and shard_of(event.key[prefix:]) in mine:
-                self._following.take_unit(event)
+                self._informer.take_unit(event)
 
 
 def _needs_a_look(execution: Execution, now: Instant) -> bool:

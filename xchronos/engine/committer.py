@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterable, Sequence
 import structlog
 
 from xchronos.clock import Instant
-from xchronos.engine.metrics import Metrics
-from xchronos.engine.state.cluster_state import Book, Open
-from xchronos.engine.state.due_queue import Cursor
-from xchronos.engine.state.work_queue import Agenda
+from xchronos.engine.metrics import SchedulerMetrics
+from xchronos.engine.state.cluster_state import ClusterState, OpenExecution
+from xchronos.engine.state.due_queue import UnitCursor
+from xchronos.engine.state.work_queue import WorkQueue
 from xchronos.errors import StoreError
 from xchronos.model.records import Execution, Schedule
 from xchronos.model.unit import Unit
@@ -30,7 +30,7 @@ MOST_IN_FLIGHT = 2_000
 """How many writes may be under way before nothing more is claimed."""
 
 
-class Desk:
+class Committer:
     """What all deciders share.
 
     `fence` gives the guard of every write about a unit, None when the unit is another scheduler's; `doubt` is told of
@@ -39,18 +39,18 @@ class Desk:
 
     def __init__(
         self,
-        book: Book,
-        agenda: Agenda,
+        cluster: ClusterState,
+        work: WorkQueue,
         units: UnitCache,
         keys: Keys,
         fence: Callable[[str], Guard | None],
         doubt: Callable[[Guard], None],
         batcher: Batcher,
-        metrics: Metrics,
+        metrics: SchedulerMetrics,
         ended: Callable[[str], None],
     ) -> None:
-        self.book = book
-        self.agenda = agenda
+        self.cluster = cluster
+        self.work = work
         self.units = units
         self.keys = keys
         self.metrics = metrics
@@ -86,7 +86,7 @@ class Desk:
     def move(
         self,
         execution_id: str,
-        entry: Open,
+        entry: OpenExecution,
         target: Execution,
         unit: Unit | None = None,
         also: Sequence[Execution] = (),
@@ -111,8 +111,8 @@ class Desk:
         placeholder, known = entry, entry.revision
         if not entry.machine and target.state != "ended":
             machine = target.current.machine if target.current is not None else ""
-            placeholder = Open(machine, target, entry.revision, unit, busy=True)
-            self.book.put(execution_id, placeholder)
+            placeholder = OpenExecution(machine, target, entry.revision, unit, busy=True)
+            self.cluster.put(execution_id, placeholder)
         added = self.expect(also, unit)
 
         def done(result: Committed | None) -> None:
@@ -120,7 +120,7 @@ class Desk:
                 self._take_back(execution_id, placeholder, entry, known)
                 self._forget(added)
                 if upon is not None:
-                    self.agenda.refused.add(target.unit)
+                    self.work.refused.add(target.unit)
                 return
             if placeholder is not entry:
                 self._confirm([(execution_id, placeholder)], result.revision)
@@ -131,64 +131,68 @@ class Desk:
 
         self.submit(txn, done)
 
-    def expect(self, executions: Iterable[Execution], unit: Unit | None) -> list[tuple[str, Open]]:
+    def expect(self, executions: Iterable[Execution], unit: Unit | None) -> list[tuple[str, OpenExecution]]:
         """Enter new executions that are being written."""
-        added: list[tuple[str, Open]] = []
+        added: list[tuple[str, OpenExecution]] = []
         for execution in executions:
             if execution.state == "ended" or (unit is not None and execution.unit != unit.name):
                 # History is not in the book, and another unit's scheduler may be somebody else: the watch will tell.
                 continue
             machine = execution.current.machine if execution.current is not None else ""
-            entry = Open(machine, execution, 0, unit, busy=True)
+            entry = OpenExecution(machine, execution, 0, unit, busy=True)
             execution_id = execution.id
-            self.book.put(execution_id, entry)
+            self.cluster.put(execution_id, entry)
             added.append((execution_id, entry))
         return added
 
-    def _confirm(self, added: Iterable[tuple[str, Open]], revision: int) -> None:
+    def _confirm(self, added: Iterable[tuple[str, OpenExecution]], revision: int) -> None:
         for execution_id, entry in added:
-            if entry.revision < revision and self.book.open.get(execution_id) is entry:
+            if entry.revision < revision and self.cluster.open.get(execution_id) is entry:
                 entry.revision, entry.busy, entry.uprooted = revision, False, False
                 if not entry.machine:
                     # Its moment may have come while it was being written.
-                    self.agenda.look.add(execution_id)
+                    self.work.look.add(execution_id)
 
-    def _forget(self, added: Iterable[tuple[str, Open]]) -> None:
+    def _forget(self, added: Iterable[tuple[str, OpenExecution]]) -> None:
         for execution_id, entry in added:
-            if entry.revision == 0 and self.book.open.get(execution_id) is entry:
-                self.book.drop(execution_id)
-                self.agenda.left(unit_of(execution_id), self.book)
+            if entry.revision == 0 and self.cluster.open.get(execution_id) is entry:
+                self.cluster.drop(execution_id)
+                self.work.left(unit_of(execution_id), self.cluster)
 
-    def _take_back(self, execution_id: str, placeholder: Open, entry: Open, known: int) -> None:
+    def _take_back(self, execution_id: str, placeholder: OpenExecution, entry: OpenExecution, known: int) -> None:
         """A refused move: what it was decided upon has changed, and the watch says how, or its other guards failed.
 
         Once the watch has brought anything newer than what was `known` then, that counts: the answer to a move that did
         happen may be lost, and another move of the same execution be under way by now.
         """
-        self.agenda.refusals += 1
-        if not placeholder.busy or placeholder.revision != known or self.book.open.get(execution_id) is not placeholder:
+        self.work.refusals += 1
+        if (
+            not placeholder.busy
+            or placeholder.revision != known
+            or self.cluster.open.get(execution_id) is not placeholder
+        ):
             return
         entry.busy = False
         if placeholder.uprooted:
-            self.book.drop(execution_id)
+            self.cluster.drop(execution_id)
         elif placeholder is not entry:
-            self.book.put(execution_id, entry)
+            self.cluster.put(execution_id, entry)
         # Others may have been refused for the sake of where it was not after all.
-        self.agenda.left(unit_of(execution_id), self.book)
+        self.work.left(unit_of(execution_id), self.cluster)
         if placeholder.uprooted:
             return
         if entry.machine:
             if entry.reported:
-                self.agenda.reported.add(execution_id)
+                self.work.reported.add(execution_id)
         else:
-            self.agenda.look.add(execution_id)
+            self.work.look.add(execution_id)
 
     # -- cursors ----------------------------------------------------------------------------------------------------
 
     def move_cursor(
         self,
         unit: str,
-        cursor: Cursor,
+        cursor: UnitCursor,
         txn: Txn,
         schedule: Schedule,
         executions: Sequence[Execution] = (),
@@ -202,14 +206,14 @@ class Desk:
             if result is None or not result.succeeded:
                 # The unit or its cursor has changed, or the shard is not ours any more: the records decide.
                 self._forget(added)
-                if self.book.cursors.known.get(unit) is cursor:
-                    self.book.cursors.drop(unit)
-                self.agenda.refused.add(unit)
-                self.agenda.refusals += 1
+                if self.cluster.cursors.known.get(unit) is cursor:
+                    self.cluster.cursors.drop(unit)
+                self.work.refused.add(unit)
+                self.work.refusals += 1
                 return
             self._confirm(added, result.revision)
-            if self.book.cursors.known.get(unit) is cursor:
-                self.book.cursors.set(unit, schedule, result.revision)
+            if self.cluster.cursors.known.get(unit) is cursor:
+                self.cluster.cursors.set(unit, schedule, result.revision)
             self.metrics.claimed(executions)
             for execution in executions:
                 if execution.state == "ended":
@@ -241,6 +245,6 @@ class Desk:
                 then(None)
             else:
                 then(answer)
-            self.agenda.wake()
+            self.work.wake()
 
         self._batcher.send(txn, answered)

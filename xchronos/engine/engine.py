@@ -7,8 +7,8 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from xchronos.clock import MILLISECOND, SECOND, Clock, Micros
-from xchronos.engine.leader.duties import Chore, Chores
-from xchronos.engine.metrics import Metrics
+from xchronos.engine.leader.duties import LeaderDuties, LeaderDuty
+from xchronos.engine.metrics import SchedulerMetrics
 from xchronos.engine.session import Session, StartOver
 from xchronos.engine.shards.ownership import Ownership
 from xchronos.errors import Conflict, StoreError, XchronosError
@@ -39,13 +39,13 @@ class Engine:
         registry: CollectorRegistry,
         *,
         instance: str,
-        chores: Sequence[Chore] = (),
+        duties: Sequence[LeaderDuty] = (),
     ) -> None:
         self._store = store
         self._keys = keys
         self._clock = clock
         self._ttl = ttl
-        self._metrics = Metrics(registry)
+        self._metrics = SchedulerMetrics(registry)
         self._machine = machine
         self._session: Session | None = None
         self._holding = False
@@ -53,7 +53,7 @@ class Engine:
         self._ownership = Ownership(
             store, keys, clock, machine, instance, ttl, self._shards_changed, self._quiet, self._metrics
         )
-        self._chores = Chores(clock, self._ownership, chores)
+        self._duties = LeaderDuties(clock, self._ownership, duties)
         self.ready = asyncio.Event()
 
     async def run(self) -> None:
@@ -64,7 +64,7 @@ class Engine:
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._ownership.run(), name="ownership")
-                group.create_task(self._chores.run(), name="chores")
+                group.create_task(self._duties.run(), name="chores")
                 await self._ownership.answered.wait()
                 if not self._ownership.fences:
                     log.info("standing by: other schedulers own all shards")

@@ -10,10 +10,10 @@ from random import Random
 import structlog
 
 from xchronos.clock import MILLISECOND, SECOND, Clock
-from xchronos.engine.lost_machines import Absences
-from xchronos.engine.state.cluster_state import Book, Open, fire_prefix
-from xchronos.engine.state.copy_history import Copies
-from xchronos.engine.state.work_queue import Agenda
+from xchronos.engine.lost_machines import LostMachines
+from xchronos.engine.state.cluster_state import ClusterState, OpenExecution, fire_prefix
+from xchronos.engine.state.copy_history import CopyHistory
+from xchronos.engine.state.work_queue import WorkQueue
 from xchronos.errors import StoreError, StoreUnavailable
 from xchronos.model.records import Execution, Machine
 from xchronos.registry.codec import Record, decode
@@ -28,7 +28,7 @@ AT_ONCE = 256
 """How much news is taken in before others get a turn."""
 
 
-class Following:
+class Informer:
     """Fills a book, and keeps it filled. `ended` is told of every execution that an agent has brought to its end.
 
     Attributes:
@@ -41,22 +41,22 @@ class Following:
         store: Store,
         keys: Keys,
         clock: Clock,
-        book: Book,
-        agenda: Agenda,
+        cluster: ClusterState,
+        work: WorkQueue,
         units: UnitCache,
-        copies: Copies,
-        absences: Absences,
+        copies: CopyHistory,
+        lost_machines: LostMachines,
         ended: Callable[[str], None],
         seed: str,
     ) -> None:
         self._store = store
         self._keys = keys
         self._clock = clock
-        self._book = book
-        self._agenda = agenda
+        self._cluster = cluster
+        self._work = work
         self._units = units
-        self._copies = copies
-        self._absences = absences
+        self._copy_history = copies
+        self._lost_machines = lost_machines
         self._ended = ended
         self._random = Random(seed)  # noqa: S311 - spreads schedulers, keeps no secret
         self._loaded = asyncio.Event()
@@ -72,7 +72,7 @@ class Following:
         for item in page.items:
             machine = readable(item, Machine)
             if machine is not None:
-                self._book.set_machine(machine)
+                self._cluster.set_machine(machine)
         self.seen = page.revision
         return page.revision
 
@@ -100,14 +100,14 @@ class Following:
     def _enter(self, item: KeyValue, units: Mapping[str, Loaded]) -> None:
         """Take in an execution that the book does not have where it is."""
         machine, execution_id = self._keys.locate(item.key)
-        known = self._book.open.get(execution_id)
+        known = self._cluster.open.get(execution_id)
         if (known is not None and known.revision > item.mod_revision) or readable(item, Execution) is None:
             return
         loaded = units.get(unit_of(execution_id)) if machine else None
-        if machine and machine not in self._book.machines:
-            self._absences.missing(machine)
+        if machine and machine not in self._cluster.machines:
+            self._lost_machines.missing(machine)
         unit = loaded.unit if loaded is not None else None
-        self._book.put(execution_id, Open(machine, item, item.mod_revision, unit))
+        self._cluster.put(execution_id, OpenExecution(machine, item, item.mod_revision, unit))
 
     # -- following ----------------------------------------------------------------------------------------------------
 
@@ -162,16 +162,16 @@ class Following:
 
     def take_unit(self, event: Event) -> None:
         """A unit's record is new, has changed, or is gone."""
-        agenda, name = self._agenda, event.key[len(self._keys.jobs) :]
+        work, name = self._work, event.key[len(self._keys.jobs) :]
         if event.kind == "delete":
             self._units.forget(name)
-            agenda.changed.pop(name, None)
-            agenda.gone.add(name)
+            work.changed.pop(name, None)
+            work.gone.add(name)
         else:
             self._units.changed(name, _item(event))
-            agenda.gone.discard(name)
-            agenda.changed[name] = None
-        agenda.wake()
+            work.gone.discard(name)
+            work.changed[name] = None
+        work.wake()
 
     async def _take_machines(self, batch: WatchBatch) -> None:
         for event in batch.events:
@@ -180,17 +180,17 @@ class Following:
     def _take_machine(self, event: Event) -> None:
         machine = event.key[len(self._keys.machines) :]
         if event.kind == "delete":
-            self._book.drop_machine(machine)
-            self._absences.gone(machine)
+            self._cluster.drop_machine(machine)
+            self._lost_machines.gone(machine)
             # A copy that waits for this machine alone is over.
-            self._agenda.retry_waiting = True
+            self._work.retry_waiting = True
         else:
             record = readable(_item(event), Machine)
             if record is not None:
-                self._book.set_machine(record)
-                self._agenda.changed_machines.add(machine)
-            self._agenda.retry_waiting = True
-        self._agenda.wake()
+                self._cluster.set_machine(record)
+                self._work.changed_machines.add(machine)
+            self._work.retry_waiting = True
+        self._work.wake()
 
     async def _take_executions(self, batch: WatchBatch) -> None:
         news: list[tuple[Event, str, str]] = []
@@ -204,13 +204,13 @@ class Following:
             if event.kind == "delete":
                 left.add(execution_id)
             elif machine:
-                known = self._book.open.get(execution_id)
+                known = self._cluster.open.get(execution_id)
                 # Of what is new on a machine the unit has to be known, for the room that it takes. New is also what
                 # has left it within the batch and is back, and may be what a write of ours says that it is there.
                 if known is None or known.machine != machine or known.busy or execution_id in left:
                     asked.add(unit_of(execution_id))
         units = await self._load(sorted(asked)) if asked else {}
-        held = bool(self._book.cursors.put_off)
+        held = bool(self._cluster.cursors.put_off)
         taken = revision = 0
         for event, machine, execution_id in news:
             if taken >= AT_ONCE and event.mod_revision != revision:
@@ -221,7 +221,7 @@ class Following:
             self._take_execution(event, machine, execution_id, units)
         if held:
             # Something of what they wait for may have been begun.
-            self._agenda.wake()
+            self._work.wake()
         self.seen = max(self.seen, batch.revision)
         waiting, self._awaited = self._awaited, []
         for awaited, future in waiting:
@@ -231,47 +231,47 @@ class Following:
                 future.set_result(None)
 
     def _take_execution(self, event: Event, machine: str, execution_id: str, units: Mapping[str, Loaded]) -> None:
-        known = self._book.open.get(execution_id)
+        known = self._cluster.open.get(execution_id)
         if event.kind == "delete":
             if known is not None and known.machine == machine and known.revision < event.mod_revision:
-                self._book.drop(execution_id)
-                self._copies.forget(fire_prefix(execution_id))
+                self._cluster.drop(execution_id)
+                self._copy_history.forget(fire_prefix(execution_id))
                 self._left(unit_of(execution_id))
                 if machine:
                     self._ended(unit_of(execution_id))
             elif known is not None and not machine and known.revision < event.mod_revision:
                 # It has left where a write of ours, still without an answer, would take it from.
                 known.uprooted = True
-                self._copies.forget(fire_prefix(execution_id))
+                self._copy_history.forget(fire_prefix(execution_id))
         elif known is None or not machine or known.machine != machine:
             if known is None or known.revision < event.mod_revision:
                 self._enter(_item(event), units)
                 self._note(execution_id)
                 if known is not None and known.machine:
                     # It was there by a write of ours only, and somebody else's was sooner.
-                    self._agenda.left(unit_of(execution_id), self._book)
-                self._agenda.wake()
+                    self._work.left(unit_of(execution_id), self._cluster)
+                self._work.wake()
         elif known.revision < event.mod_revision:
-            self._book.update(execution_id, known, _item(event))
+            self._cluster.update(execution_id, known, _item(event))
             if known.reported:
-                self._agenda.reported.add(execution_id)
-                self._agenda.wake()
-            elif execution_id in self._agenda.cancels:
-                self._agenda.wake()
+                self._work.reported.add(execution_id)
+                self._work.wake()
+            elif execution_id in self._work.cancels:
+                self._work.wake()
 
     def _note(self, execution_id: str) -> None:
         """An execution is new where it is. What was there at the start is noted by whoever adopts its shard."""
-        entry = self._book.open.get(execution_id)
+        entry = self._cluster.open.get(execution_id)
         if entry is not None and not entry.machine:
-            self._agenda.look.add(execution_id)
+            self._work.look.add(execution_id)
         elif entry is not None and entry.reported:
-            self._agenda.reported.add(execution_id)
+            self._work.reported.add(execution_id)
 
     def _left(self, unit: str) -> None:
         """An execution of the unit is no longer where it was."""
-        self._agenda.left(unit, self._book)
-        if unit in self._agenda.gone:
-            self._agenda.wake()
+        self._work.left(unit, self._cluster)
+        if unit in self._work.gone:
+            self._work.wake()
 
 
 def readable(item: KeyValue, kind: type[Record]) -> Record | None:

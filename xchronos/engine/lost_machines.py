@@ -9,23 +9,23 @@ import asyncio
 
 from xchronos.clock import SECOND, Clock, Micros, woken
 from xchronos.engine.shards.ownership import Ownership
-from xchronos.engine.state.cluster_state import Book
-from xchronos.engine.state.work_queue import Agenda
+from xchronos.engine.state.cluster_state import ClusterState
+from xchronos.engine.state.work_queue import WorkQueue
 
 REJOINING: Micros = 5 * SECOND
 """What joining anew may take behind a break, be the TTL ever so short: the pause between two tries, a member of the
 store's cluster that is silent until it is found out, and another try."""
 
 
-class Absences:
-    """Passes machines on to `agenda.lost_machines` when their time has come. `ttl` is that of their leases."""
+class LostMachines:
+    """Passes machines on to `work_queue.lost_machines` when their time has come. `ttl` is that of their leases."""
 
-    def __init__(self, clock: Clock, ttl: Micros, ownership: Ownership, book: Book, agenda: Agenda) -> None:
+    def __init__(self, clock: Clock, ttl: Micros, ownership: Ownership, cluster: ClusterState, work: WorkQueue) -> None:
         self._clock = clock
         self._ttl = ttl
         self._ownership = ownership
-        self._book = book
-        self._agenda = agenda
+        self._cluster = cluster
+        self._work = work
         self._begun = clock.monotonic()
         self._due: dict[str, Micros] = {}
         self._news = asyncio.Event()
@@ -48,7 +48,7 @@ class Absences:
         """Look after the machines until cancelled."""
         while True:
             self._news.clear()
-            self._due = {machine: due for machine, due in self._due.items() if machine not in self._book.machines}
+            self._due = {machine: due for machine, due in self._due.items() if machine not in self._cluster.machines}
             if self._due:
                 await woken(self._clock, self._news, self._pass_on())
             else:
@@ -65,6 +65,6 @@ class Absences:
         for machine in lost:
             del self._due[machine]
         if lost:
-            self._agenda.lost_machines.update(lost)
-            self._agenda.wake()
+            self._work.lost_machines.update(lost)
+            self._work.wake()
         return min((max(due, grace) - now for due in self._due.values()), default=self._ttl)

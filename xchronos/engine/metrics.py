@@ -11,7 +11,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from xchronos.clock import SECOND, Micros
-from xchronos.engine.state.cluster_state import Book
+from xchronos.engine.state.cluster_state import ClusterState
 from xchronos.model.records import Execution
 
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.3, 1, 3, 10, 60, 600)
@@ -23,7 +23,7 @@ STATES = ("placed", "waiting", "queued", "delayed", "ended")
 _BOUNDS = tuple(int(bound * SECOND) for bound in BUCKETS)
 
 
-class Metrics(Collector):
+class SchedulerMetrics(Collector):
     """The scheduler's metrics, in a registry of the daemon's.
 
     Attributes:
@@ -34,7 +34,7 @@ class Metrics(Collector):
     """
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self.book: Book | None = None
+        self.cluster: ClusterState | None = None
         self.shards = 0
         self.terms = 0
         self.leader = False
@@ -69,11 +69,11 @@ class Metrics(Collector):
         yield lateness
         yield _counters("xchronos_claims", "Executions written by fire times, by state", "state", self._claims)
         yield _counters("xchronos_settled", "Executions the scheduler has settled, by outcome", "outcome", self._ends)
-        book = self.book
+        cluster = self.cluster
         units = open_ = waiting = 0
-        if book is not None:
-            units, open_ = len(book.cursors.known), len(book.open)
-            waiting = sum(map(len, book.waiting.values()))
+        if cluster is not None:
+            units, open_ = len(cluster.cursors.known), len(cluster.open)
+            waiting = sum(map(len, cluster.waiting.values()))
         yield GaugeMetricFamily("xchronos_units", "Units that this scheduler owns", units)
         yield GaugeMetricFamily("xchronos_open", "Executions that have not ended", open_)
         yield GaugeMetricFamily("xchronos_waiting", "Executions that no machine can take now", waiting)

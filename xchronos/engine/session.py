@@ -1,7 +1,7 @@
 """One stretch of scheduling between two readings of the store: read, follow the watches, take turns.
 
 What is known of executions and machines is known of all of them, for a placement needs every machine's load; decisions
-are made about the units of the shards that are owned, and these may come and go while a session lasts (`tenure`).
+are made about the units of the shards that are owned, and these may come and go while a session lasts (`adoption`).
 """
 
 import asyncio
@@ -10,17 +10,17 @@ from collections.abc import Callable, Collection
 import structlog
 
 from xchronos.clock import MILLISECOND, SECOND, Clock, Micros, woken
-from xchronos.engine.adoption import Tenure
-from xchronos.engine.committer import Desk
-from xchronos.engine.informer import Following, readable
-from xchronos.engine.leader.history_gc import Housekeeping
-from xchronos.engine.lost_machines import Absences
-from xchronos.engine.metrics import Metrics
-from xchronos.engine.reconcile.turn import Turns
+from xchronos.engine.adoption import ShardAdoption
+from xchronos.engine.committer import Committer
+from xchronos.engine.informer import Informer, readable
+from xchronos.engine.leader.history_gc import HistoryGc
+from xchronos.engine.lost_machines import LostMachines
+from xchronos.engine.metrics import SchedulerMetrics
+from xchronos.engine.reconcile.turn import Reconciler
 from xchronos.engine.shards.ownership import Ownership
-from xchronos.engine.state.cluster_state import Book
-from xchronos.engine.state.copy_history import Copies
-from xchronos.engine.state.work_queue import Agenda
+from xchronos.engine.state.cluster_state import ClusterState
+from xchronos.engine.state.copy_history import CopyHistory
+from xchronos.engine.state.work_queue import WorkQueue
 from xchronos.errors import Compacted, StoreError, StoreUnavailable, XchronosError
 from xchronos.model.records import Schedule
 from xchronos.registry.keys import Keys
@@ -57,41 +57,45 @@ class Session:
         machine: str,
         ownership: Ownership,
         batcher: Batcher,
-        metrics: Metrics,
+        metrics: SchedulerMetrics,
     ) -> None:
         self._store = store
         self._keys = keys
         self._clock = clock
         self._ttl = ttl
         self._ownership = ownership
-        metrics.book = self._book = book = Book(clock)
-        self._agenda = agenda = Agenda()
+        metrics.cluster = self._cluster = cluster = ClusterState(clock)
+        self._work = work = WorkQueue()
         self._units = units = UnitCache(store, keys)
-        copies = Copies(store, keys)
-        self._housekeeping = Housekeeping(store, keys, clock, units, self._fence, batcher)
-        ended = self._housekeeping.ended
-        self._absences = Absences(clock, ttl, ownership, book, agenda)
-        self._following = Following(store, keys, clock, book, agenda, units, copies, self._absences, ended, machine)
-        self._tenure = Tenure(
-            store, keys, clock, ttl, machine, ownership, book, agenda, units, self._following, self._absences
+        copies = CopyHistory(store, keys)
+        self._history_gc = HistoryGc(store, keys, clock, units, self._fence, batcher)
+        ended = self._history_gc.ended
+        self._lost_machines = LostMachines(clock, ttl, ownership, cluster, work)
+        self._informer = Informer(store, keys, clock, cluster, work, units, copies, self._lost_machines, ended, machine)
+        self._adoption = ShardAdoption(
+            store, keys, clock, ttl, machine, ownership, cluster, work, units, self._informer, self._lost_machines
         )
-        self._desk = Desk(book, agenda, units, keys, self._tenure.fence, ownership.doubt, batcher, metrics, ended)
-        self._turns = Turns(self._desk, copies)
+        self._committer = Committer(
+            cluster, work, units, keys, self._adoption.fence, ownership.doubt, batcher, metrics, ended
+        )
+        self._reconciler = Reconciler(self._committer, copies)
 
     async def run(self, ready: Callable[[], None]) -> None:
         """Read, follow, decide. Ends by an exception only: StartOver, unless there is a defect."""
         try:
-            revision = 1 + await self._following.read_machines()
+            revision = 1 + await self._informer.read_machines()
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._following.follow_units(revision), name="watch units")
-                group.create_task(self._following.follow_machines(revision), name="watch machines")
-                group.create_task(self._following.follow_executions(revision), name="watch executions")
-                read = await self._following.read_executions()
-                group.create_task(self._tenure.run(read), name="tenure")
-                await self._tenure.settled.wait()
-                log.info("scheduler has read the store", units=len(self._book.cursors.known), open=len(self._book.open))
-                group.create_task(self._housekeeping.run(), name="housekeeping")
-                group.create_task(self._absences.run(), name="absent machines")
+                group.create_task(self._informer.follow_units(revision), name="watch units")
+                group.create_task(self._informer.follow_machines(revision), name="watch machines")
+                group.create_task(self._informer.follow_executions(revision), name="watch executions")
+                read = await self._informer.read_executions()
+                group.create_task(self._adoption.run(read), name="tenure")
+                await self._adoption.settled.wait()
+                log.info(
+                    "scheduler has read the store", units=len(self._cluster.cursors.known), open=len(self._cluster.open)
+                )
+                group.create_task(self._history_gc.run(), name="housekeeping")
+                group.create_task(self._lost_machines.run(), name="absent machines")
                 group.create_task(self._take_turns(), name="turns")
                 ready()
         except* (Compacted, StartOver, StoreError) as problems:
@@ -99,86 +103,86 @@ class Session:
 
     def shards_changed(self) -> None:
         """The set of owned shards has changed."""
-        self._tenure.changed()
+        self._adoption.changed()
 
     def quiet(self, numbers: Collection[int]) -> bool:
         """Whether no write about any of the shards is under way."""
-        return self._desk.quiet(numbers)
+        return self._committer.quiet(numbers)
 
     def hold(self) -> None:
         """Begin nothing new from now on; settle what runs when it ends."""
-        self._turns.holding = True
+        self._reconciler.holding = True
 
     def has_unsettled(self, machine: str) -> bool:
         """Whether something that was begun on a machine has not been settled yet."""
-        return self._desk.in_flight > 0 or any(
-            entry.execution.state in ("running", "reported") for _, entry in self._book.on_machine(machine)
+        return self._committer.in_flight > 0 or any(
+            entry.execution.state in ("running", "reported") for _, entry in self._cluster.on_machine(machine)
         )
 
     # -- turns --------------------------------------------------------------------------------------------------------
 
     async def _take_turns(self) -> None:
-        agenda, book = self._agenda, self._book
+        work, cluster = self._work, self._cluster
         while True:
-            agenda.awake.clear()
+            work.awake.clear()
             if not self._ownership.lease.sure:
                 await self._clock.sleep(SECOND // 10)
                 continue
             try:
-                await self._turns.run(self._clock.now())
-                if agenda.refused:
+                await self._reconciler.run(self._clock.now())
+                if work.refused:
                     await self._read_refused()
             except StoreUnavailable as error:
                 # What it had taken up is noted nowhere any more.
                 log.info("a turn could not be ended; its shards are read again", reason=str(error))
-                self._tenure.again()
+                self._adoption.again()
                 await self._clock.sleep(FAILED_PAUSE)
                 continue
-            if agenda.refusals:
-                agenda.refusals = 0
+            if work.refusals:
+                work.refusals = 0
                 await self._clock.sleep(REFUSED_PAUSE)
             # While nothing new is begun, nothing is due.
-            moment = None if self._turns.holding else book.next_moment()
+            moment = None if self._reconciler.holding else cluster.next_moment()
             await self._sleep(LONGEST_WAIT if moment is None else min(moment - self._clock.now(), LONGEST_WAIT))
 
     async def _sleep(self, wait: Micros) -> None:
-        if wait <= 0 and self._desk.full:
+        if wait <= 0 and self._committer.full:
             # Every answer wakes; the clock has nothing more to say.
-            await woken(self._clock, self._agenda.awake, LONGEST_WAIT)
-        elif wait <= 0 or self._agenda.awake.is_set():
+            await woken(self._clock, self._work.awake, LONGEST_WAIT)
+        elif wait <= 0 or self._work.awake.is_set():
             # The answers to what is under way, and the watches, come first.
             await asyncio.sleep(0)
         else:
-            await woken(self._clock, self._agenda.awake, wait)
+            await woken(self._clock, self._work.awake, wait)
 
     async def _read_refused(self) -> None:
         """Ask the store about the cursors that a refused write has left in doubt."""
-        refused, self._agenda.refused = self._agenda.refused, set()
-        names = sorted(name for name in refused if self._tenure.fence(name) is not None)
+        refused, self._work.refused = self._work.refused, set()
+        names = sorted(name for name in refused if self._adoption.fence(name) is not None)
         cursors = await read_some(self._store, self._keys.schedules, names)
         jobs = await read_some(self._store, self._keys.jobs, names)
         for name in names:
-            if self._tenure.fence(name) is None:
+            if self._adoption.fence(name) is None:
                 continue
-            known = self._book.cursors.known.get(name)
+            known = self._cluster.cursors.known.get(name)
             if known is not None and known.busy:
                 # Written about meanwhile: the answer to that decides, and is newer.
-                self._agenda.look.update(self._book.of_unit(name))
-                self._agenda.wake()
+                self._work.look.update(self._cluster.of_unit(name))
+                self._work.wake()
                 continue
             item, job = cursors.get(name), jobs.get(name)
             schedule = readable(item, Schedule) if item is not None else None
             if item is not None and schedule is not None:
-                self._book.cursors.set(name, schedule, item.mod_revision, item.value)
+                self._cluster.cursors.set(name, schedule, item.mod_revision, item.value)
             if job is not None:
                 self._units.changed(name, job)
             if job is None:
-                self._agenda.gone.add(name)
+                self._work.gone.add(name)
             elif schedule is None or schedule.unit_revision != job.mod_revision:
-                self._agenda.changed[name] = None
+                self._work.changed[name] = None
             else:
-                self._agenda.look.update(self._book.of_unit(name))
-            self._agenda.wake()
+                self._work.look.update(self._cluster.of_unit(name))
+            self._work.wake()
 
     def _fence(self, unit: str) -> Guard | None:
-        return self._tenure.fence(unit)
+        return self._adoption.fence(unit)

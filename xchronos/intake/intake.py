@@ -15,7 +15,7 @@ from xchronos.intake.plan import CAREFUL, Known, Taken, Waiting, doubtful, judge
 from xchronos.intake.problems import IntakeProblem, Problems
 from xchronos.intake.scan import list_directory, read_units
 from xchronos.intake.selection import Selection, select
-from xchronos.intake.watch import Watch
+from xchronos.intake.watch import DirectoryWatch
 from xchronos.registry.registry import Registry, Stored
 
 log = structlog.get_logger(__name__)
@@ -82,7 +82,7 @@ class Intake:
         self._look_took: Micros = 0
         self._bulk = False
         self._outage: StoreUnavailable | None = None
-        self._watch = Watch(clock, self._directories)
+        self._watch = DirectoryWatch(clock, self._directories)
         self.ready = asyncio.Event()
         """Set when everything that was there at the start has been dealt with, but for files that do not settle."""
 

@@ -10,7 +10,7 @@ from xchronos.intake.plan import Taken
 log = structlog.get_logger(__name__)
 
 
-class _Notes(msgspec.Struct, frozen=True):
+class _IntakeNotes(msgspec.Struct, frozen=True):
     taken: dict[str, Taken]
     v: int = 1
 
@@ -18,7 +18,7 @@ class _Notes(msgspec.Struct, frozen=True):
 def read_notes(path: Path) -> dict[str, Taken]:
     """What `write_notes` wrote; nothing when there is no such file, or it is damaged: then all files are read again."""
     try:
-        notes = msgspec.json.decode(path.read_bytes(), type=_Notes)
+        notes = msgspec.json.decode(path.read_bytes(), type=_IntakeNotes)
     except FileNotFoundError:
         return {}
     except (OSError, msgspec.MsgspecError) as error:
@@ -34,7 +34,7 @@ def write_notes(path: Path, taken: dict[str, Taken]) -> None:
     draft = path.with_name(f"{path.name}.new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_bytes(msgspec.json.encode(_Notes(taken)))
+        draft.write_bytes(msgspec.json.encode(_IntakeNotes(taken)))
         draft.replace(path)
     except OSError as error:
         log.warning("the intake's notes cannot be kept; a restart reads every file", path=str(path), reason=str(error))

@@ -60,7 +60,7 @@ class Known(msgspec.Struct, frozen=True):
     written: int = 0
 
 
-class Verdict(msgspec.Struct, frozen=True):
+class IntakeVerdict(msgspec.Struct, frozen=True):
     """What becomes of a unit that was read. `reason` explains a conflict."""
 
     action: Literal["submit", "keep", "conflict"]
@@ -138,7 +138,7 @@ def _any_below(paths: Collection[str], directories: Collection[str]) -> bool:
 
 def judge(
     content: Content, known: Known | None, *, directories: Collection[str], lost: Collection[str], by: str
-) -> Verdict:
+) -> IntakeVerdict:
     """Whether a unit that was read is to be stored.
 
     A name belongs to who had it first: a unit that was submitted by other means, or comes from a directory that is
@@ -146,25 +146,25 @@ def judge(
     intake (`by`) used to watch is taken over.
     """
     if known is None:
-        return Verdict("submit")
+        return IntakeVerdict("submit")
     source = source_of(content.found.directory)
     if known.revision == content.revision and known.source == source:
-        return Verdict("keep")
+        return IntakeVerdict("keep")
     ours = {source_of(directory): directory for directory in directories}
     is_own = known.source.startswith("directory:") and known.by == by
     if known.source not in ours and not is_own:
         if known.revision == content.revision:
-            return Verdict("keep")
+            return IntakeVerdict("keep")
         origin = f"comes from {known.source}" if known.source else "was submitted by other means"
         by_whom = f" (by {known.by})" if known.by else ""
         reason = (
             f"a unit of this name {origin}{by_whom} and stays in force: "
             f"remove this file, or destroy {content.found.name} to have the file taken in"
         )
-        return Verdict("conflict", reason)
+        return IntakeVerdict("conflict", reason)
     if ours.get(known.source) in lost or _any_below(known.drop_ins, lost):
-        return Verdict("keep")
-    return Verdict("submit")
+        return IntakeVerdict("keep")
+    return IntakeVerdict("submit")
 
 
 def recall(

@@ -14,7 +14,7 @@ BLIND: Micros = 2 * SECOND
 """How often to look where the system does not tell of changes."""
 
 
-class Watch:
+class DirectoryWatch:
     """Says when to look at the directories again."""
 
     def __init__(self, clock: Clock, directories: Sequence[str]) -> None:

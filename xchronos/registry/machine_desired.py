@@ -19,7 +19,7 @@ from xchronos.store.contract import Delete, Guard, Operation, Put, Store, Txn
 NOTHING = MachineWish()
 
 
-class Wishes:
+class DesiredMachines:
     """The operations on what people want of machines. All raise NotFound for a machine that nobody knows."""
 
     def __init__(self, store: Store, keys: Keys) -> None:

@@ -17,7 +17,7 @@ from xchronos.model.records import Desired, DropIn, Execution, Machine, Schedule
 from xchronos.model.unit import Unit
 from xchronos.registry.codec import decode, encode
 from xchronos.registry.keys import Keys, unit_of
-from xchronos.registry.machine_desired import Wishes
+from xchronos.registry.machine_desired import DesiredMachines
 from xchronos.registry.roster import Roster, Share
 from xchronos.registry.transitions import put
 from xchronos.registry.units import compile_record, record_of
@@ -66,7 +66,7 @@ class Registry:
     def __init__(self, store: Store, keys: Keys) -> None:
         self.store = store
         self.keys = keys
-        self.wishes = Wishes(store, keys)
+        self.wishes = DesiredMachines(store, keys)
 
     # -- units --------------------------------------------------------------------------------------------------------
 

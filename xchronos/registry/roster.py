@@ -14,7 +14,7 @@ from xchronos.store.contract import Event, KeyValue
 log = structlog.get_logger(__name__)
 
 
-class Member(msgspec.Struct, frozen=True):
+class SchedulerMember(msgspec.Struct, frozen=True):
     """A living scheduler. `revision` is its record's modification revision."""
 
     lease: int
@@ -43,7 +43,7 @@ class Roster:
 
     def __init__(self, keys: Keys, items: Iterable[KeyValue] = ()) -> None:
         self._keys = keys
-        self.members: dict[str, Member] = {}
+        self.members: dict[str, SchedulerMember] = {}
         self.shards: dict[int, Held] = {}
         self.election: Held | None = None
         for item in items:
@@ -65,7 +65,7 @@ class Roster:
     def _put(self, item: KeyValue) -> None:
         if item.key.startswith(self._keys.members):
             name = item.key[len(self._keys.members) :]
-            self.members[name] = Member(item.lease, item.mod_revision, _instance(item))
+            self.members[name] = SchedulerMember(item.lease, item.mod_revision, _instance(item))
             return
         held = Held(item.value.decode(errors="replace"), item.lease, item.create_revision)
         if item.key == self._keys.election:

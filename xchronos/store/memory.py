@@ -12,7 +12,7 @@ from xchronos.errors import LeaseLost, StoreError
 from xchronos.store.contract import MAX_OPERATIONS, Committed, KeyValue, Page, Txn, WatchBatch
 from xchronos.store.history import MAX_BYTES, MAX_EVENTS, History
 from xchronos.store.leases import LeaseTable, parse_ttl
-from xchronos.store.paging import Table
+from xchronos.store.paging import RevisionedTable
 from xchronos.store.transactions import Change, apply, check_key, check_txn, remove
 from xchronos.store.watching import WatchHub
 
@@ -27,7 +27,7 @@ class MemoryStore:
         self, clock: Clock | None = None, *, history_events: int = MAX_EVENTS, history_bytes: int = MAX_BYTES
     ) -> None:
         self._rows: dict[str, KeyValue] = {}
-        self._table = Table(self._rows)
+        self._table = RevisionedTable(self._rows)
         self._history = History(1, max_events=history_events, max_bytes=history_bytes)
         self._hub = WatchHub(self._history)
         self._lease_numbers = count(1)

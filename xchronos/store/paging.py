@@ -8,7 +8,7 @@ from xchronos.store.history import History
 from xchronos.store.transactions import Change, prefix_end
 
 
-class Table:
+class RevisionedTable:
     """The living keys, by name and in order.
 
     `rows` is the caller's to change (by `apply` and `remove`); `follow` has to be told of every change.

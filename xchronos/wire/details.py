@@ -23,7 +23,7 @@ class ExecutionStatus(Execution, frozen=True, gc=False, omit_defaults=True):
     current: AttemptStatus | None = None
 
 
-class Placing(msgspec.Struct, frozen=True):
+class PlacementDetail(msgspec.Struct, frozen=True):
     """Where a unit runs, as its file says. `requirements` are the metadata pairs and other conditions in words."""
 
     executor: str
@@ -44,7 +44,7 @@ class UnitDetail(msgspec.Struct, frozen=True):
     record: UnitRecord
     schedule: Schedule | None
     triggers: tuple[TriggerStatus, ...] = ()
-    placing: Placing | None = None
+    placing: PlacementDetail | None = None
     warnings: tuple[Problem, ...] = ()
     problems: tuple[Problem, ...] = ()
     executions: tuple[ExecutionStatus, ...] = ()

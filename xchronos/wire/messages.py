@@ -14,7 +14,7 @@ UnitState = Literal["new", "scheduled", "idle", "paused", "finished", "masked", 
 """What a unit does. `new`: no scheduler has accepted it yet; `idle`: it has no trigger and runs when it is started."""
 
 
-class Failure(msgspec.Struct, frozen=True):
+class ErrorBody(msgspec.Struct, frozen=True):
     """The body of every answer that is an error."""
 
     error: str
@@ -42,7 +42,7 @@ class Submission(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown
     by: str = ""
 
 
-class Submitted(msgspec.Struct, frozen=True):
+class SubmissionResult(msgspec.Struct, frozen=True):
     """What became of a submission. `warnings` are the unit's."""
 
     unit: str

@@ -18,7 +18,7 @@ REFUSED = 125
 """The docker client's exit code when the engine refused to start anything."""
 
 
-class Verdict(msgspec.Struct, frozen=True, gc=False):
+class ExitStatus(msgspec.Struct, frozen=True, gc=False):
     """`result` is systemd's word for it; `success` also where the line's `-` says so. `words` are for people."""
 
     outcome: StepOutcome
@@ -26,29 +26,29 @@ class Verdict(msgspec.Struct, frozen=True, gc=False):
     words: str = ""
 
 
-def judge(service: Service, step: Step, exit_: StepExit) -> Verdict:
+def judge(service: Service, step: Step, exit_: StepExit) -> ExitStatus:
     """What a step's end means by itself, whoever brought it about."""
     if exit_.lost:
-        return Verdict("lost", "lost", exit_.reason or "what became of it cannot be known")
+        return ExitStatus("lost", "lost", exit_.reason or "what became of it cannot be known")
     if _clean(service, step, exit_):
-        return Verdict("succeeded", "success")
+        return ExitStatus("succeeded", "success")
     words = exit_.reason or _words(exit_)
     if exit_.code is None and not exit_.signal:
         # It could not even be attempted (a missing EnvironmentFile): no failure of the command that `-` could excuse.
-        return Verdict("failed", "resources", words)
+        return ExitStatus("failed", "resources", words)
     if step.line.ignore_failure:
-        return Verdict("ignored", "success", words)
+        return ExitStatus("ignored", "success", words)
     if exit_.oom_killed:
-        return Verdict("failed", "oom-kill", words)
-    return Verdict("failed", "signal" if exit_.signal else "exit-code", words)
+        return ExitStatus("failed", "oom-kill", words)
+    return ExitStatus("failed", "signal" if exit_.signal else "exit-code", words)
 
 
-def again(service: Service, step: Step, result: StepResult) -> Verdict:
+def again(service: Service, step: Step, result: StepResult) -> ExitStatus:
     """The verdict on a recorded end; one that the attempt itself brought about is judged by its status, too."""
     if result.outcome == "lost":
-        return Verdict("lost", "lost", result.reason)
+        return ExitStatus("lost", "lost", result.reason)
     if result.exit_code is None and not result.signal and result.outcome in ("cancelled", "timed_out"):
-        return Verdict(result.outcome, "success", result.reason)
+        return ExitStatus(result.outcome, "success", result.reason)
     exit_ = StepExit(result.exit_code, result.signal, result.oom_killed, result.reason)
     return judge(service, step, exit_)
 

@@ -23,7 +23,7 @@ from xchronos.model.records import StepResult, UnitRecord, fire_key
 log = structlog.get_logger(__name__)
 
 
-class _Notes(msgspec.Struct):
+class _AttemptNotes(msgspec.Struct):
     """The journal's file. `clocked` is what the monotonic clock read when each step was begun, in the life `boot`."""
 
     begun: dict[str, datetime] = {}
@@ -34,7 +34,7 @@ class _Notes(msgspec.Struct):
 
 
 _ORDER = {phase: place for place, phase in enumerate(ATTEMPT)}
-_DECODER = msgspec.json.Decoder(_Notes)
+_DECODER = msgspec.json.Decoder(_AttemptNotes)
 
 
 class ForgetfulMemory:
@@ -65,7 +65,7 @@ class ForgetfulMemory:
         """Nothing is remembered."""
 
 
-class Journal:
+class AttemptJournal:
     """The memory of an attempt whose steps outlive the daemon, in `directory`.
 
     What a full disk has no room for is remembered as long as this daemon lives: a step that has ended well is no
@@ -76,7 +76,7 @@ class Journal:
         self.directory = directory
         self._clock = clock
         self._file = directory / "journal.json"
-        self._notes = _Notes()
+        self._notes = _AttemptNotes()
         self._begun: dict[str, Micros] = {}
         self._saving = threading.Lock()
 

@@ -7,7 +7,7 @@ from xchronos.model.policies import Outcome
 from xchronos.model.records import StepResult
 
 
-class Account:
+class ServiceResult:
     """Gathers what the steps of an attempt come to. `result` is systemd's word: success, exit-code, timeout ..."""
 
     def __init__(self) -> None:

@@ -10,9 +10,9 @@ from typing import Any
 
 from xchronos.agent.attempt.exit_status import again, exit_environment, judge, recorded, unmet
 from xchronos.agent.attempt.interfaces import AttemptEnd, Memory, Steps
-from xchronos.agent.attempt.result import Account
-from xchronos.agent.attempt.stop_point import ENDING, Turning
-from xchronos.agent.attempt.termination import ADOPTING, AnyTask, Cause, Ending, wait
+from xchronos.agent.attempt.result import ServiceResult
+from xchronos.agent.attempt.stop_point import ENDING, StopPoint
+from xchronos.agent.attempt.termination import ADOPTING, AnyTask, Cause, Termination, wait
 from xchronos.clock import Clock, Micros, to_datetime
 from xchronos.executors.contract import StepExit
 from xchronos.model.lifecycle import AttemptEvent, AttemptState, attempt_after
@@ -50,16 +50,16 @@ class AttemptRun:
         self._steps = steps
         self._memory = memory
         self._clock = clock
-        self._ending = Ending(service, steps, clock)
+        self._ending = Termination(service, steps, clock)
         self._progress = progress
         self._results: list[StepResult] = []
         self._tasks: set[AnyTask] = set()
         self._main: asyncio.Task[StepResult] | None = None
         self._main_pid = 0
         self._main_result: StepResult | None = None
-        self._turning = Turning(memory)
+        self._turning = StopPoint(memory)
         self._adopted = {step.name for step in service.steps if memory.begun(step.name)}
-        self._account = Account()
+        self._account = ServiceResult()
 
     def stop(self, reason: str) -> None:
         """Ask the attempt to stop, as `systemctl stop` does; the walk goes on to its end from there."""

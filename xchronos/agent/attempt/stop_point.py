@@ -12,7 +12,7 @@ ENDING = "ending"
 """The memory's entry."""
 
 
-class Turning:
+class StopPoint:
     """The turn of one attempt. `earlier` is what a walk before this one has remembered of it."""
 
     def __init__(self, memory: Memory) -> None:

@@ -47,7 +47,7 @@ async def wait(
     return "stop" if asked is not None and asked.done() else "timeout"
 
 
-class Ending:
+class Termination:
     """Ends the steps of one attempt, as KillSignal, KillMode, TimeoutStopSec and SendSIGKILL say."""
 
     def __init__(self, service: Service, steps: Steps, clock: Clock) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import structlog
 
 from xchronos.agent.guardian import process
-from xchronos.agent.lease.lease_clock import Contact
+from xchronos.agent.lease.lease_clock import LeaseClock
 from xchronos.clock import Micros
 from xchronos.executors.hostfacts import boot_id
 from xchronos.executors.process import tree
@@ -26,7 +26,7 @@ _PROGRAM = (
 )
 
 
-class Guarding:
+class GuardianClient:
     """A guardian in `directory`, started when it is first needed. See `partition.Watchman`, and `guardian.Guardian`.
 
     `docker` is the engine's address as DOCKER_HOST is written, `processes` the process executor's directory.
@@ -44,7 +44,7 @@ class Guarding:
                 "processes": str(processes or ""),
             }
         )
-        self._contact: Contact | None = None
+        self._contact: LeaseClock | None = None
         self._boot = boot_id().replace("-", "")
         self._state = self._agent = self._lock = self._mark = -1
         self._struck = False
@@ -64,7 +64,7 @@ class Guarding:
         mark = process.marked(self._mark, self._boot)
         return mark is not None and mark // 1000 >= at
 
-    def follow(self, contact: Contact) -> None:
+    def follow(self, contact: LeaseClock) -> None:
         """Let the deadline be what `contact` says."""
         self._contact = contact
         contact.listen(self._put_off)

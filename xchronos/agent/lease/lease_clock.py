@@ -30,7 +30,7 @@ Stage = Literal["good", "stopping", "over"]
 """What may be done of what has `OnPartition=stop`: everything; nothing but ending it; nothing at all."""
 
 
-class Contact:
+class LeaseClock:
     """What this machine knows of its own lease. `ttl` is the lease's.
 
     `alone`: no other machine can use the store, so nobody can take over what runs here, and contact is always good.

@@ -7,7 +7,7 @@ from datetime import datetime
 import msgspec
 import structlog
 
-from xchronos.agent.lease.lease_clock import RENEWALS, Contact
+from xchronos.agent.lease.lease_clock import RENEWALS, LeaseClock
 from xchronos.agent.retrying import spread
 from xchronos.clock import SECOND, Clock, woken
 from xchronos.errors import Conflict, LeaseLost, StoreError, StoreUnavailable
@@ -37,7 +37,7 @@ class Membership:
         store: Store,
         keys: Keys,
         clock: Clock,
-        contact: Contact,
+        contact: LeaseClock,
         machine: Machine,
         describe: Callable[[], Awaitable[Machine]],
     ) -> None:

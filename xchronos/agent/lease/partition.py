@@ -12,7 +12,7 @@ import structlog
 
 from xchronos.agent.attempt.interfaces import AttemptEnd, Memory
 from xchronos.agent.attempt.run import AttemptRun
-from xchronos.agent.lease.lease_clock import Contact
+from xchronos.agent.lease.lease_clock import LeaseClock
 from xchronos.agent.retrying import patiently
 from xchronos.clock import SECOND, Clock, Micros, woken
 from xchronos.errors import ExecutorUnavailable
@@ -45,7 +45,7 @@ class Watchman(Protocol):
         """Whether anything was struck for at `at` on the monotonic clock, or later: what has ended may be its doing."""
         ...
 
-    def follow(self, contact: Contact) -> None:
+    def follow(self, contact: LeaseClock) -> None:
         """Strike when `contact` says that it is time to."""
         ...
 
@@ -69,7 +69,7 @@ class _Ward:
 class Partition:
     """Minds the attempts with `OnPartition=stop`. `watchman` is None where no process outlives the agent."""
 
-    def __init__(self, clock: Clock, contact: Contact, watchman: Watchman | None = None) -> None:
+    def __init__(self, clock: Clock, contact: LeaseClock, watchman: Watchman | None = None) -> None:
         self._clock = clock
         self._contact = contact
         self._watchman = watchman

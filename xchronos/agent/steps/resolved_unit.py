@@ -24,7 +24,7 @@ PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin"
 """systemd's default search path for programs."""
 
 
-class Place:
+class HostContext:
     """This machine, as its steps see it. `secrets` is the directory of the machine's secrets."""
 
     def __init__(
@@ -37,7 +37,7 @@ class Place:
         self.log_limit = log_limit
 
 
-class Command(msgspec.Struct, frozen=True):
+class ResolvedCommand(msgspec.Struct, frozen=True):
     """What a step executes, its specifiers filled in. `plain`: no word of it holds a variable."""
 
     program: str
@@ -45,7 +45,7 @@ class Command(msgspec.Struct, frozen=True):
     plain: bool
 
 
-class Recipe:
+class ResolvedUnit:
     """A unit on one machine.
 
     Attributes:
@@ -58,7 +58,7 @@ class Recipe:
         hosts: Those of its executors that run processes of this machine.
     """
 
-    def __init__(self, unit: Unit, place: Place, executors: Mapping[str, Executor]) -> None:
+    def __init__(self, unit: Unit, place: HostContext, executors: Mapping[str, Executor]) -> None:
         self.unit = unit
         self.place = place
         self.executors = executors
@@ -67,7 +67,7 @@ class Recipe:
         self.recoverable = all(executors[kind].recoverable for kind in self.kinds if kind in executors)
         self.direct = {kind: one for kind, one in executors.items() if isinstance(one, DirectExecutor)}
         self.hosts = [one for kind, one in executors.items() if kind in self.kinds and isinstance(one, HostExecutor)]
-        self._commands: dict[str, Command] = {}
+        self._commands: dict[str, ResolvedCommand] = {}
         self._environments: dict[tuple[str, bool], dict[str, str]] = {}
 
     def kind_of(self, step: Step) -> str:
@@ -82,13 +82,13 @@ class Recipe:
         """Fill in the machine's specifiers."""
         return expand(text, self.name, self.place.facts) if "%" in text else text
 
-    def command(self, step: Step) -> Command:
+    def command(self, step: Step) -> ResolvedCommand:
         """What a step with a program executes. Raises InvalidValue when no valid command comes out."""
         known = self._commands.get(step.name)
         if known is None:
             made = step.line.specify(self.name, self.place.facts)
             plain = step.line.no_variables or not any("$" in word for word in made.argv)
-            known = self._commands[step.name] = Command(made.path, made.argv, plain)
+            known = self._commands[step.name] = ResolvedCommand(made.path, made.argv, plain)
         return known
 
     def environment(self, kind: str, *, in_container: bool) -> dict[str, str]:

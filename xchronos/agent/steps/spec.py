@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import msgspec
 
-from xchronos.agent.steps.resolved_unit import Recipe
+from xchronos.agent.steps.resolved_unit import ResolvedUnit
 from xchronos.dockercli import compile_docker
 from xchronos.errors import InvalidValue, StartRefused
 from xchronos.executors.contract import FORBIDDEN, HostExecutor, StepExit, StepSpec
@@ -27,7 +27,7 @@ class AttemptSteps:
     """Runs the steps of one attempt on this machine's executors."""
 
     def __init__(
-        self, recipe: Recipe, execution: Execution, directory: str, permitted: Callable[[], bool] | None = None
+        self, recipe: ResolvedUnit, execution: Execution, directory: str, permitted: Callable[[], bool] | None = None
     ) -> None:
         if execution.current is None:
             raise ValueError(f"{execution.id} has no current attempt")

@@ -11,7 +11,7 @@ from xchronos import __version__
 from xchronos.api.context import context_of
 from xchronos.clock import to_datetime
 from xchronos.registry.keys import SHARDS
-from xchronos.wire.messages import DaemonStatus, Failure, Health, IntakeFault, Scheduler
+from xchronos.wire.messages import DaemonStatus, ErrorBody, Health, IntakeFault, Scheduler
 
 METRICS_TYPE = CONTENT_TYPE_LATEST.partition("; charset=")[0]
 """The framework adds the charset to every text."""
@@ -54,7 +54,7 @@ async def healthz(state: State) -> Response[Any]:
     """200, or 503 with what is wrong."""
     faults = tuple(context_of(state).services.health())
     if faults:
-        return Response(Failure("; ".join(faults)), status_code=503)
+        return Response(ErrorBody("; ".join(faults)), status_code=503)
     return Response(Health())
 
 

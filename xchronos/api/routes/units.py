@@ -27,7 +27,7 @@ from xchronos.wire.messages import (
     StartRequest,
     StopRequest,
     Submission,
-    Submitted,
+    SubmissionResult,
     UnitPage,
     Verified,
 )
@@ -83,7 +83,7 @@ async def _progress(context: Context, execution: Execution) -> Execution:
 
 
 @put("/v1/units/{name:str}", summary="Submit a unit file", operation_class=TakesUnitFile)
-async def submit_unit(request: Request[Any, Any, Any], state: State, name: FromPath[str]) -> Submitted:
+async def submit_unit(request: Request[Any, Any, Any], state: State, name: FromPath[str]) -> SubmissionResult:
     """Store a unit. The body is the file itself, or with `Content-Type: application/json` a Submission."""
     context = context_of(state)
     text, submission = _submission(request, await request.body())
@@ -96,7 +96,7 @@ async def submit_unit(request: Request[Any, Any, Any], state: State, name: FromP
         path=submission.path,
         now=context.now,
     )
-    return Submitted(done.unit, done.revision, done.result, done.warnings)
+    return SubmissionResult(done.unit, done.revision, done.result, done.warnings)
 
 
 @post("/v1/verify", summary="What is wrong with a unit file", status_code=200, operation_class=TakesUnitFile)

@@ -8,7 +8,7 @@ import click
 from xchronos.cli.commands.submit import identity
 from xchronos.cli.context import (
     POLL_SECONDS,
-    Session,
+    CliContext,
     ask_each,
     complete_units,
     options,
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 @click.option("--payload", default="", help="Instead of the unit's own XCHRONOS_PAYLOAD.")
 @options(output=True)
 @pass_session
-def start(session: Session, units: tuple[str, ...], wait: bool, payload: str) -> None:
+def start(session: CliContext, units: tuple[str, ...], wait: bool, payload: str) -> None:
     """Run units once, now, beside their schedules. Prints the ids of the executions.
 
     A unit that is kept running and runs already is left alone.
@@ -51,7 +51,7 @@ def start(session: Session, units: tuple[str, ...], wait: bool, payload: str) ->
         click.get_current_context().exit(1)
 
 
-def _follow(session: Session, execution_id: str) -> bool:
+def _follow(session: CliContext, execution_id: str) -> bool:
     """Tell how an execution goes, until it has ended. Whether it succeeded."""
     from xchronos.cli.tables import clean, styled
 
@@ -83,7 +83,7 @@ def _details(execution: "Execution") -> str:
 @click.option("--reason", default="", help="For the record.")
 @options(output=True)
 @pass_session
-def stop(session: Session, targets: tuple[str, ...], reason: str) -> None:
+def stop(session: CliContext, targets: tuple[str, ...], reason: str) -> None:
     """Stop executions, or everything that runs of units. Schedules go on: see `pause`.
 
     What is kept running stays stopped until it is started; with Global=, only if it is paused.
@@ -106,7 +106,7 @@ def stop(session: Session, targets: tuple[str, ...], reason: str) -> None:
 @click.argument("units", metavar="UNIT...", nargs=-1, required=True, shell_complete=complete_units)
 @options(output=True)
 @pass_session
-def pause(session: Session, units: tuple[str, ...]) -> None:
+def pause(session: CliContext, units: tuple[str, ...]) -> None:
     """Let nothing of these units fire until they are resumed; what runs goes on."""
     request_each(session, units, lambda unit: session.client.pause(unit_name(unit)))
 
@@ -115,7 +115,7 @@ def pause(session: Session, units: tuple[str, ...]) -> None:
 @click.argument("units", metavar="UNIT...", nargs=-1, required=True, shell_complete=complete_units)
 @options(output=True)
 @pass_session
-def resume(session: Session, units: tuple[str, ...]) -> None:
+def resume(session: CliContext, units: tuple[str, ...]) -> None:
     """Let paused units fire again; their misfire policies decide what becomes of the gap."""
     request_each(session, units, lambda unit: session.client.resume(unit_name(unit)))
 
@@ -124,6 +124,6 @@ def resume(session: Session, units: tuple[str, ...]) -> None:
 @click.argument("units", metavar="UNIT...", nargs=-1, required=True, shell_complete=complete_units)
 @options(output=True)
 @pass_session
-def destroy(session: Session, units: tuple[str, ...]) -> None:
+def destroy(session: CliContext, units: tuple[str, ...]) -> None:
     """Remove units, with their history; what runs of them is stopped."""
     request_each(session, units, lambda unit: session.client.destroy(unit_name(unit)))

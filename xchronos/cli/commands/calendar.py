@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from xchronos.cli.context import Session, complete_units, options, pass_session, unit_name
+from xchronos.cli.context import CliContext, complete_units, options, pass_session, unit_name
 from xchronos.cli.times import human_time, machine_time
 from xchronos.errors import InvalidValue, Problem, UnitFileError
 from xchronos.wire.messages import Calendar
@@ -29,7 +29,7 @@ KEYS = {"cron": "TriggerCron", "iso8601": "TriggerISO8601", "at": "TriggerAt", "
 @options(output=True)
 @pass_session
 def calendar(
-    session: Session,
+    session: CliContext,
     target: str | None,
     cron: str | None,
     iso8601: str | None,
@@ -98,7 +98,7 @@ def _of_expressions(
     return Calendar("", found.triggers, found.fires), ZoneInfo(tz) if tz else None
 
 
-def _of_file(session: Session, path: Path, since: str | None, count: int) -> Calendar:
+def _of_file(session: CliContext, path: Path, since: str | None, count: int) -> Calendar:
     from xchronos.api.views import calendar as upcoming
     from xchronos.cli.commands.verify import USUAL_STORE, problem_line
     from xchronos.cli.files import read_sources
@@ -118,7 +118,7 @@ def _compiled(name: str, text: bytes, drop_ins: list[tuple[str, bytes]], path: s
     return compile_unit(name, text, drop_ins, path)
 
 
-def _print(session: Session, found: Calendar, zone: tzinfo | None) -> None:
+def _print(session: CliContext, found: Calendar, zone: tzinfo | None) -> None:
     from xchronos.cli.tables import clean, show
 
     now = session.now

@@ -11,7 +11,7 @@ import click
 
 from xchronos.cli.context import (
     POLL_SECONDS,
-    Session,
+    CliContext,
     complete_units,
     options,
     outlast,
@@ -40,7 +40,7 @@ FAILURES = ("failed", "timed_out", "lost", "missed")
 @click.option("--limit", type=click.IntRange(1, ALL), help=f"The newest so many ({LIMIT}).")
 @options(output=True)
 @pass_session
-def list_executions(session: Session, unit: str | None, everything: bool, failed: bool, limit: int | None) -> None:
+def list_executions(session: CliContext, unit: str | None, everything: bool, failed: bool, limit: int | None) -> None:
     """List executions of a unit, or of all, the newest first."""
     found = session.client.executions(
         unit_name(unit) if unit else "",
@@ -58,7 +58,7 @@ def list_executions(session: Session, unit: str | None, everything: bool, failed
         session.print("(there are more: see --limit, --all)", err=True)
 
 
-def _row(session: Session, execution: "Execution") -> tuple[str | datetime | None, ...]:
+def _row(session: CliContext, execution: "Execution") -> tuple[str | datetime | None, ...]:
     from xchronos.cli.times import length
 
     now = session.now
@@ -77,7 +77,7 @@ def _row(session: Session, execution: "Execution") -> tuple[str | datetime | Non
     )
 
 
-def _machine(session: Session, machine: str) -> str:
+def _machine(session: CliContext, machine: str) -> str:
     """A machine; at a terminal, of a drawn id so much as is enough for MachineID= and the `machine` commands."""
     return machine[:8] if session.terminal and _DRAWN.fullmatch(machine) else machine
 
@@ -90,7 +90,7 @@ def _machine(session: Session, machine: str) -> str:
 @click.option("--tail", "-n", type=click.IntRange(min=0), help="Only the last so many lines.")
 @options()
 @pass_session
-def logs(session: Session, target: str, follow: bool, step: str, attempt: int | None, tail: int | None) -> None:
+def logs(session: CliContext, target: str, follow: bool, step: str, attempt: int | None, tail: int | None) -> None:
     """Print what an execution printed, or the latest execution of a unit that has run."""
     execution = target_name(target)
     if "/" not in execution:
@@ -110,7 +110,7 @@ def logs(session: Session, target: str, follow: bool, step: str, attempt: int | 
         session.print(f"({execution} has no output)", err=True)
 
 
-def _following(session: Session, execution_id: str, step: str, tail: int | None) -> Iterator[bytes]:
+def _following(session: CliContext, execution_id: str, step: str, tail: int | None) -> Iterator[bytes]:
     """What an execution prints from its latest attempt on: a retry, or a move to another machine, goes on elsewhere."""
     last = 0
     while True:
@@ -141,7 +141,7 @@ def _following(session: Session, execution_id: str, step: str, tail: int | None)
         last = attempt.number
 
 
-def _latest(session: Session, unit: str, *, follow: bool) -> str:
+def _latest(session: CliContext, unit: str, *, follow: bool) -> str:
     """The newest execution that has run; with `follow` also one that is about to."""
     found = session.client.executions(unit, limit=LIMIT).executions
     for execution in found:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from xchronos.cli.context import POLL_SECONDS, Session, options, outlast, pass_session, request_each, show_each
+from xchronos.cli.context import POLL_SECONDS, CliContext, options, outlast, pass_session, request_each, show_each
 
 if TYPE_CHECKING:
     from xchronos.wire.details import MachineStatus
@@ -17,7 +17,7 @@ DEADLINE = "5min"
 @click.command("list-machines")
 @options(output=True)
 @pass_session
-def list_machines(session: Session) -> None:
+def list_machines(session: CliContext) -> None:
     """List the machines: those that are alive, and those that are gone while something is wanted of them."""
     machines = session.client.machines()
     if session.json:
@@ -29,7 +29,7 @@ def list_machines(session: Session) -> None:
     show(session, titles, (_row(session, machine) for machine in machines))
 
 
-def _row(session: Session, machine: "MachineStatus") -> tuple[str, ...]:
+def _row(session: CliContext, machine: "MachineStatus") -> tuple[str, ...]:
     return (
         machine.id,
         _state(session, machine),
@@ -40,7 +40,7 @@ def _row(session: Session, machine: "MachineStatus") -> tuple[str, ...]:
     )
 
 
-def _state(session: Session, machine: "MachineStatus") -> str:
+def _state(session: CliContext, machine: "MachineStatus") -> str:
     """The state, and of a drain the time of its deadline."""
     if machine.state != "draining" or machine.drain_until is None:
         return machine.state
@@ -73,7 +73,7 @@ _reason = click.option("--reason", default="", help="For the record.")
 @_machines
 @options(output=True)
 @pass_session
-def show_machines(session: Session, machines: tuple[str, ...]) -> None:
+def show_machines(session: CliContext, machines: tuple[str, ...]) -> None:
     """Show machines in detail."""
 
     def find(name: str) -> tuple[object, Iterator[str]]:
@@ -83,7 +83,7 @@ def show_machines(session: Session, machines: tuple[str, ...]) -> None:
     show_each(session, machines, find)
 
 
-def _details(session: Session, machine: "MachineStatus") -> Iterator[str]:
+def _details(session: CliContext, machine: "MachineStatus") -> Iterator[str]:
     from xchronos.cli.tables import clean, styled
     from xchronos.cli.times import human_time, machine_time
 
@@ -115,7 +115,7 @@ def _details(session: Session, machine: "MachineStatus") -> Iterator[str]:
 @_reason
 @options(output=True)
 @pass_session
-def cordon(session: Session, machines: tuple[str, ...], reason: str) -> None:
+def cordon(session: CliContext, machines: tuple[str, ...], reason: str) -> None:
     """Keep new work from machines; what they have goes on."""
     request_each(session, machines, lambda name: session.client.cordon(name, reason=reason))
 
@@ -124,7 +124,7 @@ def cordon(session: Session, machines: tuple[str, ...], reason: str) -> None:
 @_machines
 @options(output=True)
 @pass_session
-def uncordon(session: Session, machines: tuple[str, ...]) -> None:
+def uncordon(session: CliContext, machines: tuple[str, ...]) -> None:
     """Let machines have work again; ends a drain."""
     request_each(session, machines, session.client.uncordon)
 
@@ -138,7 +138,7 @@ def uncordon(session: Session, machines: tuple[str, ...]) -> None:
 @_reason
 @options(output=True)
 @pass_session
-def drain(session: Session, machines: tuple[str, ...], deadline: str, wait: bool, reason: str) -> None:
+def drain(session: CliContext, machines: tuple[str, ...], deadline: str, wait: bool, reason: str) -> None:
     """Have everything leave machines: nothing new comes, and what still runs at the deadline is stopped and moved.
 
     Units that are kept running, and what has not begun, move at once.
@@ -158,7 +158,7 @@ def drain(session: Session, machines: tuple[str, ...], deadline: str, wait: bool
         _until_empty(session, name)
 
 
-def _until_empty(session: Session, name: str) -> None:
+def _until_empty(session: CliContext, name: str) -> None:
     from xchronos.errors import ApiError
 
     told = -1
@@ -180,7 +180,7 @@ def _until_empty(session: Session, name: str) -> None:
 @click.argument("pairs", metavar="KEY=VALUE...", nargs=-1, required=True)
 @options(output=True)
 @pass_session
-def set_metadata(session: Session, name: str, pairs: tuple[str, ...]) -> None:
+def set_metadata(session: CliContext, name: str, pairs: tuple[str, ...]) -> None:
     """Give a machine metadata, beside or instead of its configuration's. What no longer fits there moves."""
     values: dict[str, str] = {}
     for pair in pairs:
@@ -196,7 +196,7 @@ def set_metadata(session: Session, name: str, pairs: tuple[str, ...]) -> None:
 @click.argument("keys", metavar="KEY...", nargs=-1, required=True)
 @options(output=True)
 @pass_session
-def unset_metadata(session: Session, name: str, keys: tuple[str, ...]) -> None:
+def unset_metadata(session: CliContext, name: str, keys: tuple[str, ...]) -> None:
     """Take metadata from a machine, its configuration's too. What no longer fits there moves."""
     request_each(session, [name], lambda machine: session.client.set_metadata(machine, {}, unset=keys))
 
@@ -205,6 +205,6 @@ def unset_metadata(session: Session, name: str, keys: tuple[str, ...]) -> None:
 @_machines
 @options(output=True)
 @pass_session
-def forget(session: Session, machines: tuple[str, ...]) -> None:
+def forget(session: CliContext, machines: tuple[str, ...]) -> None:
     """Forget what is wanted of machines that are gone for good."""
     request_each(session, machines, session.client.forget)

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from xchronos.cli.context import Session, complete_units, options, pass_session, show_each, target_name
+from xchronos.cli.context import CliContext, complete_units, options, pass_session, show_each, target_name
 from xchronos.cli.tables import clean, styled
 from xchronos.cli.times import human_time, length, machine_time
 
 if TYPE_CHECKING:
     from xchronos.model.records import Attempt, Execution, StepResult
-    from xchronos.wire.details import Placing, UnitDetail
+    from xchronos.wire.details import PlacementDetail, UnitDetail
     from xchronos.wire.messages import DaemonStatus, TriggerStatus
 
 DOTS = {"scheduled": "green", "failed": "red", "paused": "yellow", "masked": "red"}
@@ -25,7 +25,7 @@ PROBLEM_LINES = 10
 @click.option("--recent", type=click.IntRange(0, 1_000), default=5, help="How many ended executions of a unit (5).")
 @options(output=True)
 @pass_session
-def status(session: Session, targets: tuple[str, ...], recent: int) -> None:
+def status(session: CliContext, targets: tuple[str, ...], recent: int) -> None:
     """Show units and executions in detail: triggers, what ran and how it ended, warnings; without any, the daemon."""
     printer = Printer(session)
     if not targets:
@@ -51,7 +51,7 @@ def status(session: Session, targets: tuple[str, ...], recent: int) -> None:
 class Printer:
     """Records as lines of text."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: CliContext) -> None:
         self._now = session.now
         self._terminal = session.terminal
 
@@ -177,7 +177,7 @@ def _field(name: str, value: str) -> str:
     return f"{name + ':' if name else '':>12} {value}"
 
 
-def _placing(placing: "Placing") -> str:
+def _placing(placing: "PlacementDetail") -> str:
     if placing.every_machine:
         where = "every machine"
     else:

@@ -7,10 +7,10 @@ import click
 import msgspec
 
 from xchronos.cli.commands.verify import problem_line
-from xchronos.cli.context import Session, options, pass_session
+from xchronos.cli.context import CliContext, options, pass_session
 from xchronos.cli.files import STDIN, UnitSource, read_sources, unit_for
 from xchronos.errors import ApiError, Problem
-from xchronos.wire.messages import Submitted
+from xchronos.wire.messages import SubmissionResult
 
 
 @click.command()
@@ -18,7 +18,7 @@ from xchronos.wire.messages import Submitted
 @click.option("--name", default="", help="The unit's name, for standard input (-) or a file that is called otherwise.")
 @options(output=True)
 @pass_session
-def submit(session: Session, paths: tuple[str, ...], name: str) -> None:
+def submit(session: CliContext, paths: tuple[str, ...], name: str) -> None:
     """Submit unit files, with the drop-ins beside them; directories recursively.
 
     Every file is tried and every problem is printed; the exit code is 1 when one was refused.
@@ -28,7 +28,7 @@ def submit(session: Session, paths: tuple[str, ...], name: str) -> None:
     if name and len(paths) > 1:
         raise click.UsageError("--name is for one file, not for several")
     by = identity()
-    done: list[Submitted] = []
+    done: list[SubmissionResult] = []
     refused = False
     for source in read_sources(paths, unit_for(name)):
         if isinstance(source, Problem):
@@ -46,7 +46,7 @@ def submit(session: Session, paths: tuple[str, ...], name: str) -> None:
         click.get_current_context().exit(1)
 
 
-def _submit(session: Session, source: UnitSource, by: str) -> Submitted | None:
+def _submit(session: CliContext, source: UnitSource, by: str) -> SubmissionResult | None:
     """Submit one file; None when it is refused."""
     try:
         drop_ins = [(dropin.name, dropin.text.decode()) for dropin in source.drop_ins]
@@ -67,7 +67,7 @@ def _submit(session: Session, source: UnitSource, by: str) -> Submitted | None:
     return submitted
 
 
-def _print_problems(session: Session, source: UnitSource, problems: tuple[Problem, ...]) -> None:
+def _print_problems(session: CliContext, source: UnitSource, problems: tuple[Problem, ...]) -> None:
     """As the person calls the files: the daemon knows a drop-in by its name beside the unit."""
     paths = {dropin.name: dropin.path for dropin in source.drop_ins}
     for problem in problems:

@@ -4,14 +4,14 @@ import sys
 
 import click
 
-from xchronos.cli.context import Session, complete_units, options, pass_session, unit_name
+from xchronos.cli.context import CliContext, complete_units, options, pass_session, unit_name
 
 
 @click.command("list-units")
 @click.option("--limit", type=click.IntRange(min=1), help="At most so many.")
 @options(output=True)
 @pass_session
-def list_units(session: Session, limit: int | None) -> None:
+def list_units(session: CliContext, limit: int | None) -> None:
     """List the units by name, with their next and last fire times."""
     units = list(session.client.units(limit=limit or 0))
     if session.json:
@@ -27,7 +27,7 @@ def list_units(session: Session, limit: int | None) -> None:
 @click.argument("unit", shell_complete=complete_units)
 @options()
 @pass_session
-def cat(session: Session, unit: str) -> None:
+def cat(session: CliContext, unit: str) -> None:
     """Print a unit's file, byte for byte."""
     import binascii
 
@@ -41,7 +41,7 @@ def cat(session: Session, unit: str) -> None:
 @click.argument("unit", shell_complete=complete_units)
 @options(output=True)
 @pass_session
-def explain(session: Session, unit: str) -> None:
+def explain(session: CliContext, unit: str) -> None:
     """Say why a unit is, or is not, running: machine by machine, if it waits for one."""
     from xchronos.cli.tables import clean
 

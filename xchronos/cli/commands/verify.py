@@ -3,7 +3,7 @@
 import click
 import msgspec
 
-from xchronos.cli.context import Session, options, pass_session
+from xchronos.cli.context import CliContext, options, pass_session
 from xchronos.cli.files import STDIN, UnitSource, read_sources, unit_for
 from xchronos.errors import Problem, UnitFileError
 
@@ -25,7 +25,7 @@ class FileVerdict(msgspec.Struct, frozen=True):
 @click.option("--name", default="stdin.service", help="The unit's name, for a file from standard input (-).")
 @options(output=True)
 @pass_session
-def verify(session: Session, paths: tuple[str, ...], name: str) -> None:
+def verify(session: CliContext, paths: tuple[str, ...], name: str) -> None:
     """Check unit files as `submit` would, with the drop-ins beside them. Needs no daemon.
 
     Prints every problem and warning with its line; the exit code is 1 when a file would be refused.
@@ -66,7 +66,7 @@ def _not_run(source: UnitSource) -> Problem:
     return Problem(message, source.path, severity="warning")
 
 
-def _print(session: Session, verdict: FileVerdict) -> None:
+def _print(session: CliContext, verdict: FileVerdict) -> None:
     for problem in verdict.problems:
         session.print(problem_line(problem), err=True)
     warnings = sum(problem.severity == "warning" for problem in verdict.problems)

@@ -16,7 +16,7 @@ import msgspec
 
 from xchronos.dockercli.body import container_parts
 from xchronos.dockercli.flags import Parsed
-from xchronos.dockercli.quadlet.draft import Draft, Secret
+from xchronos.dockercli.quadlet.draft import ContainerDraft, Secret
 from xchronos.dockercli.quadlet.keys import ERRORS, KEYS, WARNINGS
 from xchronos.errors import InvalidValue, Severity
 
@@ -75,7 +75,7 @@ def container_body(
             problems.append(ContainerProblem(key, f"not supported: {ERRORS[key]}", "error", line))
         else:
             problems.append(ContainerProblem(key, "unknown key of [Container]", "error", line))
-    draft = Draft()
+    draft = ContainerDraft()
     for key, assignments in by_key.items():
         rule = KEYS[key]
         for value, line in assignments if rule.many else assignments[-1:]:
@@ -100,7 +100,9 @@ def container_body(
     return body, extras, problems
 
 
-def _finish(draft: Draft, env: Mapping[str, str], problems: list[ContainerProblem], line: int) -> dict[str, Any]:
+def _finish(
+    draft: ContainerDraft, env: Mapping[str, str], problems: list[ContainerProblem], line: int
+) -> dict[str, Any]:
     """Everything that several keys decide together."""
     if not draft.image:
         raise InvalidValue("Image= is missing: expected the image to run")

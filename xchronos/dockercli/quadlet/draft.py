@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from xchronos.dockercli.flags import Option
+from xchronos.dockercli.flags import Flag
 from xchronos.dockercli.runflags import RUN
 
 
@@ -20,7 +20,7 @@ class Secret(msgspec.Struct, frozen=True):
     target: str = ""
 
 
-class Draft:
+class ContainerDraft:
     """What the keys have said so far: option values of `docker run`, and what has no option."""
 
     def __init__(self) -> None:
@@ -40,7 +40,7 @@ class Draft:
 
     def set(self, name: str, value: str) -> None:
         """Give an option of `docker run` a value, as the command line would."""
-        option: Option = RUN.long[name]
+        option: Flag = RUN.long[name]
         read = value if option.parse is None else option.parse(value)
         if option.kind == "many":
             self.values.setdefault(option.name, []).append(read)
@@ -51,5 +51,5 @@ class Draft:
 class Rule(NamedTuple):
     """How a key is read: `many` takes every assignment, otherwise the last one counts."""
 
-    apply: Callable[[Draft, str], None]
+    apply: Callable[[ContainerDraft, str], None]
     many: bool = False

@@ -7,7 +7,7 @@ from xchronos.dockercli.options.devices import is_cdi, parse_device
 from xchronos.dockercli.options.network import Attachment
 from xchronos.dockercli.options.ports import expose, publish
 from xchronos.dockercli.options.sandbox import MASKED_PATHS, READONLY_PATHS
-from xchronos.dockercli.quadlet.draft import Draft, Rule, Secret
+from xchronos.dockercli.quadlet.draft import ContainerDraft, Rule, Secret
 from xchronos.dockercli.references import check_image
 from xchronos.dockercli.runflags import RUN
 from xchronos.dockercli.values import csv_fields, parse_mac
@@ -24,7 +24,7 @@ _DRIVER_GONE = frozenset(("passthrough", "passthrough-tty"))
 def option(name: str) -> Rule:
     """One value is one value of an option."""
 
-    def apply(draft: Draft, value: str) -> None:
+    def apply(draft: ContainerDraft, value: str) -> None:
         draft.set(name, value)
 
     return Rule(apply, RUN.long[name].kind == "many")
@@ -33,7 +33,7 @@ def option(name: str) -> Rule:
 def words(name: str) -> Rule:
     """Every word is one value of a repeatable option; quotes and escapes as in Exec lines."""
 
-    def apply(draft: Draft, value: str) -> None:
+    def apply(draft: ContainerDraft, value: str) -> None:
         for word in split_words(value, Escapes.KEEP_UNKNOWN):
             draft.set(name, word)
 
@@ -43,7 +43,7 @@ def words(name: str) -> Rule:
 def flag(name: str) -> Rule:
     """A boolean option."""
 
-    def apply(draft: Draft, value: str) -> None:
+    def apply(draft: ContainerDraft, value: str) -> None:
         draft.values[name] = parse_bool(value)
 
     return Rule(apply)
@@ -52,7 +52,7 @@ def flag(name: str) -> Rule:
 def security(word: str) -> Rule:
     """A boolean that stands for one security option."""
 
-    def apply(draft: Draft, value: str) -> None:
+    def apply(draft: ContainerDraft, value: str) -> None:
         if parse_bool(value):
             draft.set("security-opt", word)
 
@@ -62,7 +62,7 @@ def security(word: str) -> Rule:
 def security_value(prefix: str) -> Rule:
     """The value, behind a prefix, is one security option."""
 
-    def apply(draft: Draft, value: str) -> None:
+    def apply(draft: ContainerDraft, value: str) -> None:
         draft.set("security-opt", prefix + value)
 
     return Rule(apply)
@@ -74,13 +74,13 @@ def _no_other_unit(name: str) -> None:
         raise InvalidValue(f"{name!r}: there are no .{kind} units here; expected the name of the {kind} itself")
 
 
-def image(draft: Draft, value: str) -> None:
+def image(draft: ContainerDraft, value: str) -> None:
     """`Image=`: what the engine can pull or has."""
     _no_other_unit(value)
     draft.image = check_image(value)
 
 
-def command(draft: Draft, value: str) -> None:
+def command(draft: ContainerDraft, value: str) -> None:
     """`Exec=`: the words of the command, quoted as in Exec lines."""
     draft.command = split_words(value, Escapes.KEEP_UNKNOWN)
 
@@ -98,18 +98,18 @@ def _json_words(value: str) -> list[str] | None:
     return list(words)
 
 
-def entrypoint(draft: Draft, value: str) -> None:
+def entrypoint(draft: ContainerDraft, value: str) -> None:
     """`Entrypoint=`: one program, or a JSON list of words."""
     draft.entrypoint = _json_words(value) or [value]
 
 
-def env_host(_draft: Draft, value: str) -> None:
+def env_host(_draft: ContainerDraft, value: str) -> None:
     """`EnvironmentHost=`: only false is possible."""
     if parse_bool(value):
         raise InvalidValue("a daemon's environment is not for containers; name what is needed in Environment=")
 
 
-def volume(draft: Draft, value: str) -> None:
+def volume(draft: ContainerDraft, value: str) -> None:
     """`Volume=`: as `docker run -v` takes it, with no unit and no relative path as its source."""
     source = value.partition(":")[0]
     if ":" in value:
@@ -122,7 +122,7 @@ def volume(draft: Draft, value: str) -> None:
 _PODMAN_MOUNTS = frozenset(("glob", "ramfs", "devpts", "artifact"))
 
 
-def mount(draft: Draft, value: str) -> None:
+def mount(draft: ContainerDraft, value: str) -> None:
     """`Mount=`: as `docker run --mount` takes it, but for the types that only podman has."""
     for field in csv_fields(value):
         key, _, text = field.partition("=")
@@ -133,7 +133,7 @@ def mount(draft: Draft, value: str) -> None:
     draft.set("mount", value)
 
 
-def network(draft: Draft, value: str) -> None:
+def network(draft: ContainerDraft, value: str) -> None:
     """`host`, `none`, `bridge`, `container:name` or a name; behind a colon `ip=`, `ip6=`, `mac=`, `alias=`."""
     name, colon, settings = value.partition(":")
     _no_other_unit(name)
@@ -157,26 +157,26 @@ def network(draft: Draft, value: str) -> None:
     draft.values.setdefault("network", []).append(network)
 
 
-def user_namespace(draft: Draft, value: str) -> None:
+def user_namespace(draft: ContainerDraft, value: str) -> None:
     """`UserNS=`: the engine knows no other than host."""
     if value != "host":
         raise InvalidValue(f"{value!r}: user namespaces are a setting of the engine, expected host")
     draft.set("userns", value)
 
 
-def group(draft: Draft, value: str) -> None:
+def group(draft: ContainerDraft, value: str) -> None:
     """`Group=`: goes behind the user."""
     draft.group = value
 
 
-def group_add(draft: Draft, value: str) -> None:
+def group_add(draft: ContainerDraft, value: str) -> None:
     """`GroupAdd=`: one more group."""
     if value == "keep-groups":
         raise InvalidValue("keep-groups is podman's alone, expected a group")
     draft.set("group-add", value)
 
 
-def pull(draft: Draft, value: str) -> None:
+def pull(draft: ContainerDraft, value: str) -> None:
     """`Pull=`: when the image is pulled."""
     if value == "newer":
         draft.warnings.append("newer is podman's alone, read as always")
@@ -184,18 +184,18 @@ def pull(draft: Draft, value: str) -> None:
     draft.set("pull", value)
 
 
-def read_only_tmpfs(draft: Draft, value: str) -> None:
+def read_only_tmpfs(draft: ContainerDraft, value: str) -> None:
     """`ReadOnlyTmpfs=`: whether a read-only container gets its usual writable places."""
     draft.read_only_tmpfs = parse_bool(value)
 
 
-def volatile_tmp(draft: Draft, value: str) -> None:
+def volatile_tmp(draft: ContainerDraft, value: str) -> None:
     """`VolatileTmp=`: a `/tmp` in memory."""
     if parse_bool(value):
         draft.set("tmpfs", "/tmp:rw,size=512M,mode=1777")  # noqa: S108 - a path in the container
 
 
-def device(draft: Draft, value: str) -> None:
+def device(draft: ContainerDraft, value: str) -> None:
     """`AddDevice=`: behind a `-`, only where the machine has it."""
     if value.startswith("-"):
         draft.optional_devices.append(parse_device(value[1:]))
@@ -205,19 +205,19 @@ def device(draft: Draft, value: str) -> None:
         draft.set("device", value)
 
 
-def publish_port(draft: Draft, value: str) -> None:
+def publish_port(draft: ContainerDraft, value: str) -> None:
     """`PublishPort=`: a port of the container that the machine passes on."""
     publish([value])
     draft.set("publish", value)
 
 
-def expose_port(draft: Draft, value: str) -> None:
+def expose_port(draft: ContainerDraft, value: str) -> None:
     """`ExposeHostPort=`: ports that the container listens on."""
     expose([value], {})
     draft.set("expose", value)
 
 
-def seccomp(draft: Draft, value: str) -> None:
+def seccomp(draft: ContainerDraft, value: str) -> None:
     """`SeccompProfile=`: unconfined, or a file on the machine."""
     if value == "unconfined":
         draft.set("security-opt", "seccomp=unconfined")
@@ -225,7 +225,7 @@ def seccomp(draft: Draft, value: str) -> None:
         draft.seccomp_profile = value
 
 
-def log_driver(draft: Draft, value: str) -> None:
+def log_driver(draft: ContainerDraft, value: str) -> None:
     """`LogDriver=`: podman's own are replaced, or refused."""
     if value in _DRIVER_GONE:
         raise InvalidValue(f"{value!r} is podman's alone, expected a log driver of the engine such as journald")
@@ -234,7 +234,7 @@ def log_driver(draft: Draft, value: str) -> None:
     draft.set("log-driver", _DRIVERS.get(value, value))
 
 
-def health_command(draft: Draft, value: str) -> None:
+def health_command(draft: ContainerDraft, value: str) -> None:
     """`HealthCmd=`: none, a line for the shell, or a JSON list of words."""
     if value == "none":
         draft.health_test = ["NONE"]
@@ -243,7 +243,7 @@ def health_command(draft: Draft, value: str) -> None:
     draft.health_test = ["CMD-SHELL", value] if words is None else ["CMD", *words]
 
 
-def health_interval(draft: Draft, value: str) -> None:
+def health_interval(draft: ContainerDraft, value: str) -> None:
     """`HealthInterval=`: the time between two checks."""
     if value == "disable":
         draft.warnings.append("the engine has no interval without checks; use HealthCmd=none to turn them off")
@@ -251,7 +251,7 @@ def health_interval(draft: Draft, value: str) -> None:
         draft.set("health-interval", value)
 
 
-def health_failure(draft: Draft, value: str) -> None:
+def health_failure(draft: ContainerDraft, value: str) -> None:
     """`HealthOnFailure=`: the engine does nothing about it, so all but none is warned of."""
     if value not in {"none", "kill", "restart", "stop"}:
         raise InvalidValue(f"{value!r}: expected none, kill, restart or stop")
@@ -259,7 +259,7 @@ def health_failure(draft: Draft, value: str) -> None:
         draft.warnings.append("the engine only reports a failing health check, nothing is done about it")
 
 
-def secret(draft: Draft, value: str) -> None:
+def secret(draft: ContainerDraft, value: str) -> None:
     """`Secret=`: a file of the machine's secrets, mounted or as a variable."""
     name, _, rest = value.partition(",")
     kind, target = "mount", ""
@@ -280,7 +280,7 @@ def secret(draft: Draft, value: str) -> None:
     draft.secrets.append(Secret(name, kind, target or name))
 
 
-def timezone(draft: Draft, value: str) -> None:
+def timezone(draft: ContainerDraft, value: str) -> None:
     """`Timezone=`: the container's `TZ`."""
     if value == "local":
         draft.warnings.append("local: machines may differ, so nothing is set; expected a zone such as Europe/Berlin")
@@ -288,14 +288,14 @@ def timezone(draft: Draft, value: str) -> None:
         draft.set("env", f"TZ={value}")
 
 
-def mask(draft: Draft, value: str) -> None:
+def mask(draft: ContainerDraft, value: str) -> None:
     """`Mask=`: more paths that the container cannot see into."""
     if draft.masked is None:
         draft.masked = list(MASKED_PATHS)
     draft.masked.extend(path for path in value.split(":") if path not in draft.masked)
 
 
-def unmask(draft: Draft, value: str) -> None:
+def unmask(draft: ContainerDraft, value: str) -> None:
     """`Unmask=`: paths that it can, or ALL of them."""
     paths = value.split(":")
     for attribute, defaults in (("masked", MASKED_PATHS), ("unmasked_readonly", READONLY_PATHS)):
@@ -304,7 +304,7 @@ def unmask(draft: Draft, value: str) -> None:
         setattr(draft, attribute, [] if "ALL" in paths else [path for path in now if path not in paths])
 
 
-def more_options(draft: Draft, value: str) -> None:
+def more_options(draft: ContainerDraft, value: str) -> None:
     """`PodmanArgs=`: options of `docker run`, read by its own table."""
     parsed = parse_flags(RUN, split_words(value, Escapes.KEEP_UNKNOWN))
     if parsed.words:

@@ -5,7 +5,7 @@ from collections import deque
 import structlog
 
 from xchronos.clock import Clock, Micros
-from xchronos.engine.leader.duties import Chore
+from xchronos.engine.leader.duties import LeaderDuty
 from xchronos.registry.keys import Keys
 from xchronos.store.contract import Guard, Store
 
@@ -28,9 +28,9 @@ class Compaction:
         self._seen: deque[tuple[Micros, int]] = deque()
 
     @property
-    def chore(self) -> Chore:
+    def chore(self) -> LeaderDuty:
         """What the leader has to do. Twice in the time kept, so at most one and a half of it is."""
-        return Chore("compaction", max(self._keep // 2, 1), self.run)
+        return LeaderDuty("compaction", max(self._keep // 2, 1), self.run)
 
     async def run(self, _guard: Guard) -> None:
         """Note how far the store is now, and compact to how far it was `keep` ago, if that was seen.

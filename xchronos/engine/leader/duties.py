@@ -14,7 +14,7 @@ from xchronos.store.contract import Guard
 log = structlog.get_logger(__name__)
 
 
-class Chore(msgspec.Struct, frozen=True):
+class LeaderDuty(msgspec.Struct, frozen=True):
     """Something to do every so often (`every`, in microseconds).
 
     `work` gets the leader's guard. Every write it makes has to carry it: a leader that was paused is one no more, and
@@ -26,21 +26,21 @@ class Chore(msgspec.Struct, frozen=True):
     work: Callable[[Guard], Awaitable[None]]
 
 
-class Chores:
+class LeaderDuties:
     """Does the chores while this scheduler leads; who leads anew begins with a full pause."""
 
-    def __init__(self, clock: Clock, ownership: Ownership, chores: Sequence[Chore]) -> None:
+    def __init__(self, clock: Clock, ownership: Ownership, duties: Sequence[LeaderDuty]) -> None:
         self._clock = clock
         self._ownership = ownership
-        self._chores = chores
+        self._duties = duties
 
     async def run(self) -> None:
         """Do them until cancelled. A store that cannot do one now is asked again when it is due again."""
         async with asyncio.TaskGroup() as group:
-            for chore in self._chores:
+            for chore in self._duties:
                 group.create_task(self._repeat(chore), name=chore.name)
 
-    async def _repeat(self, chore: Chore) -> None:
+    async def _repeat(self, chore: LeaderDuty) -> None:
         while True:
             await self._clock.sleep(chore.every)
             guard = self._ownership.leader

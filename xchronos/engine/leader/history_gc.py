@@ -20,7 +20,7 @@ FIRST_LOOK = 5
 """How many ends after the start of a scheduler a history of unknown length is looked at."""
 
 
-class Housekeeping:
+class HistoryGc:
     """Keeps what grows within its bounds, with work in proportion to what has ended."""
 
     def __init__(

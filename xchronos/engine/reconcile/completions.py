@@ -6,8 +6,8 @@ import msgspec
 import structlog
 
 from xchronos.clock import Instant, to_datetime
-from xchronos.engine.committer import Desk
-from xchronos.engine.state.cluster_state import Open
+from xchronos.engine.committer import Committer
+from xchronos.engine.state.cluster_state import OpenExecution
 from xchronos.model.lifecycle import execution_after
 from xchronos.model.policies import Outcome
 from xchronos.model.records import Attempt, Execution
@@ -24,30 +24,30 @@ KEPT_ATTEMPTS = 20
 """How many attempts the record of an execution keeps where they have no limit: lost ones, and those of such a unit."""
 
 
-class Settling:
+class Completions:
     """Takes executions off their machines, or out of the queue."""
 
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
+    def __init__(self, committer: Committer) -> None:
+        self._committer = committer
 
     async def settle_reported(self, now: Instant) -> None:
         """Decide what follows the attempts that their agents have handed back."""
-        desk = self._desk
-        noted, desk.agenda.reported = desk.agenda.reported, set()
-        ids = {execution_id for execution_id in noted if desk.fence(unit_of(execution_id)) is not None}
-        loaded = await desk.load(sorted({unit_of(execution_id) for execution_id in ids}))
+        committer = self._committer
+        noted, committer.work.reported = committer.work.reported, set()
+        ids = {execution_id for execution_id in noted if committer.fence(unit_of(execution_id)) is not None}
+        loaded = await committer.load(sorted({unit_of(execution_id) for execution_id in ids}))
         units = {name: found.unit for name, found in loaded.items() if found.unit is not None}
-        await desk.load(sorted({name for unit in units.values() for name in (*unit.on_success, *unit.on_failure)}))
+        await committer.load(sorted({name for unit in units.values() for name in (*unit.on_success, *unit.on_failure)}))
         for execution_id in sorted(ids):
-            entry = desk.book.open.get(execution_id)
+            entry = committer.cluster.open.get(execution_id)
             if entry is not None and entry.reported and not entry.busy:
                 self._settle(execution_id, entry, units.get(unit_of(execution_id)), now)
 
-    def _settle(self, execution_id: str, entry: Open, unit: Unit | None, now: Instant) -> None:
+    def _settle(self, execution_id: str, entry: OpenExecution, unit: Unit | None, now: Instant) -> None:
         execution = entry.execution
         attempt = execution.current
         assert attempt is not None
-        cancelled = self._desk.agenda.cancels.pop(execution_id, "")
+        cancelled = self._committer.work.cancels.pop(execution_id, "")
         if cancelled and not execution.stop_requested:
             execution = msgspec.structs.replace(execution, stop_requested=cancelled)
         if unit is None:
@@ -65,7 +65,7 @@ class Settling:
                 deadline=None if verdict.deadline is None else to_datetime(verdict.deadline),
                 waits_since=to_datetime(now),
             )
-            self._desk.move(execution_id, entry, delayed)
+            self._committer.move(execution_id, entry, delayed)
             return
         ended = msgspec.structs.replace(
             settled, state=execution_after("reported", "end"), outcome=verdict.outcome, ended_at=attempt.ended_at
@@ -73,15 +73,21 @@ class Settling:
         self._finish(execution_id, entry, ended, unit, now)
 
     async def end(
-        self, execution_id: str, entry: Open, outcome: Outcome, reason: str, now: Instant, upon: Loaded | None = None
+        self,
+        execution_id: str,
+        entry: OpenExecution,
+        outcome: Outcome,
+        reason: str,
+        now: Instant,
+        upon: Loaded | None = None,
     ) -> None:
-        """End an execution that no machine has; `upon` is as in `Desk.move`."""
-        desk, name = self._desk, unit_of(execution_id)
-        found = (await desk.load([name])).get(name)
+        """End an execution that no machine has; `upon` is as in `Committer.move`."""
+        committer, name = self._committer, unit_of(execution_id)
+        found = (await committer.load([name])).get(name)
         unit = found.unit if found is not None else None
         if unit is not None:
-            await desk.load((*unit.on_success, *unit.on_failure))
-        if desk.book.open.get(execution_id) is not entry or entry.busy:
+            await committer.load((*unit.on_success, *unit.on_failure))
+        if committer.cluster.open.get(execution_id) is not entry or entry.busy:
             # Loading took a while; whatever has happened meanwhile is looked at by itself.
             return
         ended = msgspec.structs.replace(
@@ -96,7 +102,7 @@ class Settling:
     def _finish(
         self,
         execution_id: str,
-        entry: Open,
+        entry: OpenExecution,
         ended: Execution,
         unit: Unit | None,
         now: Instant,
@@ -104,8 +110,8 @@ class Settling:
     ) -> None:
         chained = self._chain(unit, ended, now) if unit is not None else []
         # A new start by somebody else at the very same instant must not be overwritten.
-        guards = [Guard(self._desk.keys.pending_execution(execution.id), 0) for execution in chained]
-        self._desk.move(execution_id, entry, ended, unit, chained, guards, upon)
+        guards = [Guard(self._committer.keys.pending_execution(execution.id), 0) for execution in chained]
+        self._committer.move(execution_id, entry, ended, unit, chained, guards, upon)
 
     def _chain(self, unit: Unit, ended: Execution, now: Instant) -> list[Execution]:
         """What OnSuccess= and OnFailure= start: every copy of each unit named."""
@@ -117,17 +123,17 @@ class Settling:
             return []
         chained: list[Execution] = []
         for name in names:
-            found = self._desk.units.peek(name)
+            found = self._committer.units.peek(name)
             if found is None or found.unit is None or found.unit.masked or found.unit.template:
                 log.warning("a unit to be started by another one cannot be", unit=name, by=ended.id)
                 continue
-            begin = started(found.unit, self._desk.stamp(now), now, "chain", f"{ended.outcome} of {ended.id}")
+            begin = started(found.unit, self._committer.stamp(now), now, "chain", f"{ended.outcome} of {ended.id}")
             if found.unit.keep_running:
-                book = self._desk.book
-                running = [book.open[execution_id].execution for execution_id in book.of_unit(name)]
+                cluster = self._committer.cluster
+                running = [cluster.open[execution_id].execution for execution_id in cluster.of_unit(name)]
                 begin = lacking(found.unit, begin, running)
             chained += begin
-        room = self._desk.room - 2
+        room = self._committer.room - 2
         if len(chained) > room:
             log.error("more is to be started than one Txn holds", by=ended.id, left_out=len(chained) - room)
         return chained[:room]
@@ -136,35 +142,41 @@ class Settling:
 
     def lose_machines(self, now: Instant) -> None:
         """What was placed on machines that are gone goes back: to other machines, or to its end."""
-        agenda, book = self._desk.agenda, self._desk.book
-        agenda.lost_machines -= set(book.machines)
-        for machine in sorted(agenda.lost_machines):
+        work, cluster = self._committer.work, self._committer.cluster
+        work.lost_machines -= set(cluster.machines)
+        for machine in sorted(work.lost_machines):
             left = False
-            for execution_id, entry in list(book.on_machine(machine)):
-                if self._desk.fence(unit_of(execution_id)) is None:
+            for execution_id, entry in list(cluster.on_machine(machine)):
+                if self._committer.fence(unit_of(execution_id)) is None:
                     continue
                 left = True
                 if not entry.busy and not entry.reported:
                     self._lose(execution_id, entry, now)
             if not left:
-                agenda.lost_machines.discard(machine)
+                work.lost_machines.discard(machine)
 
-    def _lose(self, execution_id: str, entry: Open, now: Instant) -> None:
-        absent = [Guard(self._desk.keys.machine(entry.machine), 0)]
+    def _lose(self, execution_id: str, entry: OpenExecution, now: Instant) -> None:
+        absent = [Guard(self._committer.keys.machine(entry.machine), 0)]
         self._give_back(execution_id, entry, "the machine was lost", f"was lost with {entry.machine}", now, absent)
 
-    def take_back(self, execution_id: str, entry: Open, reason: str, now: Instant) -> None:
+    def take_back(self, execution_id: str, entry: OpenExecution, reason: str, now: Instant) -> None:
         """Take an execution from its machine, whose agent has not begun it yet; refused when it has."""
         self._give_back(execution_id, entry, reason, f"was not begun: {reason}", now)
 
     def _give_back(
-        self, execution_id: str, entry: Open, reason: str, what: str, now: Instant, guards: Sequence[Guard] = ()
+        self,
+        execution_id: str,
+        entry: OpenExecution,
+        reason: str,
+        what: str,
+        now: Instant,
+        guards: Sequence[Guard] = (),
     ) -> None:
         """The attempt on its machine is lost, for a reason; the execution is to be placed anew."""
         execution, unit, moment = entry.execution, entry.unit, to_datetime(now)
         assert execution.current is not None
         attempt = msgspec.structs.replace(execution.current, outcome=Outcome.LOST, reason=reason, ended_at=moment)
-        wish = execution.stop_requested or self._desk.agenda.cancels.pop(execution_id, "")
+        wish = execution.stop_requested or self._committer.work.cancels.pop(execution_id, "")
         back = msgspec.structs.replace(
             execution,
             attempts=_with(execution, attempt, unit),
@@ -181,23 +193,25 @@ class Settling:
                 deadline = to_datetime(now + unit.start_deadline)
             state = execution_after(execution.state, "lose")
             back = msgspec.structs.replace(back, state=state, deadline=deadline, waits_since=moment)
-        self._desk.move(execution_id, entry, back, extra=guards)
+        self._committer.move(execution_id, entry, back, extra=guards)
 
     async def carry_out_cancels(self, now: Instant) -> None:
         """End what has to end, or ask its machine to.
 
         A wish stays until it is seen to be granted: a write of the agent's own may come before ours.
         """
-        agenda, book = self._desk.agenda, self._desk.book
-        for execution_id, reason in list(agenda.cancels.items()):
-            entry = book.open.get(execution_id)
+        work, cluster = self._committer.work, self._committer.cluster
+        for execution_id, reason in list(work.cancels.items()):
+            entry = cluster.open.get(execution_id)
             if entry is None or (entry.machine and entry.execution.stop_requested):
                 # Its shard may have been lost, and its wish with it, while another one was carried out.
-                agenda.cancels.pop(execution_id, None)
+                work.cancels.pop(execution_id, None)
             elif not entry.machine and not entry.busy:
                 await self.end(execution_id, entry, Outcome.CANCELLED, reason, now)
             elif not entry.busy and not entry.reported:
-                self._desk.move(execution_id, entry, msgspec.structs.replace(entry.execution, stop_requested=reason))
+                self._committer.move(
+                    execution_id, entry, msgspec.structs.replace(entry.execution, stop_requested=reason)
+                )
 
 
 def _with(execution: Execution, attempt: Attempt, unit: Unit | None) -> tuple[Attempt, ...]:

@@ -9,9 +9,9 @@ import msgspec
 import structlog
 
 from xchronos.clock import Instant, to_datetime, to_instant
-from xchronos.engine.committer import Desk
-from xchronos.engine.reconcile.machine_choice import Choosing
-from xchronos.engine.reconcile.placements import Placing
+from xchronos.engine.committer import Committer
+from xchronos.engine.reconcile.machine_choice import MachineChoice
+from xchronos.engine.reconcile.placements import Placements
 from xchronos.errors import InvalidTrigger
 from xchronos.model.policies import Outcome
 from xchronos.model.records import Execution, Owed, Schedule, fire_key
@@ -39,55 +39,55 @@ MOST_FIRES = 1_000
 DESTROYED = "the unit was destroyed"
 
 
-class Firing:
+class FireTimes:
     """Moves the cursors."""
 
-    def __init__(self, desk: Desk, placing: Placing, choosing: Choosing) -> None:
-        self._desk = desk
-        self._placing = placing
-        self._choosing = choosing
+    def __init__(self, committer: Committer, placements: Placements, machine_choice: MachineChoice) -> None:
+        self._committer = committer
+        self._placements = placements
+        self._machine_choice = machine_choice
 
     # -- units that are new or have changed ---------------------------------------------------------------------------
 
     async def reconcile_changed(self, now: Instant) -> None:
         """Accept what is new; fit cursors to what has changed. Some units in each turn: what is due must not wait."""
-        desk, agenda = self._desk, self._desk.agenda
-        if desk.full:
+        committer, work = self._committer, self._committer.work
+        if committer.full:
             return
-        batch = list(islice(agenda.changed, RECONCILED))
+        batch = list(islice(work.changed, RECONCILED))
         for name in batch:
-            del agenda.changed[name]
-        if agenda.changed:
-            agenda.wake()
-        mine = [name for name in batch if desk.fence(name) is not None]
-        loaded = await desk.load(mine)
+            del work.changed[name]
+        if work.changed:
+            work.wake()
+        mine = [name for name in batch if committer.fence(name) is not None]
+        loaded = await committer.load(mine)
         for name in mine:
             if name in loaded:
                 self._reconcile(name, loaded[name], now)
 
     def _reconcile(self, name: str, loaded: Loaded, now: Instant) -> None:
-        desk = self._desk
-        fence = desk.fence(name)
+        committer = self._committer
+        fence = committer.fence(name)
         if fence is None:
             return
-        cursor = desk.book.cursors.known.get(name)
+        cursor = committer.cluster.cursors.known.get(name)
         if cursor is not None and cursor.busy:
-            desk.agenda.changed[name] = None
+            committer.work.changed[name] = None
             return
         old = cursor.schedule if cursor is not None else None
         reborn = old is not None and loaded.created > old.unit_revision
         if reborn:
             # Destroyed and submitted again before anybody looked: nothing of its former life concerns the new one, nor
             # does the news of its end, which may be all that the watch has brought.
-            desk.agenda.gone.discard(name)
+            committer.work.gone.discard(name)
             if self._end_former_life(name, loaded.created):
                 # Behind the acceptance a scheduler that takes over could not tell them from those of the new life.
-                desk.agenda.changed[name] = None
+                committer.work.changed[name] = None
                 return
             now = max(now, _last_fire(old) + 1)
         else:
             # Whoever waited for the unit to be accepted has waited long enough.
-            desk.agenda.look.update(desk.book.of_unit(name))
+            committer.work.look.update(committer.cluster.of_unit(name))
         schedule = _reconciled(name, loaded, None if reborn else old, now)
         if old is not None and old.owed and not reborn:
             schedule = msgspec.structs.replace(schedule, owed=old.owed)
@@ -96,7 +96,7 @@ class Firing:
         if unit is not None and unit.keep_running and not (schedule.paused or schedule.finished):
             if not schedule.fired:
                 # Placed by its acceptance; from then on every end of an attempt is followed by another one.
-                executions = started(unit, desk.stamp(now), now, "kept", "it is kept running")
+                executions = started(unit, committer.stamp(now), now, "kept", "it is kept running")
             elif schedule.copies:
                 running = self._running(name)
                 # (What is left of a former life is as good as gone, and makes nothing of this one superfluous.)
@@ -104,47 +104,47 @@ class Firing:
                 if surplus:
                     # They are asked to end before the change is accepted: behind it nobody would look at them again.
                     for execution in surplus:
-                        desk.agenda.cancels.setdefault(execution.id, f"Availability={unit.availability} now")
-                    desk.agenda.changed[name] = None
+                        committer.work.cancels.setdefault(execution.id, f"Availability={unit.availability} now")
+                    committer.work.changed[name] = None
                     return
                 if running and unit.availability > schedule.copies:
                     # (One that was stopped stays so, and so does a single copy of it that was.)
-                    begin = started(unit, desk.stamp(now), now, "kept", f"Availability={unit.availability} now")
+                    begin = started(unit, committer.stamp(now), now, "kept", f"Availability={unit.availability} now")
                     executions = [one for one in lacking(unit, begin, running) if one.copy >= schedule.copies]
             schedule = msgspec.structs.replace(schedule, fired=1, copies=0 if unit.is_global else unit.availability)
         everywhere = unit is not None and unit.keep_running and unit.is_global and not schedule.finished
         if everywhere != schedule.everywhere:
             schedule = msgspec.structs.replace(schedule, everywhere=everywhere)
         if everywhere:
-            desk.agenda.spread.add(name)
+            committer.work.spread.add(name)
         if schedule == old:
             return
         known = cursor.revision if cursor is not None else 0
         if cursor is None:
-            cursor = desk.book.cursors.begin(name, schedule)
-        txn = claim(desk.keys, fence, schedule, known, executions, loaded.revision, fresh_history=reborn)
-        desk.move_cursor(name, cursor, txn, schedule, executions, unit)
+            cursor = committer.cluster.cursors.begin(name, schedule)
+        txn = claim(committer.keys, fence, schedule, known, executions, loaded.revision, fresh_history=reborn)
+        committer.move_cursor(name, cursor, txn, schedule, executions, unit)
         if reborn:
-            desk.agenda.changed[name] = None  # looked at once more when it is accepted
+            committer.work.changed[name] = None  # looked at once more when it is accepted
 
     def _running(self, name: str) -> list[Execution]:
         """What there is of a unit, but for what was asked to end, and for what a former life has left."""
-        book, cancels = self._desk.book, self._desk.agenda.cancels
+        cluster, cancels = self._committer.cluster, self._committer.work.cancels
         return [
-            book.open[execution_id].execution
-            for execution_id in book.of_unit(name)
-            if not book.open[execution_id].execution.stop_requested and cancels.get(execution_id) != DESTROYED
+            cluster.open[execution_id].execution
+            for execution_id in cluster.of_unit(name)
+            if not cluster.open[execution_id].execution.stop_requested and cancels.get(execution_id) != DESTROYED
         ]
 
     def _end_former_life(self, name: str, born: int) -> bool:
         """End what a former life has left, or ask its machines to. Whether there is anything that was not asked yet."""
-        book, agenda = self._desk.book, self._desk.agenda
-        book.last_machine.pop(name, None)
+        cluster, work = self._committer.cluster, self._committer.work
+        cluster.last_machine.pop(name, None)
         unasked = False
-        for execution_id in book.of_unit(name):
-            entry = book.open[execution_id]
-            if entry.revision < born or execution_id not in book.undecided.get(name, ()):
-                agenda.cancels[execution_id] = DESTROYED
+        for execution_id in cluster.of_unit(name):
+            entry = cluster.open[execution_id]
+            if entry.revision < born or execution_id not in cluster.undecided.get(name, ()):
+                work.cancels[execution_id] = DESTROYED
                 unasked = unasked or not (entry.machine and entry.execution.stop_requested)
         return unasked
 
@@ -152,18 +152,22 @@ class Firing:
 
     async def fire_due(self, now: Instant) -> None:
         """Claim what is due, as fast as the store and the machines take it: who is behind must still hear the news."""
-        desk, cursors, pressure = self._desk, self._desk.book.cursors, self._desk.book.pressure
-        while not desk.full:
-            enough = pressure.everywhere(desk.book.machines.values())
+        committer, cursors, backpressure = (
+            self._committer,
+            self._committer.cluster.cursors,
+            self._committer.cluster.backpressure,
+        )
+        while not committer.full:
+            enough = backpressure.everywhere(committer.cluster.machines.values())
             if not enough:
                 cursors.resume(RESUMED)
             batch = cursors.due(now, AT_ONCE)
             if not batch:
                 return
             if enough:
-                cursors.put_off.update((name, None) for name in batch if pressure.waits(name))
+                cursors.put_off.update((name, None) for name in batch if backpressure.waits(name))
                 batch = [name for name in batch if name not in cursors.put_off]
-            loaded = await desk.load(batch)
+            loaded = await committer.load(batch)
             for name in batch:
                 if name in loaded:
                     self._fire(name, loaded[name], now, await self._taken(name, loaded[name].unit))
@@ -171,26 +175,26 @@ class Firing:
 
     async def _taken(self, name: str, unit: Unit | None) -> Collection[str]:
         """The machines of those copies of a fire time that an earlier Txn holds, when the rest of them is owed."""
-        cursor = self._desk.book.cursors.known.get(name)
+        cursor = self._committer.cluster.cursors.known.get(name)
         if cursor is None or cursor.busy or unit is None or unit.is_global:
             return ()
         owed = cursor.schedule.owed
         if not owed or owed[0].copy <= 0:
             return ()
         # (No copy has this number: of those that have one none is to be left out.)
-        return await self._choosing.machines_of_copies(unit, f"{name}/{fire_key(owed[0].fire_time)}/-1")
+        return await self._machine_choice.machines_of_copies(unit, f"{name}/{fire_key(owed[0].fire_time)}/-1")
 
     def _fire(self, name: str, loaded: Loaded, now: Instant, taken: Collection[str]) -> None:
-        desk = self._desk
-        cursor = desk.book.cursors.known.get(name)
-        fence = desk.fence(name)
+        committer = self._committer
+        cursor = committer.cluster.cursors.known.get(name)
+        fence = committer.fence(name)
         if cursor is None or cursor.busy or fence is None:
             return
         unit, schedule = loaded.unit, cursor.schedule
         if unit is None or loaded.revision != schedule.unit_revision:
             # Its new text decides about this fire time too.
-            desk.agenda.changed[name] = None
-            desk.agenda.wake()
+            committer.work.changed[name] = None
+            committer.work.wake()
             return
         # Whoever has put them off had found them due, by a clock that may have been ahead of this one.
         now = max(now, *(to_instant(owed.fire_time) for owed in schedule.owed)) if schedule.owed else now
@@ -199,11 +203,11 @@ class Firing:
         skipped = len({execution.fire_time for execution in executions if execution.outcome is Outcome.SKIPPED})
         if skipped:
             moved = not_run(unit, moved, skipped)
-        last_machine = desk.book.last_machine.get(name, "")
+        last_machine = committer.cluster.last_machine.get(name, "")
         if left or last_machine:
             moved = msgspec.structs.replace(moved, owed=tuple(left), last_machine=last_machine)
-        txn = claim(desk.keys, fence, moved, cursor.revision, executions, loaded.revision)
-        desk.move_cursor(name, cursor, txn, moved, executions, unit)
+        txn = claim(committer.keys, fence, moved, cursor.revision, executions, loaded.revision)
+        committer.move_cursor(name, cursor, txn, moved, executions, unit)
 
     def _write_down(
         self, unit: Unit, decided: list[Owed], now: Instant, taken: Collection[str]
@@ -211,7 +215,7 @@ class Firing:
         """As many records as one Txn holds beside the cursor, and what is left; `taken` is about the first of them."""
         moment = to_datetime(now)
         executions: list[Execution] = []
-        room = self._desk.room - 1
+        room = self._committer.room - 1
         for index, owed in enumerate(decided):
             if len(executions) == room:
                 return executions, decided[index:]
@@ -219,10 +223,10 @@ class Firing:
                 executions.append(_missed(unit, owed, moment))
                 continue
             known = () if index else taken
-            written, rest = self._placing.fire(unit, owed, now, moment, room - len(executions), executions, known)
+            written, rest = self._placements.fire(unit, owed, now, moment, room - len(executions), executions, known)
             executions += written
             if not owed.copy:
-                self._desk.metrics.late(now - to_instant(owed.fire_time))
+                self._committer.metrics.late(now - to_instant(owed.fire_time))
             if rest is not None:
                 return executions, [rest, *decided[index + 1 :]]
         return executions, []
@@ -231,50 +235,52 @@ class Firing:
 
     def expire(self, now: Instant) -> None:
         """Destroy the units whose TTL has ended, unless they have changed meanwhile."""
-        desk = self._desk
-        for name in desk.book.cursors.expired(now):
-            cursor, fence = desk.book.cursors.known[name], desk.fence(name)
+        committer = self._committer
+        for name in committer.cluster.cursors.expired(now):
+            cursor, fence = committer.cluster.cursors.known[name], committer.fence(name)
             if fence is not None:
                 log.info("TTL ended: unit is destroyed", unit=name)
-                txn = expire_unit(desk.keys, fence, name, cursor.unit_revision)
-                desk.submit(txn, lambda result, name=name: self._expired(name, result))  # type: ignore[misc]
+                txn = expire_unit(committer.keys, fence, name, cursor.unit_revision)
+                committer.submit(txn, lambda result, name=name: self._expired(name, result))  # type: ignore[misc]
 
     def _expired(self, name: str, result: Committed | None) -> None:
         if result is None or not result.succeeded:
             # The unit is another one now; its cursor is read again, and says when that one ends.
-            self._desk.book.cursors.drop(name)
-            self._desk.agenda.refused.add(name)
+            self._committer.cluster.cursors.drop(name)
+            self._committer.work.refused.add(name)
 
     def forget_gone(self) -> None:
         """Destroyed units: stop what runs of them, and once nothing does, remove everything they left."""
-        desk = self._desk
-        for name in sorted(desk.agenda.gone):
-            fence = desk.fence(name)
+        committer = self._committer
+        for name in sorted(committer.work.gone):
+            fence = committer.fence(name)
             if fence is None:
-                desk.agenda.gone.discard(name)
+                committer.work.gone.discard(name)
                 continue
-            entries = {execution_id: desk.book.open[execution_id] for execution_id in desk.book.of_unit(name)}
+            entries = {
+                execution_id: committer.cluster.open[execution_id] for execution_id in committer.cluster.of_unit(name)
+            }
             running = [execution_id for execution_id, entry in entries.items() if entry.machine or entry.busy]
             for execution_id in running:
-                desk.agenda.cancels.setdefault(execution_id, DESTROYED)
-            cursor = desk.book.cursors.known.get(name)
+                committer.work.cancels.setdefault(execution_id, DESTROYED)
+            cursor = committer.cluster.cursors.known.get(name)
             if running or (cursor is not None and cursor.busy):
                 continue
-            desk.agenda.gone.discard(name)
-            txn = forget_unit(desk.keys, fence, name)
-            desk.submit(txn, lambda result, name=name: self._forgotten(name, result))  # type: ignore[misc]
+            committer.work.gone.discard(name)
+            txn = forget_unit(committer.keys, fence, name)
+            committer.submit(txn, lambda result, name=name: self._forgotten(name, result))  # type: ignore[misc]
 
     def _forgotten(self, name: str, result: Committed | None) -> None:
-        cursor = self._desk.book.cursors.known.get(name)
+        cursor = self._committer.cluster.cursors.known.get(name)
         if cursor is not None and cursor.busy:
             return  # the acceptance of its next life is under way, and the answer to that decides
-        self._desk.book.cursors.drop(name)
-        self._desk.book.last_machine.pop(name, None)
+        self._committer.cluster.cursors.drop(name)
+        self._committer.cluster.last_machine.pop(name, None)
         if result is not None and result.succeeded:
             log.info("unit removed", unit=name)
         else:
             # Submitted again meanwhile.
-            self._desk.agenda.refused.add(name)
+            self._committer.work.refused.add(name)
 
 
 def _last_fire(former: Schedule | None) -> Instant:

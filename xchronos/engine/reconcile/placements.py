@@ -8,10 +8,10 @@ from datetime import datetime
 import msgspec
 
 from xchronos.clock import Instant, to_datetime, to_instant
-from xchronos.engine.committer import Desk
-from xchronos.engine.reconcile.completions import Settling
-from xchronos.engine.reconcile.machine_choice import Choosing
-from xchronos.engine.state.cluster_state import Open, fire_prefix, undecided
+from xchronos.engine.committer import Committer
+from xchronos.engine.reconcile.completions import Completions
+from xchronos.engine.reconcile.machine_choice import MachineChoice
+from xchronos.engine.state.cluster_state import OpenExecution, fire_prefix, undecided
 from xchronos.model.lifecycle import execution_after
 from xchronos.model.policies import Outcome
 from xchronos.model.records import Attempt, Execution, ExecutionState, Owed, fire_key
@@ -32,13 +32,13 @@ MOST_WAITING = 100
 """How many executions of a unit may wait for a machine. Later fire times are missed: they would only pile up."""
 
 
-class Placing:
+class Placements:
     """Gives executions to machines."""
 
-    def __init__(self, desk: Desk, settling: Settling, choosing: Choosing) -> None:
-        self._desk = desk
-        self._settling = settling
-        self._choosing = choosing
+    def __init__(self, committer: Committer, completions: Completions, machine_choice: MachineChoice) -> None:
+        self._committer = committer
+        self._completions = completions
+        self._machine_choice = machine_choice
 
     # -- a fire time ------------------------------------------------------------------------------------------------
 
@@ -58,7 +58,7 @@ class Placing:
         fire times that the same Txn writes: they overlap this one like any other. `had` are the machines of its copies
         that are written already.
         """
-        book = self._desk.book
+        cluster = self._committer.cluster
         first = Execution(
             unit=unit.name,
             fire_time=owed.fire_time,
@@ -73,7 +73,7 @@ class Placing:
         if unit.start_deadline is not None:
             first = msgspec.structs.replace(first, deadline=to_datetime(at + unit.start_deadline))
         if unit.concurrency != "allow":
-            active, queued = set(book.active.get(unit.name, ())), set(book.queued.get(unit.name, ()))
+            active, queued = set(cluster.active.get(unit.name, ())), set(cluster.queued.get(unit.name, ()))
             for earlier in before:
                 if earlier.state != "ended":
                     (queued if earlier.state == "queued" else active).add(earlier.id)
@@ -115,11 +115,11 @@ class Placing:
         self, unit: Unit, first: Execution, owed: Owed, copies: int, moment: datetime, room: int, had: Collection[str]
     ) -> tuple[list[Execution], Owed | None]:
         """Copies on machines, as far as there are any."""
-        book = self._desk.book
-        views: Iterable[MachineView] | Ranking = book.ranking
+        cluster = self._committer.cluster
+        views: Iterable[MachineView] | Ranking = cluster.ranking
         if owed.copy and unit.is_global:
-            views = [view for machine, view in book.machines.items() if machine > owed.after]
-        chosen = self._choosing.choose(unit, first.id, views, copies=copies, taken=had)
+            views = [view for machine, view in cluster.machines.items() if machine > owed.after]
+        chosen = self._machine_choice.choose(unit, first.id, views, copies=copies, taken=had)
         machines = sorted(chosen.machines) if unit.is_global else chosen.machines
         unplaced = 0 if owed.copy and unit.is_global else chosen.unplaced
         numbers = self._free_numbers(first, owed.copy, min(len(machines) + unplaced, room))
@@ -135,7 +135,7 @@ class Placing:
 
     def _waiting(self, first: Execution, number: int, reason: str, moment: datetime) -> Execution:
         """A copy that no machine takes now: it waits, unless so many of the unit wait that nobody would miss it."""
-        if len(self._desk.book.waiting.get(first.unit, ())) < MOST_WAITING:
+        if len(self._committer.cluster.waiting.get(first.unit, ())) < MOST_WAITING:
             return msgspec.structs.replace(first, copy=number, state="waiting", reason=reason)
         reason = f"{MOST_WAITING} executions of the unit wait for a machine already ({reason})"
         return msgspec.structs.replace(
@@ -148,7 +148,7 @@ class Placing:
         One that is taken belongs to something else of the same instant: to a former life of the unit, or to a start
         by hand. An identity is never used twice.
         """
-        prefix, held = fire_prefix(execution.id), self._desk.book.open
+        prefix, held = fire_prefix(execution.id), self._committer.cluster.open
         numbers: list[int] = []
         while len(numbers) < count:
             if f"{prefix}{start}" not in held:
@@ -161,37 +161,37 @@ class Placing:
         prefix = fire_prefix(execution_id)
         for other in sorted(others):
             if not other.startswith(prefix):
-                self._desk.agenda.cancels.setdefault(other, f"replaced by {by}")
+                self._committer.work.cancels.setdefault(other, f"replaced by {by}")
 
     def _replace_older(self, unit: str, execution_id: str) -> None:
-        book, prefix = self._desk.book, fire_prefix(execution_id)
-        older = [other for other in (*book.active.get(unit, ()), *book.queued.get(unit, ())) if other < prefix]
+        cluster, prefix = self._committer.cluster, fire_prefix(execution_id)
+        older = [other for other in (*cluster.active.get(unit, ()), *cluster.queued.get(unit, ())) if other < prefix]
         self._replace(older, execution_id, execution_id)
 
     # -- executions that wait ---------------------------------------------------------------------------------------
 
     async def place_pending(self, now: Instant) -> None:
         """Look at everything without a machine for which something has changed."""
-        book, agenda = self._desk.book, self._desk.agenda
-        ready = book.ripe(now)
-        ready |= agenda.look
-        agenda.look = set()
-        freed, agenda.freed = agenda.freed, set()
+        cluster, work = self._committer.cluster, self._committer.work
+        ready = cluster.ripe(now)
+        ready |= work.look
+        work.look = set()
+        freed, work.freed = work.freed, set()
         for unit in freed:
             ready.update(self._next_queued(unit))
-        ready = {execution_id for execution_id in ready if self._desk.fence(unit_of(execution_id)) is not None}
+        ready = {execution_id for execution_id in ready if self._committer.fence(unit_of(execution_id)) is not None}
         hopeless: dict[str, str] = {}
         if ready:
             loaded = await self._load({unit_of(execution_id) for execution_id in ready})
             line = sorted((self._urgency(execution_id, loaded), execution_id) for execution_id in ready)
             for index, (_, execution_id) in enumerate(line, 1):
                 await self._consider(execution_id, loaded, now, hopeless)
-                book.remind(execution_id, now)
+                cluster.remind(execution_id, now)
                 if index % AT_ONCE == 0:
                     await asyncio.sleep(0)
-        if agenda.retry_waiting:
-            agenda.retry_waiting = False
-            if book.waiting and book.has_room():
+        if work.retry_waiting:
+            work.retry_waiting = False
+            if cluster.waiting and cluster.has_room():
                 await self._place_waiting(now)
 
     async def _place_waiting(self, now: Instant) -> None:
@@ -199,15 +199,15 @@ class Placing:
 
         What was hopeless before need not be now: the news that brings it here may have come in the middle of a turn.
         """
-        book = self._desk.book
+        cluster = self._committer.cluster
         hopeless: dict[str, str] = {}
-        waiting = {unit: ids for unit, ids in book.waiting.items() if self._desk.fence(unit) is not None}
+        waiting = {unit: ids for unit, ids in cluster.waiting.items() if self._committer.fence(unit) is not None}
         loaded = await self._load(set(waiting))
         # Loading took a while: some may wait no more.
         lines = [sorted(ids, reverse=True) for ids in waiting.values() if ids]
         heads = [(self._urgency(line[-1], loaded), line) for line in lines]
         heapq.heapify(heads)
-        while heads and book.has_room():
+        while heads and cluster.has_room():
             line = heads[0][1]
             execution_id = line.pop()
             await self._consider(execution_id, loaded, now, hopeless)
@@ -217,9 +217,9 @@ class Placing:
                 heapq.heappop(heads)
 
     async def _load(self, names: set[str]) -> dict[str, Loaded]:
-        loaded = await self._desk.load(sorted(names))
+        loaded = await self._committer.load(sorted(names))
         # Started for a unit that does not exist (any more): nobody will ever run it.
-        self._desk.agenda.gone.update(name for name in names if name not in loaded)
+        self._committer.work.gone.update(name for name in names if name not in loaded)
         return loaded
 
     def _urgency(self, execution_id: str, loaded: dict[str, Loaded]) -> tuple[int, str]:
@@ -230,40 +230,40 @@ class Placing:
 
     def _next_queued(self, unit: str) -> list[str]:
         """All copies of the first fire time in a unit's queue, once nothing else of the unit is active."""
-        line = self._desk.book.queued.get(unit)
+        line = self._committer.cluster.queued.get(unit)
         if not line:
             return []
         prefix = fire_prefix(min(line))
         return [] if self._blocked(prefix) else [queued for queued in line if queued.startswith(prefix)]
 
     def _blocked(self, prefix: str) -> bool:
-        return any(not other.startswith(prefix) for other in self._desk.book.active.get(unit_of(prefix), ()))
+        return any(not other.startswith(prefix) for other in self._committer.cluster.active.get(unit_of(prefix), ()))
 
     async def _consider(
         self, execution_id: str, loaded: dict[str, Loaded], now: Instant, hopeless: dict[str, str]
     ) -> None:
-        entry = self._desk.book.open.get(execution_id)
+        entry = self._committer.cluster.open.get(execution_id)
         found = loaded.get(unit_of(execution_id))
-        if entry is None or entry.machine or entry.busy or found is None or self._desk.fence(found.name) is None:
+        if entry is None or entry.machine or entry.busy or found is None or self._committer.fence(found.name) is None:
             return
-        cursor = self._desk.book.cursors.known.get(found.name)
-        if found.name in self._desk.agenda.refused or (cursor and found.created > cursor.schedule.unit_revision):
+        cursor = self._committer.cluster.cursors.known.get(found.name)
+        if found.name in self._committer.work.refused or (cursor and found.created > cursor.schedule.unit_revision):
             # Its acceptance has yet to forget what the unit's former life has left, and would forget this one's end.
             return
-        execution, reached = entry.execution, self._desk.book.reached(entry, now)
+        execution, reached = entry.execution, self._committer.cluster.reached(entry, now)
         # It may be of a later life of the unit than is known here, and once decided about it could not be told from it.
         upon = found if undecided(execution) else None
         if execution.stop_requested:
-            await self._settling.end(execution_id, entry, Outcome.CANCELLED, execution.stop_requested, now, upon)
+            await self._completions.end(execution_id, entry, Outcome.CANCELLED, execution.stop_requested, now, upon)
             return
         expired = past_deadline(execution, reached, execution.reason or "no machine could take it")
         if expired is not None:
-            await self._settling.end(execution_id, entry, expired.outcome, expired.reason, now, upon)
+            await self._completions.end(execution_id, entry, expired.outcome, expired.reason, now, upon)
             return
         unit = found.unit
         if unit is None:
             reason = f"the stored unit cannot be read: {found.error}"
-            await self._settling.end(execution_id, entry, Outcome.FAILED, reason, now, upon)
+            await self._completions.end(execution_id, entry, Outcome.FAILED, reason, now, upon)
             return
         if execution.state == "queued" and (
             self._blocked(fire_prefix(execution_id)) or execution_id not in self._next_queued(unit.name)
@@ -278,52 +278,60 @@ class Placing:
             return
         await self._place(execution_id, entry, unit, now, hopeless, upon)
 
-    async def _may_overlap(self, execution_id: str, entry: Open, unit: Unit, now: Instant, upon: Loaded) -> bool:
+    async def _may_overlap(
+        self, execution_id: str, entry: OpenExecution, unit: Unit, now: Instant, upon: Loaded
+    ) -> bool:
         """What Concurrency= says of an execution that no trigger fired; it is dealt with when the answer is no."""
-        book = self._desk.book
-        active = sorted(book.active.get(unit.name, ()))
+        cluster = self._committer.cluster
+        active = sorted(cluster.active.get(unit.name, ()))
         prefix = fire_prefix(execution_id)
-        queued = [other for other in sorted(book.queued.get(unit.name, ())) if not other.startswith(prefix)]
+        queued = [other for other in sorted(cluster.queued.get(unit.name, ())) if not other.startswith(prefix)]
         decision = overlap(unit, active, len(queued), execution=execution_id)
         if decision.action == "start":
             return True
         if decision.action == "skip":
-            await self._settling.end(execution_id, entry, Outcome.SKIPPED, decision.reason, now, upon)
+            await self._completions.end(execution_id, entry, Outcome.SKIPPED, decision.reason, now, upon)
             return False
         if decision.action == "replace":
             self._replace((*active, *queued), execution_id, execution_id)
         queued_one = msgspec.structs.replace(
             entry.execution, state=execution_after("delayed", "enqueue"), due_at=None, reason=decision.reason
         )
-        self._desk.move(execution_id, entry, queued_one, unit, upon=upon)
+        self._committer.move(execution_id, entry, queued_one, unit, upon=upon)
         return False
 
     async def _place(
-        self, execution_id: str, entry: Open, unit: Unit, now: Instant, hopeless: dict[str, str], upon: Loaded | None
+        self,
+        execution_id: str,
+        entry: OpenExecution,
+        unit: Unit,
+        now: Instant,
+        hopeless: dict[str, str],
+        upon: Loaded | None,
     ) -> None:
-        execution, desk = entry.execution, self._desk
-        desk.book.learn(execution_id, entry, unit)
+        execution, committer = entry.execution, self._committer
+        committer.cluster.learn(execution_id, entry, unit)
         plain = not execution.attempts and unit.availability == 1 and not unit.is_global
         if plain and unit.name in hopeless:
             reason = hopeless[unit.name]
         else:
             fresh = unit.is_global and not execution.attempts
             if fresh and unit.keep_running:
-                taken = self._choosing.homes(unit.name)
+                taken = self._machine_choice.homes(unit.name)
             else:
-                taken = await self._choosing.machines_of_copies(unit, execution_id)
-                if desk.book.open.get(execution_id) is not entry or entry.busy:
+                taken = await self._machine_choice.machines_of_copies(unit, execution_id)
+                if committer.cluster.open.get(execution_id) is not entry or entry.busy:
                     # Asking the history took a while; whatever has happened meanwhile is looked at by itself.
                     return
             if fresh:
-                chosen = self._choosing.choose(unit, execution_id, desk.book.ranking, taken=taken)
+                chosen = self._machine_choice.choose(unit, execution_id, committer.cluster.ranking, taken=taken)
             else:
-                chosen = self._choosing.again(unit, execution_id, execution, taken)
+                chosen = self._machine_choice.again(unit, execution_id, execution, taken)
             if chosen.machines:
                 moment, number = to_datetime(now), execution.attempts[-1].number + 1 if execution.attempts else 1
                 moved = placed(execution, chosen.machines[0], execution.copy, number, unit.revision, moment)
                 also = self._other_copies(execution, unit, chosen.machines[1:], moment) if unit.is_global else []
-                desk.move(execution_id, entry, moved, unit, also, upon=upon)
+                committer.move(execution_id, entry, moved, unit, also, upon=upon)
                 return
             if unit.is_global and (execution.attempts or not chosen.unplaced):
                 await self._end_global(execution_id, entry, unit, chosen.rejections, now)
@@ -334,13 +342,13 @@ class Placing:
         if execution.state != "waiting" or execution.reason != reason:
             state = execution_after(execution.state, "wait")
             waiting = msgspec.structs.replace(execution, state=state, reason=reason, due_at=None)
-            desk.move(execution_id, entry, waiting, unit, upon=upon)
+            committer.move(execution_id, entry, waiting, unit, upon=upon)
 
     def _other_copies(
         self, execution: Execution, unit: Unit, machines: Sequence[str], moment: datetime
     ) -> list[Execution]:
         """The copies of a Global unit on all other machines; for those that the Txn cannot hold, one that waits."""
-        room = self._desk.room - 2
+        room = self._committer.room - 2
         fresh = msgspec.structs.replace(execution, copy=execution.copy + 1)
         numbers = self._free_numbers(fresh, fresh.copy, min(len(machines), room))
         if len(machines) <= room:
@@ -358,17 +366,17 @@ class Placing:
         ]
 
     async def _end_global(
-        self, execution_id: str, entry: Open, unit: Unit, against: Sequence[Rejection], now: Instant
+        self, execution_id: str, entry: OpenExecution, unit: Unit, against: Sequence[Rejection], now: Instant
     ) -> None:
         """A copy of a Global unit belongs to its machine: when that cannot take it, or all have theirs, it is over."""
         attempts = entry.execution.attempts
         if not attempts:
-            await self._settling.end(execution_id, entry, Outcome.SKIPPED, "every machine has its copy", now)
+            await self._completions.end(execution_id, entry, Outcome.SKIPPED, "every machine has its copy", now)
             return
         outcome = attempts[-1].outcome or Outcome.LOST
-        home = self._desk.book.machines.get(attempts[-1].machine)
+        home = self._committer.cluster.machines.get(attempts[-1].machine)
         if home is None:
-            await self._settling.end(execution_id, entry, outcome, f"{attempts[-1].machine} is gone", now)
+            await self._completions.end(execution_id, entry, outcome, f"{attempts[-1].machine} is gone", now)
             return
         reason = f"{home.machine.id} {words_of(against)}"
         lasting = {rejection.code for rejection in against} - PASSING
@@ -376,10 +384,12 @@ class Placing:
             # A cordon is for a while. A unit that is kept running gets a new copy when it is lifted.
             lasting = set()
         if lasting:
-            await self._settling.end(execution_id, entry, outcome, reason, now)
+            await self._completions.end(execution_id, entry, outcome, reason, now)
         elif entry.execution.state != "waiting" or entry.execution.reason != reason:
             state = execution_after(entry.execution.state, "wait")
-            self._desk.move(execution_id, entry, msgspec.structs.replace(entry.execution, state=state, reason=reason))
+            self._committer.move(
+                execution_id, entry, msgspec.structs.replace(entry.execution, state=state, reason=reason)
+            )
 
 
 def placed(

@@ -5,47 +5,47 @@ have them committed.
 """
 
 from xchronos.clock import Instant
-from xchronos.engine.committer import Desk
-from xchronos.engine.reconcile.completions import Settling
-from xchronos.engine.reconcile.evictions import Leaving
-from xchronos.engine.reconcile.fires import Firing
-from xchronos.engine.reconcile.global_units import Everywhere
-from xchronos.engine.reconcile.machine_choice import Choosing
-from xchronos.engine.reconcile.placements import Placing
-from xchronos.engine.state.copy_history import Copies
+from xchronos.engine.committer import Committer
+from xchronos.engine.reconcile.completions import Completions
+from xchronos.engine.reconcile.evictions import Evictions
+from xchronos.engine.reconcile.fires import FireTimes
+from xchronos.engine.reconcile.global_units import GlobalUnits
+from xchronos.engine.reconcile.machine_choice import MachineChoice
+from xchronos.engine.reconcile.placements import Placements
+from xchronos.engine.state.copy_history import CopyHistory
 
 
-class Turns:
+class Reconciler:
     """Takes turns over one desk. While `holding`, what runs is settled when it ends, but nothing new is begun."""
 
-    def __init__(self, desk: Desk, copies: Copies) -> None:
+    def __init__(self, committer: Committer, copies: CopyHistory) -> None:
         self.holding = False
-        self._desk = desk
-        self._settling = Settling(desk)
-        choosing = Choosing(desk, copies)
-        self._placing = Placing(desk, self._settling, choosing)
-        self._firing = Firing(desk, self._placing, choosing)
-        self._leaving = Leaving(desk, self._settling)
-        self._everywhere = Everywhere(desk, choosing)
+        self._committer = committer
+        self._completions = Completions(committer)
+        machine_choice = MachineChoice(committer, copies)
+        self._placements = Placements(committer, self._completions, machine_choice)
+        self._fire_times = FireTimes(committer, self._placements, machine_choice)
+        self._evictions = Evictions(committer, self._completions)
+        self._global_units = GlobalUnits(committer, machine_choice)
 
     async def run(self, now: Instant) -> None:
         """Decide. What ends makes room first, then comes what has waited longest, then what is new."""
-        agenda = self._desk.agenda
-        if agenda.changed and not self.holding:
-            await self._firing.reconcile_changed(now)
-        self._firing.expire(now)
-        if agenda.reported:
-            await self._settling.settle_reported(now)
-        if agenda.lost_machines:
-            self._settling.lose_machines(now)
-        changed, agenda.changed_machines = agenda.changed_machines, set()
-        self._leaving.look(changed, now)
+        work = self._committer.work
+        if work.changed and not self.holding:
+            await self._fire_times.reconcile_changed(now)
+        self._fire_times.expire(now)
+        if work.reported:
+            await self._completions.settle_reported(now)
+        if work.lost_machines:
+            self._completions.lose_machines(now)
+        changed, work.changed_machines = work.changed_machines, set()
+        self._evictions.look(changed, now)
         if not self.holding:
-            await self._placing.place_pending(now)
-            await self._everywhere.spread(changed, now)
-            await self._firing.fire_due(now)
-        self._leaving.make_way(now)
-        if agenda.gone:
-            self._firing.forget_gone()
-        if agenda.cancels:
-            await self._settling.carry_out_cancels(now)
+            await self._placements.place_pending(now)
+            await self._global_units.spread(changed, now)
+            await self._fire_times.fire_due(now)
+        self._evictions.make_way(now)
+        if work.gone:
+            self._fire_times.forget_gone()
+        if work.cancels:
+            await self._completions.carry_out_cancels(now)

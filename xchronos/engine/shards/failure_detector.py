@@ -9,7 +9,7 @@ PATIENCE: Micros = SECOND // 2
 """How long a free shard may wait for whoever should take it."""
 
 
-class Suspects:
+class FailureDetector:
     """Members that were to take a shard, and did not.
 
     A scheduler that has died is a member until its lease ends. What others leave meanwhile may be meant for it, and

@@ -16,8 +16,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 import structlog
 
 from xchronos.clock import MILLISECOND, SECOND, Clock, Micros, woken
-from xchronos.engine.metrics import Metrics
-from xchronos.engine.shards.failure_detector import PATIENCE, Suspects
+from xchronos.engine.metrics import SchedulerMetrics
+from xchronos.engine.shards.failure_detector import PATIENCE, FailureDetector
 from xchronos.engine.shards.lease import RENEWALS, Lease
 from xchronos.errors import Compacted, Conflict, LeaseLost, StoreUnavailable
 from xchronos.model.records import SchedulerRecord
@@ -50,7 +50,7 @@ class Ownership:
         ttl: Micros,
         changed: Callable[[], None],
         quiet: Callable[[Collection[int]], bool],
-        metrics: Metrics,
+        metrics: SchedulerMetrics,
     ) -> None:
         self._store = store
         self._keys = keys
@@ -68,9 +68,9 @@ class Ownership:
         self._written: dict[str, int] = {}
         self._joined_with = 0
         self._rival_since: Micros | None = None
-        self._leaving = False
+        self._evictions = False
         self._news = asyncio.Event()
-        self._suspects = Suspects(clock, owner)
+        self._failure_detector = FailureDetector(clock, owner)
         self.lease = Lease(store, clock, owner, ttl, self._lease_changed)
         self.answered = asyncio.Event()
         """Set once this scheduler has what it can have at once."""
@@ -107,7 +107,7 @@ class Ownership:
 
     def leave(self) -> None:
         """Hand everything over to the other schedulers, if there are any; what they cannot have stays here."""
-        self._leaving = True
+        self._evictions = True
         self._news.set()
 
     @property
@@ -151,7 +151,7 @@ class Ownership:
         if event.kind == "put":
             members = self._keys.members
             member = event.key.startswith(members)
-            self._suspects.heard(event.key[len(members) :] if member else event.value.decode(errors="replace"))
+            self._failure_detector.heard(event.key[len(members) :] if member else event.value.decode(errors="replace"))
 
     def _notice(self, revision: int) -> None:
         """Everything up to a revision is known."""
@@ -193,7 +193,7 @@ class Ownership:
 
     async def _balance(self) -> None:
         while True:
-            await woken(self._clock, self._news, PATIENCE if self._suspects.waiting else self._ttl // RENEWALS)
+            await woken(self._clock, self._news, PATIENCE if self._failure_detector.waiting else self._ttl // RENEWALS)
             self._news.clear()
             lease = self.lease.id
             try:
@@ -211,31 +211,33 @@ class Ownership:
         self._metrics.leader = self.leader is not None
         if not lease or roster is None:
             return
-        if self._leaving:
+        if self._evictions:
             await self._leave(lease, roster)
         elif not await self._join(lease, roster):
             return
         owners = self._owners(roster)
-        if self._suspects.look(roster, owners):
-            log.warning("a scheduler does not take what is its own; others do", living=self._suspects.trusted(roster))
+        if self._failure_detector.look(roster, owners):
+            log.warning(
+                "a scheduler does not take what is its own; others do", living=self._failure_detector.trusted(roster)
+            )
             owners = self._owners(roster)
         free = [number for number, owner in owners.items() if owner == self._owner and number not in roster.shards]
         takes = [self._take(self._keys.shard(number), lease) for number in sorted(free)]
-        if roster.election is None and not self._leaving:
+        if roster.election is None and not self._evictions:
             takes.append(self._take(self._keys.election, lease))
-        if not self._leaving and self._suspects.is_overlooked(roster, owners):
+        if not self._evictions and self._failure_detector.is_overlooked(roster, owners):
             known = roster.members[self._owner]
             takes.append(self._membership(known.revision, lease))
         if takes:
             await self._commit(takes)
-        elif not self._leaving:
+        elif not self._evictions:
             self.answered.set()
         await self._release_what_is_due(lease, roster, owners)
 
     def _owners(self, roster: Roster) -> Mapping[int, str]:
         """Who should own what."""
-        trusted = self._suspects.trusted(roster)
-        if self._leaving:
+        trusted = self._failure_detector.trusted(roster)
+        if self._evictions:
             trusted = [member for member in trusted if member != self._owner] or trusted
         return assign(SHARDS, trusted, roster.holders())
 

@@ -14,7 +14,7 @@ ENOUGH = 500
 """How many placements that it has not begun keep a machine at work until the next ones are there."""
 
 
-class Pressure:
+class Backpressure:
     """Counts, by machine and by unit, the placements that were not begun."""
 
     def __init__(self) -> None:

@@ -6,8 +6,8 @@ Nothing here decides or writes.
 from collections.abc import Iterator, Mapping
 
 from xchronos.clock import Clock, Instant, Micros, to_instant
-from xchronos.engine.state.backpressure import Pressure
-from xchronos.engine.state.due_queue import Cursors
+from xchronos.engine.state.backpressure import Backpressure
+from xchronos.engine.state.due_queue import DueQueue
 from xchronos.engine.state.timers import Timers
 from xchronos.model.records import Execution, Machine
 from xchronos.model.unit import Unit
@@ -21,7 +21,7 @@ _REPORTED = b'"state":"reported"'
 _PLACED = b'"state":"placed"'
 
 
-class Open:
+class OpenExecution:
     """An execution that has not ended: on `machine`, or (empty) on none.
 
     `revision` is that of the record, or of what a write of ours that is under way was decided upon: whatever the watch
@@ -92,7 +92,7 @@ def undecided(execution: Execution) -> bool:
     return execution.state == "delayed" and execution.trigger in ("manual", "chain") and not execution.attempts
 
 
-class Book:
+class ClusterState:
     """Everything a turn decides upon.
 
     Executions are filed by unit: those that are `active` (what Concurrency= looks at), `queued` behind them, or
@@ -103,8 +103,8 @@ class Book:
     """
 
     def __init__(self, clock: Clock) -> None:
-        self.cursors = Cursors(clock)
-        self.open: dict[str, Open] = {}
+        self.cursors = DueQueue(clock)
+        self.open: dict[str, OpenExecution] = {}
         self.ranking = Ranking()
         self.active: dict[str, set[str]] = {}
         self.queued: dict[str, set[str]] = {}
@@ -114,13 +114,13 @@ class Book:
         self.followers: dict[str, set[str]] = {}
         self.arrived: set[str] = set()
         self.displacing: set[tuple[str, str]] = set()
-        self.pressure = Pressure()
+        self.backpressure = Backpressure()
         self._placed: dict[str, set[str]] = {}
         self._timers = Timers(clock)
 
     # -- executions -------------------------------------------------------------------------------------------------
 
-    def put(self, execution_id: str, entry: Open) -> None:
+    def put(self, execution_id: str, entry: OpenExecution) -> None:
         """An execution is where `entry` says."""
         before = self.open.get(execution_id)
         if before is not None and not before.machine and entry.lead is None:
@@ -134,7 +134,7 @@ class Book:
             self.active.setdefault(unit, set()).add(execution_id)
             self._placed.setdefault(entry.machine, set()).add(execution_id)
             if not entry.begun:
-                self.pressure.more(entry.machine, unit)
+                self.backpressure.more(entry.machine, unit)
             self._count(entry)
             if unit in self.followers:
                 self.arrived.add(unit)
@@ -147,7 +147,7 @@ class Book:
             self.waiting.setdefault(unit, set()).add(execution_id)
         self._set_timers(execution_id, entry)
 
-    def _set_timers(self, execution_id: str, entry: Open, after: Instant | None = None) -> None:
+    def _set_timers(self, execution_id: str, entry: OpenExecution, after: Instant | None = None) -> None:
         execution = entry.execution
         if execution.due_at is None and execution.deadline is None:
             return
@@ -159,7 +159,7 @@ class Book:
             # Up to the deadline it may still start; it is over right behind it.
             self._timers.add(execution_id, to_instant(execution.deadline) + 1, entry.lead, after)
 
-    def reached(self, entry: Open, now: Instant) -> Instant:
+    def reached(self, entry: OpenExecution, now: Instant) -> Instant:
         """What time it is for an execution without a machine, at `now`: whoever waits is spared a clock's way back."""
         return now if entry.lead is None else self._timers.reached(entry.lead, now)
 
@@ -184,7 +184,7 @@ class Book:
             _remove(self.active, unit, execution_id)
             _remove(self._placed, entry.machine, execution_id)
             if not entry.begun:
-                self.pressure.less(entry.machine, unit)
+                self.backpressure.less(entry.machine, unit)
             view = self.machines.get(entry.machine)
             if view is not None and entry.unit is not None:
                 view.release(entry.unit)
@@ -194,20 +194,20 @@ class Book:
         if entry.execution.state == "waiting":
             _remove(self.waiting, unit, execution_id)
 
-    def update(self, execution_id: str, entry: Open, item: KeyValue) -> None:
+    def update(self, execution_id: str, entry: OpenExecution, item: KeyValue) -> None:
         """The record of an execution in the book has changed, where it is."""
         waited = not entry.begun
         entry.update(item)
         if waited and entry.begun and entry.machine:
-            self.pressure.less(entry.machine, unit_of(execution_id))
+            self.backpressure.less(entry.machine, unit_of(execution_id))
 
-    def learn(self, execution_id: str, entry: Open, unit: Unit) -> None:
+    def learn(self, execution_id: str, entry: OpenExecution, unit: Unit) -> None:
         """What the unit of an execution without a machine asks for is known now."""
         if entry.unit is None and not entry.machine:
             entry.unit = unit
             self._follow(execution_id, entry)
 
-    def _follow(self, execution_id: str, entry: Open) -> None:
+    def _follow(self, execution_id: str, entry: OpenExecution) -> None:
         for peer in entry.unit.requirements.peers if entry.unit is not None else ():
             self.followers.setdefault(peer, set()).add(execution_id)
 
@@ -216,7 +216,7 @@ class Book:
             return self.queued
         return self.undecided if undecided(execution) else self.active
 
-    def _count(self, entry: Open) -> None:
+    def _count(self, entry: OpenExecution) -> None:
         view = self.machines.get(entry.machine)
         if view is not None and entry.unit is not None:
             view.take(entry.unit)
@@ -264,7 +264,7 @@ class Book:
         """A machine's lease has ended."""
         self.ranking.remove(machine)
 
-    def on_machine(self, machine: str) -> Iterator[tuple[str, Open]]:
+    def on_machine(self, machine: str) -> Iterator[tuple[str, OpenExecution]]:
         """Everything that is placed on a machine, in order of the ids."""
         return ((id_, self.open[id_]) for id_ in sorted(self._placed.get(machine, ())))
 

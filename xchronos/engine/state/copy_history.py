@@ -13,7 +13,7 @@ KEPT = 4_096
 """Of how many fire times it is remembered; the history knows the rest."""
 
 
-class Copies:
+class CopyHistory:
     """The machines of copies that have ended, read from the history when a copy that waits asks for them."""
 
     def __init__(self, store: Store, keys: Keys) -> None:

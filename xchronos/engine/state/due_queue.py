@@ -16,7 +16,7 @@ AT_ONCE: Instant = 0
 """When a schedule is due that still owes what was decided: before everything that the clock brings."""
 
 
-class Cursor:
+class UnitCursor:
     """A unit's schedule: decoded only when it is due, so that a unit that waits costs little memory.
 
     `busy` once a write of ours is under way: whatever the answer is, another one takes its place or none does.
@@ -42,7 +42,7 @@ class Cursor:
         return self._known
 
 
-class Cursors:
+class DueQueue:
     """Every cursor by its unit's name. `everywhere` are the units whose schedule says so.
 
     `put_off` are units that are not due, whatever the clock says, until they are resumed; the oldest come first.
@@ -50,7 +50,7 @@ class Cursors:
     """
 
     def __init__(self, clock: Clock) -> None:
-        self.known: dict[str, Cursor] = {}
+        self.known: dict[str, UnitCursor] = {}
         self.everywhere: set[str] = set()
         self._by_shard: dict[int, set[str]] = {}
         self._due: list[tuple[Instant, str]] = []
@@ -60,9 +60,9 @@ class Cursors:
 
     def set(self, unit: str, schedule: Schedule, revision: int, raw: bytes = b"") -> None:
         """Take in a unit's cursor."""
-        self.add(unit, Cursor(schedule, revision, raw))
+        self.add(unit, UnitCursor(schedule, revision, raw))
 
-    def add(self, unit: str, cursor: Cursor) -> None:
+    def add(self, unit: str, cursor: UnitCursor) -> None:
         """Take in a unit's cursor."""
         before = self.known.get(unit)
         self._know(unit, cursor)
@@ -72,14 +72,14 @@ class Cursors:
             lead = self._leads[unit] = self._expiries.lead(to_instant(cursor.schedule.accepted_at))
             self._expiries.add(unit, cursor.expires, lead)
 
-    def begin(self, unit: str, schedule: Schedule) -> Cursor:
+    def begin(self, unit: str, schedule: Schedule) -> UnitCursor:
         """The place of a cursor whose first write is under way; it is never due."""
-        cursor = Cursor(schedule, 0)
+        cursor = UnitCursor(schedule, 0)
         cursor.expires = None
         self._know(unit, cursor)
         return cursor
 
-    def _know(self, unit: str, cursor: Cursor) -> None:
+    def _know(self, unit: str, cursor: UnitCursor) -> None:
         if unit not in self.known:
             self._by_shard.setdefault(shard_of(unit), set()).add(unit)
         self.known[unit] = cursor

@@ -2,10 +2,10 @@
 
 import asyncio
 
-from xchronos.engine.state.cluster_state import Book
+from xchronos.engine.state.cluster_state import ClusterState
 
 
-class Agenda:
+class WorkQueue:
     """A set per kind of thing to decide. A turn takes what it can decide and leaves the rest.
 
     The watches tell of all units, also of other schedulers': a turn drops what is not its own to decide. Whoever begins
@@ -43,22 +43,22 @@ class Agenda:
         self.refused: set[str] = set()
         self.refusals = 0
 
-    def left(self, unit: str, book: Book) -> None:
+    def left(self, unit: str, cluster: ClusterState) -> None:
         """An execution of the unit is no longer where the book had it: who waits for that, or for the room, may go now.
 
         A machine that was refused only because it had a copy of a unit that is kept running everywhere lacks one now.
         """
-        if unit in book.queued:
+        if unit in cluster.queued:
             self.freed.add(unit)
             self.wake()
-        if book.waiting:
+        if cluster.waiting:
             self.retry_waiting = True
             self.wake()
         if self.short:
             self.spread |= self.short
             self.short = set()
             self.wake()
-        if unit in book.cursors.everywhere:
+        if unit in cluster.cursors.everywhere:
             self.spread.add(unit)
             self.wake()
 

@@ -73,7 +73,7 @@ def _message(status: int, body: bytes) -> str:
     return str(answer["message"]) if isinstance(answer, dict) and "message" in answer else str(answer)
 
 
-class Engine:
+class DockerClient:
     """One Docker engine (or podman's socket), reached over a unix socket or TCP.
 
     `host` is written as DOCKER_HOST is (`unix:///path`, `tcp://host:port`) and defaults to it. Raises ConfigError for
@@ -124,7 +124,7 @@ class Engine:
         An engine that shuts down takes no new connections, and goes on answering on those that it has while it ends
         its containers.
         """
-        fresh = Engine(self.host)
+        fresh = DockerClient(self.host)
         try:
             async with asyncio.timeout(limit):
                 await fresh.ping()

@@ -14,7 +14,7 @@ from xchronos.executors.docker.body import read_assignments
 from xchronos.executors.docker.client import EngineRefusal
 from xchronos.executors.docker.containers import Keeper, seconds_text
 from xchronos.executors.docker.execs import RunningExec
-from xchronos.executors.docker.journal import Journal
+from xchronos.executors.docker.journal import StepJournal
 from xchronos.executors.docker.output import Demultiplexer, OutputCopy
 from xchronos.executors.docker.run import attend, line_writer
 from xchronos.executors.logfile import BoundedLog
@@ -29,13 +29,13 @@ def flag(value: bool) -> str:
     return "1" if value else "0"
 
 
-class Commands:
+class DockerCommandRun:
     """One step's docker command. `journal` tells whether an earlier call may have performed it already.
 
     Then a refusal that only says that the wanted state is there (`rm`: no such container) is success.
     """
 
-    def __init__(self, keeper: Keeper, spec: StepSpec, log: BoundedLog, journal: Journal) -> None:
+    def __init__(self, keeper: Keeper, spec: StepSpec, log: BoundedLog, journal: StepJournal) -> None:
         self._keeper = keeper
         self._engine = keeper.engine
         self._spec = spec

@@ -14,7 +14,7 @@ import msgspec
 from xchronos.errors import ExecutorUnavailable
 from xchronos.executors.contract import FORBIDDEN, StepExit, StepSpec
 from xchronos.executors.docker import images
-from xchronos.executors.docker.client import ConnectionLost, Engine, EngineRefusal, pause
+from xchronos.executors.docker.client import ConnectionLost, DockerClient, EngineRefusal, pause
 from xchronos.executors.hostfacts import boot_time, engine_started
 from xchronos.executors.signals import signal_number
 
@@ -113,7 +113,7 @@ class Keeper:
     wait longer (measured: 8/s on two cores, whatever the number).
     """
 
-    def __init__(self, engine: Engine, gate: asyncio.Semaphore) -> None:
+    def __init__(self, engine: DockerClient, gate: asyncio.Semaphore) -> None:
         self.engine = engine
         self._gate = gate
 

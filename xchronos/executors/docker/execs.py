@@ -13,7 +13,7 @@ from typing import Any
 from xchronos.dockercli import Exec
 from xchronos.errors import ExecutorUnavailable
 from xchronos.executors.contract import StepExit, StepSpec
-from xchronos.executors.docker.client import ConnectionLost, Engine, pause
+from xchronos.executors.docker.client import ConnectionLost, DockerClient, pause
 from xchronos.executors.docker.output import Demultiplexer
 from xchronos.executors.logfile import BoundedLog
 
@@ -23,7 +23,7 @@ Assignments = Callable[[Path, Mapping[str, str] | None], list[str]]
 class RunningExec:
     """One exec. `id` is set once the engine has made it."""
 
-    def __init__(self, engine: Engine, command: Exec) -> None:
+    def __init__(self, engine: DockerClient, command: Exec) -> None:
         self._engine = engine
         self._command = command
         self.id = ""

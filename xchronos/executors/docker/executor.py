@@ -17,10 +17,10 @@ from xchronos.dockercli import Create, DockerCommand, Run
 from xchronos.errors import ExecutorUnavailable, StartRefused
 from xchronos.executors.contract import Leftover, StepExit, StepSpec
 from xchronos.executors.docker import body as bodies
-from xchronos.executors.docker.client import ConnectionLost, Engine, EngineRefusal, pause
-from xchronos.executors.docker.commands import Commands
+from xchronos.executors.docker.client import ConnectionLost, DockerClient, EngineRefusal, pause
+from xchronos.executors.docker.commands import DockerCommandRun
 from xchronos.executors.docker.containers import Inspected, Keeper, start_gate
-from xchronos.executors.docker.journal import Journal
+from xchronos.executors.docker.journal import StepJournal
 from xchronos.executors.docker.run import ContainerRun
 from xchronos.executors.logfile import BoundedLog
 
@@ -32,7 +32,7 @@ class _Active(msgspec.Struct, eq=False):
     """A step that this executor is busy with: what a signal to it reaches. `commands` for a docker command but run."""
 
     work: asyncio.Task[StepExit] | None = None
-    commands: Commands | None = None
+    commands: DockerCommandRun | None = None
     signal: str = ""
 
     def give_up(self, signal: str) -> None:
@@ -60,7 +60,7 @@ class DockerExecutor:
     def __init__(self, namespace: str = "default", host: str | None = None, owner: str = "") -> None:
         self._namespace = namespace
         self._owner = owner
-        self._engine = Engine(host)
+        self._engine = DockerClient(host)
         self._keeper = Keeper(self._engine, start_gate())
         self._active: dict[tuple[str, int, str], _Active] = {}
 
@@ -156,13 +156,13 @@ class DockerExecutor:
 
     async def _perform(self, spec: StepSpec, command: DockerCommand, active: _Active) -> StepExit:
         """Any other docker command: again from the start when the engine went away in the middle."""
-        journal = Journal(spec)
+        journal = StepJournal(spec)
         await self._engine.ping()  # nothing is noted, and nothing begun, while the engine does not answer
         await journal.begin()
         attempt = 0
         with BoundedLog(spec.log, spec.log_limit) as log:
             while True:
-                commands = active.commands = Commands(self._keeper, spec, log, journal)
+                commands = active.commands = DockerCommandRun(self._keeper, spec, log, journal)
                 try:
                     return await commands.perform(command)
                 except ConnectionLost:

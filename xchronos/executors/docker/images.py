@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from xchronos.executors.docker.client import ConnectionLost, Engine, EngineRefusal
+from xchronos.executors.docker.client import ConnectionLost, DockerClient, EngineRefusal
 
 DOCKER_HUB = "https://index.docker.io/v1/"
 
@@ -62,7 +62,7 @@ def credentials(image: str) -> dict[str, str]:
     return {"X-Registry-Auth": base64.urlsafe_b64encode(msgspec.json.encode(answer)).decode()}
 
 
-async def exists(engine: Engine, image: str) -> bool:
+async def exists(engine: DockerClient, image: str) -> bool:
     """Whether the engine has the image."""
     try:
         await engine.call("GET", f"/images/{image}/json")
@@ -74,7 +74,7 @@ async def exists(engine: Engine, image: str) -> bool:
 
 
 async def pull(
-    engine: Engine, image: str, say: Callable[[str], None], *, platform: str = "", all_tags: bool = False
+    engine: DockerClient, image: str, say: Callable[[str], None], *, platform: str = "", all_tags: bool = False
 ) -> None:
     """Pull an image; `say` gets the lines worth keeping (not each layer's progress).
 

@@ -14,7 +14,7 @@ class _Page(msgspec.Struct):
     format: int = 1
 
 
-class Journal:
+class StepJournal:
     """One step's journal, a file in the attempt's directory, written durably before the command touches the engine.
 
     `again`: an earlier call was begun, so each part of the command may have happened. (A container needs no journal:

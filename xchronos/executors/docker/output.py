@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Iterator
 
 from xchronos.errors import ExecutorUnavailable
-from xchronos.executors.docker.client import Engine, EngineRefusal, pause
+from xchronos.executors.docker.client import DockerClient, EngineRefusal, pause
 from xchronos.executors.logfile import BoundedLog
 
 FOLLOW_AFTER = 0.25
@@ -58,7 +58,7 @@ class OutputCopy:
     """
 
     def __init__(
-        self, engine: Engine, container: str, log: BoundedLog, *, tty: bool, fresh: bool, since: str = ""
+        self, engine: DockerClient, container: str, log: BoundedLog, *, tty: bool, fresh: bool, since: str = ""
     ) -> None:
         self._engine = engine
         self._path = f"/containers/{container}/logs"

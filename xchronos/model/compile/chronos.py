@@ -8,7 +8,7 @@ import msgspec
 
 from xchronos.clock import Instant, Micros
 from xchronos.errors import InvalidTrigger, InvalidValue
-from xchronos.model.compile.reader import Reader, one_of, whole
+from xchronos.model.compile.reader import OptionReader, one_of, whole
 from xchronos.model.policies import (
     Backoff,
     Concurrency,
@@ -79,7 +79,7 @@ class Chronos(msgspec.Struct, frozen=True):
     job_store: str
 
 
-def read_chronos(reader: Reader, name: UnitName) -> Chronos:
+def read_chronos(reader: OptionReader, name: UnitName) -> Chronos:
     """Read the section; what is wrong with it is reported."""
     place = reader.get("TimeZone", zone, None)
     not_before = reader.get("NotBefore", _moment, None)
@@ -126,7 +126,7 @@ def read_chronos(reader: Reader, name: UnitName) -> Chronos:
 # -- triggers ----------------------------------------------------------------------------------------------------------
 
 
-def _triggers(reader: Reader, place: Zone | None, name: UnitName) -> tuple[TriggerSpec, ...]:
+def _triggers(reader: OptionReader, place: Zone | None, name: UnitName) -> tuple[TriggerSpec, ...]:
     found = _simple(reader)
     for key in TRIGGER_KEYS:
         for option in reader.all(key):
@@ -145,7 +145,7 @@ def _triggers(reader: Reader, place: Zone | None, name: UnitName) -> tuple[Trigg
     return tuple(found)
 
 
-def _simple(reader: Reader) -> list[TriggerSpec]:
+def _simple(reader: OptionReader) -> list[TriggerSpec]:
     """TriggerRepeatInterval and TriggerRepeatCount make a simple trigger; so does a lone TriggerStartDelay (once)."""
     interval, count = reader.last("TriggerRepeatInterval"), reader.last("TriggerRepeatCount")
     delay = reader.last("TriggerStartDelay")
@@ -170,7 +170,7 @@ def _simple(reader: Reader) -> list[TriggerSpec]:
     return [TriggerSpec("TriggerRepeatInterval", interval.value if interval is not None else "", trigger)]
 
 
-def _fingerprint(reader: Reader) -> str:
+def _fingerprint(reader: OptionReader) -> str:
     """Identifies where the grid lies: equal text, equal grid; a change starts the schedule anew."""
     said = [f"{key}={option.value}" for key in TRIGGER_KEYS for option in reader.all(key)]
     single = ((key, reader.last(key)) for key in _GRID_KEYS)
@@ -181,7 +181,7 @@ def _fingerprint(reader: Reader) -> str:
 # -- values ------------------------------------------------------------------------------------------------------------
 
 
-def _retry(reader: Reader) -> Retry | None:
+def _retry(reader: OptionReader) -> Retry | None:
     """What the section says about attempts; None when it leaves their number to Restart=."""
     key = "TimeBetweenAttempts"
     if reader.last(key) is None:
@@ -204,7 +204,7 @@ def _retry(reader: Reader) -> Retry | None:
     return Retry(attempts, delay, backoff, longest)
 
 
-def _job_store(reader: Reader) -> str:
+def _job_store(reader: OptionReader) -> str:
     """Which kind of store the unit expects. Whether that is a warning depends on who asks: see `Unit.warnings_on`."""
     option = reader.last("JobStore")
     if option is None:

@@ -9,7 +9,7 @@ import msgspec
 
 from xchronos.dockercli import Create, DockerCommand, Run, compile_docker
 from xchronos.errors import InvalidValue
-from xchronos.model.compile.reader import Reader
+from xchronos.model.compile.reader import OptionReader
 from xchronos.model.lifecycle import AttemptState
 from xchronos.model.unit import Step
 from xchronos.unitfile import ExecLine, HostFacts, Option, UnitName, parse_environment, parse_exec
@@ -38,7 +38,7 @@ _SOMEWHERE, _ELSEWHERE = _facts("x"), _facts("y1")
 """Two machines that stand in for any other while a docker line is checked at submit."""
 
 
-class Commands(msgspec.Struct, frozen=True):
+class CompiledSteps(msgspec.Struct, frozen=True):
     """The commands of a unit, in the order of the phases. `memory` (bytes), `cpus`: the most a `docker run` has."""
 
     steps: tuple[Step, ...] = ()
@@ -46,7 +46,7 @@ class Commands(msgspec.Struct, frozen=True):
     cpus: float = 0.0
 
 
-def read_commands(reader: Reader, name: UnitName) -> Commands:
+def read_commands(reader: OptionReader, name: UnitName) -> CompiledSteps:
     """Read every `Exec*=` line; a docker command line is compiled once here, to refuse what cannot be expressed."""
     environment = parse_environment(reader.texts("Environment"), name).values
     steps: list[Step] = []
@@ -63,10 +63,10 @@ def read_commands(reader: Reader, name: UnitName) -> Commands:
             steps.append(Step(f"{phase}-{number}", phase, line, _shown(line), docker, main))
     # Nothing is ever reloaded, but a line that systemd does not take refuses the unit wherever it stands.
     _lines(reader, "ExecReload", name)
-    return Commands(tuple(steps), memory, cpus)
+    return CompiledSteps(tuple(steps), memory, cpus)
 
 
-def _lines(reader: Reader, key: str, name: UnitName) -> list[tuple[ExecLine, Option]]:
+def _lines(reader: OptionReader, key: str, name: UnitName) -> list[tuple[ExecLine, Option]]:
     found: list[tuple[ExecLine, Option]] = []
     for option in reader.all(key):
         try:
@@ -81,7 +81,7 @@ def _lines(reader: Reader, key: str, name: UnitName) -> list[tuple[ExecLine, Opt
     return found
 
 
-def with_image_command(commands: Commands) -> Commands:
+def with_image_command(commands: CompiledSteps) -> CompiledSteps:
     """The commands of a unit with a [Container]: without an ExecStart, the image's own (or Exec=) is the main one."""
     if any(step.phase == "start" for step in commands.steps):
         return commands
@@ -95,7 +95,7 @@ def _shown(line: ExecLine) -> str:
 
 
 def _check_docker(
-    reader: Reader, option: Option, line: ExecLine, name: UnitName, environment: Mapping[str, str]
+    reader: OptionReader, option: Option, line: ExecLine, name: UnitName, environment: Mapping[str, str]
 ) -> Mapping[str, Any]:
     """The create body of a docker command line, {} when it has none.
 

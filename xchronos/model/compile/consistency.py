@@ -2,8 +2,8 @@
 
 from xchronos.errors import InvalidValue, Problem, Severity
 from xchronos.model.compile.chronos import Chronos
-from xchronos.model.compile.commands import PHASES, Commands
-from xchronos.model.compile.reader import Reader, problem_at
+from xchronos.model.compile.commands import PHASES, CompiledSteps
+from xchronos.model.compile.reader import OptionReader, problem_at
 from xchronos.model.unit import Container, Service
 from xchronos.unitfile import UnitName, expand
 from xchronos.unitfile.fleet.requirements import FleetRequirements
@@ -15,7 +15,7 @@ _ABOUT_TRIGGERS = (
 )  # fmt: skip
 
 
-def depends(section: Reader, key: str, name: UnitName) -> tuple[str, ...]:
+def depends(section: OptionReader, key: str, name: UnitName) -> tuple[str, ...]:
     """The units that a key of [Unit] names. What is no unit's name is passed over, as systemd does; `check` has warned.
 
     A template stands for the instance of this unit's own instance, or prefix.
@@ -42,9 +42,9 @@ def depends(section: Reader, key: str, name: UnitName) -> tuple[str, ...]:
 
 def check_whole(
     shown: str,
-    readers: tuple[Reader, Reader],
+    readers: tuple[OptionReader, OptionReader],
     chronos: Chronos,
-    commands: Commands,
+    commands: CompiledSteps,
     container: Container | None,
     service: Service,
     asked: FleetRequirements,
@@ -77,7 +77,7 @@ def check_whole(
         section.warn("Restart", "a success is not followed by another attempt: triggers say when the unit runs again")
 
 
-def _nothing_to_run(section: Reader, shown: str) -> Problem:
+def _nothing_to_run(section: OptionReader, shown: str) -> Problem:
     """What is said of a unit without commands, at the line that should have given one."""
     empty = [option for key, _ in PHASES for option in section.all(key)]
     if empty:
@@ -89,7 +89,7 @@ def _nothing_to_run(section: Reader, shown: str) -> Problem:
 
 
 def _check_executor(
-    section: Reader, own: Reader, chronos: Chronos, commands: Commands, container: Container | None
+    section: OptionReader, own: OptionReader, chronos: Chronos, commands: CompiledSteps, container: Container | None
 ) -> None:
     option = own.last("Executor")
     docker_lines = [step for step in commands.steps if step.docker]
@@ -115,7 +115,9 @@ def _check_executor(
         own.report(option, message, "warning")
 
 
-def _check_container(section: Reader, commands: Commands, container: Container, problems: list[Problem]) -> None:
+def _check_container(
+    section: OptionReader, commands: CompiledSteps, container: Container, problems: list[Problem]
+) -> None:
     """Whether the container has something to run, and Exec= is not hidden by ExecStart=."""
     header = next(header for header in section.unit.headers if header.name == "Container")
     starts = [step for step in commands.steps if step.phase == "start"]

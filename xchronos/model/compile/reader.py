@@ -20,7 +20,7 @@ def unmarked(value: str) -> str:
     return _MARK.sub("", value) if value.endswith("(*)") else value
 
 
-class Reader:
+class OptionReader:
     """Reads the options of one section; what is wrong collects in `problems`.
 
     With `marks`, footnote marks are no part of a value (see `unmarked`).

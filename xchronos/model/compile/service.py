@@ -4,8 +4,8 @@ from typing import cast, get_args
 
 from xchronos.clock import Micros
 from xchronos.errors import InvalidValue
-from xchronos.model.compile.commands import PHASES, Commands
-from xchronos.model.compile.reader import Reader, one_of, whole
+from xchronos.model.compile.commands import PHASES, CompiledSteps
+from xchronos.model.compile.reader import OptionReader, one_of, whole
 from xchronos.model.policies import Retry
 from xchronos.model.unit import ExitStatuses, KillMode, Service, ServiceType
 from xchronos.unitfile import parse_timeout, parse_timespan
@@ -30,7 +30,7 @@ _RESTART_PAUSE: Micros = 100_000
 _BURST = 5
 
 
-def read_service(reader: Reader, commands: Commands, *, triggered: bool, container: bool) -> Service:
+def read_service(reader: OptionReader, commands: CompiledSteps, *, triggered: bool, container: bool) -> Service:
     """Read the section but for its commands. A value that systemd would ignore is ignored; `check` has warned."""
     said = reader.lenient("Type", _type_parser, "")
     steps = commands.steps
@@ -72,7 +72,7 @@ def read_service(reader: Reader, commands: Commands, *, triggered: bool, contain
     return service
 
 
-def _check_as_systemd(reader: Reader, service: Service, said: str, *, container: bool, remain: bool) -> None:
+def _check_as_systemd(reader: OptionReader, service: Service, said: str, *, container: bool, remain: bool) -> None:
     """What systemd refuses in a service as a whole, where it makes no sense here either."""
     starts = service.phase("start")
     if service.type != "oneshot" and len(starts) > 1:
@@ -97,7 +97,7 @@ def _check_as_systemd(reader: Reader, service: Service, said: str, *, container:
         )
 
 
-def _timeouts(reader: Reader, start: Micros | None) -> tuple[Micros | None, Micros | None]:
+def _timeouts(reader: OptionReader, start: Micros | None) -> tuple[Micros | None, Micros | None]:
     """TimeoutStartSec and TimeoutStopSec; TimeoutSec sets both, whichever line comes last counts."""
     stop: Micros | None = _START_LIMIT
     for option in reader.unit.section("Service"):
@@ -114,13 +114,13 @@ def _timeouts(reader: Reader, start: Micros | None) -> tuple[Micros | None, Micr
     return start, stop
 
 
-def _environment_files(reader: Reader) -> tuple[tuple[str, bool], ...]:
+def _environment_files(reader: OptionReader) -> tuple[tuple[str, bool], ...]:
     """The paths, and whether each may be missing; what is no absolute path is ignored, as `check` has said."""
     found = ((option.value.removeprefix("-"), option.value.startswith("-")) for option in reader.all("EnvironmentFile"))
     return tuple((path, optional) for path, optional in found if path.startswith(("/", "%")))
 
 
-def _statuses(reader: Reader, key: str) -> ExitStatuses:
+def _statuses(reader: OptionReader, key: str) -> ExitStatuses:
     codes: set[int] = set()
     signals: set[str] = set()
     for option in reader.all(key):
@@ -131,7 +131,7 @@ def _statuses(reader: Reader, key: str) -> ExitStatuses:
     return ExitStatuses(frozenset(codes), frozenset(signals))
 
 
-def restart_as_retry(unit: Reader, reader: Reader, service: Service) -> Retry:
+def restart_as_retry(unit: OptionReader, reader: OptionReader, service: Service) -> Retry:
     """Restart=on-failure and its kin, without MaxAttempts, are attempts: StartLimitBurst of them, RestartSec apart.
 
     No limit of systemd's (a burst or an interval of 0) is none here either.

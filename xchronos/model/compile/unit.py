@@ -6,11 +6,11 @@ import msgspec
 
 from xchronos.errors import InvalidValue, Problem, UnitFileError
 from xchronos.model.compile.chronos import read_chronos
-from xchronos.model.compile.commands import Commands, limits, read_commands, with_image_command
+from xchronos.model.compile.commands import CompiledSteps, limits, read_commands, with_image_command
 from xchronos.model.compile.consistency import check_whole, depends
 from xchronos.model.compile.container import read_container
 from xchronos.model.compile.options import Judgement, settle
-from xchronos.model.compile.reader import Reader, in_order
+from xchronos.model.compile.reader import OptionReader, in_order
 from xchronos.model.compile.service import read_service, restart_as_retry
 from xchronos.model.conditions import read_conditions
 from xchronos.model.policies import ExecutorName, OnPartition
@@ -78,9 +78,9 @@ def _name(name: str, shown: str) -> UnitName:
 
 def _compile(file: UnitFile, name: UnitName, shown: str) -> Unit:
     problems: list[Problem] = list(file.problems)
-    section = Reader(file, "Unit", problems)
-    service_section = Reader(file, "Service", problems)
-    own_section = Reader(file, "X-Chronos", problems, marks=True)
+    section = OptionReader(file, "Unit", problems)
+    service_section = OptionReader(file, "Service", problems)
+    own_section = OptionReader(file, "X-Chronos", problems, marks=True)
     chronos = read_chronos(own_section, name)
     commands = read_commands(service_section, name)
     container = read_container(file, name, problems)
@@ -156,7 +156,7 @@ def _compile(file: UnitFile, name: UnitName, shown: str) -> Unit:
     )
 
 
-def _default_executor(commands: Commands, container: Container | None) -> ExecutorName:
+def _default_executor(commands: CompiledSteps, container: Container | None) -> ExecutorName:
     if container is not None or any(step.docker for step in commands.steps):
         return "docker"
     return "process"

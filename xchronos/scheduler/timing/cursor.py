@@ -25,7 +25,7 @@ def last_permitted(unit: Unit, kind: str, accepted_at: Instant) -> Instant:
     return last
 
 
-class Cursor:
+class TriggerCursor:
     """One trigger of a unit and how far it is, on instants. Lives for one decision; `state` is what is kept.
 
     `next` is the next fire time (None: nothing follows), never beyond `bound`. A trigger whose grid a misfire policy
@@ -160,10 +160,10 @@ class Cursor:
         )
 
 
-def cursors(unit: Unit, schedule: Schedule) -> list[Cursor]:
+def cursors(unit: Unit, schedule: Schedule) -> list[TriggerCursor]:
     """The working copies of a schedule's triggers, in the unit's order."""
     anchor, accepted_at = to_instant(schedule.anchor), to_instant(schedule.accepted_at)
     return [
-        Cursor(spec, state, anchor, last_permitted(unit, spec.trigger.kind, accepted_at))
+        TriggerCursor(spec, state, anchor, last_permitted(unit, spec.trigger.kind, accepted_at))
         for spec, state in zip(unit.triggers, schedule.triggers, strict=True)
     ]

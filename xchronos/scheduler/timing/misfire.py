@@ -5,7 +5,7 @@ import msgspec
 from xchronos.clock import Instant, to_datetime
 from xchronos.model.policies import MisfirePolicy
 from xchronos.model.records import Missed
-from xchronos.scheduler.timing.cursor import Cursor
+from xchronos.scheduler.timing.cursor import TriggerCursor
 
 
 class MissedGap(msgspec.Struct, frozen=True):
@@ -55,7 +55,7 @@ def effective(policy: MisfirePolicy, count: int | None, *, restartable: bool) ->
             return policy if restartable else MisfirePolicy.FIRE_NOW
 
 
-def recover(index: int, cursor: Cursor, policy: MisfirePolicy, now: Instant) -> Recovery:
+def recover(index: int, cursor: TriggerCursor, policy: MisfirePolicy, now: Instant) -> Recovery:
     """Move a misfired cursor past everything that is due, as the unit's policy says (any but IGNORE).
 
     The fire that stands for what was missed has the fire time `now`; it is left out when the trigger's end has passed.
@@ -88,14 +88,14 @@ def recover(index: int, cursor: Cursor, policy: MisfirePolicy, now: Instant) -> 
     return Recovery(fires_now, MissedGap(index, cursor.kind, first, last, count, meant))
 
 
-def drop(index: int, cursor: Cursor, policy: MisfirePolicy, now: Instant) -> MissedGap:
+def drop(index: int, cursor: TriggerCursor, policy: MisfirePolicy, now: Instant) -> MissedGap:
     """Record what is due as missed, charged, without a fire: what IGNORE's limit leaves over."""
     first, last, count = cursor.gap(now)
     _skip(cursor, last, now, charged=count)
     return MissedGap(index, cursor.kind, first, last, count, policy)
 
 
-def _skip(cursor: Cursor, last: Instant, now: Instant, *, charged: int) -> None:
+def _skip(cursor: TriggerCursor, last: Instant, now: Instant, *, charged: int) -> None:
     cursor.charge(charged)
     cursor.last = last
     cursor.next = cursor.after(now)

@@ -12,7 +12,7 @@ from xchronos.clock import Instant, Micros, to_datetime, to_instant
 from xchronos.model.policies import MisfirePolicy
 from xchronos.model.records import Schedule, TriggerState
 from xchronos.model.unit import Unit
-from xchronos.scheduler.timing.cursor import EARLIEST, LATEST, Cursor, cursors, last_permitted
+from xchronos.scheduler.timing.cursor import EARLIEST, LATEST, TriggerCursor, cursors, last_permitted
 from xchronos.scheduler.timing.misfire import MissedGap, drop, recover
 
 MAX_RUNS_REACHED = "MaxRuns"
@@ -88,7 +88,7 @@ def _first(unit: Unit, index: int, now: Instant, anchor: Instant, claimed: froze
         floor = max(now, floor)
     if remaining is not None:
         remaining = max(0, remaining - trigger.count_between(EARLIEST, floor, anchor))
-    cursor = Cursor(spec, TriggerState(remaining=remaining), anchor, last_permitted(unit, trigger.kind, now))
+    cursor = TriggerCursor(spec, TriggerState(remaining=remaining), anchor, last_permitted(unit, trigger.kind, now))
     cursor.next = cursor.after(floor)
     if trigger.kind == "at" and cursor.next in claimed:
         cursor.charge(1)
@@ -188,7 +188,7 @@ def _turn(unit: Unit, schedule: Schedule, now: Instant) -> Turn:
     working = cursors(unit, schedule)
     due: dict[Instant, tuple[list[str], bool]] = {}
     gaps: list[MissedGap] = []
-    misfired: list[tuple[int, Cursor]] = []
+    misfired: list[tuple[int, TriggerCursor]] = []
     for index, cursor in enumerate(working):
         if cursor.next is None or cursor.next > now:
             continue
@@ -222,7 +222,7 @@ def _add(due: dict[Instant, tuple[list[str], bool]], at: Instant, kind: str, *, 
 
 
 def _fire_each(
-    due: dict[Instant, tuple[list[str], bool]], misfired: list[tuple[int, Cursor]], limit: int, now: Instant
+    due: dict[Instant, tuple[list[str], bool]], misfired: list[tuple[int, TriggerCursor]], limit: int, now: Instant
 ) -> list[MissedGap]:
     """IGNORE: the earliest `limit` missed fire times of the unit's triggers together; the rest is missed."""
     late = [cursor for _, cursor in misfired]

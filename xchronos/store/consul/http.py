@@ -47,7 +47,7 @@ class Op(msgspec.Struct, frozen=True, rename="pascal", omit_defaults=True):
     index: int | None = None
 
 
-class Failure(msgspec.Struct, frozen=True):
+class FailedOp(msgspec.Struct, frozen=True):
     """Why a Txn was rolled back: the operation at `at` did not hold."""
 
     at: int = msgspec.field(name="OpIndex")
@@ -62,10 +62,10 @@ class TxnAnswer(msgspec.Struct, frozen=True, rename="pascal"):
     """What became of a Txn: either `failures`, and nothing happened, or what was read and written."""
 
     results: list[_Wrapped] | None = None
-    errors: list[Failure] | None = None
+    errors: list[FailedOp] | None = None
 
     @property
-    def failures(self) -> list[Failure]:
+    def failures(self) -> list[FailedOp]:
         """Empty when the Txn was carried out."""
         return self.errors or []
 

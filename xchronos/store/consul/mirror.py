@@ -8,7 +8,7 @@ from xchronos.store.consul.layout import Entry, Head, Written
 from xchronos.store.contract import Committed, DeleteRange, Event, KeyValue, Page, Txn
 from xchronos.store.history import History
 from xchronos.store.leases import parse_ttl
-from xchronos.store.paging import Table
+from xchronos.store.paging import RevisionedTable
 from xchronos.store.transactions import Change, apply, remove
 from xchronos.store.watching import WatchHub
 
@@ -30,7 +30,7 @@ class Mirror:
         self.dirty: dict[str, tuple[int, int]] = {}
         self.log_bytes = 0
         self.checkpoint = 0
-        self._table = Table(self.rows)
+        self._table = RevisionedTable(self.rows)
         self._by_lease: dict[int, set[str]] = {}
         self.hub = WatchHub(History(1, **self._limits))
 
@@ -48,7 +48,7 @@ class Mirror:
         """
         self.head, self.head_index = head, 0
         self.rows = rows
-        self._table = Table(rows)
+        self._table = RevisionedTable(rows)
         # In place: others hold on to it.
         self.leases.clear()
         self.leases.update(leases)
@@ -144,7 +144,7 @@ class Mirror:
         return changes
 
 
-class Draft:
+class MirrorDraft:
     """What a group of requests would do to the store, one after the other. The mirror itself is not touched."""
 
     def __init__(self, mirror: Mirror) -> None:

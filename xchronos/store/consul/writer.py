@@ -13,7 +13,7 @@ from xchronos.errors import LeaseLost, StoreError, StoreUnavailable
 from xchronos.store.consul.http import MAX_OPERATIONS, Op
 from xchronos.store.consul.layout import PIECE, LeaseRecord
 from xchronos.store.consul.log import Appended, ConsulLog
-from xchronos.store.consul.mirror import Draft
+from xchronos.store.consul.mirror import MirrorDraft
 
 _MAX_LEASES = MAX_OPERATIONS - 4  # that begin or end with one entry
 _GROUP = 2 * PIECE  # bytes of an entry before it is packed
@@ -23,7 +23,7 @@ _CONTENDED = 0.5  # seconds for which a writer gives way after another was quick
 class _Request:
     """Something to do to a draft, and who waits for what comes of it. `size`: the bytes that it writes, roughly."""
 
-    def __init__(self, work: Callable[[Draft], Any], size: int, *, expiry: bool) -> None:
+    def __init__(self, work: Callable[[MirrorDraft], Any], size: int, *, expiry: bool) -> None:
         self.work = work
         self.size = size
         self.since = asyncio.get_running_loop().time()
@@ -60,7 +60,7 @@ class ConsulWriter:
         """Something is being written, and no other client has been quicker of late."""
         return not self._idle.is_set() and asyncio.get_running_loop().time() >= self._give_way_until
 
-    def submit(self, work: Callable[[Draft], Any], size: int = 0, *, expiry: bool = False) -> asyncio.Future[Any]:
+    def submit(self, work: Callable[[MirrorDraft], Any], size: int = 0, *, expiry: bool = False) -> asyncio.Future[Any]:
         """Queue some work; the future gets what it returned, or raised, once that is true of the store.
 
         An `expiry` is the end of a lease that has run out: it is given up (the answer is None) if it does not hold.
@@ -147,8 +147,8 @@ class ConsulWriter:
             async with asyncio.timeout(taken * random.uniform(1, 2)):  # noqa: S311
                 await self._log.heard.wait()
 
-    def _draft(self) -> tuple[Draft, list[_Request], list[Any]]:
-        draft = Draft(self._log.mirror)
+    def _draft(self) -> tuple[MirrorDraft, list[_Request], list[Any]]:
+        draft = MirrorDraft(self._log.mirror)
         group: list[_Request] = []
         answers: list[Any] = []
         for request in self._queue:
@@ -169,7 +169,7 @@ class ConsulWriter:
         await self._log.current()
         return Appended.YES if self._log.mirror.head.sequence == sequence else Appended.NO
 
-    async def _append(self, draft: Draft) -> Appended:
+    async def _append(self, draft: MirrorDraft) -> Appended:
         layout = self._log.layout
         others = [
             Op("set", layout.lease(lease), msgspec.json.encode(LeaseRecord(ttl, self._stamp())))

@@ -16,7 +16,7 @@ from grpc.aio import EOF, AioRpcError
 
 from xchronos.errors import ConfigError, StoreError, StoreUnavailable
 from xchronos.store.etcd.access import EtcdAccess
-from xchronos.store.etcd.connection import Line, make_credentials, send
+from xchronos.store.etcd.connection import EtcdConnection, make_credentials, send
 from xchronos.store.etcd.errors import Advice, LoginNotNeeded, NotPermitted, Trouble, broken, read_trouble
 
 SHORTEST_PAUSE = 0.05
@@ -51,7 +51,7 @@ class Backoff:
         return longest * random.uniform(0.5, 1.0)  # noqa: S311 - it spreads, it guards nothing
 
 
-def was_cut(line: Line) -> bool:
+def was_cut(line: EtcdConnection) -> bool:
     """Whether a CancelledError means that the line was given up, and not that the task that waits is cancelled."""
     task = asyncio.current_task()
     return line.broken and not (task is not None and task.cancelling())
@@ -67,11 +67,11 @@ class Sent:
         self.request = request
         self.until = until
         self.token = ""
-        self.line: Line
+        self.line: EtcdConnection
         self.call: Any
 
 
-class Link:
+class EtcdClient:
     """Sends requests to a member that answers. `close` ends it."""
 
     def __init__(self, access: EtcdAccess) -> None:
@@ -82,7 +82,7 @@ class Link:
         self._credentials = make_credentials(access)
         self._loop = asyncio.get_running_loop()
         self._endpoints = random.sample(access.endpoints, len(access.endpoints))
-        self._line: Line | None = None
+        self._line: EtcdConnection | None = None
         self._metadata: Metadata = (_LEADER,)
         self.token = ""
         """The token of the moment; empty: none."""
@@ -97,17 +97,17 @@ class Link:
         """What goes with every request."""
         return self._metadata
 
-    def line(self) -> Line:
+    def line(self) -> EtcdConnection:
         """The line to the member of the moment."""
         if self._line is None:
             # Certificates are replaced before they expire. One that is being replaced right now cannot be read, or does
             # not fit its key: then the next line has the new one.
             with suppress(ConfigError):
                 self._credentials = make_credentials(self.access)
-            self._line = Line(self._endpoints[0], self.access, self._credentials, self.leave)
+            self._line = EtcdConnection(self._endpoints[0], self.access, self._credentials, self.leave)
         return self._line
 
-    def leave(self, line: Line) -> None:
+    def leave(self, line: EtcdConnection) -> None:
         """Go to the next member. What is under way on the line is cut off; its callers hear of it."""
         if line is not self._line:
             return
@@ -223,9 +223,16 @@ class Link:
             await self.recover(trouble, line, backoff, token=token, until=until)
 
     async def recover(
-        self, trouble: Trouble, line: Line, backoff: Backoff, *, token: str, until: float = inf, again: bool = True,
+        self,
+        trouble: Trouble,
+        line: EtcdConnection,
+        backoff: Backoff,
+        *,
+        token: str,
+        until: float = inf,
+        again: bool = True,
         needed: bool = True,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Do what the trouble asks for, so that the request can be sent again; raise when it must not be.
 
         `token` is the one that the request was sent with; `needed` says whether its refusal is a fault of the store.

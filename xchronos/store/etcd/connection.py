@@ -71,7 +71,7 @@ async def send(stream: Any, message: Any) -> None:
         ending.cancel()
 
 
-class Line:
+class EtcdConnection:
     """A channel to one member. `silent` is called when the member seems to be gone while it is being waited for."""
 
     def __init__(
@@ -79,7 +79,7 @@ class Line:
         endpoint: str,
         access: EtcdAccess,
         credentials: grpc.ChannelCredentials | None,
-        silent: Callable[["Line"], None],
+        silent: Callable[["EtcdConnection"], None],
     ) -> None:
         self.endpoint = endpoint
         self.broken = False

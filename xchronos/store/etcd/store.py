@@ -22,7 +22,7 @@ from xchronos.clock import SECOND
 from xchronos.errors import Compacted, LeaseLost, StoreError, StoreUnavailable
 from xchronos.store.contract import Committed, KeyValue, Page, Txn, WatchBatch
 from xchronos.store.etcd.access import EtcdAccess
-from xchronos.store.etcd.client import Link, Sent
+from xchronos.store.etcd.client import EtcdClient, Sent
 from xchronos.store.etcd.codec import decode_items, encode_txn, prefix_range, touched
 from xchronos.store.etcd.errors import COMPACTS_NOT, LeaseExists, Misconfigured
 from xchronos.store.etcd.watch import EtcdWatch
@@ -47,7 +47,7 @@ class EtcdStore:
     def __init__(self, access: EtcdAccess) -> None:
         self.max_operations = access.max_operations
         self._access = access
-        self._link = Link(access)
+        self._link = EtcdClient(access)
         self._watches: set[EtcdWatch] = set()
         self._ttls: dict[int, float] = {}
 
@@ -183,7 +183,7 @@ class EtcdStore:
 class _Flight:
     """The Txns of one `commit_many` that are under way. Those that touch a common key follow one another."""
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: EtcdClient) -> None:
         self._link = link
         self._sent: deque[tuple[int, Sent]] = deque()
         self._results: dict[int, Committed] = {}

@@ -13,9 +13,9 @@ from grpc.aio import EOF, AioRpcError
 
 from xchronos.errors import Compacted, StoreError, StoreUnavailable
 from xchronos.store.contract import Event, WatchBatch
-from xchronos.store.etcd.client import Backoff, Link, was_cut
+from xchronos.store.etcd.client import Backoff, EtcdClient, was_cut
 from xchronos.store.etcd.codec import decode_events, prefix_range
-from xchronos.store.etcd.connection import Line, send
+from xchronos.store.etcd.connection import EtcdConnection, send
 from xchronos.store.etcd.errors import Advice, Misconfigured, Trouble, broken, read_trouble, read_words
 
 MAX_PENDING = 50_000
@@ -32,7 +32,7 @@ class _EndedError(Exception):
 class EtcdWatch:
     """One open watch: its own context manager and its own iterator. See `Store.watch`."""
 
-    def __init__(self, link: Link, prefix: str, revision: int, watches: "set[EtcdWatch]") -> None:
+    def __init__(self, link: EtcdClient, prefix: str, revision: int, watches: "set[EtcdWatch]") -> None:
         self._link = link
         self._prefix = prefix
         self._next = revision
@@ -132,7 +132,7 @@ class EtcdWatch:
                 self.end(error)
                 return
 
-    async def _read(self, line: Line, backoff: Backoff) -> None:
+    async def _read(self, line: EtcdConnection, backoff: Backoff) -> None:
         """Take in what one stream tells, until it ends."""
         stream = line.watch(metadata=self._link.metadata)
         line.open_stream(stream)

@@ -33,7 +33,15 @@ from xchronos.store.sqlite.file import (
     read_range,
     read_revision,
 )
-from xchronos.store.sqlite.writer import CommitRequest, GrantRequest, Outcome, Pending, Request, RevokeRequest, Writer
+from xchronos.store.sqlite.writer import (
+    CommitRequest,
+    GrantRequest,
+    Pending,
+    Request,
+    RevokeRequest,
+    Writer,
+    WriteResult,
+)
 from xchronos.store.transactions import check_key, check_txn, prefix_end
 from xchronos.store.watching import WatchHub
 
@@ -182,7 +190,7 @@ class SqliteStore:
         self._check_open()
         return await self._writer.submit(request)
 
-    def _settle(self, group: list[Pending], outcome: Outcome) -> None:
+    def _settle(self, group: list[Pending], outcome: WriteResult) -> None:
         """Publish what a group changed, then answer those who asked: their watches are never behind their writes."""
         first = outcome.answers[0]  # a group that could not be written has the same answer for all
         self._fault = str(first) if isinstance(first, StoreError) and not isinstance(first, LeaseLost) else ""

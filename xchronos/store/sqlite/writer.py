@@ -53,7 +53,7 @@ Pending: TypeAlias = tuple[Request, asyncio.Future[Any]]
 Answer: TypeAlias = list[Committed] | int | StoreError
 
 
-class Outcome(msgspec.Struct, frozen=True):
+class WriteResult(msgspec.Struct, frozen=True):
     """What became of one group: the answers in order of its requests, and the changes, up to `revision`."""
 
     answers: list[Answer]
@@ -73,7 +73,7 @@ class Writer:
         path: Path,
         revision: int,
         leases: set[int],
-        settle: Callable[[list[Pending], Outcome], None],
+        settle: Callable[[list[Pending], WriteResult], None],
     ) -> None:
         self._connection = connection
         self._path = path
@@ -121,7 +121,7 @@ class Writer:
                 outcome = self._carry_out([request for request, _ in group])
                 self._loop.call_soon_threadsafe(self._settle, group, outcome)
 
-    def _carry_out(self, requests: list[Request]) -> Outcome:
+    def _carry_out(self, requests: list[Request]) -> WriteResult:
         try:
             try:
                 return self._transact(requests)
@@ -137,9 +137,9 @@ class Writer:
             with suppress(sqlite3.Error):  # tried again before the next group, whose callers hear of it
                 self._roll_back()
             # Each caller gets an exception of its own: a shared one would gather the tracebacks of all.
-            return Outcome([explain(self._path, error) for _ in requests], [], self._revision)
+            return WriteResult([explain(self._path, error) for _ in requests], [], self._revision)
 
-    def _transact(self, requests: list[Request]) -> Outcome:
+    def _transact(self, requests: list[Request]) -> WriteResult:
         """One group: read all that it speaks of, decide in memory, write the net result, make it durable."""
         self._roll_back()  # what an earlier group could not, while the disk did not answer
         self._connection.execute("BEGIN IMMEDIATE")
@@ -150,7 +150,7 @@ class Writer:
         batch.committed()
         self._revision = batch.revision
         self._leases = batch.leases
-        return Outcome(answers, batch.changes, batch.revision)
+        return WriteResult(answers, batch.changes, batch.revision)
 
     def _roll_back(self) -> None:
         if self._connection.in_transaction:

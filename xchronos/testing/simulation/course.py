@@ -7,10 +7,10 @@ from typing import Any
 from xchronos.clock import MILLISECOND, SECOND, Micros, to_datetime
 from xchronos.errors import Conflict
 from xchronos.model.records import Desired
-from xchronos.testing.simulation.machines import Engine
+from xchronos.testing.simulation.machines import SimulatedEngine
 from xchronos.testing.simulation.network import Mood
 from xchronos.testing.simulation.scenario import UnitPlan
-from xchronos.testing.simulation.world import Member, World
+from xchronos.testing.simulation.world import SimulatedMachine, World
 
 
 class Course:
@@ -97,7 +97,7 @@ class Course:
     def _length(self, most: Micros) -> Micros:
         return self.random.randrange(10 * MILLISECOND, most)
 
-    def _some(self) -> Member | None:
+    def _some(self) -> SimulatedMachine | None:
         """A member whose daemon runs."""
         found = [member for member in self.world.members if member.process is not None]
         return self.random.choice(found) if found else None
@@ -128,11 +128,11 @@ class Course:
         if member is not None and not member.leaving:
             self._meanwhile(self._leave(member, self.random.choice((0, SECOND)), self._length(self.scenario.ttl)))
 
-    async def _leave(self, member: Member, grace: Micros, away: Micros) -> None:
+    async def _leave(self, member: SimulatedMachine, grace: Micros, away: Micros) -> None:
         await self.world.leave(member, grace)
         await self._back(member, away)
 
-    async def _back(self, member: Member, after: Micros) -> None:
+    async def _back(self, member: SimulatedMachine, after: Micros) -> None:
         await self.world.sleep(after)
         if member.process is None:
             await self.world.up(member)
@@ -144,7 +144,7 @@ class Course:
             self.world.pause(member)
             self._meanwhile(self._go_on(member, self._length(2 * self.scenario.patience)))
 
-    async def _go_on(self, member: Member, after: Micros) -> None:
+    async def _go_on(self, member: SimulatedMachine, after: Micros) -> None:
         process = member.process
         await self.world.sleep(after)
         if member.process is process:
@@ -157,7 +157,7 @@ class Course:
             self.world.cut(member, cut=True)
             self._meanwhile(self._connect(member, self._length(3 * self.scenario.patience)))
 
-    async def _connect(self, member: Member, after: Micros) -> None:
+    async def _connect(self, member: SimulatedMachine, after: Micros) -> None:
         connection = member.connection
         await self.world.sleep(after)
         if member.connection is connection:
@@ -170,7 +170,7 @@ class Course:
             self.world.silence(engine, silent=True)
             self._meanwhile(self._answer(engine, self._length(3 * self.scenario.ttl)))
 
-    async def _answer(self, engine: Engine, after: Micros) -> None:
+    async def _answer(self, engine: SimulatedEngine, after: Micros) -> None:
         await self.world.sleep(after)
         self.world.silence(engine, silent=False)
 

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from xchronos.agent.lease.lease_clock import Contact
+from xchronos.agent.lease.lease_clock import LeaseClock
 from xchronos.clock import MILLISECOND, SECOND, Instant, Micros, to_datetime
 from xchronos.errors import ExecutorUnavailable
 from xchronos.executors.contract import FORBIDDEN, Leftover, StepExit, StepSpec
@@ -16,7 +16,7 @@ from xchronos.testing.simulation.loop import Process, SimulatedLoop, WorldClock
 T = TypeVar("T")
 
 
-class Start(msgspec.Struct):
+class SimulatedStart(msgspec.Struct):
     """One step that was really started. `ended` and `code` are None while it runs; both in true time."""
 
     unit: str
@@ -46,23 +46,25 @@ class Sink:
     """Everything that started. `started` is called at the very instant of a start, `ended` at that of an end."""
 
     def __init__(
-        self, clock: WorldClock, body: Callable[[StepSpec], Body], started: Callable[[Start], None],
-        ended: Callable[[Start], None],
+        self, clock: WorldClock, body: Callable[[StepSpec], Body], started: Callable[[SimulatedStart], None],
+        ended: Callable[[SimulatedStart], None],
     ) -> None:  # fmt: skip
-        self.starts: list[Start] = []
+        self.starts: list[SimulatedStart] = []
         self._clock = clock
         self._body = body
         self._started = started
         self._ended = ended
 
-    def start(self, spec: StepSpec, machine: str, process: Process | None = None) -> tuple[Start, Body]:
+    def start(self, spec: StepSpec, machine: str, process: Process | None = None) -> tuple[SimulatedStart, Body]:
         """A step starts now."""
-        start = Start(spec.unit, spec.execution, spec.attempt, machine, self._clock.now(), process, step=spec.step)
+        start = SimulatedStart(
+            spec.unit, spec.execution, spec.attempt, machine, self._clock.now(), process, step=spec.step
+        )
         self.starts.append(start)
         self._started(start)
         return start, self._body(spec)
 
-    def end(self, start: Start, code: int | None, signal: str = "") -> None:
+    def end(self, start: SimulatedStart, code: int | None, signal: str = "") -> None:
         """A step ends now."""
         if start.ended is None:
             start.ended, start.code, start.signal = self._clock.now(), code, signal
@@ -80,7 +82,7 @@ class CallExecutor:
         self._process = process
         self._machine = machine
         self._clock = clock
-        self._running: dict[tuple[str, int, str], tuple[Start, asyncio.Future[str]]] = {}
+        self._running: dict[tuple[str, int, str], tuple[SimulatedStart, asyncio.Future[str]]] = {}
 
     async def probe(self) -> str:
         """See `Executor.probe`."""
@@ -143,11 +145,11 @@ class _Container:
     def __init__(self, spec: StepSpec, over: "asyncio.Future[None]") -> None:
         self.spec = spec
         self.over = over
-        self.start: Start | None = None
+        self.start: SimulatedStart | None = None
         self.deaf = False
 
 
-class Engine:
+class SimulatedEngine:
     """A machine's own container engine: what runs on it outlives every daemon."""
 
     def __init__(self, sink: Sink, machine: str, loop: SimulatedLoop, random: Random) -> None:
@@ -213,7 +215,7 @@ class ContainerExecutor:
     name = "docker"
     recoverable = True
 
-    def __init__(self, engine: Engine, process: Process) -> None:
+    def __init__(self, engine: SimulatedEngine, process: Process) -> None:
         self._engine = engine
         self._process = process
 
@@ -296,10 +298,10 @@ class ContainerExecutor:
         """See `Executor.close`."""
 
 
-class Guardian:
+class SimulatedGuardian:
     """A machine's guardian process (`xchronos.agent.guardian`): kills what must not outlive its lease."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: SimulatedEngine) -> None:
         self.deadline: Micros | None = None
         """When it strikes unless that is put off; None: nothing is guarded."""
         self.rebooted = False
@@ -350,10 +352,10 @@ class Guardian:
 class GuardianHand:
     """A daemon's side of its machine's guardian: a `Watchman`."""
 
-    def __init__(self, guardian: Guardian, process: Process) -> None:
+    def __init__(self, guardian: SimulatedGuardian, process: Process) -> None:
         self._guardian = guardian
         self._process = process
-        self._contact: Contact | None = None
+        self._contact: LeaseClock | None = None
         self._open = False
         self._struck = False
 
@@ -366,7 +368,7 @@ class GuardianHand:
         """See `Watchman.struck_since`."""
         return self._guardian.marked >= at
 
-    def follow(self, contact: Contact) -> None:
+    def follow(self, contact: LeaseClock) -> None:
         """See `Watchman.follow`."""
         self._contact = contact
         contact.listen(self._put_off)

@@ -28,7 +28,7 @@ from xchronos.registry.codec import decode
 from xchronos.registry.keys import Keys, shard_of, unit_of
 from xchronos.store.contract import KeyValue
 from xchronos.store.transactions import Change
-from xchronos.testing.simulation.machines import Start
+from xchronos.testing.simulation.machines import SimulatedStart
 from xchronos.testing.simulation.rules import Rules
 
 BY_HAND = frozenset(("manual", "chain", "kept"))
@@ -84,7 +84,7 @@ class Monitor:
         self._started: set[tuple[int, str, int, str]] = set()
         self._on: dict[str, dict[str, str]] = {}
         self._shards: dict[int, str] = {}
-        self._running: dict[str, list[Start]] = {}
+        self._running: dict[str, list[SimulatedStart]] = {}
         self._history: dict[str, set[str]] = {}
         self.rules = Rules(violate, units, slots)
 
@@ -275,7 +275,7 @@ class Monitor:
 
     # -- the sink -----------------------------------------------------------------------------------------------------
 
-    def started(self, start: Start) -> None:
+    def started(self, start: SimulatedStart) -> None:
         """A step starts."""
         start.life = self.births.get(start.execution, 0)
         identity = (start.life, start.execution, start.attempt, start.step)
@@ -294,7 +294,7 @@ class Monitor:
             self._alone(unit, start)
         self._running.setdefault(start.unit, []).append(start)
 
-    def _alone(self, unit: Unit, start: Start) -> None:
+    def _alone(self, unit: Unit, start: SimulatedStart) -> None:
         """Nothing of an earlier attempt runs any more, nor of another fire time that this one must not overlap."""
         fire = start.execution.rpartition("/")[0]
         for other in self._running.get(unit.name, ()):
@@ -305,7 +305,7 @@ class Monitor:
                 both = [f"attempt {one.attempt} of {one.execution} on {one.machine}" for one in (start, other)]
                 self._violate(f"OnPartition=stop, Concurrency={unit.concurrency}: {both[0]} starts beside {both[1]}")
 
-    def ended(self, start: Start) -> None:
+    def ended(self, start: SimulatedStart) -> None:
         """A step ends."""
         self._running[start.unit].remove(start)
 

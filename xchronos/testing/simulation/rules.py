@@ -16,7 +16,7 @@ from xchronos.model.policies import Outcome
 from xchronos.model.records import Execution
 from xchronos.model.unit import Unit
 from xchronos.scheduler.retry import pause
-from xchronos.testing.simulation.machines import Start
+from xchronos.testing.simulation.machines import SimulatedStart
 from xchronos.unitfile.fleet.placement import has_conflict
 from xchronos.unitfile.fleet.requirements import FleetRequirements
 
@@ -36,15 +36,15 @@ class Rules:
         self._violate = violate
         self._units = units
         self._slots = slots
-        self._at_work: dict[str, dict[tuple[str, int], Start]] = {}
-        self._steps: dict[tuple[int, str, int], Start] = {}
+        self._at_work: dict[str, dict[tuple[str, int], SimulatedStart]] = {}
+        self._steps: dict[tuple[int, str, int], SimulatedStart] = {}
 
     def waits(self, execution: Execution) -> None:
         """An execution is written that no machine has."""
         if execution.state in WITHOUT_A_MACHINE and not execution.reason:
             self._violate(f"{execution.id} is {execution.state}, and does not say why")
 
-    def started(self, start: Start, execution: Execution | None) -> None:
+    def started(self, start: SimulatedStart, execution: Execution | None) -> None:
         """A step starts; `execution` is its record, on its machine, None when the store has it there no more."""
         unit = self._units(start.unit)
         if unit is None:
@@ -61,7 +61,7 @@ class Rules:
         if execution.current is not None:
             self._at_work.get(machine, {}).pop((execution.id, execution.current.number), None)
 
-    def _in_order(self, unit: Unit, start: Start) -> None:
+    def _in_order(self, unit: Unit, start: SimulatedStart) -> None:
         names = [step.name for step in unit.service.steps]
         before = self._steps.get((start.life, start.execution, start.attempt))
         if before is None:
@@ -72,7 +72,7 @@ class Rules:
         if names.index(start.step) <= names.index(before.step):
             self._violate(f"{what} starts behind {before.step}")
 
-    def _in_budget(self, unit: Unit, start: Start, execution: Execution) -> None:
+    def _in_budget(self, unit: Unit, start: SimulatedStart, execution: Execution) -> None:
         charged = [one for one in execution.attempts if one.outcome is not Outcome.LOST]
         allowed = unit.retry.max_attempts
         if allowed and len(charged) >= allowed:
@@ -87,7 +87,7 @@ class Rules:
             early = (due - start.at) / SECOND
             self._violate(f"attempt {start.attempt} of {execution.id} starts {early} s before its pause is over")
 
-    def _has_room(self, unit: Unit, start: Start) -> None:
+    def _has_room(self, unit: Unit, start: SimulatedStart) -> None:
         mine = (start.execution, start.attempt)
         others = [other for identity, other in self._at_work.get(start.machine, {}).items() if identity != mine]
         slots = self._slots.get(start.machine, 0)

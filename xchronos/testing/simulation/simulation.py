@@ -17,7 +17,7 @@ from xchronos.clock import MILLISECOND, SECOND, Micros
 from xchronos.testing.simulation.course import Course
 from xchronos.testing.simulation.loop import SimulatedLoop, Stuck
 from xchronos.testing.simulation.scenario import draw
-from xchronos.testing.simulation.verdict import Verdict
+from xchronos.testing.simulation.verdict import SeedVerdict
 from xchronos.testing.simulation.world import World
 
 CALM_WITHIN: Micros = 180 * SECOND
@@ -128,7 +128,7 @@ async def _rest(world: World) -> bool:
 
 def _judge(world: World) -> None:
     monitor = world.monitor
-    verdict = Verdict(world.keys, world.store.rows(), monitor, world.violate, world.units.get)
+    verdict = SeedVerdict(world.keys, world.store.rows(), monitor, world.violate, world.units.get)
     for name in sorted(monitor.living):
         eras = [era for era in monitor.eras[name] if era.life == monitor.lives[name]]
         verdict.fire_times(world.units[name], eras, world.texts[name])

@@ -12,7 +12,7 @@ from xchronos.model.unit import Unit
 from xchronos.registry.codec import decode
 from xchronos.registry.keys import Keys, unit_of
 from xchronos.store.contract import KeyValue
-from xchronos.testing.simulation.machines import Start
+from xchronos.testing.simulation.machines import SimulatedStart
 from xchronos.testing.simulation.monitor import BY_HAND, Era, Monitor
 
 RAN = frozenset((Outcome.SUCCEEDED, Outcome.FAILED, Outcome.TIMED_OUT))
@@ -37,7 +37,7 @@ def grid(unit: Unit, index: int, era: Schedule) -> Iterable[Instant]:
         at = trigger.next_after(at, anchor)
 
 
-class Verdict:
+class SeedVerdict:
     """Judges a finished run. `violate` is told of everything that must not be."""
 
     def __init__(
@@ -141,13 +141,13 @@ class Verdict:
 
     # -- I4 -----------------------------------------------------------------------------------------------------------
 
-    def sink(self, starts: Iterable[Start]) -> None:
+    def sink(self, starts: Iterable[SimulatedStart]) -> None:
         """The history of living units equals the sink.
 
         What ran in a former life of a unit is forgotten, what is beyond HistoryLimit may be; and of what is still open
         there is no history yet.
         """
-        by_attempt: dict[tuple[str, int], list[Start]] = {}
+        by_attempt: dict[tuple[str, int], list[SimulatedStart]] = {}
         for start in starts:
             if self._now(start.unit, start.life):
                 by_attempt.setdefault((start.execution, start.attempt), []).append(start)
@@ -168,7 +168,7 @@ class Verdict:
         return oldest is not None and execution_id < oldest.id
 
     def _execution(
-        self, execution: Execution, starts: dict[tuple[str, int], list[Start]], known: set[tuple[str, int]]
+        self, execution: Execution, starts: dict[tuple[str, int], list[SimulatedStart]], known: set[tuple[str, int]]
     ) -> None:
         name, unit = execution.id, self._units(execution.unit)
         if execution.outcome is None or execution.current is not None or execution.ended_at is None:
@@ -197,7 +197,7 @@ class Verdict:
             if charged < unit.retry.max_attempts and not given_up:
                 self._violate(f"{name} failed after {charged} attempts of {unit.retry.max_attempts}")
 
-    def _attempt(self, what: str, attempt: Attempt, ran: list[Start]) -> None:
+    def _attempt(self, what: str, attempt: Attempt, ran: list[SimulatedStart]) -> None:
         """An attempt's record says what the sink says."""
         if not ran:
             if attempt.outcome in RAN and any(step.started_at for step in attempt.steps):
@@ -219,7 +219,7 @@ class Verdict:
                 if (start.step, start.code, start.signal) not in told_of:
                     self._violate(f"I4: {what} does not tell of {start.step}, which ended with {start.code}")
 
-    def _tidied_up(self, what: str, unit: Unit, ran: list[Start]) -> None:
+    def _tidied_up(self, what: str, unit: Unit, ran: list[SimulatedStart]) -> None:
         """Whatever became of it, ExecStopPost= has had its turn."""
         last = unit.service.steps[-1]
         if last.phase == "stop-post" and ran[-1].step != last.name:

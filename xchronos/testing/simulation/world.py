@@ -7,7 +7,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from xchronos.agent.steps.resolved_unit import Place
+from xchronos.agent.steps.resolved_unit import HostContext
 from xchronos.clock import MILLISECOND, MINUTE, SECOND, Micros
 from xchronos.daemon.roles import Roles
 from xchronos.errors import Conflict, NotFound, StoreError
@@ -16,7 +16,7 @@ from xchronos.model.compile.unit import compile_unit
 from xchronos.model.records import Capacity
 from xchronos.model.unit import Unit
 from xchronos.registry.keys import Keys, unit_of
-from xchronos.registry.machine_desired import Wishes
+from xchronos.registry.machine_desired import DesiredMachines
 from xchronos.registry.registry import Registry
 from xchronos.store.transactions import Change
 from xchronos.testing.clock import START
@@ -26,11 +26,11 @@ from xchronos.testing.simulation.machines import (
     Body,
     CallExecutor,
     ContainerExecutor,
-    Engine,
-    Guardian,
     GuardianHand,
+    SimulatedEngine,
+    SimulatedGuardian,
+    SimulatedStart,
     Sink,
-    Start,
 )
 from xchronos.testing.simulation.monitor import Monitor
 from xchronos.testing.simulation.network import Connection, Mood, WorldStore
@@ -39,15 +39,15 @@ from xchronos.testing.simulation.shapes import SHAPES
 from xchronos.unitfile import HostFacts
 
 
-class Member:
+class SimulatedMachine:
     """A machine and the daemon on it. `roles` is None while no daemon runs."""
 
     def __init__(self, plan: MemberPlan, world: "World") -> None:
         self.plan = plan
         self.name = plan.name
         self.clock = WorldClock(world.loop, START, plan.skew)
-        self.engine = Engine(world.sink, plan.name, world.loop, world.random(f"engine {plan.name}"))
-        self.guardian = Guardian(self.engine)
+        self.engine = SimulatedEngine(world.sink, plan.name, world.loop, world.random(f"engine {plan.name}"))
+        self.guardian = SimulatedGuardian(self.engine)
         self.random = world.random(f"network {plan.name}")
         self.process: Process | None = None
         self.connection: Connection | None = None
@@ -81,11 +81,11 @@ class World:
         self.store = WorldStore(self.clock, self._committed)
         self.store.max_operations = scenario.max_operations or self.store.max_operations
         self.sink = Sink(self.clock, self._body, self._started, self._ended)
-        self.members = [Member(plan, self) for plan in scenario.members]
+        self.members = [SimulatedMachine(plan, self) for plan in scenario.members]
         self.mood = Mood()
         user = Connection(self.store, loop, Process("user"), self.random("user"), self._told)
         self.registry = Registry(user, self.keys)
-        self.wishes = Wishes(user, self.keys)
+        self.wishes = DesiredMachines(user, self.keys)
 
     # -- what is told -------------------------------------------------------------------------------------------------
 
@@ -123,12 +123,12 @@ class World:
             self.note(f"{author or 'store'} #{revision} {event.kind} {event.key}", event.value)
         self.monitor.committed(author, changes, revision)
 
-    def _started(self, start: Start) -> None:
+    def _started(self, start: SimulatedStart) -> None:
         self.count("starts")
         self.note(f"{start.machine} START {start.execution} attempt {start.attempt}")
         self.monitor.started(start)
 
-    def _ended(self, start: Start) -> None:
+    def _ended(self, start: SimulatedStart) -> None:
         self.note(f"{start.machine} END {start.execution} attempt {start.attempt}: {start.code} {start.signal}")
         self.monitor.ended(start)
 
@@ -146,7 +146,7 @@ class World:
 
     # -- daemons ------------------------------------------------------------------------------------------------------
 
-    async def up(self, member: Member) -> None:
+    async def up(self, member: SimulatedMachine) -> None:
         """Start a daemon on a member's machine; returns once it is ready, or has had long enough to be."""
         plan = member.plan
         process = member.process = Process(plan.name)
@@ -159,7 +159,7 @@ class World:
             connection,
             self.keys,
             member.clock,
-            Place(plan.name, facts, {}, home / "secrets", 1 << 20),
+            HostContext(plan.name, facts, {}, home / "secrets", 1 << 20),
             {"python": calls, "docker": ContainerExecutor(member.engine, process)},
             home,
             instance=plan.name,
@@ -184,7 +184,7 @@ class World:
             if process.alive:
                 self.violate(f"the daemon of {process.name} has ended: {_words(error)}")
 
-    async def kill(self, member: Member, *, power: bool = False) -> None:
+    async def kill(self, member: SimulatedMachine, *, power: bool = False) -> None:
         """End a daemon by kill -9; with `power`, the whole machine goes down with everything on it."""
         assert member.process is not None
         self.note(f"{member.name} {'POWER OFF' if power else 'KILL'}")
@@ -195,13 +195,13 @@ class World:
             member.guardian.power_off()
         self._down(member)
 
-    def _down(self, member: Member) -> None:
+    def _down(self, member: SimulatedMachine) -> None:
         if member.connection is not None:
             member.connection.break_watches("the process has ended")
         member.process = member.connection = member.roles = None
         member.leaving = False
 
-    async def leave(self, member: Member, grace: Micros) -> None:
+    async def leave(self, member: SimulatedMachine, grace: Micros) -> None:
         """SIGTERM: the daemon ends by itself, in order."""
         assert member.process is not None
         assert member.roles is not None
@@ -219,20 +219,20 @@ class World:
         await self.loop.end_process(process)
         self._down(member)
 
-    def pause(self, member: Member) -> None:
+    def pause(self, member: SimulatedMachine) -> None:
         """SIGSTOP."""
         assert member.process is not None
         self.note(f"{member.name} STOP")
         self.count("pause")
         self.loop.stop_process(member.process)
 
-    def go_on(self, member: Member) -> None:
+    def go_on(self, member: SimulatedMachine) -> None:
         """SIGCONT."""
         if member.process is not None and member.process.stopped:
             self.note(f"{member.name} CONT")
             self.loop.continue_process(member.process)
 
-    def cut(self, member: Member, *, cut: bool) -> None:
+    def cut(self, member: SimulatedMachine, *, cut: bool) -> None:
         """Cut a member off from the store, or connect it again."""
         if member.connection is not None and member.connection.cut != cut:
             self.note(f"{member.name} {'CUT' if cut else 'CONNECTED'}")
@@ -252,7 +252,7 @@ class World:
                     if member.connection is not None:
                         member.connection.break_watches("the store is away")
 
-    def silence(self, engine: Engine, *, silent: bool) -> None:
+    def silence(self, engine: SimulatedEngine, *, silent: bool) -> None:
         """Have a machine's container engine answer nobody, or answer again."""
         self.note(f"{engine.machine} engine {'SILENT' if silent else 'ANSWERS'}")
         self.count("engine away" if silent else "engine back")
@@ -261,7 +261,7 @@ class World:
         else:
             engine.answers.set()
 
-    def jump(self, member: Member, length: Micros) -> None:
+    def jump(self, member: SimulatedMachine, length: Micros) -> None:
         """Set a member's wall clock."""
         member.clock.skew += length
         self.monitor.ahead = max(self.monitor.ahead, member.clock.skew)

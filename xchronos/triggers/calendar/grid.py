@@ -20,10 +20,10 @@ from xchronos.triggers.calendar.text import (
     MONTH,
     SECONDS,
     YEAR,
+    CalendarField,
     CalendarSpec,
     Chain,
     Component,
-    Field,
 )
 
 _EPOCH = date(1970, 1, 1).toordinal()
@@ -172,7 +172,7 @@ class CalendarGrid:
         return total
 
 
-def _span(field: Field, component: Component) -> range:
+def _span(field: CalendarField, component: Component) -> range:
     """The values of a component."""
     start, stop, repeat = component
     if not repeat:
@@ -180,7 +180,7 @@ def _span(field: Field, component: Component) -> range:
     return range(start, (field.high if stop < 0 else stop) + 1, repeat)
 
 
-def _values(field: Field, chain: Chain) -> set[int]:
+def _values(field: CalendarField, chain: Chain) -> set[int]:
     """The values of a chain."""
     if not chain:
         return set(range(field.low, field.high + 1))

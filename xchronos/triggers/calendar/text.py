@@ -62,7 +62,7 @@ Chain = tuple[Component, ...]
 """A list of components; empty means `*`."""
 
 
-class Field(NamedTuple):
+class CalendarField(NamedTuple):
     """A field's name and its range; seconds count in microseconds (`unit`)."""
 
     name: str
@@ -72,13 +72,13 @@ class Field(NamedTuple):
     width: int = 2
 
 
-YEAR = Field("year", FIRST_YEAR, LAST_YEAR, width=4)
-MONTH = Field("month", 1, 12)
-DAY_OF_MONTH = Field("day", 1, 31)
-LAST_DAY = Field("day from the month's end", 1, 28)
-HOUR_OF_DAY = Field("hour", 0, 23)
-MINUTE_OF_HOUR = Field("minute", 0, 59)
-SECONDS = Field("second", 0, 60 * SECOND - 1, unit=SECOND)
+YEAR = CalendarField("year", FIRST_YEAR, LAST_YEAR, width=4)
+MONTH = CalendarField("month", 1, 12)
+DAY_OF_MONTH = CalendarField("day", 1, 31)
+LAST_DAY = CalendarField("day from the month's end", 1, 28)
+HOUR_OF_DAY = CalendarField("hour", 0, 23)
+MINUTE_OF_HOUR = CalendarField("minute", 0, 59)
+SECONDS = CalendarField("second", 0, 60 * SECOND - 1, unit=SECOND)
 
 _ZERO: Chain = (Component(0, -1, 0),)
 
@@ -264,7 +264,7 @@ class _Reader:
         year, month, day, hour, minute, second = (((Component(value, -1, 0)),) for value in fields)
         return CalendarSpec(weekdays or EVERY_DAY, year, month, day, False, hour, minute, second, "UTC")
 
-    def chain(self, field: Field) -> Chain:
+    def chain(self, field: CalendarField) -> Chain:
         """One field's list; `*` is the empty one, except for seconds, where it means every whole second."""
         if self.peek() == "*":
             self.at += 1
@@ -277,7 +277,7 @@ class _Reader:
                 raise InvalidTrigger(f"a list has more than {_LONGEST_LIST} items")
         return tuple(found)
 
-    def component(self, field: Field) -> Component:
+    def component(self, field: CalendarField) -> Component:
         begin = self.at
         start, stop, repeat = self.number(field), -1, 0
         if self.text.startswith("..", self.at):
@@ -297,7 +297,7 @@ class _Reader:
             self.fail("',', '..', '/' or the field's end")
         return Component(start, stop, repeat)
 
-    def number(self, field: Field) -> int:
+    def number(self, field: CalendarField) -> int:
         """A number; seconds may have a fraction, rounded to the microsecond, halves up."""
         found = (_DECIMAL if field is SECONDS else _NUMBER).match(self.text, self.at)
         if not found:
@@ -326,7 +326,7 @@ def _full_year(component: Component) -> Component:
     return Component(start, stop, component.repeat)
 
 
-def _normalized(field: Field, chain: Chain) -> Chain:
+def _normalized(field: CalendarField, chain: Chain) -> Chain:
     """The chain sorted, each component once, each stop the last value that is reached."""
     found = set()
     for start, stop, repeat in chain:
@@ -337,7 +337,7 @@ def _normalized(field: Field, chain: Chain) -> Chain:
     return tuple(sorted(found))
 
 
-def _check(field: Field, component: Component) -> None:
+def _check(field: CalendarField, component: Component) -> None:
     start, stop, repeat = component
     low, high = field.low, field.high
     shown = _text(field, (component,))
@@ -370,7 +370,7 @@ def _weekday_text(mask: int) -> str:
     return ",".join(parts)
 
 
-def _text(field: Field, chain: Chain) -> str:
+def _text(field: CalendarField, chain: Chain) -> str:
     """The chain as systemd prints it: padded numbers, microseconds as six decimals, a step of one not at all."""
     unit = field.unit
     if not chain or (unit > 1 and any(component == (0, -1, unit) for component in chain)):

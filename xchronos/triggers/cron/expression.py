@@ -23,7 +23,7 @@ from xchronos.triggers.cron.fields import (
     SECOND,
     WEEKDAY,
     YEAR,
-    Field,
+    CronField,
     parse_field,
 )
 from xchronos.triggers.cron.trigger import CronTrigger
@@ -81,7 +81,7 @@ def _parse(text: str, zone: Zone, unit_name: str) -> CronTrigger | EveryTrigger:
     return _trigger(text, zone, parts[1:], fields, debian=False)
 
 
-def _trigger(text: str, zone: Zone, parts: list[str], fields: list[Field], *, debian: bool) -> CronTrigger:
+def _trigger(text: str, zone: Zone, parts: list[str], fields: list[CronField], *, debian: bool) -> CronTrigger:
     """`parts` are the texts from the minute field on, `fields` begin with the seconds."""
     seconds, minutes, hours, dom, months, dow = fields[:6]
     years = fields[6].mask if len(fields) == 7 and not fields[6].star else None

@@ -46,7 +46,7 @@ QUARTZ_WEEKDAY = Spec(
 YEAR = Spec("year", 1970, 2099, 2099, "1970-2099", {})
 
 
-class Field(NamedTuple):
+class CronField(NamedTuple):
     """A parsed field.
 
     Bit 0 of `mask` is the field's lowest value (Sunday, the first day, January, 1970). `star`: an item is `*`, `?` or
@@ -75,7 +75,7 @@ _SHARED_LENGTH = 64
 _HASHED_RE = re.compile(r"~|(?<![A-Z])H(?![A-Z])", re.IGNORECASE)
 
 
-def parse_field(spec: Spec, text: str, unit_name: str) -> Field:
+def parse_field(spec: Spec, text: str, unit_name: str) -> CronField:
     """Parse one field. Hashed values (`H`, `~`) follow from the unit's name and the field's, on every machine alike.
 
     Raises:
@@ -90,12 +90,12 @@ def parse_field(spec: Spec, text: str, unit_name: str) -> Field:
 
 
 @lru_cache(maxsize=1 << 12)
-def _parse_shared(spec: Spec, text: str) -> Field:
+def _parse_shared(spec: Spec, text: str) -> CronField:
     """The same, shared: thousands of schedules hold a handful of masks between them."""
     return _parse(spec, text, 0)
 
 
-def _parse(spec: Spec, text: str, seed: int) -> Field:
+def _parse(spec: Spec, text: str, seed: int) -> CronField:
     if not text.isascii():
         raise _error(spec, text, "only ASCII digits and letters have a meaning here")
     mask, star = 0, False
@@ -117,7 +117,7 @@ def _parse(spec: Spec, text: str, seed: int) -> Field:
             mask |= 1 << (value - spec.low)
     if spec is WEEKDAY:
         mask = mask & 0x7F | mask >> 7
-    return Field(mask, star, tuple(dict.fromkeys(items)))
+    return CronField(mask, star, tuple(dict.fromkeys(items)))
 
 
 def _values(spec: Spec, text: str, found: re.Match[str], seed: int) -> range:

@@ -19,22 +19,22 @@ from xchronos.unitfile.directives.scalars import (
     parse_size,
 )
 from xchronos.unitfile.directives.signals import (
-    ExitStatuses,
+    ExitNumbers,
     Signal,
     parse_exit_status,
     parse_exit_statuses,
     parse_signal,
 )
-from xchronos.unitfile.directives.verdict import Outcome, Verdict
+from xchronos.unitfile.directives.verdict import DirectiveVerdict, Outcome
 
 __all__ = [
     "Amount",
-    "ExitStatuses",
+    "DirectiveVerdict",
+    "ExitNumbers",
     "Meaning",
     "Outcome",
     "Rlimit",
     "Signal",
-    "Verdict",
     "check",
     "is_known",
     "meaning",

@@ -3,7 +3,7 @@
 from xchronos.errors import InvalidValue
 from xchronos.unitfile.directives.defaults import DEFAULTS, OF_TYPE
 from xchronos.unitfile.directives.table import SECTIONS
-from xchronos.unitfile.directives.verdict import OK, Scope, Verdict, ignored, refused
+from xchronos.unitfile.directives.verdict import OK, DirectiveVerdict, Scope, ignored, refused
 from xchronos.unitfile.names import UnitName
 from xchronos.unitfile.specifiers import HostFacts
 from xchronos.unitfile.suggest import did_you_mean
@@ -36,7 +36,7 @@ def check(
     name: UnitName = _ANY_UNIT,
     host: HostFacts | None = None,
     service_type: str = "",
-) -> Verdict:
+) -> DirectiveVerdict:
     """Judge one assignment in [Unit], [Service] or [Install] of a service.
 
     `name` is the unit whose specifiers are expanded, `host` the machine if it is known, `service_type` the unit's
@@ -58,13 +58,13 @@ def check(
     return _without_defaults(verdict, service_type) if verdict.effect else verdict
 
 
-def _without_defaults(verdict: Verdict, service_type: str) -> Verdict:
+def _without_defaults(verdict: DirectiveVerdict, service_type: str) -> DirectiveVerdict:
     added, lifted = OF_TYPE.get(service_type, (_NONE, _NONE))
     effect = tuple(line for line in verdict.effect if line in lifted or (line not in DEFAULTS and line not in added))
     if service_type:
         # BusName= makes a service Type=dbus only where no other type is given.
         effect = tuple(line for line in effect if line != "Type: dbus")
-    return verdict if len(effect) == len(verdict.effect) else Verdict(verdict.outcome, verdict.message, effect)
+    return verdict if len(effect) == len(verdict.effect) else DirectiveVerdict(verdict.outcome, verdict.message, effect)
 
 
 def _unknown(section: str, key: str) -> str:

@@ -11,7 +11,7 @@ from xchronos.errors import InvalidValue
 from xchronos.unitfile.directives.forms import format_timespan, plain_path
 from xchronos.unitfile.directives.scalars import INFINITY, LIMITS, parse_bool, parse_integer, parse_mode, parse_rlimit
 from xchronos.unitfile.directives.signals import parse_signal
-from xchronos.unitfile.directives.verdict import OK, Kind, Scope, Verdict, ignored, refused, shown, warned
+from xchronos.unitfile.directives.verdict import OK, DirectiveVerdict, Kind, Scope, ignored, refused, shown, warned
 from xchronos.unitfile.timespan import parse_timespan
 
 _UINT32 = 2**32 - 1
@@ -22,28 +22,28 @@ _BUS_NAME = re.compile(r"[A-Za-z_-][A-Za-z0-9_-]*(?:\.[A-Za-z_-][A-Za-z0-9_-]*)+
 _SCHEDULERS = ("other", "fifo", "rr", "batch", "", "idle")
 
 
-def anything(_key: str, _value: str, _scope: Scope) -> Verdict:
+def anything(_key: str, _value: str, _scope: Scope) -> DirectiveVerdict:
     """A value that is judged elsewhere, or that means what it says."""
     return OK
 
 
-def boolean(key: str, value: str, _scope: Scope) -> Verdict:
+def boolean(key: str, value: str, _scope: Scope) -> DirectiveVerdict:
     """A boolean whose effect is `Key: yes`."""
     return shown(f"{key}: yes" if parse_bool(value) else f"{key}: no")
 
 
-def silent_boolean(_key: str, value: str, _scope: Scope) -> Verdict:
+def silent_boolean(_key: str, value: str, _scope: Scope) -> DirectiveVerdict:
     """A boolean that systemd does not show."""
     parse_bool(value)
     return OK
 
 
-def optional_boolean(key: str, value: str, scope: Scope) -> Verdict:
+def optional_boolean(key: str, value: str, scope: Scope) -> DirectiveVerdict:
     """A boolean; the empty value goes back to the default."""
     return boolean(key, value, scope) if value else OK
 
 
-def dynamic_user(_key: str, value: str, scope: Scope) -> Verdict:
+def dynamic_user(_key: str, value: str, scope: Scope) -> DirectiveVerdict:
     """`DynamicUser=`: a bad value refuses the unit; `yes` turns on the protections that it implies."""
     try:
         wanted = parse_bool(value)
@@ -58,7 +58,7 @@ def dynamic_user(_key: str, value: str, scope: Scope) -> Verdict:
     )  # fmt: skip
 
 
-def isolate(_key: str, value: str, _scope: Scope) -> Verdict:
+def isolate(_key: str, value: str, _scope: Scope) -> DirectiveVerdict:
     """`OnFailureIsolate=yes` is an old way to write `OnFailureJobMode=isolate`."""
     return shown("OnFailureJobMode: isolate" if parse_bool(value) else "OnFailureJobMode: replace")
 
@@ -71,7 +71,7 @@ def choice(words: str, *, booleans: bool = False, empty: bool = False, label: st
     known = frozenset(words.split())
     expected = ", ".join(words.split())
 
-    def judge(key: str, value: str, _scope: Scope) -> Verdict:
+    def judge(key: str, value: str, _scope: Scope) -> DirectiveVerdict:
         name = key if label is None else label
         if value in known:
             return shown(f"{name}: {value}") if name else OK
@@ -87,7 +87,7 @@ def choice(words: str, *, booleans: bool = False, empty: bool = False, label: st
     return judge
 
 
-def kill_mode(key: str, value: str, scope: Scope) -> Verdict:
+def kill_mode(key: str, value: str, scope: Scope) -> DirectiveVerdict:
     """`KillMode=`; `none` is taken with a warning."""
     verdict = _KILL_MODE(key, value, scope)
     if value == "none":
@@ -99,7 +99,7 @@ def kill_mode(key: str, value: str, scope: Scope) -> Verdict:
 _KILL_MODE = choice("control-group process mixed none", empty=True)
 
 
-def service_type(key: str, value: str, scope: Scope) -> Verdict:
+def service_type(key: str, value: str, scope: Scope) -> DirectiveVerdict:
     """`Type=`, with what it changes elsewhere."""
     verdict = _TYPE(key, value, scope)
     match value:
@@ -119,7 +119,7 @@ _TYPE = choice("simple exec forking oneshot dbus notify idle")
 def time(*names: str, zero_is_infinity: bool = False, empty: bool = False, accuracy: int = SECOND) -> Kind:
     """A time span, shown under `names` (nowhere if the only name is empty, under the key if there is none)."""
 
-    def judge(key: str, value: str, _scope: Scope) -> Verdict:
+    def judge(key: str, value: str, _scope: Scope) -> DirectiveVerdict:
         if empty and not value:
             return OK
         micros = parse_timespan(value)
@@ -131,13 +131,13 @@ def time(*names: str, zero_is_infinity: bool = False, empty: bool = False, accur
     return judge
 
 
-def watchdog(key: str, value: str, _scope: Scope) -> Verdict:
+def watchdog(key: str, value: str, _scope: Scope) -> DirectiveVerdict:
     """`WatchdogSec=`: a length lets the main process send notifications."""
     micros = parse_timespan(value)
     return OK if micros == 0 else shown("NotifyAccess: main", f"{key}: {format_timespan(micros)}")
 
 
-def nanoseconds(key: str, value: str, _scope: Scope) -> Verdict:
+def nanoseconds(key: str, value: str, _scope: Scope) -> DirectiveVerdict:
     """A time span whose bare numbers are nanoseconds."""
     if value.strip() == "infinity":
         return OK
@@ -163,7 +163,7 @@ def nanoseconds(key: str, value: str, _scope: Scope) -> Verdict:
 def integer(low: int, high: int, what: str, *, label: str | None = None, empty: bool = False) -> Kind:
     """A whole number within bounds; shown under `label` (under the key if None, nowhere if empty)."""
 
-    def judge(key: str, value: str, _scope: Scope) -> Verdict:
+    def judge(key: str, value: str, _scope: Scope) -> DirectiveVerdict:
         if empty and not value:
             return OK
         number = parse_integer(value, low, high, what)
@@ -173,25 +173,25 @@ def integer(low: int, high: int, what: str, *, label: str | None = None, empty: 
     return judge
 
 
-def mode(key: str, value: str, _scope: Scope) -> Verdict:
+def mode(key: str, value: str, _scope: Scope) -> DirectiveVerdict:
     """A file mode."""
     return shown(f"{key}: {parse_mode(value):04o}")
 
 
-def description(key: str, value: str, scope: Scope) -> Verdict:
+def description(key: str, value: str, scope: Scope) -> DirectiveVerdict:
     """`Description=`; the unit's name is the default."""
     expanded = scope.expand(value)
     return shown(f"{key}: {expanded}") if expanded not in ("", scope.name.full) else OK
 
 
-def descriptor_store(_key: str, value: str, _scope: Scope) -> Verdict:
+def descriptor_store(_key: str, value: str, _scope: Scope) -> DirectiveVerdict:
     """`FileDescriptorStoreMax=`; a store lets the main process send notifications."""
     number = parse_integer(value, 0, _UINT32, "a number of descriptors")
     lines = (f"File Descriptor Store Max: {number}", "File Descriptor Store Current: 0")
     return shown("NotifyAccess: main", *lines) if number else OK
 
 
-def bus_name(key: str, value: str, scope: Scope) -> Verdict:
+def bus_name(key: str, value: str, scope: Scope) -> DirectiveVerdict:
     """`BusName=`: two words or more with dots between."""
     name = scope.expand(value)
     if len(name) > 255 or not _BUS_NAME.fullmatch(name):
@@ -199,7 +199,7 @@ def bus_name(key: str, value: str, scope: Scope) -> Verdict:
     return shown("Type: dbus", f"{key}: {name}", "Bus Name Good: no")
 
 
-def numa_policy(key: str, value: str, scope: Scope) -> Verdict:
+def numa_policy(key: str, value: str, scope: Scope) -> DirectiveVerdict:
     """`NUMAPolicy=`."""
     verdict = _NUMA(key, value, scope)
     return shown(*verdict.effect, "NUMAMask:") if verdict.effect else verdict
@@ -211,14 +211,14 @@ _NUMA = choice("default preferred bind interleave local", empty=True)
 def signal(*names: str) -> Kind:
     """A signal, shown under `names` (under the key if there is none, nowhere if the only name is empty)."""
 
-    def judge(key: str, value: str, _scope: Scope) -> Verdict:
+    def judge(key: str, value: str, _scope: Scope) -> DirectiveVerdict:
         text = parse_signal(value).name
         return shown(*(f"{name}: {text}" for name in names or (key,) if name))
 
     return judge
 
 
-def rlimit(key: str, value: str, _scope: Scope) -> Verdict:
+def rlimit(key: str, value: str, _scope: Scope) -> DirectiveVerdict:
     """`LimitX=`."""
     limit = parse_rlimit(key.removeprefix("Limit"), value)
     soft, hard = (INFINITY if bound is None else bound for bound in limit)
@@ -231,7 +231,7 @@ LIMIT_KEYS = tuple(f"Limit{name}" for name in LIMITS)
 def user(*, many: bool = False) -> Kind:
     """A user or a group by name or number; a bad one refuses the unit. `many`: a list of them."""
 
-    def judge(key: str, value: str, scope: Scope) -> Verdict:
+    def judge(key: str, value: str, scope: Scope) -> DirectiveVerdict:
         if not value:
             return OK
         try:
@@ -259,7 +259,7 @@ def _is_user(name: str) -> bool:
     return name not in ("", ".", "..") and not any(char in ":/\x7f" or char < " " for char in name)
 
 
-def working_directory(key: str, value: str, scope: Scope) -> Verdict:
+def working_directory(key: str, value: str, scope: Scope) -> DirectiveVerdict:
     """`WorkingDirectory=`: a path, `~`, or either behind a `-`; without the `-` a bad path refuses the unit."""
     optional = value.startswith("-")
     text = value[optional:]
@@ -276,7 +276,7 @@ def working_directory(key: str, value: str, scope: Scope) -> Verdict:
 def path(*more: str, label: str | None = None, fatal: bool = False) -> Kind:
     """One absolute path, shown with the lines `more` before it; a bad one refuses the unit if `fatal`."""
 
-    def judge(key: str, value: str, scope: Scope) -> Verdict:
+    def judge(key: str, value: str, scope: Scope) -> DirectiveVerdict:
         try:
             text = scope.expand(value)
             if not text:
@@ -290,7 +290,7 @@ def path(*more: str, label: str | None = None, fatal: bool = False) -> Kind:
     return judge
 
 
-def root_directory(key: str, value: str, scope: Scope) -> Verdict:
+def root_directory(key: str, value: str, scope: Scope) -> DirectiveVerdict:
     """`RootDirectory=`; `/` changes nothing."""
     verdict = _ROOT(key, value, scope)
     lines = verdict.effect
@@ -300,7 +300,7 @@ def root_directory(key: str, value: str, scope: Scope) -> Verdict:
 _ROOT = path(fatal=True)
 
 
-def pid_file(key: str, value: str, scope: Scope) -> Verdict:
+def pid_file(key: str, value: str, scope: Scope) -> DirectiveVerdict:
     """`PIDFile=`: a path, relative ones below /run."""
     if not value:
         return OK
@@ -318,7 +318,7 @@ def text(*, label: str | None = None, fatal: bool = False, pattern: str = "") ->
     """
     shape = re.compile(pattern, re.DOTALL)
 
-    def judge(key: str, value: str, scope: Scope) -> Verdict:
+    def judge(key: str, value: str, scope: Scope) -> DirectiveVerdict:
         try:
             expanded = scope.expand(value)
         except InvalidValue as problem:
@@ -331,7 +331,7 @@ def text(*, label: str | None = None, fatal: bool = False, pattern: str = "") ->
     return judge
 
 
-def io_class(key: str, value: str, _scope: Scope) -> Verdict:
+def io_class(key: str, value: str, _scope: Scope) -> DirectiveVerdict:
     """`IOSchedulingClass=` by name or number."""
     if not value:
         return OK
@@ -342,14 +342,14 @@ def io_class(key: str, value: str, _scope: Scope) -> Verdict:
     return shown(f"{key}: {name}", "IOPriority: 4")
 
 
-def io_priority(_key: str, value: str, _scope: Scope) -> Verdict:
+def io_priority(_key: str, value: str, _scope: Scope) -> DirectiveVerdict:
     """`IOSchedulingPriority=`."""
     if not value:
         return OK
     return shown("IOSchedulingClass: best-effort", f"IOPriority: {parse_integer(value, 0, 7, 'an I/O priority')}")
 
 
-def cpu_scheduling(key: str, value: str, _scope: Scope) -> Verdict:
+def cpu_scheduling(key: str, value: str, _scope: Scope) -> DirectiveVerdict:
     """`CPUSchedulingPolicy=` by name or number, with the lowest priority of the policy."""
     if not value:
         return OK
@@ -362,7 +362,7 @@ def cpu_scheduling(key: str, value: str, _scope: Scope) -> Verdict:
     return shown(f"{key}: {name}", f"CPUSchedulingPriority: {priority}", "CPUSchedulingResetOnFork: no")
 
 
-def cpu_priority(key: str, value: str, _scope: Scope) -> Verdict:
+def cpu_priority(key: str, value: str, _scope: Scope) -> DirectiveVerdict:
     """`CPUSchedulingPriority=`."""
     number = parse_integer(value, 0, 99, "a scheduling priority")
     return shown("CPUSchedulingPolicy: other", f"{key}: {number}", "CPUSchedulingResetOnFork: no")

@@ -12,7 +12,7 @@ from xchronos.unitfile.directives.capabilities import NAMES, capability_name, ca
 from xchronos.unitfile.directives.forms import merge_ranges, plain_path, relative_path
 from xchronos.unitfile.directives.scalars import parse_integer
 from xchronos.unitfile.directives.signals import exit_status_set
-from xchronos.unitfile.directives.verdict import OK, Kind, Scope, Verdict, ignored, shown, warned
+from xchronos.unitfile.directives.verdict import OK, DirectiveVerdict, Kind, Scope, ignored, shown, warned
 from xchronos.unitfile.environment import is_valid_variable, parse_environment
 from xchronos.unitfile.names import is_valid_name
 from xchronos.unitfile.words import Escapes, leading_words, split_words
@@ -26,8 +26,8 @@ _SECURE_BITS = "keep-caps keep-caps-locked no-setuid-fixup no-setuid-fixup-locke
 _MOUNT_OPTIONS = frozenset(("rbind", "norbind"))
 
 
-def _outcome(effect: list[str], bad: list[str]) -> Verdict:
-    return Verdict("ignored" if bad else "ok", "; ".join(bad), tuple(effect))
+def _outcome(effect: list[str], bad: list[str]) -> DirectiveVerdict:
+    return DirectiveVerdict("ignored" if bad else "ok", "; ".join(bad), tuple(effect))
 
 
 def _each(words: list[str], judge: Callable[[str], str]) -> tuple[list[str], list[str]]:
@@ -56,7 +56,7 @@ def words_of(known: str, *, label: str | None = None, loud: bool = True, one: bo
     """
     names = frozenset(known.split())
 
-    def judge(key: str, value: str, _scope: Scope) -> Verdict:
+    def judge(key: str, value: str, _scope: Scope) -> DirectiveVerdict:
         listed = value.split()
         bad = [word for word in listed if word not in names]
         good = [word for word in listed if word in names]
@@ -74,7 +74,7 @@ def words_of(known: str, *, label: str | None = None, loud: bool = True, one: bo
 secure_bits = words_of(_SECURE_BITS, label="Secure Bits", loud=False)
 
 
-def exit_statuses(_key: str, value: str, _scope: Scope) -> Verdict:
+def exit_statuses(_key: str, value: str, _scope: Scope) -> DirectiveVerdict:
     """`SuccessExitStatus=` and its like: codes and signals, not shown."""
     _, bad = exit_status_set(value.replace("\\", "").split())
     if bad:
@@ -87,7 +87,7 @@ def exit_statuses(_key: str, value: str, _scope: Scope) -> Verdict:
 def capabilities(*, ambient: bool = False) -> Kind:
     """A capability set. systemd passes over names that it does not know."""
 
-    def judge(key: str, value: str, _scope: Scope) -> Verdict:
+    def judge(key: str, value: str, _scope: Scope) -> DirectiveVerdict:
         if ambient and not value:
             return OK
         inverted = value.startswith("~")
@@ -108,7 +108,7 @@ def capabilities(*, ambient: bool = False) -> Kind:
     return judge
 
 
-def environment(key: str, value: str, scope: Scope) -> Verdict:
+def environment(key: str, value: str, scope: Scope) -> DirectiveVerdict:
     """`Environment=`: the assignments that are taken."""
     parsed = parse_environment([value], scope.name)
     effect = [f"{key}: {name}={scope.expand(text)}" for name, text in parsed.values.items()]
@@ -126,7 +126,7 @@ def environment(key: str, value: str, scope: Scope) -> Verdict:
 def variables(*, assignments: bool = False) -> Kind:
     """A list of environment variables; with `assignments` also `NAME=value`."""
 
-    def judge(key: str, value: str, scope: Scope) -> Verdict:
+    def judge(key: str, value: str, scope: Scope) -> DirectiveVerdict:
         def judge_word(word: str) -> str:
             text = scope.expand(word)
             name, equals, _ = text.partition("=")
@@ -140,7 +140,7 @@ def variables(*, assignments: bool = False) -> Kind:
     return judge
 
 
-def environment_file(key: str, value: str, scope: Scope) -> Verdict:
+def environment_file(key: str, value: str, scope: Scope) -> DirectiveVerdict:
     """`EnvironmentFile=`: one path, optional behind a `-`."""
     if not value:
         return OK
@@ -152,7 +152,7 @@ def environment_file(key: str, value: str, scope: Scope) -> Verdict:
 def paths(*, prefixes: str = "", label: str | None = None) -> Kind:
     """A list of absolute paths, each perhaps behind `-` and then `+`, on one line."""
 
-    def judge(key: str, value: str, scope: Scope) -> Verdict:
+    def judge(key: str, value: str, scope: Scope) -> DirectiveVerdict:
         def judge_word(word: str) -> str:
             text = scope.expand(word)
             prefix = ""
@@ -168,7 +168,7 @@ def paths(*, prefixes: str = "", label: str | None = None) -> Kind:
     return judge
 
 
-def bind_paths(key: str, value: str, scope: Scope) -> Verdict:
+def bind_paths(key: str, value: str, scope: Scope) -> DirectiveVerdict:
     """`BindPaths=source[:destination[:options]]`, several."""
 
     def judge_word(word: str) -> str:
@@ -185,7 +185,7 @@ def bind_paths(key: str, value: str, scope: Scope) -> Verdict:
     return _outcome([f"{key}: {word}" for word in good], bad[:1])
 
 
-def temporary_file_systems(key: str, value: str, scope: Scope) -> Verdict:
+def temporary_file_systems(key: str, value: str, scope: Scope) -> DirectiveVerdict:
     """`TemporaryFileSystem=path[:options]`, several."""
 
     def judge_word(word: str) -> str:
@@ -196,7 +196,7 @@ def temporary_file_systems(key: str, value: str, scope: Scope) -> Verdict:
     return _outcome([f"{key}: {word}" for word in good], bad[:1])
 
 
-def directories(key: str, value: str, scope: Scope) -> Verdict:
+def directories(key: str, value: str, scope: Scope) -> DirectiveVerdict:
     """`RuntimeDirectory=` and its like: relative paths, each with links behind a colon, shown sorted."""
     links: list[str] = []
 
@@ -219,7 +219,7 @@ def cpus(*, special: str = "", before: tuple[str, ...] = ()) -> Kind:
     """A set of CPU or memory node numbers and ranges; `special` is a word of its own kind."""
     shows_empty = bool(special)
 
-    def judge(key: str, value: str, scope: Scope) -> Verdict:
+    def judge(key: str, value: str, scope: Scope) -> DirectiveVerdict:
         if special and value == special:
             return shown(*before, f"{key}: 0") if before else OK
         words = [part for word in split_words(scope.expand(value), Escapes.DROP) for part in word.split(",") if part]
@@ -237,12 +237,12 @@ def cpus(*, special: str = "", before: tuple[str, ...] = ()) -> Kind:
                 message = f"the range {word!r} is upside down: expected the lower number first"
             numbers.update(range(low, high + 1))
         lines = (*before, f"{key}: {merge_ranges(numbers)}".rstrip()) if numbers or shows_empty else ()
-        return Verdict("ignored" if message else "ok", message, lines)
+        return DirectiveVerdict("ignored" if message else "ok", message, lines)
 
     return judge
 
 
-def units(_key: str, value: str, scope: Scope) -> Verdict:
+def units(_key: str, value: str, scope: Scope) -> DirectiveVerdict:
     """A list of unit names: dependencies, which systemd shows elsewhere."""
 
     def judge_word(word: str) -> str:
@@ -257,7 +257,7 @@ def units(_key: str, value: str, scope: Scope) -> Verdict:
 def obsolete_units(successor: str) -> Kind:
     """A dependency of old."""
 
-    def judge(key: str, value: str, scope: Scope) -> Verdict:
+    def judge(key: str, value: str, scope: Scope) -> DirectiveVerdict:
         message = f"{key}= is obsolete: expected {successor}="
         verdict = units(key, value, scope)
         return warned(message) if verdict.outcome == "ok" else ignored(f"{message}; {verdict.message}")
@@ -265,7 +265,7 @@ def obsolete_units(successor: str) -> Kind:
     return judge
 
 
-def slice_(key: str, value: str, scope: Scope) -> Verdict:
+def slice_(key: str, value: str, scope: Scope) -> DirectiveVerdict:
     """`Slice=`: one slice unit."""
     name = scope.expand(value)
     if not is_valid_name(name) or not name.endswith(".slice") or "@" in name:
@@ -273,7 +273,7 @@ def slice_(key: str, value: str, scope: Scope) -> Verdict:
     return shown(f"{key}: {name}")
 
 
-def sockets(_key: str, value: str, scope: Scope) -> Verdict:
+def sockets(_key: str, value: str, scope: Scope) -> DirectiveVerdict:
     """`Sockets=`: socket units."""
 
     def judge_word(word: str) -> str:
@@ -285,7 +285,7 @@ def sockets(_key: str, value: str, scope: Scope) -> Verdict:
     return _outcome([], _each(value.split(), judge_word)[1][:1])
 
 
-def documentation(key: str, value: str, scope: Scope) -> Verdict:
+def documentation(key: str, value: str, scope: Scope) -> DirectiveVerdict:
     """`Documentation=`: addresses."""
 
     def judge_word(word: str) -> str:
@@ -297,7 +297,7 @@ def documentation(key: str, value: str, scope: Scope) -> Verdict:
     return _outcome([f"{key}: {' '.join(good)}"] if good else [], bad[:1])
 
 
-def log_fields(key: str, value: str, scope: Scope) -> Verdict:
+def log_fields(key: str, value: str, scope: Scope) -> DirectiveVerdict:
     """`LogExtraFields=NAME=value`, several."""
 
     def judge_word(word: str) -> str:
@@ -313,7 +313,7 @@ def log_fields(key: str, value: str, scope: Scope) -> Verdict:
 def condition(*, path: bool = False) -> Kind:
     """`ConditionX=` and `AssertX=`: perhaps `|` (any of these will do), perhaps `!` (not), then what is asked."""
 
-    def judge(key: str, value: str, scope: Scope) -> Verdict:
+    def judge(key: str, value: str, scope: Scope) -> DirectiveVerdict:
         if not value:
             return OK
         rest = value

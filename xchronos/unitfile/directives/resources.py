@@ -17,7 +17,7 @@ from xchronos.unitfile.directives.scalars import (
     parse_percent,
     parse_size,
 )
-from xchronos.unitfile.directives.verdict import OK, Kind, Scope, Verdict, ignored, shown, warned
+from xchronos.unitfile.directives.verdict import OK, DirectiveVerdict, Kind, Scope, ignored, shown, warned
 from xchronos.unitfile.timespan import parse_timespan
 from xchronos.unitfile.words import Escapes, leading_words, split_words
 
@@ -84,7 +84,7 @@ def parse_cpu_quota(value: str) -> int | None:
 def memory(*, zero: bool = False, successor: str = "") -> Kind:
     """A memory limit; with `successor`, a key of old."""
 
-    def judge(key: str, value: str, _scope: Scope) -> Verdict:
+    def judge(key: str, value: str, _scope: Scope) -> DirectiveVerdict:
         amount = parse_memory(value, zero=zero)
         lines = () if amount is None else (f"{key}: {amount}",)
         return warned(_obsolete(key, successor), *lines) if successor else shown(*lines)
@@ -96,13 +96,13 @@ def _obsolete(key: str, successor: str) -> str:
     return f"{key}= is obsolete: expected {successor}= instead"
 
 
-def tasks(key: str, value: str, _scope: Scope) -> Verdict:
+def tasks(key: str, value: str, _scope: Scope) -> DirectiveVerdict:
     """`TasksMax=`."""
     amount = parse_tasks(value)
     return OK if amount is None else shown(f"{key}: {amount}")
 
 
-def cpu_quota(_key: str, value: str, _scope: Scope) -> Verdict:
+def cpu_quota(_key: str, value: str, _scope: Scope) -> DirectiveVerdict:
     """`CPUQuota=`."""
     micros = parse_cpu_quota(value)
     return OK if micros is None else shown(f"CPUQuotaPerSecSec: {format_timespan(micros, 1)}")
@@ -111,7 +111,7 @@ def cpu_quota(_key: str, value: str, _scope: Scope) -> Verdict:
 def weight(low: int, high: int, *, idle: bool = False, successor: str = "") -> Kind:
     """A weight within bounds, empty for the default; `idle` is taken as 0."""
 
-    def judge(key: str, value: str, _scope: Scope) -> Verdict:
+    def judge(key: str, value: str, _scope: Scope) -> DirectiveVerdict:
         if not value:
             return warned(_obsolete(key, successor)) if successor else OK
         number = 0 if idle and value == "idle" else parse_integer(value, low, high, "a weight")
@@ -121,7 +121,7 @@ def weight(low: int, high: int, *, idle: bool = False, successor: str = "") -> K
     return judge
 
 
-def delegate(key: str, value: str, _scope: Scope) -> Verdict:
+def delegate(key: str, value: str, _scope: Scope) -> DirectiveVerdict:
     """`Delegate=`: a boolean, or the controllers to hand down."""
     try:
         wanted = parse_bool(value)
@@ -139,7 +139,7 @@ def delegate(key: str, value: str, _scope: Scope) -> Verdict:
     return shown("OOMPolicy: continue", f"{key}: yes", controllers) if wanted else OK
 
 
-def pressure_limit(key: str, value: str, _scope: Scope) -> Verdict:
+def pressure_limit(key: str, value: str, _scope: Scope) -> DirectiveVerdict:
     """`ManagedOOMMemoryPressureLimit=`: a percentage."""
     if not value:
         return OK
@@ -147,7 +147,7 @@ def pressure_limit(key: str, value: str, _scope: Scope) -> Verdict:
     return shown(f"{key}: {share // 100}.{share % 100:02d}%")
 
 
-def device_allow(key: str, value: str, scope: Scope) -> Verdict:
+def device_allow(key: str, value: str, scope: Scope) -> DirectiveVerdict:
     """`DeviceAllow=/dev/x rwm`."""
     if not value:
         return OK
@@ -172,7 +172,7 @@ def per_device(form: str, *, successor: str = "") -> Kind:
             return None
         return format_bytes(parse_size(text, 1000))
 
-    def judge(key: str, value: str, scope: Scope) -> Verdict:
+    def judge(key: str, value: str, scope: Scope) -> DirectiveVerdict:
         lines: tuple[str, ...] = ()
         if value:
             device, *rest = split_words(value, Escapes.DROP)
@@ -185,7 +185,7 @@ def per_device(form: str, *, successor: str = "") -> Kind:
     return judge
 
 
-def addresses(key: str, value: str, _scope: Scope) -> Verdict:
+def addresses(key: str, value: str, _scope: Scope) -> DirectiveVerdict:
     """`IPAddressAllow=`: addresses, networks, or any, localhost, link-local, multicast."""
     lines: list[str] = []
     bad = ""
@@ -200,7 +200,7 @@ def addresses(key: str, value: str, _scope: Scope) -> Verdict:
     return ignored(bad, *lines) if bad else shown(*lines)
 
 
-def interfaces(key: str, value: str, _scope: Scope) -> Verdict:
+def interfaces(key: str, value: str, _scope: Scope) -> DirectiveVerdict:
     """`RestrictNetworkInterfaces=`: names of interfaces."""
     names, broken = leading_words(value.removeprefix("~"), Escapes.DROP)
     good = [name for name in names if _INTERFACE.fullmatch(name)]
@@ -209,7 +209,7 @@ def interfaces(key: str, value: str, _scope: Scope) -> Verdict:
     return ignored((*bad, broken)[0], *lines) if bad or broken else shown(*lines)
 
 
-def ports(key: str, value: str, _scope: Scope) -> Verdict:
+def ports(key: str, value: str, _scope: Scope) -> DirectiveVerdict:
     """`SocketBindAllow=[family:][protocol:]ports`."""
     if not value:
         return OK

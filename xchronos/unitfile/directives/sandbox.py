@@ -8,7 +8,7 @@ from xchronos.errors import InvalidValue
 from xchronos.unitfile.directives.capabilities import NAMES
 from xchronos.unitfile.directives.forms import names_in
 from xchronos.unitfile.directives.scalars import parse_bool, parse_integer
-from xchronos.unitfile.directives.verdict import OK, Kind, Scope, Verdict, shown
+from xchronos.unitfile.directives.verdict import OK, DirectiveVerdict, Kind, Scope, shown
 
 ARCHITECTURES = (
     "native x86 x86-64 x32 arm arm64 loongarch64 mips mips64 mips64-n32 mips-le mips64-le mips64-le-n32 "
@@ -44,7 +44,7 @@ def protection(dropped: tuple[str, ...]) -> Kind:
     """A boolean that also drops capabilities from the bounding set."""
     kept = " ".join(f"cap_{name}" for name in NAMES if name not in dropped)
 
-    def judge(key: str, value: str, _scope: Scope) -> Verdict:
+    def judge(key: str, value: str, _scope: Scope) -> DirectiveVerdict:
         if not parse_bool(value):
             return OK
         policy = ("DevicePolicy: closed",) if key == "PrivateDevices" else ()
@@ -53,7 +53,7 @@ def protection(dropped: tuple[str, ...]) -> Kind:
     return judge
 
 
-def namespaces(key: str, value: str, _scope: Scope) -> Verdict:
+def namespaces(key: str, value: str, _scope: Scope) -> DirectiveVerdict:
     """`RestrictNamespaces=`: a boolean, or the kinds that stay allowed (`~`: that are not)."""
     if not value:
         return OK
@@ -69,7 +69,7 @@ def namespaces(key: str, value: str, _scope: Scope) -> Verdict:
     return shown(f"{key}: {' '.join(names)}") if len(names) < len(_NAMESPACES) else OK
 
 
-def address_families(_key: str, value: str, _scope: Scope) -> Verdict:
+def address_families(_key: str, value: str, _scope: Scope) -> DirectiveVerdict:
     """`RestrictAddressFamilies=`: names of families, or none."""
     for word in value.removeprefix("~").split() if value != "none" else ():
         if word not in _FAMILIES:
@@ -77,7 +77,7 @@ def address_families(_key: str, value: str, _scope: Scope) -> Verdict:
     return OK
 
 
-def error_number(key: str, value: str, _scope: Scope) -> Verdict:
+def error_number(key: str, value: str, _scope: Scope) -> DirectiveVerdict:
     """`SystemCallErrorNumber=`: a name or number of an error, or kill."""
     if value in ("", "kill"):
         return OK
@@ -91,7 +91,7 @@ def error_number(key: str, value: str, _scope: Scope) -> Verdict:
 def credential(needs: str) -> Kind:
     """`SetCredential=name:data`, `LoadCredential=name[:path]`; `needs` is what has to be there."""
 
-    def judge(_key: str, value: str, scope: Scope) -> Verdict:
+    def judge(_key: str, value: str, scope: Scope) -> DirectiveVerdict:
         if value and (needs not in value or not _CREDENTIAL.fullmatch(scope.expand(value.partition(":")[0]))):
             raise InvalidValue(f"{value!r} is no credential: expected a name without /, a colon and the rest")
         return OK
@@ -99,7 +99,7 @@ def credential(needs: str) -> Kind:
     return judge
 
 
-def coredump_filter(key: str, value: str, _scope: Scope) -> Verdict:
+def coredump_filter(key: str, value: str, _scope: Scope) -> DirectiveVerdict:
     """`CoredumpFilter=`: kinds of memory by name or number, ranges of them, or a mask in hexadecimal."""
     if not value:
         return OK
@@ -120,7 +120,7 @@ def coredump_filter(key: str, value: str, _scope: Scope) -> Verdict:
     return shown(f"{key}: {mask:#x}")
 
 
-def input_base64(_key: str, value: str, _scope: Scope) -> Verdict:
+def input_base64(_key: str, value: str, _scope: Scope) -> DirectiveVerdict:
     """`StandardInputData=`: base64, blanks do not count."""
     if not value:
         return OK

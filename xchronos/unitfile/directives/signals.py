@@ -42,7 +42,7 @@ class Signal(NamedTuple):
     number: int
 
 
-class ExitStatuses(NamedTuple):
+class ExitNumbers(NamedTuple):
     """A set of ways to end: exit codes and signal numbers."""
 
     codes: frozenset[int]
@@ -86,7 +86,7 @@ def parse_exit_status(text: str) -> int:
     return parse_integer(text, 0, 255, "an exit status or its name, such as TEMPFAIL")
 
 
-def exit_status_set(words: list[str]) -> tuple[ExitStatuses, list[str]]:
+def exit_status_set(words: list[str]) -> tuple[ExitNumbers, list[str]]:
     """The codes and signals among the words of `SuccessExitStatus=`, and the words that are neither."""
     codes: set[int] = set()
     signals: set[int] = set()
@@ -99,10 +99,10 @@ def exit_status_set(words: list[str]) -> tuple[ExitStatuses, list[str]]:
                 signals.add(parse_signal(word).number)
             except InvalidValue:
                 bad.append(word)
-    return ExitStatuses(frozenset(codes), frozenset(signals)), bad
+    return ExitNumbers(frozenset(codes), frozenset(signals)), bad
 
 
-def parse_exit_statuses(text: str) -> ExitStatuses:
+def parse_exit_statuses(text: str) -> ExitNumbers:
     """All of `SuccessExitStatus=`: exit codes and signals. Raises InvalidValue for any other word."""
     found, bad = exit_status_set(text.split())
     if bad:

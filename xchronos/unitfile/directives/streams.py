@@ -3,10 +3,10 @@
 from xchronos.errors import InvalidValue
 from xchronos.unitfile.directives.forms import names_in, plain_path
 from xchronos.unitfile.directives.scalars import parse_integer
-from xchronos.unitfile.directives.verdict import OK, Kind, Scope, Verdict, shown, warned
+from xchronos.unitfile.directives.verdict import OK, DirectiveVerdict, Kind, Scope, shown, warned
 
 
-def output(key: str, value: str, scope: Scope) -> Verdict:
+def output(key: str, value: str, scope: Scope) -> DirectiveVerdict:
     """`StandardOutput=` and `StandardError=`."""
     kind, colon, rest = value.partition(":")
     if kind in _FILE_FORMS and colon:
@@ -31,7 +31,7 @@ _FILE_FORMS = {"file": "File", "append": "FileToAppend", "truncate": "FileToTrun
 _LOGGED = frozenset(("journal", "kmsg", "journal+console", "kmsg+console"))
 
 
-def input_(key: str, value: str, scope: Scope) -> Verdict:
+def input_(key: str, value: str, scope: Scope) -> DirectiveVerdict:
     """`StandardInput=`."""
     kind, colon, rest = value.partition(":")
     if kind == "file" and colon:
@@ -45,14 +45,14 @@ def input_(key: str, value: str, scope: Scope) -> Verdict:
     )
 
 
-def _descriptor(key: str, name: str, scope: Scope) -> Verdict:
+def _descriptor(key: str, name: str, scope: Scope) -> DirectiveVerdict:
     expanded = scope.expand(name)
     if ":" in expanded:
         raise InvalidValue(f"{expanded!r} is no name of a file descriptor: expected one without a colon")
     return shown(f"{key}: fd", f"{key}FileDescriptorName: {expanded or '(null)'}")
 
 
-def input_data(_key: str, value: str, scope: Scope) -> Verdict:
+def input_data(_key: str, value: str, scope: Scope) -> DirectiveVerdict:
     """`StandardInputText=`: makes data the standard input."""
     scope.expand(value)
     return shown("StandardInput: data") if value else OK
@@ -61,7 +61,7 @@ def input_data(_key: str, value: str, scope: Scope) -> Verdict:
 def log_level(label: str) -> Kind:
     """A level of syslog by name or number, shown under `label` if it is not empty."""
 
-    def judge(_key: str, value: str, _scope: Scope) -> Verdict:
+    def judge(_key: str, value: str, _scope: Scope) -> DirectiveVerdict:
         name = value if value in _LEVELS else _LEVELS[parse_integer(value, 0, 7, "a log level such as info, or")]
         return shown(f"{label}: {name}") if label else OK
 
@@ -77,7 +77,7 @@ _FACILITIES = frozenset(
 )
 
 
-def log_facility(_key: str, value: str, _scope: Scope) -> Verdict:
+def log_facility(_key: str, value: str, _scope: Scope) -> DirectiveVerdict:
     """`SyslogFacility=` by name or number, not shown."""
     if value not in _FACILITIES:
         parse_integer(value, 0, 127, "a log facility such as daemon, or")

@@ -11,7 +11,7 @@ from xchronos.unitfile.specifiers import HostFacts, expand
 Outcome: TypeAlias = Literal["ok", "warned", "ignored", "refused"]
 
 
-class Verdict(msgspec.Struct, frozen=True):
+class DirectiveVerdict(msgspec.Struct, frozen=True):
     """The judgement of one `Key=value`.
 
     *ok*: taken. *warned*: taken, and there is something to say. *ignored*: not taken, or only in part; the unit goes on
@@ -24,27 +24,27 @@ class Verdict(msgspec.Struct, frozen=True):
     """The lines `Name: value` in which the unit's settings now differ from the defaults, in systemd's normal form."""
 
 
-OK = Verdict()
+OK = DirectiveVerdict()
 
 
-def shown(*lines: str) -> Verdict:
+def shown(*lines: str) -> DirectiveVerdict:
     """Taken, with these lines of effect."""
-    return Verdict("ok", "", lines)
+    return DirectiveVerdict("ok", "", lines)
 
 
-def warned(message: str, *lines: str) -> Verdict:
+def warned(message: str, *lines: str) -> DirectiveVerdict:
     """Taken, with something to say."""
-    return Verdict("warned", message, lines)
+    return DirectiveVerdict("warned", message, lines)
 
 
-def ignored(message: str, *lines: str) -> Verdict:
+def ignored(message: str, *lines: str) -> DirectiveVerdict:
     """Not taken, or only as far as `lines` tell."""
-    return Verdict("ignored", message, lines)
+    return DirectiveVerdict("ignored", message, lines)
 
 
-def refused(message: str) -> Verdict:
+def refused(message: str) -> DirectiveVerdict:
     """The whole unit is refused."""
-    return Verdict("refused", message)
+    return DirectiveVerdict("refused", message)
 
 
 class Scope(msgspec.Struct, frozen=True):
@@ -59,5 +59,5 @@ class Scope(msgspec.Struct, frozen=True):
         return expand(value, self.name, self.host) if "%" in value else value
 
 
-Kind: TypeAlias = Callable[[str, str, Scope], Verdict]
+Kind: TypeAlias = Callable[[str, str, Scope], DirectiveVerdict]
 """Judges the value of a key. Raises InvalidValue for what systemd ignores with a warning."""
