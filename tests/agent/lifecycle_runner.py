@@ -23,7 +23,7 @@ from xchronos.model.compile.unit import compile_unit
 from xchronos.model.policies import Outcome
 from xchronos.model.records import Attempt, Execution, UnitRecord
 from xchronos.model.unit import Unit
-from xchronos.scheduler.retry import Again, after_attempt
+from xchronos.scheduler.policies.retry import Again, after_attempt
 from xchronos.unitfile.dropins import select_dropins
 from xchronos.unitfile.names import UnitName
 

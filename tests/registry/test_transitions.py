@@ -21,6 +21,7 @@ from xchronos.registry.transitions import (
     move,
     report,
 )
+from xchronos.scheduler.reasons import Reason
 from xchronos.scheduler.starts import off_the_grids, started
 from xchronos.store.contract import Delete, DeleteRange, Guard, KeyValue, Put, Txn
 
@@ -123,7 +124,7 @@ def test_the_shard_of_a_unit_never_changes():
 
 def test_a_start_has_one_execution_per_copy():
     text = b"[Service]\nExecStart=/bin/true\n[X-Fleet]\n%s\n[X-Chronos]\nExecutor=process\nAvailability=%d\nStartDeadline=1min\n"
-    executions = started(compile_unit("a.service", text % (b"", 3)), 1, 0, "manual", "why")
+    executions = started(compile_unit("a.service", text % (b"", 3)), 1, 0, "manual", Reason("asked", "why"))
     assert [execution.copy for execution in executions] == [0, 1, 2]
     assert {execution.deadline.minute for execution in executions} == {1}
     assert off_the_grids(1_000_000) == 1_000_001

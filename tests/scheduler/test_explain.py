@@ -12,8 +12,8 @@ NOW = s(100)
 KEY = "20300101T000000.000000Z"
 
 
-def told(it, *executions, views=(), schedule=None, now=NOW):
-    return explain(it, schedule or accept(it, s(0), 1), executions, views, now)
+def told(it, *executions, views=(), schedule=None, now=NOW, ended=None):
+    return explain(it, schedule or accept(it, s(0), 1), executions, views, now, ended=ended)
 
 
 @pytest.mark.parametrize(
@@ -90,9 +90,21 @@ def test_a_copy_that_waits_for_its_own_machine():
     waits = execution(state="waiting", attempts=(attempt(1, Outcome.FAILED, "a"),))
     lines = told(it, waits, views=[view("a", attempts=1, slots=1), view("b")])
     assert lines[1:] == [
-        f"{KEY}/0 waits for a machine: 1 unplaced: 1 machine has no free slot",
+        f"{KEY}/0 waits for a machine: a has no free slot (1 of 1 are taken)",
         "  a has no free slot (1 of 1 are taken)",
     ]
+    assert told(it, waits, views=[view("b")])[1:] == [
+        f"{KEY}/0 waits for nothing any more: the next turn ends it, as a is gone"
+    ]
+
+
+def test_the_machines_of_copies_that_have_ended_are_taken():
+    # What the engine goes by: it gives no copy a machine that another copy of the same fire time has had.
+    it = job(availability=2)
+    waits = execution(copy=1, state="waiting")
+    lines = told(it, waits, views=[view("a")], ended={execution().id: "a"})
+    assert f"{KEY}/1 waits for a machine: 1 unplaced: 1 machine already runs a copy" in lines
+    assert f"{KEY}/1 waits, though a could take it now: the next turn places it" in told(it, waits, views=[view("a")])
 
 
 def test_queued_names_what_is_ahead():

@@ -8,7 +8,7 @@ from schedule_builders import Grid, every, run, s, seconds, unit
 from xchronos.clock import HOUR, SECOND, to_instant
 from xchronos.model.policies import MisfirePolicy as P
 from xchronos.model.records import Missed
-from xchronos.scheduler.timing.misfire import effective
+from xchronos.scheduler.policies.misfire import effective
 from xchronos.scheduler.timing.schedule import accept, next_due, preview, reconcile, turn
 from xchronos.triggers.at import AtTrigger
 from xchronos.triggers.cron.expression import parse_cron

@@ -1,10 +1,15 @@
 import pytest
 from schedule_builders import unit
 
-from xchronos.scheduler.overlap import Overlap, overlap
+from xchronos.scheduler.policies.overlap import Overlap, overlap
+from xchronos.scheduler.reasons import NONE, because
 
 EARLIER = ("a.service/20300101T000000.000000Z/0", "a.service/20300101T000000.000000Z/1")
 NEW = "a.service/20300101T001000.000000Z/0"
+
+
+def decided(action, policy, why):
+    return Overlap(action, because("overlap", policy=policy, why=why))
 
 
 @pytest.mark.parametrize("concurrency", ["allow", "forbid", "replace", "queue"])
@@ -17,9 +22,9 @@ def test_nothing_active_starts(concurrency):
     ("concurrency", "expected"),
     [
         ("allow", Overlap("start")),
-        ("forbid", Overlap("skip", f"Concurrency=forbid: {EARLIER[0]} and 1 more are still active")),
-        ("replace", Overlap("replace", f"Concurrency=replace: {EARLIER[0]} and 1 more are still active", EARLIER)),
-        ("queue", Overlap("queue", f"Concurrency=queue: {EARLIER[0]} and 1 more are still active")),
+        ("forbid", decided("skip", "forbid", f"{EARLIER[0]} and 1 more are still active")),
+        ("replace", decided("replace", "replace", f"{EARLIER[0]} and 1 more are still active")),
+        ("queue", decided("queue", "queue", f"{EARLIER[0]} and 1 more are still active")),
     ],
 )
 def test_earlier_executions_are_active(concurrency, expected):
@@ -33,14 +38,18 @@ def test_copies_of_a_fire_time_never_overlap_each_other(concurrency):
 
 
 def test_only_the_earlier_ones_are_replaced():
-    decided = overlap(unit(concurrency="replace"), (*EARLIER[:1], NEW[:-1] + "1"), execution=NEW)
-    assert decided == Overlap("replace", f"Concurrency=replace: {EARLIER[0]} is still active", EARLIER[:1])
+    both = (*EARLIER[:1], NEW[:-1] + "1")
+    expected = decided("replace", "replace", f"{EARLIER[0]} is still active")
+    assert overlap(unit(concurrency="replace"), both, execution=NEW) == expected
+    assert expected.reason.text == f"Concurrency=replace: {EARLIER[0]} is still active"
 
 
 def test_the_queue_is_served_in_order():
-    assert overlap(unit(concurrency="queue"), (), 1, execution=NEW) == Overlap(
-        "queue", "Concurrency=queue: 1 waits in the queue"
+    assert overlap(unit(concurrency="queue"), (), 1, execution=NEW) == decided("queue", "queue", "1 waits in the queue")
+    assert overlap(unit(concurrency="queue"), EARLIER[:1], 2) == decided(
+        "queue", "queue", f"{EARLIER[0]} is still active, 2 wait in the queue"
     )
-    assert overlap(unit(concurrency="queue"), EARLIER[:1], 2).reason == (
-        f"Concurrency=queue: {EARLIER[0]} is still active, 2 wait in the queue"
-    )
+
+
+def test_a_plain_start_needs_no_words():
+    assert overlap(unit(), EARLIER).reason == NONE

@@ -16,11 +16,12 @@ from xchronos.agent import context, placement_runner
 from xchronos.agent.lease import lease_clock
 from xchronos.clock import SECOND
 from xchronos.engine import committer
-from xchronos.engine.reconcile import completions, fires, turn
+from xchronos.engine.reconcile import fires, turn, units
 from xchronos.engine.state import timers
 from xchronos.registry import transitions
 from xchronos.registry.keys import Keys
-from xchronos.scheduler import retry
+from xchronos.scheduler import completion
+from xchronos.scheduler.policies import retry
 from xchronos.store import memory
 from xchronos.store.contract import Put, Txn
 from xchronos.testing.simulation import machines, simulate
@@ -64,7 +65,8 @@ def no_fence_on_moves(patch):
 def claims_of_nobody(patch):
     """Claims look neither at the fence nor at the cursor."""
     unfenced(patch, claims)
-    patch.setattr(fires, "claim", lambda *args, **more: without(transitions.claim(*args, **more), 1))
+    for claiming in (fires, units):
+        patch.setattr(claiming, "claim", lambda *args, **more: without(transitions.claim(*args, **more), 1))
 
 
 def launch_before_claim(patch):
@@ -111,7 +113,8 @@ def forgetful_claims(patch):
     def claim(keys, fence, schedule, known, executions, unit_known, **more):
         return transitions.claim(keys, fence, schedule, known, [], unit_known, **more)
 
-    patch.setattr(fires, "claim", claim)
+    for claiming in (fires, units):
+        patch.setattr(claiming, "claim", claim)
 
 
 def attempts_are_not_counted(patch):
@@ -157,7 +160,7 @@ def machines_that_judge_nothing(patch):
 def retries_at_once(patch):
     """Nobody waits between attempts."""
     patch.setattr(
-        completions,
+        completion,
         "after_attempt",
         lambda unit, execution, attempt, now: at_once(retry.after_attempt(unit, execution, attempt, now), now),
     )

@@ -21,13 +21,15 @@ from xchronos.clock import Clock, Instant, Micros, to_instant
 from xchronos.engine.informer import Informer, readable
 from xchronos.engine.lost_machines import LostMachines
 from xchronos.engine.shards.ownership import Ownership
-from xchronos.engine.state.cluster_state import ClusterState, undecided
+from xchronos.engine.state.cluster_state import ClusterState
 from xchronos.engine.state.due_queue import UnitCursor
 from xchronos.engine.state.work_queue import WorkQueue
 from xchronos.errors import LeaseLost, StoreUnavailable
 from xchronos.model.records import Execution, Schedule
 from xchronos.registry.keys import Keys, shard_of, unit_of
 from xchronos.registry.units import UnitCache
+from xchronos.scheduler.eviction import replaces_others
+from xchronos.scheduler.view import undecided
 from xchronos.store.contract import Event, Guard, Put, Store, Txn
 from xchronos.store.reading import pages
 
@@ -220,7 +222,7 @@ class ShardAdoption:
         """Note what there is to do about the executions of units of these shards, which are as of `revision`."""
         cluster, work, now = self._cluster, self._work, self._clock.now()
         for execution_id, entry in cluster.open.items():
-            if entry.machine and entry.unit is not None and entry.unit.requirements.replaces:
+            if entry.machine and replaces_others(entry.unit):
                 # Whom it replaces may be ours now.
                 cluster.displacing.add((entry.machine, execution_id))
             unit = unit_of(execution_id)

@@ -11,7 +11,7 @@ import structlog
 
 from xchronos.clock import MILLISECOND, SECOND, Clock
 from xchronos.engine.lost_machines import LostMachines
-from xchronos.engine.state.cluster_state import ClusterState, OpenExecution, fire_prefix
+from xchronos.engine.state.cluster_state import ClusterState, OpenExecution
 from xchronos.engine.state.copy_history import CopyHistory
 from xchronos.engine.state.work_queue import WorkQueue
 from xchronos.errors import StoreError, StoreUnavailable
@@ -19,6 +19,7 @@ from xchronos.model.records import Execution, Machine
 from xchronos.registry.codec import Record, decode
 from xchronos.registry.keys import Keys, unit_of
 from xchronos.registry.units import Loaded, UnitCache
+from xchronos.scheduler.view import fire_prefix
 from xchronos.store.contract import Event, KeyValue, Store, WatchBatch
 from xchronos.store.reading import pages
 

@@ -21,6 +21,7 @@ from xchronos.registry.machine_desired import DesiredMachines
 from xchronos.registry.roster import Roster, Share
 from xchronos.registry.transitions import put
 from xchronos.registry.units import compile_record, record_of
+from xchronos.scheduler.reasons import because
 from xchronos.scheduler.starts import lacking, off_the_grids, started
 from xchronos.store.contract import Delete, Guard, KeyValue, Put, Store, Txn
 from xchronos.unitfile.names import UnitName, is_valid_name
@@ -209,7 +210,7 @@ class Registry:
         unit = compile_record(name, stored.record)
         if unit.masked or unit.template:
             raise Conflict(f"{name} is {'masked' if unit.masked else 'a template'}: it cannot be started")
-        executions = started(unit, off_the_grids(now), now, "manual", f"started by {by or 'hand'}")
+        executions = started(unit, off_the_grids(now), now, "manual", because("started-by", by=by or "hand"))
         if payload:
             executions = [msgspec.structs.replace(execution, payload=payload) for execution in executions]
         if unit.keep_running:

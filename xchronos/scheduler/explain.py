@@ -1,6 +1,6 @@
 """Why is it not running? The answer in sentences, from the same facts and by the same rules as the decisions."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 import msgspec
@@ -10,9 +10,14 @@ from xchronos.model.policies import Outcome
 from xchronos.model.records import Execution, Schedule, fire_key
 from xchronos.model.unit import Unit
 from xchronos.scheduler.feasibility import MachineView
-from xchronos.scheduler.placement import place
+from xchronos.scheduler.pending import Finish, Place, find_place
+from xchronos.scheduler.ranking import Ranking
 from xchronos.scheduler.rejections import by_machine
 from xchronos.scheduler.timing.schedule import preview
+from xchronos.scheduler.view import KnownExecution, View, filed
+
+ROOM = 1_000_000
+"""How much a Txn may hold makes no difference to where an execution goes."""
 
 
 def explain(
@@ -22,20 +27,34 @@ def explain(
     views: Sequence[MachineView],
     now: Instant,
     last: Execution | None = None,
+    ended: Mapping[str, str] | None = None,
 ) -> list[str]:
     """What holds a unit up, or what it is doing: first the unit and its schedule, then each execution not yet ended.
 
-    When all have ended, `last`, the latest one, is told of unless it succeeded.
+    A waiting execution is judged by the scheduler's own function (`pending.find_place`) over what it goes by: the
+    counts per reason in one line, then every machine with all of its reasons, every unmet metadata pair by name.
 
-    A waiting execution is judged against `views` as they are now: the counts per reason in one line, then every
-    machine with all of its reasons, every unmet metadata pair by name.
+    Args:
+        unit: The unit.
+        schedule: Its cursor; None while no scheduler has accepted it.
+        executions: All of its executions that have not ended.
+        views: Every machine that is alive, with what is placed on it.
+        now: The wall clock.
+        last: Its latest execution that has ended, told of unless it succeeded, when all have.
+        ended: By id, the last machine of each ended copy of the fire times that wait (see `placement.asks_history`).
     """
     active = sorted(
         (as_it_waits(e, now) for e in executions if e.state != "ended"), key=lambda e: (e.fire_time, e.copy)
     )
     lines = [_of_the_unit(unit, schedule, now, idle=not active)]
+    view = filed(
+        {one.id: KnownExecution(one, one.current.machine if one.current is not None else "") for one in active},
+        Ranking(views),
+        last_machine=schedule.last_machine if schedule is not None else "",
+        ended=ended or {},
+    )
     for execution in active:
-        lines.extend(_of_an_execution(unit, execution, active, views, now))
+        lines.extend(_of_an_execution(unit, execution, active, view, now))
     if not active and last is not None and last.outcome not in (None, Outcome.SUCCEEDED):
         why = f": {last.reason}" if last.reason else ""
         lines.append(f"{fire_key(last.fire_time)}/{last.copy} was its last execution: {last.outcome}{why}")
@@ -90,7 +109,7 @@ def _of_the_unit(unit: Unit, schedule: Schedule | None, now: Instant, *, idle: b
 
 
 def _of_an_execution(
-    unit: Unit, execution: Execution, active: Sequence[Execution], views: Sequence[MachineView], now: Instant
+    unit: Unit, execution: Execution, active: Sequence[Execution], view: View, now: Instant
 ) -> list[str]:
     name = f"{fire_key(execution.fire_time)}/{execution.copy}"
     current = execution.current
@@ -102,7 +121,7 @@ def _of_an_execution(
         why += f"; it has to leave: {current.leave}"
     match execution.state:
         case "waiting":
-            return _waiting(unit, execution, active, views, now, name)
+            return _waiting(unit, execution, view, now, name)
         case "queued":
             ahead = [e.id for e in active if e.fire_time < execution.fire_time]
             behind = f" behind {ahead[0]}" if ahead else ""
@@ -125,25 +144,19 @@ def _of_an_execution(
             return [f"{name} has ended an attempt on {machine}: the scheduler decides what follows{why}"]
 
 
-def _waiting(
-    unit: Unit, execution: Execution, active: Sequence[Execution], views: Sequence[MachineView], now: Instant, name: str
-) -> list[str]:
-    siblings = [
-        e.current.machine
-        for e in active
-        if (unit.keep_running or e.fire_time == execution.fire_time) and e.id != execution.id and e.current is not None
-    ]
-    if unit.is_global and execution.attempts:
-        # A copy of a unit that is on every machine has a machine of its own.
-        views = [view for view in views if view.machine.id == execution.attempts[-1].machine]
-    decision = place(unit, views, copies=1, taken=siblings, seed=execution.id)
-    if decision.machines:
-        return [f"{name} waits, though {decision.machines[0]} could take it now: the next turn places it"]
+def _waiting(unit: Unit, execution: Execution, view: View, now: Instant, name: str) -> list[str]:
+    decision = find_place(unit, execution, view, now, room=ROOM)
+    if isinstance(decision, Place):
+        current = decision.execution.current
+        assert current is not None
+        return [f"{name} waits, though {current.machine} could take it now: the next turn places it"]
+    if isinstance(decision, Finish):
+        return [f"{name} waits for nothing any more: the next turn ends it, as {decision.reason.text}"]
     until = ""
     if execution.deadline is not None:
         left = to_instant(execution.deadline) - now
         until = f"; it may wait for {span(left)} more" if left > 0 else "; its StartDeadline has passed"
-    lines = [f"{name} waits for a machine: {decision.summary}{until}"]
+    lines = [f"{name} waits for a machine: {decision.reason.text}{until}"]
     return lines + [f"  {machine} {reasons}" for machine, reasons in by_machine(decision.rejections).items()]
 
 

@@ -1,13 +1,15 @@
-"""Which machines take a fire time's copies: the best among those that can."""
+"""Which machines take a fire time's copies: the best of those that can, and none that another copy has or has had."""
 
 from collections.abc import Collection, Iterable, Sequence
 
 import msgspec
 
+from xchronos.model.records import Execution
 from xchronos.model.unit import Unit
 from xchronos.scheduler.feasibility import MachineView, fits
 from xchronos.scheduler.ranking import Ranking
 from xchronos.scheduler.rejections import Rejection, summary
+from xchronos.scheduler.view import View, fire_prefix
 
 
 class PlacementDecision(msgspec.Struct, frozen=True):
@@ -81,3 +83,60 @@ def place(
         wanted = max(len(chosen), 0 if taken else 1)
     missing = wanted - len(chosen)
     return PlacementDecision(tuple(chosen), missing, tuple(rejections) if missing or unit.is_global else ())
+
+
+def last_machine_after(unit: Unit, decision: PlacementDecision, last: str) -> str:
+    """Where LoadBalancing=round-robin has gone last when the decision is carried out; `last`: where it was before."""
+    return decision.machines[-1] if unit.load_balancing == "round-robin" and decision.machines else last
+
+
+def asks_history(unit: Unit) -> bool:
+    """Whether a machine for an execution depends on where copies of the same fire time have run that have ended.
+
+    Whoever decides about one then gives the view their machines (`View.ended`). What a unit that is kept running has
+    had before is of no interest: its copies begin anew all the time.
+    """
+    return not unit.keep_running and (unit.availability > 1 or unit.is_global)
+
+
+def machines_of_copies(unit: Unit, execution_id: str, view: View) -> set[str]:
+    """The machines that the other copies of the same fire time have, or have had.
+
+    Of a unit that is kept running, those of all others: a copy may have been added, or stopped and started again.
+    """
+    prefix = fire_prefix(execution_id)
+    others = view.of_unit() if unit.keep_running else [one for one in view.active if one.startswith(prefix)]
+    taken: set[str] = set()
+    for other in others:
+        held = view.open[other]
+        if other == execution_id:
+            continue
+        if held.machine:
+            taken.add(held.machine)
+        elif held.execution.attempts:
+            taken.add(held.execution.attempts[-1].machine)
+    if not unit.keep_running:
+        taken.update(machine for other, machine in view.ended.items() if other != execution_id)
+    return taken
+
+
+def place_one(unit: Unit, execution: Execution, view: View) -> PlacementDecision:
+    """A machine for one copy by itself: none that another copy has or has had, and a retry goes elsewhere.
+
+    A start of a Global unit that was not placed anywhere yet takes every machine that fits instead.
+    """
+    execution_id = execution.id
+    if unit.is_global and not execution.attempts:
+        taken = view.homes() if unit.keep_running else machines_of_copies(unit, execution_id, view)
+        return place(unit, view.ranking, taken=taken, seed=execution_id, last=view.last_machine)
+    taken = machines_of_copies(unit, execution_id, view)
+    tried = [attempt.machine for attempt in reversed(execution.attempts)]
+    if tried and (unit.is_global or unit.keep_running):
+        # Every machine has its own copy of a Global unit; and what is kept running stays where it is, if it can.
+        home = view.ranking.views.get(tried[0])
+        views = [home] if home is not None else []
+        chosen = place(unit, views, copies=1, taken=taken, seed=execution_id, last=view.last_machine)
+        if chosen.machines or unit.is_global:
+            return chosen
+    avoid = tuple(dict.fromkeys(tried))[::-1]
+    return place(unit, view.ranking, copies=1, taken=taken, avoid=avoid, seed=execution_id, last=view.last_machine)

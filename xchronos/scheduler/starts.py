@@ -1,18 +1,24 @@
 """Starts that no trigger asked for: by a person, by another unit's end, or of a unit that is kept running."""
 
 from collections.abc import Iterable, Sequence
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import msgspec
 
 from xchronos.clock import Instant, to_datetime
-from xchronos.model.records import Execution
+from xchronos.model.records import Execution, Schedule
 from xchronos.model.unit import Unit
+from xchronos.scheduler.feasibility import MachineView
+from xchronos.scheduler.fire import placed
+from xchronos.scheduler.placement import last_machine_after, place
+from xchronos.scheduler.reasons import Reason, because
+from xchronos.scheduler.rejections import PASSING
+from xchronos.scheduler.view import View
+
+StartedBy: TypeAlias = Literal["manual", "chain", "kept"]
 
 
-def started(
-    unit: Unit, stamp: Instant, now: Instant, trigger: Literal["manual", "chain", "kept"], reason: str
-) -> list[Execution]:
+def started(unit: Unit, stamp: Instant, now: Instant, trigger: StartedBy, reason: Reason) -> list[Execution]:
     """The executions of a start of `unit` at `now`, one per copy, as their scheduler finds them.
 
     `stamp` is their fire time: it makes their identity, so it must be nobody else's. Of a Global unit it is one
@@ -30,7 +36,7 @@ def started(
         deadline=None if unit.start_deadline is None else to_datetime(now + unit.start_deadline),
         report=bool(unit.on_success) or unit.keep_running,
         payload=unit.payload,
-        reason=reason,
+        reason=reason.text,
     )
     copies = 1 if unit.is_global else unit.availability
     return [msgspec.structs.replace(first, copy=copy) for copy in range(copies)]
@@ -59,6 +65,43 @@ def superfluous(unit: Unit, running: Iterable[Execution]) -> list[Execution]:
             surplus.append(execution)
         kept.add(execution.copy)
     return surplus
+
+
+class Spread(msgspec.Struct, frozen=True):
+    """The copies that machines lack, placed on them: as many as one Txn holds beside the cursor.
+
+    `short`: a machine lacks its copy for a reason that passes, like a slot that is taken.
+    """
+
+    executions: tuple[Execution, ...]
+    last_machine: str
+    short: bool
+
+
+def spread(
+    unit: Unit, view: View, machines: Sequence[MachineView], now: Instant, stamp: Instant, room: int
+) -> Spread | None:
+    """Give each of `machines` the copy that it lacks of a unit that is kept running on every machine.
+
+    None while a start of the unit was not placed anywhere yet: that takes every machine that fits then, and this is
+    about what it leaves. `room` is how many operations a Txn may have; `stamp` is the copies' fire time (`started`).
+    """
+    open_of_it = [view.open[execution_id] for execution_id in view.of_unit()]
+    if any(not held.machine and not held.execution.attempts for held in open_of_it):
+        return None
+    (first,) = started(unit, stamp, now, "kept", because("kept-everywhere"))
+    chosen = place(unit, machines, taken=view.homes(), seed=first.id, last=view.last_machine)
+    copies = enumerate(chosen.machines[: room - 1])
+    return Spread(
+        tuple(placed(first, machine, copy, 1, unit, now) for copy, machine in copies),
+        last_machine_after(unit, chosen, view.last_machine),
+        any(rejection.code in PASSING for rejection in chosen.rejections),
+    )
+
+
+def is_spread(schedule: Schedule) -> bool:
+    """Whether the unit is kept running on every machine just now."""
+    return schedule.everywhere and not (schedule.paused or schedule.finished)
 
 
 def off_the_grids(now: Instant) -> Instant:

@@ -15,9 +15,12 @@ from xchronos.api.openapi import TakesUnitFile
 from xchronos.errors import InvalidValue, UnitFileError
 from xchronos.model.compile.unit import compile_unit
 from xchronos.model.records import DropIn, Execution, Schedule
+from xchronos.registry.copies import ended_copies
 from xchronos.registry.registry import Stored
 from xchronos.registry.units import compile_record
 from xchronos.scheduler.explain import explain
+from xchronos.scheduler.placement import asks_history
+from xchronos.scheduler.view import fire_prefix
 from xchronos.wire.details import Executions, UnitDetail
 from xchronos.wire.messages import (
     Asked,
@@ -187,7 +190,12 @@ async def explain_unit(state: State, name: FromPath[str]) -> Explanation:
     schedule = _shown_schedule(stored)
     ended = [] if active else await queries.executions(context.services.registry, name, {"ended"}, 1)
     last = ended[0] if ended else None
-    return Explanation(name, tuple(explain(unit, schedule, active, machines, context.now, last)))
+    copies: dict[str, str] = {}
+    if waiting and asks_history(unit):
+        registry = context.services.registry
+        for prefix in {fire_prefix(execution.id) for execution in active if execution.state == "waiting"}:
+            copies |= await ended_copies(registry.store, registry.keys, prefix)
+    return Explanation(name, tuple(explain(unit, schedule, active, machines, context.now, last, copies)))
 
 
 def _shown_schedule(stored: Stored) -> Schedule | None:

@@ -2,25 +2,32 @@
 
 import msgspec
 
-from xchronos.clock import SECOND, Instant, Micros, to_instant
+from xchronos.clock import SECOND, Instant, Micros
 from xchronos.engine.committer import Committer
-from xchronos.engine.reconcile.completions import Completions
+from xchronos.engine.reconcile.lost import LostAttempts
 from xchronos.engine.state.cluster_state import OpenExecution
-from xchronos.model.records import Machine
 from xchronos.registry.keys import unit_of
-from xchronos.scheduler.feasibility import MachineView, displaced, unfit
-from xchronos.scheduler.rejections import words_of
+from xchronos.scheduler.eviction import (
+    follows_its_peer,
+    moves_away,
+    must_leave,
+    peer_is_elsewhere,
+    way_out,
+    whom_it_replaces,
+)
+from xchronos.scheduler.feasibility import MachineView
+from xchronos.scheduler.reasons import Reason
 
-LOOK_AGAIN: Micros = SECOND
+DRAINING_LOOKED_AT_EVERY: Micros = SECOND
 """How often a draining machine is looked at: for its deadline, and for what another scheduler has just put there."""
 
 
 class Evictions:
-    """Has executions leave their machines: at once what has not begun, else by asking the machine's agent."""
+    """Has executions leave their machines: immediately what has not begun, else by asking the machine's agent."""
 
-    def __init__(self, committer: Committer, completions: Completions) -> None:
+    def __init__(self, committer: Committer, lost: LostAttempts) -> None:
         self._committer = committer
-        self._completions = completions
+        self._lost = lost
         self._draining: dict[str, Instant] = {}
         self._unsettled: set[str] = set()
         """Peers of which something that follows them is on another machine still."""
@@ -35,23 +42,22 @@ class Evictions:
             else:
                 self._draining.pop(name, None)
         # (One that seems further away was set before the clock was set back.)
-        due = [name for name, at in self._draining.items() if at <= now or at > now + LOOK_AGAIN]
+        due = [name for name, at in self._draining.items() if at <= now or at > now + DRAINING_LOOKED_AT_EVERY]
         for name in sorted({*changed, *due}):
             view = machines.get(name)
             if view is None:
                 self._draining.pop(name, None)
                 continue
             if name in self._draining:
-                self._draining[name] = now + LOOK_AGAIN
+                self._draining[name] = now + DRAINING_LOOKED_AT_EVERY
             self._look_at(view, now)
 
     def _look_at(self, view: MachineView, now: Instant) -> None:
-        cluster = self._committer.cluster
-        for execution_id, entry in list(cluster.on_machine(view.machine.id)):
+        for execution_id, entry in list(self._committer.cluster.on_machine(view.machine.id)):
             if self._committer.fence(unit_of(execution_id)) is None or entry.reported:
                 continue
-            reason = _why(view.machine, entry, now)
-            if reason and not self._leave(execution_id, entry, reason, now):
+            reason = must_leave(entry.unit, view.machine, entry.execution, now)
+            if reason is not None and not self._leave(execution_id, entry, reason, now):
                 self._committer.work.changed_machines.add(entry.machine)
 
     def make_way(self, now: Instant) -> None:
@@ -64,16 +70,16 @@ class Evictions:
             self._displace(machine, cluster.open.get(execution_id), now)
 
     def _displace(self, machine: str, entry: OpenExecution | None, now: Instant) -> None:
-        view = self._committer.cluster.machines.get(machine)
+        cluster = self._committer.cluster
+        view = cluster.machines.get(machine)
         if view is None or entry is None or entry.machine != machine or entry.unit is None:
             return
-        gone = set(displaced(entry.unit, view))
-        for execution_id, other in list(self._committer.cluster.on_machine(machine)) if gone else ():
+        gone, reason = whom_it_replaces(entry.unit, view)
+        for execution_id, other in list(cluster.on_machine(machine)) if gone else ():
             name = unit_of(execution_id)
-            if name in gone and self._committer.fence(name) is not None and not other.reported:
-                reason = f"{entry.unit.name} replaces it (Replaces=)"
-                if not self._leave(execution_id, other, reason, now):
-                    self._committer.cluster.displacing.add((machine, entry.execution.id))
+            is_ours = self._committer.fence(name) is not None
+            if name in gone and is_ours and not other.reported and not self._leave(execution_id, other, reason, now):
+                cluster.displacing.add((machine, entry.execution.id))
 
     def _follow(self, arrived: set[str], now: Instant) -> None:
         committer, cluster = self._committer, self._committer.cluster
@@ -81,66 +87,39 @@ class Evictions:
         for peer in sorted(arrived | unsettled):
             for execution_id in sorted(cluster.followers.get(peer, ())):
                 entry = cluster.open[execution_id]
-                if not entry.machine:
+                if entry.machine:
+                    if self._stays_apart(peer, execution_id, entry, now):
+                        self._unsettled.add(peer)
+                elif peer in arrived:
                     # Once is enough: who wakes at every turn takes them without end.
-                    if peer in arrived:
-                        committer.work.look.add(execution_id)
-                        committer.work.wake()
-                    continue
-                view, unit = cluster.machines.get(entry.machine), entry.unit
-                if unit is None or not unit.keep_running:
-                    continue
-                if view is None:
-                    # It is either given up, or its machine comes back and has to be compared with the peer's.
-                    self._unsettled.add(peer)
-                    continue
-                if peer in view.running:
-                    if self._moves_away(peer, entry.machine):
-                        self._unsettled.add(peer)
-                    continue
-                if committer.fence(unit.name) is not None and not entry.reported:
-                    reason = f"{peer} is on another machine now (MachineOf)"
-                    if not self._leave(execution_id, entry, reason, now):
-                        self._unsettled.add(peer)
+                    committer.work.look.add(execution_id)
+                    committer.work.wake()
 
-    def _moves_away(self, peer: str, machine: str) -> bool:
-        """Whether a unit is about to leave a machine, and is on another one already: its new life, as a rule."""
+    def _stays_apart(self, peer: str, execution_id: str, entry: OpenExecution, now: Instant) -> bool:
+        """Have what follows a peer leave a machine that the peer is not on. Whether it has to be looked at again."""
         cluster = self._committer.cluster
-        here = True
-        elsewhere = False
-        for execution_id in cluster.active.get(peer, ()):
-            entry = cluster.open[execution_id]
-            if entry.machine == machine:
-                here = here and bool(entry.execution.stop_requested)
-            elif entry.machine:
-                elsewhere = True
-        return here and elsewhere
+        view, unit = cluster.machines.get(entry.machine), entry.unit
+        if unit is None or not follows_its_peer(unit):
+            return False
+        if view is None:
+            # It is either given up, or its machine comes back and has to be compared with the peer's.
+            return True
+        if peer in view.running:
+            return moves_away([cluster.open[other] for other in cluster.active.get(peer, ())], entry.machine)
+        if self._committer.fence(unit.name) is None or entry.reported:
+            return False
+        return not self._leave(execution_id, entry, peer_is_elsewhere(peer), now)
 
-    def _leave(self, execution_id: str, entry: OpenExecution, reason: str, now: Instant) -> bool:
+    def _leave(self, execution_id: str, entry: OpenExecution, reason: Reason, now: Instant) -> bool:
         """Have it leave. True: it was asked before, or is to end anyhow; else it is looked at until it has left."""
         if entry.busy:
             return False
-        execution, current = entry.execution, entry.execution.current
-        if execution.stop_requested or current is None or current.leave:
-            return True
-        if execution.state == "placed":
-            self._completions.take_back(execution_id, entry, reason, now)
-        else:
-            asked = msgspec.structs.replace(execution, current=msgspec.structs.replace(current, leave=reason))
-            self._committer.move(execution_id, entry, asked)
-        return False
-
-
-def _why(machine: Machine, entry: OpenExecution, now: Instant) -> str:
-    """Why an execution must leave its machine; empty when it may stay."""
-    unit, until = entry.unit, machine.drain_until
-    if until is not None and (
-        entry.execution.state == "placed" or (unit is not None and unit.keep_running) or to_instant(until) <= now
-    ):
-        why = f": {machine.cordon_reason}" if machine.cordon_reason else ""
-        return f"{machine.id} is being drained{why}"
-    if unit is None:
-        return ""
-    # An engine that does not answer just now is no reason: its containers run on.
-    against = [reason for reason in unfit(unit, machine) if reason.code != "docker"]
-    return f"{machine.id} {words_of(against)}" if against else ""
+        execution = entry.execution
+        way = way_out(execution)
+        if way == "take back":
+            self._lost.take_back(execution_id, entry, reason, now)
+        elif way == "ask":
+            assert execution.current is not None
+            current = msgspec.structs.replace(execution.current, leave=reason.text)
+            self._committer.move(execution_id, entry, msgspec.structs.replace(execution, current=current))
+        return way == "leaves"

@@ -13,8 +13,10 @@ from xchronos.model.records import Execution, Machine
 from xchronos.model.unit import Unit
 from xchronos.registry.codec import decode
 from xchronos.registry.keys import unit_of
+from xchronos.scheduler.eviction import peers, replaces_others
 from xchronos.scheduler.feasibility import MachineView
 from xchronos.scheduler.ranking import Ranking
+from xchronos.scheduler.view import fire_prefix, undecided
 from xchronos.store.contract import KeyValue
 
 _REPORTED = b'"state":"reported"'
@@ -84,14 +86,6 @@ def _waits_since(execution: Execution) -> Instant:
     return 0 if since is None else to_instant(since)
 
 
-def undecided(execution: Execution) -> bool:
-    """Whether nobody has asked yet what Concurrency= says of an execution.
-
-    So it is with what no trigger of its own unit has started, until the scheduler has looked at it.
-    """
-    return execution.state == "delayed" and execution.trigger in ("manual", "chain") and not execution.attempts
-
-
 class ClusterState:
     """Everything a turn decides upon.
 
@@ -138,7 +132,7 @@ class ClusterState:
             self._count(entry)
             if unit in self.followers:
                 self.arrived.add(unit)
-            if entry.unit is not None and entry.unit.requirements.replaces:
+            if replaces_others(entry.unit):
                 self.displacing.add((entry.machine, execution_id))
             return
         execution = entry.execution
@@ -178,7 +172,7 @@ class ClusterState:
         if entry is None:
             return
         unit = unit_of(execution_id)
-        for peer in entry.unit.requirements.peers if entry.unit is not None else ():
+        for peer in peers(entry.unit):
             _remove(self.followers, peer, execution_id)
         if entry.machine:
             _remove(self.active, unit, execution_id)
@@ -208,7 +202,7 @@ class ClusterState:
             self._follow(execution_id, entry)
 
     def _follow(self, execution_id: str, entry: OpenExecution) -> None:
-        for peer in entry.unit.requirements.peers if entry.unit is not None else ():
+        for peer in peers(entry.unit):
             self.followers.setdefault(peer, set()).add(execution_id)
 
     def _file(self, execution: Execution) -> dict[str, set[str]]:
@@ -275,11 +269,6 @@ class ClusterState:
             and (not view.machine.capacity.slots or view.attempts < view.machine.capacity.slots)
             for view in self.machines.values()
         )
-
-
-def fire_prefix(execution_id: str) -> str:
-    """What the ids of all copies of the same fire time begin with."""
-    return execution_id[: execution_id.rindex("/") + 1]
 
 
 def _remove(files: dict[str, set[str]], unit: str, execution_id: str) -> None:

@@ -3,9 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Mapping
 
-from xchronos.errors import StoreError
-from xchronos.model.records import Execution
-from xchronos.registry.codec import decode
+from xchronos.registry.copies import ended_copies
 from xchronos.registry.keys import Keys
 from xchronos.store.contract import Store
 
@@ -25,7 +23,7 @@ class CopyHistory:
         """By execution id, the machine that each ended copy of a fire time had last. Raises StoreError."""
         known = self._known.get(prefix)
         if known is None:
-            known = await self._read(prefix)
+            known = await ended_copies(self._store, self._keys, prefix)
             self._known[prefix] = known
             if len(self._known) > KEPT:
                 self._known.popitem(last=False)
@@ -34,16 +32,3 @@ class CopyHistory:
     def forget(self, prefix: str) -> None:
         """A copy of the fire time has left its machine: the history may say more now."""
         self._known.pop(prefix, None)
-
-    async def _read(self, prefix: str) -> dict[str, str]:
-        page = await self._store.range(self._keys.execution(prefix))
-        found: dict[str, str] = {}
-        for item in page.items:
-            try:
-                execution = decode(item, Execution)
-            except StoreError:
-                # Somebody's unreadable record tells of no machine; who reads history says so.
-                continue
-            if execution.attempts:
-                found[execution.id] = execution.attempts[-1].machine
-        return found

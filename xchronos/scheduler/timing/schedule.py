@@ -12,11 +12,9 @@ from xchronos.clock import Instant, Micros, to_datetime, to_instant
 from xchronos.model.policies import MisfirePolicy
 from xchronos.model.records import Schedule, TriggerState
 from xchronos.model.unit import Unit
+from xchronos.scheduler.policies.misfire import MissedGap, drop, recover
+from xchronos.scheduler.reasons import Reason, because
 from xchronos.scheduler.timing.cursor import EARLIEST, LATEST, TriggerCursor, cursors, last_permitted
-from xchronos.scheduler.timing.misfire import MissedGap, drop, recover
-
-MAX_RUNS_REACHED = "MaxRuns"
-"""How `Schedule.finished` begins when MaxRuns ended the schedule."""
 
 
 class Fire(msgspec.Struct, frozen=True):
@@ -244,33 +242,34 @@ def _with_expiry(unit: Unit, schedule: Schedule) -> Schedule:
 
 def _with_end(unit: Unit, schedule: Schedule) -> Schedule:
     """The schedule with `finished` saying why nothing follows, if so."""
-    reason = ""
     if unit.template:
-        reason = "a template does not run itself, only its instances do"
+        reason = because("template")
     elif unit.max_runs is not None and schedule.fired >= unit.max_runs and schedule.triggers:
-        reason = f"{MAX_RUNS_REACHED}={unit.max_runs} is reached"
+        reason = because("max-runs", count=unit.max_runs)
     elif schedule.triggers and all(state.next is None for state in schedule.triggers):
         reason = _exhausted(unit, schedule)
-    return msgspec.structs.replace(schedule, finished=reason) if reason else schedule
+    else:
+        return schedule
+    return msgspec.structs.replace(schedule, finished=reason.text)
 
 
-def _exhausted(unit: Unit, schedule: Schedule) -> str:
+def _exhausted(unit: Unit, schedule: Schedule) -> Reason:
     expiry = schedule.expires_at
     if all(state.remaining == 0 for state in schedule.triggers):
-        return "the last fire time of its triggers has passed"
+        return because("last-fire-passed")
     if expiry is not None and (unit.not_after is None or to_instant(expiry) <= unit.not_after):
-        return f"no fire time is left before its TTL ends at {expiry.isoformat()}"
+        return because("exhausted-ttl", at=expiry.isoformat())
     if unit.not_after is not None:
-        return f"no fire time is left up to NotAfter={to_datetime(unit.not_after).isoformat()}"
-    return "its triggers have no further fire time"
+        return because("exhausted-not-after", at=to_datetime(unit.not_after).isoformat())
+    return because("exhausted")
 
 
 def not_run(unit: Unit, schedule: Schedule, skipped: int) -> Schedule:
     """Take back `skipped` fires from what MaxRuns counts: they were fired, but Concurrency=forbid skipped them."""
     fired = max(0, schedule.fired - skipped)
     finished = schedule.finished
-    if finished.startswith(MAX_RUNS_REACHED):
-        finished = ""
+    if unit.max_runs is not None and schedule.fired >= unit.max_runs:
+        finished = ""  # MaxRuns has ended it, and may not have been reached after all
     return _with_end(unit, msgspec.structs.replace(schedule, fired=fired, finished=finished))
 
 

@@ -4,13 +4,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 
 from xchronos.clock import Instant, to_instant
-from xchronos.engine.reconcile.completions import KEPT_ATTEMPTS
 from xchronos.errors import StoreError
 from xchronos.model.policies import MisfirePolicy, Outcome
 from xchronos.model.records import Attempt, Execution, Schedule
 from xchronos.model.unit import Unit
 from xchronos.registry.codec import decode
 from xchronos.registry.keys import Keys, unit_of
+from xchronos.scheduler.completion import KEPT_ATTEMPTS
 from xchronos.store.contract import KeyValue
 from xchronos.testing.simulation.machines import SimulatedStart
 from xchronos.testing.simulation.monitor import BY_HAND, Era, Monitor

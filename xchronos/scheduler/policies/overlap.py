@@ -6,6 +6,7 @@ from typing import Literal
 import msgspec
 
 from xchronos.model.unit import Unit
+from xchronos.scheduler.reasons import NONE, Reason, because
 
 Action = Literal["start", "skip", "replace", "queue"]
 
@@ -13,13 +14,12 @@ Action = Literal["start", "skip", "replace", "queue"]
 class Overlap(msgspec.Struct, frozen=True):
     """The decision about a new execution, and why; the reason is empty for a plain start.
 
-    `start`: place it. `skip`: record it as skipped. `queue`: keep it until the others have ended. `replace`: stop the
-    executions in `cancel`, then place it.
+    `start`: place it. `skip`: record it as skipped. `queue`: keep it until the others have ended. `replace`: keep it
+    likewise, and ask whatever else of the unit there is to end.
     """
 
     action: Action
-    reason: str = ""
-    cancel: tuple[str, ...] = ()
+    reason: Reason = NONE
 
 
 _START = Overlap("start")
@@ -39,13 +39,8 @@ def overlap(unit: Unit, active: Sequence[str], queued: int = 0, *, execution: st
         active = [other for other in active if not other.startswith(fire_time)]
         if not (active or queued):
             return _START
-    match unit.concurrency:
-        case "forbid":
-            return Overlap("skip", f"Concurrency=forbid: {_named(active, queued)}")
-        case "queue":
-            return Overlap("queue", f"Concurrency=queue: {_named(active, queued)}")
-        case _:
-            return Overlap("replace", f"Concurrency=replace: {_named(active, queued)}", tuple(active))
+    action: Action = "skip" if unit.concurrency == "forbid" else unit.concurrency
+    return Overlap(action, because("overlap", policy=unit.concurrency, why=_named(active, queued)))
 
 
 def _named(active: Sequence[str], queued: int) -> str:

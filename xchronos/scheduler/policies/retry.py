@@ -13,6 +13,7 @@ from xchronos.clock import MINUTE, SECOND, Instant, Micros, to_instant
 from xchronos.model.policies import Outcome
 from xchronos.model.records import Attempt, Execution, StepResult
 from xchronos.model.unit import MAX_DELAY, ExitStatuses, Unit
+from xchronos.scheduler.reasons import Reason, because
 
 Cause = Literal["exit-code", "signal", "timeout"]
 
@@ -45,19 +46,18 @@ class End(msgspec.Struct, frozen=True):
     """Nothing follows: the execution's outcome and why."""
 
     outcome: Outcome
-    reason: str
+    reason: Reason
 
 
 class Again(msgspec.Struct, frozen=True):
-    """Another attempt: not before `due_at`, preferably on none of `avoid` (oldest first).
+    """Another attempt: not before `due_at`. It prefers machines that the execution has not been on (`placement`).
 
     `deadline` is the instant after which it is not started any more: StartDeadline bounds each wait for a machine
     anew, else a pause between attempts that is longer than the deadline would forbid every retry.
     """
 
     due_at: Instant
-    avoid: tuple[str, ...]
-    reason: str
+    reason: Reason
     deadline: Instant | None = None
 
 
@@ -71,31 +71,36 @@ def after_attempt(unit: Unit, execution: Execution, attempt: Attempt, now: Insta
     outcome, why = attempt.outcome, _because(attempt)
     earlier = [other for other in execution.attempts if other.number != attempt.number]
     if execution.stop_requested and outcome is not Outcome.SUCCEEDED:
-        return End(Outcome.CANCELLED, execution.stop_requested)
+        return End(Outcome.CANCELLED, because("asked", why=execution.stop_requested))
     if execution.stop_requested or outcome in (Outcome.CANCELLED, Outcome.SKIPPED, Outcome.MISSED):
-        return End(outcome, attempt.reason)
-    avoid = tuple(dict.fromkeys(other.machine for other in reversed([*earlier, attempt])))[::-1]
+        return End(outcome, Reason("attempt", attempt.reason))
     if outcome is Outcome.LOST:
         # Until it is known why a machine refuses what it is given, this must not go round and round.
         refusals, longest = _refused(earlier, attempt), LONGEST_CROWDED if attempt.crowded else LONGEST_REFUSAL
         wait = _doubled(FIRST_PAUSE, refusals, longest) if refusals > 1 else 0
-        where = f"{_lost_how(attempt)} {attempt.machine}{why}"
-        return _again(unit, now + wait, now, avoid, f"attempt {attempt.number} {where}")
+        how = _lost_how(attempt)
+        lost = because("attempt-lost", number=attempt.number, how=how, machine=attempt.machine, because=why)
+        return _again(unit, now + wait, now, lost)
     if unit.keep_running:
         return _kept_running(unit, earlier, attempt, now)
 
     if not _wanted(unit, attempt):
-        detail = "" if outcome is Outcome.SUCCEEDED else f"{_verb(outcome)}, and Restart= does not apply{why}"
-        return End(outcome, detail or attempt.reason)
+        if outcome is Outcome.SUCCEEDED:
+            return End(outcome, Reason("attempt", attempt.reason))
+        return End(outcome, because("no-restart", ended=_verb(outcome), because=why))
     charged = 1 + sum(other.outcome is not Outcome.LOST for other in earlier)
     allowed = unit.retry.max_attempts
     if allowed and charged >= allowed:
         if outcome is Outcome.SUCCEEDED or allowed == 1:
-            return End(outcome, attempt.reason)
-        return End(outcome, f"attempt {charged} of {allowed} {_verb(outcome)}{why}")
+            return End(outcome, Reason("attempt", attempt.reason))
+        return End(outcome, _ended_as(charged, allowed, outcome, why))
     due_at = min(now, _ended(attempt, now)) + pause(unit, charged)
+    return _again(unit, max(now, due_at), now, _ended_as(charged, allowed, outcome, why))
+
+
+def _ended_as(number: int, allowed: int, outcome: Outcome, why: str) -> Reason:
     of = f"of {allowed} " if allowed else ""
-    return _again(unit, max(now, due_at), now, avoid, f"attempt {charged} {of}{_verb(outcome)}{why}")
+    return because("attempt-ended", number=number, of=of, ended=_verb(outcome), because=why)
 
 
 def past_deadline(execution: Execution, now: Instant, waited_for: str) -> End | None:
@@ -105,7 +110,7 @@ def past_deadline(execution: Execution, now: Instant, waited_for: str) -> End | 
     """
     if execution.deadline is None or now <= to_instant(execution.deadline):
         return None
-    reason = f"StartDeadline passed while it waited: {waited_for}"
+    reason = because("deadline", waited_for=waited_for)
     if not execution.attempts:
         return End(Outcome.MISSED, reason)
     return End(execution.attempts[-1].outcome or Outcome.LOST, reason)
@@ -129,9 +134,9 @@ def _doubled(first: Micros, times: int, longest: Micros | None) -> Micros:
     return min(first << min(times - 1, 60), cap)
 
 
-def _again(unit: Unit, due_at: Instant, now: Instant, avoid: tuple[str, ...], reason: str) -> Again:
+def _again(unit: Unit, due_at: Instant, now: Instant, reason: Reason) -> Again:
     deadline = None if unit.start_deadline is None else max(now, due_at) + unit.start_deadline
-    return Again(due_at, avoid, reason, deadline)
+    return Again(due_at, reason, deadline)
 
 
 def _kept_running(unit: Unit, earlier: list[Attempt], attempt: Attempt, now: Instant) -> End | Again:
@@ -139,15 +144,15 @@ def _kept_running(unit: Unit, earlier: list[Attempt], attempt: Attempt, now: Ins
     outcome = attempt.outcome or Outcome.LOST
     main = _main(attempt)
     if main is not None and _lists(unit.service.restart_prevent, main):
-        return End(outcome, f"RestartPreventExitStatus= lists how it ended{_because(attempt)}")
+        return End(outcome, because("restart-prevented", because=_because(attempt)))
     quick = 0
     for other in reversed([*earlier, attempt]):
         if not _was_quick(other, now):
             break
         quick += 1
     wait = _doubled(unit.retry.delay or FIRST_PAUSE, max(1, quick), unit.retry.max_delay)
-    reason = f"kept running: it {_verb(outcome)}{_because(attempt)}"
-    return _again(unit, max(now, min(now, _ended(attempt, now)) + wait), now, (), reason)
+    reason = because("started-anew", ended=_verb(outcome), because=_because(attempt))
+    return _again(unit, max(now, min(now, _ended(attempt, now)) + wait), now, reason)
 
 
 def _refused(earlier: list[Attempt], attempt: Attempt) -> int:
