@@ -1,21 +1,35 @@
 """`python -m tests.benchmarks [NAME ...]`: every benchmark (or those named), one table, exit code 1 when a goal is missed.
 
-Each `bench_*.py` has `run()`, which returns `rows.Row`s.
+Each `bench_*.py` is a benchmark. Its `run()` returns `rows.Row`s.
 """
 
 import argparse
-import importlib
-import logging
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
-import structlog
+from tests.benchmarks import compare, rows
+from tests.benchmarks.alone import measure
 
-from tests.benchmarks.rows import Row, table
-
+ROOT = Path(__file__).resolve().parents[2]
 NAMES = sorted(path.stem.removeprefix("bench_") for path in Path(__file__).parent.glob("bench_*.py"))
+T = TypeVar("T")
+
+
+def _each(names: Sequence[str], run: Callable[[str], list[T]]) -> tuple[list[T], list[str]]:
+    """What the benchmarks say, and which of them are broken and why."""
+    found: list[T] = []
+    broken: list[str] = []
+    for name in names:
+        began = time.perf_counter()
+        try:
+            found += run(name)
+        except Exception as error:  # noqa: BLE001 - the other benchmarks are worth their time all the same
+            broken.append(f"BROKEN {name}: {type(error).__name__}: {error}")
+        print(f"{name}: {time.perf_counter() - began:.1f} s", file=sys.stderr)
+    return found, broken
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -26,25 +40,34 @@ def main(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(NAMES))
     parser.add_argument("--markdown", action="store_true", help="a table for the README")
+    parser.add_argument(
+        "--against",
+        metavar="DIR",
+        type=Path,
+        help="compare with another checkout: each benchmark of this one and of DIR in turns, every run a process of its "
+        "own; the table shows the median of the ratios, this checkout over DIR",
+    )
+    parser.add_argument("--pairs", type=int, default=9, metavar="N", help="how many runs of each checkout (default: 9)")
     options = parser.parse_args(arguments)
     unknown = [name for name in options.names if name not in NAMES]
     if unknown:
         parser.error(f"no benchmark is called {unknown[0]!r}; there are {', '.join(NAMES)}")
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
-    rows: list[Row] = []
-    broken: list[str] = []
-    for name in options.names or NAMES:
-        began = time.perf_counter()
-        try:
-            rows += importlib.import_module(f"tests.benchmarks.bench_{name}").run()
-        except Exception as error:  # noqa: BLE001 - the other benchmarks are worth their time all the same
-            broken.append(f"{name}: {type(error).__name__}: {error}")
-        print(f"{name}: {time.perf_counter() - began:.1f} s", file=sys.stderr)
-    print(table(rows, markdown=options.markdown))
-    missed = [row.name for row in rows if row.missed]
-    for line in (*(f"BROKEN {name}" for name in broken), *(f"MISSED {name}" for name in missed)):
-        print(line, file=sys.stderr)
-    return 1 if broken or missed else 0
+    if options.pairs < 1:
+        parser.error("--pairs must be at least 1")
+    names = options.names or NAMES
+    if options.against is None:
+        found, complaints = _each(names, measure)
+        headings = rows.HEADINGS
+        complaints += [f"MISSED {row.name}" for row in found if row.missed]
+    else:
+        there = options.against.resolve()
+        if not (there / "tests/benchmarks").is_dir():
+            parser.error(f"{there} has no tests/benchmarks")
+        found, complaints = _each(names, lambda name: compare.in_turns(ROOT, there, name, options.pairs))
+        headings = compare.HEADINGS
+    print(rows.table(headings, [each.cells() for each in found], markdown=options.markdown))
+    print(*complaints, sep="\n", end="\n" if complaints else "", file=sys.stderr)
+    return 1 if complaints else 0
 
 
 if __name__ == "__main__":

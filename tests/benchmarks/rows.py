@@ -2,7 +2,7 @@
 
 import math
 import operator
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 HEADINGS = ("benchmark", "figure", "goal", "beside", "ratio", "goal")
@@ -33,10 +33,10 @@ class Row:
         """The row as the table shows it."""
         return (
             self.name,
-            f"{_figure(self.value)} {self.unit}".strip(),
+            f"{figure(self.value)} {self.unit}".strip(),
             self.goal + ("" if _met(self.value, self.goal) else " MISSED"),
             self.reference,
-            _figure(self.ratio),
+            figure(self.ratio),
             self.ratio_goal + ("" if _met(self.ratio, self.ratio_goal) else " MISSED"),
         )
 
@@ -48,20 +48,20 @@ def _met(value: float | None, goal: str) -> bool:
     return value is not None and bool(_RELATIONS[relation](value, float(limit)))
 
 
-def _figure(value: float | None) -> str:
-    """Three digits that count, and separators of thousands."""
+def figure(value: float | None) -> str:
+    """Three digits that count, and separators of thousands; empty for None."""
     if value is None:
         return ""
-    if value == 0 or abs(value) >= 100:
+    if value == 0 or not math.isfinite(value) or abs(value) >= 100:
         return f"{value:,.0f}"
     return f"{value:.{max(0, 2 - math.floor(math.log10(abs(value))))}f}"
 
 
-def table(rows: Iterable[Row], *, markdown: bool = False) -> str:
+def table(headings: Sequence[str], lines: Iterable[Sequence[str]], *, markdown: bool = False) -> str:
     """Aligned columns."""
-    lines = [HEADINGS, *(row.cells() for row in rows)]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(HEADINGS))]
+    everything = [headings, *lines]
+    widths = [max(len(line[column]) for line in everything) for column in range(len(headings))]
     if markdown:
-        lines.insert(1, tuple("-" * width for width in widths))
-    padded = [[cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in lines]
+        everything.insert(1, ["-" * width for width in widths])
+    padded = [[cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in everything]
     return "\n".join(f"| {' | '.join(line)} |" if markdown else "  ".join(line).rstrip() for line in padded)
