@@ -1,6 +1,10 @@
 """`python -m tests.benchmarks [NAME ...]`: every benchmark (or those named), one table, exit code 1 when a goal is missed.
 
-Each `bench_*.py` is a benchmark. Its `run()` returns `rows.Row`s.
+Each `bench_*.py` is a benchmark. It has
+
+- `run(...)`, which returns `rows.Row`s, and whose arguments say how much is measured;
+- `TINY`, arguments that make it as short as can be: the tests run every benchmark so, and look at no time;
+- `SERVICES`, where it needs any: `etcd` or `docker`.
 """
 
 import argparse
@@ -40,6 +44,7 @@ def main(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(NAMES))
     parser.add_argument("--markdown", action="store_true", help="a table for the README")
+    parser.add_argument("--tiny", action="store_true", help="see only whether they run: the figures mean nothing")
     parser.add_argument(
         "--against",
         metavar="DIR",
@@ -56,14 +61,16 @@ def main(arguments: Sequence[str]) -> int:
         parser.error("--pairs must be at least 1")
     names = options.names or NAMES
     if options.against is None:
-        found, complaints = _each(names, measure)
+        found, complaints = _each(names, lambda name: measure(name, tiny=options.tiny))
         headings = rows.HEADINGS
-        complaints += [f"MISSED {row.name}" for row in found if row.missed]
+        complaints += [f"MISSED {row.name}" for row in found if row.missed and not options.tiny]
     else:
         there = options.against.resolve()
         if not (there / "tests/benchmarks").is_dir():
             parser.error(f"{there} has no tests/benchmarks")
-        found, complaints = _each(names, lambda name: compare.in_turns(ROOT, there, name, options.pairs))
+        found, complaints = _each(
+            names, lambda name: compare.in_turns(ROOT, there, name, options.pairs, tiny=options.tiny)
+        )
         headings = compare.HEADINGS
     print(rows.table(headings, [each.cells() for each in found], markdown=options.markdown))
     print(*complaints, sep="\n", end="\n" if complaints else "", file=sys.stderr)

@@ -1,6 +1,6 @@
 """One benchmark in a process of its own: its rows as a line of JSON.
 
-`python -P .../alone.py NAME` runs the benchmark of the checkout that is the working directory and first on the
+`python -P .../alone.py NAME [--tiny]` runs the benchmark of the checkout that is the working directory and first on the
 path, not of its own: what is compared with this checkout may be older than this file.
 """
 
@@ -15,11 +15,11 @@ from typing import Any
 import structlog
 
 
-def measure(name: str) -> list[Any]:
-    """The rows of a benchmark."""
+def measure(name: str, *, tiny: bool = False) -> list[Any]:
+    """The rows of a benchmark; `tiny`: with the arguments that the benchmark names for a mere trial."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     module = importlib.import_module(f"tests.benchmarks.bench_{name}")
-    rows: list[Any] = module.run()
+    rows: list[Any] = module.run(**(module.TINY if tiny else {}))
     return rows
 
 
@@ -38,5 +38,5 @@ def refuse_strangers(checkout: Path) -> None:
 if __name__ == "__main__":
     importlib.import_module(f"tests.benchmarks.bench_{sys.argv[1]}")
     refuse_strangers(Path.cwd())
-    found = measure(sys.argv[1])
+    found = measure(sys.argv[1], tiny="--tiny" in sys.argv)
     print(json.dumps([dataclasses.asdict(row) for row in found]))

@@ -22,6 +22,7 @@ from xchronos.store.memory import MemoryStore
 
 RUNS = 10
 UNITS = 100
+TINY = {"units": 2, "runs": 1}
 
 
 class _NoSteps:
@@ -69,24 +70,24 @@ def _api(units: int) -> Iterator[str]:
         thread.join()
 
 
-def _median(command: list[str], environment: dict[str, str]) -> float:
+def _median(command: list[str], environment: dict[str, str], runs: int) -> float:
     """Median wall time in milliseconds."""
     taken = []
-    for _ in range(RUNS):
+    for _ in range(runs):
         begin = time.perf_counter()
         subprocess.run(command, env=environment, check=True, capture_output=True)
         taken.append((time.perf_counter() - begin) * 1_000)
     return statistics.median(taken)
 
 
-def run(units: int = UNITS) -> list[Row]:
-    """Medians over RUNS runs, beside an interpreter that does nothing."""
+def run(units: int = UNITS, runs: int = RUNS) -> list[Row]:
+    """Medians over some runs, beside an interpreter that does nothing."""
     ctl = [sys.executable, "-c", "from xchronos.cli.main import main; main()"]
     with _api(units) as address:
         environment = {**os.environ, "XCHRONOS_API": address}
-        nothing = _median([sys.executable, "-c", "pass"], environment)
-        version = _median([*ctl, "--version"], environment)
-        listing = _median([*ctl, "list-units"], environment)
+        nothing = _median([sys.executable, "-c", "pass"], environment, runs)
+        version = _median([*ctl, "--version"], environment, runs)
+        listing = _median([*ctl, "list-units"], environment, runs)
     reference = "python -c pass"
     return [
         Row("xchronosctl --version", version, "ms", "<= 100", reference, version / nothing),

@@ -22,6 +22,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
@@ -48,10 +49,7 @@ ROOT = Path(__file__).resolve().parents[2]
 UNIT = (
     "[Service]\nType=oneshot\nExecStart=/bin/true\n[X-Chronos]\nExecutor=python\nHistoryLimit=5\nMisfireThreshold=1h\n"
 )
-AT_ONCE = 20_000
-IDLE = 10_000
-OFFERED = (900, 100)
-"""Units, and the milliseconds between two fire times of each: more than can be carried."""
+SERVICES = frozenset(["etcd"])
 
 CARRIED = ">= 0.43"
 """Of the bare protocol's executions: 6,000 a second where it has 14,000, as on two quiet cores."""
@@ -63,6 +61,31 @@ PATIENCE = 90.0
 """Seconds that a measurement may take before it is given up."""
 
 GIVEN = ("Txn", "Range", "DeleteRange", "Put", "LeaseGrant", "LeaseRevoke", "Compact")
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What is measured, and for how long."""
+
+    repeat: int = 3
+    """How often each but the idle cluster."""
+    at_once: int = 20_000
+    """Units that are due in the same second."""
+    lead: float = 20.0
+    """Seconds in which the first thousands of these units can be submitted and taken."""
+    offered: tuple[int, int] = (900, 100)
+    """Units, and the milliseconds between two fire times of each: more than can be carried."""
+    settling: float = 3.0
+    """Seconds under load before anything is counted."""
+    loaded: float = 8.0
+    """Seconds under load in which it is."""
+    idle: int = 10_000
+    """Units of which none is due."""
+    still: float = 20.0
+    """Seconds with nothing due."""
+
+
+TINY = {"sizes": Sizes(repeat=1, at_once=20, lead=6.0, offered=(20, 100), settling=1.0, loaded=1.0, idle=20, still=0.5)}
 
 
 # -- the processes under measurement -----------------------------------------------------------------------------------
@@ -193,10 +216,10 @@ def bench(scheduler: str = "scheduler", agent: str = "agent") -> Iterator[Bench]
 # -- the measurements --------------------------------------------------------------------------------------------------
 
 
-def at_once(count: int = AT_ONCE) -> dict[str, float]:
+def at_once(count: int, lead: float) -> dict[str, float]:
     """Everything is due in the same second."""
     with bench() as b:
-        due = int(time.time()) + 20 + count // 1_500
+        due = int(time.time() + lead) + count // 1_500
         b.submit(count, lambda number: f"TriggerAt={due}\n")
         b.scheduler.reaches("units", count)
         left = due - time.time()
@@ -210,22 +233,22 @@ def at_once(count: int = AT_ONCE) -> dict[str, float]:
         return {"claimed": claimed, "ended": ended, "requests_per_execution": requests / count}
 
 
-def sustained(units: int = OFFERED[0], interval: int = OFFERED[1], seconds: float = 8.0) -> dict[str, float]:
+def sustained(units: int, interval: int, settling: float, seconds: float) -> dict[str, float]:
     """More is due than can be carried."""
     with bench() as b:
         b.submit(units, lambda n: f"TriggerStartDelay={n * interval // units}\nTriggerRepeatInterval={interval}\n")
         b.scheduler.reaches("units", units)
-        return _carried(b, seconds)
+        return _carried(b, settling, seconds)
 
 
-def bare(seconds: float = 8.0) -> dict[str, float]:
+def bare(settling: float, seconds: float) -> dict[str, float]:
     """The same by the bare protocol."""
     with bench("bare-scheduler", "bare-agent") as b:
-        return _carried(b, seconds)
+        return _carried(b, settling, seconds)
 
 
-def _carried(b: Bench, seconds: float) -> dict[str, float]:
-    time.sleep(3)
+def _carried(b: Bench, settling: float, seconds: float) -> dict[str, float]:
+    time.sleep(settling)
     before, first, other = b.requests(), b.agent.samples[-1], b.scheduler.samples[-1]
     time.sleep(seconds)
     last, after = b.agent.samples[-1], b.scheduler.samples[-1]
@@ -243,7 +266,7 @@ def _carried(b: Bench, seconds: float) -> dict[str, float]:
     }
 
 
-def idle(count: int = IDLE, seconds: float = 20.0) -> dict[str, float]:
+def idle(count: int, seconds: float) -> dict[str, float]:
     """Nothing is due for a year."""
     with bench() as b:
         far = to_datetime(SystemClock().now() + 365 * 86_400 * SECOND).isoformat()
@@ -260,7 +283,7 @@ def idle(count: int = IDLE, seconds: float = 20.0) -> dict[str, float]:
         }
 
 
-def run(repeat: int = 3) -> list[Row]:
+def run(sizes: Sizes = Sizes()) -> list[Row]:
     """The table's rows; medians of several runs, but for the idle cluster."""
     if reason := missing():
         raise RuntimeError(reason)
@@ -272,21 +295,21 @@ def run(repeat: int = 3) -> list[Row]:
     def median(runs: list[dict[str, float]], name: str) -> float:
         return statistics.median(figures[name] for figures in runs)
 
-    crowd = [at_once() for _ in range(repeat)]
+    crowd = [at_once(sizes.at_once, sizes.lead) for _ in range(sizes.repeat)]
     load, least = [], []
-    for _ in range(repeat):
-        load.append(sustained())
-        least.append(bare())
-    still = idle()
+    for _ in range(sizes.repeat):
+        load.append(sustained(*sizes.offered, sizes.settling, sizes.loaded))
+        least.append(bare(sizes.settling, sizes.loaded))
+    still = idle(sizes.idle, sizes.still)
     return [
-        Row(f"etcd: {AT_ONCE:,} units due at once, all claimed", median(crowd, "claimed"), "s", "<= 3"),
+        Row(f"etcd: {sizes.at_once:,} units due at once, all claimed", median(crowd, "claimed"), "s", "<= 3"),
         Row("the same, all run and their ends recorded", median(crowd, "ended"), "s"),
         Row("the same, requests for each execution", median(crowd, "requests_per_execution"), "", "< 0.2"),
         beside("etcd: no-op executions, claim, start and end recorded", "per_second", "/s", ">= 6000", CARRIED),
         beside("the same, CPU of the scheduler for each", "scheduler_us", "us"),
         beside("the same, CPU of the agent for each", "agent_us", "us"),
         beside("the same, requests for each", "requests_per_execution"),
-        Row(f"etcd: {IDLE:,} units, none due: requests", still["per_second"], "/s"),
+        Row(f"etcd: {sizes.idle:,} units, none due: requests", still["per_second"], "/s"),
         Row("the same, reads", still["ranges_per_second"], "/s"),
     ]
 

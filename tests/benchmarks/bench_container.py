@@ -24,6 +24,8 @@ from xchronos.executors.docker.executor import DockerExecutor
 
 IMAGE = "xchronos/busybox:latest"
 ROUNDS = 40
+SERVICES = frozenset(["docker"])
+TINY = {"rounds": 1}
 NAMESPACE = "xchronos-bench"
 BODY = {"Image": IMAGE, "Cmd": ["true"], "HostConfig": {"NetworkMode": "none", "Init": True}}
 
@@ -62,7 +64,7 @@ async def _cli() -> None:
     assert await process.wait() == 0
 
 
-async def _measure() -> list[Row]:
+async def _measure(rounds: int) -> list[Row]:
     times: dict[str, list[float]] = {}
     cpu: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as directory:
@@ -75,7 +77,7 @@ async def _measure() -> list[Row]:
             }
             if shutil.which("docker"):
                 ways["docker run --rm"] = _cli
-            for turn in range(ROUNDS + 2):
+            for turn in range(rounds + 2):
                 for name, way in ways.items():
                     own, began = time.process_time(), time.perf_counter()
                     await way()
@@ -91,14 +93,14 @@ async def _measure() -> list[Row]:
         Row(name, milliseconds, "ms", reference="the bare API sequence", ratio=ours / bare, ratio_goal="<= 1.1"),
         *([Row(name, milliseconds, "ms", reference="docker run --rm", ratio=ours / cli, ratio_goal="< 1")] if cli else []),
         Row(
-            "the same, CPU of this process", 1000 * cpu["executor"] / ROUNDS, "ms",
+            "the same, CPU of this process", 1000 * cpu["executor"] / rounds, "ms",
             reference="the bare API sequence", ratio=cpu["executor"] / cpu["bare API"],
         ),
     ]  # fmt: skip
 
 
-def run() -> list[Row]:
+def run(rounds: int = ROUNDS) -> list[Row]:
     """Measure; raises when the engine does not answer."""
     maker = Path(__file__).resolve().parents[2] / "packaging/images/make-busybox"
     subprocess.run([maker], check=True, capture_output=True)
-    return asyncio.run(_measure())
+    return asyncio.run(_measure(rounds))

@@ -16,6 +16,7 @@ from xchronos.registry.registry import Registry
 from xchronos.store.memory import MemoryStore
 
 FILES = 10_000
+TINY = {"files": 20}
 TEXT = """[Unit]
 Description=Statement {number}
 [Service]
@@ -50,13 +51,13 @@ async def measure(registry: Registry, clock: SystemClock, directory: Path, notes
     return took, longest
 
 
-async def _rows() -> list[Row]:
+async def _rows(files: int) -> list[Row]:
     clock = SystemClock()
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as place:
         units, notes = Path(place) / "units", Path(place) / "notes.json"
         units.mkdir()
-        for number in range(FILES):
+        for number in range(files):
             (units / f"statement-{number}.service").write_text(TEXT.format(number=number))
         started = time.perf_counter()
         for file in units.iterdir():
@@ -66,12 +67,12 @@ async def _rows() -> list[Row]:
         for name, kept in (("all new", notes), ("restart", None), ("restart with notes", notes)):
             took, longest = await measure(registry, clock, units, kept)
             rows.append(
-                Row(f"{FILES:,} files taken in, {name}", took, "s", reference="reading their bytes", ratio=took / bare)
+                Row(f"{files:,} files taken in, {name}", took, "s", reference="reading their bytes", ratio=took / bare)
             )
             rows.append(Row("the same, longest wait of others", longest * 1000, "ms"))
     return rows
 
 
-def run() -> list[Row]:
-    """Seconds until 10,000 files are taken in, and after a restart, beside reading their bytes."""
-    return asyncio.run(_rows())
+def run(files: int = FILES) -> list[Row]:
+    """Seconds until so many files are taken in, and after a restart, beside reading their bytes."""
+    return asyncio.run(_rows(files))

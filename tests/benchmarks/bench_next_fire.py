@@ -33,6 +33,7 @@ EXPRESSIONS = (
 )
 START = datetime(2024, 1, 1, tzinfo=UTC)
 ROUNDS = 5
+TINY = {"share": 50}
 
 
 def deep_bytes(trigger: CronTrigger) -> int:
@@ -84,30 +85,36 @@ class Rates(NamedTuple):
     cronsim: float
 
 
-def _measure(expression: str, zone_name: str) -> tuple[list[Rates], int]:
-    """The rounds of an expression, and the bytes of its schedule."""
+def steps(expression: str) -> tuple[int, int]:
+    """How many fire times the others walk through in a round, and how many we do.
+
+    Nobody may run out of years: a schedule ends with the year 9999, by 95,000 months or 1,900 leap days from START.
+    """
+    return (150, 1_500) if expression == "0 0 29 2 *" else (2_000, 80_000)
+
+
+def _measure(expression: str, zone_name: str, share: int) -> tuple[list[Rates], int]:
+    """The rounds of an expression, one step in `share` of them; and the bytes of its schedule."""
     trigger = parse_cron(expression, zone=zone(zone_name))
     assert isinstance(trigger, CronTrigger)
     start = START.astimezone(UTC if zone_name == "UTC" else ZoneInfo(zone_name))
-    # Nobody may run out of years: a schedule ends with the year 9999, by 95,000 months or 1,900 leap days from START.
-    rare = expression == "0 0 29 2 *"
-    fires, our_fires = (150, 1_500) if rare else (2_000, 80_000)
+    fires, our_fires = steps(expression)
     rounds = list[Rates]()
     for _ in range(ROUNDS):
-        ours = _our_rate(trigger, our_fires)
+        ours = _our_rate(trigger, our_fires // share)
         sim = CronSim(expression, start)
         iterator = croniter(expression, start, ret_type=float, second_at_beginning=True)
-        rounds.append(Rates(ours, _rate(iterator.get_next, fires), _rate(sim.__next__, fires)))
+        rounds.append(Rates(ours, _rate(iterator.get_next, fires // share), _rate(sim.__next__, fires // share)))
     return rounds, deep_bytes(trigger)
 
 
-def run() -> list[Row]:
+def run(share: int = 1) -> list[Row]:
     """Two rows for each expression, the medians over the expressions, and what the heaviest schedule weighs."""
     rows, heaviest = list[Row](), 0
     ratios: dict[str, list[float]] = {"croniter": [], "cronsim": []}
     rates: list[float] = []
     for expression, zone_name in EXPRESSIONS:
-        rounds, size = _measure(expression, zone_name)
+        rounds, size = _measure(expression, zone_name, share)
         rate = median(each.ours for each in rounds)
         rates.append(rate)
         heaviest = max(heaviest, size)

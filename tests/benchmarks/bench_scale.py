@@ -67,6 +67,7 @@ ROUNDS = 10
 
 SIZES = ((10, 1_000), (1_000, 1_000), (1_000, 100_000))
 BUDGET = 600.0
+TINY = {"sizes": ((5, 20), (5, 40)), "fires": 20}
 
 
 class ManyKeys(RevisionedTable):
@@ -102,7 +103,7 @@ def _resident() -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / (1 << 20)
 
 
-async def _fill(store: MemoryStore, keys: Keys, machines: int, units: int) -> None:
+async def _fill(store: MemoryStore, keys: Keys, machines: int, units: int, fires: int) -> None:
     puts = [
         Put(
             keys.machine(f"m{n:04}"),
@@ -112,7 +113,7 @@ async def _fill(store: MemoryStore, keys: Keys, machines: int, units: int) -> No
     ]
     texts = {}
     for n in range(units):
-        wave, zone = n // FIRES, n % ZONES
+        wave, zone = n // fires, n % ZONES
         if (wave, zone) not in texts:
             delay, again = (WARM_UP, ROUNDS - 1) if wave == 0 else (WARM_UP + ROUNDS + 5 + wave, 0)
             text = UNIT.format(zone=zone, delay=delay, again=again).encode()
@@ -122,9 +123,9 @@ async def _fill(store: MemoryStore, keys: Keys, machines: int, units: int) -> No
         await store.commit(Txn((), tuple(puts[first : first + 100])))
 
 
-async def _measure(clock: VirtualClock, machines: int, units: int, directory: Path) -> dict[str, float]:
+async def _measure(clock: VirtualClock, machines: int, units: int, fires: int, directory: Path) -> dict[str, float]:
     keys, store = Keys(), ManyRows(clock)
-    await _fill(store, keys, machines, units)
+    await _fill(store, keys, machines, units, fires)
     empty = _resident()
     place = HostContext("s", HostFacts(hostname="s", machine_id="s"), {}, directory / "secrets", 1 << 20)
     roles = Roles(store, keys, clock, place, {}, directory, instance="s", roles=frozenset(("scheduler",)))
@@ -141,8 +142,8 @@ async def _measure(clock: VirtualClock, machines: int, units: int, directory: Pa
     await clock.sleep(50 * SECOND)
     idle = (time.process_time() - began) / 50
     await clock.sleep(49 * SECOND)
-    often = await _waves(clock, roles, FIRES * ROUNDS)
-    others = await _waves(clock, roles, units - FIRES)
+    often = await _waves(clock, roles, fires * ROUNDS, fires)
+    others = await _waves(clock, roles, units - fires, fires)
     loads = [view.attempts for view in roles.engine._session._committer.cluster.machines.values()]
     figures = {"us_per_fire": statistics.median(often) * 1e6}
     if others:
@@ -157,43 +158,43 @@ async def _measure(clock: VirtualClock, machines: int, units: int, directory: Pa
     }
 
 
-async def _waves(clock: VirtualClock, roles: Roles, fires: int) -> list[float]:
-    """CPU seconds per fire time, of every second until so many have been placed."""
+async def _waves(clock: VirtualClock, roles: Roles, count: int, fires: int) -> list[float]:
+    """CPU seconds per fire time, of every second until so many have been placed, `fires` a second."""
 
     def placed() -> int:
         return sum(view.attempts for view in roles.engine._session._committer.cluster.machines.values())
 
     begin, costs = placed(), []
-    for _ in range(fires // FIRES + 20):
+    for _ in range(count // fires + 20):
         before, began = placed(), time.process_time()
-        if before - begin == fires:
+        if before - begin == count:
             return costs
         await clock.sleep(SECOND)
         cost = time.process_time() - began
         if placed() > before:
             costs.append(cost / (placed() - before))
-    raise RuntimeError(f"{placed() - begin} of {fires} are placed, and no more of them")
+    raise RuntimeError(f"{placed() - begin} of {count} are placed, and no more of them")
 
 
-def _child(machines: int, units: int) -> None:
+def _child(machines: int, units: int, fires: int) -> None:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     backpressure.ENOUGH = 1 << 30  # nothing is ever begun here
     with tempfile.TemporaryDirectory() as name:
 
         async def main(clock: VirtualClock) -> None:
-            print(json.dumps(await _measure(clock, machines, units, Path(name))), flush=True)
+            print(json.dumps(await _measure(clock, machines, units, fires, Path(name))), flush=True)
             os._exit(0)
 
         run_virtual(main)
 
 
-def run() -> list[Row]:
-    """Several figures of each size."""
+def run(sizes: tuple[tuple[int, int], ...] = SIZES, fires: int = FIRES) -> list[Row]:
+    """Several figures of each size (machines, units), of which so many units fire in one second."""
     rows: list[Row] = []
     few = 0.0
-    for machines, units in SIZES:
-        command = [sys.executable, "-m", "tests.benchmarks.bench_scale", str(machines), str(units)]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=BUDGET, check=True)
+    for machines, units in sizes:
+        command = [sys.executable, "-m", "tests.benchmarks.bench_scale", str(machines), str(units), str(fires)]
+        done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, timeout=BUDGET, check=True)
         figures: dict[str, float] = json.loads(done.stdout)
         name, fire = f"scale: {machines:,} machines, {units:,} units", figures.pop("us_per_fire")
         few = few or fire
@@ -203,4 +204,4 @@ def run() -> list[Row]:
 
 
 if __name__ == "__main__":  # one size, in a process of its own
-    _child(int(sys.argv[1]), int(sys.argv[2]))
+    _child(*map(int, sys.argv[1:]))

@@ -27,18 +27,22 @@ from xchronos.store.sqlite.store import SqliteStore
 EXECUTIONS = 10_000
 BATCH = 100
 VALUE = b'{"v":1,"unit":"backup@db1.service","state":"running","machine":"9f0c","attempt":1}'.ljust(400, b" ")
-OPERATIONS = 5 * EXECUTIONS
+OPERATIONS = 5
+"""What is put and deleted for each execution."""
+
 ROWS = 100_000
+SERVICES = frozenset(["etcd"])
+TINY = {"executions": 400, "rows": 1_000}
 PREFIXES = [f"/xchronos/var/placements/m{number}/" for number in range(2)]
 
 
-def load() -> Iterator[list[Txn]]:
+def load(executions: int) -> Iterator[list[Txn]]:
     """What the engine and two agents write: per execution a claim (2 guards, 2 puts), an update, a put and a delete.
 
     The executions of one turn share Txns of about 100 operations, and each call of commit_many takes BATCH executions
     through one of their three stages.
     """
-    for base in range(0, EXECUTIONS, BATCH):
+    for base in range(0, executions, BATCH):
         names = [f"m{n % 2}/e-{n:08d}" for n in range(base, base + BATCH)]
         halves = [names[:50], names[50:]]
         yield [
@@ -89,16 +93,16 @@ async def _count(store: "Store | Bare", prefix: str, expected: int, ready: async
                 return
 
 
-async def measure(store: "Store | Bare", in_flight: int = 4) -> float:
+async def measure(store: "Store | Bare", executions: int, in_flight: int = 4) -> float:
     """Operations per second through `commit_many`, with two watchers on narrow prefixes counting every event."""
     async with AsyncExitStack() as stack:
         stack.push_async_callback(store.close)
         watchers = []
         for prefix in PREFIXES:
             ready = asyncio.Event()
-            watchers.append(asyncio.create_task(_count(store, prefix, 3 * EXECUTIONS // 2, ready)))
+            watchers.append(asyncio.create_task(_count(store, prefix, 3 * executions // 2, ready)))
             await ready.wait()
-        calls = list(load())
+        calls = list(load(executions))
         # An execution's three stages follow one another; the lanes are independent callers.
         lanes = [
             [call for turn in range(3 * lane, len(calls), 3 * in_flight) for call in calls[turn : turn + 3]]
@@ -112,16 +116,16 @@ async def measure(store: "Store | Bare", in_flight: int = 4) -> float:
         begin = time.perf_counter()
         await asyncio.gather(*map(drive, lanes))
         await asyncio.gather(*watchers)
-        return OPERATIONS / (time.perf_counter() - begin)
+        return OPERATIONS * executions / (time.perf_counter() - begin)
 
 
-def measure_bare(directory: Path) -> float:
+def measure_bare(directory: Path, executions: int) -> float:
     """Rows per second of bare sqlite3, with the same durability and rows per transaction."""
     connection = sqlite3.connect(directory / "bare.db", isolation_level=None)
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("CREATE TABLE kv (key TEXT NOT NULL UNIQUE, value BLOB NOT NULL)")
-    rows = [(f"/xchronos/var/placements/m{n % 2}/e-{n:08d}", VALUE) for n in range(OPERATIONS)]
+    rows = [(f"/xchronos/var/placements/m{n % 2}/e-{n:08d}", VALUE) for n in range(OPERATIONS * executions)]
     size = 4 * 2 * BATCH
     begin = time.perf_counter()
     for at in range(0, len(rows), size):
@@ -130,15 +134,17 @@ def measure_bare(directory: Path) -> float:
         connection.execute("COMMIT")
     seconds = time.perf_counter() - begin
     connection.close()
-    return OPERATIONS / seconds
+    return len(rows) / seconds
 
 
-async def measure_etcd(endpoint: str, make: Callable[[str], Awaitable[Store | Bare]]) -> tuple[float, float]:
+async def measure_etcd(
+    endpoint: str, make: Callable[[str], Awaitable[Store | Bare]], executions: int
+) -> tuple[float, float]:
     """Operations per second, and microseconds of this process's CPU time for each, its watches included."""
     store = await make(endpoint)
     began = time.process_time()
-    rate = await measure(store)
-    return rate, (time.process_time() - began) / OPERATIONS * 1e6
+    rate = await measure(store, executions)
+    return rate, (time.process_time() - began) / (OPERATIONS * executions) * 1e6
 
 
 async def _open_etcd(endpoint: str) -> EtcdStore:
@@ -149,7 +155,7 @@ async def _open_bare(endpoint: str) -> Bare:
     return Bare(endpoint)
 
 
-def etcd_rows() -> list[Row]:
+def etcd_rows(executions: int) -> list[Row]:
     """The etcd store beside the bare protocol; nothing where there is no etcd."""
     if etcd.missing():
         return []
@@ -161,7 +167,7 @@ def etcd_rows() -> list[Row]:
             for _ in range(2):  # the first round warms up
                 for make in (_open_bare, _open_etcd):
                     cluster.ctl("del", "", "--prefix")
-                    found[make] = asyncio.run(measure_etcd(endpoint, make))
+                    found[make] = asyncio.run(measure_etcd(endpoint, make, executions))
         finally:
             cluster.stop()
     (bare_rate, bare_cpu), (rate, cpu) = found[_open_bare], found[_open_etcd]
@@ -172,10 +178,10 @@ def etcd_rows() -> list[Row]:
     ]
 
 
-async def measure_pages(directory: Path) -> float:
-    """Keys per second of a prefix of ROWS keys with values, read in pages of 1,000."""
+async def measure_pages(directory: Path, rows: int) -> float:
+    """Keys per second of a prefix of so many keys with values, read in pages of 1,000."""
     store = await SqliteStore.open(directory / "pages.db", synchronous="normal")
-    keys = [f"/xchronos/var/executions/{n:08d}" for n in range(ROWS)]
+    keys = [f"/xchronos/var/executions/{n:08d}" for n in range(rows)]
     await store.commit_many(
         [Txn((), [Put(key, VALUE) for key in keys[at : at + 100]]) for at in range(0, len(keys), 100)]
     )
@@ -185,26 +191,26 @@ async def measure_pages(directory: Path) -> float:
         page = await store.range("/xchronos/var/executions/", start=start, limit=1000, revision=revision)
         seen, start, revision, more = seen + len(page.items), page.items[-1].key + "\0", page.revision, page.more
     seconds = time.perf_counter() - begin
-    assert seen == ROWS
+    assert seen == rows
     await store.close()
-    return ROWS / seconds
+    return rows / seconds
 
 
-def run() -> list[Row]:
+def run(executions: int = EXECUTIONS, rows: int = ROWS) -> list[Row]:
     """The rows of the table."""
     directory = Path(tempfile.mkdtemp(prefix="bench-store-", dir=os.environ.get("XCHRONOS_BENCH_DIR")))
     try:
 
         async def sqlite() -> float:
-            return await measure(await SqliteStore.open(directory / "store.db"))
+            return await measure(await SqliteStore.open(directory / "store.db"), executions)
 
         async def memory() -> float:
-            return await measure(MemoryStore())
+            return await measure(MemoryStore(), executions)
 
         by_memory = asyncio.run(memory())
         by_sqlite = asyncio.run(sqlite())
-        bare = measure_bare(directory)
-        pages = asyncio.run(measure_pages(directory))
+        bare = measure_bare(directory, executions)
+        pages = asyncio.run(measure_pages(directory, rows))
     finally:
         shutil.rmtree(directory)
     return [
@@ -214,5 +220,5 @@ def run() -> list[Row]:
             reference="bare executemany", ratio=by_sqlite / bare,
         ),
         Row("store: SQLite, pages of 1,000 keys", pages, "keys/s"),
-        *etcd_rows(),
+        *etcd_rows(executions),
     ]  # fmt: skip

@@ -28,6 +28,7 @@ from xchronos.store.sqlite.store import SqliteStore
 
 ROOT = Path(__file__).resolve().parents[2]
 UNITS = 100_000
+TINY = {"units": 100, "idle": 0.3, "compiled": 20}
 
 
 def texts(count: int) -> list[bytes]:
@@ -47,7 +48,7 @@ def texts(count: int) -> list[bytes]:
     ]
 
 
-def compiled_per_s(count: int = 1_000, rounds: int = 3) -> float:
+def compiled_per_s(count: int, rounds: int = 3) -> float:
     """Units parsed and compiled per second, every text for the first time: the median of some rounds."""
     speeds = []
     everything = texts(count * rounds)
@@ -120,9 +121,9 @@ def _resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
-def run(units: int = UNITS, idle: float = 20.0) -> list[Row]:
+def run(units: int = UNITS, idle: float = 20.0, compiled: int = 1_000) -> list[Row]:
     """The speed of compilation, then what so many stored units cost a scheduler that has just started."""
-    speed, loop = compiled_per_s(), loops_per_s()
+    speed, loop = compiled_per_s(compiled), loops_per_s()
     with tempfile.TemporaryDirectory(dir=os.environ.get("XCHRONOS_BENCH_DIR")) as name:
         path = Path(name) / "bench.db"
         begin = time.perf_counter()
@@ -130,7 +131,7 @@ def run(units: int = UNITS, idle: float = 20.0) -> list[Row]:
         filled = time.perf_counter() - begin
         # A process of its own: what filling the store has left behind must not count.
         command = [sys.executable, "-m", "tests.benchmarks.bench_units", str(path), str(idle)]
-        done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+        done = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
     figures: dict[str, float] = json.loads(done.stdout)
     if figures["units"] != units:
         raise RuntimeError(f"{figures['units']:.0f} of {units} units were there")

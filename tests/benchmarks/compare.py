@@ -109,13 +109,13 @@ def _ratio(here: float, there: float) -> float:
     return math.inf if here else 1.0
 
 
-def rows_of(checkout: Path, name: str) -> list[Row]:
+def rows_of(checkout: Path, name: str, *, tiny: bool = False) -> list[Row]:
     """The rows of one benchmark of a checkout, run in a process of its own that has only that checkout's code.
 
     Raises:
         RuntimeError: it did not come to its end; with the last line of its errors, and all of them in a note.
     """
-    command = [sys.executable, "-P", str(Path(__file__).with_name("alone.py")), name]
+    command = [sys.executable, "-P", str(Path(__file__).with_name("alone.py")), name, *(["--tiny"] if tiny else [])]
     environment = os.environ | {"PYTHONPATH": str(checkout)}
     done = subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -128,10 +128,10 @@ def rows_of(checkout: Path, name: str) -> list[Row]:
     ]
 
 
-def in_turns(here: Path, there: Path, name: str, pairs: int) -> list[Comparison]:
+def in_turns(here: Path, there: Path, name: str, pairs: int, *, tiny: bool = False) -> list[Comparison]:
     """Run a benchmark of two checkouts so many times each, one after the other, and compare.
 
     Raises:
         RuntimeError: a run did not come to its end.
     """
-    return compare([(rows_of(here, name), rows_of(there, name)) for _ in range(pairs)])
+    return compare([(rows_of(here, name, tiny=tiny), rows_of(there, name, tiny=tiny)) for _ in range(pairs)])

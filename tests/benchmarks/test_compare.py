@@ -22,11 +22,13 @@ class Row:
     reference: str = ""
     ratio: float | None = None
 
-def run():
+def run(value=xchronos.VALUE):
     with open({log!r}, "a") as log:
         log.write(xchronos.NAME + " ")
     print("something else")
-    return [Row("a thing", xchronos.VALUE)]
+    return [Row("a thing", value)]
+
+TINY = {{"value": 1.0}}
 """
 
 
@@ -121,6 +123,14 @@ def test_the_checkouts_take_turns_each_with_its_own_code(tmp_path):
     found = only(in_turns(here, there, "thing", 2))
     assert (found.here, found.there, found.ratios) == (3.0, 4.0, (0.75, 0.75))
     assert (tmp_path / "log").read_text().split() == ["new", "old", "new", "old"]
+
+
+def test_the_tiny_size_is_that_of_each_checkout(tmp_path):
+    here, there = checkout(tmp_path, "new", 3.0), checkout(tmp_path, "old", 4.0)
+    benchmark = there / "tests/benchmarks/bench_thing.py"
+    benchmark.write_text(benchmark.read_text() + 'TINY = {"value": 2.0}\n')
+    found = only(in_turns(here, there, "thing", 1, tiny=True))
+    assert (found.here, found.there) == (1.0, 2.0)
 
 
 def test_a_run_that_breaks_is_told_with_its_reason(tmp_path, capsys, monkeypatch):
