@@ -1,0 +1,168 @@
+"""What the change of a unit's record means, as a table: a new unit, a changed one, a new life, more and fewer copies."""
+
+import msgspec
+import pytest
+from deciders import MOMENT, NOW, ident, on, seen
+from schedule_builders import asks, every, execution, job, s, unit
+
+from xchronos.clock import to_datetime
+from xchronos.errors import InvalidTrigger
+from xchronos.model.records import Owed, TriggerState
+from xchronos.scheduler import acceptance as module
+from xchronos.scheduler.acceptance import Accepted, Change, EndsFirst, accept_change, is_reborn
+from xchronos.scheduler.timing.schedule import accept
+
+STAMP = NOW + 1
+EVERYWHERE = asks(is_global=True)
+
+
+def change(it, *, revision=2, created=1, error="", paused=False):
+    return Change("a.service", it, error, revision, created, paused)
+
+
+def decided(it, old=None, *there, now=NOW, revisions=None, cancelled=None, **fields):
+    view = seen(*there, revisions=revisions, cancelled=cancelled or {})
+    return accept_change(change(it, **fields), old, view, now, STAMP)
+
+
+def begun(it, **fields):
+    """The cursor of a unit that has been accepted before."""
+    return msgspec.structs.replace(accept(it, s(0), 1), **fields)
+
+
+def test_a_new_unit_gets_a_cursor():
+    it = unit(every(10))
+    decision = decided(it)
+    assert decision == Accepted(accept(it, NOW, 2))
+    assert decided(it, decision.schedule).schedule == decision.schedule
+    assert decided(it, paused=True).schedule.paused
+
+
+def test_a_changed_unit_keeps_its_cursor_and_what_is_owed():
+    it = unit(every(10))
+    old = begun(it, owed=(Owed(MOMENT, "simple"),))
+    decision = decided(msgspec.structs.replace(it, description="new"), old)
+    assert decision.schedule == msgspec.structs.replace(old, unit_revision=2)
+    assert not decision.reborn
+
+
+def test_what_cannot_be_read_is_finished_for_a_reason(monkeypatch):
+    decision = decided(None, error="line 3: what is this?")
+    assert decision.problem == "the stored unit cannot be read: line 3: what is this?"
+    assert decision.schedule.finished == decision.problem
+    assert decision.schedule.accepted_at == MOMENT
+    old = begun(unit(every(10)))
+    assert decided(None, old, error="x").schedule.accepted_at == old.accepted_at
+
+    def broken(*_, **__):
+        raise InvalidTrigger("it computes nothing")
+
+    monkeypatch.setattr(module, "reconcile", broken)
+    assert decided(unit(every(10))).schedule.finished == "it computes nothing"
+
+
+KEPT = job(keep_running=True)
+THREE = job(keep_running=True, availability=3)
+
+
+@pytest.mark.parametrize(
+    ("it", "old", "there", "copies", "reason"),
+    [
+        (KEPT, None, (), [0], "it is kept running"),
+        (THREE, None, (), [0, 1, 2], "it is kept running"),
+        (job(keep_running=True, requirements=EVERYWHERE), None, (), [0], "it is kept running"),
+        # It has begun before: what was stopped stays so.
+        (KEPT, {"fired": 1, "copies": 1}, (), [], ""),
+        (THREE, {"fired": 1, "copies": 1}, (), [], ""),
+        # More copies than before begin beside those that run.
+        (THREE, {"fired": 1, "copies": 1}, (on("m"),), [1, 2], "Availability=3 now"),
+        (THREE, {"fired": 1, "copies": 2}, (on("m"),), [2], "Availability=3 now"),
+        (THREE, {"fired": 1, "copies": 2}, (on("m"), on("n", 0, 2)), [], ""),
+        # A record of before the copies were counted says nothing about them.
+        (THREE, {"fired": 1, "copies": 0}, (on("m"),), [], ""),
+        # Nothing begins of what is paused or finished.
+        (KEPT, {"paused": True}, (), [], ""),
+        (job(keep_running=True, template=True), None, (), [], ""),
+    ],
+)
+def test_what_begins(it, old, there, copies, reason):
+    cursor = None if old is None else begun(it, **old)
+    decision = decided(it, cursor, *there, paused=bool(old and old.get("paused")))
+    assert [one.copy for one in decision.executions] == copies
+    assert {one.reason for one in decision.executions} == ({reason} if copies else set())
+    assert {one.fire_time for one in decision.executions} == ({to_datetime(STAMP)} if copies else set())
+    if not decision.schedule.paused and not decision.schedule.finished:
+        assert decision.schedule.fired == 1
+        assert decision.schedule.copies == (0 if it.is_global else it.availability)
+
+
+class TestFewerCopies:
+    OLD = begun(KEPT, fired=1, copies=3)
+
+    def test_those_that_are_too_many_end_first(self):
+        there = [on("m"), on("n", 0, 1), on("o", 0, 2)]
+        decision = decided(KEPT, self.OLD, *there)
+        assert decision == EndsFirst(
+            {ident(0, 1): "Availability=1 now", ident(0, 2): "Availability=1 now"}, reborn=False
+        )
+
+    @pytest.mark.parametrize("asked", ["stopped", "cancelled"])
+    def test_then_the_change_counts(self, asked):
+        stop = {"stop_requested": "x"} if asked == "stopped" else {}
+        cancelled = {ident(0, 1): "the unit was destroyed"} if asked == "cancelled" else {}
+        decision = decided(KEPT, self.OLD, on("m"), on("n", 0, 1, **stop), cancelled=cancelled)
+        assert isinstance(decision, Accepted)
+        assert (decision.schedule.copies, decision.executions) == (1, ())
+
+
+class TestEverywhere:
+    def test_a_cursor_says_so(self):
+        it = job(keep_running=True, requirements=EVERYWHERE)
+        decision = decided(it)
+        assert decision.everywhere
+        assert decision.schedule.everywhere
+        here = decided(KEPT, decision.schedule)
+        assert not here.everywhere
+        assert not here.schedule.everywhere
+
+    def test_not_of_what_ends_by_itself(self):
+        assert not decided(job(requirements=EVERYWHERE)).everywhere
+
+
+class TestNewLife:
+    """Destroyed and submitted again before anybody looked."""
+
+    OLD = begun(unit(every(10)))
+
+    def test_nothing_of_the_former_one_concerns_it(self):
+        old = msgspec.structs.replace(self.OLD, owed=(Owed(MOMENT, "simple"),), fired=7)
+        decision = decided(unit(every(10)), old, created=2)
+        assert decision.reborn
+        assert (decision.schedule.owed, decision.schedule.fired) == ((), 0)
+        assert is_reborn(change(None, created=2), old)
+        assert not is_reborn(change(None, created=1), old)
+        assert not is_reborn(change(None, created=2), None)
+
+    def test_it_begins_after_all_that_was_claimed(self):
+        late = TriggerState(last=to_datetime(NOW + 50))
+        old = msgspec.structs.replace(self.OLD, triggers=(late, TriggerState()))
+        decision = decided(unit(every(10)), old, created=2)
+        assert decision.schedule.accepted_at == to_datetime(NOW + 51)
+
+    def test_what_is_left_of_it_ends_first(self):
+        waits, runs = execution(state="waiting"), on("m", 10)
+        decision = decided(unit(every(10)), self.OLD, waits, runs, created=2, revisions={waits.id: 9, runs.id: 9})
+        assert decision == EndsFirst(dict.fromkeys((waits.id, runs.id), "the unit was destroyed"), reborn=True)
+        # What was asked to end is on its way.
+        stopping = on("m", 10, stop_requested="the unit was destroyed")
+        assert isinstance(decided(unit(every(10)), self.OLD, stopping, created=2), Accepted)
+        # Without a machine nobody can be asked: it ends by the scheduler.
+        idle = execution(state="waiting", stop_requested="x")
+        assert isinstance(decided(unit(every(10)), self.OLD, idle, created=2), EndsFirst)
+
+    def test_a_start_by_hand_belongs_to_the_life_in_which_it_was_written(self):
+        start = execution(50, state="delayed", trigger="manual")
+        after = decided(unit(every(10)), self.OLD, start, created=5, revisions={start.id: 6})
+        assert isinstance(after, Accepted)
+        before = decided(unit(every(10)), self.OLD, start, created=5, revisions={start.id: 4})
+        assert before.cancelled == {start.id: "the unit was destroyed"}
