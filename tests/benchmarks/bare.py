@@ -11,10 +11,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import grpc
-from aetcd.rpc import rpc_pb2 as messages
-from aetcd.rpc import rpc_pb2_grpc as stubs
 
 from xchronos.store import Delete, Guard, Put, Txn
+from xchronos.store.etcd.rpc import messages_pb2 as messages
+from xchronos.store.etcd.rpc import services_pb2_grpc as stubs
 
 CLAIMS, RESULTS = 40, 60
 """How many claims, and how many results, share a Txn."""

@@ -3,11 +3,10 @@
 import asyncio
 import socket
 
-from aetcd.rpc import rpc_pb2 as messages
-
 from xchronos.store.etcd import connection
 from xchronos.store.etcd.access import EtcdAccess
 from xchronos.store.etcd.connection import EtcdConnection, send
+from xchronos.store.etcd.rpc import messages_pb2 as messages
 
 
 async def test_a_message_for_a_stream_that_ends_before_it_has_begun_is_not_waited_for() -> None:

@@ -11,13 +11,13 @@ from contextlib import suppress
 from math import inf
 from typing import Any, Literal, TypeAlias
 
-from aetcd.rpc import rpc_pb2 as messages
 from grpc.aio import EOF, AioRpcError
 
 from xchronos.errors import ConfigError, StoreError, StoreUnavailable
 from xchronos.store.etcd.access import EtcdAccess
 from xchronos.store.etcd.connection import EtcdConnection, make_credentials, send
 from xchronos.store.etcd.errors import Advice, LoginNotNeeded, NotPermitted, Trouble, broken, read_trouble
+from xchronos.store.etcd.rpc import messages_pb2 as messages
 
 SHORTEST_PAUSE = 0.05
 LONGEST_PAUSE = 1.0

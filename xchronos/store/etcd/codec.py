@@ -2,10 +2,8 @@
 
 from collections.abc import Iterable, Sequence
 
-from aetcd.rpc import kv_pb2 as values
-from aetcd.rpc import rpc_pb2 as messages
-
 from xchronos.store.contract import Delete, Event, KeyValue, Put, Txn
+from xchronos.store.etcd.rpc import messages_pb2 as messages
 
 ALL = b"\0"
 """As the end of a range: to the end of the store."""
@@ -16,9 +14,9 @@ _MOD, _CREATE = messages.Compare.MOD, messages.Compare.CREATE
 def encode_txn(txn: Txn) -> messages.TxnRequest:
     """A checked Txn as etcd takes it."""
     request = messages.TxnRequest()
-    add = request.compare.add
+    add_guard = request.compare.add
     for guard in txn.guards:
-        compare = add()
+        compare = add_guard()
         compare.key = guard.key.encode()
         if guard.target == "mod":
             compare.target = _MOD
@@ -26,18 +24,18 @@ def encode_txn(txn: Txn) -> messages.TxnRequest:
         else:
             compare.target = _CREATE
             compare.create_revision = guard.revision
-    add = request.success.add
+    add_operation = request.success.add
     for operation in txn.operations:
         if isinstance(operation, Put):
-            put = add().request_put
+            put = add_operation().request_put
             put.key = operation.key.encode()
             put.value = operation.value
             if operation.lease:
                 put.lease = operation.lease
         elif isinstance(operation, Delete):
-            add().request_delete_range.key = operation.key.encode()
+            add_operation().request_delete_range.key = operation.key.encode()
         else:
-            delete = add().request_delete_range
+            delete = add_operation().request_delete_range
             delete.key, delete.range_end = prefix_range(operation.prefix)
     return request
 
@@ -51,12 +49,12 @@ def prefix_range(prefix: str) -> tuple[bytes, bytes]:
     return begin, begin[:-1] + bytes((begin[-1] + 1,))
 
 
-def decode_items(kvs: Iterable[values.KeyValue]) -> list[KeyValue]:
+def decode_items(kvs: Iterable[messages.KeyValue]) -> list[KeyValue]:
     """Keys as a read tells them."""
     return [KeyValue(kv.key.decode(), kv.value, kv.create_revision, kv.mod_revision, kv.lease) for kv in kvs]
 
 
-def decode_events(events: Sequence[values.Event], first: int) -> list[Event]:
+def decode_events(events: Sequence[messages.Event], first: int) -> list[Event]:
     """The events from revision `first` on."""
     found = []
     for event in events:

@@ -7,12 +7,12 @@ from itertools import islice
 from typing import Any
 
 import grpc
-from aetcd.rpc import rpc_pb2 as messages
-from aetcd.rpc import rpc_pb2_grpc as stubs
 from grpc.aio import AioRpcError
 
 from xchronos.errors import ConfigError
 from xchronos.store.etcd.access import EtcdAccess
+from xchronos.store.etcd.rpc import messages_pb2 as messages
+from xchronos.store.etcd.rpc import services_pb2_grpc as stubs
 
 PROBE_AFTER = 1.0
 """Seconds that a member may leave a call without an answer before it is asked whether it is there at all."""

@@ -16,8 +16,6 @@ from contextlib import AbstractAsyncContextManager
 from math import ceil
 from typing import Self
 
-from aetcd.rpc import rpc_pb2 as messages
-
 from xchronos.clock import SECOND
 from xchronos.errors import Compacted, LeaseLost, StoreError, StoreUnavailable
 from xchronos.store.contract import Committed, KeyValue, Page, Txn, WatchBatch
@@ -25,6 +23,7 @@ from xchronos.store.etcd.access import EtcdAccess
 from xchronos.store.etcd.client import EtcdClient, Sent
 from xchronos.store.etcd.codec import decode_items, encode_txn, prefix_range, touched
 from xchronos.store.etcd.errors import COMPACTS_NOT, LeaseExists, Misconfigured
+from xchronos.store.etcd.rpc import messages_pb2 as messages
 from xchronos.store.etcd.watch import EtcdWatch
 from xchronos.store.leases import parse_ttl
 from xchronos.store.transactions import check_key, check_txn

@@ -8,7 +8,6 @@ import asyncio
 from types import TracebackType
 from typing import Any, Self
 
-from aetcd.rpc import rpc_pb2 as messages
 from grpc.aio import EOF, AioRpcError
 
 from xchronos.errors import Compacted, StoreError, StoreUnavailable
@@ -17,6 +16,7 @@ from xchronos.store.etcd.client import Backoff, EtcdClient, was_cut
 from xchronos.store.etcd.codec import decode_events, prefix_range
 from xchronos.store.etcd.connection import EtcdConnection, send
 from xchronos.store.etcd.errors import Advice, Misconfigured, Trouble, broken, read_trouble, read_words
+from xchronos.store.etcd.rpc import messages_pb2 as messages
 
 MAX_PENDING = 50_000
 """Events that wait here for a slow consumer before the stream is left unread."""
