@@ -1,1 +1,20 @@
-"""Decisions as pure functions: (what is known, now) -> what to do, with reasons. No I/O, no clock, no randomness."""
+"""Policy, as pure functions; the configured role `scheduler` is carried out by `engine/`, which asks this room.
+
+Values go in, a decision with its reasons comes out. No I/O, no event loop, no clock, no randomness, no log.
+
+| what is decided | function | asked by |
+|---|---|---|
+| what a new or changed unit begins with, and what ends | `acceptance.accept_change` | engine/reconcile/units |
+| what due fire times become | `fire.fire` | engine/reconcile/fires |
+| what becomes of an execution that no machine has | `pending.consider` | engine/reconcile/pending |
+| what follows the end of an attempt | `completion.complete`, `completion.chain` | engine/reconcile/completions |
+| what a lost machine's executions become | `completion.lose` | engine/reconcile/lost |
+| what must not stay on its machine | `eviction.must_leave` | engine/reconcile/evictions |
+| which copies machines lack of a Global unit | `starts.spread` | engine/reconcile/global_units |
+| which machines can, which are preferred | `feasibility`, `ranking`, `placement` | the deciders above |
+| which scheduler owns which shard | `shards.assign` | engine/shards/ownership |
+| why it does not run | `explain.explain`, by the same functions | api |
+
+`view.View` is what a decision about one unit may read. `policies` has one function for what one key of a unit says, and
+`timing` computes what is due when. `reasons` (of executions) and `rejections` (of machines) have every text.
+"""

@@ -65,15 +65,15 @@ def as_it_waits(execution: Execution, now: Instant) -> Execution:
     """The execution with the instants until which it waits as they are after the wall clock was set back.
 
     They are no further away than they were when they were set: whoever schedules it goes by a clock that is never set
-    back. At a clock that was not, or is no longer, behind that moment they are what the record says.
+    back. Where the clock was not set back, or has caught up since, they are what the record says.
     """
     since = execution.waits_since or execution.claimed_at
-    behind = to_instant(since) - now if since is not None else 0
-    if behind <= 0:
+    ahead = to_instant(since) - now if since is not None else 0
+    if ahead <= 0:
         return execution
 
     def nearer(moment: datetime | None) -> datetime | None:
-        return to_datetime(to_instant(moment) - behind) if moment is not None else None
+        return to_datetime(to_instant(moment) - ahead) if moment is not None else None
 
     return msgspec.structs.replace(execution, due_at=nearer(execution.due_at), deadline=nearer(execution.deadline))
 

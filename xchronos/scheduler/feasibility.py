@@ -162,8 +162,8 @@ def _judge_neighbours(
         pair = {other: asked}
         if has_conflict(name, wanted.conflicts, pair) is not None:
             found.append(Rejection(machine, "conflict", other))
-        # Who is here and replaces the unit would make it leave at once; whom the unit replaces leaves instead, and two
-        # that replace each other do neither.
+        # A unit that is here and replaces this one would make it leave immediately. One that this one replaces leaves
+        # instead, and two that replace each other stay.
         if has_replace(name, (), pair) is not None and has_replace(name, wanted.replaces, pair) is not None:
             found.append(Rejection(machine, "replaced", other))
 

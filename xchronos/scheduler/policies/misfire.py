@@ -1,4 +1,25 @@
-"""What becomes of fire times that were found too late (TIME.md 5)."""
+"""`MisfirePolicy=`: what becomes of fire times that were found too late.
+
+A fire time is a misfire when a turn finds it more than `MisfireThreshold` late. Up to the threshold each late fire time
+fires for its own instant, whatever the policy. Once the first slot that is due is a misfire, all that are due belong to
+the same gap. The words are Quartz's. A *restartable* grid is that of a simple trigger, or of an ISO 8601 one with a
+count.
+
+| policy | restartable grid | cron, calendar, endless ISO 8601 |
+|---|---|---|
+| IGNORE | each missed slot fires, up to MisfireLimit; the rest is recorded as missed | the same |
+| FIRE_NOW | one-shot: now; otherwise as NOW_WITH_REMAINING | one fire now, then the schedule |
+| NEXT_WITH_EXISTING | the next slot after now; what was missed is not charged | the next slot after now |
+| NEXT_WITH_REMAINING | the next slot after now; what was missed is charged | the next slot after now |
+| NOW_WITH_EXISTING | now; the grid restarts there with the count that has not fired | one fire now |
+| NOW_WITH_REMAINING | now; the grid restarts there; what was missed is charged | one fire now |
+| SMART | one-shot: FIRE_NOW; endless: NEXT_WITH_REMAINING; finite: NOW_WITH_EXISTING | one fire now |
+
+An example: every 2 s, ten fires in all, no scheduler from second 3 to 13 (0 and 2 have fired, 4 to 12 are missed).
+IGNORE fires 4, 6, 8, 10, 12 at 13, then 14, 16, 18. NOW_WITH_EXISTING: 13, 15 .. 27. NEXT_WITH_EXISTING: 14, 16 .. 28.
+NEXT_WITH_REMAINING: 14, 16, 18. NOW_WITH_REMAINING and FIRE_NOW: 13, 15, 17, 19.
+tests/scheduler/test_misfire_table.py holds the table, test_misfire_conformance.py beside it what Quartz does.
+"""
 
 import msgspec
 

@@ -30,7 +30,7 @@ def overlap(unit: Unit, active: Sequence[str], queued: int = 0, *, execution: st
 
     `execution` is the new one's own id: it and the other copies of its fire time never overlap each other, so they are
     disregarded in `active`. `queued` counts executions of earlier fire times that wait in the unit's queue; the queue
-    is served in order, so a new one goes behind them even when nothing is active.
+    is served in order, so a new one comes after them even when nothing is active.
     """
     if unit.concurrency == "allow" or not (active or queued):
         return _START

@@ -1,7 +1,7 @@
 """What follows when an attempt has ended: the end of its execution, or another attempt.
 
 The budget is the unit's `Retry`: MaxAttempts, or what the compiler made of Restart= and StartLimitBurst=. On top of
-it `Service.restart` says *which* failures are tried again ("Restart= by cause", UNITS.md 5); `no` leaves that to the
+it `Service.restart` says *which* failures are tried again, by their cause (`RESTARTS`); `no` leaves that to the
 budget alone, so a unit that says MaxAttempts is retried after every failure.
 """
 

@@ -14,7 +14,7 @@ LATEST: Instant = 253_402_300_799_999_999
 def last_permitted(unit: Unit, kind: str, accepted_at: Instant) -> Instant:
     """The last instant at which a trigger of this kind may fire.
 
-    NotAfter is exclusive for simple triggers and inclusive for the others (TIME.md 5, Quartz's end times); the TTL is
+    NotAfter is exclusive for simple triggers and inclusive for the others, as Quartz's end times are; the TTL is
     exclusive: the unit is gone at that instant.
     """
     last = LATEST

@@ -44,7 +44,7 @@ def accept(
     """A fresh cursor for a unit that is accepted at `now`.
 
     `before` is the cursor that the unit had with other triggers. What has been claimed by it has happened and never
-    happens again, not even on a clock that is behind, and not for a TriggerAt that both texts have.
+    happens again, not even on a clock that was set back, and not for a TriggerAt that both texts have.
 
     The anchor of relative grids is `now` plus TriggerStartDelay, or NotBefore where that is later (Quartz's start
     time: a counted or one-shot trigger keeps all its fires). Nothing fires before it. The first fire time is
@@ -53,7 +53,7 @@ def accept(
     * for cron, calendars and classes: the first instant strictly after `now`;
     * for an ISO 8601 trigger with a start: the first slot at or after the anchor. Slots before it are no misfires,
       because nobody was there to miss them; of a counted trigger they are charged;
-    * for TriggerAt: its instant, even in the past, where it is a misfire like any other (TIME.md 6).
+    * for TriggerAt: its instant, even in the past, where it is a misfire like any other.
 
     A template, and a unit without triggers, has nothing that could follow; only the first says so in `finished`.
     """
