@@ -9,6 +9,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from xchronos.cli.failures import exit_code, report
+from xchronos.cli.text import clean
+from xchronos.errors import ApiError, NotFound, XchronosError
+
 if TYPE_CHECKING:
     from xchronos.client import Client
     from xchronos.wire.messages import Asked
@@ -113,8 +117,6 @@ def target_name(text: str) -> str:
         return unit_name(text)
     unit, fire, copy = text.split("/")
     if not (unit and fire and copy.isdecimal()):
-        from xchronos.errors import NotFound
-
         raise NotFound(f"there is no execution {text}: an id is <unit>/<fire time>/<copy>, see list-executions")
     return f"{unit_name(unit)}/{fire}/{copy}"
 
@@ -122,7 +124,6 @@ def target_name(text: str) -> str:
 def complete_units(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:  # noqa: ARG001 - click's
     """Shell completion of unit names; none when no daemon answers."""
     from xchronos.client import Client
-    from xchronos.errors import XchronosError
 
     try:
         return [unit.name for unit in Client(timeout=1).units() if unit.name.startswith(incomplete)]
@@ -132,9 +133,6 @@ def complete_units(ctx: click.Context, param: click.Parameter, incomplete: str) 
 
 def for_each(targets: Iterable[str], action: Callable[[str], None]) -> None:
     """Do something to each; all are tried, and the first failure decides the exit code."""
-    from xchronos.cli.program import exit_code, report
-    from xchronos.errors import XchronosError
-
     code = 0
     for target in targets:
         try:
@@ -174,9 +172,6 @@ def request_each(session: CliContext, targets: Iterable[str], ask: Callable[[str
 
 def outlast(session: CliContext, name: str, ask: Callable[[], T]) -> T:
     """An answer about `name`, which is waited for while the daemon's job store is away; so is said once."""
-    from xchronos.cli.tables import clean
-    from xchronos.errors import ApiError
-
     told = ""
     while True:
         try:

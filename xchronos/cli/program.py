@@ -1,4 +1,4 @@
-"""The command tree: finds the command, and turns what goes wrong into a line of text and an exit code."""
+"""The command tree: it finds the command, and ends the program with the exit code of what went wrong."""
 
 import errno
 from importlib import import_module
@@ -8,10 +8,8 @@ import click
 
 from xchronos import __version__
 from xchronos.cli.context import CliContext, options
-from xchronos.errors import ApiError, ConfigError, NotFound, UnitFileError, XchronosError
-
-FAILED, USAGE, UNKNOWN, UNREACHABLE, INTERRUPTED = 1, 2, 3, 4, 130
-"""Exit codes. 1: failed or refused; 2: used wrongly; 3: no such unit, execution or machine; 4: no daemon answers."""
+from xchronos.cli.failures import FAILED, INTERRUPTED, exit_code, report
+from xchronos.errors import XchronosError
 
 COMMANDS = {
     "calendar": ("calendar", "The fire times to come of a unit, a unit file or an expression."),
@@ -81,25 +79,6 @@ class LazyGroup(click.Group):
             ctx.exit(FAILED)
         except KeyboardInterrupt:
             ctx.exit(INTERRUPTED)
-
-
-def exit_code(error: XchronosError) -> int:
-    """What the program's exit says about an error."""
-    if isinstance(error, ApiError):
-        return {0: UNREACHABLE, 404: UNKNOWN}.get(error.status, FAILED)
-    if isinstance(error, NotFound):
-        return UNKNOWN
-    return USAGE if isinstance(error, ConfigError) else FAILED
-
-
-def report(error: XchronosError) -> None:
-    """Say what went wrong."""
-    from xchronos.cli.tables import clean
-
-    if not isinstance(error, UnitFileError):
-        click.echo(f"xchronosctl: {clean(str(error))}", err=True)
-    for problem in error.problems if isinstance(error, ApiError | UnitFileError) else ():
-        click.echo(clean(str(problem)), err=True)
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

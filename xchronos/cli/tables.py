@@ -10,48 +10,15 @@ from datetime import datetime
 import click
 
 from xchronos.cli.context import CliContext
+from xchronos.cli.text import STYLES, clean
 from xchronos.cli.times import machine_time, short_time
 
 Cell = str | datetime | None
-
-STYLES = {
-    "scheduled": "green",
-    "running": "green",
-    "succeeded": "green",
-    "ready": "green",
-    "paused": "yellow",
-    "waiting": "yellow",
-    "queued": "yellow",
-    "delayed": "yellow",
-    "cordoned": "yellow",
-    "draining": "yellow",
-    "drained": "yellow",
-    "gone": "red",
-    "missed": "yellow",
-    "skipped": "yellow",
-    "cancelled": "yellow",
-    "failed": "red",
-    "timed_out": "red",
-    "lost": "red",
-}
-"""The colour of a word that says how something is."""
 
 FOLDED = 24
 """The last column is not made narrower than so many characters."""
 
 WIDEST = 100_000
-
-_CONTROL = {code: f"\\x{code:02x}" for code in (*range(32), 127, *range(128, 160))}
-
-
-def clean(text: str) -> str:
-    """Text that does nothing to a terminal: descriptions and reasons are other people's."""
-    return text.translate(_CONTROL)
-
-
-def styled(word: str) -> str:
-    """A state or an outcome in its colour."""
-    return click.style(word, fg=STYLES[word]) if word in STYLES else word
 
 
 def show(session: CliContext, titles: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:

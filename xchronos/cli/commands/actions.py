@@ -18,6 +18,7 @@ from xchronos.cli.context import (
     target_name,
     unit_name,
 )
+from xchronos.cli.text import clean, styled
 
 if TYPE_CHECKING:
     from xchronos.model.records import Execution
@@ -53,8 +54,6 @@ def start(session: CliContext, units: tuple[str, ...], wait: bool, payload: str)
 
 def _follow(session: CliContext, execution_id: str) -> bool:
     """Tell how an execution goes, until it has ended. Whether it succeeded."""
-    from xchronos.cli.tables import clean, styled
-
     told = ""
     while True:
         # While the store is away what runs goes on; so does whoever waits for it.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from xchronos.cli.context import CliContext, complete_units, options, pass_session, unit_name
+from xchronos.cli.text import clean
 from xchronos.cli.times import human_time, machine_time
 from xchronos.errors import InvalidValue, Problem, UnitFileError
 from xchronos.wire.messages import Calendar
@@ -119,7 +120,7 @@ def _compiled(name: str, text: bytes, drop_ins: list[tuple[str, bytes]], path: s
 
 
 def _print(session: CliContext, found: Calendar, zone: tzinfo | None) -> None:
-    from xchronos.cli.tables import clean, show
+    from xchronos.cli.tables import show
 
     now = session.now
 

@@ -19,6 +19,7 @@ from xchronos.cli.context import (
     target_name,
     unit_name,
 )
+from xchronos.cli.text import clean
 from xchronos.errors import ApiError
 
 if TYPE_CHECKING:
@@ -135,8 +136,6 @@ def _following(session: CliContext, execution_id: str, step: str, tail: int | No
             if execution.state == "ended":
                 raise
             # With the machine its output is gone; if it is the daemon that we ask, the next question fails as well.
-            from xchronos.cli.tables import clean
-
             session.print(f"{execution_id}: {clean(str(error))}; waiting for the next attempt", err=True)
         last = attempt.number
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from xchronos.cli.context import POLL_SECONDS, CliContext, options, outlast, pass_session, request_each, show_each
+from xchronos.cli.text import clean, styled
 
 if TYPE_CHECKING:
     from xchronos.wire.details import MachineStatus
@@ -84,7 +85,6 @@ def show_machines(session: CliContext, machines: tuple[str, ...]) -> None:
 
 
 def _details(session: CliContext, machine: "MachineStatus") -> Iterator[str]:
-    from xchronos.cli.tables import clean, styled
     from xchronos.cli.times import human_time, machine_time
 
     capacity, configured = machine.capacity, machine.configured

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from xchronos.cli.context import CliContext, complete_units, options, pass_session, show_each, target_name
-from xchronos.cli.tables import clean, styled
+from xchronos.cli.text import clean, styled
 from xchronos.cli.times import human_time, length, machine_time
 
 if TYPE_CHECKING:

@@ -5,6 +5,7 @@ import sys
 import click
 
 from xchronos.cli.context import CliContext, complete_units, options, pass_session, unit_name
+from xchronos.cli.text import clean
 
 
 @click.command("list-units")
@@ -43,8 +44,6 @@ def cat(session: CliContext, unit: str) -> None:
 @pass_session
 def explain(session: CliContext, unit: str) -> None:
     """Say why a unit is, or is not, running: machine by machine, if it waits for one."""
-    from xchronos.cli.tables import clean
-
     explanation = session.client.explain(unit_name(unit))
     if session.json:
         session.print_json(explanation)

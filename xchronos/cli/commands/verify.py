@@ -5,6 +5,7 @@ import msgspec
 
 from xchronos.cli.context import CliContext, options, pass_session
 from xchronos.cli.files import STDIN, UnitSource, read_sources, unit_for
+from xchronos.cli.text import clean
 from xchronos.errors import Problem, UnitFileError
 
 USUAL_STORE = "sqlite"
@@ -82,6 +83,4 @@ def _print(session: CliContext, verdict: FileVerdict) -> None:
 
 def problem_line(problem: Problem) -> str:
     """One problem on one line, whatever characters the file has in it."""
-    from xchronos.cli.tables import clean
-
     return clean(str(problem))

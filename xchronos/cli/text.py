@@ -1,0 +1,40 @@
+"""Text for a terminal: other people's words made harmless, and the words for how something is in their colour."""
+
+import click
+
+STYLES = {
+    "scheduled": "green",
+    "running": "green",
+    "succeeded": "green",
+    "ready": "green",
+    "paused": "yellow",
+    "waiting": "yellow",
+    "queued": "yellow",
+    "delayed": "yellow",
+    "cordoned": "yellow",
+    "draining": "yellow",
+    "drained": "yellow",
+    "gone": "red",
+    "missed": "yellow",
+    "skipped": "yellow",
+    "cancelled": "yellow",
+    "failed": "red",
+    "timed_out": "red",
+    "lost": "red",
+}
+"""The colour of each word that says how a unit, an execution or a machine is."""
+
+_CONTROL = {code: f"\\x{code:02x}" for code in (*range(32), 127, *range(128, 160))}
+
+
+def clean(text: str) -> str:
+    """The text with every control character as an escape, so that it does nothing to a terminal.
+
+    Descriptions and reasons are written by other people than the one who reads them.
+    """
+    return text.translate(_CONTROL)
+
+
+def styled(word: str) -> str:
+    """A state or an outcome in its colour; any other word as it is."""
+    return click.style(word, fg=STYLES[word]) if word in STYLES else word
