@@ -122,7 +122,7 @@ class TestFollower:
         assert found.splitlines() == everything[max(5 - lines, 0) :]
 
     def test_tail_across_blocks(self, tmp_path, monkeypatch):
-        monkeypatch.setattr("xchronos.api.logfiles.CHUNK", 7)
+        monkeypatch.setattr("xchronos.api.logfiles.BLOCK_BYTES", 7)
         log = tmp_path / "log"
         log.write_bytes(b"".join(b"line %d\n" % number for number in range(50)))
         (follower,) = followers([log], 3)
@@ -175,7 +175,7 @@ class TestWhole:
 
 @pytest.fixture
 def context(services: Services, monkeypatch: pytest.MonkeyPatch) -> Context:
-    monkeypatch.setattr(logs_module, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(logs_module, "LOOK_AGAIN_SECONDS", 0.01)
     return Context(services)
 
 
@@ -288,7 +288,7 @@ class TestPeers:
 
     @pytest.fixture
     def context(self, cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Context:
-        monkeypatch.setattr(logs_module, "POLL_SECONDS", 0.01)
+        monkeypatch.setattr(logs_module, "LOOK_AGAIN_SECONDS", 0.01)
         return Context(Services(cluster.registry, cluster.clock, "m1", cluster.steps, token="t"))
 
     async def test_output_is_passed_on(self, context, cluster, peer, tmp_path):

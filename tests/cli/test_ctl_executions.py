@@ -101,7 +101,7 @@ class TestLogs:
 
     def test_follow_from_attempt_to_attempt(self, ctl, daemon, tmp_path, monkeypatch):
         """--tail is about the one that was the latest at the beginning, whose machine is gone here."""
-        monkeypatch.setattr("xchronos.cli.commands.executions.POLL_SECONDS", 0)
+        monkeypatch.setattr("xchronos.cli.commands.executions.ASK_AGAIN_SECONDS", 0)
         for number in (2, 3):
             (tmp_path / str(number)).write_text(f"old {number}\nnew {number}\n")
             daemon.cluster.steps.files["a.service", number] = [("start-0", tmp_path / str(number))]

@@ -148,7 +148,7 @@ class TestLists:
         assert ctl("list-units", "--output", "json").stdout == "[]\n"
 
     def test_pages(self, ctl, daemon, monkeypatch):
-        monkeypatch.setattr("xchronos.client.client.PAGE", 2)
+        monkeypatch.setattr("xchronos.client.client.UNITS_PER_PAGE", 2)
         for number in range(5):
             daemon.run(daemon.cluster.submit(f"u{number}.service"))
         assert len(ctl("list-units", "--no-legend").stdout.splitlines()) == 5
@@ -199,7 +199,7 @@ class TestActions:
     @pytest.mark.parametrize(("outcome", "code"), [(Outcome.SUCCEEDED, 0), (Outcome.FAILED, 1)])
     def test_wait_follows_to_the_end(self, ctl, daemon, monkeypatch, outcome, code):
         daemon.run(daemon.cluster.submit("a.service"))
-        monkeypatch.setattr("xchronos.cli.commands.actions.POLL_SECONDS", 0)
+        monkeypatch.setattr("xchronos.cli.commands.actions.ASK_AGAIN_SECONDS", 0)
         cluster = daemon.cluster
         shown = []
 

@@ -11,13 +11,16 @@ from xchronos.api.access_control import AccessControl
 from xchronos.api.context import Context
 from xchronos.api.errors import HANDLERS
 from xchronos.api.ports import Services
-from xchronos.api.routes import cluster, executions, machines, units
+from xchronos.api.routes.cluster import CLUSTER_ROUTES
+from xchronos.api.routes.executions import EXECUTION_ROUTES
+from xchronos.api.routes.machines import MACHINE_ROUTES
+from xchronos.api.routes.units import UNIT_ROUTES
 
 
 def create_app(services: Services) -> Litestar:
     """The API over these services."""
     return Litestar(
-        route_handlers=[*units.ROUTES, *executions.ROUTES, *machines.ROUTES, *cluster.ROUTES],
+        route_handlers=[*UNIT_ROUTES, *EXECUTION_ROUTES, *MACHINE_ROUTES, *CLUSTER_ROUTES],
         state=State({"context": Context(services)}),
         middleware=[DefineMiddleware(AccessControl, names=services.names, token=services.token)],
         exception_handlers=HANDLERS,

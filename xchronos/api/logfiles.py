@@ -7,11 +7,14 @@ from typing import BinaryIO
 
 from xchronos.executors.logfile import kept_files, older
 
-CHUNK = 64 * 1024
+BLOCK_BYTES = 64 * 1024
+"""The most bytes of a log file that are read at a time."""
+
 NOTE = b"[xchronos: "
 """How a line begins that a log's writer adds, such as the one that tells that output was dropped."""
 
-LINE = 1024
+NOTE_BYTES = 1024
+"""The most bytes that are read of such a line."""
 
 
 class Follower:
@@ -36,7 +39,7 @@ class Follower:
                 except FileNotFoundError:
                     return b""  # not there yet, or just being rotated
                 self._file.seek(self._offset)
-            data = self._file.read(CHUNK)
+            data = self._file.read(BLOCK_BYTES)
             if data or not self._move_on(self._file):
                 return data
 
@@ -73,10 +76,10 @@ class Follower:
             ours, theirs = os.fstat(file.fileno()), os.fstat(kept.fileno())
             if os.path.samestat(ours, theirs):
                 return True
-            line = kept.readline(LINE)
+            line = kept.readline(NOTE_BYTES)
             if theirs.st_size - (len(line) if line.startswith(NOTE) else 0) != ours.st_size:
                 return False
-            span = min(ours.st_size, CHUNK)
+            span = min(ours.st_size, BLOCK_BYTES)
             file.seek(-span, os.SEEK_END)
             kept.seek(-span, os.SEEK_END)
             return file.read(span) == kept.read(span)
@@ -125,7 +128,7 @@ def _last_lines(path: Path, lines: int) -> tuple[int, int]:
         # The line end that closes the last line does not begin another one.
         wanted = lines + (file.read(1) == b"\n")
         while position > 0:
-            length = min(CHUNK, position)
+            length = min(BLOCK_BYTES, position)
             position -= length
             file.seek(position)
             block = file.read(length)

@@ -10,13 +10,13 @@ from yarl import URL
 from xchronos.api.context import Context
 from xchronos.errors import ApiError
 from xchronos.model.records import Execution, Machine
+from xchronos.wire.limits import PART_BYTES
 from xchronos.wire.messages import ErrorBody
 
 FORWARDED = "x-xchronos-forwarded"
 """The header of a request that a daemon passes on; such a request is not passed on again."""
 
 CONNECT_SECONDS = 5
-CHUNK = 64 * 1024
 
 
 async def address_of(context: Context, machine: str) -> str:
@@ -57,7 +57,7 @@ async def relay(
             if answer.status != 200:
                 raise ApiError(_reason(await answer.read(), machine), answer.status)
             yield b""
-            async for chunk in answer.content.iter_chunked(CHUNK):
+            async for chunk in answer.content.iter_chunked(PART_BYTES):
                 yield chunk
     except (aiohttp.ClientError, OSError, TimeoutError) as error:
         raise ApiError(f"machine {machine} at {base} does not answer: {str(error) or 'timed out'}", 503) from error

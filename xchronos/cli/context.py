@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from xchronos.client import Client
     from xchronos.wire.messages import Asked
 
-F = TypeVar("F", bound=Callable[..., Any])
-T = TypeVar("T")
+CommandT = TypeVar("CommandT", bound=Callable[..., Any])
+AnswerT = TypeVar("AnswerT")
 
-POLL_SECONDS = 0.25
+ASK_AGAIN_SECONDS = 0.25
 """Between two questions of a command that waits for something."""
 
 STORE_AWAY = 503
@@ -79,14 +79,14 @@ def _remember(ctx: click.Context, param: click.Parameter, value: Any) -> None:
         setattr(ctx.ensure_object(CliContext), param.name, value)
 
 
-def _option(*names: str, **settings: Any) -> Callable[[F], F]:
+def _option(*names: str, **settings: Any) -> Callable[[CommandT], CommandT]:
     return click.option(*names, expose_value=False, callback=_remember, **settings)
 
 
-def options(*, output: bool = False) -> Callable[[F], F]:
+def options(*, output: bool = False) -> Callable[[CommandT], CommandT]:
     """The options that all commands have; with `output`, also those of the commands that list or show."""
 
-    def decorate(function: F) -> F:
+    def decorate(function: CommandT) -> CommandT:
         function = _option("--no-color", is_flag=True, help="No colours (also: NO_COLOR).")(function)
         function = _option("--api", metavar="ADDRESS", help="http://host:port or unix:///path (also: XCHRONOS_API).")(
             function
@@ -145,10 +145,10 @@ def for_each(targets: Iterable[str], action: Callable[[str], None]) -> None:
 
 
 def ask_each(
-    session: CliContext, targets: Iterable[str], ask: Callable[[str], T], tell: Callable[[str, T], None]
-) -> list[T]:
+    session: CliContext, targets: Iterable[str], ask: Callable[[str], AnswerT], tell: Callable[[str, AnswerT], None]
+) -> list[AnswerT]:
     """Ask something of each target, and `tell` what is answered: a line for each, or all answers as one JSON list."""
-    answers: list[T] = []
+    answers: list[AnswerT] = []
 
     def one(target: str) -> None:
         answer = ask(target)
@@ -170,7 +170,7 @@ def request_each(session: CliContext, targets: Iterable[str], ask: Callable[[str
     return [answer.target for answer in answers]
 
 
-def outlast(session: CliContext, name: str, ask: Callable[[], T]) -> T:
+def outlast(session: CliContext, name: str, ask: Callable[[], AnswerT]) -> AnswerT:
     """An answer about `name`, which is waited for while the daemon's job store is away; so is said once."""
     told = ""
     while True:
@@ -182,7 +182,7 @@ def outlast(session: CliContext, name: str, ask: Callable[[], T]) -> T:
             if str(error) != told:
                 told = str(error)
                 session.print(f"{name}: {clean(told)}; still waiting", err=True)
-            time.sleep(POLL_SECONDS)
+            time.sleep(ASK_AGAIN_SECONDS)
 
 
 def show_each(session: CliContext, targets: Iterable[str], find: Callable[[str], tuple[object, Iterable[str]]]) -> None:

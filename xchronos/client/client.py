@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 
 from xchronos.errors import ApiError
+from xchronos.wire.limits import EXECUTIONS_LISTED, FIRE_TIMES, RECENT_EXECUTIONS, UNITS_PER_PAGE
 from xchronos.wire.messages import (
     Asked,
     Calendar,
@@ -35,10 +36,7 @@ ADDRESS = "http://127.0.0.1:7480"
 
 ADDRESS_VARIABLE = "XCHRONOS_API"
 TOKEN_VARIABLE = "XCHRONOS_TOKEN"  # noqa: S105 - the name of a variable
-PAGE = 500
-"""Units in a page: few enough that the daemon turns to its schedule between two of them."""
-
-T = TypeVar("T")
+AnswerT = TypeVar("AnswerT")
 
 
 class Client:
@@ -64,7 +62,7 @@ class Client:
         """Every unit by name, or the first `limit`; fetched in pages."""
         left, after = limit, ""
         while True:
-            query = {"limit": min(left, PAGE) if limit else PAGE}
+            query = {"limit": min(left, UNITS_PER_PAGE) if limit else UNITS_PER_PAGE}
             page = self._get(UnitPage, "units", query=query | ({"after": after} if after else {}))
             yield from page.units
             left -= len(page.units)
@@ -72,7 +70,7 @@ class Client:
             if not after or (limit and left <= 0):
                 return
 
-    def unit(self, name: str, *, recent: int = 5) -> "UnitDetail":
+    def unit(self, name: str, *, recent: int = RECENT_EXECUTIONS) -> "UnitDetail":
         """Everything about a unit, with its last `recent` executions."""
         from xchronos.wire.details import UnitDetail  # noqa: PLC0415 - records are slow to import
 
@@ -114,13 +112,13 @@ class Client:
         """Why a unit is, or is not, running."""
         return self._get(Explanation, "units", name, "explain")
 
-    def calendar(self, name: str, n: int = 10) -> Calendar:
+    def calendar(self, name: str, n: int = FIRE_TIMES) -> Calendar:
         """The next `n` fire times of a unit."""
         return self._get(Calendar, "units", name, "calendar", query={"n": n})
 
     # -- executions ---------------------------------------------------------------------------------------------------
 
-    def executions(self, unit: str = "", *, states: Iterable[str] = (), limit: int = 100) -> "Executions":
+    def executions(self, unit: str = "", *, states: Iterable[str] = (), limit: int = EXECUTIONS_LISTED) -> "Executions":
         """The newest executions, of one unit or all; `states` are states and outcomes, none means any."""
         from xchronos.wire.details import Executions  # noqa: PLC0415 - records are slow to import
 
@@ -193,17 +191,17 @@ class Client:
 
     # -- requests -----------------------------------------------------------------------------------------------------
 
-    def _get(self, kind: type[T], *parts: str, query: Mapping[str, object] | None = None) -> T:
+    def _get(self, kind: type[AnswerT], *parts: str, query: Mapping[str, object] | None = None) -> AnswerT:
         return self._send(kind, "GET", *parts, query=query)
 
     def _send(
         self,
-        kind: type[T],
+        kind: type[AnswerT],
         method: str,
         *parts: str,
         query: Mapping[str, object] | None = None,
         body: msgspec.Struct | None = None,
-    ) -> T:
+    ) -> AnswerT:
         from xchronos.client.transport import exchange, path_of  # noqa: PLC0415 - http.client is slow to import
 
         answer = b"".join(

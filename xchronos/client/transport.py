@@ -8,9 +8,9 @@ from urllib.parse import quote, urlencode, urlsplit
 import msgspec
 
 from xchronos.errors import ApiError, ConfigError
+from xchronos.wire.limits import PART_BYTES
 from xchronos.wire.messages import ErrorBody
 
-CHUNK = 64 * 1024
 UNAUTHORIZED = 401
 
 
@@ -80,7 +80,7 @@ def exchange(
         try:
             if answer.status >= 300:
                 raise _refusal(address, answer.status, answer.read(), known=bool(token))
-            while part := answer.read1(CHUNK):
+            while part := answer.read1(PART_BYTES):
                 yield part
         except (OSError, http.client.HTTPException) as error:
             raise ApiError(f"the answer of {address} broke off: {_told(error)}") from error

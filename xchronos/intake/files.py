@@ -6,7 +6,7 @@ import msgspec
 
 from xchronos.model.records import DropIn
 
-Kind: TypeAlias = Literal["file", "null", "bad"]
+StampKind: TypeAlias = Literal["file", "null", "bad"]
 """`null` is a device, in practice a link to /dev/null; `bad` is what cannot be a unit file (see `Stamp.problem`)."""
 
 
@@ -18,7 +18,7 @@ class Stamp(msgspec.Struct, frozen=True, gc=False):
     """
 
     path: str
-    kind: Kind = "file"
+    kind: StampKind = "file"
     device: int = 0
     inode: int = 0
     size: int = 0

@@ -24,8 +24,12 @@ SETTLE: Micros = 200 * MILLISECOND
 RESCAN: Micros = 30 * SECOND
 LONGEST_BACKOFF: Micros = 10 * SECOND
 NOTES_EVERY: Micros = 5 * SECOND
-CHUNK = 100
-"""So many files are read in one visit to a thread."""
+UNITS_PER_READ = 100
+"""The units whose files are read in one visit to a thread."""
+
+UNITS_PER_BREATH = 100
+"""The stored units that are listed before everything else in this process gets its turn."""
+
 WORKERS = 8
 """So many units are submitted at a time: enough for a store to commit them together, few enough for the loop."""
 SNAPSHOT_FROM = 50
@@ -217,8 +221,8 @@ class Intake:
         self._bulk = len(units) >= SNAPSHOT_FROM
         stored = await self._snapshot() if self._bulk else None
         unsettled, submitted = False, 0
-        for first in range(0, len(units), CHUNK):
-            contents = await asyncio.to_thread(read_units, units[first : first + CHUNK])
+        for first in range(0, len(units), UNITS_PER_READ):
+            contents = await asyncio.to_thread(read_units, units[first : first + UNITS_PER_READ])
             todo: list[Content] = []
             for content in contents:
                 known = (stored or {}).get(content.found.name)
@@ -372,7 +376,7 @@ class Intake:
         try:
             async for unit in self._registry.units():
                 stored[unit.name] = _known(unit)
-                if not len(stored) % CHUNK:
+                if not len(stored) % UNITS_PER_BREATH:
                     await asyncio.sleep(0)
         except StoreUnavailable:
             raise

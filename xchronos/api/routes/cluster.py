@@ -58,4 +58,4 @@ async def healthz(state: State) -> Response[Any]:
     return Response(Health())
 
 
-ROUTES = (daemon_status, metrics, healthz)
+CLUSTER_ROUTES = (daemon_status, metrics, healthz)

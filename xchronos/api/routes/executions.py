@@ -15,12 +15,13 @@ from xchronos.errors import InvalidValue
 from xchronos.model.policies import Outcome
 from xchronos.model.records import Execution, ExecutionState
 from xchronos.wire.details import Executions, ExecutionStatus
+from xchronos.wire.limits import EXECUTIONS_LISTED
 from xchronos.wire.messages import ExecutionIds, StopRequest
 
 WORDS = frozenset((*get_args(ExecutionState), *(outcome.value for outcome in Outcome)))
 """What the `state` filter takes: states, and outcomes for what has ended."""
 
-PATH = "/v1/executions/{unit:str}/{fire:str}/{copy:int}"
+EXECUTION_PATH = "/v1/executions/{unit:str}/{fire:str}/{copy:int}"
 Tail = Annotated[int | None, QueryParameter(ge=0)]
 
 
@@ -29,7 +30,7 @@ async def list_executions(
     state: State,
     unit: FromQuery[str] = "",
     states: Annotated[list[str] | None, QueryParameter(name="state")] = None,
-    limit: Limit = 100,
+    limit: Limit = EXECUTIONS_LISTED,
 ) -> Executions:
     """Of one unit or of all; `state` may be repeated and names states (`running`) and outcomes (`failed`)."""
     wanted = {word for part in states or () for word in part.split(",") if word}
@@ -44,7 +45,7 @@ async def list_executions(
     return Executions(tuple(views.shown(e, context.now) for e in found[:limit]), more=len(found) > limit)
 
 
-@get(PATH, summary="One execution")
+@get(EXECUTION_PATH, summary="One execution")
 async def get_execution(
     request: Request[Any, Any, Any], state: State, unit: FromPath[str], fire: FromPath[str], copy: FromPath[int]
 ) -> ExecutionStatus:
@@ -67,7 +68,7 @@ async def _with_progress(context: Context, execution: Execution, *, forwarded: b
     return views.with_progress(execution, theirs.current if theirs is not None else None)
 
 
-@post(PATH + "/stop", summary="Stop an execution", status_code=202)
+@post(EXECUTION_PATH + "/stop", summary="Stop an execution", status_code=202)
 async def stop_execution(
     state: State,
     unit: FromPath[str],
@@ -80,7 +81,7 @@ async def stop_execution(
     return ExecutionIds(tuple(await registry.stop(f"{unit}/{fire}/{copy}", stop_reason(data))))
 
 
-@get(PATH + "/logs", summary="What an execution printed", media_type="text/plain")
+@get(EXECUTION_PATH + "/logs", summary="What an execution printed", media_type="text/plain")
 async def execution_logs(
     request: Request[Any, Any, Any],
     state: State,
@@ -107,4 +108,4 @@ async def execution_logs(
     return Stream(body, media_type="text/plain")
 
 
-ROUTES = (list_executions, get_execution, stop_execution, execution_logs)
+EXECUTION_ROUTES = (list_executions, get_execution, stop_execution, execution_logs)

@@ -11,7 +11,9 @@ from xchronos.api.views import attempts_of
 from xchronos.errors import ApiError, NotFound, StoreUnavailable
 from xchronos.model.records import Attempt, Execution
 
-POLL_SECONDS = 0.2
+LOOK_AGAIN_SECONDS = 0.2
+"""How long a live stream rests before it looks for more output."""
+
 SHUT_DOWN = b"[xchronos: the daemon shuts down; the output goes on where it is kept]\n"
 """How a live stream ends that is not at its end: nobody shall take it for the whole."""
 
@@ -148,7 +150,7 @@ class LogRequest:
     async def _pause(self) -> bool:
         """A moment's rest; True when the server shuts down."""
         try:
-            await asyncio.wait_for(self._context.closing.wait(), POLL_SECONDS)
+            await asyncio.wait_for(self._context.closing.wait(), LOOK_AGAIN_SECONDS)
         except TimeoutError:
             return False
         return True

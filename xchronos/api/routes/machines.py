@@ -77,6 +77,6 @@ async def forget_machine(state: State, machine: FromPath[str]) -> Asked:
     return Asked(machine, "forgotten")
 
 
-ROUTES = (
+MACHINE_ROUTES = (
     list_machines, get_machine, cordon_machine, uncordon_machine, drain_machine, change_metadata, forget_machine,
 )  # fmt: skip

@@ -22,6 +22,15 @@ from xchronos.scheduler.explain import explain
 from xchronos.scheduler.placement import asks_history
 from xchronos.scheduler.view import fire_prefix
 from xchronos.wire.details import Executions, UnitDetail
+from xchronos.wire.limits import (
+    EXECUTIONS_LISTED,
+    FIRE_TIMES,
+    MOST_FIRE_TIMES,
+    MOST_LISTED,
+    MOST_RECENT,
+    RECENT_EXECUTIONS,
+    UNITS_PER_PAGE,
+)
 from xchronos.wire.messages import (
     Asked,
     Calendar,
@@ -35,17 +44,13 @@ from xchronos.wire.messages import (
     Verified,
 )
 
-PAGE = 500
-"""Units in a page: few enough that the daemon turns to its schedule between two of them."""
-RECENT = 5
-
-Limit = Annotated[int, QueryParameter(ge=1, le=5_000)]
-Count = Annotated[int, QueryParameter(ge=1, le=1_000)]
-Recent = Annotated[int, QueryParameter(ge=0, le=1_000)]
+Limit = Annotated[int, QueryParameter(ge=1, le=MOST_LISTED)]
+Count = Annotated[int, QueryParameter(ge=1, le=MOST_FIRE_TIMES)]
+Recent = Annotated[int, QueryParameter(ge=0, le=MOST_RECENT)]
 
 
 @get("/v1/units", summary="List units by name")
-async def list_units(state: State, limit: Limit = PAGE, after: FromQuery[str] = "") -> UnitPage:
+async def list_units(state: State, limit: Limit = UNITS_PER_PAGE, after: FromQuery[str] = "") -> UnitPage:
     """One page of units; `after` is the last name of the page before."""
     registry = context_of(state).services.registry
     active = await queries.active_counts(registry)
@@ -56,7 +61,7 @@ async def list_units(state: State, limit: Limit = PAGE, after: FromQuery[str] = 
 
 
 @get("/v1/units/{name:str}", summary="Everything about a unit")
-async def get_unit(state: State, name: FromPath[str], recent: Recent = RECENT) -> UnitDetail:
+async def get_unit(state: State, name: FromPath[str], recent: Recent = RECENT_EXECUTIONS) -> UnitDetail:
     """The unit's file, schedule, triggers and placement, what runs of it, and its last `recent` executions."""
     context = context_of(state)
     registry = context.services.registry
@@ -208,7 +213,7 @@ def _shown_schedule(stored: Stored) -> Schedule | None:
 
 
 @get("/v1/units/{name:str}/calendar", summary="The fire times to come")
-async def unit_calendar(state: State, name: FromPath[str], n: Count = 10) -> Calendar:
+async def unit_calendar(state: State, name: FromPath[str], n: Count = FIRE_TIMES) -> Calendar:
     """The next `n` fire times, under every count and bound."""
     context = context_of(state)
     stored = await context.services.registry.unit(name)
@@ -217,7 +222,7 @@ async def unit_calendar(state: State, name: FromPath[str], n: Count = 10) -> Cal
 
 
 @get("/v1/units/{name:str}/executions", summary="The executions of a unit")
-async def unit_executions(state: State, name: FromPath[str], limit: Limit = 100) -> Executions:
+async def unit_executions(state: State, name: FromPath[str], limit: Limit = EXECUTIONS_LISTED) -> Executions:
     """The newest `limit`, open and ended."""
     context = context_of(state)
     registry = context.services.registry
@@ -226,7 +231,7 @@ async def unit_executions(state: State, name: FromPath[str], limit: Limit = 100)
     return Executions(tuple(views.shown(e, context.now) for e in found[:limit]), more=len(found) > limit)
 
 
-ROUTES = (
+UNIT_ROUTES = (
     list_units, get_unit, submit_unit, verify_unit, destroy_unit, start_unit, stop_unit, pause_unit, resume_unit,
     explain_unit, unit_calendar, unit_executions,
 )  # fmt: skip

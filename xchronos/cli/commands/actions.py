@@ -7,7 +7,7 @@ import click
 
 from xchronos.cli.commands.submit import identity
 from xchronos.cli.context import (
-    POLL_SECONDS,
+    ASK_AGAIN_SECONDS,
     CliContext,
     ask_each,
     complete_units,
@@ -64,7 +64,7 @@ def _follow(session: CliContext, execution_id: str) -> bool:
             told = news
         if execution.state == "ended":
             return execution.outcome is not None and execution.outcome.value == "succeeded"
-        time.sleep(POLL_SECONDS)
+        time.sleep(ASK_AGAIN_SECONDS)
 
 
 def _word(execution: "Execution") -> str:

@@ -10,12 +10,13 @@ from xchronos.cli.context import CliContext, complete_units, options, pass_sessi
 from xchronos.cli.text import clean
 from xchronos.cli.times import human_time, machine_time
 from xchronos.errors import InvalidValue, Problem, UnitFileError
+from xchronos.wire.limits import FIRE_TIMES, MOST_FIRE_TIMES
 from xchronos.wire.messages import Calendar
 
 if TYPE_CHECKING:
     from xchronos.model.unit import Unit
 
-KEYS = {"cron": "TriggerCron", "iso8601": "TriggerISO8601", "at": "TriggerAt", "calendar": "TriggerCalendar"}
+KEY_OF_OPTION = {"cron": "TriggerCron", "iso8601": "TriggerISO8601", "at": "TriggerAt", "calendar": "TriggerCalendar"}
 
 
 @click.command()
@@ -26,7 +27,9 @@ KEYS = {"cron": "TriggerCron", "iso8601": "TriggerISO8601", "at": "TriggerAt", "
 @click.option("--calendar", "calendar_event", help="A calendar event (TriggerCalendar): Mon..Fri 9:00.")
 @click.option("--tz", default="", help="The time zone of the expression: Europe/Berlin.")
 @click.option("--from", "since", metavar="TIME", help="From this time on (RFC 3339), instead of now. Not for a UNIT.")
-@click.option("--n", "-n", "count", type=click.IntRange(1, 1_000), default=10, help="How many (10).")
+@click.option(
+    "--n", "-n", "count", type=click.IntRange(1, MOST_FIRE_TIMES), default=FIRE_TIMES, help=f"How many ({FIRE_TIMES})."
+)
 @options(output=True)
 @pass_session
 def calendar(
@@ -42,7 +45,7 @@ def calendar(
 ) -> None:
     """Show the next fire times of a unit (asks the daemon), or offline of a unit file or of an expression."""
     given = {"cron": cron, "iso8601": iso8601, "at": at, "calendar": calendar_event}
-    expressions = [(KEYS[kind], text) for kind, text in given.items() if text is not None]
+    expressions = [(KEY_OF_OPTION[kind], text) for kind, text in given.items() if text is not None]
     if (target is None) == (not expressions):
         raise click.UsageError("expected a UNIT, a FILE, or an expression (--cron, --iso8601, --at, --calendar)")
     zone: tzinfo | None = None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from xchronos.cli.context import (
-    POLL_SECONDS,
+    ASK_AGAIN_SECONDS,
     CliContext,
     complete_units,
     options,
@@ -21,13 +21,16 @@ from xchronos.cli.context import (
 )
 from xchronos.cli.text import clean
 from xchronos.errors import ApiError
+from xchronos.wire.limits import MOST_LISTED
 
 if TYPE_CHECKING:
     from xchronos.model.records import Execution
 
-LIMIT = 20
-ALL = 5_000
-"""The most that the API gives at once."""
+EXECUTIONS_SHOWN = 20
+"""The executions that are listed unless told otherwise."""
+
+LOOKED_AT = 20
+"""The newest executions of a unit among which `logs` looks for one that has run."""
 
 _DRAWN = re.compile("[0-9a-f]{32}")
 
@@ -36,9 +39,11 @@ FAILURES = ("failed", "timed_out", "lost", "missed")
 
 @click.command("list-executions")
 @click.argument("unit", required=False, shell_complete=complete_units)
-@click.option("--all", "everything", is_flag=True, help=f"Up to {ALL}, instead of the newest {LIMIT}.")
+@click.option(
+    "--all", "everything", is_flag=True, help=f"Up to {MOST_LISTED}, instead of the newest {EXECUTIONS_SHOWN}."
+)
 @click.option("--failed", is_flag=True, help="Only those that failed, timed out, were lost or were missed.")
-@click.option("--limit", type=click.IntRange(1, ALL), help=f"The newest so many ({LIMIT}).")
+@click.option("--limit", type=click.IntRange(1, MOST_LISTED), help=f"The newest so many ({EXECUTIONS_SHOWN}).")
 @options(output=True)
 @pass_session
 def list_executions(session: CliContext, unit: str | None, everything: bool, failed: bool, limit: int | None) -> None:
@@ -46,7 +51,7 @@ def list_executions(session: CliContext, unit: str | None, everything: bool, fai
     found = session.client.executions(
         unit_name(unit) if unit else "",
         states=FAILURES if failed else (),
-        limit=limit or (ALL if everything else LIMIT),
+        limit=limit or (MOST_LISTED if everything else EXECUTIONS_SHOWN),
     )
     if session.json:
         session.print_json(found.executions)
@@ -123,7 +128,7 @@ def _following(session: CliContext, execution_id: str, step: str, tail: int | No
                 yield from session.client.logs(execution_id)  # says why there is nothing
             return
         if not coming:
-            time.sleep(POLL_SECONDS)
+            time.sleep(ASK_AGAIN_SECONDS)
             continue
         attempt = coming[0] if last else coming[-1]
         if last:
@@ -142,7 +147,7 @@ def _following(session: CliContext, execution_id: str, step: str, tail: int | No
 
 def _latest(session: CliContext, unit: str, *, follow: bool) -> str:
     """The newest execution that has run; with `follow` also one that is about to."""
-    found = session.client.executions(unit, limit=LIMIT).executions
+    found = session.client.executions(unit, limit=LOOKED_AT).executions
     for execution in found:
         if execution.attempts or execution.current is not None or (follow and execution.state != "ended"):
             return execution.id

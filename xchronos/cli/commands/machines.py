@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from xchronos.cli.context import POLL_SECONDS, CliContext, options, outlast, pass_session, request_each, show_each
+from xchronos.cli.context import ASK_AGAIN_SECONDS, CliContext, options, outlast, pass_session, request_each, show_each
 from xchronos.cli.text import clean, styled
 
 if TYPE_CHECKING:
@@ -172,7 +172,7 @@ def _until_empty(session: CliContext, name: str) -> None:
         if found.placed != told:
             session.print(f"{name}: {found.placed} left", err=True)
             told = found.placed
-        time.sleep(POLL_SECONDS)
+        time.sleep(ASK_AGAIN_SECONDS)
 
 
 @machine.command("set")

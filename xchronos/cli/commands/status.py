@@ -9,6 +9,7 @@ import click
 from xchronos.cli.context import CliContext, complete_units, options, pass_session, show_each, target_name
 from xchronos.cli.text import clean, styled
 from xchronos.cli.times import human_time, length, machine_time
+from xchronos.wire.limits import MOST_RECENT, RECENT_EXECUTIONS
 
 if TYPE_CHECKING:
     from xchronos.model.records import Attempt, Execution, StepResult
@@ -22,7 +23,12 @@ PROBLEM_LINES = 10
 
 @click.command()
 @click.argument("targets", metavar="[UNIT|EXECUTION]...", nargs=-1, shell_complete=complete_units)
-@click.option("--recent", type=click.IntRange(0, 1_000), default=5, help="How many ended executions of a unit (5).")
+@click.option(
+    "--recent",
+    type=click.IntRange(0, MOST_RECENT),
+    default=RECENT_EXECUTIONS,
+    help=f"How many ended executions of a unit ({RECENT_EXECUTIONS}).",
+)
 @options(output=True)
 @pass_session
 def status(session: CliContext, targets: tuple[str, ...], recent: int) -> None:
