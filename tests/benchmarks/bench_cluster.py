@@ -33,7 +33,7 @@ from tests.services.etcd import EtcdCluster, missing
 from xchronos.agent.steps.resolved_unit import HostContext
 from xchronos.clock import SECOND, SystemClock, to_datetime
 from xchronos.daemon.main import calm_collector
-from xchronos.daemon.roles import Roles
+from xchronos.daemon.roles import Roles, RolesContext, RolesOptions
 from xchronos.engine.metrics import STATES
 from xchronos.executors.noop import CallableExecutor
 from xchronos.model.compile.unit import compile_unit
@@ -97,7 +97,8 @@ async def _serve(role: str, endpoints: str, directory: Path) -> None:
     store = await EtcdStore.open(EtcdAccess(endpoints=tuple(endpoints.split(","))))
     place = HostContext(role, HostFacts(hostname=role, machine_id=role), {}, directory / "secrets", 1 << 20)
     executors = {"python": CallableExecutor("python", lambda spec: 0)}
-    house = Roles(store, keys, clock, place, executors, directory / role, instance=role, roles=frozenset([role]))
+    context = RolesContext(store, keys, clock, place, executors, directory / role)
+    house = Roles(context, RolesOptions(instance=role, roles=frozenset([role])))
     calm_collector()
     await house.start()
     wanted = {
@@ -106,7 +107,7 @@ async def _serve(role: str, endpoints: str, directory: Path) -> None:
         "ended": ("xchronos_attempts_total", {"outcome": "succeeded"}),
     }
     while True:
-        sample = {name: house.registry.get_sample_value(*which) or 0.0 for name, which in wanted.items()}
+        sample = {name: house.metrics.get_sample_value(*which) or 0.0 for name, which in wanted.items()}
         sample["claims"] = sum(sample.pop(f"claimed {state}") for state in STATES)
         print(json.dumps(sample | {"at": time.time(), "cpu": time.process_time()}), flush=True)
         await asyncio.sleep(SAMPLE)

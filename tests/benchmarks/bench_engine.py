@@ -24,7 +24,7 @@ from tests.benchmarks.rows import Row
 from xchronos.agent.steps.resolved_unit import HostContext
 from xchronos.clock import SystemClock, to_instant
 from xchronos.daemon.main import calm_collector
-from xchronos.daemon.roles import Roles
+from xchronos.daemon.roles import Roles, RolesContext, RolesOptions
 from xchronos.executors.noop import CallableExecutor
 from xchronos.model.records import Execution
 from xchronos.registry.codec import decode
@@ -62,7 +62,8 @@ async def _measure(directory: Path, units: int, interval_ms: int, seconds: float
         return 0
 
     executors = {"python": CallableExecutor("python", step)}
-    house = Roles(store, keys, clock, place, executors, directory / "attempts", instance="bench")
+    context = RolesContext(store, keys, clock, place, executors, directory / "attempts")
+    house = Roles(context, RolesOptions(instance="bench"))
     registry = Registry(store, keys)
     for number in range(units):
         # Spread over the interval, so that fires come evenly.

@@ -25,7 +25,7 @@ from sortedcontainers import SortedList
 from tests.benchmarks.rows import Row
 from xchronos.agent.steps.resolved_unit import HostContext
 from xchronos.clock import SECOND
-from xchronos.daemon.roles import Roles
+from xchronos.daemon.roles import Roles, RolesContext, RolesOptions
 from xchronos.engine.state import backpressure
 from xchronos.model.compile.unit import compile_unit
 from xchronos.model.records import Capacity, Machine
@@ -128,7 +128,8 @@ async def _measure(clock: VirtualClock, machines: int, units: int, fires: int, d
     await _fill(store, keys, machines, units, fires)
     empty = _resident()
     place = HostContext("s", HostFacts(hostname="s", machine_id="s"), {}, directory / "secrets", 1 << 20)
-    roles = Roles(store, keys, clock, place, {}, directory, instance="s", roles=frozenset(("scheduler",)))
+    context = RolesContext(store, keys, clock, place, {}, directory)
+    roles = Roles(context, RolesOptions(instance="s", roles=frozenset(("scheduler",))))
     began = time.process_time()
     await roles.start()
     while len(roles.engine._session._committer.cluster.cursors.known) < units:

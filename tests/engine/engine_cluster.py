@@ -8,7 +8,7 @@ from pathlib import Path
 
 from xchronos.agent.steps.resolved_unit import HostContext
 from xchronos.clock import SECOND
-from xchronos.daemon.roles import Roles
+from xchronos.daemon.roles import Roles, RolesContext, RolesOptions
 from xchronos.executors.noop import CallableExecutor
 from xchronos.model.records import Capacity
 from xchronos.registry.keys import Keys
@@ -79,18 +79,12 @@ class Cluster:
                 return await self.body(spec, machine)
             return 0
 
+        executors = {kind: CallableExecutor(kind, step)}
         started = Roles(
-            store or self.store,
-            self.keys,
-            self.clock,
-            place,
-            {kind: CallableExecutor(kind, step)},
-            self.directory / machine,
-            instance=machine,
-            roles=roles,
-            metadata=metadata or {},
-            capacity=Capacity(slots=slots),
-            ttl=ttl,
+            RolesContext(store or self.store, self.keys, self.clock, place, executors, self.directory / machine),
+            RolesOptions(
+                instance=machine, roles=roles, metadata=metadata or {}, capacity=Capacity(slots=slots), ttl=ttl
+            ),
         )
         self.running[machine] = started
         await started.start()

@@ -51,8 +51,8 @@ def test_one_three_five_two(seed):
 def test_a_handover_takes_less_than_a_second_and_only_the_moved_shards_notice():
     async def play(world: World) -> None:
         daemon = await world.join("s1")
-        assert daemon.registry.get_sample_value("xchronos_shards") == 16
-        assert daemon.registry.get_sample_value("xchronos_leader") == 1
+        assert daemon.metrics.get_sample_value("xchronos_shards") == 16
+        assert daemon.metrics.get_sample_value("xchronos_leader") == 1
         await world.begin()
         await world.cluster.sleep(5.5)
         since = world.cluster.at()
@@ -64,8 +64,8 @@ def test_a_handover_takes_less_than_a_second_and_only_the_moved_shards_notice():
         assert len(moved) == 8
         await world.check_lateness(since, moved, 0.5)
         await world.check_every_tick_once()
-        assert daemon.registry.get_sample_value("xchronos_shards") == 8
-        assert daemon.registry.get_sample_value("xchronos_terms_total") == 16
+        assert daemon.metrics.get_sample_value("xchronos_shards") == 8
+        assert daemon.metrics.get_sample_value("xchronos_terms_total") == 16
 
     scenario(play)
 

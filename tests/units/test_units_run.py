@@ -15,7 +15,7 @@ from xchronos.agent.attempt.journal import attempt_directory
 from xchronos.agent.steps.host_facts import host_facts
 from xchronos.agent.steps.resolved_unit import HostContext
 from xchronos.clock import SECOND, SystemClock
-from xchronos.daemon.roles import Roles
+from xchronos.daemon.roles import Roles, RolesContext, RolesOptions
 from xchronos.executors.docker.executor import DockerExecutor
 from xchronos.model.records import DropIn
 from xchronos.registry.keys import Keys
@@ -96,7 +96,8 @@ async def daemon(directory, docker_host, **options):
     place = HostContext(MACHINE, host_facts(MACHINE), dict(os.environ), directory / "secrets", 1 << 20)
     store = MemoryStore(clock)
     attempts = directory / "attempts"
-    running = Roles(store, Keys(), clock, place, {"docker": executor}, attempts, instance="i", **options)
+    context = RolesContext(store, Keys(), clock, place, {"docker": executor}, attempts)
+    running = Roles(context, RolesOptions(instance="i", **options))
     try:
         await running.start()
         yield Bench(Registry(store, Keys()), attempts)

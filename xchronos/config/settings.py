@@ -14,6 +14,9 @@ from xchronos.unitfile.timespan import format_timespan
 PREFIX = "XCHRONOS_"
 MEBIBYTE = 1024 * 1024
 
+HEARTBEAT_TTL: Micros = 10 * SECOND
+"""How long a silent machine or scheduler counts as alive unless told otherwise, in microseconds."""
+
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that a daemon is told. Lengths are in microseconds, sizes in bytes; `describe_settings` says more."""
@@ -51,7 +54,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     slots: int = 0
     memory: int = 0
     cpus: float = 0.0
-    heartbeat_ttl: Micros = 10 * SECOND
+    heartbeat_ttl: Micros = HEARTBEAT_TTL
     shutdown_grace: Micros = 10 * SECOND
     settle: Micros = 200 * MILLISECOND
     log_limit: int = 10 * MEBIBYTE

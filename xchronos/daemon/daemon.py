@@ -22,7 +22,7 @@ from xchronos.api.ports import Services
 from xchronos.api.server import serve
 from xchronos.clock import SystemClock
 from xchronos.config import Settings
-from xchronos.daemon.roles import Roles
+from xchronos.daemon.roles import Roles, RolesContext, RolesOptions
 from xchronos.daemon.stores import history_kept, on_servers, open_store
 from xchronos.errors import ConfigError
 from xchronos.executors.contract import Executor
@@ -181,26 +181,21 @@ class Daemon:
         place = HostContext(machine, host_facts(machine), os.environ, state / "secrets", settings.log_limit)
         roles = frozenset(settings.roles)
         running = Roles(
-            store,
-            keys,
-            clock,
-            place,
-            executors,
-            attempts,
-            instance=drawn(state / "instance"),
-            roles=roles,
-            metadata=settings.metadata,
-            capacity=Capacity(
-                slots=settings.slots,
-                memory=settings.memory or total_memory(),
-                cpus=settings.cpus or float(os.cpu_count() or 1),
+            RolesContext(store, keys, clock, place, executors, attempts, guarding, metrics),
+            RolesOptions(
+                instance=drawn(state / "instance"),
+                roles=roles,
+                metadata=settings.metadata,
+                capacity=Capacity(
+                    slots=settings.slots,
+                    memory=settings.memory or total_memory(),
+                    cpus=settings.cpus or float(os.cpu_count() or 1),
+                ),
+                address=_advertised(settings.api_listen, place.facts.hostname) if "api" in roles else "",
+                ttl=settings.heartbeat_ttl,
+                history=history_kept(settings),
+                alone=not on_servers(settings),
             ),
-            address=_advertised(settings.api_listen, place.facts.hostname) if "api" in roles else "",
-            ttl=settings.heartbeat_ttl,
-            history=history_kept(settings),
-            registry=metrics,
-            alone=not on_servers(settings),
-            watchman=guarding,
         )
         log.info("xchronosd starts", machine=machine, store=settings.store, state=str(state), roles=sorted(roles))
         await running.start()

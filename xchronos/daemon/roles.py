@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Coroutine, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from xchronos.agent.lease.membership import Membership
 from xchronos.agent.lease.partition import Watchman
 from xchronos.agent.steps.resolved_unit import HostContext
 from xchronos.clock import SECOND, Clock, Micros, to_datetime
+from xchronos.config.settings import HEARTBEAT_TTL
 from xchronos.engine.engine import Engine
 from xchronos.engine.leader.compaction import Compaction
 from xchronos.errors import ExecutorUnavailable, StoreError
@@ -27,7 +29,6 @@ from xchronos.store.contract import Reporting, Store
 
 log = structlog.get_logger(__name__)
 
-DEFAULT_TTL: Micros = 10 * SECOND
 PROBE_EVERY: Micros = 10 * SECOND
 """How long the answer of an executor's engine is believed before it is asked again."""
 
@@ -37,79 +38,115 @@ SETTLE_LIMIT: Micros = 5 * SECOND
 UNLIMITED = Capacity()
 
 
+@dataclass(frozen=True, slots=True)
+class RolesContext:
+    """What the roles of one daemon work with. Whoever makes the parts closes them, after `Roles.stop`."""
+
+    store: Store
+    """The job store."""
+
+    keys: Keys
+    """The names of the records in the store, in the daemon's namespace."""
+
+    clock: Clock
+    """The time, for every role."""
+
+    host: HostContext
+    """This machine as its steps see it. Its `machine` is the id under which the roles act."""
+
+    executors: Mapping[str, Executor]
+    """What steps are run with, by kind."""
+
+    directory: Path
+    """Where attempts keep their files. It outlives the daemon."""
+
+    watchman: Watchman | None = None
+    """What ends, in the agent's place, the steps that must not outlive its lease. None: nothing does."""
+
+    metrics: CollectorRegistry = field(default_factory=CollectorRegistry)
+    """Where the roles count."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolesOptions:
+    """What the roles of one daemon are told. Nothing of it changes while they run."""
+
+    instance: str
+    """A word that tells this state directory from every other one, drawn once."""
+
+    roles: frozenset[str] = frozenset(("scheduler", "agent"))
+    """Some of `scheduler` and `agent`; others are not looked at. With neither, the store is only asked whether it is
+    there."""
+
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    """What units may ask of this machine, as it is configured."""
+
+    capacity: Capacity = UNLIMITED
+    """How much units may ask for here."""
+
+    address: str = ""
+    """The URL under which other daemons reach this one's API; empty: they do not."""
+
+    ttl: Micros = HEARTBEAT_TTL
+    """How long a silent machine or scheduler counts as alive, in microseconds."""
+
+    history: Micros = 0
+    """How much of its past the leader lets the store keep, in microseconds; 0: the store sees to that itself."""
+
+    alone: bool = False
+    """Whether no other machine can use the store. Then nobody can take over what runs here, and a lease that is lost
+    ends no step."""
+
+
 class Roles:
-    """A scheduler, an agent, or both, as `roles` says; with neither, only the store is asked whether it is there.
+    """A scheduler, an agent, both or neither, over one store."""
 
-    `place` describes the machine to its steps, `executors` run them; attempts keep their files in `directory`. The
-    leader makes the store forget what is older than `history`; 0: nothing.
-    `alone`: no other machine can use the store; else `watchman` guards, where steps outlive the agent, those that must
-    not outlive its lease.
-    """
-
-    def __init__(
-        self,
-        store: Store,
-        keys: Keys,
-        clock: Clock,
-        place: HostContext,
-        executors: Mapping[str, Executor],
-        directory: Path,
-        *,
-        instance: str,
-        roles: frozenset[str] = frozenset(("scheduler", "agent")),
-        metadata: Mapping[str, str] | None = None,
-        capacity: Capacity = UNLIMITED,
-        address: str = "",
-        ttl: Micros = DEFAULT_TTL,
-        history: Micros = 0,
-        registry: CollectorRegistry | None = None,
-        alone: bool = False,
-        watchman: Watchman | None = None,
-    ) -> None:
+    def __init__(self, context: RolesContext, options: RolesOptions) -> None:
+        store, keys, clock, host = context.store, context.keys, context.clock, context.host
         self.store = store
         self.keys = keys
         self.clock = clock
-        self.registry = registry if registry is not None else CollectorRegistry()
-        self._executors = executors
+        self.metrics = context.metrics
+        self._executors = context.executors
         self._versions: dict[str, str] = {}
         self._probed: Micros | None = None
         self._machine = Machine(
-            id=place.machine,
-            instance=instance,
-            metadata=dict(metadata or {}),
-            address=address,
-            hostname=place.facts.hostname,
+            id=host.machine,
+            instance=options.instance,
+            metadata=dict(options.metadata),
+            address=options.address,
+            hostname=host.facts.hostname,
             version=__version__,
             started_at=to_datetime(clock.now()),
-            capacity=capacity,
+            capacity=options.capacity,
         )
         self.engine: Engine | None = None
-        if "scheduler" in roles:
-            duties = [Compaction(store, keys, clock, history).chore] if history else []
+        if "scheduler" in options.roles:
+            duties = [Compaction(store, keys, clock, options.history).chore] if options.history else []
             self.engine = Engine(
-                store, keys, clock, place.machine, ttl, self.registry, instance=instance, duties=duties
+                store, keys, clock, host.machine, options.ttl, self.metrics, instance=options.instance, duties=duties
             )
         self.agent: Agent | None = None
         self._contact: LeaseClock | None = None
         self._membership: Membership | None = None
-        if "agent" in roles:
-            contact = self._contact = LeaseClock(clock, ttl, alone=alone)
+        if "agent" in options.roles:
+            contact = self._contact = LeaseClock(clock, options.ttl, alone=options.alone)
             self._membership = member = Membership(store, keys, clock, contact, self._machine, self._describe)
             self.agent = Agent(
                 store,
                 keys,
                 clock,
-                place,
-                executors,
-                directory,
+                host,
+                context.executors,
+                context.directory,
                 lambda: member.machine,
                 member.refresh,
                 contact,
-                self.registry,
-                watchman,
+                self.metrics,
+                context.watchman,
             )
-        self._watchman = watchman
-        self._ask_every = ttl // 5
+        self._watchman = context.watchman
+        self._ask_every = options.ttl // 5
         self._away = ""
         self._tasks: list[asyncio.Task[None]] = []
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from xchronos.agent.steps.resolved_unit import HostContext
 from xchronos.clock import MILLISECOND, MINUTE, SECOND, Micros
-from xchronos.daemon.roles import Roles
+from xchronos.daemon.roles import Roles, RolesContext, RolesOptions
 from xchronos.errors import Conflict, NotFound, StoreError
 from xchronos.executors.contract import StepSpec
 from xchronos.model.compile.unit import compile_unit
@@ -155,21 +155,24 @@ class World:
         calls = CallExecutor(self.sink, process, plan.name, member.clock)
         facts = HostFacts(hostname=plan.name, machine_id=plan.name)
         home = self.directory / plan.name
-        roles = member.roles = Roles(
+        context = RolesContext(
             connection,
             self.keys,
             member.clock,
             HostContext(plan.name, facts, {}, home / "secrets", 1 << 20),
             {"python": calls, "docker": ContainerExecutor(member.engine, process)},
             home,
+            GuardianHand(member.guardian, process),
+        )
+        options = RolesOptions(
             instance=plan.name,
             roles=plan.roles,
             metadata={"zone": plan.zone},
             capacity=Capacity(slots=plan.slots),
             ttl=self.scenario.ttl,
             history=self.scenario.remembers,
-            watchman=GuardianHand(member.guardian, process),
         )
+        roles = member.roles = Roles(context, options)
         self.note(f"{plan.name} UP {'+'.join(sorted(plan.roles))}")
         self.count("up")
         self.loop.spawn(process, self._live(process, roles), f"life of {plan.name}")
