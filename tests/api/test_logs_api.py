@@ -13,7 +13,7 @@ from xchronos.api.context import Context
 from xchronos.api.logfiles import Follower, followers
 from xchronos.api.ports import Services
 from xchronos.api.routes import logs as logs_module
-from xchronos.api.routes.logs import LogRequest
+from xchronos.api.routes.logs import LogQuery, LogRequest
 from xchronos.api.server import serve
 from xchronos.errors import ApiError, NotFound
 from xchronos.executors.logfile import BoundedLog, trim
@@ -186,7 +186,7 @@ class TestLive:
         cluster.steps.running[execution.id] = attempt
         cluster.steps.files["a.service", 1] = [("start-pre-0", tmp_path / "pre"), ("start-0", tmp_path / "main")]
         (tmp_path / "pre").write_bytes(b"pre\n")
-        stream = await LogRequest(context, execution, follow=True).open()
+        stream = await LogRequest(context, execution, LogQuery(follow=True)).open()
         assert await anext(stream) == b"pre\n"
         (tmp_path / "main").write_bytes(b"main\n")
         assert await anext(stream) == b"main\n"
@@ -200,7 +200,7 @@ class TestLive:
         """The agent has it and has not begun: it is not over."""
         execution = await cluster.execution(msgspec.structs.replace(running("a.service", 0), state="placed"))
         cluster.steps.files["a.service", 1] = [("start-0", tmp_path / "main")]
-        stream = await LogRequest(context, execution, follow=True, step="start-0").open()
+        stream = await LogRequest(context, execution, LogQuery(follow=True, step="start-0")).open()
         first = asyncio.ensure_future(anext(stream))
         await asyncio.sleep(0.05)
         assert not first.done()
@@ -210,13 +210,13 @@ class TestLive:
 
     async def test_ends_when_the_unit_is_destroyed(self, context, cluster):
         execution = running("gone.service", 0)
-        stream = await LogRequest(context, execution, follow=True).open()
+        stream = await LogRequest(context, execution, LogQuery(follow=True)).open()
         assert [part async for part in stream] == []
 
     async def test_ends_when_the_server_does(self, context, cluster):
         execution = await cluster.execution(running("a.service", 0))
         cluster.steps.running[execution.id] = execution.current
-        stream = await LogRequest(context, execution, follow=True).open()
+        stream = await LogRequest(context, execution, LogQuery(follow=True)).open()
         reading = asyncio.ensure_future(anext(stream))
         await asyncio.sleep(0.03)
         context.closing.set()
@@ -226,7 +226,7 @@ class TestLive:
     async def test_what_waits_is_waited_for(self, context, cluster, tmp_path):
         waiting = Execution("a.service", at(5), state="waiting")
         await cluster.execution(waiting)
-        stream = await LogRequest(context, waiting, follow=True).open()
+        stream = await LogRequest(context, waiting, LogQuery(follow=True)).open()
         reading = asyncio.ensure_future(anext(stream))
         await asyncio.sleep(0.03)
         (tmp_path / "main").write_bytes(b"main\n")
@@ -238,17 +238,17 @@ class TestLive:
 
     async def test_what_waits_and_never_runs(self, context, cluster):
         waiting = Execution("a.service", at(5), state="waiting")
-        stream = await LogRequest(context, waiting, follow=True).open()
+        stream = await LogRequest(context, waiting, LogQuery(follow=True)).open()
         (told,) = [part async for part in stream]
         assert told.startswith(b"[xchronos: there is no execution a.service/")
-        stream = await LogRequest(context, waiting, follow=True).open()
+        stream = await LogRequest(context, waiting, LogQuery(follow=True)).open()
         await cluster.execution(msgspec.structs.replace(waiting, state="ended", reason="StartDeadline"))
         (told,) = [part async for part in stream]
         assert b"has not run: it is ended (StartDeadline)" in told
 
     async def test_closing_ends_the_waiting_too(self, context, cluster):
         waiting = await cluster.execution(Execution("a.service", at(5), state="waiting"))
-        stream = await LogRequest(context, waiting, follow=True).open()
+        stream = await LogRequest(context, waiting, LogQuery(follow=True)).open()
         context.closing.set()
         assert [part async for part in stream] == [logs_module.SHUT_DOWN]
 
@@ -295,10 +295,10 @@ class TestPeers:
         execution = await cluster.execution(ended("a.service", 0, machine="m2"))
         (tmp_path / "main").write_bytes(b"one\ntwo\n")
         peer.files["a.service", 1] = [("start-0", tmp_path / "main")]
-        stream = await LogRequest(context, execution, step="start-0", tail=1).open()
+        stream = await LogRequest(context, execution, LogQuery(step="start-0", tail=1)).open()
         assert b"".join([part async for part in stream]) == b"two\n"
         with pytest.raises(ApiError, match="no output of stop-0: it has start-0"):
-            await LogRequest(context, execution, step="stop-0").open()
+            await LogRequest(context, execution, LogQuery(step="stop-0")).open()
 
     async def test_progress_is_asked_for(self, context, cluster, peer):
         from xchronos.api.routes.executions import _with_progress
@@ -312,7 +312,7 @@ class TestPeers:
     async def test_a_request_is_passed_on_once(self, context, cluster):
         execution = await cluster.execution(ended("a.service", 0, machine="m3"))
         with pytest.raises(ApiError, match="ran on m3, not here") as caught:
-            await LogRequest(context, execution, forwarded=True).open()
+            await LogRequest(context, execution, LogQuery(forwarded=True)).open()
         assert caught.value.status == 409
 
     async def test_a_machine_that_is_gone_or_silent(self, context, cluster, peer):
@@ -349,7 +349,7 @@ class TestPeers:
             host, port = server.sockets[0].getsockname()
             await cluster.machine("m3", address=f"{host}:{port}")
             execution = ended("a.service", 0, machine="m3")
-            live = await LogRequest(context, execution, follow=True).open()
+            live = await LogRequest(context, execution, LogQuery(follow=True)).open()
             told = b"".join([part async for part in live]).decode()
             assert told.startswith(f"one\n[xchronos: machine m3 at http://{host}:{port} does not answer: ")
             assert told.endswith("]\n")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tests.benchmarks.rows import Row
 from xchronos.clock import SystemClock
-from xchronos.intake import Intake
+from xchronos.intake import Intake, IntakeOptions
 from xchronos.registry.keys import Keys
 from xchronos.registry.registry import Registry
 from xchronos.store.memory import MemoryStore
@@ -40,7 +40,7 @@ async def measure(registry: Registry, clock: SystemClock, directory: Path, notes
             await asyncio.sleep(0.001)
             longest = max(longest, time.perf_counter() - before - 0.001)
 
-    intake = Intake(registry, clock, [directory], notes=notes)
+    intake = Intake(registry, clock, [directory], IntakeOptions(notes=notes))
     started = time.perf_counter()
     tasks = [asyncio.create_task(probe()), asyncio.create_task(intake.run())]
     await intake.ready.wait()

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from xchronos.clock import MILLISECOND, SECOND, SystemClock
-from xchronos.intake import Intake
+from xchronos.intake import Intake, IntakeOptions
 from xchronos.model.records import UnitRecord
 from xchronos.registry.keys import Keys
 from xchronos.registry.registry import Registry
@@ -56,7 +56,7 @@ def registry_on(store: Store | None = None) -> Registry:
 async def running(registry: Registry, *directories: Path, **options) -> AsyncIterator[Intake]:
     """An intake that has dealt with what was there at its start."""
     options = {"settle": 20 * MILLISECOND, "rescan": SECOND // 2, **options}
-    intake = Intake(registry, CLOCK, directories, **options)
+    intake = Intake(registry, CLOCK, directories, IntakeOptions(**options))
     task = asyncio.create_task(intake.run())
     try:
         ready = asyncio.create_task(intake.ready.wait())

@@ -7,7 +7,7 @@ from services.waiting import until
 
 from xchronos.clock import MILLISECOND, SECOND
 from xchronos.errors import StoreError, StoreUnavailable
-from xchronos.intake import Intake
+from xchronos.intake import Intake, IntakeOptions
 from xchronos.registry.units import text_of
 from xchronos.store.contract import Put, Txn
 
@@ -55,7 +55,7 @@ async def test_nothing_is_lost_while_the_store_is_away(tmp_path):
     registry = registry_on(store)
     (tmp_path / "a.service").write_text(unit_text(1))
     store.error = StoreUnavailable("gone fishing")
-    intake = Intake(registry, CLOCK, [tmp_path], settle=20 * MILLISECOND)
+    intake = Intake(registry, CLOCK, [tmp_path], IntakeOptions(settle=20 * MILLISECOND))
     task = asyncio.create_task(intake.run())
     try:
         await asyncio.sleep(0.1)

@@ -1,6 +1,6 @@
 """What the API needs of the rest of a daemon. The daemon plugs its parts in; the API knows none of them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -57,21 +57,42 @@ class IntakeView(Protocol):
         ...
 
 
+class HealthCheck(Protocol):
+    """Looks at a daemon."""
+
+    def __call__(self) -> Sequence[str]:
+        """What is wrong with the daemon right now, a sentence for each fault; nothing: it is well."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Services:
-    """The parts of a daemon that the API speaks for.
-
-    `health` tells what is wrong right now (nothing: healthy). `token`, unless empty, must come with every request as
-    `Authorization: Bearer`. `names` are the host names, beside the loopback ones and the address that a request came
-    in at, under which the API may be called; the host of this machine's advertised address belongs here.
-    """
+    """The parts of a daemon that the API speaks for. None of them is exchanged while the API is served."""
 
     registry: Registry
+    """The units, executions and machines."""
+
     clock: Clock
+    """The time."""
+
     machine_id: str
+    """The machine on which this daemon runs."""
+
     steps: LocalSteps
+    """The attempts on that machine."""
+
     intake: IntakeView | None = None
-    health: Callable[[], Sequence[str]] = tuple
+    """The reader of the intake directories; None: this daemon has none."""
+
+    health: HealthCheck = tuple
+    """Asked by /healthz and /v1/status, each time anew."""
+
     metrics: CollectorRegistry = field(default_factory=CollectorRegistry)
+    """What /metrics shows."""
+
     token: str = ""
+    """What every request must bring as `Authorization: Bearer`; empty: nothing."""
+
     names: tuple[str, ...] = ()
+    """The host names under which the API may be called, besides the loopback ones and the address that a request came
+    in at. The host of this machine's advertised address belongs here."""

@@ -30,6 +30,7 @@ from xchronos.executors.docker.executor import DockerExecutor
 from xchronos.executors.process.executor import ProcessExecutor
 from xchronos.filelock import FileLock, InUse
 from xchronos.intake.intake import Intake
+from xchronos.intake.options import IntakeOptions
 from xchronos.model.records import Attempt, Capacity
 from xchronos.registry.keys import Keys
 from xchronos.registry.registry import Registry
@@ -199,9 +200,8 @@ class Daemon:
         )
         log.info("xchronosd starts", machine=machine, store=settings.store, state=str(state), roles=sorted(roles))
         await running.start()
-        intake = Intake(
-            registry, clock, settings.units, machine=machine, settle=settings.settle, notes=state / "intake.json"
-        )
+        told = IntakeOptions(machine=machine, settle=settings.settle, notes=state / "intake.json")
+        intake = Intake(registry, clock, settings.units, told)
         services = Services(
             registry=registry,
             clock=clock,

@@ -5,6 +5,7 @@
 
 from xchronos.intake.files import source_of
 from xchronos.intake.intake import Intake
+from xchronos.intake.options import IntakeOptions
 from xchronos.intake.problems import IntakeProblem
 
-__all__ = ["Intake", "IntakeProblem", "source_of"]
+__all__ = ["Intake", "IntakeOptions", "IntakeProblem", "source_of"]

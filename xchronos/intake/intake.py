@@ -7,10 +7,11 @@ from pathlib import Path
 import msgspec
 import structlog
 
-from xchronos.clock import MILLISECOND, SECOND, Clock, Micros, to_datetime
+from xchronos.clock import SECOND, Clock, Micros, to_datetime
 from xchronos.errors import Conflict, NotFound, StoreError, StoreUnavailable, UnitFileError
 from xchronos.intake.files import Content, Found, Listing, source_of
 from xchronos.intake.notebook import read_notes, write_notes
+from xchronos.intake.options import USUAL_OPTIONS, IntakeOptions
 from xchronos.intake.plan import CAREFUL, Known, Taken, Waiting, doubtful, judge, plan, recall
 from xchronos.intake.problems import IntakeProblem, Problems
 from xchronos.intake.scan import list_directory, read_units
@@ -20,8 +21,6 @@ from xchronos.registry.registry import Registry, Stored
 
 log = structlog.get_logger(__name__)
 
-SETTLE: Micros = 200 * MILLISECOND
-RESCAN: Micros = 30 * SECOND
 LONGEST_BACKOFF: Micros = 10 * SECOND
 NOTES_EVERY: Micros = 5 * SECOND
 UNITS_PER_READ = 100
@@ -48,10 +47,7 @@ class Intake:
         registry: Where the units go.
         clock: The time.
         directories: Those that come first count first, as /etc does before /usr/lib.
-        machine: Which machine's intake this is; units of a same directory on another machine are not taken away.
-        settle: How long a file must be left alone before it is read.
-        rescan: How often all files are looked at although nothing was noticed.
-        notes: Where to remember over a restart what was taken in; None: every file is read again.
+        options: What the intake is told besides.
     """
 
     def __init__(
@@ -59,20 +55,16 @@ class Intake:
         registry: Registry,
         clock: Clock,
         directories: Sequence[str | Path],
-        *,
-        machine: str = "",
-        settle: Micros = SETTLE,
-        rescan: Micros = RESCAN,
-        notes: Path | None = None,
+        options: IntakeOptions = USUAL_OPTIONS,
     ) -> None:
         self._registry = registry
         self._clock = clock
         self._directories = tuple(dict.fromkeys(str(Path(directory).absolute()) for directory in directories))
         self._sources = frozenset(source_of(directory) for directory in self._directories)
-        self._by = f"intake@{machine}" if machine else "intake"
-        self._settle = settle
-        self._rescan = rescan
-        self._notes = notes
+        self._by = f"intake@{options.machine}" if options.machine else "intake"
+        self._settle = options.settle
+        self._rescan = options.rescan
+        self._notes = options.notes
         self._problems = Problems()
         self._taken: dict[str, Taken] = {}
         self._waiting: dict[str, Waiting] = {}

@@ -9,7 +9,7 @@ from litestar.response import Stream
 
 from xchronos.api import peers, queries, views
 from xchronos.api.context import Context, context_of
-from xchronos.api.routes.logs import LogRequest
+from xchronos.api.routes.logs import LogQuery, LogRequest
 from xchronos.api.routes.units import Limit, stop_reason
 from xchronos.errors import InvalidValue
 from xchronos.model.policies import Outcome
@@ -96,16 +96,9 @@ async def execution_logs(
     """The output of an attempt's steps (the latest attempt, all steps), live until it has ended with `follow`."""
     context = context_of(state)
     execution = await context.services.registry.execution(f"{unit}/{fire}/{copy}")
-    body = await LogRequest(
-        context,
-        execution,
-        step=step,
-        attempt=attempt,
-        follow=follow,
-        tail=tail,
-        forwarded=peers.FORWARDED in request.headers,
-    ).open()
-    return Stream(body, media_type="text/plain")
+    forwarded = peers.FORWARDED in request.headers
+    query = LogQuery(step=step, attempt=attempt, follow=follow, tail=tail, forwarded=forwarded)
+    return Stream(await LogRequest(context, execution, query).open(), media_type="text/plain")
 
 
 EXECUTION_ROUTES = (list_executions, get_execution, stop_execution, execution_logs)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from xchronos.api import peers
@@ -18,27 +19,40 @@ SHUT_DOWN = b"[xchronos: the daemon shuts down; the output goes on where it is k
 """How a live stream ends that is not at its end: nobody shall take it for the whole."""
 
 
-class LogRequest:
-    """One request for output. `attempt` 0: the latest; `step` "": all; `tail` None: from the beginning."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogQuery:
+    """Which output of an execution is asked for."""
 
-    def __init__(
-        self,
-        context: Context,
-        execution: Execution,
-        *,
-        step: str = "",
-        attempt: int = 0,
-        follow: bool = False,
-        tail: int | None = None,
-        forwarded: bool = False,
-    ) -> None:
+    step: str = ""
+    """The name of one step (`start-0`); empty: every step."""
+
+    attempt: int = 0
+    """The number of an attempt, from 1; 0: the latest."""
+
+    follow: bool = False
+    """Whether the answer goes on until the attempt has ended."""
+
+    tail: int | None = None
+    """How many lines at the end of what there is come first; None: all of them."""
+
+    forwarded: bool = False
+    """Whether another daemon passes the request on. It is not passed on a second time."""
+
+
+EVERYTHING = LogQuery()
+
+
+class LogRequest:
+    """One request for the output of an execution, and the state of its answer."""
+
+    def __init__(self, context: Context, execution: Execution, query: LogQuery = EVERYTHING) -> None:
         self._context = context
         self._execution = execution
-        self._step = step
-        self._attempt = attempt
-        self._follow = follow
-        self._tail = tail
-        self._forwarded = forwarded
+        self._step = query.step
+        self._attempt = query.attempt
+        self._follow = query.follow
+        self._tail = query.tail
+        self._forwarded = query.forwarded
 
     async def open(self) -> AsyncIterator[bytes]:
         """The output. Raises NotFound or ApiError while nothing has been sent yet."""
