@@ -1,4 +1,4 @@
-"""What every command works with: the client, and how to print."""
+"""What every command works with: the options, the client, and how to print."""
 
 import os
 import sys
@@ -21,25 +21,29 @@ CommandT = TypeVar("CommandT", bound=Callable[..., Any])
 AnswerT = TypeVar("AnswerT")
 
 ASK_AGAIN_SECONDS = 0.25
-"""Between two questions of a command that waits for something."""
+"""How long a command that waits for something pauses between two questions."""
 
 STORE_AWAY = 503
-"""The API's status while its job store does not answer."""
+"""The HTTP status of the API while its job store does not answer."""
 
 
 class CliContext:
-    """One call of the program. `output` is `table` or `json`."""
+    """One call of the program. Click fills in the options while it reads the command line."""
 
     def __init__(self) -> None:
         self.api = ""
+        """The address of the API; empty: the environment's, else the usual one."""
         self.output = "table"
+        """`table` or `json`."""
         self.no_legend = False
+        """Whether tables have no headings."""
         self.no_color = bool(os.environ.get("NO_COLOR"))
+        """Whether nothing is printed in colour."""
         self._client: Client | None = None
 
     @property
     def client(self) -> "Client":
-        """The daemon's API."""
+        """The client of the daemon's API, made when it is first asked for."""
         if self._client is None:
             from xchronos.client import Client
 
@@ -53,27 +57,27 @@ class CliContext:
 
     @property
     def terminal(self) -> bool:
-        """Whether a person looks at the output; else a program reads it."""
+        """Whether a person reads the output at a terminal; else a program reads it."""
         return sys.stdout.isatty()
 
     @property
     def now(self) -> datetime:
-        """The time that relative times count from."""
+        """The present time, from which relative times are counted."""
         return datetime.now(UTC)
 
     def print(self, text: str = "", *, err: bool = False) -> None:
-        """Print a line. Colours are left out where nobody sees them."""
+        """Print a line. Click leaves colours out when the output is no terminal."""
         click.echo(text, err=err, color=False if self.no_color else None)
 
     def print_json(self, value: object) -> None:
-        """Print a record, or records."""
+        """Print a record, or a list of records, as JSON."""
         import msgspec
 
         click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2))
 
 
 def _remember(ctx: click.Context, param: click.Parameter, value: Any) -> None:
-    """Options may stand before and behind the command's name."""
+    """Keep an option's value, which may stand before or after the command's name."""
     if value:
         assert param.name is not None
         setattr(ctx.ensure_object(CliContext), param.name, value)
@@ -84,7 +88,10 @@ def _option(*names: str, **settings: Any) -> Callable[[CommandT], CommandT]:
 
 
 def options(*, output: bool = False) -> Callable[[CommandT], CommandT]:
-    """The options that all commands have; with `output`, also those of the commands that list or show."""
+    """A decorator that gives a command the options that all commands have.
+
+    With `output`, the command also gets those of commands that list or show.
+    """
 
     def decorate(function: CommandT) -> CommandT:
         function = _option("--no-color", is_flag=True, help="No colours (also: NO_COLOR).")(function)
@@ -103,7 +110,7 @@ pass_session = click.make_pass_decorator(CliContext, ensure=True)
 
 
 def unit_name(text: str) -> str:
-    """The unit that a person means: `report` is `report.service`. Raises InvalidValue."""
+    """The name of the unit that a person means: `report` is `report.service`. Raises InvalidValue."""
     if text.endswith(".service"):
         return text
     from xchronos.unitfile.names import mangle
@@ -112,7 +119,12 @@ def unit_name(text: str) -> str:
 
 
 def target_name(text: str) -> str:
-    """A unit, or an execution's id (`unit/fire time/copy`). Raises InvalidValue, and NotFound for what is no id."""
+    """A unit's name or an execution's id (`unit/fire time/copy`), whichever a person means.
+
+    Raises:
+        InvalidValue: the unit's name is none.
+        NotFound: the text looks like an id and is none.
+    """
     if text.count("/") != 2 or text.startswith("/"):
         return unit_name(text)
     unit, fire, copy = text.split("/")
@@ -122,7 +134,7 @@ def target_name(text: str) -> str:
 
 
 def complete_units(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:  # noqa: ARG001 - click's
-    """Shell completion of unit names; none when no daemon answers."""
+    """The unit names that a shell may complete the word to; none when no daemon answers within a second."""
     from xchronos.client import Client
 
     try:
@@ -132,7 +144,7 @@ def complete_units(ctx: click.Context, param: click.Parameter, incomplete: str) 
 
 
 def for_each(targets: Iterable[str], action: Callable[[str], None]) -> None:
-    """Do something to each; all are tried, and the first failure decides the exit code."""
+    """Do something to each target. All of them are tried, and the first failure decides the exit code."""
     code = 0
     for target in targets:
         try:
@@ -147,7 +159,10 @@ def for_each(targets: Iterable[str], action: Callable[[str], None]) -> None:
 def ask_each(
     session: CliContext, targets: Iterable[str], ask: Callable[[str], AnswerT], tell: Callable[[str, AnswerT], None]
 ) -> list[AnswerT]:
-    """Ask something of each target, and `tell` what is answered: a line for each, or all answers as one JSON list."""
+    """Ask something of each target and print the answers; return those that came.
+
+    `tell` prints an answer as lines. With `--output json`, all answers are printed as one list instead.
+    """
     answers: list[AnswerT] = []
 
     def one(target: str) -> None:
@@ -165,13 +180,16 @@ def ask_each(
 
 
 def request_each(session: CliContext, targets: Iterable[str], ask: Callable[[str], "Asked"]) -> list[str]:
-    """Ask something of each target that is only taken in, and tell so. Returns those of which it was."""
+    """Send each target a request that the daemon only takes in; print that it did, and return those targets."""
     answers = ask_each(session, targets, ask, lambda _, answer: session.print(f"{answer.target}: {answer.action}"))
     return [answer.target for answer in answers]
 
 
 def outlast(session: CliContext, name: str, ask: Callable[[], AnswerT]) -> AnswerT:
-    """An answer about `name`, which is waited for while the daemon's job store is away; so is said once."""
+    """The answer of `ask`, which is asked again for as long as the daemon's job store is away.
+
+    What is wrong with the store is printed once, after `name`.
+    """
     told = ""
     while True:
         try:
@@ -186,7 +204,10 @@ def outlast(session: CliContext, name: str, ask: Callable[[], AnswerT]) -> Answe
 
 
 def show_each(session: CliContext, targets: Iterable[str], find: Callable[[str], tuple[object, Iterable[str]]]) -> None:
-    """Show what `find` knows of each, a record and its lines: with an empty line in between, or as one JSON list."""
+    """Print what `find` finds for each target: a record, and the lines that show it.
+
+    An empty line stands between two of them. With `--output json`, the records are printed as one list instead.
+    """
     shown: list[object] = []
 
     def one(target: str) -> None:

@@ -1,4 +1,4 @@
-"""Unit files on disk: which ones a person means, with the drop-ins beside them."""
+"""The unit files that a person means, read from disk with the drop-ins beside them."""
 
 import os
 import sys
@@ -11,48 +11,62 @@ from xchronos.unitfile.dropins import select_dropins
 from xchronos.unitfile.names import SUFFIXES, UnitName, dropin_directories
 
 STDIN = "-"
+"""The argument that means standard input."""
 
 
 @dataclass(frozen=True, slots=True)
 class DropInFile:
-    """A drop-in: `name` is its path beside the unit file, `path` what a person calls it."""
+    """A drop-in that was read."""
 
     name: str
+    """Its path from the unit file's directory on: `report.service.d/10-limits.conf`."""
+
     path: str
+    """Its path as a person calls it."""
+
     text: bytes
+    """Its content."""
 
 
 @dataclass(frozen=True, slots=True)
 class UnitSource:
-    """A unit file that was read. `path` is what a person calls it."""
+    """A unit file that was read."""
 
     name: str
+    """The unit's name."""
+
     path: str
+    """The file's path as a person calls it; `<stdin>` for standard input."""
+
     text: bytes
+    """The file's content."""
+
     drop_ins: list[DropInFile] = field(default_factory=list)
+    """Its drop-ins, in the order in which they count."""
 
     @property
     def suffix(self) -> str:
-        """`.service`, `.timer` ...; empty when the name has none."""
+        """The unit's type: `.service`, `.timer` and so on; empty when the name has none."""
         return suffix_of(self.name)
 
 
 def suffix_of(name: str) -> str:
-    """The unit type in a file's name; empty when it is none."""
+    """The unit type that a file's name ends with; empty when it ends with none."""
     suffix = os.path.splitext(name)[1]  # noqa: PTH122 - a name, and `Path` reads `.service` otherwise
     return suffix if suffix in SUFFIXES else ""
 
 
 def unit_for(text: str) -> str:
-    """The unit that a person means by --name: `report` is `report.service`. What is no name is left for its judge."""
+    """The unit that a person means by --name: `report` is `report.service`. A name that is wrong is refused later."""
     return text if not text or suffix_of(text) else f"{text}.service"
 
 
 def read_sources(paths: Iterable[str], name: str = "") -> Iterator[UnitSource | Problem]:
-    """The unit files that the arguments mean, in order; a Problem for each that cannot be read.
+    """The unit files that the arguments mean, in order, and a Problem for each that cannot be read.
 
-    A directory means every unit file below it; `-` is standard input. `name` is the unit's name, for one that its
-    file does not tell.
+    Args:
+        paths: A file, a directory (every unit file below it), or `-` (standard input).
+        name: The unit's name, where it is not the file's.
     """
     for text in paths:
         if not text:
@@ -96,12 +110,12 @@ def _unreadable(error: OSError, path: Path) -> Problem:
 
 
 def _shown(name: str) -> str:
-    """A file's name as text; bytes in it that are none become `?`, which no unit's name may have."""
+    """A file's name as text. Bytes that are not UTF-8 become `?`, which no unit's name may contain."""
     return name.encode("utf-8", "replace").decode()
 
 
 def _template(name: str) -> str | None:
-    """`report@eu.service` is made of `report@.service` when it has no file of its own."""
+    """The template of an instance: `report@.service` for `report@eu.service`; None for what is no instance."""
     try:
         return UnitName.parse(name).template
     except InvalidValue:
@@ -112,7 +126,7 @@ def _drop_ins(home: Path, name: str) -> Iterator[DropInFile]:
     try:
         directories = dropin_directories(UnitName.parse(name))
     except InvalidValue:
-        return  # the compiler says what is wrong with the name
+        return  # the compiler tells what is wrong with the name
     files = {
         directory: [entry.name for entry in (home / directory).iterdir()]
         for directory in directories

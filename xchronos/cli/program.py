@@ -29,18 +29,18 @@ COMMANDS = {
     "submit": ("submit", "Submit unit files."),
     "verify": ("verify", "Check unit files, without a daemon."),
 }
-"""Command -> module that has it, and its help: known without importing the module."""
+"""The commands: the module that has each, and its help, so that help is printed without importing the modules."""
 
 
 class LazyGroup(click.Group):
     """Imports a command's module when the command is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's
-        """All of them."""
+        """The names of all commands."""
         return sorted(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's
-        """The command, imported."""
+        """A command, from its module, which is imported now; None when there is no such command."""
         if cmd_name not in COMMANDS:
             return None
         module = import_module(f"xchronos.cli.commands.{COMMANDS[cmd_name][0]}")
@@ -51,7 +51,7 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """The command of a command line; one that there is not may be a slip of the keyboard."""
+        """The command that a command line means. The error for an unknown one suggests the most similar name."""
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
@@ -65,7 +65,7 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, text) for name, (_, text) in sorted(COMMANDS.items())])
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; errors become a line on stderr and an exit code."""
+        """Run the command. An error becomes a line on stderr and an exit code."""
         try:
             return super().invoke(ctx)
         except XchronosError as error:
@@ -73,7 +73,7 @@ class LazyGroup(click.Group):
             ctx.exit(exit_code(error))
         except OSError as error:
             if error.errno == errno.EPIPE:
-                raise  # nobody reads any more: click ends without a word
+                raise  # the reader has gone: click ends the program without a message
             where = f"{error.filename}: " if error.filename else ""
             click.echo(f"xchronosctl: {where}{error.strerror or error}", err=True)
             ctx.exit(FAILED)

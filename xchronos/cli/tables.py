@@ -1,7 +1,8 @@
-"""Tables: by rich for a person at a terminal, plain aligned text for programs. Nothing is cut off in either.
+"""Tables: drawn by rich for a person at a terminal, plain aligned text for programs. Neither cuts anything off.
 
-Names and ids are never broken, so that they can be copied: only the last column, which holds sentences, is folded. A
-table that is wider than the terminal all the same has lines that are, as those of other programs are.
+Names and ids stay on one line, so that they can be copied. Only the last column is folded: it holds sentences. When
+that does not make a table narrow enough, its lines are wider than the terminal
+(`test_names_are_whole_however_narrow_the_terminal_is` in tests/cli/test_ctl_program.py).
 """
 
 from collections.abc import Iterable, Sequence
@@ -16,13 +17,14 @@ from xchronos.cli.times import machine_time, short_time
 Cell = str | datetime | None
 
 FOLDED = 24
-"""The last column is not made narrower than so many characters."""
+"""The characters that the last column is never made narrower than."""
 
 WIDEST = 100_000
+"""The characters in a line that is measured as if the terminal had no edge."""
 
 
 def show(session: CliContext, titles: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:
-    """Print a table. Times are local, relative and to the second at a terminal, RFC 3339 elsewhere."""
+    """Print a table. At a terminal, times are local, to the second, and say how far away they are; else RFC 3339."""
     now, terminal = session.now, session.terminal
     cells = [
         [_text(cell, now, terminal=terminal) for cell in row]

@@ -1,4 +1,4 @@
-"""Times for people and for programs."""
+"""Times as text: for people, and for programs."""
 
 from datetime import UTC, datetime, timedelta, tzinfo
 
@@ -6,14 +6,17 @@ _UNITS = ((86_400 * 365.25, "y"), (86_400, "d"), (3_600, "h"), (60, "min"), (1, 
 
 
 def machine_time(moment: datetime | None) -> str:
-    """RFC 3339 in UTC, `-` for none."""
+    """A time for programs: RFC 3339 in UTC; `-` for none."""
     if moment is None:
         return "-"
     return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 def human_time(moment: datetime | None, now: datetime, zone: tzinfo | None = None) -> str:
-    """Local time and how far away it is: `Tue 2030-01-01 13:00:00 CET, in 5min`; `-` for none."""
+    """A time for people, and how far away it is: `Tue 2030-01-01 13:00:00 CET, in 5min`; `-` for none.
+
+    `zone` None: the local time zone.
+    """
     if moment is None:
         return "-"
     local = moment.astimezone(zone)
@@ -22,7 +25,7 @@ def human_time(moment: datetime | None, now: datetime, zone: tzinfo | None = Non
 
 
 def short_time(moment: datetime | None, now: datetime, zone: tzinfo | None = None) -> str:
-    """For a column: `13:00:05, in 5min`, with the date when that is not today's; `-` for none."""
+    """A time for a column: `13:00:05, in 5min`, with the date when it is not today; `-` for none."""
     if moment is None:
         return "-"
     local = moment.astimezone(zone)
@@ -31,7 +34,7 @@ def short_time(moment: datetime | None, now: datetime, zone: tzinfo | None = Non
 
 
 def distance(moment: datetime, now: datetime) -> str:
-    """`in 5min`, `2h 3min ago`, `now`."""
+    """How far away a time is: `in 5min`, `2h 3min ago`, or `now` when it is less than a second."""
     away = moment - now
     if abs(away) < timedelta(seconds=1):
         return "now"
@@ -39,7 +42,7 @@ def distance(moment: datetime, now: datetime) -> str:
 
 
 def length(span: timedelta) -> str:
-    """A length of time, to its two largest units: `2h 3min`, `1.5s`, `20ms`."""
+    """A length of time in its two largest units: `2h 3min`, `1.5s`, `20ms`."""
     seconds = max(span.total_seconds(), 0.0)
     if 0 < seconds < 1:
         return f"{seconds * 1_000:.0f}ms"

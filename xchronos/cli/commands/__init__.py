@@ -1,1 +1,1 @@
-"""The commands of xchronosctl, each imported when it is called."""
+"""The commands of `xchronosctl`. Each module is imported when one of its commands is called."""

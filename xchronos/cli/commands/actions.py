@@ -1,4 +1,4 @@
-"""`start`, `stop`, `pause`, `resume`, `destroy`."""
+"""The commands that act on units: `start`, `stop`, `pause`, `resume`, `destroy`."""
 
 import time
 from typing import TYPE_CHECKING
@@ -46,17 +46,18 @@ def start(session: CliContext, units: tuple[str, ...], wait: bool, payload: str)
     begun = ask_each(
         session, units, lambda unit: session.client.start(unit_name(unit), payload=payload, by=identity()), tell
     )
-    # Every one is followed to its end, whatever became of the one before.
+    # Each execution is followed to its end, also when the one before it has failed.
     succeeded = [_follow(session, execution) for ids in begun for execution in ids.executions] if wait else []
     if not all(succeeded):
         click.get_current_context().exit(1)
 
 
 def _follow(session: CliContext, execution_id: str) -> bool:
-    """Tell how an execution goes, until it has ended. Whether it succeeded."""
+    """Print each change of an execution's state until it has ended; return whether it succeeded."""
     told = ""
     while True:
-        # While the store is away what runs goes on; so does whoever waits for it.
+        # While the store is away, what runs goes on, and so does whoever waits for it
+        # (`test_start_waits_on_through_an_outage` in tests/cli/test_ctl_store_away.py).
         execution = outlast(session, execution_id, lambda: session.client.execution(execution_id))
         news = f"{execution_id}: {styled(_word(execution))}{clean(_details(execution))}"
         if news != told:

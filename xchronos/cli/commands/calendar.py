@@ -1,4 +1,7 @@
-"""`calendar`: fire times to come, of a unit on the daemon, or offline of a unit file or an expression."""
+"""The command `calendar`: the next fire times of a unit on the daemon, of a unit file, or of an expression.
+
+Only the first of them asks a daemon.
+"""
 
 from datetime import UTC, datetime, tzinfo
 from pathlib import Path
@@ -65,7 +68,7 @@ def calendar(
 
 
 def _is_file(target: str) -> bool:
-    """A path; a bare name means the unit on the daemon unless such a file lies here."""
+    """Whether the argument means a file. A bare name means the unit on the daemon, unless such a file is here."""
     return "/" in target or Path(target).is_file()
 
 
@@ -78,7 +81,7 @@ def _instant(since: str | None) -> int:
         moment = datetime.fromisoformat(since)
     except ValueError:
         raise click.BadParameter(f"{since!r}: expected a time like 2030-01-01T00:00:00Z", param_hint="--from") from None
-    # A time without an offset is meant as UTC, as everywhere in xchronos.
+    # A time without an offset is in UTC, as everywhere in xchronos.
     return to_instant(moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC))
 
 

@@ -1,4 +1,4 @@
-"""`list-executions`, `logs`."""
+"""The commands about what ran: `list-executions` and `logs`."""
 
 import re
 import sys
@@ -84,7 +84,10 @@ def _row(session: CliContext, execution: "Execution") -> tuple[str | datetime | 
 
 
 def _machine(session: CliContext, machine: str) -> str:
-    """A machine; at a terminal, of a drawn id so much as is enough for MachineID= and the `machine` commands."""
+    """The machine's name in the table. At a terminal, a drawn id is cut to its first 8 characters.
+
+    So many are enough for MachineID= and for the `machine` commands.
+    """
     return machine[:8] if session.terminal and _DRAWN.fullmatch(machine) else machine
 
 
@@ -117,7 +120,10 @@ def logs(session: CliContext, target: str, follow: bool, step: str, attempt: int
 
 
 def _following(session: CliContext, execution_id: str, step: str, tail: int | None) -> Iterator[bytes]:
-    """What an execution prints from its latest attempt on: a retry, or a move to another machine, goes on elsewhere."""
+    """What an execution prints, from its latest attempt on to its end.
+
+    A retry, or a move to another machine, is another attempt: the output goes on there.
+    """
     last = 0
     while True:
         execution = outlast(session, execution_id, lambda: session.client.execution(execution_id))
@@ -140,13 +146,18 @@ def _following(session: CliContext, execution_id: str, step: str, tail: int | No
         except ApiError as error:
             if execution.state == "ended":
                 raise
-            # With the machine its output is gone; if it is the daemon that we ask, the next question fails as well.
+            # A machine that is lost takes the output of its attempt with it, and the next attempt may run elsewhere.
+            # When it is our own daemon that does not answer, the next question ends the command.
             session.print(f"{execution_id}: {clean(str(error))}; waiting for the next attempt", err=True)
         last = attempt.number
 
 
 def _latest(session: CliContext, unit: str, *, follow: bool) -> str:
-    """The newest execution that has run; with `follow` also one that is about to."""
+    """The id of the unit's newest execution that has run; with `follow`, also of one that has not run yet.
+
+    Raises:
+        ApiError: there is none (status 404).
+    """
     found = session.client.executions(unit, limit=LOOKED_AT).executions
     for execution in found:
         if execution.attempts or execution.current is not None or (follow and execution.state != "ended"):

@@ -1,4 +1,4 @@
-"""`list-machines`, and `machine` with what people want of machines."""
+"""The commands about machines: `list-machines`, and the group `machine` with all that people want of machines."""
 
 import time
 from collections.abc import Iterator
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from xchronos.wire.details import MachineStatus
 
 DEADLINE = "5min"
+"""How long what runs may go on, as a person writes it, when `drain` is not told."""
 
 
 @click.command("list-machines")
@@ -42,7 +43,7 @@ def _row(session: CliContext, machine: "MachineStatus") -> tuple[str, ...]:
 
 
 def _state(session: CliContext, machine: "MachineStatus") -> str:
-    """The state, and of a drain the time of its deadline."""
+    """The machine's state; of a machine that drains, with the time of the deadline."""
     if machine.state != "draining" or machine.drain_until is None:
         return machine.state
     from xchronos.cli.times import distance, machine_time
@@ -141,7 +142,7 @@ def uncordon(session: CliContext, machines: tuple[str, ...]) -> None:
 def drain(session: CliContext, machines: tuple[str, ...], deadline: str, wait: bool, reason: str) -> None:
     """Have everything leave machines: nothing new comes, and what still runs at the deadline is stopped and moved.
 
-    Units that are kept running, and what has not begun, move at once.
+    Units that are kept running, and what has not begun, move immediately.
     """
     from xchronos.errors import InvalidValue
     from xchronos.unitfile.timespan import parse_timespan

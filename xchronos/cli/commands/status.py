@@ -1,4 +1,4 @@
-"""`status`: units, executions and the daemon in detail."""
+"""The command `status`: units, executions and the daemon in detail."""
 
 from collections.abc import Iterator
 from datetime import datetime
@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from xchronos.wire.messages import DaemonStatus, TriggerStatus
 
 DOTS = {"scheduled": "green", "failed": "red", "paused": "yellow", "masked": "red"}
+"""The colour of the dot before a unit's name, by the unit's state."""
+
 PROBLEM_LINES = 10
-"""How many lines of a file's problems are shown: one that is no text at all has a problem in every line."""
+"""The most lines that are shown of one file's problems. A file that is no text has a problem in every line."""
 
 
 @click.command()
@@ -55,7 +57,7 @@ def status(session: CliContext, targets: tuple[str, ...], recent: int) -> None:
 
 
 class Printer:
-    """Records as lines of text."""
+    """Makes lines of text of the records that the daemon answers with."""
 
     def __init__(self, session: CliContext) -> None:
         self._now = session.now
@@ -67,7 +69,7 @@ class Printer:
     # -- units --------------------------------------------------------------------------------------------------------
 
     def unit(self, unit: "UnitDetail") -> Iterator[str]:
-        """Everything about a unit."""
+        """The lines about a unit: its file, state, triggers, warnings and executions."""
         summary, record = unit.summary, unit.record
         dot = click.style("*", fg=DOTS.get(summary.state), bold=True)
         yield f"{dot} {summary.name}" + (f" - {clean(summary.description)}" if summary.description else "")
@@ -111,7 +113,7 @@ class Printer:
     # -- executions ---------------------------------------------------------------------------------------------------
 
     def execution(self, execution: "Execution", indent: str) -> Iterator[str]:
-        """Everything about an execution: every attempt with every step."""
+        """The lines about an execution, with each attempt and each step; `indent` begins every line."""
         word = execution.outcome.value if execution.outcome is not None else execution.state
         when = self._time(execution.ended_at) if execution.ended_at is not None else ""
         yield f"{indent}{execution.id}: {styled(word)} ({execution.trigger})" + (f", {when}" if when else "")
@@ -146,7 +148,7 @@ class Printer:
     # -- the daemon ---------------------------------------------------------------------------------------------------
 
     def daemon(self, overview: "DaemonStatus") -> Iterator[str]:
-        """A daemon's overview."""
+        """The lines about a daemon: its cluster, its work and its faults."""
         healthy = not (overview.faults or overview.intake or overview.unowned)
         dot = click.style("*", fg="green" if healthy else "red", bold=True)
         yield f"{dot} xchronosd {overview.version} on machine {overview.machine}"
@@ -172,7 +174,7 @@ class Printer:
                 yield _field("", f"revision {problem.last_good[:12]} stays in force")
 
     def _schedulers(self, overview: "DaemonStatus") -> Iterator[str]:
-        """Who schedules how much, and who leads."""
+        """A line for each living scheduler: how many shards it owns, and whether it leads."""
         for index, share in enumerate(overview.schedulers):
             shards = f"{len(share.shards)} shard{'' if len(share.shards) == 1 else 's'}"
             name = "" if index else f"Scheduler{'' if len(overview.schedulers) == 1 else 's'}"

@@ -1,4 +1,4 @@
-"""`submit`: unit files to the daemon."""
+"""The command `submit`: it sends unit files to the daemon."""
 
 import getpass
 import socket
@@ -68,7 +68,7 @@ def _submit(session: CliContext, source: UnitSource, by: str) -> SubmissionResul
 
 
 def _print_problems(session: CliContext, source: UnitSource, problems: tuple[Problem, ...]) -> None:
-    """As the person calls the files: the daemon knows a drop-in by its name beside the unit."""
+    """Print problems under the paths that the person gave. The daemon knows a drop-in only by its name."""
     paths = {dropin.name: dropin.path for dropin in source.drop_ins}
     for problem in problems:
         file = paths.get(problem.file, problem.file)
@@ -76,7 +76,7 @@ def _print_problems(session: CliContext, source: UnitSource, problems: tuple[Pro
 
 
 def identity() -> str:
-    """Who does this, for the record: `user@host`."""
+    """Who runs this command, as the daemon records it: `user@host`."""
     try:
         user = getpass.getuser()
     except (KeyError, OSError):

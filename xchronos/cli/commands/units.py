@@ -1,4 +1,4 @@
-"""`list-units`, `cat`, `explain`."""
+"""The commands that ask about units: `list-units`, `cat`, `explain`."""
 
 import sys
 

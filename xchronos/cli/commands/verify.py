@@ -1,4 +1,4 @@
-"""`verify`: what is wrong with unit files, without a daemon."""
+"""The command `verify`: it says what is wrong with unit files, and needs no daemon for it."""
 
 import click
 import msgspec
@@ -9,16 +9,23 @@ from xchronos.cli.text import clean
 from xchronos.errors import Problem, UnitFileError
 
 USUAL_STORE = "sqlite"
-"""Without a daemon nobody knows its store; this is the one that a daemon has when it is told nothing."""
+"""The store whose warnings are given. Only a daemon knows its own; this one it has unless told otherwise."""
 
 
 class FileVerdict(msgspec.Struct, frozen=True):
     """What `verify --output json` says about one file."""
 
     path: str
+    """The file, as the person called it."""
+
     unit: str
+    """The unit's name; empty when the file could not be read."""
+
     ok: bool
+    """Whether a daemon would take the file."""
+
     problems: tuple[Problem, ...] = ()
+    """Errors and warnings, in the file's order."""
 
 
 @click.command()
@@ -47,7 +54,7 @@ def verify(session: CliContext, paths: tuple[str, ...], name: str) -> None:
 
 
 def check(source: UnitSource) -> FileVerdict:
-    """Judge one file as a daemon would."""
+    """What a daemon would say to one file."""
     from xchronos.model.compile.unit import compile_unit
     from xchronos.unitfile import parse
 
@@ -82,5 +89,5 @@ def _print(session: CliContext, verdict: FileVerdict) -> None:
 
 
 def problem_line(problem: Problem) -> str:
-    """One problem on one line, whatever characters the file has in it."""
+    """One problem as one line. Control characters of the file are shown as escapes."""
     return clean(str(problem))
