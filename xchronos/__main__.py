@@ -4,7 +4,7 @@ import sys
 
 
 def run() -> None:
-    """Hand over to one of the two programs."""
+    """Run one of the two programs, as if it had been called by its own name."""
     if sys.argv[1:2] == ["daemon"]:
         from xchronos.daemon.main import main as daemon  # noqa: PLC0415 - only one of the two is needed
 

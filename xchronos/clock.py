@@ -1,9 +1,9 @@
 """Instants, the clock as an argument, and waiting by it.
 
-An *instant* is an `int`: microseconds since 1970-01-01T00:00:00Z (leap seconds do not exist, as in POSIX). Triggers
-and the scheduler compute on instants; records that people read carry aware UTC `datetime`s. The two convert exactly.
+An *instant* is an `int`: the microseconds since 1970-01-01T00:00:00Z. Leap seconds do not exist, as in POSIX. Triggers
+and the scheduler compute with instants. Records that people read hold aware `datetime`s in UTC. Both convert exactly.
 
-Time is an argument everywhere below the daemon: a loop reads its clock once per turn and passes the value down.
+Time is an argument everywhere below the daemon: a loop reads its clock once in a turn and passes the value down.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Protocol, TypeAlias
 
 Instant: TypeAlias = int
-"""Microseconds since the Unix epoch, UTC."""
+"""A moment: microseconds since the Unix epoch, in UTC."""
 
 Micros: TypeAlias = int
 """A length of time in microseconds."""
@@ -28,7 +28,7 @@ _MICROSECOND = timedelta(microseconds=1)
 
 
 def to_instant(moment: datetime) -> Instant:
-    """The instant of an aware datetime, exact to the microsecond."""
+    """The instant of an aware datetime, exactly."""
     return (moment - EPOCH) // _MICROSECOND
 
 
@@ -41,15 +41,15 @@ class Clock(Protocol):
     """Where a daemon gets its time from."""
 
     def now(self) -> Instant:
-        """The wall clock: may jump, forward or backward, when somebody sets it."""
+        """The wall clock. It jumps forward or backward when somebody sets it."""
         ...
 
     def monotonic(self) -> Micros:
-        """A clock that never jumps; only differences mean something."""
+        """A clock that never jumps. Only differences of its values mean something."""
         ...
 
     async def sleep(self, length: Micros) -> None:
-        """Return after `length` on the monotonic clock (at once if it is not positive)."""
+        """Return after `length` on the monotonic clock; immediately if that is not positive."""
         ...
 
 
@@ -57,11 +57,11 @@ class SystemClock:
     """The machine's own clocks."""
 
     def now(self) -> Instant:
-        """The wall clock."""
+        """The machine's wall clock."""
         return time.time_ns() // 1_000
 
     def monotonic(self) -> Micros:
-        """The monotonic clock."""
+        """The machine's monotonic clock."""
         return time.monotonic_ns() // 1_000
 
     async def sleep(self, length: Micros) -> None:
@@ -70,7 +70,7 @@ class SystemClock:
 
 
 async def woken(clock: Clock, event: asyncio.Event, limit: Micros) -> None:
-    """Return as soon as the event is set, after `limit` at the latest. The event is left as it is."""
+    """Return as soon as the event is set, and after `limit` at the latest. The event stays set or unset as it is."""
     if event.is_set():
         return
     news = asyncio.ensure_future(event.wait())

@@ -30,17 +30,25 @@ Severity = Literal["error", "warning"]
 
 
 class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One thing wrong with a unit file, with its place.
-
-    `line` is 1-based, 0 when the problem is the file's as a whole. An *error* refuses the file, a *warning* does not.
-    """
+    """One thing that is wrong with a unit file, and its place."""
 
     message: str
+    """What is wrong, and what was expected."""
+
     file: str = ""
+    """The file, as the one who gave it calls it; empty: there is none."""
+
     line: int = 0
+    """The line, counted from 1; 0: the problem is one of the whole file."""
+
     section: str = ""
+    """The section, without brackets; empty: the problem is in none."""
+
     key: str = ""
+    """The option's key; empty: the problem is no option's."""
+
     severity: Severity = "error"
+    """A file with an *error* is refused; a *warning* refuses nothing."""
 
     def __str__(self) -> str:
         place = f"{self.file}:{self.line}" if self.line else self.file
@@ -52,7 +60,7 @@ class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def quoted(text: str) -> str:
-    """The text as a message quotes it: cut when it is long, for what somebody submits may be a megabyte."""
+    """The text as a message quotes it. It is cut after 57 characters when it is long: it may be a megabyte."""
     return repr(text if len(text) <= 60 else text[:57] + "...")
 
 
@@ -61,7 +69,7 @@ class XchronosError(Exception):
 
 
 class InvalidValue(XchronosError, ValueError):  # noqa: N818 - reads as what it says
-    """A value does not parse. The text says what was wrong and what was expected."""
+    """A value does not parse. The text says what is wrong and what was expected."""
 
 
 class InvalidTrigger(InvalidValue):
@@ -69,7 +77,7 @@ class InvalidTrigger(InvalidValue):
 
 
 class UnitFileError(XchronosError):
-    """A unit file is refused; `problems` holds everything found, warnings included, in file order."""
+    """A unit file is refused. `problems` holds all that was found, warnings too, in the file's order."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = tuple(problems)
@@ -77,7 +85,7 @@ class UnitFileError(XchronosError):
 
 
 class ConfigError(XchronosError):
-    """A setting is wrong; the text names the setting and where it came from."""
+    """A setting is wrong. The text names the setting and where it was given."""
 
 
 class NotFound(XchronosError):  # noqa: N818
@@ -97,9 +105,9 @@ class StoreUnavailable(StoreError):  # noqa: N818
 
 
 class Compacted(StoreError):  # noqa: N818
-    """A watch or a read was asked for a revision that the store no longer has: list again, then watch.
+    """A watch or a read asked for a revision that the store no longer has: list again, then watch.
 
-    `revision` is the oldest revision that can still be watched from; the state before it can still be read.
+    `revision` is the oldest revision from which one can still watch. The state before it can still be read.
     """
 
     def __init__(self, revision: int) -> None:
@@ -108,23 +116,26 @@ class Compacted(StoreError):  # noqa: N818
 
 
 class LeaseLost(StoreError):  # noqa: N818
-    """The lease has expired or was revoked; every key bound to it is gone."""
+    """The lease has expired or was revoked. Every key that was bound to it is gone."""
 
 
 class ExecutorError(XchronosError):
-    """A step could not be started, or what became of it could not be learnt."""
+    """A step could not be started, or what became of it cannot be learnt."""
 
 
 class ExecutorUnavailable(ExecutorError):  # noqa: N818
-    """The engine that runs the step does not answer for now. What runs there goes on; ask again later."""
+    """The engine that runs the step does not answer for now. What runs there goes on: ask again later."""
 
 
 class StartRefused(ExecutorError):  # noqa: N818
-    """The engine refused to start the step; starting the same thing again cannot help."""
+    """The engine refused to start the step. To start the same thing again cannot help."""
 
 
 class ApiError(XchronosError):
-    """The daemon's API answered with an error (`status` is its HTTP status), or did not answer (`status` 0)."""
+    """The daemon's API answered with an error, or did not answer.
+
+    `status` is the answer's HTTP status; 0: there was no answer. `problems` are those of a unit file that was refused.
+    """
 
     def __init__(self, message: str, status: int = 0, problems: Sequence[Problem] = ()) -> None:
         self.status = status

@@ -1,4 +1,4 @@
-"""A lock that one process of a machine has at a time, and that ends with it however it ends."""
+"""A lock that one process of a machine holds at a time. It ends with the process, however that ends."""
 
 import fcntl
 import os
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 class InUse(Exception):  # noqa: N818 - whoever locks says what is in use
-    """Another process has the lock: `holder` is its pid, or `unknown`."""
+    """Another process holds the lock. `holder` is its pid, or `unknown`."""
 
     def __init__(self, holder: str) -> None:
         self.holder = holder
@@ -15,13 +15,14 @@ class InUse(Exception):  # noqa: N818 - whoever locks says what is in use
 
 
 class FileLock:
-    """Holds the lock file `place` until released, or until this process ends.
+    """Holds the lock file `place` until it is released, or until this process ends.
 
-    The file is left behind on purpose: removing it would let two processes lock two different files of one name.
+    The file is never removed. If it were, a process that has opened it and one that makes it anew would lock two files
+    of one name, and both would hold the lock.
 
     Raises:
-        InUse: another process has it.
-        OSError: the file cannot be opened, or not be locked where it lies.
+        InUse: another process holds the lock.
+        OSError: the file cannot be opened, or its file system cannot lock it.
     """
 
     def __init__(self, place: Path) -> None:
@@ -31,7 +32,7 @@ class FileLock:
                 fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise InUse(os.pread(self._fd, 32, 0).decode(errors="replace").strip() or "unknown") from None
-            with suppress(OSError):  # on a full disk it is ours all the same, though nobody is told whose
+            with suppress(OSError):  # on a full disk the lock is ours all the same, but others do not learn our pid
                 os.ftruncate(self._fd, 0)
                 os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
         except BaseException:
@@ -39,5 +40,5 @@ class FileLock:
             raise
 
     def release(self) -> None:
-        """Let others have it."""
+        """Let others have the lock."""
         os.close(self._fd)

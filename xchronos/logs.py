@@ -1,7 +1,7 @@
-"""The daemon's own log: one line per event on stderr, for people or for machines.
+"""The daemon's own log: one line for each event on stderr, for people or for machines.
 
-Everything of xchronos logs through structlog, the libraries log through `logging`; both come out the same way. Times
-are RFC 3339 in UTC. What the steps of units print is no log of the daemon and never comes here.
+xchronos logs through structlog, and the libraries log through `logging`. Both come out the same way. Times are RFC 3339
+in UTC. What the steps of units print is no log of the daemon, and never comes here.
 """
 
 import logging
@@ -13,24 +13,28 @@ import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 FIRST_KEYS = ("timestamp", "level", "event", "logger")
-"""A line of JSON begins with these."""
+"""The keys with which a line of JSON begins, in this order."""
 
 _CHATTY = ("uvicorn.access", "aiohttp.access", "watchfiles", "asyncio", "httpx", "httpcore")
-"""Loggers whose word on every request or change is only of interest where everything is."""
+"""Loggers that tell of every request or change. Below a warning they are only heard at the level debug."""
 
 _LIBRARIES = ("uvicorn", "uvicorn.error", "uvicorn.access", "litestar", "aiohttp", "aiohttp.access", "watchfiles")
-"""Loggers that may have got handlers of their own."""
+"""Loggers to which their libraries may have given handlers. Their lines would come twice."""
 
 
 class _Lines:
-    """Writes finished lines. A log that cannot be written is no reason to stop working, so it is then silent."""
+    """Writes finished lines.
+
+    A log that cannot be written is no reason to stop working, so the line is lost
+    (`test_a_log_that_nobody_reads_stops_nothing` in tests/config/test_logs.py).
+    """
 
     def __init__(self, stream: TextIO | None, name: str = "") -> None:
         self._stream = stream
         self.name = name
 
     def msg(self, line: str) -> None:
-        # The pipe's reader may be gone, the disk full, the stream closed at the end of the process.
+        # The pipe's reader may be gone, the disk may be full, or the stream closed at the end of the process.
         with suppress(OSError, ValueError):
             stream = self._stream or sys.stderr
             stream.write(line + "\n")
@@ -40,7 +44,7 @@ class _Lines:
 
 
 class _LinesHandler(logging.Handler):
-    """The same for `logging`."""
+    """Writes the lines of `logging` in the same way."""
 
     def __init__(self, stream: TextIO | None) -> None:
         super().__init__()
@@ -53,12 +57,12 @@ class _LinesHandler(logging.Handler):
 def configure_logging(
     form: Literal["console", "json"] = "console", level: str = "info", stream: TextIO | None = None
 ) -> None:
-    """Set up logging for this process; calling it again replaces what was set up.
+    """Set up logging for this process. A second call replaces what the first has set up.
 
     Args:
-        form: `console` for people (in colour on a terminal), `json` for one object per line.
+        form: `console` for people, in colour on a terminal; `json` for one object in each line.
         level: The least that is logged: debug, info, warning, error or critical.
-        stream: Where to; None: stderr, whatever that is when a line is written.
+        stream: Where lines go; None: to what stderr is when a line is written.
     """
     least = logging.getLevelNamesMapping()[level.upper()]
     common: list[Processor] = [

@@ -1,4 +1,4 @@
-"""What can be asked of a daemon, one method each."""
+"""What can be asked of a daemon: one method for each question."""
 
 import binascii
 import os
@@ -32,23 +32,26 @@ if TYPE_CHECKING:
     from xchronos.wire.details import Executions, ExecutionStatus, MachineStatus, UnitDetail
 
 ADDRESS = "http://127.0.0.1:7480"
-"""Where a daemon answers unless told otherwise."""
+"""The address at which a daemon answers unless told otherwise."""
 
 ADDRESS_VARIABLE = "XCHRONOS_API"
+"""The environment variable that names the API's address."""
+
 TOKEN_VARIABLE = "XCHRONOS_TOKEN"  # noqa: S105 - the name of a variable
+"""The environment variable that holds the API's token."""
 AnswerT = TypeVar("AnswerT")
 
 
 class Client:
     """A daemon's API.
 
-    Every method raises ApiError: with the HTTP status, the server's text and the problems of a refused file; with
-    status 0 when there is no answer. `timeout` is in seconds; following a log has none.
+    Every method raises ApiError for an answer that is an error. It holds the HTTP status, the server's text, and the
+    problems of a file that was refused. Its status is 0 when there is no answer.
 
     Args:
-        address: `http://host:port` or `unix:///path`; else the environment's XCHRONOS_API, else ADDRESS.
-        token: the API's token; else the environment's XCHRONOS_TOKEN.
-        timeout: how long the daemon may take to answer.
+        address: `http://host:port` or `unix:///path`; empty: the environment's XCHRONOS_API, else ADDRESS.
+        token: The API's token; empty: the environment's XCHRONOS_TOKEN.
+        timeout: How long the daemon may take to answer, in seconds. A log that is followed has no limit.
     """
 
     def __init__(self, address: str = "", *, token: str = "", timeout: float = 30.0) -> None:
@@ -59,7 +62,7 @@ class Client:
     # -- units --------------------------------------------------------------------------------------------------------
 
     def units(self, *, limit: int = 0) -> Iterator[UnitSummary]:
-        """Every unit by name, or the first `limit`; fetched in pages."""
+        """The units by name, fetched page after page: every one, or with `limit` the first so many."""
         left, after = limit, ""
         while True:
             query = {"limit": min(left, UNITS_PER_PAGE) if limit else UNITS_PER_PAGE}
@@ -79,23 +82,40 @@ class Client:
     def submit(
         self, name: str, text: bytes, *, drop_ins: Iterable[tuple[str, str]] = (), path: str = "", by: str = ""
     ) -> SubmissionResult:
-        """Submit a unit file. A refused one is an ApiError with status 422 and its problems."""
+        """Submit a unit file.
+
+        Args:
+            name: The unit's name.
+            text: The file, byte for byte.
+            drop_ins: The names and texts of its drop-ins, in the order in which they count.
+            path: What problems call the file.
+            by: Who submits it, for the record.
+
+        Raises:
+            ApiError: with status 422 and the problems, when the file is refused.
+        """
         return self._send(SubmissionResult, "PUT", "units", name, body=_submission(text, drop_ins, path, by))
 
     def verify(self, name: str, text: bytes, *, drop_ins: Iterable[tuple[str, str]] = (), path: str = "") -> Verified:
-        """What the daemon would say to a unit file; nothing is stored."""
+        """What the daemon would say to a unit file. Nothing is stored. The arguments are those of `submit`."""
         return self._send(Verified, "POST", "verify", query={"name": name}, body=_submission(text, drop_ins, path, ""))
 
     def destroy(self, name: str) -> Asked:
-        """Remove a unit, with its history; what runs of it is stopped."""
+        """Remove a unit and its history. What runs of it is stopped."""
         return self._send(Asked, "DELETE", "units", name)
 
     def start(self, name: str, *, payload: str = "", by: str = "") -> ExecutionIds:
-        """Run a unit once, now: one execution per copy, none of a unit that is kept running and runs already."""
+        """Run a unit once, now: one execution for each copy.
+
+        A unit that is kept running and runs already is left alone: the answer then has no executions.
+        """
         return self._send(ExecutionIds, "POST", "units", name, "start", body=StartRequest(payload, by))
 
     def stop(self, target: str, *, reason: str = "", by: str = "") -> ExecutionIds:
-        """Stop an execution (an id has slashes), or what runs of a unit. The ids of those that were asked to."""
+        """Stop one execution, or everything that runs of a unit; the answer names those that were asked to stop.
+
+        `target` is an execution's id when it has a slash, else a unit's name.
+        """
         kind = "executions" if "/" in target else "units"
         parts = (kind, *target.split("/"), "stop")
         return self._send(ExecutionIds, "POST", *parts, body=StopRequest(reason, by))
@@ -119,7 +139,10 @@ class Client:
     # -- executions ---------------------------------------------------------------------------------------------------
 
     def executions(self, unit: str = "", *, states: Iterable[str] = (), limit: int = EXECUTIONS_LISTED) -> "Executions":
-        """The newest executions, of one unit or all; `states` are states and outcomes, none means any."""
+        """The newest executions, of one unit or (`unit` empty) of all.
+
+        `states` are states (`running`) and outcomes (`failed`) of which an execution must have one; empty: any.
+        """
         from xchronos.wire.details import Executions  # noqa: PLC0415 - records are slow to import
 
         query: dict[str, object] = {"limit": limit, "state": list(states)}
@@ -134,7 +157,15 @@ class Client:
     def logs(
         self, execution_id: str, *, step: str = "", attempt: int = 0, tail: int | None = None, follow: bool = False
     ) -> Iterator[bytes]:
-        """What an execution printed, in parts; live until its attempt has ended with `follow`."""
+        """What an execution printed, in parts.
+
+        Args:
+            execution_id: The execution.
+            step: The name of one step (`start-0`); empty: every step.
+            attempt: The number of an attempt, from 1; 0: the latest.
+            tail: How many lines at the end of what there is come first; None: all of them.
+            follow: Whether to go on until the attempt has ended.
+        """
         from xchronos.client.transport import exchange, path_of  # noqa: PLC0415 - http.client is slow to import
 
         query: dict[str, object] = {"follow": str(follow).lower()}
@@ -153,7 +184,7 @@ class Client:
     # -- machines, and the daemon -------------------------------------------------------------------------------------
 
     def machines(self) -> tuple["MachineStatus", ...]:
-        """The machines that are alive, and those that are gone and still known."""
+        """The machines that are alive, and those that are gone and of which something is still wanted or placed."""
         from xchronos.wire.details import Machines  # noqa: PLC0415 - records are slow to import
 
         return self._get(Machines, "machines").machines
@@ -169,7 +200,7 @@ class Client:
         return self._send(Asked, "POST", "machines", machine, "cordon", body=CordonRequest(reason))
 
     def uncordon(self, machine: str) -> Asked:
-        """Let a machine have work again; ends a drain."""
+        """Let a machine have work again. This ends a drain."""
         return self._send(Asked, "POST", "machines", machine, "uncordon")
 
     def drain(self, machine: str, seconds: float, *, reason: str = "") -> Asked:
@@ -177,16 +208,16 @@ class Client:
         return self._send(Asked, "POST", "machines", machine, "drain", body=DrainRequest(seconds, reason))
 
     def set_metadata(self, machine: str, values: Mapping[str, str], *, unset: Iterable[str] = ()) -> Asked:
-        """Give a machine metadata, and take the keys `unset` from it."""
+        """Give a machine these values of metadata, and take the keys `unset` from it."""
         body = MetadataRequest(dict(values), tuple(unset))
         return self._send(Asked, "PATCH", "machines", machine, "metadata", body=body)
 
     def forget(self, machine: str) -> Asked:
-        """Remove what is still wanted of a machine that is gone."""
+        """Forget what is still wanted of a machine that is gone."""
         return self._send(Asked, "DELETE", "machines", machine)
 
     def status(self) -> DaemonStatus:
-        """The daemon's overview."""
+        """The overview of the daemon and its cluster."""
         return self._get(DaemonStatus, "status")
 
     # -- requests -----------------------------------------------------------------------------------------------------

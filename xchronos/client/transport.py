@@ -1,4 +1,7 @@
-"""One HTTP exchange. Imported when the first request is made: `http.client` costs more than the rest of the client."""
+"""One HTTP exchange.
+
+The client imports this module when it makes its first request: `http.client` costs more than the rest of the client.
+"""
 
 import http.client
 import socket
@@ -12,10 +15,11 @@ from xchronos.wire.limits import PART_BYTES
 from xchronos.wire.messages import ErrorBody
 
 UNAUTHORIZED = 401
+"""The HTTP status of an answer to a request whose token is missing or wrong."""
 
 
 class _UnixConnection(http.client.HTTPConnection):
-    """HTTP over a unix socket."""
+    """A connection over a unix socket."""
 
     def __init__(self, path: str, timeout: float | None) -> None:
         super().__init__("localhost", timeout=timeout)
@@ -44,7 +48,7 @@ def _connection(address: str, timeout: float | None) -> http.client.HTTPConnecti
 
 
 def path_of(*parts: str) -> str:
-    """A path of the API; names in it are quoted."""
+    """The path of the API that consists of these parts. Each part is quoted, slashes too."""
     return "/v1/" + "/".join(quote(part, safe="") for part in parts)
 
 
@@ -60,8 +64,17 @@ def exchange(
 ) -> Iterator[bytes]:
     """Send a request and yield the body of its answer in parts.
 
+    Args:
+        address: `http://host:port`, `https://host:port` or `unix:///path`.
+        method: The HTTP method.
+        path: The path, as `path_of` makes it.
+        query: The query's values; a list is sent as several values of one name.
+        body: JSON; None: the request has no body.
+        token: The API's token; empty: none is sent.
+        timeout: How long the daemon may be silent, in seconds; None: for ever.
+
     Raises:
-        ApiError: the API answered with an error, does not answer (status 0), or broke off.
+        ApiError: the API answered with an error, does not answer (status 0), or broke off (status 0).
         ConfigError: the address is none.
     """
     connection = _connection(address, timeout)
@@ -92,7 +105,8 @@ def _refusal(address: str, status: int, body: bytes, *, known: bool) -> ApiError
     try:
         failure = msgspec.json.decode(body, type=ErrorBody)
     except msgspec.MsgspecError:
-        # What is not of the API says nothing about a unit, whatever its status is: no daemon has answered.
+        # Something other than the API has answered, so its status says nothing about a unit: no daemon has answered
+        # (`test_something_else_listens` in tests/cli/test_client.py).
         return ApiError(f"{address} answered with HTTP status {status} and no reason: is this an xchronosd?")
     if status == UNAUTHORIZED:
         wrong = "does not accept this token" if known else "wants a token"

@@ -1,4 +1,4 @@
-"""Answers that hold whole records."""
+"""The answers of the API that hold whole records of the model."""
 
 from typing import Literal
 
@@ -10,65 +10,102 @@ from xchronos.wire.messages import TriggerStatus, UnitSummary
 
 
 class AttemptStatus(Attempt, frozen=True, gc=False, omit_defaults=True):
-    """An attempt. `steps` is always there, if only as an empty list."""
+    """An attempt as programs see it."""
 
     steps: tuple[StepResult, ...] = msgspec.field(default_factory=lambda: ())
+    """The steps that have ended, in their order. The JSON always has the key, if only with an empty list."""
 
 
 class ExecutionStatus(Execution, frozen=True, gc=False, omit_defaults=True):
-    """An execution. `id` (`<unit>/<fire time>/<copy>`) and `attempts` are always there, if only as an empty list."""
+    """An execution as programs see it."""
 
     id: str = msgspec.field(default_factory=str)
+    """`<unit>/<fire time>/<copy>`. The JSON always has the key."""
+
     attempts: tuple[AttemptStatus, ...] = msgspec.field(default_factory=lambda: ())
+    """The attempts that have ended, the oldest first. The JSON always has the key, if only with an empty list."""
+
     current: AttemptStatus | None = None
+    """The attempt that is placed or runs; None: there is none."""
 
 
 class PlacementDetail(msgspec.Struct, frozen=True):
-    """Where a unit runs, as its file says. `requirements` are the metadata pairs and other conditions in words."""
+    """Where a unit may run, as its file says."""
 
     executor: str
+    """The kind of executor that runs its steps: `docker`, `process`."""
+
     availability: int
+    """On how many machines each fire runs."""
+
     every_machine: bool
+    """Whether it runs on every machine that fits (Global=); then `availability` says nothing."""
+
     load_balancing: str
+    """How a machine is chosen among those that fit."""
+
     requirements: tuple[str, ...] = ()
+    """What a machine must have, a word for each condition: `region=us-east-1`, `Conflicts=other.service`."""
 
 
 class UnitDetail(msgspec.Struct, frozen=True):
-    """Everything about one unit.
-
-    `problems` are those of a stored file that does not compile any more; then `triggers` and `placing` are missing.
-    `executions` are those that have not ended and the last few that have, newest first.
-    """
+    """Everything about one unit."""
 
     summary: UnitSummary
+    """What a list of units shows of it."""
+
     record: UnitRecord
+    """The file as it is stored, and who submitted it."""
+
     schedule: Schedule | None
+    """How far its triggers are; None: no scheduler has accepted it yet."""
+
     triggers: tuple[TriggerStatus, ...] = ()
+    """Its triggers, in the file's order; empty when the file does not compile any more."""
+
     placing: PlacementDetail | None = None
+    """Where it may run; None when the file does not compile any more."""
+
     warnings: tuple[Problem, ...] = ()
+    """What its file says that has no effect, or another one than its writer may expect."""
+
     problems: tuple[Problem, ...] = ()
+    """Why the stored file does not compile any more; empty when it does."""
+
     executions: tuple[ExecutionStatus, ...] = ()
+    """The executions that have not ended and the last few that have, the newest first."""
 
 
 class Executions(msgspec.Struct, frozen=True):
-    """Executions, newest first. `more`: there are others beyond the limit."""
+    """A list of executions."""
 
     executions: tuple[ExecutionStatus, ...]
+    """The newest first."""
+
     more: bool = False
+    """Whether there are others beyond the limit that was asked for."""
 
 
 MachineState = Literal["ready", "cordoned", "draining", "drained", "gone"]
-"""`drained`: cordoned, and what it had has left it. `gone`: not alive, though something is wanted of it, or on it."""
+"""What a machine does.
+
+`ready` takes work. `cordoned` takes no new work. `draining` is cordoned and has work that must leave it. `drained` is
+cordoned, and that work has left. `gone` is not alive, but something is wanted of it, or placed on it.
+"""
 
 
 class MachineStatus(Machine, frozen=True, omit_defaults=True):
-    """A machine; `placed` counts the executions it has."""
+    """A machine as programs see it."""
 
     state: MachineState = msgspec.field(default_factory=lambda: "ready")
+    """What it does. The JSON always has the key."""
+
     placed: int = msgspec.field(default_factory=int)
+    """The number of executions that are placed on it. The JSON always has the key."""
 
 
 class Machines(msgspec.Struct, frozen=True):
-    """The machines, by id."""
+    """A list of machines."""
 
     machines: tuple[MachineStatus, ...]
+    """By id."""

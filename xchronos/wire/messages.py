@@ -1,6 +1,7 @@
-"""What goes over the wire and is quick to import: the CLI's start depends on this module staying small.
+"""The requests of the API, and those of its answers that hold no records.
 
-Answers that hold whole records are in `detail`.
+The CLI imports this module whenever it starts, so it imports little itself. Answers with records are in `details`.
+Times are aware and in UTC; in JSON they are RFC 3339.
 """
 
 from datetime import datetime
@@ -11,198 +12,325 @@ import msgspec
 from xchronos.errors import Problem
 
 UnitState = Literal["new", "scheduled", "idle", "paused", "finished", "masked", "template"]
-"""What a unit does. `new`: no scheduler has accepted it yet; `idle`: it has no trigger and runs when it is started."""
+"""What a unit does.
+
+`new`: no scheduler has accepted it yet. `scheduled`: its triggers fire it. `idle`: it has no trigger, and runs when it
+is started. `paused`: nothing fires until it is resumed. `finished`: it will not fire any more. `masked`: its file is
+empty. `template`: only its instances run.
+"""
 
 
 class ErrorBody(msgspec.Struct, frozen=True):
     """The body of every answer that is an error."""
 
     error: str
+    """What is wrong, for a person."""
+
     problems: tuple[Problem, ...] = ()
+    """The problems of a unit file that was refused; empty for any other error."""
 
 
 class DropInText(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A drop-in file: its name (`10-limits.conf`, or a path) and its text."""
+    """A drop-in file."""
 
     name: str
+    """Its name, `10-limits.conf`, or a path."""
+
     text: str
+    """Its content."""
 
 
 class Submission(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """A unit file to submit or to verify.
-
-    `text_base64` is instead of `text` for a file that is not UTF-8 (comments may hold any bytes). `path` is what
-    problems call the file, `by` who submits it.
-    """
+    """A unit file to submit or to verify."""
 
     text: str = ""
+    """The file's content."""
+
     text_base64: str = ""
+    """The content, in base64, of a file that is not UTF-8 (comments may hold any bytes); unless empty, it counts
+    instead of `text`."""
+
     drop_ins: tuple[DropInText, ...] = ()
+    """Its drop-ins, in the order in which they count."""
+
     path: str = ""
+    """What problems call the file; empty: the unit's name."""
+
     by: str = ""
+    """Who submits it, for the record."""
 
 
 class SubmissionResult(msgspec.Struct, frozen=True):
-    """What became of a submission. `warnings` are the unit's."""
+    """What became of a submission."""
 
     unit: str
+    """The unit's name."""
+
     revision: str
+    """A hash of the file and its drop-ins."""
+
     result: Literal["created", "changed", "unchanged"]
+    """Whether the unit was new, had other files before, or had the same."""
+
     warnings: tuple[Problem, ...] = ()
+    """What the file says that has no effect, or another one than its writer may expect."""
 
 
 class Verified(msgspec.Struct, frozen=True):
-    """What is wrong with a unit file. `ok` is False when one of the problems is an error."""
+    """What is wrong with a unit file."""
 
     ok: bool
+    """Whether the daemon would take the file: none of the problems is an error."""
+
     problems: tuple[Problem, ...] = ()
+    """Errors and warnings, in the file's order."""
 
 
 class UnitSummary(msgspec.Struct, frozen=True):
-    """One line of a list of units. `active` counts executions that have not ended, `fired` fire times so far."""
+    """One line of a list of units."""
 
     name: str
+    """The unit's name."""
+
     state: UnitState
+    """What it does."""
+
     description: str = ""
+    """Its Description=, with specifiers filled in."""
+
     next: datetime | None = None
+    """Its next fire time; None: nothing fires, or no scheduler has accepted it yet."""
+
     last: datetime | None = None
+    """The last fire time of any of its triggers; None: none has fired."""
+
     fired: int = 0
+    """How many fire times it has had."""
+
     active: int = 0
+    """How many of its executions have not ended."""
+
     revision: str = ""
+    """A hash of its file and drop-ins."""
+
     source: str = ""
+    """Where the file came from: `api`, or `directory:` and a path."""
+
     submitted_at: datetime | None = None
+    """When the file was last submitted."""
+
     finished: str = ""
+    """Why it will not fire any more; empty: it may."""
 
 
 class UnitPage(msgspec.Struct, frozen=True):
-    """Some units by name. `after` asks for the page that follows; empty: this is the last one."""
+    """One page of a list of units."""
 
     units: tuple[UnitSummary, ...]
+    """By name."""
+
     after: str = ""
+    """What a request for the next page names; empty: this page is the last."""
 
 
 class Asked(msgspec.Struct, frozen=True):
-    """A request was taken in: what was asked of what."""
+    """A request was taken in."""
 
     target: str
+    """The unit or the machine."""
+
     action: Literal["destroyed", "paused", "resumed", "cordoned", "uncordoned", "draining", "changed", "forgotten"]
+    """What was done to it, or has begun."""
 
 
 class StartRequest(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """How to start a unit by hand. An empty payload is the unit's own."""
+    """How to start a unit by hand."""
 
     payload: str = ""
+    """What its steps find in XCHRONOS_PAYLOAD; empty: what the unit itself says."""
+
     by: str = ""
+    """Who starts it, for the record."""
 
 
 class StopRequest(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """Why something is stopped."""
 
     reason: str = ""
+    """The reason, for the record; empty: that `by` has stopped it."""
+
     by: str = ""
+    """Who stops it."""
 
 
 class CordonRequest(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """Why a machine is cordoned."""
 
     reason: str = ""
+    """For people who look at the machine."""
 
 
 class DrainRequest(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """How long what a machine runs may still take, in seconds, and why it is drained."""
+    """How a machine is drained."""
 
     seconds: float
+    """How long what it runs may still take, in seconds."""
+
     reason: str = ""
+    """For people who look at the machine."""
 
 
 class MetadataRequest(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """What to change of a machine's metadata: keys with their values, and keys that it shall not have."""
+    """What to change of a machine's metadata."""
 
     set: dict[str, str] = {}
+    """Keys that it shall have, with their values."""
+
     unset: tuple[str, ...] = ()
+    """Keys that it shall not have, its configuration's too."""
 
 
 class ExecutionIds(msgspec.Struct, frozen=True):
-    """The executions that were started, or asked to stop. `note` says why there are none, or what else to know."""
+    """The executions that a request was about."""
 
     executions: tuple[str, ...]
+    """The ids of those that were started, or asked to stop."""
+
     note: str = ""
+    """Why there are none, or what else a person should know; empty: nothing."""
 
 
 class Explanation(msgspec.Struct, frozen=True):
-    """Why a unit is, or is not, running: sentences for people."""
+    """Why a unit is, or is not, running."""
 
     unit: str
+    """The unit's name."""
+
     lines: tuple[str, ...]
+    """Sentences for people."""
 
 
 class FireTime(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One fire time to come. `trigger` names the kinds of the triggers it is owed to, `cron+simple`.
-
-    `starts_at` is later than the fire time under RandomizedDelay.
-    """
+    """One fire time to come."""
 
     fire_time: datetime
+    """The instant that a trigger names."""
+
     trigger: str
+    """The kinds of the triggers that name it, joined by `+`: `cron+simple`."""
+
     starts_at: datetime | None = None
+    """When the execution starts, where RandomizedDelay= puts that off; None: at the fire time."""
 
 
 class TriggerStatus(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One trigger of a unit and how far it is; `next` None: it has no further fire time."""
+    """One trigger of a unit, and how far it is."""
 
     key: str
+    """The key in the unit file: `TriggerCron`."""
+
     text: str
+    """What the file says after the key."""
+
     kind: str
+    """The kind of trigger: `cron`, `simple`."""
+
     next: datetime | None = None
+    """Its next fire time; None: it has none."""
+
     last: datetime | None = None
+    """Its last fire time; None: it has not fired."""
+
     fired: int = 0
+    """How often it has fired."""
+
     remaining: int | None = None
+    """How often it will still fire, where it counts; None: it does not count."""
 
 
 class Calendar(msgspec.Struct, frozen=True):
-    """The fire times to come of a unit, or of an expression (then `unit` is empty)."""
+    """The fire times to come of a unit or of an expression."""
 
     unit: str
+    """The unit's name; empty for an expression."""
+
     triggers: tuple[TriggerStatus, ...]
+    """The triggers, in the file's order."""
+
     fires: tuple[FireTime, ...]
+    """The fire times, the earliest first."""
+
     note: str = ""
+    """What else a person should know, such as why there are none; empty: nothing."""
 
 
 class IntakeFault(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A file in the intake directory that is not taken in. `last_good`: the revision that stays in force."""
+    """A file or a directory that the intake does not take in."""
 
     path: str
+    """The file or the directory."""
+
     message: str
+    """What is wrong with it, a line for each problem."""
+
     since: datetime
+    """When this was found."""
+
     last_good: str = ""
+    """The revision of the unit that stays in force; empty: there is none."""
 
 
 class Scheduler(msgspec.Struct, frozen=True):
-    """A living scheduler: the shards that it owns, and whether it leads the cluster."""
+    """A living scheduler."""
 
     machine: str
+    """The machine on which it runs."""
+
     shards: tuple[int, ...] = ()
+    """The numbers of the shards that it owns."""
+
     leads: bool = False
+    """Whether it is the cluster's leader."""
 
 
 class DaemonStatus(msgspec.Struct, frozen=True):
-    """A daemon's overview. `executions` counts those that have not ended, by state; `faults` is what is wrong now.
-
-    `schedulers` are the cluster's, with the shards that each one owns; `unowned` are the shards that nobody does.
-    """
+    """The overview of a daemon and its cluster, at the time of the answer."""
 
     version: str
+    """The version of xchronos that the daemon runs."""
+
     machine: str
+    """The machine on which it runs."""
+
     store: str
+    """The kind of its job store."""
+
     namespace: str
+    """The tenant whose units this is about; empty: the default one."""
+
     now: datetime
+    """The daemon's time."""
+
     units: int
+    """The number of units in the store."""
+
     executions: dict[str, int]
+    """The number of executions that have not ended, by state."""
+
     machines: int
+    """The number of machines that are alive."""
+
     schedulers: tuple[Scheduler, ...] = ()
+    """The cluster's living schedulers."""
+
     unowned: tuple[int, ...] = ()
+    """The numbers of the shards that no scheduler owns: nothing of them is scheduled."""
+
     intake: tuple[IntakeFault, ...] = ()
+    """What this daemon's intake does not take in."""
+
     faults: tuple[str, ...] = ()
+    """What is wrong with this daemon, a sentence for each fault."""
 
 
 class Health(msgspec.Struct, frozen=True):
