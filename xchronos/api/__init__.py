@@ -1,1 +1,4 @@
-"""The HTTP API of a daemon. Import from its modules: the client reads `wire` without the cost of a web framework."""
+"""The role "api": the HTTP API of a daemon.
+
+Nothing is imported here. The API's messages are in `xchronos.wire`, so that clients need no web framework.
+"""

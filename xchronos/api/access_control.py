@@ -1,8 +1,10 @@
-"""Who may call: protection against DNS rebinding and cross-site requests, and the optional bearer token.
+"""Who may call the API: protection against DNS rebinding and cross-site requests, and the optional bearer token.
 
-The API of a daemon on a laptop is in reach of every web page that its browser shows. A page cannot read or write
-across origins by itself; with a name of its own that resolves to 127.0.0.1 it could, and a form posts anywhere. So the
-`Host` must be a name of this API, and an `Origin`, which browsers send with what pages do, must be the API itself.
+Every web page that a browser shows can reach the API of a daemon on the same laptop. A browser lets no page read across
+origins. But a page whose own name resolves to 127.0.0.1 is of the same origin (DNS rebinding), and a form may post
+anywhere. So two rules hold, with or without a token. `Host` must be a name of this API (`test_other_names_are_refused`
+in tests/api/test_cluster_api.py). `Origin`, which browsers send with what pages do, must be the API itself
+(`test_other_origins_change_nothing`, there too).
 """
 
 import hmac
@@ -17,11 +19,17 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 from xchronos.wire.messages import ErrorBody
 
 UNGUARDED = "/healthz"
-"""Answers without a token, for probes."""
+"""The path that answers without a token: probes have none."""
 
 
 class AccessControl:
-    """The outermost ASGI layer: passes on what may be served, answers the rest."""
+    """The outermost ASGI layer. It passes on the requests that may be served, and answers all others.
+
+    Args:
+        app: What serves the requests.
+        names: The names of this API besides `localhost`, loopback addresses, and the address a request came in at.
+        token: What a request must bring as `Authorization: Bearer`; empty: nothing.
+    """
 
     def __init__(self, app: ASGIApp, names: Collection[str], token: str) -> None:
         self._app = app
@@ -29,7 +37,7 @@ class AccessControl:
         self._token = token.encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
+        """Serve or answer one request."""
         if scope["type"] == ScopeType.HTTP:
             refused = self._refuse(scope)
             if refused is not None:
@@ -57,7 +65,7 @@ class AccessControl:
 
     def _is_ours(self, host: str, server: tuple[str, int | None] | None) -> bool:
         if server is not None and server[1] is None:
-            return True  # a unix socket: no browser gets there
+            return True  # a unix socket, which no browser reaches
         name = host_name(host)
         if name in ("localhost", *self._names):
             return True
@@ -66,7 +74,10 @@ class AccessControl:
 
 
 def _address(text: str) -> IPv4Address | IPv6Address | None:
-    """An IP address; one of IPv4 that came in at a socket of IPv6 is the IPv4 one. None for what is no address."""
+    """The IP address that a text names; None for what is no address.
+
+    An IPv4 address is the same however it is written: a socket of IPv6 tells it as `::ffff:127.0.0.1`.
+    """
     try:
         address = ip_address(text)
     except ValueError:
@@ -76,7 +87,7 @@ def _address(text: str) -> IPv4Address | IPv6Address | None:
 
 
 def host_name(host: str) -> str:
-    """The name in a Host header, lower case, without port, brackets or a final dot; empty when there is none."""
+    """The name in a `Host` header, in lower case, without port, brackets and final dot; empty when it has none."""
     try:
         return (urlsplit(f"//{host}").hostname or "").rstrip(".")
     except ValueError:

@@ -1,4 +1,4 @@
-"""The application: routes, errors, the guard in front, and the OpenAPI description made from the same structs."""
+"""The application: routes, errors, access control, and the OpenAPI description that is made from the same structs."""
 
 from litestar import Litestar
 from litestar.datastructures import State
@@ -18,7 +18,7 @@ from xchronos.api.routes.units import UNIT_ROUTES
 
 
 def create_app(services: Services) -> Litestar:
-    """The API over these services."""
+    """The application that answers for these services."""
     return Litestar(
         route_handlers=[*UNIT_ROUTES, *EXECUTION_ROUTES, *MACHINE_ROUTES, *CLUSTER_ROUTES],
         state=State({"context": Context(services)}),

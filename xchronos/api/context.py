@@ -13,20 +13,22 @@ from xchronos.registry.units import compile_record
 
 
 class Context:
-    """The services, and what the API keeps of its own. `closing` is set when the server begins to shut down."""
+    """What the handlers of one server share."""
 
     def __init__(self, services: Services) -> None:
         self.services = services
+        """The parts of the daemon."""
         self.closing = asyncio.Event()
+        """Set once, when the server begins to shut down. Live streams end then."""
 
     @property
     def now(self) -> int:
-        """The instant at which a request is answered; a handler reads it once."""
+        """The present instant. A handler reads it once, so that its answer is of one moment."""
         return self.services.clock.now()
 
 
 def try_compile(name: str, record: UnitRecord) -> Unit | UnitFileError:
-    """The meaning of a stored unit, or why it has none (any more)."""
+    """The compiled unit of a record, or the problems for which it does not compile (any more)."""
     try:
         return compile_record(name, record)
     except UnitFileError as error:
@@ -34,5 +36,5 @@ def try_compile(name: str, record: UnitRecord) -> Unit | UnitFileError:
 
 
 def context_of(state: State) -> Context:
-    """The application's context."""
+    """The context that the application's state holds."""
     return cast("Context", state.context)

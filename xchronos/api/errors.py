@@ -1,4 +1,4 @@
-"""Every exception as an answer: the status that fits, and a text that tells a person what to do."""
+"""Every exception as an answer: an HTTP status, and a text that tells a person what to do."""
 
 from collections.abc import Callable
 from typing import Any
@@ -30,7 +30,7 @@ _STATUS: dict[type[Exception], int] = {
 }
 
 RETRY_AFTER_SECONDS = 2
-"""When a client may ask again what the job store has kept from being answered."""
+"""How long a client should wait before it repeats a question that the absent job store kept from being answered."""
 
 
 def _known(status: int) -> Callable[[Request[Any, Any, Any], Exception], Response[ErrorBody]]:
@@ -47,13 +47,13 @@ def _refused(_: Request[Any, Any, Any], error: UnitFileError) -> Response[ErrorB
 
 
 def _away(_: Request[Any, Any, Any], error: StoreUnavailable) -> Response[ErrorBody]:
-    """The job store is away: nothing is known to be wrong with the question, and it may be asked again."""
+    """The job store is away. Nothing is known to be wrong with the question, so it may be asked again."""
     text = f"the job store is not available: {error}"
     return Response(ErrorBody(text), status_code=503, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
 
 
 def _peer(_: Request[Any, Any, Any], error: ApiError) -> Response[ErrorBody]:
-    """Another machine's daemon had to be asked, and refused or did not answer."""
+    """The daemon of another machine had to be asked, and it refused or did not answer."""
     return Response(ErrorBody(str(error)), status_code=error.status)
 
 
@@ -66,7 +66,7 @@ def _http(_: Request[Any, Any, Any], error: HTTPException) -> Response[ErrorBody
 
 
 def _part(item: dict[str, Any]) -> str:
-    """What is wrong with a parameter, or with the body, which Litestar calls by the handler's argument."""
+    """What is wrong with one parameter, or with the body. Litestar calls the body by the handler's argument, `data`."""
     key, message = item.get("key", ""), item.get("message", "")
     if key != "data":
         return f"{key}: {message}"
@@ -86,4 +86,4 @@ HANDLERS: dict[int | type[Exception], Any] = {
     HTTPException: _http,
     Exception: _unexpected,
 }
-"""For Litestar's `exception_handlers`; it takes the narrowest class."""
+"""What Litestar answers each exception with. It takes the handler of the narrowest class."""

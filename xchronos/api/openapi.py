@@ -1,4 +1,4 @@
-"""What the framework cannot read off the handlers for the OpenAPI description."""
+"""The parts of the OpenAPI description that the framework cannot derive from the handlers."""
 
 from dataclasses import dataclass
 
@@ -27,7 +27,7 @@ _SUBMISSION = Schema(
 
 @dataclass
 class TakesUnitFile(Operation):
-    """The body is a unit file, or a Submission in JSON."""
+    """The description of a route whose body is a unit file, or a Submission in JSON."""
 
     def __post_init__(self) -> None:
         self.request_body = RequestBody(

@@ -1,4 +1,4 @@
-"""Asking the daemon of another machine: it has the output, and the progress, of what runs there."""
+"""Asking the daemon of another machine. Only that daemon has the output and the progress of what runs there."""
 
 from collections.abc import AsyncIterator, Mapping
 from urllib.parse import quote
@@ -14,13 +14,14 @@ from xchronos.wire.limits import PART_BYTES
 from xchronos.wire.messages import ErrorBody
 
 FORWARDED = "x-xchronos-forwarded"
-"""The header of a request that a daemon passes on; such a request is not passed on again."""
+"""The header of a request that a daemon passes on. Such a request is not passed on again."""
 
 CONNECT_SECONDS = 5
+"""How long another daemon may take to accept a connection."""
 
 
 async def address_of(context: Context, machine: str) -> str:
-    """Where a machine's API is. Raises ApiError when that is not known."""
+    """The URL of a machine's API. Raises ApiError (status 503) when nobody knows it."""
     known = next((m for m in await context.services.registry.machines() if m.id == machine), None)
     if known is None:
         raise ApiError(f"machine {machine} is not alive: what it ran left its output there", 503)
@@ -39,9 +40,19 @@ def _base(machine: Machine) -> str:
 async def relay(
     context: Context, machine: str, path: str, query: Mapping[str, str], total: float | None = None
 ) -> AsyncIterator[bytes]:
-    """The body of a peer's answer; its first item is empty and comes when the peer has agreed to answer.
+    """The body of another daemon's answer, in parts.
 
-    Raises ApiError with the peer's status and reason, or with 503 when it does not answer.
+    The first part is empty. It comes when the other daemon has agreed to answer, before any output.
+
+    Args:
+        context: Ours, which knows the machines and the token.
+        machine: The machine whose daemon is asked.
+        path: The path, quoted.
+        query: The query's values.
+        total: How long the whole answer may take, in seconds; None: for ever.
+
+    Raises:
+        ApiError: with the other daemon's status and reason, or with status 503 when it does not answer.
     """
     base = await address_of(context, machine)
     services = context.services
@@ -71,12 +82,12 @@ def _reason(body: bytes, machine: str) -> str:
 
 
 def execution_path(execution: Execution) -> str:
-    """The path of an execution in the API."""
+    """The path of an execution in the API, quoted."""
     return "/v1/executions/" + "/".join(quote(part, safe="") for part in execution.id.split("/"))
 
 
 async def remote_execution(context: Context, machine: str, execution: Execution) -> Execution | None:
-    """The execution with its progress, as the machine that runs it knows it; None when that cannot be learnt now."""
+    """The execution with its progress, as the machine that runs it tells it; None when that machine does not answer."""
     try:
         body = b"".join([part async for part in relay(context, machine, execution_path(execution), {}, total=2)])
         return msgspec.json.decode(body, type=Execution)

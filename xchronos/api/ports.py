@@ -1,4 +1,4 @@
-"""What the API needs of the rest of a daemon. The daemon plugs its parts in; the API knows none of them."""
+"""What the API needs of the rest of a daemon. The daemon hands its parts over; the API imports none of them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -21,7 +21,7 @@ class LocalSteps(Protocol):
         ...
 
     async def logs(self, unit: str, fire_time: datetime, copy: int, attempt: int) -> list[tuple[str, Path]]:
-        """The steps of an attempt that have output here, with their log files, in the order in which they ran."""
+        """The name and the log file of each step of an attempt that has output here, in the order of the steps."""
         ...
 
 
@@ -50,7 +50,7 @@ class ReportedProblem(Protocol):
 
 
 class IntakeView(Protocol):
-    """What the intake directory's reader has to tell."""
+    """The part of the intake that the API shows."""
 
     def problems(self) -> Sequence[ReportedProblem]:
         """The files that are not taken in now."""

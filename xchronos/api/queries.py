@@ -1,6 +1,6 @@
-"""Questions that go across units, answered from the store with work in proportion to what there is.
+"""Questions that go across units, answered from the store.
 
-They read keys, and values only where a filter or the answer needs them.
+They read keys. Values are read only where a filter or the answer needs them.
 """
 
 import heapq

@@ -1,4 +1,4 @@
-"""Serving the API inside a daemon's task group: no signal handlers, a bounded end, readiness that is signalled."""
+"""Serving the API as one task of a daemon. It handles no signals, says when it is ready, and ends in bounded time."""
 
 import asyncio
 import socket
@@ -17,13 +17,14 @@ from xchronos.errors import ConfigError
 log = structlog.get_logger(__name__)
 
 GRACE_SECONDS = 5
-"""How long requests under way may take when the server shuts down."""
+"""How long requests that are under way may take when the server shuts down."""
 
 BACKLOG = 512
+"""The connections that the system keeps until they are accepted."""
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's server, as one task among others."""
+    """uvicorn's server as one task among others. It calls `started` when it accepts connections."""
 
     def __init__(self, config: uvicorn.Config, started: Callable[[], None]) -> None:
         super().__init__(config)
@@ -31,24 +32,27 @@ class _Server(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Signals are the daemon's."""
+        """Leave signals alone: the daemon handles them."""
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Begin to accept, and say so."""
+        """Begin to accept connections, and say so."""
         await super().startup(sockets=sockets)
         if self.started:
             self._started()
 
 
 async def serve(app: Litestar, host: str, port: int, ready: Callable[[str], object]) -> None:
-    """Serve until cancelled; then requests under way are finished and live streams are ended, within GRACE_SECONDS.
+    """Serve until cancelled. Then live streams end, and requests that are under way have GRACE_SECONDS to finish.
 
-    `host` may be `unix:///path` (then `port` means nothing). `ready` is called once with the API's address, such as
-    `http://127.0.0.1:7480`, when connections are accepted; with port 0 it tells which one it became.
+    Args:
+        app: The application.
+        host: A name or an address, or `unix:///path`.
+        port: The TCP port; 0: any free one. It means nothing for a unix socket.
+        ready: Called once, with the API's address (`http://127.0.0.1:7480`), when connections are accepted.
 
     Raises:
-        ConfigError: the address cannot be had.
+        ConfigError: the server cannot listen on the address.
     """
     listener = _listen(host, port)
     address = _address(listener)
@@ -125,7 +129,7 @@ def _forget(host: str) -> None:
 
 
 def _is_dead(path: str) -> bool:
-    """Whether a socket is there that nobody listens on: its daemon was killed."""
+    """Whether a socket is there on which nobody listens, because its daemon was killed."""
     if not Path(path).is_socket():
         return False
     with socket.socket(socket.AF_UNIX) as probe:

@@ -1,4 +1,4 @@
-"""From stored records to what the API shows: pure functions."""
+"""What the API shows of stored records. Every function here is pure."""
 
 import re
 from collections.abc import Iterable
@@ -21,7 +21,7 @@ _DESCRIPTION = re.compile(r"^[ \t]*Description[ \t]*=[ \t]*(.*?)[ \t]*$", re.MUL
 
 
 def summarize(stored: Stored, active: int) -> UnitSummary:
-    """One line about a unit, without compiling it: there may be a hundred thousand."""
+    """One line about a unit, with `active` executions. The unit is not compiled: there may be a hundred thousand."""
     record, schedule = stored.record, stored.schedule
     upcoming = last = None
     if schedule is not None:
@@ -65,7 +65,10 @@ def _expanded(name: str, description: str) -> str:
 
 
 def _description(stored: Stored) -> str:
-    """The Description; nearly every one stands alone on its line, and only the others cost a parse."""
+    """The unit's Description= as it is written.
+
+    Nearly every one stands alone on one line of a file without drop-ins. Only for the others is the file parsed.
+    """
     record = stored.record
     text = record.text
     if not record.drop_ins and text:
@@ -81,9 +84,10 @@ def _description(stored: Stored) -> str:
 
 
 def trigger_statuses(unit: Unit, schedule: Schedule | None) -> tuple[TriggerStatus, ...]:
-    """The unit's triggers, with how far each is when the schedule is of the same triggers.
+    """The unit's triggers, and how far each is.
 
-    Nothing is next where nothing fires: of a template, of a paused unit, of a schedule that is finished.
+    A schedule of other triggers says nothing about these. A trigger has no next fire time where nothing fires: in a
+    template, a paused unit, a schedule that is finished.
     """
     states: tuple[TriggerState, ...] = (TriggerState(),) * len(unit.triggers)
     if schedule is not None and len(schedule.triggers) == len(unit.triggers):
@@ -97,7 +101,7 @@ def trigger_statuses(unit: Unit, schedule: Schedule | None) -> tuple[TriggerStat
 
 
 def calendar(unit: Unit, schedule: Schedule | None, now: Instant, n: int) -> Calendar:
-    """The next `n` fire times; without a schedule, as if the unit were accepted now."""
+    """The next `n` fire times of a unit. Without a schedule, they are those that it had if it were accepted now."""
     note = ""
     if schedule is None:
         note = "as if the unit were accepted now"
@@ -118,7 +122,7 @@ def _fire(unit: Unit, at: Instant, kind: str) -> FireTime:
 
 
 def placing(unit: Unit) -> PlacementDetail:
-    """Where the unit may run, in words."""
+    """Where the unit may run, its conditions in words."""
     asked = unit.requirements
     words = [f"MachineID={asked.machine_id}"] if asked.machine_id is not None else []
     words += ["|".join(f"{key}={value}" for value in sorted(values)) for key, values in sorted(asked.metadata.items())]
@@ -130,12 +134,12 @@ def placing(unit: Unit) -> PlacementDetail:
 
 
 def newest_first(executions: Iterable[Execution]) -> list[Execution]:
-    """By fire time, the latest first; copies in order."""
+    """The executions by fire time, the latest first. Those of one fire time are in the order of unit and copy."""
     return sorted(sorted(executions, key=lambda e: (e.unit, e.copy)), key=lambda e: e.fire_time, reverse=True)
 
 
 def with_progress(execution: Execution, progress: Attempt | None) -> Execution:
-    """The execution with the steps of its running attempt that have ended so far."""
+    """The execution with `progress` as its running attempt, where that is the same attempt; else as it is."""
     current = execution.current
     if current is None or progress is None or progress.number != current.number:
         return execution
@@ -143,7 +147,7 @@ def with_progress(execution: Execution, progress: Attempt | None) -> Execution:
 
 
 def shown(execution: Execution, now: Instant) -> ExecutionStatus:
-    """An execution as programs see it at `now`."""
+    """An execution as programs see it at `now`: with its id, and with what it waits for by the clock as it now is."""
     execution = as_it_waits(execution, now)
     current = execution.current
     known = msgspec.structs.asdict(execution) | {
@@ -155,5 +159,5 @@ def shown(execution: Execution, now: Instant) -> ExecutionStatus:
 
 
 def attempts_of(execution: Execution) -> tuple[Attempt, ...]:
-    """All attempts that there were, the running one last."""
+    """All attempts of an execution, the oldest first and the running one last."""
     return execution.attempts if execution.current is None else (*execution.attempts, execution.current)

@@ -1,8 +1,9 @@
-"""Inert settings of the daemon: defaults, then a TOML file, then the environment, then the command line.
+"""The settings of the daemon: from the command line, else the environment, else a TOML file, else the defaults.
 
 A setting has one name everywhere: `listen` in the table `[api]` of the file is `XCHRONOS_API_LISTEN` in the environment
-and `--api-listen` on the command line. What is given further up replaces what is given below as a whole, lists and
-tables too. An empty variable counts as unset. All that is wrong is said at once.
+and `--api-listen` on the command line. A value that is given in one place replaces the whole value of the places after
+it in that list, also where it is a list or a table. An empty variable counts as unset. All that is wrong is told
+together. Settings are values: nothing is opened or made here.
 """
 
 from xchronos.config.load import config_files, load, misspelt_variables

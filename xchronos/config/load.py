@@ -15,13 +15,16 @@ _VARIABLES = {variable_of(name): name for name in SETTINGS}
 _OTHER_VARIABLES = frozenset(
     PREFIX + name for name in ("CONFIG", "UNIT", "EXECUTION", "FIRE_TIME", "ATTEMPT", "COPY", "MACHINE", "PAYLOAD")
 )
-"""What a daemon may find in its environment besides settings: it may itself be a step of a unit."""
+"""The other variables of that prefix. A daemon may itself be a step of a unit, and then finds them."""
 
 
 def config_files(explicit: Path | None, environ: Mapping[str, str], *, root: bool | None = None) -> list[Path]:
-    """The files to load: the one that was asked for (by `--config`, or XCHRONOS_CONFIG), else the usual one if any.
+    """The files to load: the one that was named, else the usual one if it is there, else none.
 
-    `root` says whether to look in /etc or in the user's own configuration; None: by who runs this.
+    Args:
+        explicit: The file that `--config` names; None: XCHRONOS_CONFIG may name one.
+        environ: The environment.
+        root: Whether the usual file is in /etc, or in the user's own configuration; None: the user decides that.
     """
     named = explicit or (Path(environ["XCHRONOS_CONFIG"]) if environ.get("XCHRONOS_CONFIG") else None)
     if named is not None:
@@ -39,16 +42,16 @@ def config_files(explicit: Path | None, environ: Mapping[str, str], *, root: boo
 def load(
     flags: Mapping[str, object], environ: Mapping[str, str], files: Sequence[Path] = (), *, root: bool | None = None
 ) -> Settings:
-    """The settings that count.
+    """The settings that are in force.
 
     Args:
-        flags: By name (`api_listen`); None and empty lists count as not given.
-        environ: Variables that do not begin with XCHRONOS_ are not looked at, but for XDG_STATE_HOME and HOME.
-        files: Each must be there. A later one overrides an earlier one.
-        root: Whether the state lives in /var/lib; None: by who runs this.
+        flags: The command line's values by the setting's name (`api_listen`). None and empty lists count as not given.
+        environ: The environment. Besides variables that begin with XCHRONOS_, only XDG_STATE_HOME and HOME are read.
+        files: TOML files, each of which must be there. A later one overrides an earlier one.
+        root: Whether the state is in /var/lib, or in the user's home; None: the user decides that.
 
     Raises:
-        ConfigError: with everything that is wrong, each with where it was given.
+        ConfigError: with everything that is wrong, and where each of it was given.
     """
     problems: list[str] = []
     made: dict[str, Any] = {}
@@ -65,7 +68,7 @@ def load(
 
 
 def misspelt_variables(environ: Mapping[str, str]) -> list[str]:
-    """Variables that look like a setting and are none, each with what was probably meant: for a warning."""
+    """A warning for each variable that looks like a setting and is none, with the one that was probably meant."""
     found = []
     for variable in sorted(environ):
         if variable.startswith(PREFIX) and variable not in _VARIABLES and variable not in _OTHER_VARIABLES:
@@ -76,7 +79,7 @@ def misspelt_variables(environ: Mapping[str, str]) -> list[str]:
 
 
 def _take(given: Iterable[tuple[str, str, object]], made: dict[str, Any], problems: list[str]) -> None:
-    """Read values, each with its setting's name and where it was given."""
+    """Read values into `made`; each comes with its setting's name and where it was given. Errors go to `problems`."""
     for name, origin, value in given:
         try:
             made[name] = SETTINGS[name].read(value)
@@ -117,7 +120,7 @@ def _from_file(file: Path, problems: list[str]) -> list[tuple[str, str, object]]
         if name is not None:
             given.append((name, f"{file}: {key}", value))
             continue
-        # `api_listen` at the top is how the setting is called everywhere but here.
+        # Everywhere but in the file, the setting `listen` of `[api]` is called `api_listen`: hence the hint.
         hint = f", did you mean {file_name(key)}?" if key in SETTINGS else did_you_mean(key, _BY_FILE_NAME)
         problems.append(f"{file}: {key}: no such setting{hint}")
     return given
@@ -133,7 +136,7 @@ def _default_state(environ: Mapping[str, str], *, root: bool) -> Path:
 
 
 def _xdg(environ: Mapping[str, str], variable: str, usual: str) -> Path | None:
-    """One of the XDG base directories; a relative one does not count, by their specification."""
+    """An XDG base directory; None without a home. A relative one does not count, as their specification says."""
     given = environ.get(variable, "")
     if given.startswith("/"):
         return Path(given)

@@ -1,4 +1,4 @@
-"""What a daemon can be told: every setting, its default, its spellings and its meaning."""
+"""What a daemon can be told: every setting with its default, its spellings and its meaning."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +12,8 @@ from xchronos.config.values import ROLES, Role
 from xchronos.unitfile.timespan import format_timespan
 
 PREFIX = "XCHRONOS_"
+"""The beginning of every setting's environment variable."""
+
 MEBIBYTE = 1024 * 1024
 
 HEARTBEAT_TTL: Micros = 10 * SECOND
@@ -19,7 +21,10 @@ HEARTBEAT_TTL: Micros = 10 * SECOND
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that a daemon is told. Lengths are in microseconds, sizes in bytes; `describe_settings` says more."""
+    """Everything that a daemon is told. Nothing of it changes while the daemon runs.
+
+    Lengths of time are in microseconds, sizes in bytes. SETTINGS has the meaning of each field.
+    """
 
     units: tuple[Path, ...] = ()
     state_directory: Path
@@ -62,7 +67,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     log_level: Literal["debug", "info", "warning", "error", "critical"] = "info"
 
     def __repr__(self) -> str:
-        # Settings end up in logs and in error reports; secrets must not.
+        # Settings are written to logs and error reports, and secrets must not be (`test_secrets_are_not_shown` in
+        # tests/config/test_config_values.py).
         told = (
             (name, "(hidden)" if setting.secret and getattr(self, name) else getattr(self, name))
             for name, setting in SETTINGS.items()
@@ -71,25 +77,38 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Setting(msgspec.Struct, frozen=True):
-    """How one setting is read, and what it means. With a `table`, that is where it stands in the file.
-
-    A `secret` is not shown.
-    """
+    """How one setting is read, and what it means."""
 
     read: Callable[[object], Any]
+    """Makes the field's value of what was given: text, or what TOML made of it. Raises InvalidValue."""
+
     meaning: str
+    """What the setting means, for people."""
+
     table: str = ""
+    """The table of the file that has it; empty: it is at the top."""
+
     secret: bool = False
+    """Whether its value is never shown."""
 
 
 class SettingRow(msgspec.Struct, frozen=True):
-    """One setting as people read about it: its name in the file, its default, variable, flag and meaning."""
+    """One setting as people read about it."""
 
     name: str
+    """Its name in the file: `api.listen`."""
+
     default: str
+    """Its default, as a person writes it; empty: there is none."""
+
     variable: str
+    """Its environment variable."""
+
     flag: str
+    """Its option of the command line."""
+
     meaning: str
+    """What it means."""
 
 
 SETTINGS: dict[str, Setting] = {
@@ -186,9 +205,10 @@ SETTINGS: dict[str, Setting] = {
         "log",
     ),
 }
-"""By the name of the field."""
+"""The settings, by the name of the field in Settings and in the order of the documentation."""
 
 TABLES = tuple(dict.fromkeys(setting.table for setting in SETTINGS.values() if setting.table))
+"""The tables of the file."""
 
 
 def variable_of(name: str) -> str:
@@ -197,18 +217,18 @@ def variable_of(name: str) -> str:
 
 
 def flag_of(name: str) -> str:
-    """The command line's option of a setting."""
+    """The option of a setting on the command line."""
     return "--" + name.replace("_", "-")
 
 
 def file_name(name: str) -> str:
-    """What a setting is called in the file: `api.listen` is `listen` in the table `[api]`."""
+    """The name of a setting in the file: `api.listen` is `listen` in the table `[api]`."""
     table = SETTINGS[name].table
     return f"{table}.{name.removeprefix(f'{table}_')}" if table else name
 
 
 def describe_settings() -> list[SettingRow]:
-    """Every setting, in order."""
+    """Every setting, in the order of the documentation."""
     defaults = Settings(state_directory=Path())
     return [
         SettingRow(

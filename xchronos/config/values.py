@@ -1,6 +1,6 @@
-"""Reading one setting: text from the environment or the command line, or what TOML made of it.
+"""Readers of one setting each. A value is text from the environment or the command line, or what TOML made of it.
 
-Every reader raises InvalidValue, with what was expected.
+Every reader raises InvalidValue, which says what was expected.
 """
 
 import os
@@ -17,21 +17,24 @@ from xchronos.unitfile.suggest import did_you_mean
 from xchronos.unitfile.timespan import parse_timespan
 
 Role: TypeAlias = Literal["scheduler", "agent", "api", "intake"]
+"""What a daemon may do: schedule, run what is placed here, answer requests, take in directories of unit files."""
+
 ROLES: tuple[Role, ...] = ("scheduler", "agent", "api", "intake")
+"""All of them, which is what a daemon does unless told otherwise."""
 
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(?:([KMGT])(?:i?B)?|B)?")
 _MACHINE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
 def read_text(value: object) -> str:
-    """Any text, without blanks around it."""
+    """Text, without the blanks around it."""
     if isinstance(value, str):
         return value.strip()
     raise InvalidValue(f"{value!r}: expected text")
 
 
 def _parts(value: object, separator: str) -> list[str]:
-    """A list, or text with separators, or (an option that was given several times) a list of such texts."""
+    """The parts of a list, of text with separators, or of a list of such texts (an option that is given repeatedly)."""
     texts = [value] if isinstance(value, str) else value
     if not isinstance(texts, (list, tuple)):
         raise InvalidValue(f"{value!r}: expected a list, or text separated by {separator!r}")
@@ -49,24 +52,24 @@ def read_path(value: object) -> Path:
 
 
 def read_file(value: object) -> Path | None:
-    """The path of a file, made absolute; empty: none."""
+    """The path of a file, made absolute; None for an empty one."""
     return read_path(value) if value != "" else None
 
 
 def read_paths(value: object) -> tuple[Path, ...]:
-    """A list of paths, or paths separated as in PATH; each counts once."""
+    """A list of paths, or paths that are separated as in PATH. Each counts once."""
     if isinstance(value, (list, tuple)):
         return tuple(dict.fromkeys(read_path(item) for item in value))
     return tuple(dict.fromkeys(read_path(part) for part in _parts(value, os.pathsep)))
 
 
 def read_names(value: object) -> tuple[str, ...]:
-    """A list, or names separated by commas; each counts once."""
+    """A list of names, or names that are separated by commas. Each counts once."""
     return tuple(dict.fromkeys(_parts(value, ",")))
 
 
 def read_roles(value: object) -> tuple[Role, ...]:
-    """Some of ROLES, at least one."""
+    """At least one of ROLES, in the order of ROLES."""
     given = read_names(value)
     for name in given:
         if name not in ROLES:
@@ -77,7 +80,7 @@ def read_roles(value: object) -> tuple[Role, ...]:
 
 
 def read_metadata(value: object) -> dict[str, str]:
-    """A table, or `key=value` pairs separated by commas."""
+    """A table, or pairs `key=value` that are separated by commas."""
     if isinstance(value, Mapping):
         pairs = [(key, _scalar(item)) for key, item in value.items()]
     else:
@@ -100,7 +103,7 @@ def _scalar(value: object) -> str:
 
 
 def read_switch(value: object) -> bool:
-    """Yes or no."""
+    """A yes or no, in the words that unit files take."""
     if isinstance(value, bool):
         return value
     return parse_bool(read_text(value))
@@ -121,7 +124,7 @@ def read_whole(value: object) -> int:
 
 
 def read_operations(value: object) -> int:
-    """How many operations a transaction may have. With fewer than 64 the larger decisions do not fit into one."""
+    """How many operations a transaction may have. With fewer than 64, the larger decisions do not fit into one."""
     number = read_whole(value)
     if not 64 <= number <= 100_000:
         raise InvalidValue(f"{number}: expected 64 to 100000")
@@ -129,7 +132,7 @@ def read_operations(value: object) -> int:
 
 
 def read_cpus(value: object) -> float:
-    """A number, 0 or more."""
+    """A number of CPUs, 0 or more, with up to nine decimal places."""
     text = _number(value)
     if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text):
         raise InvalidValue(f"{text!r}: expected a number, 0 or more, like 2 or 0.5")
@@ -137,18 +140,18 @@ def read_cpus(value: object) -> float:
 
 
 def read_size(value: object) -> int:
-    """A number of bytes; K, M, G and T count by 1024."""
+    """A number of bytes. K, M, G and T count by 1024."""
     text = _number(value)
     match = _SIZE.fullmatch(text)
     if match is None or len(match[1]) > 18:
         raise InvalidValue(f"{text!r}: expected a size in bytes, like 512M or 2G (K, M, G and T count by 1024)")
     factor = 1024 ** " KMGT".index(match[2] or " ")
-    # Whole numbers stay exact, however big.
+    # A whole number stays exact, however big it is: it is never a float.
     return int(float(match[1]) * factor) if "." in match[1] else int(match[1]) * factor
 
 
 def read_length(value: object) -> Micros:
-    """A length of time in microseconds; a number alone counts seconds."""
+    """A length of time, in microseconds. A number alone counts seconds."""
     length = parse_timespan(_number(value))
     if length is None:
         raise InvalidValue("infinity: expected an end")
@@ -156,7 +159,7 @@ def read_length(value: object) -> Micros:
 
 
 def read_positive(value: object) -> Micros:
-    """A length of time above 0."""
+    """A length of time above 0, in microseconds."""
     length = read_length(value)
     if not length:
         raise InvalidValue(f"{value!r}: expected more than nothing")
@@ -164,7 +167,7 @@ def read_positive(value: object) -> Micros:
 
 
 def read_choice(*choices: str) -> Callable[[object], str]:
-    """A reader of one of these words."""
+    """A reader that takes one of these words, in upper or lower case."""
 
     def read(value: object) -> str:
         text = read_text(value).lower()
@@ -176,7 +179,7 @@ def read_choice(*choices: str) -> Callable[[object], str]:
 
 
 def read_address(value: object) -> str:
-    """Where to listen: `host:port` (port 0 is any free one), or the path of a socket behind `unix://`."""
+    """Where to listen: `host:port` (port 0: any free one), or `unix://` and the path of a socket."""
     text = read_text(value)
     if text.startswith("unix:///"):
         return text
@@ -209,7 +212,7 @@ def _consul_agents(url: str, rest: str) -> str:
 
 
 def _servers(url: str, rest: str, port: int) -> str:
-    """A URL of one or more servers, each with its port."""
+    """The URL of one or more servers, with the port of each filled in."""
     scheme = url.partition(":")[0]
     form = f"{scheme}://host:{port}, or several hosts separated by ','"
     if "@" in rest:
@@ -221,7 +224,7 @@ def _servers(url: str, rest: str, port: int) -> str:
 
 
 def _member(text: str, usual_port: int, form: str) -> str:
-    """`host:port` of a server; the port may be left out."""
+    """One server as `host:port`. The port may be left out of the text."""
     match = re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:\s/]+)(?::([0-9]{1,5}))?", text)
     if match is None or not 0 < int(match[2] or usual_port) <= 65_535:
         raise InvalidValue(f"{text!r}: expected {form}")
@@ -236,11 +239,11 @@ STORES: dict[str, Callable[[str, str], str]] = {
     "consul": _consul_agents,
     "consuls": _consul_agents,
 }
-"""The stores that a URL may name, each with how the URL is read: all of it, and what follows the first colon."""
+"""The kinds of store that a URL may name. Each reader takes the whole URL, and what follows its first colon."""
 
 
 def read_store(value: object) -> str:
-    """The URL of a job store, with everything that was left out."""
+    """The URL of a job store, with everything filled in that was left out."""
     text = read_text(value)
     kind, colon, rest = text.partition(":")
     if not colon or kind not in STORES:
@@ -253,12 +256,12 @@ def read_store(value: object) -> str:
 
 
 def read_namespace(value: object) -> str:
-    """The name of a tenant; empty is the default one."""
+    """The name of a tenant; empty: the default one."""
     return Keys(read_text(value)).namespace
 
 
 def read_machine(value: object) -> str:
-    """What a machine is called; empty: whatever it is called by itself."""
+    """The id of a machine; empty: the machine's own."""
     text = read_text(value)
     if text and not _MACHINE.fullmatch(text):
         raise InvalidValue(f"{text!r}: expected 1 to 128 letters, digits, '.', '_' or '-', the first a letter or digit")

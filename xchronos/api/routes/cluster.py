@@ -1,4 +1,4 @@
-"""Routes of the daemon itself."""
+"""The routes of the daemon itself: its overview, its metrics, its health."""
 
 from collections import Counter
 from typing import Any
@@ -14,7 +14,7 @@ from xchronos.registry.keys import SHARDS
 from xchronos.wire.messages import DaemonStatus, ErrorBody, Health, IntakeFault, Scheduler
 
 METRICS_TYPE = CONTENT_TYPE_LATEST.partition("; charset=")[0]
-"""The framework adds the charset to every text."""
+"""The type of Prometheus' text format, without the charset: the framework adds that to every text."""
 
 
 @get("/v1/status", summary="This daemon's overview")

@@ -1,4 +1,4 @@
-"""Routes of executions: what ran, what runs, what it printed."""
+"""The routes of executions: what ran, what runs, what it printed."""
 
 from typing import Annotated, Any, get_args
 
@@ -19,7 +19,7 @@ from xchronos.wire.limits import EXECUTIONS_LISTED
 from xchronos.wire.messages import ExecutionIds, StopRequest
 
 WORDS = frozenset((*get_args(ExecutionState), *(outcome.value for outcome in Outcome)))
-"""What the `state` filter takes: states, and outcomes for what has ended."""
+"""The words that the filter `state` takes: states, and the outcomes of executions that have ended."""
 
 EXECUTION_PATH = "/v1/executions/{unit:str}/{fire:str}/{copy:int}"
 Tail = Annotated[int | None, QueryParameter(ge=0)]

@@ -1,4 +1,4 @@
-"""The output of an attempt: read here, or passed on from the machine that has it."""
+"""The output of an attempt: read from this machine's files, or passed on from the machine that has it."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -16,7 +16,7 @@ LOOK_AGAIN_SECONDS = 0.2
 """How long a live stream rests before it looks for more output."""
 
 SHUT_DOWN = b"[xchronos: the daemon shuts down; the output goes on where it is kept]\n"
-"""How a live stream ends that is not at its end: nobody shall take it for the whole."""
+"""The last line of a live stream that the server's end cuts short, so that nobody takes it for the whole output."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +55,15 @@ class LogRequest:
         self._forwarded = query.forwarded
 
     async def open(self) -> AsyncIterator[bytes]:
-        """The output. Raises NotFound or ApiError while nothing has been sent yet."""
+        """The output, in parts.
+
+        What is wrong with the request is raised here, while the answer can still have another status. What goes wrong
+        later is told in the output.
+
+        Raises:
+            NotFound: the attempt has not run, or the step has no output.
+            ApiError: another machine has the output, and its daemon refuses or does not answer.
+        """
         found = self._find()
         if found is None:
             if not self._follow or self._execution.state == "ended":
@@ -91,14 +99,14 @@ class LogRequest:
         return _to_its_end(body) if self._follow else body
 
     async def _wait(self) -> AsyncIterator[bytes]:
-        """Nothing has run yet: wait until something does. What goes wrong then is told in the output."""
+        """Wait until an attempt runs, then read its output."""
         registry = self._context.services.registry
         try:
             while not await self._pause():
                 try:
                     self._execution = await registry.execution(self._execution.id)
                 except StoreUnavailable:
-                    continue  # what runs goes on meanwhile, and so does whoever waits for it
+                    continue  # what runs goes on without the store, and so does this
                 found = self._find()
                 if found is not None:
                     async for part in await self._of(found):
@@ -129,7 +137,8 @@ class LogRequest:
     async def _read(self, attempt: Attempt, readers: dict[str, Follower]) -> AsyncIterator[bytes]:
         try:
             while True:
-                # Asked before the reading: what is written until the attempt has ended is then read, all of it.
+                # This is asked before the reading, so that everything that the attempt wrote before its end is read
+                # (`test_until_the_attempt_has_ended_with_steps_that_begin_meanwhile` in tests/api/test_logs_api.py).
                 over = not self._follow or await self._is_over(attempt)
                 for name, path in await self._logs(attempt) if self._follow else ():
                     if name not in readers and self._step in ("", name):
@@ -156,13 +165,13 @@ class LogRequest:
         except NotFound:
             return True
         except StoreUnavailable:
-            return False  # nobody can tell; it is asked again
+            return False  # nobody can tell now, and it is asked again
         current = execution.current
         has_it = current is not None and current.number == attempt.number
         return not has_it or execution.state not in ("placed", "running")
 
     async def _pause(self) -> bool:
-        """A moment's rest; True when the server shuts down."""
+        """Rest for a moment. Returns True when the server shuts down."""
         try:
             await asyncio.wait_for(self._context.closing.wait(), LOOK_AGAIN_SECONDS)
         except TimeoutError:
@@ -171,7 +180,7 @@ class LogRequest:
 
 
 async def _to_its_end(body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """A live stream of another machine, which may die at any time: what went wrong is told in the output."""
+    """A live stream of another machine, to its end. When that machine fails, the last line says how."""
     try:
         async for part in body:
             yield part

@@ -1,4 +1,4 @@
-"""Routes of machines: what they are, and what people want of them."""
+"""The routes of machines: what they are, and what people want of them."""
 
 from litestar import delete, get, patch, post
 from litestar.datastructures import State
@@ -12,7 +12,7 @@ from xchronos.wire.details import Machines, MachineStatus
 from xchronos.wire.messages import Asked, CordonRequest, DrainRequest, MetadataRequest
 
 LONGEST_DRAIN = 366 * 86_400
-"""In seconds. Whoever means longer means a cordon."""
+"""The longest time that a drain may take, in seconds. Whoever wants longer wants a cordon."""
 
 
 @get("/v1/machines", summary="The machines")
@@ -48,7 +48,7 @@ async def uncordon_machine(state: State, machine: FromPath[str]) -> Asked:
 
 @post("/v1/machines/{machine:str}/drain", summary="Have everything leave a machine", status_code=202)
 async def drain_machine(state: State, machine: FromPath[str], data: JSONBody[DrainRequest]) -> Asked:
-    """It is cordoned; units that are kept running move at once, all else may run until the deadline."""
+    """It is cordoned; units that are kept running move immediately, all else may run until the deadline."""
     if not 0 <= data.seconds <= LONGEST_DRAIN:
         raise InvalidValue(f"seconds: {data.seconds:g}: expected 0 to {LONGEST_DRAIN}")
     context = context_of(state)

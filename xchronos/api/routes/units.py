@@ -1,4 +1,4 @@
-"""Routes of units: submit, look, start, stop, pause, and the questions why and when."""
+"""The routes of units: submit, look, start, stop, pause, and the questions why and when."""
 
 import base64
 import binascii
@@ -120,7 +120,7 @@ async def verify_unit(request: Request[Any, Any, Any], state: State, name: FromQ
 
 
 def _submission(request: Request[Any, Any, Any], body: bytes) -> tuple[bytes, Submission]:
-    """The file's bytes, and what else was said. Raises InvalidValue."""
+    """The file's bytes, and what else the request says of it. Raises InvalidValue."""
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         return body, Submission(path=request.query_params.get("path", ""), by=request.query_params.get("by", ""))
     try:
@@ -153,7 +153,7 @@ async def start_unit(state: State, name: FromPath[str], data: JSONBody[StartRequ
 async def stop_unit(state: State, name: FromPath[str], data: JSONBody[StopRequest | None] = None) -> ExecutionIds:
     """Everything of it that has not ended; its schedule goes on. A unit that is kept running stays stopped.
 
-    But one that is kept running on every machine begins again at once, where it is not paused.
+    But one that is kept running on every machine begins again immediately, where it is not paused.
     """
     registry = context_of(state).services.registry
     stopped = tuple(await registry.stop(name, stop_reason(data)))
@@ -164,7 +164,7 @@ async def stop_unit(state: State, name: FromPath[str], data: JSONBody[StopReques
 
 
 def stop_reason(asked: StopRequest | None) -> str:
-    """What the record of a stopped execution says."""
+    """The reason that the record of a stopped execution has."""
     asked = asked or StopRequest()
     return asked.reason or f"stopped by {asked.by or 'hand'}"
 
@@ -204,7 +204,7 @@ async def explain_unit(state: State, name: FromPath[str]) -> Explanation:
 
 
 def _shown_schedule(stored: Stored) -> Schedule | None:
-    """The cursor, with a pause that its scheduler has not taken notice of yet."""
+    """The unit's schedule, paused or not as its record says: its scheduler may not have followed the record yet."""
     schedule = stored.schedule
     paused = stored.record.desired == "paused"
     if schedule is None or schedule.paused == paused:
