@@ -1,1 +1,1 @@
-"""`xchronosd`: puts the roles together, starts them in order and stops them in order."""
+"""`xchronosd`: it builds the roles from the settings, starts them in order, and stops them in order."""

@@ -1,4 +1,4 @@
-"""A daemon from its settings: store, roles, intake and API, started in order and stopped in order."""
+"""A daemon that is built from its settings: store, roles, intake and API, started in order and stopped in order."""
 
 import asyncio
 import ipaddress
@@ -40,7 +40,10 @@ log = structlog.get_logger(__name__)
 
 
 class _LocalSteps:
-    """What the API asks of this machine's attempts. Output stays readable on a machine that runs nothing any more."""
+    """What the API asks of this machine's attempts.
+
+    Output stays readable on a machine that has no agent any more.
+    """
 
     def __init__(self, directory: Path, agent: Agent | None) -> None:
         self._directory = directory
@@ -55,7 +58,7 @@ class _LocalSteps:
 
 
 class _Fault(NamedTuple):
-    """A problem of the intake as the API tells it."""
+    """One problem of the intake, as the API shows it."""
 
     path: str
     message: str
@@ -64,7 +67,7 @@ class _Fault(NamedTuple):
 
 
 class _IntakeFaults:
-    """The intake's problems as the API tells them."""
+    """All problems of the intake, as the API shows them."""
 
     def __init__(self, intake: Intake) -> None:
         self._intake = intake
@@ -77,15 +80,24 @@ class _IntakeFaults:
 
 
 class Daemon:
-    """One `xchronosd`. To embed one with a store or executors of one's own, override the methods that make them."""
+    """One `xchronosd`.
+
+    To embed one with a store or executors of your own, override `make_store` or `make_executors`.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._clock = SystemClock()
         self.stopping = asyncio.Event()
+        """Whoever wants the daemon to end sets it, once."""
 
     async def run(self) -> None:
-        """Run until `stopping` is set; then take in nothing more, let attempts end, and record everything."""
+        """Run until `stopping` is set. Then take in nothing more, let attempts end, and record how they ended.
+
+        Raises:
+            ConfigError: a setting cannot be.
+            StoreError: the job store is there, and cannot be used.
+        """
         settings = self.settings
         try:
             settings.state_directory.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -98,9 +110,12 @@ class Daemon:
             lock.release()
 
     def _alone(self) -> FileLock:
-        """The state directory for this daemon only: two would take each other's attempts for their own, or for litter.
+        """The lock of the state directory, which is this daemon's alone.
 
-        Raises ConfigError.
+        Two daemons of one directory would take each other's attempts for their own, or remove them as leftovers.
+
+        Raises:
+            ConfigError: another daemon has the directory, or it cannot be locked.
         """
         state = self.settings.state_directory
         try:
@@ -129,11 +144,14 @@ class Daemon:
                 await executor.close()
 
     async def make_store(self) -> Store:
-        """The job store, which the daemon closes when it ends. Raises StoreError."""
+        """Open the job store, which the daemon closes when it ends. Raises StoreError."""
         return await open_store(self.settings, self._clock)
 
     async def _store_or_stop(self) -> Store | None:
-        """The job store; None when the daemon is asked to end before the store answers."""
+        """The job store; None when the daemon is asked to end before the store answers.
+
+        `test_a_daemon_that_waits_for_its_store_can_be_stopped` in tests/daemon/test_stores.py holds this.
+        """
         making, stopping = asyncio.create_task(self.make_store()), asyncio.create_task(self.stopping.wait())
         try:
             await asyncio.wait({making, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -144,7 +162,7 @@ class Daemon:
             await asyncio.wait({making, stopping})
 
     def make_executors(self) -> dict[str, Executor]:
-        """What steps are run with, by kind; the daemon closes them when it ends."""
+        """Make what steps are run with, by kind. The daemon closes them when it ends."""
         settings = self.settings
         executors: dict[str, Executor] = {
             "docker": DockerExecutor(
@@ -158,7 +176,10 @@ class Daemon:
         return executors
 
     def _guarding(self, executors: Mapping[str, Executor]) -> GuardianClient | None:
-        """What ends steps that must not outlive this machine's lease. A store of this machine alone knows no loss."""
+        """What ends the steps that must not outlive this machine's lease; None when nothing has to.
+
+        With a store that no other machine can use, nobody can take over what runs here.
+        """
         settings = self.settings
         if not on_servers(settings) or "agent" not in settings.roles:
             return None
@@ -237,7 +258,7 @@ class Daemon:
             await running.stop(settings.shutdown_grace)
 
     async def _until_stopped(self, tasks: "list[asyncio.Task[None]]") -> None:
-        """Wait for `stopping`. A part that ends before that has failed, and so has the daemon."""
+        """Wait for `stopping`. A part of the daemon that ends before it is set has failed, and so has the daemon."""
         stopping = asyncio.create_task(self.stopping.wait())
         done, _ = await asyncio.wait({stopping, *tasks}, return_when=asyncio.FIRST_COMPLETED)
         tasks[-1].cancel()
@@ -250,7 +271,7 @@ class Daemon:
 
 
 def _where(listen: str) -> tuple[str, int]:
-    """Host and port of a listening address, which the settings have checked."""
+    """The host and the port of a listening address. The settings have checked its form."""
     if listen.startswith("unix://"):
         return listen, 0
     host, _, port = listen.rpartition(":")
@@ -258,7 +279,10 @@ def _where(listen: str) -> tuple[str, int]:
 
 
 def _advertised(listen: str, hostname: str) -> str:
-    """Where other machines find this API; one that listens on every address is found by the machine's name."""
+    """The URL by which other machines find this API; empty: they do not.
+
+    An API that listens on every address is found by the machine's name.
+    """
     host, port = _where(listen)
     if listen.startswith("unix://"):
         return ""
@@ -267,7 +291,7 @@ def _advertised(listen: str, hostname: str) -> str:
 
 
 def _is_private(host: str) -> bool:
-    """Whether only this machine's own users reach the address."""
+    """Whether only users of this machine reach the address."""
     if host.startswith("unix://") or host == "localhost":
         return True
     try:
@@ -282,7 +306,7 @@ def _ready(address: str) -> None:
 
 
 def notify(message: str) -> None:
-    """Tell systemd, where it started this daemon and asked to be told (sd_notify(3))."""
+    """Tell systemd what the daemon does, where systemd has started it and asks to be told (sd_notify(3))."""
     where = os.environ.get("NOTIFY_SOCKET", "")
     if where:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as peer:

@@ -23,10 +23,11 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 REPEATABLE = ("metadata", "roles", "api_hosts")
+"""The settings whose option may be given several times."""
 
 
 def _options(command: Any) -> Any:
-    """One option a setting, in the order of the documentation."""
+    """Give a command an option for each setting, in the order of the documentation."""
     for row in reversed(describe_settings()):
         if row.name == "units":
             continue
@@ -53,16 +54,21 @@ def cli(units: tuple[str, ...], config: Path | None, **flags: object) -> None:
         settings = load({"units": units, **flags}, os.environ, config_files(config, os.environ))
     except ConfigError as error:
         raise click.UsageError(str(error)) from error
-    # Units have secrets, and somebody else may have made the state directory: an engine that was told to mount it
-    # makes one that everybody may look into. Steps have the usual mask of their own.
+    # Units have secrets, and the state directory may be one that everybody may look into: a Docker engine that has to
+    # mount a directory that is not there makes such a one. Steps get the usual mask.
     os.umask(0o027)
     sys.exit(run(settings))
 
 
 def run(settings: Settings, make: "Callable[[Settings], Daemon] | None" = None) -> int:
-    """Run a daemon until it is asked to end. Returns its exit code.
+    """Run a daemon until it is asked to end.
 
-    `make` builds it; None: as it comes (an embedder may have one of its own).
+    Args:
+        settings: What the daemon is told.
+        make: Builds the daemon, where an embedder has one of its own; None: the usual one.
+
+    Returns:
+        The exit code: 0, or 1 when the daemon could not run.
     """
     configure_logging(settings.log_format, settings.log_level)
     for warning in misspelt_variables(os.environ):
@@ -70,18 +76,19 @@ def run(settings: Settings, make: "Callable[[Settings], Daemon] | None" = None) 
     try:
         asyncio.run(_serve(settings, make))
     except (ConfigError, StoreError, Conflict, PermissionError) as error:
-        # What is wrong is in the reason; where it was noticed in the code helps nobody.
+        # The reason tells what is wrong. A traceback would tell where our code noticed it, which helps nobody.
         log.error("xchronosd cannot run", reason=str(error))  # noqa: TRY400
         return 1
     return 0
 
 
 def calm_collector() -> None:
-    """Keep the garbage collector from holding up the event loop: each of its looks is a pause of everything.
+    """Keep the garbage collector from holding up the event loop: while it looks, nothing else happens.
 
-    What is loaded when this is called stays, and is not looked at again. An execution leaves no cycles behind, so there
-    is little to find, and what a loaded daemon has under way at a time (some 2,000 attempts of 60 objects) must not set
-    a look off: it was a fifth of all work. Memory that does grow by so much is looked at in some 30 ms.
+    What is loaded when this is called is never looked at again. After that, the collector looks at the youngest objects
+    when there are 150,000 more of them than before. A daemon under load has some 2,000 attempts of 60 objects under
+    way, and these must not set off a look: such looks took a fifth of its time. There is little to find, because an
+    execution leaves no cycle of objects. A look at so many objects takes some 30 ms.
     """
     gc.freeze()
     gc.set_threshold(150_000, 5, 100)
@@ -96,7 +103,7 @@ async def _serve(settings: Settings, make: "Callable[[Settings], Daemon] | None"
 
     def stop(number: signal.Signals) -> None:
         if daemon.stopping.is_set():
-            # Asked twice: somebody is in a hurry. What runs is taken up by the next daemon.
+            # Who asks twice is in a hurry. The next daemon takes up what runs.
             os._exit(128 + number)
         daemon.stopping.set()
 
@@ -106,5 +113,5 @@ async def _serve(settings: Settings, make: "Callable[[Settings], Daemon] | None"
 
 
 def main() -> None:
-    """The console script."""
+    """The entry point of the program `xchronosd`."""
     cli(prog_name="xchronosd")

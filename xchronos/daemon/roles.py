@@ -1,4 +1,7 @@
-"""The roles of one daemon over one store, without configuration, signals or HTTP: what tests and embedders start."""
+"""The roles `scheduler` and `agent` of one daemon over one store, without settings, signals or HTTP.
+
+This is what tests, benchmarks and the simulation start. `engine` carries out the role `scheduler`.
+"""
 
 import asyncio
 from collections.abc import Coroutine, Mapping
@@ -30,12 +33,13 @@ from xchronos.store.contract import Reporting, Store
 log = structlog.get_logger(__name__)
 
 PROBE_EVERY: Micros = 10 * SECOND
-"""How long the answer of an executor's engine is believed before it is asked again."""
+"""How long an executor's answer about its engine is believed before the engine is asked again, in microseconds."""
 
 SETTLE_LIMIT: Micros = 5 * SECOND
-"""How long a daemon that ends waits for the last ends of attempts to be settled."""
+"""How long a daemon that ends waits until the ends of its last attempts are settled, in microseconds."""
 
 UNLIMITED = Capacity()
+"""The capacity of a machine that takes whatever units ask for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,11 +156,11 @@ class Roles:
 
     @property
     def machine(self) -> Machine:
-        """The machine as it is advertised."""
+        """This machine as other daemons see it: its configuration, and what people want of it."""
         return self._machine if self._membership is None else self._membership.machine
 
     def health(self) -> list[str]:
-        """What is wrong with this daemon right now; nothing when all is well."""
+        """What is wrong with this daemon right now, a sentence for each fault; empty when all is well."""
         faults = []
         if self.engine is not None and not self.engine.ready.is_set():
             faults.append("the scheduler is not ready")
@@ -175,7 +179,10 @@ class Roles:
         return faults
 
     async def start(self) -> None:
-        """Start the roles; returns once they are ready. The machine joins before anything is scheduled onto it."""
+        """Start the roles and return when they are ready. The machine joins before anything is scheduled onto it.
+
+        Raises what ends a role before that.
+        """
         if self._membership is not None and self.agent is not None:
             self._launch(self._membership.run(), "membership")
             await self._reached(self._membership.joined)
@@ -188,7 +195,7 @@ class Roles:
             self._launch(self._ask(), "asking")
 
     async def _ask(self) -> None:
-        """Ask the store now and then: a daemon that only answers would not notice that it is away."""
+        """Ask the store now and then. A daemon with neither role would not notice that it is away."""
         while True:
             try:
                 await self.store.get(self.keys.election)
@@ -198,15 +205,20 @@ class Roles:
             await self.clock.sleep(self._ask_every)
 
     async def wait(self) -> None:
-        """Wait until a role ends, which none does by itself; raises what ended it."""
+        """Wait until a role ends, and raise what has ended it. No role ends by itself."""
         done, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             task.result()
 
     async def stop(self, grace: Micros) -> None:
-        """Nothing new is begun, the attempts get their grace, their ends are settled; the heartbeat is last."""
+        """Stop the roles in order.
+
+        Nothing new is begun. The attempts have `grace` microseconds to end. Their ends are settled. Then the roles end,
+        the heartbeat last, and the machine leaves.
+        """
         agent = self._named("agent")
-        # An agent that has failed has left its attempts running: then the machine's place must not be given away yet.
+        # An agent that has failed leaves its attempts running. Then the machine must not leave: others would start
+        # them.
         clean = agent is None or not agent.done()
         if self.engine is not None:
             self.engine.hold()
@@ -230,7 +242,7 @@ class Roles:
         self._tasks.append(asyncio.create_task(role, name=name))
 
     async def _reached(self, event: asyncio.Event) -> None:
-        """Wait for a role to be ready, or for any role to fail."""
+        """Wait until a role is ready. Raises what ends any role before that."""
         ready = asyncio.create_task(event.wait())
         done, _ = await asyncio.wait({ready, *self._tasks}, return_when=asyncio.FIRST_COMPLETED)
         if ready not in done:

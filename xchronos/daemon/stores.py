@@ -1,4 +1,4 @@
-"""The job store that the settings name."""
+"""Opening the job store that the settings name."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -20,15 +20,18 @@ from xchronos.store.sqlite.store import SqliteStore
 log = structlog.get_logger(__name__)
 
 PAUSE = SECOND
-"""Between two tries to reach a store that does not answer yet."""
+"""The pause between two tries to reach a store that does not answer yet, in microseconds."""
 
 
 async def open_store(settings: Settings, clock: Clock) -> Store:
-    """Open the job store. One on servers is waited for: after a power cut they may come up later than this daemon.
+    """Open the job store.
+
+    A store on servers is waited for: after a power cut, they may come up later than this daemon
+    (`test_etcd_is_waited_for` in tests/daemon/test_stores.py).
 
     Raises:
         StoreError: the store is there, and cannot be used.
-        ConfigError: what the settings say about it cannot be.
+        ConfigError: the settings contradict each other, or name a file that cannot be read.
     """
     kind = settings.store.partition(":")[0]
     while True:
@@ -55,7 +58,7 @@ async def _open_sqlite(settings: Settings, clock: Clock) -> Store:
     path = Path(file.removeprefix("//")) if file else settings.state_directory / "xchronos.db"
     path.parent.mkdir(parents=True, exist_ok=True)
     store = await SqliteStore.open(path, clock=clock, synchronous=settings.sqlite_synchronous)
-    # Only one daemon can have the file open: who held these leases is gone, so nobody waits for their TTL.
+    # Only one daemon can have the file open. So whoever held these leases is gone, and nobody has to wait for the TTL.
     await store.end_leases()
     return store
 
@@ -105,16 +108,22 @@ _OPENERS: dict[str, Callable[[Settings, Clock], Awaitable[Store]]] = {
     "consuls": _open_consul,
 }
 ON_SERVERS = frozenset(("etcd", "etcds", "consul", "consuls"))
-"""The kinds of stores that several daemons can share, and that may be away for a while."""
+"""The kinds of store that several daemons can share, and that may be away for a while."""
 
 
 def history_kept(settings: Settings) -> Micros:
-    """How much of its past the leader lets the store keep; 0: the store sees to that itself."""
+    """How much of its past the leader lets the store keep, in microseconds; 0: the store sees to that itself."""
     return settings.etcd_history if settings.store.startswith(("etcd:", "etcds:")) else 0
 
 
 def read_secret(name: str, value: str, file: Path | None) -> str:
-    """A secret that is given itself, or in a file. Raises ConfigError."""
+    """A secret that is given as a value, or in a file. Raises ConfigError.
+
+    Args:
+        name: The setting that has the value; the one that has the file is called the same and `_file`.
+        value: The secret; empty: it is not given so.
+        file: The file; None: it is not given so.
+    """
     if file is None:
         return value
     if value:

@@ -1,6 +1,6 @@
-"""The directory intake: unit files that lie in directories are the units that are in force.
+"""The role "intake": the units in force are those whose files are in some directories.
 
-`scan` looks and reads, `selection` and `plan` decide (they are pure), `intake` acts.
+`scan` lists and reads the directories. `selection` and `plan` decide, and are pure. `intake` acts.
 """
 
 from xchronos.intake.files import source_of

@@ -1,4 +1,4 @@
-"""The directory intake's loop: look, plan, read, submit, destroy; again when something moves, and every so often."""
+"""The intake's loop: look, plan, read, submit, destroy. It turns when something moves, and every so often besides."""
 
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,7 +22,11 @@ from xchronos.registry.registry import Registry, Stored
 log = structlog.get_logger(__name__)
 
 LONGEST_BACKOFF: Micros = 10 * SECOND
+"""The longest pause before the next try while the store is away, in microseconds."""
+
 NOTES_EVERY: Micros = 5 * SECOND
+"""How often the notes are written, in microseconds."""
+
 UNITS_PER_READ = 100
 """The units whose files are read in one visit to a thread."""
 
@@ -30,24 +34,27 @@ UNITS_PER_BREATH = 100
 """The stored units that are listed before everything else in this process gets its turn."""
 
 WORKERS = 8
-"""So many units are submitted at a time: enough for a store to commit them together, few enough for the loop."""
+"""The units that are submitted at a time: enough for a store to commit them together, few enough for the event loop."""
+
 SNAPSHOT_FROM = 50
-"""From so many units to read on, all that is stored is read at once, to see which are unchanged."""
+"""From so many units to read on, all stored units are read together, to see which of them are unchanged."""
 
 
 class Intake:
     """Keeps the units of some directories in the store as their files say.
 
-    A file that is new or changed is submitted once it has settled, one that is removed takes its unit away. A bad
-    file is reported (`problems`) and leaves its last good version in force. When a directory cannot be read, nothing
-    in it changes. A unit that somebody else submitted under a file's name stays as it is, and the file is a problem.
-    A unit that somebody else destroyed (a person, its TTL) stays away until its file changes.
+    * A file that is new or changed is submitted when it has settled. A file that is removed takes its unit away.
+    * A bad file is a problem, and its last good version stays in force.
+    * While a directory cannot be read, nothing of it changes.
+    * A unit that somebody else has submitted under a file's name stays as it is, and the file is a problem.
+    * A unit that somebody else has destroyed (a person, its TTL) stays away until its file changes.
 
     Args:
         registry: Where the units go.
         clock: The time.
-        directories: Those that come first count first, as /etc does before /usr/lib.
-        options: What the intake is told besides.
+        directories: The directories. Of two files with one name, that in the earlier directory counts, as /etc counts
+            before /usr/lib.
+        options: What else the intake is told.
     """
 
     def __init__(
@@ -80,14 +87,14 @@ class Intake:
         self._outage: StoreUnavailable | None = None
         self._watch = DirectoryWatch(clock, self._directories)
         self.ready = asyncio.Event()
-        """Set when everything that was there at the start has been dealt with, but for files that do not settle."""
+        """Set once, when all that was there at the start has been dealt with, but for files that do not settle."""
 
     def problems(self) -> list[IntakeProblem]:
-        """What is wrong now with files and directories, by path."""
+        """What is wrong with files and directories now, by path."""
         return self._problems.all()
 
     async def run(self) -> None:
-        """Take in until cancelled."""
+        """Work until cancelled; then write the notes."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._watch.run(), name="intake watch")
             try:
@@ -113,10 +120,11 @@ class Intake:
                 continue
             if full:
                 last_full = started
-            # A file that is written to without end must not keep the daemon from being ready.
+            # A file that is written to without end must not keep the daemon from being ready (tests/intake/:
+            # `test_a_file_that_never_settles_does_not_keep_the_intake_from_being_ready`).
             if wait is None or self._clock.monotonic() - begun > 2 * CAREFUL * self._settle:
                 self.ready.set()
-            # Looking at many files costs time: it never takes more than a fifth of it, however many changes there are.
+            # To look at many files takes time. It never takes more than a fifth of all time, however much changes.
             await self._clock.sleep(4 * self._look_took)
             left = last_full + self._rescan - self._clock.monotonic()
             await self._watch.changed(left if wait is None else min(wait, left))
@@ -138,7 +146,7 @@ class Intake:
             log.warning("units from directories that are not taken in any more stay in force", sources=sorted(former))
 
     async def _turn(self, *, full: bool) -> Micros | None:
-        """Look once and act. Returns after how long to look again, whatever is noticed meanwhile; None: no matter."""
+        """Look once and act. Returns how long to wait before the next look if nothing moves; None: for the rescan."""
         if full:
             await self._reconsider()
         started = self._clock.monotonic()
@@ -147,7 +155,7 @@ class Intake:
         self._watch.follow([listing.identity for listing in listings])
         self._judge_directories(listings)
         self._note(selection, listings)
-        # Pure, and with many units long enough to keep others waiting.
+        # The plan is pure, and with many units it takes so long that others would wait for it.
         planned = await asyncio.to_thread(
             plan,
             selection.units,
@@ -195,7 +203,7 @@ class Intake:
                 self._trusted[listing.directory] = listing.identity
 
     def _note(self, selection: Selection, listings: Sequence[Listing]) -> None:
-        """Say what is not taken in and never will be."""
+        """Report names that no unit can have, and log once what is no unit of its own."""
         now = to_datetime(self._clock.now())
         for path, message in selection.bad_names.items():
             self._problems.report(f"/name{path}", path, (message,), now)
@@ -209,7 +217,7 @@ class Intake:
         self._noted = others | set(selection.aliases)
 
     async def _take_in(self, units: Sequence[Found]) -> bool:
-        """Read units and submit those that say something new. Returns whether some have to be read again soon."""
+        """Read units and submit those that say something new. Returns whether some must be read again soon."""
         self._bulk = len(units) >= SNAPSHOT_FROM
         stored = await self._snapshot() if self._bulk else None
         unsettled, submitted = False, 0
@@ -242,10 +250,10 @@ class Intake:
         return known.revision == content.revision and known.source == source_of(content.found.directory)
 
     async def _work(self, queue: Iterator[Content]) -> bool:
-        """Submit what the queue holds, until it is empty or the store is away."""
+        """Submit what the queue holds, until it is empty or the store is away. Returns as `_take_in` does."""
         unsettled = False
         for content in queue:
-            # Compiling a unit is a piece of work; everything else in this process gets its turn between two of them.
+            # To compile a unit takes a while. Everything else in this process gets its turn between two of them.
             await asyncio.sleep(0)
             if self._outage is not None:
                 break
@@ -256,7 +264,7 @@ class Intake:
         return unsettled
 
     async def _submit(self, content: Content) -> bool:
-        """Store one unit. Returns False when it is to be read again before anything is said about it."""
+        """Store one unit. Returns False when it must be read again before anything is said about it."""
         found = content.found
         try:
             known = await self._known(found.name)
@@ -289,7 +297,8 @@ class Intake:
         except StoreError as error:
             self._fail(found, (f"the store refused it: {error}",), again=True)
         except Exception as error:
-            # A fault of ours in one file's reading must not keep all other files from being taken in.
+            # A fault of ours with one file must not keep the other files from being taken in
+            # (`test_a_fault_of_ours_is_the_problem_of_that_file_alone` in tests/intake/test_intake_bad_files.py).
             log.exception("a unit file is more than xchronos can take", path=found.path)
             self._fail(found, (f"xchronos failed over it, which is a fault of xchronos: {error!r}",))
         else:
@@ -297,7 +306,7 @@ class Intake:
         return True
 
     def _is_fresh(self, found: Found) -> bool:
-        """Whether it was written a moment ago, so that a writer may not be done with it."""
+        """Whether it was written a moment ago: its writer may not have finished."""
         newest = max(stamp.mtime_ns for stamp in found.stamps) // 1_000
         return self._clock.now() - newest < CAREFUL * self._settle
 
@@ -311,7 +320,11 @@ class Intake:
     def _fail(
         self, found: Found, messages: tuple[str, ...], *, again: bool = False, revision: str | None = None
     ) -> None:
-        """The unit is not taken in. `again`: it may be later, although nothing about the file changes."""
+        """Report that a unit is not taken in.
+
+        `again`: it may be taken in later although its file stays as it is. `revision` stays in force; None: the one of
+        before does.
+        """
         before = self._taken.get(found.name)
         in_force = revision if revision is not None else before.revision if before is not None else ""
         self._taken[found.name] = Taken(found.directory, found.stamps, in_force)
@@ -322,7 +335,7 @@ class Intake:
         self._problems.report(found.name, found.path, messages, now, unit=found.name, revision=in_force)
 
     async def _take_away(self, name: str) -> None:
-        """Destroy the unit of a file that is gone, if it still is a directory's."""
+        """Destroy the unit of a file that is gone, if the unit still comes from one of our directories."""
         known = await self._known(name)
         in_force = self._taken[name].revision
         if known is not None and in_force and known.source in self._sources:
@@ -338,7 +351,7 @@ class Intake:
         self._problems.solve(name)
 
     async def _reconsider(self) -> None:
-        """What only shows by asking: problems that went away by themselves, units that somebody else destroyed."""
+        """Find what only the store knows: problems that have gone by themselves, units that somebody else destroyed."""
         for name in self._again & self._taken.keys():
             self._taken[name] = msgspec.structs.replace(self._taken[name], stamps=())
         names = set(await self._registry.unit_names())
@@ -352,7 +365,7 @@ class Intake:
         if self._notes is None or not self._dirty:
             return
         self._dirty = False
-        # Problems are looked into again after a restart, so they are not written down.
+        # A file with a problem is read again after a restart, so it is not noted.
         good = {name: taken for name, taken in self._taken.items() if name not in self._problems}
         write_notes(self._notes, good)
 
@@ -363,7 +376,7 @@ class Intake:
             return None
 
     async def _snapshot(self) -> Mapping[str, Known] | None:
-        """Everything that is stored; None when a record cannot be read (each unit is then asked for by itself)."""
+        """All stored units by name; None when a record cannot be read, and each unit is to be asked for by itself."""
         stored: dict[str, Known] = {}
         try:
             async for unit in self._registry.units():

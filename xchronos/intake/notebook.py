@@ -1,4 +1,4 @@
-"""What the intake remembers over a restart, so that unchanged files are not even read and destroyed units stay away."""
+"""What the intake remembers over a restart: unchanged files are not read again, and destroyed units stay away."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ class _IntakeNotes(msgspec.Struct, frozen=True):
 
 
 def read_notes(path: Path) -> dict[str, Taken]:
-    """What `write_notes` wrote; nothing when there is no such file, or it is damaged: then all files are read again."""
+    """What `write_notes` has written; empty when there is no such file, or it is damaged. All files are read then."""
     try:
         notes = msgspec.json.decode(path.read_bytes(), type=_IntakeNotes)
     except FileNotFoundError:
@@ -30,7 +30,7 @@ def read_notes(path: Path) -> dict[str, Taken]:
 
 
 def write_notes(path: Path, taken: dict[str, Taken]) -> None:
-    """Keep what was taken in. The file is replaced as a whole, so a crash leaves the old one or the new one."""
+    """Keep what was taken in. The file is replaced as a whole, so that a crash leaves the old one or the new one."""
     draft = path.with_name(f"{path.name}.new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,7 @@
-"""What to do about what the directories hold, given what was done before and what is stored. Pure.
+"""What to do about what the directories hold, given what was done before and what is stored. All of it is pure.
 
-Two questions, two functions. `plan`: which units have to be read again, and which are gone for good? `judge`: what
-becomes of a unit that was read?
+`plan` answers which units must be read again, and which are gone for good. `judge` answers what becomes of a unit that
+was read.
 """
 
 import os.path
@@ -14,57 +14,82 @@ from xchronos.clock import Instant, Micros
 from xchronos.intake.files import Content, Found, Stamp, source_of
 
 CAREFUL = 5
-"""How many settle times a unit must stay gone, or empty, or lose a file, before that is believed: editors and
-generators make a file vanish, or empty it, before they write it anew."""
+"""How many settle times a unit must be gone, or empty, or without one of its files, before that is believed.
+
+Editors and generators remove or empty a file before they write it anew
+(`test_a_unit_that_is_emptied_for_a_moment_is_not_masked` in tests/intake/test_intake_bad_files.py).
+"""
 
 
 class Taken(msgspec.Struct, frozen=True):
-    """What was last dealt with under a unit's name: where its file lies, its stamps, and the revision in force.
-
-    `destroyed`: the unit was removed from the store by somebody else since (a person, its TTL), and stays away until
-    its file changes.
-    """
+    """What was last dealt with under a unit's name."""
 
     directory: str
+    """The directory that has its main file."""
+
     stamps: tuple[Stamp, ...] = ()
+    """The stamps of its files then; empty: the files must be read again."""
+
     revision: str = ""
+    """The revision that is in force; empty: none is, or none of ours."""
+
     destroyed: bool = False
+    """Whether somebody else (a person, its TTL) has since destroyed the unit. It stays away until its file changes."""
 
 
 class Waiting(msgspec.Struct, frozen=True):
-    """A change that has not settled: what is seen (nothing: the unit is gone) since when on the monotonic clock."""
+    """A change that has not settled."""
 
     stamps: tuple[Stamp, ...]
+    """The stamps that the unit's files now have; empty: the unit is gone."""
+
     since: Micros
+    """Since when they have been so, in microseconds of the monotonic clock."""
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """The units to read, the names that are gone, the changes to wait for, and for how long (None: none)."""
+    """What to do after one look."""
 
     read: list[Found]
+    """The units to read."""
+
     gone: list[str]
+    """The names of the units to take away."""
+
     waiting: dict[str, Waiting]
+    """The changes that have not settled, by the unit's name; the next `plan` is given them."""
+
     wait: Micros | None
+    """How long it is until the first of them has settled, in microseconds; None: there is none."""
 
 
 class Known(msgspec.Struct, frozen=True):
-    """What the store holds under a name: whose it is, what it says, and the files of its drop-ins.
-
-    `written` is the store's revision of the record.
-    """
+    """What the store holds under a name."""
 
     revision: str
+    """A hash of what the unit's files say."""
+
     source: str
+    """Where it came from: `api`, or `directory:` and a path."""
+
     by: str = ""
+    """Who has submitted it: `intake@` and a machine, or a person."""
+
     drop_ins: tuple[str, ...] = ()
+    """The paths of its drop-ins."""
+
     written: int = 0
+    """The store's revision of the record."""
 
 
 class IntakeVerdict(msgspec.Struct, frozen=True):
-    """What becomes of a unit that was read. `reason` explains a conflict."""
+    """What becomes of a unit that was read."""
 
     action: Literal["submit", "keep", "conflict"]
+    """Store it; leave what is stored; leave what is stored and report the file."""
+
     reason: str = ""
+    """Why it is a conflict, for a person; empty: it is none."""
 
 
 def plan(
@@ -80,13 +105,13 @@ def plan(
     """Compare what is found with what was taken in.
 
     Args:
-        found: The units that the directories describe.
-        taken: What was dealt with before.
-        waiting: `Plan.waiting` of the time before.
-        lost: The directories of which nothing is known for now; nothing that lay there counts as gone.
-        wall: Now, for the age of files. A clock that is wrong only makes it wait for `settle` of its own.
-        monotonic: Now.
-        settle: How long a file must not change before it is read.
+        found: The units that the directories describe, by name.
+        taken: What was dealt with before, by name.
+        waiting: The `Plan.waiting` of the look before.
+        lost: The directories of which nothing is known for now. Nothing that was in them counts as gone.
+        wall: The wall clock, for the age of files. If it is wrong, a file at most waits for `settle` from this look on.
+        monotonic: The monotonic clock, in microseconds.
+        settle: How long a file must not change before it is read, in microseconds.
     """
     read: list[Found] = []
     gone: list[str] = []
@@ -126,7 +151,7 @@ def plan(
 
 
 def _missing(before: Taken | None, unit: Found) -> set[str]:
-    """The files that the unit had and has not any more."""
+    """The paths of the files that the unit had, and does not have any more."""
     if before is None:
         return set()
     return {stamp.path for stamp in before.stamps} - {stamp.path for stamp in unit.stamps}
@@ -139,11 +164,11 @@ def _any_below(paths: Collection[str], directories: Collection[str]) -> bool:
 def judge(
     content: Content, known: Known | None, *, directories: Collection[str], lost: Collection[str], by: str
 ) -> IntakeVerdict:
-    """Whether a unit that was read is to be stored.
+    """Whether a unit that was read is stored.
 
-    A name belongs to who had it first: a unit that was submitted by other means, or comes from a directory that is
-    not ours, is never overwritten. It may be destroyed, then the file counts. One from a directory that only this
-    intake (`by`) used to watch is taken over.
+    A name belongs to the one who had it first. A unit that was submitted by other means, or comes from a directory that
+    is not ours, is never overwritten. When somebody destroys it, the file counts. A unit that this intake (`by`) has
+    submitted from a directory that it no longer watches is overwritten.
     """
     if known is None:
         return IntakeVerdict("submit")
@@ -170,10 +195,10 @@ def judge(
 def recall(
     stored: Mapping[str, Known], remembered: Mapping[str, Taken], *, directories: Collection[str], by: str
 ) -> dict[str, Taken]:
-    """What was dealt with before this process, from the store and from what the last process wrote down.
+    """What was dealt with before this process, by name: from the store, and from the notes of the last process.
 
-    A unit whose file vanished in between is only ours to destroy when this intake submitted it, or remembers its
-    file: a directory of the same path on another machine may hold it.
+    A unit whose file has vanished in between is ours to destroy only if this intake has submitted it, or has noted its
+    file. Else a directory of the same path on another machine may hold it.
     """
     ours = {source_of(directory): directory for directory in directories}
     taken = {
@@ -190,7 +215,7 @@ def recall(
             if known.by == by:
                 taken[name] = Taken(directory, (), known.revision)
         elif before.destroyed or before.revision != known.revision:
-            # Somebody else has been at it: the file is read and compared again.
+            # Somebody else has changed the unit, so its file is read and compared again.
             taken[name] = Taken(directory, (), known.revision)
     return taken
 
@@ -200,11 +225,15 @@ def doubtful(
     trusted: Mapping[str, tuple[int, int]],
     taken: Mapping[str, Taken],
 ) -> set[str]:
-    """The directories that are empty in a way that looks like a missing mount, not like a person's doing.
+    """The directories that are empty as a missing mount is, and not as a person empties them.
 
-    `listings` has the identity of each readable directory and whether a unit lies in it, `trusted` the identity that
-    each had when a unit lay in it last. An empty directory that never was seen otherwise, while units came from it,
-    takes nothing away; the same directory, emptied file by file, does.
+    Units came from such a directory, and it was never seen with a unit in it. A directory that was seen with units, and
+    is the same and empty now, was emptied file by file.
+
+    Args:
+        listings: Of each directory that can be read, its identity and whether a unit is in it.
+        trusted: The identity that each directory had when a unit was last seen in it.
+        taken: What was dealt with before, by name.
     """
     origins = {before.directory for before in taken.values() if not before.destroyed}
     return {

@@ -1,4 +1,4 @@
-"""What is wrong with the directories and their files, for as long as it is."""
+"""What is wrong with the directories and their files, for as long as it is wrong."""
 
 from datetime import datetime
 
@@ -11,20 +11,26 @@ log = structlog.get_logger(__name__)
 
 
 class IntakeProblem(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A file that is not taken in, or a directory that cannot be read, and why: one line of text for each reason.
-
-    `unit` is the unit it concerns, `revision` its last good version, which stays in force (empty: there is none).
-    """
+    """A file that is not taken in, or a directory that cannot be read."""
 
     path: str
+    """The file or the directory, as text that every log takes."""
+
     messages: tuple[str, ...]
+    """What is wrong, a line for each reason."""
+
     since: datetime
+    """When this was first found, in UTC."""
+
     unit: str = ""
+    """The unit that it concerns; empty: none."""
+
     revision: str = ""
+    """The revision of that unit that stays in force; empty: there is none."""
 
 
 class Problems:
-    """The problems that there are, by what they are about (a unit's name, or a path). Each change is logged once."""
+    """The problems that there are now, by what they are about: a unit's name, or a path. Each change is logged once."""
 
     def __init__(self) -> None:
         self._known: dict[str, IntakeProblem] = {}
@@ -32,7 +38,7 @@ class Problems:
     def report(
         self, about: str, path: str, messages: tuple[str, ...], now: datetime, *, unit: str = "", revision: str = ""
     ) -> None:
-        """There is this problem now, instead of whatever there was before."""
+        """Note that there is this problem now, instead of the one before it about the same thing."""
         before = self._known.get(about)
         if before is not None and before.messages == messages:
             return
@@ -42,13 +48,13 @@ class Problems:
         log.warning("not taken in", path=problem.path, unit=unit, problems=list(messages), in_force=force)
 
     def solve(self, about: str) -> None:
-        """There is no such problem any more."""
+        """Note that there is no problem about this any more."""
         problem = self._known.pop(about, None)
         if problem is not None:
             log.info("problem solved", path=problem.path, unit=problem.unit)
 
     def solve_others(self, kind: str, about: set[str]) -> None:
-        """Of the problems whose name begins with `kind`, only these still are."""
+        """Note that, of the problems about what begins with `kind`, only those in `about` are left."""
         for key in [key for key in self._known if key.startswith(kind) and key not in about]:
             self.solve(key)
 

@@ -1,6 +1,6 @@
-"""Looking at directories and reading unit files. Everything here blocks, and runs in a thread."""
+"""Looking at directories and reading unit files. Everything here blocks, so it runs in a thread."""
 
-# Paths are strings here: ten thousand Path objects would cost more than the look itself.
+# Paths are strings here: ten thousand Path objects cost more than the look itself.
 # ruff: noqa: PTH115, PTH116, PTH118, PTH120, PTH123
 
 import os
@@ -13,16 +13,20 @@ from xchronos.unitfile.document import UnitFile
 from xchronos.unitfile.names import SUFFIXES
 
 FILE_LIMIT = 4 * 1024 * 1024
-"""No file of more bytes is read. Far more than a unit may have: what is too long is then told with its line."""
+"""The most bytes of a file that is read.
+
+It is far more than a unit may have. A unit that is too long is still read, so that the problem names the line.
+"""
 
 _SERVICE = ".service"
 _OTHER_SUFFIXES = tuple(sorted(SUFFIXES - {_SERVICE}))
-# A pipe that takes a unit file's place between the look and the opening must not block the reader for ever.
+# A pipe that takes a unit file's place between the look and the opening must not block the reader for ever
+# (`test_a_pipe_in_the_place_of_a_file_does_not_block_the_reader` in tests/intake/test_intake_scan.py).
 _OPEN = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 def list_directory(directory: str) -> Listing:
-    """What a directory holds that could be a unit; hidden files, editors' backups and the like are passed over."""
+    """What a directory holds that could be a unit. Hidden files, editors' backups and the like are passed over."""
     units: dict[str, Stamp] = {}
     drop_ins: dict[str, dict[str, Stamp]] = {}
     others: list[str] = []
@@ -60,7 +64,8 @@ def _list_drop_ins(directory: str) -> dict[str, Stamp]:
     except FileNotFoundError:
         return {}
     except OSError as error:
-        # Its files may matter, so the units that would read them are not touched: the directory itself is the problem.
+        # Its files may matter, so the units that they are for must not change: the directory stands for a file that
+        # cannot be read (tests/intake/: `test_a_drop_in_directory_that_may_not_be_read_makes_its_unit_unreadable`).
         found["unreadable.conf"] = Stamp(
             f"{directory}/unreadable.conf", "bad", problem=f"the directory cannot be read: {error.strerror}"
         )
@@ -68,7 +73,7 @@ def _list_drop_ins(directory: str) -> dict[str, Stamp]:
 
 
 def _stamp(entry: os.DirEntry[str]) -> Stamp | None:
-    """None when the file is gone already."""
+    """The stamp of a directory's entry; None when the file is gone already."""
     target = ""
     try:
         if entry.is_symlink():
@@ -101,12 +106,12 @@ def _stamp(entry: os.DirEntry[str]) -> Stamp | None:
 
 
 def read_units(units: Iterable[Found]) -> list[Content]:
-    """The content of units, one for each."""
+    """The content of each of the units, in their order."""
     return [_read(found) for found in units]
 
 
 class _MovedError(Exception):
-    """The file is not any more what its stamp says."""
+    """The file is no longer what its stamp says."""
 
 
 def _read(found: Found) -> Content:

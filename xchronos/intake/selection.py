@@ -1,4 +1,15 @@
-"""Which units a set of directories describes, and by which files (UNITS.md 7). Pure."""
+"""Which units a set of directories describes, and by which files. All of it is pure.
+
+The rules are systemd's:
+
+* Of files with one name, that in the directory that is given first counts. The others are hidden by it.
+* A link from an instance to its template (`report@eu.service` to `report@.service`) is an instance.
+* Any other link from one unit name to another one in these directories is a second name: no unit of its own.
+* A link to a file elsewhere is that file, under the link's name.
+* The drop-ins of all directories count for a unit, in the order of `unitfile.dropins`. A masked unit has none.
+
+`test_links` and `test_drop_ins_of_all_directories_in_their_order` in tests/intake/test_intake_plan.py hold them.
+"""
 
 import os.path
 from collections.abc import Iterable, Sequence
@@ -12,20 +23,20 @@ from xchronos.unitfile.names import UnitName, is_valid_name
 
 
 class Selection(msgspec.Struct, frozen=True):
-    """The units by name; the second names of units; and the files whose name is none, with what is wrong with it."""
+    """What the directories describe."""
 
     units: dict[str, Found]
+    """The units, by name."""
+
     aliases: dict[str, str]
+    """The second names of units, each with the unit's own name."""
+
     bad_names: dict[str, str]
+    """The files whose name no unit can have, by path, each with what is wrong with it."""
 
 
 def select(listings: Sequence[Listing]) -> Selection:
-    """Of files with one name, the one in the directory that is given first counts.
-
-    A link from an instance to its template is an instance. Any other link between two unit names inside these
-    directories is a second name of the same unit, and so no unit of its own; a link to a file elsewhere is that file
-    under the link's name.
-    """
+    """The units that these directories describe. The directory that counts first comes first."""
     places = {place for listing in listings for place in (listing.directory, listing.real)}
     files: dict[str, Iterable[str]] = {}
     by_path: dict[str, Stamp] = {}
@@ -57,7 +68,7 @@ def select(listings: Sequence[Listing]) -> Selection:
 
 
 def _alias(name: UnitName, stamp: Stamp, places: set[str]) -> str:
-    """The unit that this is a second name of."""
+    """The unit of which this is a second name; empty: it is a unit of its own."""
     if not stamp.target or stamp.kind != "file":
         return ""
     directory, target = os.path.split(stamp.target)

@@ -1,4 +1,8 @@
-"""Noticing that something moved in a directory. What moved is found out by looking; nothing depends on the notice."""
+"""Noticing that something has moved in a directory.
+
+The notice only says when to look. A look finds out what has moved, and there are looks without a notice
+(`test_without_notice_from_the_system_changes_are_still_found` in tests/intake/test_intake_files.py).
+"""
 
 import asyncio
 from collections.abc import Sequence
@@ -11,7 +15,7 @@ from xchronos.clock import SECOND, Clock, Micros
 log = structlog.get_logger(__name__)
 
 BLIND: Micros = 2 * SECOND
-"""How often to look where the system does not tell of changes."""
+"""How often to look where the system does not tell of changes, in microseconds."""
 
 
 class DirectoryWatch:
@@ -26,13 +30,16 @@ class DirectoryWatch:
         self._blind = False
 
     def follow(self, identities: list[tuple[int, int]]) -> None:
-        """These are the directories now: a watch on one that was replaced is worth nothing, so it is set up anew."""
+        """Watch the directories that have these identities now, one for each path.
+
+        A watch on a directory that was replaced notices nothing, so it is set up anew.
+        """
         if identities != self._identities:
             self._identities = identities
             self._other_directories.set()
 
     async def changed(self, timeout: Micros) -> None:  # noqa: ASYNC109 - on our clock
-        """Return when something has moved since the last time, at the latest after `timeout`."""
+        """Return when something has moved since the last call returned, and after `timeout` at the latest."""
         if self._blind:
             timeout = min(timeout, BLIND)
         moved = asyncio.create_task(self._moved.wait())
@@ -49,12 +56,12 @@ class DirectoryWatch:
         while True:
             await self._other_directories.wait()
             self._other_directories.clear()
-            # What happened before the new watch is set up would go unnoticed.
+            # What happens before the new watch is set up goes unnoticed, so there must be a look after it.
             self._moved.set()
             await self._watch_these()
 
     async def _watch_these(self) -> None:
-        """Watch the directories that there are, until there are others."""
+        """Watch those of the directories that exist, until others are to be watched."""
         there = [
             directory
             for directory, identity in zip(self._directories, self._identities, strict=True)
