@@ -1,6 +1,7 @@
 """The house: what a reader may count on about every module of the package, besides its layers (import-linter's)."""
 
 import ast
+import re
 from collections import defaultdict
 from collections.abc import Set as AbstractSet
 from graphlib import CycleError, TopologicalSorter
@@ -17,6 +18,9 @@ MOST_MODULES = 14
 """At one level of a package, `__init__` not counted: what a person takes in at one look."""
 
 MOST_LINES = 400
+
+NAMED_TEST = re.compile("`(test_[a-z0-9_]+)`")
+"""How a comment names the test that pins what it says."""
 
 
 def test_no_package_has_more_modules_than_one_looks_through():
@@ -101,6 +105,18 @@ def _circle(graph: dict[str, set[str]]) -> list[str]:
     except CycleError as error:
         return list(error.args[1])
     return []
+
+
+def test_a_test_that_a_comment_names_exists():
+    named = {(name, path) for path in MODULES for name in NAMED_TEST.findall(path.read_text(encoding="utf-8"))}
+    there = {
+        node.name
+        for path in (ROOT / "tests").rglob("test_*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    }
+    assert len(named) > 15, "comments that guard something name a test"
+    assert sorted(f"{path.relative_to(ROOT)}: {name}" for name, path in named if name not in there) == []
 
 
 @pytest.mark.parametrize("directory", ["xchronos", "tests"])
