@@ -16,13 +16,13 @@ GUARD = Guard("/leader", 1, "create")
 def test_what_is_older_than_the_limit_is_forgotten():
     async def life(clock: VirtualClock) -> None:
         store = MemoryStore(clock)
-        chore = Compaction(store, Keys(), clock, 10 * MINUTE).chore
-        assert chore.every == 5 * MINUTE
+        duty = Compaction(store, Keys(), clock, 10 * MINUTE).duty
+        assert duty.every == 5 * MINUTE
         at: dict[int, int] = {}
         for minute in range(61):
             at[minute] = (await store.commit(Txn((), [Put("/a", b"%d" % minute)]))).revision
             if minute % 5 == 0:
-                await chore.work(GUARD)
+                await duty.work(GUARD)
             oldest = minute - minute % 5 - 10
             for past in range(minute + 1):
                 if past >= oldest or minute < 10:
@@ -41,7 +41,7 @@ def test_a_leader_that_was_away_begins_anew():
 
     async def life(clock: VirtualClock) -> None:
         store = MemoryStore(clock)
-        work = Compaction(store, Keys(), clock, 10 * SECOND).chore.work
+        work = Compaction(store, Keys(), clock, 10 * SECOND).duty.work
         first = (await store.commit(Txn((), [Put("/a", b"")]))).revision
         await work(GUARD)
         await clock.sleep(100 * SECOND)
@@ -61,7 +61,7 @@ def test_a_leader_that_was_away_begins_anew():
 def test_a_store_that_is_away_is_asked_again(monkeypatch):
     async def life(clock: VirtualClock) -> None:
         store = MemoryStore(clock)
-        work = Compaction(store, Keys(), clock, 10 * SECOND).chore.work
+        work = Compaction(store, Keys(), clock, 10 * SECOND).duty.work
         revision = (await store.commit(Txn((), [Put("/a", b"")]))).revision
         await work(GUARD)
         await clock.sleep(10 * SECOND)

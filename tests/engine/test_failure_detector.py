@@ -1,7 +1,7 @@
 """Who is suspected of being dead, and for how long."""
 
 from xchronos.clock import SECOND
-from xchronos.engine.shards.failure_detector import PATIENCE, FailureDetector
+from xchronos.engine.shards.failure_detector import MAY_STAY_FREE, FailureDetector
 from xchronos.registry.keys import Keys
 from xchronos.registry.roster import Held, Roster, SchedulerMember
 
@@ -26,9 +26,9 @@ def test_whoever_lets_a_free_shard_wait_is_left_out_until_heard():
     roster.shards = {2: Held("c", 3, 7)}
     assert not suspects.look(roster, owners)
     assert suspects.waiting
-    clock.time = PATIENCE - 1
+    clock.time = MAY_STAY_FREE - 1
     assert not suspects.look(roster, owners)
-    clock.time = PATIENCE
+    clock.time = MAY_STAY_FREE
     assert suspects.look(roster, owners), "b has not taken its shard; a is ourselves, c has its own"
     assert suspects.trusted(roster) == ["a", "c"]
     suspects.heard("b")
@@ -48,7 +48,7 @@ def test_a_shard_that_is_taken_ends_the_waiting():
 def test_who_has_gone_and_come_back_is_not_suspected():
     suspects, roster, clock = made()
     suspects.look(roster, {1: "b"})
-    clock.time = PATIENCE
+    clock.time = MAY_STAY_FREE
     suspects.look(roster, {1: "b"})
     member = roster.members.pop("b")
     assert suspects.trusted(roster) == ["a", "c"]
@@ -64,6 +64,6 @@ def test_who_is_overlooked_says_so_once_in_a_while():
         clock.time = step * SECOND // 10
         if suspects.is_overlooked(roster, {1: "a"}):
             said.append(clock.time)
-    assert said == [4 * PATIENCE * turn for turn in range(1, 10)]
+    assert said == [4 * MAY_STAY_FREE * turn for turn in range(1, 10)]
     assert not suspects.is_overlooked(roster, {1: "b"})
     assert not suspects.is_overlooked(roster, {1: "a"}), "it has only begun"

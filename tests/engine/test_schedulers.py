@@ -211,7 +211,7 @@ def test_two_daemons_cannot_have_one_id():
 
 def test_one_leads_and_is_replaced_at_once():
     async def play(world: World) -> None:
-        async def chore(machine: str, guard) -> None:
+        async def sweep(machine: str, guard) -> None:
             done = await world.cluster.store.commit(Txn((guard,), (Put(f"/chores/{machine}", b""),)))
             assert done.succeeded
             did[machine] += 1
@@ -220,9 +220,9 @@ def test_one_leads_and_is_replaced_at_once():
         engines = {}
         for machine in ("s1", "s2"):
             store = PausableStore(world.cluster.store, world.clock, world.random)
-            chores = [LeaderDuty("sweep", SECOND, partial(chore, machine))]
+            duties = [LeaderDuty("sweep", SECOND, partial(sweep, machine))]
             engine = Engine(
-                store, world.cluster.keys, world.clock, machine, TTL, CollectorRegistry(), instance="1", duties=chores
+                store, world.cluster.keys, world.clock, machine, TTL, CollectorRegistry(), instance="1", duties=duties
             )
             engines[machine] = asyncio.create_task(engine.run())
             await engine.ready.wait()

@@ -126,7 +126,7 @@ class Roles:
         )
         self.engine: Engine | None = None
         if "scheduler" in options.roles:
-            duties = [Compaction(store, keys, clock, options.history).chore] if options.history else []
+            duties = [Compaction(store, keys, clock, options.history).duty] if options.history else []
             self.engine = Engine(
                 store, keys, clock, host.machine, options.ttl, self.metrics, instance=options.instance, duties=duties
             )

@@ -25,7 +25,7 @@ LAST_WRITES: Micros = SECOND
 class Engine:
     """Schedules the units of the shards that it owns.
 
-    `machine` is this daemon's id, `instance` as in its record, `ttl` the heartbeat's; `chores` are what is done once
+    `machine` is this daemon's id, `instance` as in its record, `ttl` the heartbeat's; `duties` are what is done once
     for the whole cluster, when this scheduler leads it.
     """
 
@@ -64,7 +64,7 @@ class Engine:
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._ownership.run(), name="ownership")
-                group.create_task(self._duties.run(), name="chores")
+                group.create_task(self._duties.run(), name="leader duties")
                 await self._ownership.answered.wait()
                 if not self._ownership.fences:
                     log.info("standing by: other schedulers own all shards")

@@ -1,8 +1,8 @@
 """Machines that are not there, and when that means that they are lost.
 
-A lease is only as good as the store's word. When the store itself was away, the leases of living machines may have
-ended meanwhile, and the news of it comes before they can have joined anew. So nobody is given up before the store has
-been heard for long enough without a break.
+When the store was away, the leases of living machines may have ended meanwhile, and the news of that comes before the
+machines can have joined anew. So no machine is given up before the store has been heard for long enough without a
+break.
 """
 
 import asyncio
@@ -13,8 +13,8 @@ from xchronos.engine.state.cluster_state import ClusterState
 from xchronos.engine.state.work_queue import WorkQueue
 
 REJOINING: Micros = 5 * SECOND
-"""What joining anew may take behind a break, be the TTL ever so short: the pause between two tries, a member of the
-store's cluster that is silent until it is found out, and another try."""
+"""What joining anew may take after a break, however short the TTL is: the pause between two tries, the time until a
+silent member of the store's cluster is found out, and another try."""
 
 
 class LostMachines:
@@ -55,11 +55,11 @@ class LostMachines:
                 await self._news.wait()
 
     def _pass_on(self) -> Micros:
-        """Pass on who is lost. Returns how long there is nothing to do."""
+        """Pass on the machines that are lost. Returns how long there is nothing more to do, in microseconds."""
         if not self._ownership.lease.heard:
             return self._ttl // 10
         now = self._clock.monotonic()
-        # Whoever was kept from renewing its lease gets the time to join anew.
+        # A machine that could not renew its lease gets the time to join anew.
         grace = self._ownership.lease.heard_since + max(self._ttl, REJOINING)
         lost = [machine for machine, due in self._due.items() if max(due, grace) <= now]
         for machine in lost:

@@ -27,7 +27,7 @@ class SchedulerMetrics(Collector):
     """The scheduler's metrics, in a registry of the daemon's.
 
     Attributes:
-        book: What the scheduler knows at present, None while it knows nothing.
+        cluster: What the scheduler knows at present; None between two sessions.
         shards: How many shards it owns.
         terms: How many terms of shards it has begun.
         leader: Whether it leads the cluster.

@@ -28,8 +28,8 @@ class Compaction:
         self._seen: deque[tuple[Micros, int]] = deque()
 
     @property
-    def chore(self) -> LeaderDuty:
-        """What the leader has to do. Twice in the time kept, so at most one and a half of it is."""
+    def duty(self) -> LeaderDuty:
+        """What the leader has to do: twice in the time that is kept, so that at most one and a half of it is."""
         return LeaderDuty("compaction", max(self._keep // 2, 1), self.run)
 
     async def run(self, _guard: Guard) -> None:

@@ -15,10 +15,10 @@ log = structlog.get_logger(__name__)
 
 
 class LeaderDuty(msgspec.Struct, frozen=True):
-    """Something to do every so often (`every`, in microseconds).
+    """Something that the leader does every `every` microseconds.
 
-    `work` gets the leader's guard. Every write it makes has to carry it: a leader that was paused is one no more, and
-    finds out only by that. It is not called while the lease is not sure.
+    `work` gets the leader's guard, and every write that it makes has to carry it: a leader that was paused may lead no
+    more, and finds that out only when its write is refused. `work` is not called while the lease is not sure.
     """
 
     name: str
@@ -27,7 +27,7 @@ class LeaderDuty(msgspec.Struct, frozen=True):
 
 
 class LeaderDuties:
-    """Does the chores while this scheduler leads; who leads anew begins with a full pause."""
+    """Carries out the duties while this scheduler leads; a new leader begins each with a full pause."""
 
     def __init__(self, clock: Clock, ownership: Ownership, duties: Sequence[LeaderDuty]) -> None:
         self._clock = clock
@@ -35,18 +35,18 @@ class LeaderDuties:
         self._duties = duties
 
     async def run(self) -> None:
-        """Do them until cancelled. A store that cannot do one now is asked again when it is due again."""
+        """Carry them out until cancelled. One that the store cannot do now is tried again when it is due again."""
         async with asyncio.TaskGroup() as group:
-            for chore in self._duties:
-                group.create_task(self._repeat(chore), name=chore.name)
+            for duty in self._duties:
+                group.create_task(self._repeat(duty), name=duty.name)
 
-    async def _repeat(self, chore: LeaderDuty) -> None:
+    async def _repeat(self, duty: LeaderDuty) -> None:
         while True:
-            await self._clock.sleep(chore.every)
+            await self._clock.sleep(duty.every)
             guard = self._ownership.leader
             if guard is None:
                 continue
             try:
-                await chore.work(guard)
+                await duty.work(guard)
             except StoreError as error:
-                log.warning("housekeeping failed for now", chore=chore.name, reason=str(error))
+                log.warning("housekeeping failed for now", chore=duty.name, reason=str(error))

@@ -1,4 +1,4 @@
-"""What has to be tidied up: history beyond its limit."""
+"""The histories of units, cut to their HistoryLimit."""
 
 from collections.abc import Callable
 
@@ -14,14 +14,14 @@ from xchronos.store.contract import Delete, Guard, Store, Txn
 log = structlog.get_logger(__name__)
 
 SLACK = 4
-"""A history may exceed its limit by a quarter before it is cut: one look then pays for many records."""
+"""A history may exceed its limit by one part in so many before it is cut: one look then pays for many records."""
 
 FIRST_LOOK = 5
-"""How many ends after the start of a scheduler a history of unknown length is looked at."""
+"""After so many ends a scheduler looks at a history whose length it does not know."""
 
 
 class HistoryGc:
-    """Keeps what grows within its bounds, with work in proportion to what has ended."""
+    """Deletes the oldest records of histories that have grown too long, with work in proportion to what has ended."""
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class HistoryGc:
         self._full: set[str] = set()
 
     def ended(self, unit: str) -> None:
-        """One more record in the unit's history; whose unit it is, cuts it."""
+        """One more record is in the unit's history; the scheduler that owns the unit cuts it."""
         if self._fence(unit) is None:
             return
         room = self._room.get(unit, FIRST_LOOK) - 1

@@ -1,20 +1,20 @@
-"""Schedulers that seem to be dead, before the store can know."""
+"""Schedulers that seem to be dead, before the store knows: their leases have not ended yet."""
 
 from collections.abc import Mapping
 
 from xchronos.clock import SECOND, Clock, Micros
 from xchronos.registry.roster import Roster
 
-PATIENCE: Micros = SECOND // 2
-"""How long a free shard may wait for whoever should take it."""
+MAY_STAY_FREE: Micros = SECOND // 2
+"""How long a free shard may wait for the scheduler that should take it before others suspect that scheduler."""
 
 
 class FailureDetector:
     """Members that were to take a shard, and did not.
 
-    A scheduler that has died is a member until its lease ends. What others leave meanwhile may be meant for it, and
-    nobody would take it. Whoever is suspected is left out of account until it shows that it lives: by anything that it
-    writes below `Keys.scheduling`. Nothing but the balance depends on who is suspected by whom.
+    A scheduler that has died is a member until its lease ends. A shard that others leave meanwhile may be meant for it,
+    and then nobody takes it. A suspected member is left out of account until it writes anything below
+    `Keys.scheduling`. Only the balance of shards depends on suspicions: what is written is guarded by terms.
     """
 
     def __init__(self, clock: Clock, owner: str) -> None:
@@ -46,7 +46,7 @@ class FailureDetector:
             (number, owner) for number, owner in owners.items() if number not in roster.shards and owner != self._owner
         }
         self._since = {who: self._since.get(who, now) for who in free}
-        late = {member for (_, member), since in self._since.items() if now - since >= PATIENCE}
+        late = {member for (_, member), since in self._since.items() if now - since >= MAY_STAY_FREE}
         self._suspected |= late
         return bool(late)
 
@@ -64,7 +64,7 @@ class FailureDetector:
             self._short_since = None
         elif self._short_since is None:
             self._short_since = now
-        elif now - self._short_since >= 4 * PATIENCE:
+        elif now - self._short_since >= 4 * MAY_STAY_FREE:
             self._short_since = now
             return True
         return False

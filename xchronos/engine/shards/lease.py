@@ -41,7 +41,7 @@ class Lease:
     def sure(self) -> bool:
         """Whether the lease is certain to live still.
 
-        Without that word a decision is not worth making: its write would most likely be refused.
+        When it is not, a decision is not worth making: its write would most likely be refused.
         """
         return self._clock.monotonic() < self._good_until
 
@@ -54,7 +54,7 @@ class Lease:
         return self._heard_at is not None and self._clock.monotonic() - self._heard_at <= self._ttl // 2
 
     async def keep(self) -> None:
-        """Renew it early and often; when it is lost, have another one."""
+        """Renew the lease early and often until cancelled. When it is lost, get another one."""
         while True:
             pause = self._ttl // RENEWALS
             try:
@@ -96,7 +96,7 @@ class Lease:
         return self._random.randrange(longest // 2, longest)
 
     async def give_back(self) -> None:
-        """End it, and whatever is bound to it, at once."""
+        """End the lease now, and with it all that is bound to it."""
         lease, self.id = self.id, 0
         self._changed()
         if lease:

@@ -1,13 +1,14 @@
 """Which shards this scheduler owns, and the fence that every one of its writes carries.
 
-A shard is owned by whoever holds its key; the key is bound to the holder's lease, and its create revision is the
-*term*. A write guarded by the term is refused as soon as the ownership has ended, however late the former owner finds
-out: so nothing here has to be right in time for the records to be right.
+The owner of a shard is the scheduler that holds the shard's key. The key is bound to the holder's lease, and its create
+revision is the *term*. A write guarded by the term is refused as soon as the ownership has ended, however late the
+former owner finds out. So the records are right even where this module is late.
 
-Every living scheduler has a record bound to the same lease, and follows one watch of all these keys. Each one computes
-from them, by the same rule, who should own what (`scheduler.shards`). What it holds and another one should have it
-hands over: it decides nothing more about the shard, lets its writes be answered, deletes the key. What it should have
-and nobody holds it takes, at once: that a holder has died it learns from the same watch, when the store ends its lease.
+Every living scheduler has a record bound to the same lease, and follows one watch of all these keys. Each scheduler
+computes from them, by the same rule, who should own what (`scheduler.shards`). A scheduler hands over a shard that it
+holds and another one should have: it decides nothing more about the shard, lets its writes be answered, and deletes the
+key. It takes a shard that it should have and nobody holds immediately. That a holder has died it learns from the same
+watch, when the store ends the holder's lease.
 """
 
 import asyncio
@@ -17,7 +18,7 @@ import structlog
 
 from xchronos.clock import MILLISECOND, SECOND, Clock, Micros, woken
 from xchronos.engine.metrics import SchedulerMetrics
-from xchronos.engine.shards.failure_detector import PATIENCE, FailureDetector
+from xchronos.engine.shards.failure_detector import MAY_STAY_FREE, FailureDetector
 from xchronos.engine.shards.lease import RENEWALS, Lease
 from xchronos.errors import Compacted, Conflict, LeaseLost, StoreUnavailable
 from xchronos.model.records import SchedulerRecord
@@ -30,7 +31,7 @@ from xchronos.store.contract import Delete, Event, Guard, Put, Store, Txn
 log = structlog.get_logger(__name__)
 
 QUIET_LIMIT: Micros = SECOND // 2
-"""How long a shard that is handed over waits for the answers to writes about it; what comes later is refused."""
+"""A shard that is handed over waits so long for the answers to writes about it. Later ones are refused."""
 
 
 class Ownership:
@@ -68,12 +69,12 @@ class Ownership:
         self._written: dict[str, int] = {}
         self._joined_with = 0
         self._rival_since: Micros | None = None
-        self._evictions = False
+        self._leaving = False
         self._news = asyncio.Event()
         self._failure_detector = FailureDetector(clock, owner)
         self.lease = Lease(store, clock, owner, ttl, self._lease_changed)
         self.answered = asyncio.Event()
-        """Set once this scheduler has what it can have at once."""
+        """Set once this scheduler has the shards that it can have without waiting for others."""
 
     @property
     def fences(self) -> Mapping[int, Guard]:
@@ -101,13 +102,13 @@ class Ownership:
         self._news.set()
 
     def doubt_all(self) -> None:
-        """Writes about any shard may be on their way without anybody who waits for their answer."""
+        """Take all shards anew: writes may be on their way whose answers nobody waits for."""
         for fence in tuple(self._fences.values()):
             self.doubt(fence)
 
     def leave(self) -> None:
         """Hand everything over to the other schedulers, if there are any; what they cannot have stays here."""
-        self._evictions = True
+        self._leaving = True
         self._news.set()
 
     @property
@@ -147,7 +148,7 @@ class Ownership:
             await self._clock.sleep(self.lease.backoff())
 
     def _listen(self, event: Event) -> None:
-        """Whoever writes, lives."""
+        """A scheduler that writes is alive."""
         if event.kind == "put":
             members = self._keys.members
             member = event.key.startswith(members)
@@ -193,7 +194,9 @@ class Ownership:
 
     async def _balance(self) -> None:
         while True:
-            await woken(self._clock, self._news, PATIENCE if self._failure_detector.waiting else self._ttl // RENEWALS)
+            await woken(
+                self._clock, self._news, MAY_STAY_FREE if self._failure_detector.waiting else self._ttl // RENEWALS
+            )
             self._news.clear()
             lease = self.lease.id
             try:
@@ -206,12 +209,12 @@ class Ownership:
                 self._news.set()
 
     async def _act(self) -> None:
-        """One step towards what should be; what it changes comes back by the watch, and brings the next step."""
+        """Take one step towards what should be. The watch brings back what it changes, and with that the next step."""
         lease, roster = self.lease.id, self._roster
         self._metrics.leader = self.leader is not None
         if not lease or roster is None:
             return
-        if self._evictions:
+        if self._leaving:
             await self._leave(lease, roster)
         elif not await self._join(lease, roster):
             return
@@ -223,21 +226,21 @@ class Ownership:
             owners = self._owners(roster)
         free = [number for number, owner in owners.items() if owner == self._owner and number not in roster.shards]
         takes = [self._take(self._keys.shard(number), lease) for number in sorted(free)]
-        if roster.election is None and not self._evictions:
+        if roster.election is None and not self._leaving:
             takes.append(self._take(self._keys.election, lease))
-        if not self._evictions and self._failure_detector.is_overlooked(roster, owners):
+        if not self._leaving and self._failure_detector.is_overlooked(roster, owners):
             known = roster.members[self._owner]
             takes.append(self._membership(known.revision, lease))
         if takes:
             await self._commit(takes)
-        elif not self._evictions:
+        elif not self._leaving:
             self.answered.set()
         await self._release_what_is_due(lease, roster, owners)
 
     def _owners(self, roster: Roster) -> Mapping[int, str]:
         """Who should own what."""
         trusted = self._failure_detector.trusted(roster)
-        if self._evictions:
+        if self._leaving:
             trusted = [member for member in trusted if member != self._owner] or trusted
         return assign(SHARDS, trusted, roster.holders())
 
@@ -267,7 +270,7 @@ class Ownership:
         await self._commit([Txn((Guard(key, term, "create"),), (Delete(key),)) for key, term in held])
 
     async def _commit(self, txns: Sequence[Txn]) -> None:
-        """Write, each Txn its one key; a key whose last write the watch has not brought yet has to wait for that."""
+        """Write Txns of one key each. A key waits until the watch has brought what was last written to it."""
         wanted = [(txn, key) for txn in txns for key in (_key_of(txn),) if key not in self._written]
         if not wanted:
             return
@@ -287,7 +290,7 @@ class Ownership:
         return [member for member in roster.members if member != self._owner]
 
     async def _join(self, lease: int, roster: Roster) -> bool:
-        """Whether this scheduler is known to live; until then it says so."""
+        """Whether the others know that this scheduler is alive; until then it writes its record."""
         known = roster.members.get(self._owner)
         if known is not None and known.lease == lease:
             self._joined_with, self._rival_since = lease, None
@@ -303,7 +306,7 @@ class Ownership:
         return Txn((Guard(key, known),), (Put(key, encode(record), lease),))
 
     def _face_rival(self, lease: int) -> None:
-        """Somebody else has this daemon's id: what has died without a word is gone soon, a living one stays."""
+        """Another record has this daemon's id. That of a dead daemon is gone soon; that of a living one stays."""
         now = self._clock.monotonic()
         if self._rival_since is None:
             self._rival_since = now
@@ -313,7 +316,7 @@ class Ownership:
             )
 
     async def _leave(self, lease: int, roster: Roster) -> None:
-        """Let the others know that they have to do without this scheduler, its lead included."""
+        """Delete this scheduler's record, and its lead: the others take over."""
         own = roster.members.get(self._owner)
         if own is None or own.lease != lease or not self._others(roster):
             return

@@ -12,7 +12,7 @@ from xchronos.registry.keys import shard_of
 from xchronos.scheduler.timing.schedule import next_due
 from xchronos.store.contract import KeyValue
 
-AT_ONCE: Instant = 0
+OVERDUE: Instant = 0
 """When a schedule is due that still owes what was decided: before everything that the clock brings."""
 
 
@@ -27,7 +27,7 @@ class UnitCursor:
 
     def __init__(self, schedule: Schedule, revision: int, raw: bytes = b"") -> None:
         self._known: Schedule | bytes = raw or schedule
-        self.next = AT_ONCE if schedule.owed else next_due(schedule)
+        self.next = OVERDUE if schedule.owed else next_due(schedule)
         self.expires = None if schedule.expires_at is None else to_instant(schedule.expires_at)
         self.everywhere = schedule.everywhere
         self.unit_revision = schedule.unit_revision
