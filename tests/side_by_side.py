@@ -20,6 +20,7 @@ CHAINS: dict[str, tuple[str, ...]] = {
         "e2e/test_original", "units/test_units_run",
         "e2e/test_partition", "e2e/test_neighbours", "e2e/test_intake", "docs/test_cluster_script",
         "docs/test_quickstart", "executors/test_docker", "executors/test_docker_api", "agent/test_on_docker",
+        "compatibility/test_old_state",
     ),
     "clusters": (
         "cluster/test_store_faults", "cluster/test_schedulers", "store/test_consul_faults", "store/test_consul_damage",
@@ -29,6 +30,7 @@ CHAINS: dict[str, tuple[str, ...]] = {
         "e2e/test_outcomes", "e2e/test_machines",
         "store/test_consul", "store/test_etcd", "store/test_store_twin", "daemon/test_stores", "engine/test_on_consul",
         "engine/test_schedulers_real", "docs/test_operations", "benchmarks/test_every_benchmark",
+        "compatibility/test_old_store",
     ),
 }  # fmt: skip
 """The beginnings of the paths of files that wait, by their chain, of some five minutes each; the first that fits."""
