@@ -5,6 +5,7 @@ from pathlib import Path
 import msgspec
 import structlog
 
+from xchronos.durable import write_whole
 from xchronos.intake.plan import Taken
 
 log = structlog.get_logger(__name__)
@@ -31,10 +32,9 @@ def read_notes(path: Path) -> dict[str, Taken]:
 
 def write_notes(path: Path, taken: dict[str, Taken]) -> None:
     """Keep what was taken in. The file is replaced as a whole, so that a crash leaves the old one or the new one."""
-    draft = path.with_name(f"{path.name}.new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_bytes(msgspec.json.encode(_IntakeNotes(taken)))
-        draft.replace(path)
+        # A power cut may leave the file empty: then every unit file is read again.
+        write_whole(path, msgspec.json.encode(_IntakeNotes(taken)), "none")
     except OSError as error:
         log.warning("the intake's notes cannot be kept; a restart reads every file", path=str(path), reason=str(error))

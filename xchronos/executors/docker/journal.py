@@ -1,11 +1,11 @@
 """What a docker command remembers on disk, so that a call after a crash knows what an earlier one may have done."""
 
 import asyncio
-import os
 from pathlib import Path
 
 import msgspec
 
+from xchronos.durable import write_whole
 from xchronos.executors.contract import StepSpec
 
 
@@ -39,14 +39,4 @@ class StepJournal:
         return self._page.first[what]
 
     def _write(self) -> None:
-        temporary = self._path.with_name(self._path.name + ".new")
-        with temporary.open("wb") as file:
-            file.write(msgspec.json.encode(self._page))
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(self._path)
-        directory = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        write_whole(self._path, msgspec.json.encode(self._page), "directory")

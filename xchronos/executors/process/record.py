@@ -3,13 +3,13 @@
 import hashlib
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
 
+from xchronos.durable import sync_directory, write_whole
 from xchronos.executors.contract import StepExit, StepSpec
 from xchronos.executors.hostfacts import boot_id, start_ticks
 from xchronos.executors.signals import signal_name
@@ -39,23 +39,6 @@ class Claim(msgspec.Struct, frozen=True):
     def alive(self) -> bool:
         """Whether that very wrapper still lives: same boot, same pid, same start."""
         return self.boot == boot_id() and start_ticks(self.pid) == self.ticks
-
-
-def _durable(path: Path, data: bytes) -> None:
-    descriptor, temporary = tempfile.mkstemp(prefix=".", dir=path.parent)  # mode 0600: environments hold secrets
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(descriptor)
-    Path(temporary).replace(path)
-
-
-def _sync(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def attempt_home(state: Path, execution: str, attempt: int) -> Path:
@@ -89,13 +72,14 @@ class Home:
             spec.program, spec.user, spec.group, directory, own,
             str(len(spec.argv)), *spec.argv, *(f"{name}={value}" for name, value in spec.env.items()),
         ]  # fmt: skip
-        _durable(self.path / "plan", os.fsencode("\0".join(plan)))
+        # For the daemon's user alone: environments hold secrets.
+        write_whole(self.path / "plan", os.fsencode("\0".join(plan)), "file", mode=0o600)
         record = Record(
             spec.unit, spec.execution, spec.attempt, spec.step, spec.kill_mode, on_partition=spec.on_partition
         )
-        _durable(self.path / "record", msgspec.json.encode(record))
+        write_whole(self.path / "record", msgspec.json.encode(record), "file", mode=0o600)
         for changed in (self.path, self.path.parent, self.path.parent.parent):
-            _sync(changed)
+            sync_directory(changed)
 
     @property
     def record(self) -> Record:

@@ -40,7 +40,10 @@ def read(path: str) -> bytes:
 
 
 def publish(directory: str, name: str, text: str, *, exclusive: bool = False) -> bool:
-    """Write a file durably and all at once. `exclusive`: False is returned when it exists already."""
+    """Write a file durably and all at once. `exclusive`: False is returned when it exists already.
+
+    As `durable.write_whole` does, which a script that has to start in 10 ms cannot import.
+    """
     temporary = os.path.join(directory, f".{name}.{os.getpid()}")  # noqa: PTH118
     with open(temporary, "w", encoding="utf-8", errors="surrogateescape") as file:  # noqa: PTH123
         file.write(text)
