@@ -33,17 +33,21 @@ async def cancel_and_wait(*tasks: "asyncio.Future[Any]") -> None:
 async def first(work: Coroutine[Any, Any, T], *others: Coroutine[Any, Any, object]) -> T | None:
     """Run all of them until one ends: the result of `work`, or None when another one was first.
 
-    - The first one's error is raised. Of several that end in the same turn of the loop the foremost argument counts.
-    - All others are cancelled, and have ended when this returns or raises. What they return or raise is nobody's: see
-      `cancel_and_wait`.
-    - When the caller is cancelled, all are cancelled and awaited, and then the cancellation goes on. A result that came
-      in that very turn is lost. A second cancellation does not wait for their ends.
+    - The first one's error is raised. Of several that end in the same turn of the loop the foremost argument counts;
+      the results and the errors of the others are lost.
+    - All that still run are cancelled, and have ended when this returns or raises. An error that one of them raises
+      instead of being cancelled is told by asyncio: see `cancel_and_wait`.
+    - When the caller is cancelled, all are cancelled and awaited, and then the cancellation goes on. A result or an
+      error that came in that very turn is lost. A second cancellation does not wait for their ends.
     """
     tasks: list[asyncio.Task[Any]] = [asyncio.create_task(each) for each in (work, *others)]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         winner = next(task for task in tasks if task.done())
     finally:
+        for task in tasks:
+            if task.done() and not task.cancelled():
+                task.exception()  # asked for here: nobody else has the task
         await cancel_and_wait(*tasks)
     result: T = winner.result()
     return result if winner is tasks[0] else None

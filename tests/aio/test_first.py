@@ -1,6 +1,7 @@
 """The first of several, and cancelling: who counts, who is cancelled, and what has ended when."""
 
 import asyncio
+import gc
 
 import pytest
 
@@ -88,6 +89,34 @@ def test_a_cancelled_caller_ends_all_of_them_before_it_goes():
             await caller
         assert clock.monotonic() == 3 * SECOND
         assert [work.ends for work in works] == [[("cancelled", 2 * SECOND)], [("cancelled", 3 * SECOND)]]
+
+    run_virtual(main)
+
+
+@pytest.mark.parametrize("cancelled", [True, False])
+def test_what_is_lost_is_lost_quietly_and_what_breaks_while_it_is_cancelled_is_told(cancelled):
+    async def main(clock):
+        told = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(str(context["exception"])))
+        broken = Work(clock, SECOND, error=ValueError("in the same turn"))
+        caller = asyncio.create_task(first(clock.sleep(SECOND), broken.run()))
+        if cancelled:
+            await clock.sleep(SECOND)
+            caller.cancel()
+        await asyncio.wait({caller})
+        assert caller.cancelled() is cancelled
+        assert broken.ends == [("done", SECOND)]
+
+        async def fails() -> None:
+            try:
+                await clock.sleep(9 * SECOND)
+            finally:
+                raise ValueError("no way to clean up")
+
+        await first(clock.sleep(SECOND), fails())
+        del caller
+        gc.collect()
+        assert told == ["no way to clean up"]
 
     run_virtual(main)
 

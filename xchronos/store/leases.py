@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from math import isfinite
 
+from xchronos.aio import Backoff, cancel_and_wait, retry
 from xchronos.clock import SECOND, Clock, Micros
 from xchronos.errors import LeaseLost, StoreError
 
@@ -54,19 +55,11 @@ class LeaseTable:
 
     async def close(self) -> None:
         """Stop watching the deadlines; no lease expires any more."""
-        tasks = list(self._tasks.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await cancel_and_wait(*self._tasks.values())
         self._tasks.clear()
 
     async def _guard(self, lease: int) -> None:
         while (left := self._deadlines[lease] - self._clock.monotonic()) > 0:
             await self._clock.sleep(left)
-        while True:
-            try:
-                await self._expire(lease)
-            except StoreError:  # its keys stay until the store can write again
-                await self._clock.sleep(_RETRY_AFTER)
-            else:
-                return
+        # Its keys stay until the store can write again.
+        await retry(lambda: self._expire(lease), StoreError, Backoff(self._clock, _RETRY_AFTER, _RETRY_AFTER))

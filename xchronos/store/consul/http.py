@@ -12,6 +12,8 @@ from ssl import SSLContext
 import aiohttp
 import msgspec
 
+from xchronos.aio import Backoff, first
+from xchronos.clock import MILLISECOND, SECOND, Micros, SystemClock
 from xchronos.errors import StoreError, StoreUnavailable
 from xchronos.store.consul.access import ConsulAccess
 
@@ -22,8 +24,8 @@ _ATTEMPT = 2.0  # seconds for one agent, before the next is asked
 _BULK_SILENCE = 10.0  # seconds without a byte while everything is read
 _RIGHTS = "the ACL token must be allowed to write all of the prefix"
 _HEADERS = {"/v1/txn": {"Content-Type": "application/json"}}  # what else is sent is bytes
-_FIRST_PAUSE = 0.05
-_LONGEST_PAUSE = 1.0
+_FIRST_PAUSE: Micros = 50 * MILLISECOND
+_LONGEST_PAUSE: Micros = SECOND
 
 
 class Denied(StoreUnavailable):
@@ -138,17 +140,10 @@ class Agents:
         params = {"index": str(index), "wait": f"{wait:.0f}s"}
         # Consul adds up to a sixteenth of the wait, so that many watchers do not come back at once.
         limit = wait * 1.1 + _ATTEMPT
-        asking = asyncio.create_task(self._once(self._at, "GET", f"/v1/kv/{key}", params, None, limit))
-        turned = asyncio.create_task(self._turned.wait())
-        try:
-            await asyncio.wait({asking, turned}, return_when=asyncio.FIRST_COMPLETED)
-            if not asking.done():
-                raise StoreUnavailable("Consul has left another question without an answer")
-            answer = asking.result()
-        finally:
-            asking.cancel()
-            turned.cancel()
-            await asyncio.gather(asking, turned, return_exceptions=True)
+        asking = self._once(self._at, "GET", f"/v1/kv/{key}", params, None, limit)
+        answer = await first(asking, self._turned.wait())
+        if answer is None:
+            raise StoreUnavailable("Consul has left another question without an answer")
         item = None if answer.status == 404 else _ITEMS.decode(answer.body)[0]
         # As Consul's documentation asks: an index that went backwards is not to be trusted.
         return item, answer.index if answer.index >= index else 0
@@ -173,9 +168,10 @@ class Agents:
     ) -> Answer:
         loop = asyncio.get_running_loop()
         end = loop.time() + self._timeout
-        pause = _FIRST_PAUSE
-        first: StoreUnavailable | None = None
+        backoff = Backoff(SystemClock(), _FIRST_PAUSE, _LONGEST_PAUSE, random)  # so that daemons do not come in step
+        told: StoreUnavailable | None = None
         while True:
+            pause = backoff.next() / SECOND
             for _ in self._addresses:
                 left = max(end - loop.time(), 0.001)
                 try:
@@ -184,11 +180,10 @@ class Agents:
                     raise
                 except StoreUnavailable as error:
                     # The last one has had what was left of the time, which tells nobody anything.
-                    first = first or error
+                    told = told or error
                     if loop.time() + pause >= end:
-                        raise first from first.__cause__
-            await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - so that daemons do not come in step
-            pause = min(2 * pause, _LONGEST_PAUSE)
+                        raise told from told.__cause__
+            await asyncio.sleep(pause)
 
     async def _once(
         self,

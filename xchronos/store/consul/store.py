@@ -52,7 +52,8 @@ from typing import Any, Self
 import msgspec
 import structlog
 
-from xchronos.clock import SECOND, Clock, SystemClock, to_datetime
+from xchronos.aio import Backoff, cancel_and_wait
+from xchronos.clock import MILLISECOND, SECOND, Clock, Micros, SystemClock, to_datetime
 from xchronos.errors import LeaseLost, StoreError, StoreUnavailable
 from xchronos.store.consul.access import ConsulAccess
 from xchronos.store.consul.fold import Folder
@@ -70,8 +71,8 @@ from xchronos.store.transactions import check_key, check_txn
 log = structlog.get_logger(__name__)
 
 _WAIT = 5.0  # seconds for which a question for news stays open
-_LONGEST_PAUSE = 2.0
-_BREATH = 0.01  # seconds that a client leaves between questions for news while it makes the news itself
+_LONGEST_PAUSE: Micros = 2 * SECOND
+_BREATH: Micros = 10 * MILLISECOND  # that a client leaves between questions for news while it makes the news itself
 
 
 class ConsulStore:
@@ -264,7 +265,7 @@ class ConsulStore:
 
     async def _follow(self) -> None:
         """Learn what others append, as it happens."""
-        index, pause = 0, _BREATH
+        index, backoff = 0, Backoff(SystemClock(), _BREATH, _LONGEST_PAUSE)
         while True:
             known = self._mirror.head.sequence
             try:
@@ -276,12 +277,11 @@ class ConsulStore:
                 else:
                     await self._log.catch_up(item)
             except StoreUnavailable:  # every call of the store says so; here there is only waiting
-                await asyncio.sleep(pause)
-                pause = min(2 * pause, _LONGEST_PAUSE)
+                await backoff.pause()
                 continue
-            pause = _BREATH
+            backoff.reset()
             if self._writer.alone and self._mirror.head.sequence == known:
-                await asyncio.sleep(_BREATH)
+                await asyncio.sleep(_BREATH / SECOND)
 
     async def _expire(self, lease: int, index: int) -> None:
         await self._writer.answer(self._writer.submit(lambda draft: draft.end(lease, index), expiry=True))
@@ -294,9 +294,7 @@ class ConsulStore:
             log.warning("the store on Consul was closed before its writes were answered")
         # Before the tasks: a cancelled request would leave its connection behind until TLS has said goodbye.
         await self._agents.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await cancel_and_wait(*self._tasks)
         self._writer.abandon(StoreUnavailable("the store was closed before Consul had answered"))
         self._mirror.hub.close()
 

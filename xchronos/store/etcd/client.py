@@ -13,14 +13,16 @@ from typing import Any, Literal, TypeAlias
 
 from grpc.aio import EOF, AioRpcError
 
+from xchronos.aio import Backoff
+from xchronos.clock import MILLISECOND, SECOND, Micros, SystemClock
 from xchronos.errors import ConfigError, StoreError, StoreUnavailable
 from xchronos.store.etcd.access import EtcdAccess
 from xchronos.store.etcd.connection import EtcdConnection, make_credentials, send
 from xchronos.store.etcd.errors import Advice, LoginNotNeeded, NotPermitted, Trouble, broken, read_trouble
 from xchronos.store.etcd.rpc import messages_pb2 as messages
 
-SHORTEST_PAUSE = 0.05
-LONGEST_PAUSE = 1.0
+SHORTEST_PAUSE: Micros = 50 * MILLISECOND
+LONGEST_PAUSE: Micros = SECOND
 
 _LEADER = ("hasleader", "true")
 """A member that has lost its leader then says so at once instead of waiting, and ends its watches."""
@@ -32,23 +34,9 @@ Metadata: TypeAlias = tuple[tuple[str, str], ...]
 Method: TypeAlias = Literal["txn", "range", "compact", "grant", "revoke", "authenticate", "status"]
 
 
-class Backoff:
-    """The pauses between tries. The first try on another member comes at once."""
-
-    def __init__(self) -> None:
-        self._tries = 0
-
-    def reset(self) -> None:
-        """It worked: begin anew."""
-        self._tries = 0
-
-    def next(self) -> float:
-        """Seconds to wait before the next try."""
-        self._tries += 1
-        if self._tries == 1:
-            return 0.0
-        longest: float = min(LONGEST_PAUSE, SHORTEST_PAUSE * 2 ** min(self._tries - 2, 10))
-        return longest * random.uniform(0.5, 1.0)  # noqa: S311 - it spreads, it guards nothing
+def new_backoff() -> Backoff:
+    """The pauses between tries. The first try on another member comes immediately."""
+    return Backoff(SystemClock(), SHORTEST_PAUSE, LONGEST_PAUSE, random, free=1)
 
 
 def was_cut(line: EtcdConnection) -> bool:
@@ -146,7 +134,7 @@ class EtcdClient:
             StoreUnavailable: no answer in time; unless the request may be carried out twice, it may have been, once.
             StoreError: etcd's refusal.
         """
-        backoff = Backoff()
+        backoff = new_backoff()
         try:
             while True:
                 answered = False
@@ -196,7 +184,7 @@ class EtcdClient:
     async def exchange(self, method: Literal["keep_alive", "watch"], request: Any, within: float) -> Any:
         """Open a stream, send one request, and return its first answer. Tried again for so many seconds."""
         self.check_open()
-        backoff = Backoff()
+        backoff = new_backoff()
         until = self._loop.time() + within
         while True:
             line, token = self.line(), self.token
@@ -247,7 +235,7 @@ class EtcdClient:
             raise trouble.error
         if trouble.advice is Advice.LOGIN and not self.access.user:
             raise trouble.error
-        pause = backoff.next()
+        pause = backoff.next() / SECOND
         if self._loop.time() + pause >= until:
             raise trouble.error
         await asyncio.sleep(pause)

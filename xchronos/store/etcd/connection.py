@@ -9,6 +9,7 @@ from typing import Any
 import grpc
 from grpc.aio import AioRpcError
 
+from xchronos.aio import first
 from xchronos.errors import ConfigError
 from xchronos.store.etcd.access import EtcdAccess
 from xchronos.store.etcd.rpc import messages_pb2 as messages
@@ -60,15 +61,8 @@ async def send(stream: Any, message: Any) -> None:
     """
     over = asyncio.Event()
     stream.add_done_callback(lambda _: over.set())
-    writing, ending = asyncio.ensure_future(stream.write(message)), asyncio.ensure_future(over.wait())
-    try:
-        await asyncio.wait({writing, ending}, return_when=asyncio.FIRST_COMPLETED)
-        if writing.done():
-            with suppress(asyncio.InvalidStateError):
-                writing.result()
-    finally:
-        writing.cancel()
-        ending.cancel()
+    with suppress(asyncio.InvalidStateError):
+        await first(stream.write(message), over.wait())
 
 
 class EtcdConnection:

@@ -10,9 +10,10 @@ from typing import Any, Self
 
 from grpc.aio import EOF, AioRpcError
 
+from xchronos.aio import Backoff, cancel_and_wait
 from xchronos.errors import Compacted, StoreError, StoreUnavailable
 from xchronos.store.contract import Event, WatchBatch
-from xchronos.store.etcd.client import Backoff, EtcdClient, was_cut
+from xchronos.store.etcd.client import EtcdClient, new_backoff, was_cut
 from xchronos.store.etcd.codec import decode_events, prefix_range
 from xchronos.store.etcd.connection import EtcdConnection, send
 from xchronos.store.etcd.errors import Advice, Misconfigured, Trouble, broken, read_trouble, read_words
@@ -99,8 +100,7 @@ class EtcdWatch:
     async def _stop(self) -> None:
         self._watches.discard(self)
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait({self._task})
+            await cancel_and_wait(self._task)
 
     async def _run(self) -> None:
         try:
@@ -112,7 +112,7 @@ class EtcdWatch:
 
     async def _follow(self) -> None:
         """Keep a stream open until there is nothing more to be had."""
-        backoff = Backoff()
+        backoff = new_backoff()
         while True:
             line, token = self._link.line(), self._link.token
             try:
