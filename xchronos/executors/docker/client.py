@@ -20,6 +20,8 @@ import aiohttp
 import msgspec
 from yarl import URL
 
+from xchronos.aio import Backoff
+from xchronos.clock import MILLISECOND, SECOND, Micros, SystemClock
 from xchronos.errors import ConfigError, ExecutorError, ExecutorUnavailable
 
 DEFAULT_HOST = "unix:///var/run/docker.sock"
@@ -28,6 +30,9 @@ SHORT = 120.0
 
 Generous on purpose: under load an inspect waits for the lock of a container that is being started.
 """
+
+SHORTEST_PAUSE: Micros = 50 * MILLISECOND
+LONGEST_PAUSE: Micros = 2 * SECOND
 
 _NEWEST = (1, 47)
 """The newest API version this code was written to; an older engine is spoken to in its own version."""
@@ -258,6 +263,6 @@ class DockerClient:
             await session.close()
 
 
-async def pause(attempt: int) -> None:
-    """Sleep before asking an engine again that did not answer: 50 ms, doubling up to 2 s."""
-    await asyncio.sleep(min(0.05 * 2.0 ** min(attempt, 10), 2.0))
+def new_pauses(first: Micros = SHORTEST_PAUSE) -> Backoff:
+    """The pauses before an engine is asked again that did not answer: 50 ms at first, doubling up to 2 s."""
+    return Backoff(SystemClock(), first, LONGEST_PAUSE)

@@ -11,15 +11,19 @@ from typing import Any
 
 import msgspec
 
+from xchronos.aio import retry
 from xchronos.errors import ExecutorUnavailable
 from xchronos.executors.contract import FORBIDDEN, StepExit, StepSpec
 from xchronos.executors.docker import images
-from xchronos.executors.docker.client import ConnectionLost, DockerClient, EngineRefusal, pause
+from xchronos.executors.docker.client import SHORTEST_PAUSE, ConnectionLost, DockerClient, EngineRefusal, new_pauses
 from xchronos.executors.hostfacts import boot_time, engine_started
 from xchronos.executors.signals import signal_number
 
 PROMPT = 5.0
 """Seconds in which an engine that is not shutting down answers a ping."""
+
+MOST_CONFLICTS = 20
+"""How often a container is asked for again whose name is taken by nobody that can be seen."""
 
 _NOT_FOUND = re.compile(
     r"executable file not found|no such file or directory|system cannot find the file", re.IGNORECASE
@@ -129,13 +133,7 @@ class Keeper:
 
     async def look(self, container: str) -> Inspected | None:
         """As `find`, asking again until the engine answers."""
-        attempt = 0
-        while True:
-            try:
-                return await self.find(container)
-            except ExecutorUnavailable:
-                await pause(attempt)
-                attempt += 1
+        return await retry(lambda: self.find(container), ExecutorUnavailable, new_pauses())
 
     async def create(
         self,
@@ -162,7 +160,7 @@ class Keeper:
             await self._pull_first(image, platform, say, must=pull == "always")
         pulled = pull != "missing"
         lost = False
-        conflicts = 0
+        conflicts = new_pauses(2 * SHORTEST_PAUSE)
         while True:
             try:
                 async with self._gate:
@@ -181,11 +179,9 @@ class Keeper:
                 found = await self.find(name) if name else None
                 if found is not None and mine(found.labels):
                     return found
-                if refusal.status == 409 and found is None and conflicts < 20:
-                    conflicts += (
-                        1  # the name is taken before its container can be seen, and for a moment behind its end
-                    )
-                    await pause(conflicts)
+                if refusal.status == 409 and found is None and conflicts.tries < MOST_CONFLICTS:
+                    # The name is taken before its container can be seen, and for a moment after its end.
+                    await conflicts.pause()
                     continue
                 if pulled or refusal.status != 404 or await images.exists(self.engine, image):
                     raise
@@ -210,7 +206,7 @@ class Keeper:
             return None
         if found.state.exit_code or found.state.error:
             return self._refused(found, found.state.error)  # an earlier start has failed
-        attempt = 0
+        pauses = new_pauses()
         while True:
             try:
                 async with self._gate:
@@ -223,13 +219,11 @@ class Keeper:
                     return StepExit(lost=True, reason="the container vanished while it was started", container=found.id)
                 if now.state.status != "created":
                     return None
-                await pause(attempt)
-                attempt += 1
+                await pauses.pause()
             except ExecutorUnavailable:
-                if not attempt:
+                if not pauses.tries:
                     raise  # never sent: nothing was started
-                await pause(attempt)
-                attempt += 1
+                await pauses.pause()
             except EngineRefusal as refusal:
                 now = await self.look(found.id)
                 if now is not None and now.state.status != "created" and moment(now.state.started_at) is not None:
@@ -250,7 +244,7 @@ class Keeper:
 
         The code is None when only inspecting tells: the wait was cut, and an end while nobody listened is final.
         """
-        attempt = 0
+        pauses = new_pauses()
         while True:
             try:
                 answer = await self.engine.call("POST", f"/containers/{container}/wait", timeout=None)
@@ -262,9 +256,8 @@ class Keeper:
                 answer = None
             # An empty answer is what a stopping engine leaves behind: no result.
             if isinstance(answer, dict) and "StatusCode" in answer:
-                return int(answer["StatusCode"]), attempt == 0
-            await pause(attempt)
-            attempt += 1
+                return int(answer["StatusCode"]), pauses.tries == 0
+            await pauses.pause()
             found = await self.look(container)
             if found is None or found.state.status in ("exited", "dead"):
                 return None, False
@@ -300,11 +293,10 @@ class Keeper:
 
     async def outlast(self) -> bool:
         """Whether the engine is shutting down. If so, wait for the next one: the old one still takes what it ruins."""
-        attempt = 0
+        pauses = new_pauses()
         while not await self.engine.answers_anew(PROMPT):
-            await pause(attempt)
-            attempt += 1
-        return attempt > 0
+            await pauses.pause()
+        return pauses.tries > 0
 
     def _up(self) -> float | None:
         """When the engine started; None when that cannot be told."""

@@ -13,7 +13,7 @@ from typing import Any
 from xchronos.dockercli import Exec
 from xchronos.errors import ExecutorUnavailable
 from xchronos.executors.contract import StepExit, StepSpec
-from xchronos.executors.docker.client import ConnectionLost, DockerClient, pause
+from xchronos.executors.docker.client import ConnectionLost, DockerClient, new_pauses
 from xchronos.executors.docker.output import Demultiplexer
 from xchronos.executors.logfile import BoundedLog
 
@@ -58,7 +58,7 @@ class RunningExec:
         return await self._result(cut=cut)
 
     async def _result(self, *, cut: bool) -> StepExit:
-        attempt = 0
+        pauses = new_pauses()
         while True:
             try:
                 state: dict[str, Any] = await self._engine.call("GET", f"/exec/{self.id}/json")
@@ -67,8 +67,7 @@ class RunningExec:
                 state = {"Running": True}
             if not state.get("Running"):
                 break
-            await pause(attempt)
-            attempt += 1
+            await pauses.pause()
         code = state.get("ExitCode")
         if code is None or (cut and code == 126):
             return StepExit(lost=True, reason="the connection to the engine broke during the exec")

@@ -13,11 +13,12 @@ from typing import Any
 
 import msgspec
 
+from xchronos.aio import cancel_and_wait
 from xchronos.dockercli import Create, DockerCommand, Run
 from xchronos.errors import ExecutorUnavailable, StartRefused
 from xchronos.executors.contract import Leftover, StepExit, StepSpec
 from xchronos.executors.docker import body as bodies
-from xchronos.executors.docker.client import ConnectionLost, DockerClient, EngineRefusal, pause
+from xchronos.executors.docker.client import ConnectionLost, DockerClient, EngineRefusal, new_pauses
 from xchronos.executors.docker.commands import DockerCommandRun
 from xchronos.executors.docker.containers import Inspected, Keeper, start_gate
 from xchronos.executors.docker.journal import StepJournal
@@ -25,7 +26,10 @@ from xchronos.executors.docker.run import ContainerRun
 from xchronos.executors.logfile import BoundedLog
 
 STARTING = 100
-"""How often, every 0.1 s, a stop looks whether a container that is about to be started has been."""
+"""How often a stop looks whether a container that is about to be started has been."""
+
+STARTS_IN = 0.1
+"""Seconds between two of these looks."""
 
 
 class _Active(msgspec.Struct, eq=False):
@@ -100,8 +104,7 @@ class DockerExecutor:
         finally:
             if self._active.get(spec.identity) is active:
                 del self._active[spec.identity]
-            work.cancel()
-            await asyncio.gather(work, return_exceptions=True)
+            await cancel_and_wait(work)
 
     async def _run(self, spec: StepSpec, active: _Active) -> StepExit:
         command = spec.docker
@@ -159,7 +162,7 @@ class DockerExecutor:
         journal = StepJournal(spec)
         await self._engine.ping()  # nothing is noted, and nothing begun, while the engine does not answer
         await journal.begin()
-        attempt = 0
+        pauses = new_pauses()
         with BoundedLog(spec.log, spec.log_limit) as log:
             while True:
                 commands = active.commands = DockerCommandRun(self._keeper, spec, log, journal)
@@ -169,8 +172,7 @@ class DockerExecutor:
                     journal.again = True
                 except ExecutorUnavailable:
                     pass  # never sent: what the journal says stays as it is
-                await pause(attempt)
-                attempt += 1
+                await pauses.pause()
                 log.restart()
 
     async def stop(self, spec: StepSpec, signal: str) -> None:
@@ -196,7 +198,7 @@ class DockerExecutor:
             if found.state.status != "created" or self._active.get(spec.identity) is None:
                 await self._keeper.signal(found.id, signal)
                 return
-            await pause(1)  # it is about to be started: a signal now would be lost
+            await asyncio.sleep(STARTS_IN)  # a signal now would be lost
 
     async def kill(self, spec: StepSpec) -> None:
         """SIGKILL to the step's container; a command without one is given up."""

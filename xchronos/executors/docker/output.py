@@ -8,8 +8,9 @@ without duplicates and without asking for time stamps. (podman's are too coarse 
 import asyncio
 from collections.abc import Iterator
 
+from xchronos.aio import cancel_and_wait, retry
 from xchronos.errors import ExecutorUnavailable
-from xchronos.executors.docker.client import DockerClient, EngineRefusal, pause
+from xchronos.executors.docker.client import DockerClient, EngineRefusal, new_pauses
 from xchronos.executors.logfile import BoundedLog
 
 FOLLOW_AFTER = 0.25
@@ -83,18 +84,11 @@ class OutputCopy:
         in more than half of all runs before the last line is in it when that has no line feed. (Measured; a plain read
         after the wait was complete every time.)
         """
-        follower.cancel()
-        await asyncio.gather(follower, return_exceptions=True)
+        await cancel_and_wait(follower)
         await self._persist("0")
 
     async def _persist(self, follow: str) -> None:
-        attempt = 0
-        while True:
-            try:
-                return await self._copy(follow)
-            except ExecutorUnavailable:
-                await pause(attempt)
-                attempt += 1
+        await retry(lambda: self._copy(follow), ExecutorUnavailable, new_pauses())
 
     async def _copy(self, follow: str) -> None:
         if not self._kept:

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from xchronos.aio import cancel_and_wait
 from xchronos.executors.contract import StepExit, StepSpec
 from xchronos.executors.docker import body
 from xchronos.executors.docker.client import EngineRefusal
@@ -143,7 +144,5 @@ async def attend(keeper: Keeper, found: Inspected, output: OutputCopy) -> StepEx
         result = await keeper.result(found.id, code, held=held)
         await output.finish(follower)
     finally:
-        if not follower.done():
-            follower.cancel()
-            await asyncio.gather(follower, return_exceptions=True)
+        await cancel_and_wait(follower)
     return result
