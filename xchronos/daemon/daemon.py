@@ -17,6 +17,7 @@ from xchronos.agent.attempt.journal import attempt_directory, logs_in
 from xchronos.agent.guardian.client import GuardianClient
 from xchronos.agent.steps.host_facts import default_machine_id, drawn, host_facts, total_memory
 from xchronos.agent.steps.resolved_unit import HostContext
+from xchronos.aio import cancel_and_wait, first
 from xchronos.api.app import create_app
 from xchronos.api.ports import Services
 from xchronos.api.server import serve
@@ -152,14 +153,7 @@ class Daemon:
 
         `test_a_daemon_that_waits_for_its_store_can_be_stopped` in tests/daemon/test_stores.py holds this.
         """
-        making, stopping = asyncio.create_task(self.make_store()), asyncio.create_task(self.stopping.wait())
-        try:
-            await asyncio.wait({making, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            return making.result() if making.done() else None
-        finally:
-            making.cancel()
-            stopping.cancel()
-            await asyncio.wait({making, stopping})
+        return await first(self.make_store(), self.stopping.wait())
 
     def make_executors(self) -> dict[str, Executor]:
         """Make what steps are run with, by kind. The daemon closes them when it ends."""
@@ -234,40 +228,33 @@ class Daemon:
             token=settings.api_token,
             names=(*settings.api_hosts, place.facts.hostname),
         )
-        fronts: list[asyncio.Task[None]] = []
+        parts = [asyncio.create_task(running.wait(), name="roles")]
         if "intake" in roles and settings.units:
-            fronts.append(asyncio.create_task(intake.run(), name="intake"))
+            parts.append(asyncio.create_task(intake.run(), name="intake"))
         if "api" in roles:
             host, port = _where(settings.api_listen)
             if not settings.api_token and not _is_private(host):
                 log.warning(
                     "anybody who reaches the API can run containers here: set api.token", listen=settings.api_listen
                 )
-            fronts.append(asyncio.create_task(serve(create_app(services), host, port, _ready), name="api"))
+            parts.append(asyncio.create_task(serve(create_app(services), host, port, _ready), name="api"))
         else:
             _ready("none")
         try:
-            await self._until_stopped([*fronts, asyncio.create_task(running.wait(), name="roles")])
+            await self._until_stopped(parts)
         finally:
             log.info("xchronosd stops")
             notify("STOPPING=1")
-            for front in fronts:
-                front.cancel()
-            if fronts:
-                await asyncio.wait(fronts)
+            await cancel_and_wait(*parts)
             await running.stop(settings.shutdown_grace)
 
-    async def _until_stopped(self, tasks: "list[asyncio.Task[None]]") -> None:
+    async def _until_stopped(self, parts: "list[asyncio.Task[None]]") -> None:
         """Wait for `stopping`. A part of the daemon that ends before it is set has failed, and so has the daemon."""
-        stopping = asyncio.create_task(self.stopping.wait())
-        done, _ = await asyncio.wait({stopping, *tasks}, return_when=asyncio.FIRST_COMPLETED)
-        tasks[-1].cancel()
-        if stopping in done:
+        if await first(self.stopping.wait(), asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)):
             return
-        stopping.cancel()
-        for task in done:
-            await task
-            raise RuntimeError(f"{task.get_name()} ended by itself")
+        ended = next(part for part in parts if part.done())
+        await ended
+        raise RuntimeError(f"{ended.get_name()} ended by itself")
 
 
 def _where(listen: str) -> tuple[str, int]:

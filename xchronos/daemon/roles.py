@@ -19,6 +19,7 @@ from xchronos.agent.lease.lease_clock import LeaseClock
 from xchronos.agent.lease.membership import Membership
 from xchronos.agent.lease.partition import Watchman
 from xchronos.agent.steps.resolved_unit import HostContext
+from xchronos.aio import cancel_and_wait, first
 from xchronos.clock import SECOND, Clock, Micros, to_datetime
 from xchronos.config.settings import HEARTBEAT_TTL
 from xchronos.engine.engine import Engine
@@ -229,7 +230,9 @@ class Roles:
         if self.engine is not None:
             await self.engine.settle(SETTLE_LIMIT)
         for name in ("asking", "engine", "agent", "membership"):
-            await _end(self._named(name))
+            task = self._named(name)
+            if task is not None:
+                await cancel_and_wait(task)
         if self._membership is not None and clean:
             await asyncio.shield(self._membership.leave())
             if self._watchman is not None:
@@ -243,12 +246,7 @@ class Roles:
 
     async def _reached(self, event: asyncio.Event) -> None:
         """Wait until a role is ready. Raises what ends any role before that."""
-        ready = asyncio.create_task(event.wait())
-        done, _ = await asyncio.wait({ready, *self._tasks}, return_when=asyncio.FIRST_COMPLETED)
-        if ready not in done:
-            ready.cancel()
-            for task in done:
-                task.result()
+        await first(event.wait(), self.wait())
 
     async def _describe(self) -> Machine:
         now = self.clock.monotonic()
@@ -266,10 +264,3 @@ class Roles:
                 self._machine, executors=tuple(sorted(self._executors)), docker=docker
             )
         return self._machine
-
-
-async def _end(task: asyncio.Task[None] | None) -> None:
-    if task is None or task.done():
-        return
-    task.cancel()
-    await asyncio.wait({task})

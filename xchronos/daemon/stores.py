@@ -6,6 +6,7 @@ from pathlib import Path
 
 import structlog
 
+from xchronos.aio import Backoff, retry
 from xchronos.clock import SECOND, Clock, Micros
 from xchronos.config import Settings
 from xchronos.errors import ConfigError, StoreUnavailable
@@ -34,14 +35,13 @@ async def open_store(settings: Settings, clock: Clock) -> Store:
         ConfigError: the settings contradict each other, or name a file that cannot be read.
     """
     kind = settings.store.partition(":")[0]
-    while True:
-        try:
-            return await _OPENERS[kind](settings, clock)
-        except StoreUnavailable as error:
-            if kind not in ON_SERVERS:
-                raise
-            log.warning("the job store does not answer yet", reason=str(error))
-        await clock.sleep(PAUSE)
+
+    def not_yet(error: Exception) -> None:
+        if kind not in ON_SERVERS:
+            raise error
+        log.warning("the job store does not answer yet", reason=str(error))
+
+    return await retry(lambda: _OPENERS[kind](settings, clock), StoreUnavailable, Backoff(clock, PAUSE, PAUSE), not_yet)
 
 
 def on_servers(settings: Settings) -> bool:

@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 import structlog
 
+from xchronos.aio import Backoff
 from xchronos.clock import SECOND, Clock, Micros, to_datetime
 from xchronos.errors import Conflict, NotFound, StoreError, StoreUnavailable, UnitFileError
 from xchronos.intake.files import Content, Found, Listing, source_of
@@ -20,6 +21,9 @@ from xchronos.intake.watch import DirectoryWatch
 from xchronos.registry.registry import Registry, Stored
 
 log = structlog.get_logger(__name__)
+
+SHORTEST_BACKOFF: Micros = SECOND // 5
+"""The first pause while the store is away, in microseconds."""
 
 LONGEST_BACKOFF: Micros = 10 * SECOND
 """The longest pause before the next try while the store is away, in microseconds."""
@@ -103,7 +107,8 @@ class Intake:
                 self._remember()
 
     async def _loop(self) -> None:
-        backoff, recalled, full = 0, False, False
+        backoff = Backoff(self._clock, SHORTEST_BACKOFF, LONGEST_BACKOFF)
+        recalled = full = False
         begun = last_full = self._clock.monotonic()
         while True:
             started = self._clock.monotonic()
@@ -112,11 +117,11 @@ class Intake:
                     await self._recall()
                     recalled = True
                 wait = await self._turn(full=full)
-                backoff = 0
+                backoff.reset()
             except StoreUnavailable as error:
-                backoff = min(max(2 * backoff, SECOND // 5), LONGEST_BACKOFF)
-                log.warning("store unavailable; the intake tries again", reason=str(error), seconds=backoff / SECOND)
-                await self._clock.sleep(backoff)
+                pause = backoff.next()
+                log.warning("store unavailable; the intake tries again", reason=str(error), seconds=pause / SECOND)
+                await self._clock.sleep(pause)
                 continue
             if full:
                 last_full = started

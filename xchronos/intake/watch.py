@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import structlog
 from watchfiles import awatch
 
-from xchronos.clock import SECOND, Clock, Micros
+from xchronos.clock import SECOND, Clock, Micros, woken
 
 log = structlog.get_logger(__name__)
 
@@ -42,13 +42,7 @@ class DirectoryWatch:
         """Return when something has moved since the last call returned, and after `timeout` at the latest."""
         if self._blind:
             timeout = min(timeout, BLIND)
-        moved = asyncio.create_task(self._moved.wait())
-        late = asyncio.create_task(self._clock.sleep(timeout))
-        try:
-            await asyncio.wait({moved, late}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            moved.cancel()
-            late.cancel()
+        await woken(self._clock, self._moved, timeout)
         self._moved.clear()
 
     async def run(self) -> None:
