@@ -2,10 +2,8 @@
 
 import asyncio
 import base64
-from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from itertools import islice
 
 import msgspec
 import structlog
@@ -18,6 +16,7 @@ from xchronos.registry.codec import decode
 from xchronos.registry.keys import Keys
 from xchronos.store.contract import KeyValue, Store
 from xchronos.store.reading import read_some
+from xchronos.store.recent import LruCache
 
 log = structlog.get_logger(__name__)
 
@@ -53,10 +52,9 @@ class UnitCache:
     def __init__(self, store: Store, keys: Keys, size: int = CACHED) -> None:
         self._store = store
         self._keys = keys
-        self._size = size
-        self._loaded: OrderedDict[str, Loaded] = OrderedDict()
+        self._loaded = LruCache[str, Loaded](size)
         self._fresh: dict[str, KeyValue] = {}
-        self._near: dict[str, KeyValue] = {}
+        self._near = LruCache[str, KeyValue](NEAR)
         self._wanted: set[str] = set()
         self._answer: asyncio.Task[dict[str, Loaded]] | None = None
 
@@ -67,9 +65,8 @@ class UnitCache:
             return self.learn(name, fresh)
         found = self._loaded.get(name)
         if found is not None:
-            self._loaded.move_to_end(name)
             return found
-        near = self._near.pop(name, None)
+        near = self._near.pop(name)
         return self.learn(name, near) if near is not None else None
 
     async def get(self, name: str) -> Loaded | None:
@@ -117,10 +114,7 @@ class UnitCache:
     def _keep_near(self, near: dict[str, KeyValue]) -> None:
         for name, item in near.items():
             if name not in self._loaded and name not in self._fresh:
-                self._near.pop(name, None)
-                self._near[name] = item
-        for name in list(islice(self._near, max(len(self._near) - NEAR, 0))):
-            del self._near[name]
+                self._near.put(name, item)
 
     def learn(self, name: str, item: KeyValue) -> Loaded:
         """Take in a record that was just read."""
@@ -128,22 +122,19 @@ class UnitCache:
         if known is not None and known.revision >= item.mod_revision:
             return known
         loaded = self._compile(name, item, known)
-        self._loaded[name] = loaded
-        self._loaded.move_to_end(name)
-        while len(self._loaded) > self._size:
-            self._loaded.popitem(last=False)
+        self._loaded.put(name, loaded)
         return loaded
 
     def changed(self, name: str, item: KeyValue) -> None:
         """The unit's record is a new one; it is compiled when it is asked for."""
         self._fresh[name] = item
-        self._near.pop(name, None)
+        self._near.pop(name)
 
     def forget(self, name: str) -> None:
         """The unit is gone."""
-        self._loaded.pop(name, None)
+        self._loaded.pop(name)
         self._fresh.pop(name, None)
-        self._near.pop(name, None)
+        self._near.pop(name)
 
     @staticmethod
     def _compile(name: str, item: KeyValue, known: Loaded | None) -> Loaded:

@@ -14,6 +14,7 @@ import msgspec
 from xchronos.clock import Micros
 from xchronos.errors import LeaseLost, StoreError, StoreUnavailable
 from xchronos.store.contract import Committed, DeleteRange, KeyValue, Txn
+from xchronos.store.recent import LruCache
 from xchronos.store.sqlite.file import explain, read_keys, read_lease_keys, read_range, write_rows
 from xchronos.store.transactions import Change, apply, prefix_end, remove
 
@@ -164,16 +165,15 @@ def _size(request: Request) -> int:
 
 
 class _Recent:
-    """Rows as the file has them, of those that were written last: what is written once is soon written again.
+    """Rows as the file has them, of those that were used last: what is written once is soon written again.
 
     Of rows that were never changed, and may never be, so many are kept as pass through in a moment; of those that were,
     as many as fit.
     """
 
     def __init__(self) -> None:
-        self._new: dict[str, KeyValue] = {}
-        self._changed: dict[str, KeyValue] = {}
-        self._bytes = 0
+        self._new = LruCache[str, KeyValue](RECENT_ROWS)
+        self._changed = LruCache[str, KeyValue](RECENT_BYTES, lambda row: len(row.value) + _ROW_OVERHEAD)
 
     def get(self, key: str) -> KeyValue | None:
         """The row, if it is at hand."""
@@ -182,22 +182,12 @@ class _Recent:
     def put(self, row: KeyValue) -> None:
         """The file has this row now."""
         self.drop(row.key)
-        if row.create_revision == row.mod_revision:
-            self._new[row.key] = row
-            if len(self._new) > RECENT_ROWS:
-                del self._new[next(iter(self._new))]
-            return
-        self._changed[row.key] = row
-        self._bytes += len(row.value) + _ROW_OVERHEAD
-        while self._bytes > RECENT_BYTES:
-            self.drop(next(iter(self._changed)))
+        (self._new if row.create_revision == row.mod_revision else self._changed).put(row.key, row)
 
     def drop(self, key: str) -> None:
         """The file does not have the row any more, or has another one."""
-        if self._new.pop(key, None) is None:
-            row = self._changed.pop(key, None)
-            if row is not None:
-                self._bytes -= len(row.value) + _ROW_OVERHEAD
+        if self._new.pop(key) is None:
+            self._changed.pop(key)
 
 
 class _Batch:

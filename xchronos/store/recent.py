@@ -1,0 +1,56 @@
+"""What of a store is kept in memory because it was used last: rows, units, where copies have been."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from typing import Generic, TypeVar
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+
+class LruCache(Generic[K, V]):
+    """The values that were put or got last, as many as fit; the one that was not used for longest goes first.
+
+    Args:
+        most: How much they may weigh together.
+        weigh: What one weighs, always the same for the same value; None: each weighs 1, so `most` is their number.
+    """
+
+    def __init__(self, most: int, weigh: Callable[[V], int] | None = None) -> None:
+        self._most = most
+        self._weigh = weigh
+        self._weight = 0
+        self._values: OrderedDict[K, V] = OrderedDict()
+
+    def get(self, key: K) -> V | None:
+        """The value, if it is here; it has been used by that."""
+        value = self._values.get(key)
+        if value is not None:
+            self._values.move_to_end(key)
+        return value
+
+    def put(self, key: K, value: V) -> None:
+        """Keep a value, in the place of what the key had. One that does not fit at all is not kept, nor any other."""
+        self.pop(key)
+        self._values[key] = value
+        self._weight += self._weight_of(value)
+        while self._weight > self._most:
+            _, oldest = self._values.popitem(last=False)
+            self._weight -= self._weight_of(oldest)
+
+    def pop(self, key: K) -> V | None:
+        """Take a value away; None when it is not here."""
+        value = self._values.pop(key, None)
+        if value is not None:
+            self._weight -= self._weight_of(value)
+        return value
+
+    def __contains__(self, key: K) -> bool:
+        """Whether a value is here; that is no use of it."""
+        return key in self._values
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def _weight_of(self, value: V) -> int:
+        return 1 if self._weigh is None else self._weigh(value)
