@@ -9,6 +9,8 @@ import msgspec
 from xchronos.clock import MILLISECOND, SECOND, Micros
 from xchronos.config import values
 from xchronos.config.values import ROLES, Role
+from xchronos.executors.contract import LOG_LIMIT
+from xchronos.store.contract import MAX_OPERATIONS
 from xchronos.unitfile.timespan import format_timespan
 
 PREFIX = "XCHRONOS_"
@@ -38,7 +40,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     etcd_key: Path | None = None
     etcd_server_name: str = ""
     etcd_timeout: Micros = 5 * SECOND
-    etcd_max_operations: int = 128
+    etcd_max_operations: int = MAX_OPERATIONS
     etcd_history: Micros = 600 * SECOND
     consul_prefix: str = "xchronos"
     consul_token: str = ""
@@ -62,7 +64,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     heartbeat_ttl: Micros = HEARTBEAT_TTL
     shutdown_grace: Micros = 10 * SECOND
     settle: Micros = 200 * MILLISECOND
-    log_limit: int = 10 * MEBIBYTE
+    log_limit: int = LOG_LIMIT
     log_format: Literal["console", "json"] = "console"
     log_level: Literal["debug", "info", "warning", "error", "critical"] = "info"
 

@@ -16,6 +16,9 @@ import msgspec
 from xchronos.dockercli import DockerCommand
 from xchronos.model.policies import OnPartition
 
+LOG_LIMIT = 10 * 1024 * 1024
+"""How many bytes of a step's output are kept, unless told otherwise."""
+
 FORBIDDEN = "it must not be started any more: it was asked to end before, or this machine has lost the store"
 """Why a step that is `forbidden` was not started."""
 
@@ -58,7 +61,7 @@ class StepSpec(msgspec.Struct, frozen=True):
     env: Mapping[str, str]
     directory: str
     log_path: str
-    log_limit: int = 10 * 1024 * 1024
+    log_limit: int = LOG_LIMIT
     docker: DockerCommand | None = None
     body: Mapping[str, Any] | None = None
     pull: str = "missing"

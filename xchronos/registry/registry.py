@@ -24,9 +24,9 @@ from xchronos.registry.units import compile_record, record_of
 from xchronos.scheduler.reasons import because
 from xchronos.scheduler.starts import lacking, off_the_grids, started
 from xchronos.store.contract import Delete, Guard, KeyValue, Put, Store, Txn
+from xchronos.store.reading import PAGE
 from xchronos.unitfile.names import UnitName, is_valid_name
 
-PAGE = 1_000
 LARGEST = 1 << 19
 """The bytes that a unit's record may have: half of a Txn that every store takes."""
 

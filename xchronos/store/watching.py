@@ -12,7 +12,7 @@ from xchronos.store.history import History
 from xchronos.store.transactions import Change
 
 MAX_PENDING = 50_000
-"""Events that wait for one slow consumer; beyond these it is served from the history once it asks again."""
+"""Events that wait in memory for one slow consumer, in every store; here it is then served from the history."""
 
 
 class WatchHub:

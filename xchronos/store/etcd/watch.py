@@ -18,9 +18,7 @@ from xchronos.store.etcd.codec import decode_events, prefix_range
 from xchronos.store.etcd.connection import EtcdConnection, send
 from xchronos.store.etcd.errors import Advice, Misconfigured, Trouble, broken, read_trouble, read_words
 from xchronos.store.etcd.rpc import messages_pb2 as messages
-
-MAX_PENDING = 50_000
-"""Events that wait here for a slow consumer before the stream is left unread."""
+from xchronos.store.watching import MAX_PENDING
 
 
 class _EndedError(Exception):
@@ -159,6 +157,7 @@ class EtcdWatch:
                     raise _EndedError(self._cancelled(response, line.endpoint))
                 elif response.watch_id == number:
                     self._take(response)
+                # Left unread until the consumer has caught up.
                 while len(self._pending) > MAX_PENDING:
                     self._room.clear()
                     await self._room.wait()

@@ -14,8 +14,10 @@ from xchronos.unitfile.directives.signals import parse_signal
 from xchronos.unitfile.directives.verdict import OK, DirectiveVerdict, Kind, Scope, ignored, refused, shown, warned
 from xchronos.unitfile.timespan import parse_timespan
 
-_UINT32 = 2**32 - 1
-_NOBODY = (65535, _UINT32)
+UINT32 = 2**32 - 1
+"""The largest number of the many keys that systemd keeps in 32 bits."""
+
+_NOBODY = (65535, UINT32)
 _NSEC_PART = re.compile(r"([0-9]{1,30})(?:\.([0-9]{1,30}))?\s*([A-Za-zµμ]*)\s*")
 _IO_CLASSES = {"none": "best-effort", "realtime": "realtime", "best-effort": "best-effort", "idle": "idle"}
 _BUS_NAME = re.compile(r"[A-Za-z_-][A-Za-z0-9_-]*(?:\.[A-Za-z_-][A-Za-z0-9_-]*)+")
@@ -186,7 +188,7 @@ def description(key: str, value: str, scope: Scope) -> DirectiveVerdict:
 
 def descriptor_store(_key: str, value: str, _scope: Scope) -> DirectiveVerdict:
     """`FileDescriptorStoreMax=`; a store lets the main process send notifications."""
-    number = parse_integer(value, 0, _UINT32, "a number of descriptors")
+    number = parse_integer(value, 0, UINT32, "a number of descriptors")
     lines = (f"File Descriptor Store Max: {number}", "File Descriptor Store Current: 0")
     return shown("NotifyAccess: main", *lines) if number else OK
 
@@ -255,7 +257,7 @@ def _is_user(name: str) -> bool:
     digits = name.removeprefix("-")
     if digits.isascii() and digits.isdigit():
         plain = digits == name and (digits == "0" or digits[0] != "0")
-        return plain and len(digits) <= 10 and int(digits) <= _UINT32 and int(digits) not in _NOBODY
+        return plain and len(digits) <= 10 and int(digits) <= UINT32 and int(digits) not in _NOBODY
     return name not in ("", ".", "..") and not any(char in ":/\x7f" or char < " " for char in name)
 
 

@@ -6,7 +6,6 @@ Source: `systemd --dump-configuration-items` of systemd 252, and the behaviour o
 from xchronos.unitfile.directives import kinds, lists, resources, sandbox, streams
 from xchronos.unitfile.directives.verdict import Kind
 
-_UINT32 = 2**32 - 1
 _ACTIONS = "none reboot reboot-force reboot-immediate poweroff poweroff-force poweroff-immediate exit exit-force"
 _PRINTABLE = "[ -~]*"
 _JOB_MODES = "fail replace replace-irreversibly isolate flush ignore-dependencies ignore-requirements triggering"
@@ -55,7 +54,7 @@ UNIT: dict[str, Kind] = {
     "JobTimeoutAction": kinds.choice(_ACTIONS, label="Job Timeout Action"),
     "JobTimeoutRebootArgument": kinds.text(label="Job Timeout Reboot Argument", pattern=_PRINTABLE),
     **_keys(kinds.time(""), "StartLimitIntervalSec StartLimitInterval"),
-    "StartLimitBurst": kinds.integer(0, _UINT32, "a number of starts", label=""),
+    "StartLimitBurst": kinds.integer(0, kinds.UINT32, "a number of starts", label=""),
     "StartLimitAction": kinds.choice(_ACTIONS, label=""),
     "FailureAction": kinds.choice(_ACTIONS, label="Failure Action"),
     "SuccessAction": kinds.choice(_ACTIONS, label="Success Action"),
@@ -134,13 +133,13 @@ _EXEC: dict[str, Kind] = {
     "StandardInputData": sandbox.input_base64,
     "TTYPath": kinds.path(),
     **_keys(kinds.silent_boolean, "TTYReset TTYVHangup TTYVTDisallocate SyslogLevelPrefix"),
-    **_keys(kinds.integer(0, _UINT32, "a size", label="", empty=True), "TTYRows TTYColumns"),
+    **_keys(kinds.integer(0, kinds.UINT32, "a size", label="", empty=True), "TTYRows TTYColumns"),
     "SyslogIdentifier": kinds.text(label=""),
     "SyslogFacility": streams.log_facility,
     "SyslogLevel": streams.log_level(""),
     "LogLevelMax": streams.log_level("LogLevelMax"),
     "LogRateLimitIntervalSec": kinds.time(),
-    "LogRateLimitBurst": kinds.integer(0, _UINT32, "a number of messages"),
+    "LogRateLimitBurst": kinds.integer(0, kinds.UINT32, "a number of messages"),
     "LogExtraFields": lists.log_fields,
     "LogNamespace": kinds.text(pattern="[A-Za-z0-9:_.@-]+"),
     "SecureBits": lists.secure_bits,
