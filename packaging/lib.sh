@@ -53,15 +53,17 @@ find_python() { # prints the first Python that is new enough
 }
 
 make_venv() { # make_venv EXTRAS: $VENV with this checkout in it; quick when nothing has changed since the last time
-    local extras=$1 python stamp wanted
+    local extras=$1 python stamp version wanted with_dev rest
     python=$(find_python) || die "no Python 3.11 or newer was found (looked at \$PYTHON, python3, python3.13 ... python3.11)" \
         "On Debian 12+ or Ubuntu 24.04+:  apt-get install python3 python3-venv" \
         "Elsewhere: install one, and name it:  PYTHON=/path/to/python3.12 $0"
     stamp=$VENV/.xchronos-installed
-    wanted="$("$python" -c 'import sys; print(sys.version)') $extras $ROOT $(cksum < "$ROOT/pyproject.toml")"
+    version=$("$python" -c 'import sys; print(sys.version)')
+    rest="$ROOT $(cksum < "$ROOT/pyproject.toml")"
+    wanted="$version $extras $rest" with_dev="$version dev $rest"
     if [ -x "$VENV/bin/python" ] && [ -f "$stamp" ]; then
         case $(cat "$stamp") in
-            "$wanted" | "${wanted/ $extras / dev }") return ;; # what tests need includes what running needs
+            "$wanted" | "$with_dev") return ;; # what tests need includes what running needs
         esac
     fi
     if ! [ -x "$VENV/bin/python" ]; then
