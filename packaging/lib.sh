@@ -237,3 +237,32 @@ ensure_consul() { # puts a consul program into PATH, for tests; returns 1, with 
     fi
     PATH=$place/usr/bin:$PATH
 }
+
+# -- which of them ----------------------------------------------------------------------------------------------------
+
+services_needed() { # services_needed ARGUMENTS OF PYTEST: prints which of docker, etcd and consul the selected tests need
+    # What keeps pytest from collecting keeps it from running too, and is told then: nothing is started for that.
+    { "$VENV/bin/python" -m pytest -p tests.services.needed --collect-only -qq "$@" 2> /dev/null < /dev/null || true; } \
+        | sed -n 's/^services needed: *//p' | tail -n 1
+}
+
+provide() { # provide SERVICE ...: makes them available; without one its tests are skipped, or CI fails
+    local service
+    for service in "$@"; do
+        case $service in
+            docker)
+                if ensure_docker; then make_image; else without "no Docker engine answers" "${DOCKER_ADVICE[@]}"; fi ;;
+            etcd) ensure_etcd || without "there is no etcd" "${ETCD_ADVICE[@]}" ;;
+            consul) ensure_consul || without "there is no consul program" "${CONSUL_ADVICE[@]}" ;;
+            *) die "no service is called $service" ;;
+        esac
+    done
+}
+
+without() { # without WHAT IS SO [what to do ...]: the end of a run that requires every service
+    if [ "${CI:-}" = true ] || [ "${XCHRONOS_REQUIRE_SERVICES:-}" = 1 ]; then
+        die "$1, and this run requires one" "${@:2}"
+    fi
+    say "$1: the tests that need one are skipped"
+    printf '    %s\n' "${@:2}" >&2
+}

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from services import needed
 
 ROOMS = Path(__file__).resolve().parent
 
@@ -38,9 +39,7 @@ CHAINS: dict[str, tuple[str, ...]] = {
 HEAVY = ("simulation/", "engine/", "triggers/", "store/")
 """Files and directories that compute for long: they begin early, so that nobody is waited for in the end."""
 
-SERVICES = frozenset(
-    ("docker_host", "busybox_image", "etcd_server", "make_etcd", "consul_server", "make_consul", "cluster_services")
-)
+SERVICES = frozenset(needed.FIXTURES)
 """The fixtures of what runs in other processes than the test's."""
 
 POLITE = 10
