@@ -1,4 +1,4 @@
-"""The parts of the documentation that the code writes: `python -m tests.docs.generated` puts them in their places.
+"""The parts of the documentation that the code writes: `packaging/dev regen` puts them in their places.
 
 In README.md they stand between `<!-- generated: NAME -->` and `<!-- end: NAME -->`; packaging/xchronosd.toml is made as
 a whole. A test compares; nobody edits them by hand.
@@ -79,6 +79,33 @@ def readme(text: str) -> str:
     return text
 
 
+def outdated(root: Path = ROOT, *, write: bool = False) -> list[str]:
+    """The files below `root` that are not as the code writes them now; with `write` they are, from now on.
+
+    A test looks by this function, and `packaging/dev regen` writes by it: neither knows a file that the other does not.
+
+    Raises:
+        ValueError: README.md lacks the place of a generated part.
+    """
+    found = []
+    for path, make in FILES.items():
+        file = root / path
+        text = file.read_text(encoding="utf-8")
+        wanted = make(text)
+        if text != wanted:
+            found.append(path)
+            if write:
+                file.write_text(wanted, encoding="utf-8")
+    return found
+
+
+FILES: dict[str, Callable[[str], str]] = {
+    README.relative_to(ROOT).as_posix(): readme,
+    TOML.relative_to(ROOT).as_posix(): lambda _: settings_toml(),
+}
+"""Every file with something generated: what makes its text from the text that is there."""
+
+
 if __name__ == "__main__":
-    README.write_text(readme(README.read_text(encoding="utf-8")), encoding="utf-8")
-    TOML.write_text(settings_toml(), encoding="utf-8")
+    written = outdated(write=True)
+    print("written:", *written) if written else print("everything generated is current")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 import pytest
-from generated import PARTS, README, ROOT, TOML, readme, settings_toml
+from generated import FILES, PARTS, README, ROOT, TOML, outdated, readme
 
 import xchronos
 from xchronos.cli.program import cli
@@ -33,17 +33,26 @@ def block(after: str) -> str:
 
 
 def test_the_generated_parts_are_what_the_code_writes():
-    assert readme(TEXT) == TEXT, "run: python -m tests.docs.generated"
+    assert outdated() == [], "run: packaging/dev regen"
+
+
+def test_what_is_outdated_is_named_and_written(tmp_path):
+    wanted = {name: (ROOT / name).read_text(encoding="utf-8") for name in FILES}
+    assert sorted(wanted) == ["README.md", "packaging/xchronosd.toml"]
+    (tmp_path / "packaging").mkdir()
+    for name, text in wanted.items():
+        damaged = re.sub(r"machine_id", "machine_name", text)
+        assert damaged != text
+        (tmp_path / name).write_text(damaged, encoding="utf-8")
+    assert sorted(outdated(tmp_path)) == sorted(outdated(tmp_path, write=True)) == sorted(wanted)
+    assert outdated(tmp_path) == []
+    assert {name: (tmp_path / name).read_text(encoding="utf-8") for name in FILES} == wanted
 
 
 def test_a_missing_place_is_an_error():
     name = next(iter(PARTS))
     with pytest.raises(ValueError, match=f"generated: {name}"):
         readme(TEXT.replace(f"<!-- generated: {name} -->", ""))
-
-
-def test_the_settings_file_is_what_the_code_writes():
-    assert TOML.read_text(encoding="utf-8") == settings_toml(), "run: python -m tests.docs.generated"
 
 
 def test_the_settings_file_changes_nothing_commented_out_or_not(tmp_path):
@@ -70,7 +79,7 @@ def test_every_setting_is_in_the_settings_file():
 def test_the_first_command_and_the_test_command_exist():
     run, check = block("Run it").split(), block("Test it").split()
     assert (run, check) == (["./packaging/quickstart"], ["packaging/test"])
-    for command in (*run, *check, ".ci/run"):
+    for command in (*run, *check, ".ci/run", "packaging/dev"):
         assert os.access(ROOT / command, os.X_OK), command
     assert "exec packaging/test\n" in (ROOT / ".ci/run").read_text(encoding="utf-8")
 
