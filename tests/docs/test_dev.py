@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 from generated import ROOT
 
 DEV = ROOT / "packaging/dev"
@@ -160,3 +161,13 @@ def test_help_and_a_wrong_word(tools):
         assert (done.returncode, done.stdout) == (2, "")
         assert "packaging/dev fast" in done.stderr
     assert tools.calls() == []
+
+
+def test_what_runs_before_a_commit_is_what_fast_runs():
+    (repository,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))["repos"]
+    assert repository["repo"] == "local"
+    hooks = repository["hooks"]
+    assert {hook["language"] for hook in hooks} == {"system"}
+    commands = [hook["entry"].replace("--force-exclude", "").split() for hook in hooks]
+    pieces = [call.removesuffix(" .").split() for name in ("style", "types") for call in PIECES[name]]
+    assert commands == [[f".venv/bin/{name}", *words] for name, *words in pieces]
