@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import side_by_side
 from hypothesis import settings
-from services import consul, etcd
-from services.servers import Place
+
+from tests import side_by_side
+from tests.services import consul, etcd
+from tests.services.servers import Place
 
 for contract in ("executors", "store", "store_base", "store_leases", "store_watches"):
     pytest.register_assert_rewrite(f"xchronos.testing.{contract}")

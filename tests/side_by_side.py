@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from services import needed
+
+from tests.services import needed
 
 ROOMS = Path(__file__).resolve().parent
 

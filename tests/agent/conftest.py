@@ -4,9 +4,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
-from guardian_bench import Bench, clean
-from worlds import Cluster
 
+from tests.agent.guardian_bench import Bench, clean
+from tests.agent.worlds import Cluster
 from xchronos.agent.lease.partition import Watchman
 from xchronos.testing.clock import VirtualClock, run_virtual
 

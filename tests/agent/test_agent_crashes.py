@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Callable
 
 import pytest
-from worlds import LONG, OK, Cluster
 
+from tests.agent.worlds import LONG, OK, Cluster
 from xchronos.agent.attempt import journal
 from xchronos.clock import HOUR, SECOND
 from xchronos.model.policies import Outcome

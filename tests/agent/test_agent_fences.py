@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import msgspec
 import pytest
-from worlds import KEYS, LONG, ONE, Cluster
 
+from tests.agent.worlds import KEYS, LONG, ONE, Cluster
 from xchronos.clock import SECOND
 from xchronos.model.policies import Outcome
 from xchronos.model.records import Capacity

@@ -2,8 +2,7 @@
 
 from collections.abc import Callable
 
-from worlds import KEYS, LONG, OK, ONE, Cluster
-
+from tests.agent.worlds import KEYS, LONG, OK, ONE, Cluster
 from xchronos.clock import HOUR, MINUTE, SECOND
 from xchronos.executors.contract import Leftover
 from xchronos.store.contract import Delete, Txn

@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Callable
 
 import pytest
-from worlds import FIRE, KEYS, LONG, ONE, Cluster
 
+from tests.agent.worlds import FIRE, KEYS, LONG, ONE, Cluster
 from xchronos.clock import SECOND
 from xchronos.executors.contract import StepExit
 from xchronos.model.policies import Outcome

@@ -2,8 +2,7 @@
 
 from collections.abc import Callable
 
-from worlds import FIRE, KEYS, LONG, ONE, Cluster
-
+from tests.agent.worlds import FIRE, KEYS, LONG, ONE, Cluster
 from xchronos.clock import SECOND
 from xchronos.executors.contract import StepExit
 from xchronos.model.policies import Outcome

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 
 import pytest
-from worlds import LONG, Cluster
 
+from tests.agent.worlds import LONG, Cluster
 from xchronos.clock import SECOND
 from xchronos.model.policies import Outcome
 

@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import msgspec
 import pytest
-from worlds import FIRE, KEYS, LONG, OK, ONE, Cluster
 
+from tests.agent.worlds import FIRE, KEYS, LONG, OK, ONE, Cluster
 from xchronos.clock import SECOND
 from xchronos.executors.contract import StepExit
 from xchronos.model.policies import Outcome

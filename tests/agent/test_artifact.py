@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
-from worlds import OK, Cluster
 
+from tests.agent.worlds import OK, Cluster
 from xchronos.agent.attempt import artifact
 from xchronos.agent.attempt.artifact import NotFetched, fetch
 from xchronos.clock import SECOND

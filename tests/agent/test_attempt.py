@@ -5,8 +5,8 @@ import functools
 from collections.abc import Mapping, Sequence
 
 import pytest
-from worlds import FIRE, OK, Plan, Remembers, World, WorldSteps, service
 
+from tests.agent.worlds import FIRE, OK, Plan, Remembers, World, WorldSteps, service
 from xchronos.agent.attempt.interfaces import AttemptEnd
 from xchronos.agent.attempt.journal import ForgetfulMemory
 from xchronos.agent.attempt.run import AttemptRun

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from worlds import FIRE, OK, ONE, Cluster
 
+from tests.agent.worlds import FIRE, OK, ONE, Cluster
 from xchronos.agent.attempt.journal import attempt_directory
 from xchronos.clock import SECOND
 from xchronos.model.policies import Outcome

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from guardian_bench import TTL, Bench, holder
 
+from tests.agent.guardian_bench import TTL, Bench, holder
 from xchronos.agent.guardian import process
 from xchronos.agent.guardian.client import GuardianClient
 from xchronos.clock import SECOND, SystemClock

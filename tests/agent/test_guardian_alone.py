@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 
 import pytest
-from guardian_bench import FakeEngine
 
+from tests.agent.guardian_bench import FakeEngine
 from xchronos.agent.guardian import process
 from xchronos.executors.hostfacts import boot_id
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from guardian_bench import TTL, Bench, clean
 
+from tests.agent.guardian_bench import TTL, Bench, clean
 from xchronos.clock import SECOND
 from xchronos.dockercli import compile_docker
 from xchronos.executors.contract import StepSpec

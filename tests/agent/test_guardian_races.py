@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from typing import Literal, TypeAlias
 
 import pytest
-from worlds import FIRE, OK, Hand, Plan, Remembers, World, WorldSteps, service
 
+from tests.agent.worlds import FIRE, OK, Hand, Plan, Remembers, World, WorldSteps, service
 from xchronos.agent.attempt.interfaces import AttemptEnd
 from xchronos.agent.attempt.run import AttemptRun
 from xchronos.agent.lease.lease_clock import LeaseClock

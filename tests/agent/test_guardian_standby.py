@@ -10,8 +10,8 @@ import time
 from pathlib import Path
 
 import pytest
-from guardian_bench import TTL, Bench, FakeEngine, clean, holder
 
+from tests.agent.guardian_bench import TTL, Bench, FakeEngine, clean, holder
 from xchronos.agent.guardian import process
 from xchronos.agent.guardian.process import LOOK, STRIKE_AGAIN
 from xchronos.agent.guardian.standby import Standby

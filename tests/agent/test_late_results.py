@@ -7,9 +7,9 @@ from typing import Any
 
 import msgspec
 import pytest
-from services.links import Link
-from worlds import FIRE, KEYS, OK, ONE, Cluster
 
+from tests.agent.worlds import FIRE, KEYS, OK, ONE, Cluster
+from tests.services.links import Link
 from xchronos.agent.late_results import LateResults, with_late_result
 from xchronos.agent.outcomes import concluded
 from xchronos.clock import SECOND

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lifecycle_runner import Machine, same_trace
 
+from tests.agent.lifecycle_runner import Machine, same_trace
 from xchronos.errors import UnitFileError
 from xchronos.unitfile.directives import meaning
 

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lifecycle_runner import Machine
 
+from tests.agent.lifecycle_runner import Machine
 from xchronos.model.policies import Outcome
 
 SP = "ExecStopPost=/bin/sh -c 'echo sp r=$$SERVICE_RESULT c=$$EXIT_CODE s=$$EXIT_STATUS >>@TRACE@'"

@@ -4,8 +4,8 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from worlds import KEYS, Cluster
 
+from tests.agent.worlds import KEYS, Cluster
 from xchronos.agent.lease.lease_clock import LeaseClock
 from xchronos.agent.lease.membership import Membership
 from xchronos.clock import SECOND

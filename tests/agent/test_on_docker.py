@@ -9,8 +9,8 @@ from uuid import uuid4
 
 import pytest
 from prometheus_client import CollectorRegistry
-from worlds import FACTS, FIRE
 
+from tests.agent.worlds import FACTS, FIRE
 from xchronos.agent.agent import Agent
 from xchronos.agent.attempt.journal import attempt_directory, logs_in
 from xchronos.agent.lease.lease_clock import LeaseClock

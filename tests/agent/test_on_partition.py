@@ -3,8 +3,8 @@
 from collections.abc import Awaitable, Callable
 
 import pytest
-from worlds import FIRE, OK, Cluster, Hand
 
+from tests.agent.worlds import FIRE, OK, Cluster, Hand
 from xchronos.agent.lease.lease_clock import LeaseClock
 from xchronos.agent.lease.partition import CUT_OFF
 from xchronos.clock import SECOND

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from worlds import FACTS, FIRE
 
+from tests.agent.worlds import FACTS, FIRE
 from xchronos.agent.steps import host_facts
 from xchronos.agent.steps.resolved_unit import HostContext, ResolvedUnit
 from xchronos.agent.steps.spec import AttemptSteps

@@ -9,8 +9,8 @@ from typing import Any
 
 import msgspec
 from prometheus_client import CollectorRegistry
-from services.links import Link, before
 
+from tests.services.links import Link, before
 from xchronos.agent.agent import Agent
 from xchronos.agent.attempt.journal import attempt_directory, logs_in
 from xchronos.agent.lease.lease_clock import LeaseClock

@@ -1,10 +1,10 @@
 from collections.abc import Iterator
 
 import pytest
-from api_helpers import Cluster
 from litestar.testing import TestClient
 from prometheus_client import CollectorRegistry
 
+from tests.api.api_helpers import Cluster
 from xchronos.api.app import create_app
 from xchronos.api.ports import Services
 

@@ -6,9 +6,9 @@ import socket
 from pathlib import Path
 
 import pytest
-from api_helpers import running
 from litestar.testing import TestClient
 
+from tests.api.api_helpers import running
 from xchronos.api.app import create_app
 from xchronos.api.ports import Services
 from xchronos.api.routes.logs import SHUT_DOWN
@@ -109,7 +109,7 @@ async def test_the_store_s_own_destroyed_units_do_not_break_explain(services, cl
 
     await cluster.put(cluster.registry.keys.job("bad.service"), UnitRecord("[X-Chronos]\nNope=1\n", "bad"))
     await cluster.submit("a.service")
-    from api_helpers import at
+    from tests.api.api_helpers import at
 
     await cluster.execution(Execution("a.service", at(0), state="waiting"))
     with TestClient(create_app(services), base_url="http://127.0.0.1") as api:

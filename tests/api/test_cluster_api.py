@@ -2,10 +2,10 @@
 
 import msgspec
 import pytest
-from api_helpers import Fault, at, running
 from litestar.testing import TestClient
 from prometheus_client import CollectorRegistry, Counter
 
+from tests.api.api_helpers import Fault, at, running
 from xchronos.api.access_control import AccessControl, host_name
 from xchronos.api.app import create_app
 from xchronos.api.ports import Services

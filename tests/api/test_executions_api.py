@@ -2,8 +2,8 @@
 
 import msgspec
 import pytest
-from api_helpers import at, ended, running
 
+from tests.api.api_helpers import at, ended, running
 from xchronos.model.policies import Outcome
 from xchronos.model.records import Attempt, Execution, StepResult
 from xchronos.wire.details import Executions

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from api_helpers import Cluster, at, ended, running
 
+from tests.api.api_helpers import Cluster, at, ended, running
 from xchronos.api.app import create_app
 from xchronos.api.context import Context
 from xchronos.api.logfiles import Follower, followers
@@ -274,7 +274,7 @@ class TestPeers:
     @pytest.fixture
     async def peer(self, cluster: Cluster):
         """The server of m2; its address is in m2's record."""
-        from api_helpers import FakeSteps
+        from tests.api.api_helpers import FakeSteps
 
         steps = FakeSteps()
         services = Services(cluster.registry, cluster.clock, "m2", steps, token="t")

@@ -2,10 +2,10 @@
 
 import msgspec
 import pytest
-from api_helpers import HOURLY, Cluster, FakeIntake, FakeSteps, StillClock, at, ended, running
 from litestar.testing import TestClient
 from prometheus_client import CollectorRegistry
 
+from tests.api.api_helpers import HOURLY, Cluster, FakeIntake, FakeSteps, StillClock, at, ended, running
 from xchronos.api.app import create_app
 from xchronos.api.errors import RETRY_AFTER_SECONDS
 from xchronos.api.ports import Services

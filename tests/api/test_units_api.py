@@ -4,8 +4,8 @@ import base64
 
 import msgspec
 import pytest
-from api_helpers import HOURLY, NOW, at, ended, running
 
+from tests.api.api_helpers import HOURLY, NOW, at, ended, running
 from xchronos.clock import to_datetime
 from xchronos.errors import StoreError, StoreUnavailable
 from xchronos.model.records import Attempt, StepResult

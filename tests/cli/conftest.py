@@ -14,8 +14,7 @@ from prometheus_client import CollectorRegistry
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "api"))
 
-from api_helpers import Cluster
-
+from tests.api.api_helpers import Cluster
 from xchronos.api.app import create_app
 from xchronos.api.ports import Services
 from xchronos.api.server import serve

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 import pytest
-from data.bad_units import BAD_UNITS
+
+from tests.data.bad_units import BAD_UNITS
 
 
 @pytest.mark.parametrize(("name", "text", "fragment", "line"), BAD_UNITS, ids=[name for name, *_ in BAD_UNITS])

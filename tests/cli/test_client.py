@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from api_helpers import HOURLY, ended
 
+from tests.api.api_helpers import HOURLY, ended
 from xchronos.api.views import shown
 from xchronos.client import ADDRESS, Client
 from xchronos.errors import ApiError, ConfigError

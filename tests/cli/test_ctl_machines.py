@@ -1,8 +1,8 @@
 """`list-machines` and `machine` against a real server."""
 
 import msgspec
-from api_helpers import at, running
 
+from tests.api.api_helpers import at, running
 from xchronos.model.records import MachineWish
 from xchronos.store.contract import DeleteRange, Txn
 from xchronos.wire.details import MachineStatus

@@ -6,8 +6,8 @@ import sys
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from api_helpers import HOURLY, at, ended
 
+from tests.api.api_helpers import HOURLY, at, ended
 from xchronos.cli import times
 
 

@@ -1,8 +1,8 @@
 """xchronosctl against a real server: why a unit does not run, and when it will."""
 
 import msgspec
-from api_helpers import HOURLY, ended
 
+from tests.api.api_helpers import HOURLY, ended
 from xchronos.model.policies import Outcome
 from xchronos.wire.messages import Calendar, Explanation
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from api_helpers import HOURLY, at, ended, running
 
+from tests.api.api_helpers import HOURLY, at, ended, running
 from xchronos.model.policies import Outcome
 from xchronos.model.records import Attempt, Missed, StepResult
 from xchronos.store.contract import Put, Txn
@@ -342,7 +342,7 @@ class TestStatus:
         assert ctl("explain", "a").exit_code == 1
 
     def test_the_daemon(self, ctl, daemon):
-        from api_helpers import Fault
+        from tests.api.api_helpers import Fault
 
         daemon.run(daemon.cluster.submit("a.service"))
         keys, held = daemon.cluster.registry.keys, [Put("/xchronos/var/scheduler/election", b"m1")]

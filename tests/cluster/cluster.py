@@ -14,13 +14,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self, TypeVar
 
-from services.servers import Member, Place
-
 from tests.cluster import sink
 from tests.cluster.launcher import FAILPOINTS, SINK
 from tests.cluster.network import Host, Network
 from tests.cluster.reaper import Reaper, start_ticks
 from tests.cluster.stores import CHOSEN, ConsulServers, EtcdServers
+from tests.services.servers import Member, Place
 from xchronos.client import Client
 from xchronos.errors import ApiError
 from xchronos.model.records import Execution

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from services import consul, etcd
 
 from tests.cluster.network import require_namespaces
 from tests.cluster.stores import CHOSEN, ConsulServers
 from tests.conftest import unavailable
+from tests.services import consul, etcd
 
 
 @pytest.fixture(scope="session")

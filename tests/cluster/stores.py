@@ -9,10 +9,10 @@ from typing import Any
 from urllib.error import HTTPError
 
 import msgspec
-from services.consul import ConsulCluster
-from services.etcd import EtcdCluster
-from services.servers import PATIENCE, ServerError
 
+from tests.services.consul import ConsulCluster
+from tests.services.etcd import EtcdCluster
+from tests.services.servers import PATIENCE, ServerError
 from xchronos.store.consul.http import Item, Op, TxnAnswer
 from xchronos.store.consul.layout import Layout
 from xchronos.store.consul.log import ConsulLog

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
-from config_helpers import HOME, settings, toml
 
+from tests.config.config_helpers import HOME, settings, toml
 from xchronos.clock import MILLISECOND, SECOND
 from xchronos.config import Settings, config_files, load, misspelt_variables
 from xchronos.config.settings import SETTINGS

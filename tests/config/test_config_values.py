@@ -4,8 +4,8 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from config_helpers import settings, toml, wrong
 
+from tests.config.config_helpers import settings, toml, wrong
 from xchronos.clock import SECOND
 from xchronos.config import ROLES, describe_settings
 from xchronos.config.settings import SETTINGS

@@ -4,9 +4,9 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from services.consul import ConsulCluster
-from services.etcd import EtcdCluster
 
+from tests.services.consul import ConsulCluster
+from tests.services.etcd import EtcdCluster
 from xchronos.clock import SystemClock
 from xchronos.config import Settings
 from xchronos.config.values import STORES

@@ -9,10 +9,10 @@ import time
 from pathlib import Path
 
 import pytest
-from generated import ROOT
-from services.etcd import free_ports, missing
 
 from tests.conftest import unavailable
+from tests.docs.generated import ROOT
+from tests.services.etcd import free_ports, missing
 from xchronos.config import describe_settings
 
 pytestmark = [

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from generated import ROOT
+
+from tests.docs.generated import ROOT
 
 DEV = ROOT / "packaging/dev"
 TOOLS = ("ruff", "mypy", "lint-imports", "python")

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from generated import ROOT
 from prometheus_client import CollectorRegistry, generate_latest
-from services.etcd import program
 
+from tests.docs.generated import ROOT
+from tests.services.etcd import program
 from xchronos.agent.lease.lease_clock import KILL_AT, RENEWALS, STOP_AT
 from xchronos.agent.metrics import AgentMetrics
 from xchronos.config import Settings, describe_settings

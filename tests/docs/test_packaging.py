@@ -12,8 +12,8 @@ import tomllib
 
 import pytest
 import yaml
-from generated import ROOT
 
+from tests.docs.generated import ROOT
 from xchronos.api.routes.cluster import healthz
 from xchronos.config import describe_settings, load
 from xchronos.unitfile.timespan import parse_timespan

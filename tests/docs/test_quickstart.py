@@ -10,8 +10,8 @@ import uuid
 from pathlib import Path
 
 import pytest
-from generated import README, ROOT
 
+from tests.docs.generated import README, ROOT
 from xchronos.config import describe_settings
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.usefixtures("busybox_image")]

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import click
 import pytest
-from generated import FILES, PARTS, README, ROOT, TOML, outdated, readme
 
 import xchronos
+from tests.docs.generated import FILES, PARTS, README, ROOT, TOML, outdated, readme
 from xchronos.cli.program import cli
 from xchronos.config import describe_settings, load
 from xchronos.intake.scan import list_directory

@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from generated import ROOT
+
+from tests.docs.generated import ROOT
 
 DAY_OF_ONE_DIGIT = "3.12.1 (main, Dec  8 2023, 18:57:37) [GCC 12.2.0]"
 """`sys.version` of a Python that was built on one of the first nine days of a month: two blanks stand before the day."""

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from services.etcd import EtcdCluster
 
 from tests.e2e.house import House, eventually, listed, moment
+from tests.services.etcd import EtcdCluster
 
 pytestmark = [pytest.mark.slow, pytest.mark.etcd, pytest.mark.docker, pytest.mark.usefixtures("busybox_image")]
 

@@ -3,8 +3,7 @@
 import asyncio
 from contextlib import aclosing
 
-from services.links import Link, before
-
+from tests.services.links import Link, before
 from xchronos.errors import StoreUnavailable
 
 

@@ -2,8 +2,7 @@
 
 from random import Random
 
-from services.links import Link
-
+from tests.services.links import Link
 from xchronos.clock import MILLISECOND, Clock
 from xchronos.errors import Compacted, StoreUnavailable
 from xchronos.store.memory import MemoryStore

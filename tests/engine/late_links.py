@@ -3,8 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from services.links import Link
-
+from tests.services.links import Link
 from xchronos.store.contract import Delete, Put
 
 

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 
-from engine_cluster import AGENT, BOTH, Cluster, lasting
+from tests.engine.engine_cluster import AGENT, BOTH, Cluster, lasting
 
 FOR_EVER = lasting(1e9)
 

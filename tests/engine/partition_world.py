@@ -3,8 +3,8 @@
 import asyncio
 import itertools
 
-from cut_store import CutStore
-from engine_cluster import AGENT, SCHEDULER, Cluster, run
+from tests.engine.cut_store import CutStore
+from tests.engine.engine_cluster import AGENT, SCHEDULER, Cluster, run
 
 TTL = 10
 

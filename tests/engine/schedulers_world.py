@@ -3,9 +3,8 @@
 import asyncio
 from random import Random
 
-from engine_cluster import AGENT, SCHEDULER, Cluster
-from faulty_store import FaultyStore
-
+from tests.engine.engine_cluster import AGENT, SCHEDULER, Cluster
+from tests.engine.faulty_store import FaultyStore
 from xchronos.clock import SECOND, Clock, to_instant
 from xchronos.errors import StoreUnavailable
 from xchronos.registry.keys import SHARDS, shard_of

@@ -3,8 +3,8 @@
 from itertools import pairwise
 
 import pytest
-from engine_cluster import AGENT, SCHEDULER, Cluster, run
 
+from tests.engine.engine_cluster import AGENT, SCHEDULER, Cluster, run
 from xchronos.engine.state import backpressure
 from xchronos.model.records import Machine
 from xchronos.registry.codec import encode

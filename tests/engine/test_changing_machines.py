@@ -5,10 +5,10 @@ import contextlib
 from random import Random
 
 import pytest
-from engine_cluster import AGENT, BOTH, Cluster, lasting, run
-from faulty_store import FaultyStore
-from machines_world import FOR_EVER, kept, machines, waiting, where
 
+from tests.engine.engine_cluster import AGENT, BOTH, Cluster, lasting, run
+from tests.engine.faulty_store import FaultyStore
+from tests.engine.machines_world import FOR_EVER, kept, machines, waiting, where
 from xchronos.clock import SECOND, to_datetime
 from xchronos.errors import NotFound
 

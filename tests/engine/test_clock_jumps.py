@@ -4,10 +4,10 @@ import asyncio
 from random import Random
 
 import pytest
-from engine_cluster import Cluster, run
-from faulty_store import FaultyStore
-from late_links import DiesBehind
 
+from tests.engine.engine_cluster import Cluster, run
+from tests.engine.faulty_store import FaultyStore
+from tests.engine.late_links import DiesBehind
 from xchronos.clock import DAY, HOUR, SECOND, to_datetime
 from xchronos.engine.reconcile.evictions import Evictions
 from xchronos.executors.contract import StepExit

@@ -5,13 +5,13 @@ from collections.abc import Awaitable, Callable
 from random import Random
 
 import pytest
-from cut_store import CutStore
-from engine_cluster import AGENT, SCHEDULER, Cluster, run
-from faulty_store import FaultyStore
-from late_links import Meanwhile
-from machines_world import FOR_EVER, where
-from services.links import Link
 
+from tests.engine.cut_store import CutStore
+from tests.engine.engine_cluster import AGENT, SCHEDULER, Cluster, run
+from tests.engine.faulty_store import FaultyStore
+from tests.engine.late_links import Meanwhile
+from tests.engine.machines_world import FOR_EVER, where
+from tests.services.links import Link
 from xchronos.store.contract import Put, Txn
 
 

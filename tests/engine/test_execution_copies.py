@@ -4,11 +4,11 @@ import asyncio
 from contextlib import suppress
 
 import pytest
-from engine_cluster import Cluster, lasting, run
-from late_links import Late
-from machines_world import FOR_EVER, kept, where
-from services.links import Link
 
+from tests.engine.engine_cluster import Cluster, lasting, run
+from tests.engine.late_links import Late
+from tests.engine.machines_world import FOR_EVER, kept, where
+from tests.services.links import Link
 from xchronos.clock import SECOND
 from xchronos.store.contract import Committed
 

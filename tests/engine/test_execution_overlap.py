@@ -3,8 +3,8 @@
 from itertools import pairwise
 
 import pytest
-from engine_cluster import Cluster, lasting, run
 
+from tests.engine.engine_cluster import Cluster, lasting, run
 from xchronos.clock import to_datetime
 from xchronos.errors import Conflict
 from xchronos.model.records import Execution

@@ -4,9 +4,8 @@ import asyncio
 from itertools import pairwise
 from random import Random
 
-from engine_cluster import Cluster, lasting, run
-from faulty_store import FaultyStore
-
+from tests.engine.engine_cluster import Cluster, lasting, run
+from tests.engine.faulty_store import FaultyStore
 from xchronos.clock import SECOND
 
 

@@ -1,8 +1,8 @@
 """Executions whose unit is destroyed, changes, never was, or is followed by others."""
 
 import pytest
-from engine_cluster import Cluster, lasting, run
 
+from tests.engine.engine_cluster import Cluster, lasting, run
 from xchronos.clock import MINUTE, to_datetime
 from xchronos.errors import NotFound
 from xchronos.model.policies import Outcome

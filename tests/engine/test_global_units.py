@@ -3,10 +3,9 @@
 import asyncio
 from random import Random
 
-from engine_cluster import AGENT, BOTH, Cluster, run
-from faulty_store import FaultyStore
-from machines_world import FOR_EVER, kept, machines, waiting, where
-
+from tests.engine.engine_cluster import AGENT, BOTH, Cluster, run
+from tests.engine.faulty_store import FaultyStore
+from tests.engine.machines_world import FOR_EVER, kept, machines, waiting, where
 from xchronos.clock import to_datetime
 
 

@@ -5,11 +5,11 @@ from itertools import count
 
 import msgspec
 import pytest
-from engine_cluster import AGENT, SCHEDULER, Cluster, run, unit_text
-from late_links import Late, Meanwhile
-from machines_world import FOR_EVER, kept, waiting, where
-from services.links import Link
 
+from tests.engine.engine_cluster import AGENT, SCHEDULER, Cluster, run, unit_text
+from tests.engine.late_links import Late, Meanwhile
+from tests.engine.machines_world import FOR_EVER, kept, waiting, where
+from tests.services.links import Link
 from xchronos.clock import SECOND, to_datetime
 from xchronos.model.policies import Outcome
 from xchronos.model.records import Execution, fire_key

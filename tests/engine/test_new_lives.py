@@ -5,11 +5,11 @@ from contextlib import asynccontextmanager
 from random import Random
 
 import pytest
-from engine_cluster import AGENT, SCHEDULER, Cluster, lasting, run, unit_text
-from faulty_store import FaultyStore
-from late_links import DiesBehind, Late, Meanwhile
-from machines_world import FOR_EVER, kept, where
 
+from tests.engine.engine_cluster import AGENT, SCHEDULER, Cluster, lasting, run, unit_text
+from tests.engine.faulty_store import FaultyStore
+from tests.engine.late_links import DiesBehind, Late, Meanwhile
+from tests.engine.machines_world import FOR_EVER, kept, where
 from xchronos.clock import SECOND
 from xchronos.errors import StoreUnavailable
 from xchronos.store.contract import Delete, Put

@@ -4,8 +4,8 @@ import asyncio
 from itertools import pairwise
 
 import pytest
-from engine_cluster import Cluster
 
+from tests.engine.engine_cluster import Cluster
 from xchronos.clock import SystemClock
 from xchronos.errors import StoreUnavailable
 from xchronos.store.consul.access import ConsulAccess

@@ -3,9 +3,9 @@
 import asyncio
 
 import pytest
-from engine_cluster import Cluster, run
-from partition_world import ONCE, TTL, Sink, play, three
 
+from tests.engine.engine_cluster import Cluster, run
+from tests.engine.partition_world import ONCE, TTL, Sink, play, three
 from xchronos.clock import HOUR, SECOND
 from xchronos.executors.contract import StepExit
 from xchronos.model.policies import Outcome

@@ -1,10 +1,10 @@
 """A store that everybody has lost, and machines and schedulers that are lost together."""
 
 import pytest
-from cut_store import CutStore
-from engine_cluster import Cluster
-from partition_world import ONCE, TTL, Sink, play, three
 
+from tests.engine.cut_store import CutStore
+from tests.engine.engine_cluster import Cluster
+from tests.engine.partition_world import ONCE, TTL, Sink, play, three
 from xchronos.clock import HOUR, SECOND
 from xchronos.model.policies import Outcome
 

@@ -3,9 +3,9 @@
 import asyncio
 
 import pytest
-from cut_store import CutStore
-from engine_cluster import Cluster
 
+from tests.engine.cut_store import CutStore
+from tests.engine.engine_cluster import Cluster
 from xchronos.store.memory import MemoryStore
 from xchronos.testing.clock import VirtualClock, run_virtual
 

@@ -4,9 +4,9 @@ import asyncio
 from collections import Counter
 
 import pytest
-from engine_cluster import AGENT, SCHEDULER, Cluster, unit_text
-from schedulers_world import TTL, UNITS, PausableStore, World, scenario
 
+from tests.engine.engine_cluster import AGENT, SCHEDULER, Cluster, unit_text
+from tests.engine.schedulers_world import TTL, UNITS, PausableStore, World, scenario
 from xchronos.errors import StoreUnavailable
 from xchronos.registry.keys import SHARDS
 from xchronos.testing.clock import VirtualClock, run_virtual

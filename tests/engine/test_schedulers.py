@@ -6,8 +6,8 @@ from functools import partial
 
 import pytest
 from prometheus_client import CollectorRegistry
-from schedulers_world import TTL, PausableStore, World, scenario
 
+from tests.engine.schedulers_world import TTL, PausableStore, World, scenario
 from xchronos.clock import SECOND
 from xchronos.engine.engine import Engine
 from xchronos.engine.leader.duties import LeaderDuty

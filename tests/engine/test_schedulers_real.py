@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import pytest
-from schedulers_world import World
-from services.etcd import EtcdCluster
 
+from tests.engine.schedulers_world import World
+from tests.services.etcd import EtcdCluster
 from xchronos.clock import SECOND, SystemClock
 from xchronos.registry.keys import SHARDS
 from xchronos.store import Store

@@ -3,8 +3,8 @@
 import asyncio
 
 import pytest
-from engine_cluster import START, Cluster, run, unit_text
 
+from tests.engine.engine_cluster import START, Cluster, run, unit_text
 from xchronos.clock import HOUR, MINUTE, SECOND
 from xchronos.model.compile.unit import compile_unit
 from xchronos.registry.codec import encode

@@ -5,9 +5,9 @@ import os
 import time
 
 import pytest
-from intake_helpers import has, record, registry_on, running, says, unit_text
-from services.waiting import until
 
+from tests.intake.intake_helpers import has, record, registry_on, running, says, unit_text
+from tests.services.waiting import until
 from xchronos.clock import SECOND
 
 

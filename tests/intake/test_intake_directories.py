@@ -3,9 +3,8 @@
 import asyncio
 import time
 
-from intake_helpers import has, old, record, registry_on, running, says, unit_text
-from services.waiting import until
-
+from tests.intake.intake_helpers import has, old, record, registry_on, running, says, unit_text
+from tests.services.waiting import until
 from xchronos.clock import SECOND
 from xchronos.intake import source_of
 from xchronos.intake.scan import read_units

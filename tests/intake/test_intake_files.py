@@ -3,9 +3,8 @@
 from datetime import UTC, datetime
 from pathlib import Path
 
-from intake_helpers import has, record, registry_on, running, says, unit_text
-from services.waiting import until
-
+from tests.intake.intake_helpers import has, record, registry_on, running, says, unit_text
+from tests.services.waiting import until
 from xchronos.clock import SECOND
 from xchronos.intake import source_of
 from xchronos.registry.units import compile_record, text_of

@@ -3,8 +3,8 @@
 import os
 
 import pytest
-from intake_helpers import old, unit_text
 
+from tests.intake.intake_helpers import old, unit_text
 from xchronos.intake.files import Found
 from xchronos.intake.scan import FILE_LIMIT, list_directory, read_units
 from xchronos.intake.selection import select

@@ -2,9 +2,8 @@
 
 import asyncio
 
-from intake_helpers import CLOCK, FailingStore, has, registry_on, running, says, unit_text
-from services.waiting import until
-
+from tests.intake.intake_helpers import CLOCK, FailingStore, has, registry_on, running, says, unit_text
+from tests.services.waiting import until
 from xchronos.clock import MILLISECOND, SECOND
 from xchronos.errors import StoreError, StoreUnavailable
 from xchronos.intake import Intake, IntakeOptions

@@ -1,8 +1,8 @@
 """[X-Chronos], key by key: what is good, what is bad, and where the border lies."""
 
 import pytest
-from compile_helpers import RUN, chronos, refused, warnings
 
+from tests.model.compile_helpers import RUN, chronos, refused, warnings
 from xchronos.clock import DAY, HOUR, MILLISECOND, MINUTE, SECOND
 from xchronos.model.compile.unit import compile_unit
 from xchronos.model.policies import MisfirePolicy, Retry

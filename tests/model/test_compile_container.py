@@ -2,8 +2,8 @@
 
 import msgspec
 import pytest
-from compile_helpers import refused, warnings
 
+from tests.model.compile_helpers import refused, warnings
 from xchronos.dockercli.body import empty_body
 from xchronos.model.compile.unit import compile_unit
 

@@ -3,10 +3,10 @@
 import string
 
 import pytest
-from compile_helpers import EXAMPLE, RUN
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from tests.model.compile_helpers import EXAMPLE, RUN
 from xchronos.dockercli.quadlet.container import KNOWN_KEYS as CONTAINER_KEYS
 from xchronos.errors import UnitFileError
 from xchronos.model.compile.chronos import KNOWN_KEYS

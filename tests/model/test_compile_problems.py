@@ -3,8 +3,8 @@
 from hashlib import sha256
 
 import pytest
-from compile_helpers import EXAMPLE, RUN, refused, service, warnings
 
+from tests.model.compile_helpers import EXAMPLE, RUN, refused, service, warnings
 from xchronos.clock import SECOND
 from xchronos.errors import UnitFileError
 from xchronos.model.compile.unit import compile_unit

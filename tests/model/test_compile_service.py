@@ -1,8 +1,8 @@
 """[Service] and [Unit]: commands, how they are run, and what contradicts."""
 
 import pytest
-from compile_helpers import chronos, refused, service, warnings
 
+from tests.model.compile_helpers import chronos, refused, service, warnings
 from xchronos.clock import MINUTE, SECOND
 from xchronos.model.compile.unit import compile_unit
 from xchronos.model.policies import Retry

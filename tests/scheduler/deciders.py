@@ -1,8 +1,8 @@
 """What the tests of the deciders are made of: a unit's executions, and machines."""
 
 import msgspec
-from schedule_builders import execution, s
 
+from tests.scheduler.schedule_builders import execution, s
 from xchronos.clock import to_datetime
 from xchronos.model.records import Attempt, Execution
 from xchronos.scheduler.ranking import Ranking

@@ -2,9 +2,9 @@
 
 import msgspec
 import pytest
-from deciders import MOMENT, NOW, ident, on, seen
-from schedule_builders import asks, every, execution, job, s, unit
 
+from tests.scheduler.deciders import MOMENT, NOW, ident, on, seen
+from tests.scheduler.schedule_builders import asks, every, execution, job, s, unit
 from xchronos.clock import to_datetime
 from xchronos.errors import InvalidTrigger
 from xchronos.model.records import Owed, TriggerState

@@ -2,9 +2,9 @@
 
 import msgspec
 import pytest
-from deciders import MOMENT, NOW, on
-from schedule_builders import asks, attempt, execution, job, s
 
+from tests.scheduler.deciders import MOMENT, NOW, on
+from tests.scheduler.schedule_builders import asks, attempt, execution, job, s
 from xchronos.clock import SECOND, to_datetime
 from xchronos.model.lifecycle import IllegalEvent
 from xchronos.model.policies import Outcome, Retry

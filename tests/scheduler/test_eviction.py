@@ -2,9 +2,9 @@
 
 import msgspec
 import pytest
-from deciders import MOMENT, NOW, on
-from schedule_builders import asks, execution, job, view
 
+from tests.scheduler.deciders import MOMENT, NOW, on
+from tests.scheduler.schedule_builders import asks, execution, job, view
 from xchronos.clock import to_datetime
 from xchronos.scheduler.eviction import (
     follows_its_peer,

@@ -1,7 +1,7 @@
 import msgspec
 import pytest
-from schedule_builders import asks, attempt, every, execution, job, s, unit, view
 
+from tests.scheduler.schedule_builders import asks, attempt, every, execution, job, s, unit, view
 from xchronos.clock import DAY, HOUR, MINUTE, SECOND, to_datetime
 from xchronos.model.policies import Outcome
 from xchronos.scheduler.explain import as_it_waits, explain, span

@@ -2,9 +2,9 @@
 
 import msgspec
 import pytest
-from deciders import MOMENT, NOW, ident, on, seen
-from schedule_builders import Grid, asks, every, execution, job, s, unit, view
 
+from tests.scheduler.deciders import MOMENT, NOW, ident, on, seen
+from tests.scheduler.schedule_builders import Grid, asks, every, execution, job, s, unit, view
 from xchronos.clock import SECOND, to_datetime
 from xchronos.errors import InvalidTrigger
 from xchronos.model.lifecycle import IllegalEvent

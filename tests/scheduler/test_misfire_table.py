@@ -3,8 +3,8 @@
 from datetime import UTC, datetime
 
 import pytest
-from schedule_builders import Grid, every, run, s, seconds, unit
 
+from tests.scheduler.schedule_builders import Grid, every, run, s, seconds, unit
 from xchronos.clock import HOUR, SECOND, to_instant
 from xchronos.model.policies import MisfirePolicy as P
 from xchronos.model.records import Missed

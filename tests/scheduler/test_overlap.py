@@ -1,6 +1,6 @@
 import pytest
-from schedule_builders import unit
 
+from tests.scheduler.schedule_builders import unit
 from xchronos.scheduler.policies.overlap import Overlap, overlap
 from xchronos.scheduler.reasons import NONE, because
 

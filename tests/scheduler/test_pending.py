@@ -1,9 +1,9 @@
 """What becomes of an execution that no machine has, as a table."""
 
 import pytest
-from deciders import MOMENT, NOW, ident, on, seen
-from schedule_builders import asks, attempt, execution, job, s, view
 
+from tests.scheduler.deciders import MOMENT, NOW, ident, on, seen
+from tests.scheduler.schedule_builders import asks, attempt, execution, job, s, view
 from xchronos.clock import to_datetime
 from xchronos.model.policies import Outcome
 from xchronos.scheduler.pending import (

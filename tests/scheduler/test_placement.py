@@ -2,8 +2,8 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from schedule_builders import asks, job, step, view
 
+from tests.scheduler.schedule_builders import asks, job, step, view
 from xchronos.model.unit import Container
 from xchronos.scheduler.feasibility import MEBIBYTE, MachineView, Running, displaced, executors_needed, fits
 from xchronos.scheduler.placement import place

@@ -1,7 +1,7 @@
 import msgspec
 import pytest
-from schedule_builders import attempt, execution, job, s
 
+from tests.scheduler.schedule_builders import attempt, execution, job, s
 from xchronos.clock import HOUR, MINUTE, SECOND, to_datetime
 from xchronos.model.policies import Outcome, Retry
 from xchronos.model.records import StepResult

@@ -4,8 +4,8 @@ from datetime import UTC, datetime
 
 import msgspec
 import pytest
-from schedule_builders import T0, Grid, Never, every, run, s, seconds, unit
 
+from tests.scheduler.schedule_builders import T0, Grid, Never, every, run, s, seconds, unit
 from xchronos.clock import HOUR, SECOND, to_datetime
 from xchronos.model.policies import MisfirePolicy as P
 from xchronos.scheduler.timing.cursor import LATEST

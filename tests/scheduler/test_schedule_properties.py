@@ -3,8 +3,8 @@
 import msgspec
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from schedule_builders import T0, Grid, every, s, unit
 
+from tests.scheduler.schedule_builders import T0, Grid, every, s, unit
 from xchronos.clock import HOUR, SECOND
 from xchronos.model.policies import MisfirePolicy as P
 from xchronos.model.records import Schedule

@@ -2,9 +2,9 @@
 
 import msgspec
 import pytest
-from deciders import NOW, on, seen
-from schedule_builders import asks, attempt, execution, job, s, view
 
+from tests.scheduler.deciders import NOW, on, seen
+from tests.scheduler.schedule_builders import asks, attempt, execution, job, s, view
 from xchronos.clock import SECOND, to_datetime
 from xchronos.model.policies import Outcome
 from xchronos.scheduler.reasons import Reason

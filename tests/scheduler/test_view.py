@@ -1,8 +1,7 @@
 """How a view files a unit's executions."""
 
-from deciders import ident, on, seen
-from schedule_builders import attempt, execution
-
+from tests.scheduler.deciders import ident, on, seen
+from tests.scheduler.schedule_builders import attempt, execution
 from xchronos.model.policies import Outcome
 from xchronos.scheduler.view import fire_prefix, undecided
 

@@ -3,8 +3,8 @@
 from collections.abc import AsyncIterator
 
 import pytest
-from consul_helpers import Open
 
+from tests.store.consul_helpers import Open
 from xchronos.store.consul.access import ConsulAccess
 from xchronos.store.consul.store import ConsulStore
 

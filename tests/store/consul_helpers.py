@@ -3,8 +3,7 @@
 import secrets
 from collections.abc import Awaitable, Callable
 
-from services.consul import ConsulCluster
-
+from tests.services.consul import ConsulCluster
 from xchronos.store.consul.access import ConsulAccess
 from xchronos.store.consul.store import ConsulStore
 

@@ -6,9 +6,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import msgspec
-from services.etcd import EtcdCluster, EtcdMember
-from services.servers import Tls
 
+from tests.services.etcd import EtcdCluster, EtcdMember
+from tests.services.servers import Tls
 from xchronos.store import Event, Guard, KeyValue, Txn, WatchBatch
 from xchronos.store.etcd.access import EtcdAccess
 from xchronos.store.etcd.store import EtcdStore

@@ -10,8 +10,8 @@ import asyncio
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from store_helpers import ManualClock
 
+from tests.store.store_helpers import ManualClock
 from xchronos.errors import Compacted, LeaseLost, StoreError, StoreUnavailable
 from xchronos.store import Delete, DeleteRange, Guard, Put, Store, Txn
 from xchronos.store.memory import MemoryStore

@@ -5,11 +5,11 @@ import os
 from pathlib import Path
 
 import pytest
-from consul_helpers import Make, Open, access
-from etcd_helpers import make_authority
-from services.consul import ConsulCluster, ConsulMember
-from services.waiting import until
 
+from tests.services.consul import ConsulCluster, ConsulMember
+from tests.services.waiting import until
+from tests.store.consul_helpers import Make, Open, access
+from tests.store.etcd_helpers import make_authority
 from xchronos.errors import LeaseLost, StoreError, StoreUnavailable
 from xchronos.store import Guard, Put, Txn
 from xchronos.store.consul.http import Item

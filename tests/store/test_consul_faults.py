@@ -4,9 +4,9 @@ import asyncio
 import time
 
 import pytest
-from consul_helpers import Make, Open, access
-from services.waiting import until
 
+from tests.services.waiting import until
+from tests.store.consul_helpers import Make, Open, access
 from xchronos.errors import LeaseLost, StoreUnavailable
 from xchronos.store import Delete, Put, Txn
 from xchronos.store.consul.access import ConsulAccess

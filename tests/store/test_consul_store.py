@@ -6,12 +6,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
-from consul_helpers import access
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from services.consul import ConsulCluster
-from services.waiting import until
 
+from tests.services.consul import ConsulCluster
+from tests.services.waiting import until
+from tests.store.consul_helpers import access
 from xchronos.errors import Compacted, ConfigError, LeaseLost, StoreError
 from xchronos.store import Delete, Guard, Put, Store, Txn
 from xchronos.store.consul.access import ConsulAccess

@@ -4,9 +4,9 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from etcd_helpers import access, make_authority, sign
-from services.etcd import EtcdCluster
 
+from tests.services.etcd import EtcdCluster
+from tests.store.etcd_helpers import access, make_authority, sign
 from xchronos.errors import ConfigError, StoreError, StoreUnavailable
 from xchronos.store.etcd.access import EtcdAccess
 from xchronos.store.etcd.store import EtcdStore

@@ -8,10 +8,10 @@ from contextlib import suppress
 
 import pytest
 import pytest_asyncio
-from etcd_helpers import access, member_in_use
-from services.etcd import EtcdCluster
-from services.waiting import until
 
+from tests.services.etcd import EtcdCluster
+from tests.services.waiting import until
+from tests.store.etcd_helpers import access, member_in_use
 from xchronos.errors import Compacted, LeaseLost, StoreError, StoreUnavailable
 from xchronos.store import Guard, Put, Txn
 from xchronos.store.etcd.access import EtcdAccess

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from etcd_helpers import access
-from services.etcd import EtcdCluster
-from services.waiting import until
 
+from tests.services.etcd import EtcdCluster
+from tests.services.waiting import until
+from tests.store.etcd_helpers import access
 from xchronos.errors import Compacted, StoreError
 from xchronos.store import Delete, DeleteRange, Guard, Put, Store, Txn
 from xchronos.store.etcd import store as etcd_module

@@ -10,8 +10,8 @@ import time
 from pathlib import Path
 
 import pytest
-from crashing_writer import PARTS
 
+from tests.store.crashing_writer import PARTS
 from xchronos.errors import StoreError, StoreUnavailable
 from xchronos.store import Put, Txn
 from xchronos.store.sqlite.store import SqliteStore

@@ -6,8 +6,8 @@ import threading
 from pathlib import Path
 
 import pytest
-from store_helpers import ManualClock
 
+from tests.store.store_helpers import ManualClock
 from xchronos.errors import Compacted, LeaseLost, StoreError
 from xchronos.store import Delete, Guard, Put, Txn
 from xchronos.store.sqlite.store import SqliteStore

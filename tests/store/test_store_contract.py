@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from store_helpers import ManualClock
-
+from tests.store.store_helpers import ManualClock
 from xchronos.store import Store
 from xchronos.store.memory import MemoryStore
 from xchronos.store.sqlite.store import SqliteStore

@@ -3,15 +3,14 @@
 import tempfile
 from pathlib import Path
 
-import consul_helpers
-import etcd_helpers
 import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import rule, run_state_machine_as_test
-from services.consul import ConsulCluster
-from services.etcd import EtcdCluster
-from store_twins import Twins, lives
 
+from tests.services.consul import ConsulCluster
+from tests.services.etcd import EtcdCluster
+from tests.store import consul_helpers, etcd_helpers
+from tests.store.store_twins import Twins, lives
 from xchronos.store import Store
 from xchronos.store.consul.store import ConsulStore
 from xchronos.store.etcd import store as etcd_store

@@ -1,10 +1,10 @@
 """[X-Fleet] as xchronos reads it, and the rules that no sample shows."""
 
 import pytest
-from fleet_helpers import asking, options, said
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.unitfile.fleet_helpers import asking, options, said
 from xchronos.errors import InvalidValue
 from xchronos.unitfile.document import Option
 from xchronos.unitfile.fleet.placement import (

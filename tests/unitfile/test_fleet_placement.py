@@ -1,8 +1,8 @@
 """What [X-Fleet] asks, held against machines: ids, metadata, conflicts, replacements, global units."""
 
 import pytest
-from fleet_helpers import asking
 
+from tests.unitfile.fleet_helpers import asking
 from xchronos.unitfile.fleet.placement import (
     FleetMachine,
     able_to_run,

@@ -4,8 +4,8 @@ from datetime import datetime
 from hashlib import sha256
 
 import pytest
-from example_units import ORIGINAL, ROOT, UNITS, compiled, read_all
 
+from tests.units.example_units import ORIGINAL, ROOT, UNITS, compiled, read_all
 from xchronos.clock import to_datetime, to_instant
 from xchronos.model.compile.unit import compile_unit
 from xchronos.scheduler.timing.schedule import accept, next_due, turn

@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from example_units import ORIGINAL, read_all
 
+from tests.units.example_units import ORIGINAL, read_all
 from xchronos.agent.attempt.journal import attempt_directory
 from xchronos.agent.steps.host_facts import host_facts
 from xchronos.agent.steps.resolved_unit import HostContext
