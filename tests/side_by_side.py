@@ -49,7 +49,7 @@ POLITE = 10
 
 def is_between_processes(item: pytest.Item) -> bool:
     """Whether what is tested happens between real processes: then it may be late on a machine that others use too."""
-    return bool({"cluster", "e2e"} & set(item.path.parts) or SERVICES & set(item.fixturenames))
+    return bool({"cluster", "e2e"} & set(item.path.parts) or SERVICES & set(getattr(item, "fixturenames", ())))
 
 
 def arrange(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -62,8 +62,8 @@ async def test_containers(tmp_path: Path, docker_host: str, busybox_image: str) 
         late = container("late")
         made = await executor._run_of(late).create(
             {**(late.body or {}), "Labels": {**executor._labels_of(late), "xchronos.partition": "stop"}},
-            _Silent(), pull="never",
-        )  # type: ignore[arg-type]  # fmt: skip
+            _Silent(), pull="never",  # type: ignore[arg-type]
+        )  # fmt: skip
         bench.renew()
         began = time.monotonic()
         done, _ = await asyncio.wait({tasks["stop"], tasks["named"]}, timeout=20)

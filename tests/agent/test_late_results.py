@@ -140,7 +140,7 @@ def test_a_late_result_is_told_for_good_whatever_moves_between_any_two_requests(
         await store.commit(Txn((), (Put(destination(KEYS, WAITING), encode(WAITING)),)))
         others = Elsewhere(store)
         moves: Iterator[Callable[[], Awaitable[None]]] = iter([getattr(others, name) for name in names])
-        stepped: Store = Stepped(store, counts, moves)  # type: ignore[assignment] - as much of one as is asked
+        stepped: Store = Stepped(store, counts, moves)  # as much of one as is asked
         late = LateResults(stepped, KEYS, clock)
         work = asyncio.create_task(late.run())
         late.put(WAITING.id, ENDED)

@@ -23,7 +23,7 @@ def member(c: Cluster, machine: Machine) -> Membership:
     async def describe() -> Machine:
         return machine
 
-    return Membership(c.store, KEYS, c.clock, LeaseClock(c.clock, TTL), machine, describe)  # type: ignore[arg-type]
+    return Membership(c.store, KEYS, c.clock, LeaseClock(c.clock, TTL), machine, describe)
 
 
 async def run_member(c: Cluster, machine: Machine) -> None:
@@ -86,7 +86,7 @@ def test_what_people_want_outlives_the_record_and_is_heard_at_once(tmp_path: Pat
         async def describe() -> Machine:
             return machine
 
-        member = Membership(c.store, KEYS, clock, LeaseClock(clock, TTL), machine, describe)  # type: ignore[arg-type]
+        member = Membership(c.store, KEYS, clock, LeaseClock(clock, TTL), machine, describe)
         task = asyncio.create_task(member.run())
         await clock.sleep(SECOND)
         await wishes.cordon("m1", "disk")
@@ -154,7 +154,7 @@ def test_nobody_asks_a_store_that_is_away_without_a_pause(tmp_path: Path) -> Non
             return Machine("m1", "a")
 
         machine = Machine("m1", "a")
-        task = asyncio.create_task(Membership(c.store, KEYS, clock, LeaseClock(clock, TTL), machine, describe).run())  # type: ignore[arg-type]
+        task = asyncio.create_task(Membership(c.store, KEYS, clock, LeaseClock(clock, TTL), machine, describe).run())
         await clock.sleep(SECOND)
         c.store.take_down()
         await DesiredMachines(c.memory, KEYS).cordon("m1")
@@ -247,7 +247,7 @@ def test_a_store_that_hangs_and_an_engine_that_hangs_hold_up_no_heartbeat(tmp_pa
 
         c.store.renew = renew_late  # type: ignore[method-assign]
         contact = LeaseClock(clock, TTL)
-        membership = Membership(c.store, KEYS, clock, contact, Machine("m1", "a"), describe)  # type: ignore[arg-type]
+        membership = Membership(c.store, KEYS, clock, contact, Machine("m1", "a"), describe)
         task = asyncio.create_task(membership.run())
         await clock.sleep(SECOND)
         first = await c.memory.get(KEYS.machine("m1"))

@@ -16,6 +16,7 @@ from xchronos.agent.attempt.journal import attempt_directory, logs_in
 from xchronos.agent.lease.lease_clock import LeaseClock
 from xchronos.agent.steps.resolved_unit import HostContext
 from xchronos.clock import SECOND, SystemClock
+from xchronos.executors.contract import Executor
 from xchronos.executors.docker.executor import DockerExecutor
 from xchronos.executors.process.executor import ProcessExecutor
 from xchronos.model.compile.unit import compile_unit
@@ -45,7 +46,10 @@ class Bench:
     async def boot(self) -> None:
         await self.crash()
         self.docker = DockerExecutor(self.namespace, self.host)
-        executors = {"docker": self.docker, "process": ProcessExecutor(self.directory / "processes")}
+        executors: dict[str, Executor] = {
+            "docker": self.docker,
+            "process": ProcessExecutor(self.directory / "processes"),
+        }
         place = HostContext("m1", FACTS, dict(os.environ), self.directory / "secrets", 1 << 20)
         machine = Machine("m1", executors=("docker", "process"), docker="20")
         self.agent = Agent(

@@ -77,7 +77,7 @@ def test_a_renewal_in_time_changes_nothing(play: Callable[..., None]) -> None:
             await c.clock.sleep(4 * SECOND)
             c.contact.renewed(c.clock.monotonic())
         assert c.world.signals == []
-        assert (await c.placed(execution)).state == "running"  # type: ignore[union-attr]
+        assert (await c.placed(execution)).state == "running"
 
     play(test, LONG)
 
@@ -116,16 +116,16 @@ def test_when_time_is_up_nothing_is_started(play: Callable[..., None]) -> None:
         execution = await running(c)
         await c.clock.sleep(60 * SECOND)
         assert c.world.starts == []
-        assert (await c.placed(execution)).state == "placed"  # type: ignore[union-attr]
+        assert (await c.placed(execution)).state == "placed"
         # What may go on may also begin: the claim is durable.
         await c.submit("Type=oneshot\nExecStart=a", "OnPartition=continue", name="other.service")
         other = await c.place(name="other.service")
         await c.clock.sleep(SECOND)
         assert c.world.starts == ["start-0"]
-        assert (await c.placed(other)).state == "running"  # type: ignore[union-attr]
+        assert (await c.placed(other)).state == "running"
         c.contact.renewed(c.clock.monotonic())
         await c.clock.sleep(SECOND)
-        assert (await c.placed(execution)).state == "running"  # type: ignore[union-attr]
+        assert (await c.placed(execution)).state == "running"
         assert c.world.starts == ["start-0", "start-0"]
 
     play(test, LONG)
@@ -164,7 +164,7 @@ def test_what_a_guardian_may_have_killed_is_not_begun_again(play: Callable[..., 
             if len(c.executor.removed) >= 3:
                 c.executor.left = []
 
-        c.executor.remove = remove_some  # type: ignore[method-assign]
+        c.executor.remove = remove_some  # type: ignore[method-assign, assignment]
         c.boot()
         attempt = await c.ended(execution, 10)
         assert (attempt.outcome, attempt.reason) == (Outcome.LOST, CUT_OFF)

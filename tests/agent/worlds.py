@@ -290,7 +290,7 @@ class Cluster:
         executors: dict[str, Executor] = {"python": self.executor}
         self.registry = CollectorRegistry()
         place = HostContext("m1", FACTS, {}, self.directory / "secrets", 1 << 20)
-        store: Store = self.store  # type: ignore[assignment] - as much of a store as an agent needs
+        store: Store = self.store  # as much of a store as an agent needs
         return Agent(
             store, KEYS, self.clock, place, executors, self.directory / "attempts", lambda: self.machine, self.refresh,
             self.contact, self.registry, self.watchman,

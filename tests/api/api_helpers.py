@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -98,7 +99,7 @@ class Cluster:
         await self.registry.store.commit(Txn((), (put(self.registry.keys, execution),)))
         return execution
 
-    async def machine(self, name: str, **fields: object) -> Machine:
+    async def machine(self, name: str, **fields: Any) -> Machine:
         machine = Machine(
             id=name, hostname=name, executors=("docker", "process"), docker="27.0", capacity=Capacity(8), **fields
         )

@@ -1,5 +1,7 @@
 """Machines, the daemon's overview, health, metrics, the description; and who is let in."""
 
+from typing import Any
+
 import msgspec
 import pytest
 from litestar.testing import TestClient
@@ -272,7 +274,7 @@ class TestGuard:
             sent.append(message)
 
         headers = [(b"host", b"127.0.0.1"), (b"host", b"evil.example")]
-        scope = {"type": "http", "headers": headers, "server": ("127.0.0.1", 80), "path": "/v1/units"}
+        scope: Any = {"type": "http", "headers": headers, "server": ("127.0.0.1", 80), "path": "/v1/units"}
         await AccessControl(None, (), "")(scope, None, send)
         assert sent[0]["status"] == 400
         assert msgspec.json.decode(sent[1]["body"], type=ErrorBody).error == "the request has two Host headers"

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import msgspec
@@ -18,6 +19,7 @@ from xchronos.api.server import serve
 from xchronos.errors import ApiError, NotFound
 from xchronos.executors.logfile import BoundedLog, trim
 from xchronos.model.records import Attempt, Execution
+from xchronos.store.memory import MemoryStore
 from xchronos.wire.messages import ErrorBody
 
 
@@ -206,6 +208,7 @@ class TestLive:
         assert not first.done()
         (tmp_path / "main").write_bytes(b"main\n")
         assert await first == b"main\n"
+        assert isinstance(stream, AsyncGenerator)
         await stream.aclose()
 
     async def test_ends_when_the_unit_is_destroyed(self, context, cluster):
@@ -257,8 +260,9 @@ def _ended_in_place(cluster: Cluster, execution: Execution):
     from xchronos.registry.transitions import finish
 
     done = msgspec.structs.replace(ended("a.service", 0), attempts=(execution.current,))
-    keys = cluster.registry.keys
-    row = cluster.registry.store._rows[keys.placement("m1", execution.id)]
+    keys, store = cluster.registry.keys, cluster.registry.store
+    assert isinstance(store, MemoryStore)
+    row = store._rows[keys.placement("m1", execution.id)]
     return finish(keys, keys.placement("m1", done.id), done, row.mod_revision)
 
 

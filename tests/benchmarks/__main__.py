@@ -62,7 +62,7 @@ def main(arguments: Sequence[str]) -> int:
     names = options.names or NAMES
     if options.against is None:
         found, complaints = _each(names, lambda name: measure(name, tiny=options.tiny))
-        headings = rows.HEADINGS
+        headings: tuple[str, ...] = rows.HEADINGS
         complaints += [f"MISSED {row.name}" for row in found if row.missed and not options.tiny]
     else:
         there = options.against.resolve()

@@ -42,12 +42,13 @@ class Bare:
             request = messages.TxnRequest()
             for guard in txn.guards:
                 compare = request.compare.add()
-                compare.target, compare.key, compare.mod_revision = 2, guard.key.encode(), guard.revision
+                compare.target, compare.key = messages.Compare.MOD, guard.key.encode()
+                compare.mod_revision = guard.revision
             for operation in txn.operations:
                 if isinstance(operation, Put):
                     put = request.success.add().request_put
                     put.key, put.value = operation.key.encode(), operation.value
-                else:
+                elif isinstance(operation, Delete):
                     request.success.add().request_delete_range.key = operation.key.encode()
             calls.append(self._kv.Txn(request))
         return [await call for call in calls]

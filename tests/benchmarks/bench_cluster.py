@@ -141,7 +141,7 @@ class Part:
                 if sample[name] >= value:
                     return sample["at"]
             if self.process.poll() is not None:
-                raise RuntimeError(f"{self.process.args} has ended")
+                raise RuntimeError(f"{self.process.args!r} has ended")
             if time.monotonic() > end:
                 raise TimeoutError(f"{name} is {self.samples[-1][name] if self.samples else None} after {limit:.0f} s")
             time.sleep(SAMPLE)

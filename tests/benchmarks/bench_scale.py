@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import structlog
 from sortedcontainers import SortedList
@@ -75,7 +76,7 @@ class ManyKeys(RevisionedTable):
 
     def __init__(self, rows: dict[str, KeyValue]) -> None:
         super().__init__(rows)
-        self._order = SortedList(rows)
+        self._order: Any = SortedList(rows)
 
     def follow(self, changes: Iterable[Change]) -> None:
         """See `RevisionedTable.follow`."""

@@ -1,5 +1,6 @@
 """xchronosctl as a program: what a person at a terminal sees, exit codes, options, entry points, imports."""
 
+import getpass
 import os
 import subprocess
 import sys
@@ -199,5 +200,5 @@ class TestProgram:
         def fail():
             raise KeyError
 
-        monkeypatch.setattr(submit.getpass, "getuser", fail)
+        monkeypatch.setattr(getpass, "getuser", fail)
         assert submit.identity().startswith("unknown@")

@@ -3,6 +3,7 @@
 import random
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -107,7 +108,7 @@ def test_schedulers_come_and_go(figures: Callable[..., None]) -> None:
             time.sleep(pause)
             fresh = [cluster.daemon(name, "scheduler") for name in names_]
             load.schedulers += fresh
-            load.disturb(lambda fresh=fresh: cluster.start(*fresh))
+            load.disturb(partial(cluster.start, *fresh))
         for victim, end in zip(load.schedulers[:3], ("terminate", "kill", "terminate"), strict=True):
             time.sleep(pause)
             load.disturb(getattr(victim, end))

@@ -9,6 +9,7 @@ import pytest
 from tests.cluster.checker import check, lateness, told
 from tests.cluster.cluster import FULL, Cluster, Waits, eventually
 from tests.cluster.sink import beating
+from tests.cluster.stores import EtcdServers
 from tests.cluster.test_agents import containers
 from tests.cluster.units import Window, container, due, names, recorder, until
 from xchronos.errors import ApiError
@@ -99,6 +100,7 @@ def test_one_member_is_lost(fault: str, figures: Callable[..., None]) -> None:
 def test_compaction_and_defragmentation_lose_no_event(figures: Callable[..., None]) -> None:
     with Cluster(ttl=4) as cluster:
         start(cluster)
+        assert isinstance(cluster.servers, EtcdServers)
         window = Window(40 if FULL else 10, delay=3)
         cluster.submit(dict.fromkeys(UNITS, recorder(window)))
         rounds = 0
@@ -122,6 +124,7 @@ def test_everything_restarts_over_pending_one_shots(figures: Callable[..., None]
     units = names(count, "once")
     with Cluster(ttl=4) as cluster, Waits(cluster.pids) as waits:
         start(cluster)
+        assert isinstance(cluster.servers, EtcdServers)
         at = int(time.time() + (240 if FULL else 30))
         text = f"[Service]\nType=oneshot\nExecStart=/record\n[X-Chronos]\nExecutor=python\nTriggerAt={at}\n"
         began = time.time()

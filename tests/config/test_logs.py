@@ -118,8 +118,9 @@ def test_people_get_colour_on_a_terminal_only(stream, coloured):
 def test_an_exception_comes_with_its_traceback(form):
     stream = io.StringIO()
     configure_logging(form, "info", stream)
+    nothing: dict[str, str] = {}
     try:
-        {}["lost"]
+        nothing["lost"]
     except KeyError:
         structlog.get_logger("a").exception("went wrong")
         logging.getLogger("b").exception("went wrong, too")

@@ -54,7 +54,7 @@ def _key(execution: dict[str, object]) -> str:
 STRETCH = 3
 """A second of the worked example is so many here: a daemon has five seconds to be back in, where it would have one."""
 
-POLICIES = {
+POLICIES: dict[str, list[int | str]] = {
     # From TIME.md 5: fired 0 and 2, down from 3 to 13, interval 2, ten fires in all. B is the moment of recovery.
     "IGNORE_MISFIRE_POLICY": [4, 6, 8, 10, 12, 14, 16, 18],
     "RESCHEDULE_NOW_WITH_EXISTING_REPEAT_COUNT": ["B", "B+2", "B+4", "B+6", "B+8", "B+10", "B+12", "B+14"],

@@ -63,6 +63,11 @@ class World:
         store = PausableStore(store or self.cluster.store, self.clock, self.random)
         return await self.cluster.start(machine, SCHEDULER, store=store, ttl=self.ttl)
 
+    def connection(self, machine: str) -> PausableStore:
+        store = self.cluster.running[machine].store
+        assert isinstance(store, PausableStore)
+        return store
+
     async def roster(self) -> Roster:
         keys = self.cluster.keys
         return Roster(keys, (await self.cluster.store.range(keys.scheduling)).items)

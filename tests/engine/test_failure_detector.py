@@ -1,12 +1,12 @@
 """Who is suspected of being dead, and for how long."""
 
-from xchronos.clock import SECOND
+from xchronos.clock import SECOND, SystemClock
 from xchronos.engine.shards.failure_detector import MAY_STAY_FREE, FailureDetector
 from xchronos.registry.keys import Keys
 from xchronos.registry.roster import Held, Roster, SchedulerMember
 
 
-class Clock:
+class Clock(SystemClock):
     time = 0
 
     def monotonic(self):

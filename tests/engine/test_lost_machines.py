@@ -3,11 +3,14 @@
 import asyncio
 from contextlib import suppress
 from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from xchronos.clock import MILLISECOND, SECOND, Micros
 from xchronos.engine.lost_machines import LostMachines
+from xchronos.engine.shards.ownership import Ownership
+from xchronos.engine.state.cluster_state import ClusterState
 from xchronos.engine.state.work_queue import WorkQueue
 from xchronos.testing.clock import VirtualClock, run_virtual
 
@@ -22,7 +25,9 @@ def lost_after(ttl: Micros, *, gone: Micros = 0, back: Micros | None = None, hea
         lease = SimpleNamespace(heard=clock.monotonic() >= heard_since, heard_since=heard_since)
         machines: dict[str, object] = {}
         work = WorkQueue()
-        lost_machines = LostMachines(clock, ttl, SimpleNamespace(lease=lease), SimpleNamespace(machines=machines), work)
+        ownership = cast("Ownership", SimpleNamespace(lease=lease))
+        state = cast("ClusterState", SimpleNamespace(machines=machines))
+        lost_machines = LostMachines(clock, ttl, ownership, state, work)
         running = asyncio.create_task(lost_machines.run())
         passed_on = None
         while passed_on is None and clock.monotonic() < 60 * SECOND:

@@ -104,7 +104,7 @@ def test_who_was_suspected_wrongly_gets_its_share():
             await world.join(machine)
         await world.begin()
         await world.cluster.sleep(3.2)
-        store = world.cluster.running["s2"].store
+        store = world.connection("s2")
         store.going.clear()
         await world.cluster.sleep(1)
         await world.cluster.stop("s3")
@@ -125,7 +125,7 @@ def test_a_paused_scheduler_costs_its_lease_and_all_its_late_writes_are_refused(
             await world.join(machine)
         await world.begin()
         await world.cluster.sleep(5.2)
-        before, paused = await world.shards(), world.cluster.running["s1"].store
+        before, paused = await world.shards(), world.connection("s1")
         terms = {held.term for held in (await world.roster()).shards.values() if held.owner == "s1"}
         since = world.cluster.at()
         paused.going.clear()

@@ -53,7 +53,7 @@ async def come_and_go(stores: list[Store]) -> None:
 async def test_on_etcd(etcd_server: EtcdCluster) -> None:
     etcd_server.ctl("del", "", "--prefix")
     access = EtcdAccess(endpoints=tuple(url.partition("//")[2] for url in etcd_server.endpoints))
-    stores = [await EtcdStore.open(access) for _ in range(5)]
+    stores: list[Store] = [await EtcdStore.open(access) for _ in range(5)]
     await come_and_go(stores)
     for store in stores:
         await store.close()

@@ -30,6 +30,7 @@ class Canned:
         self.ping = 200
         self.answers = {}
         self.requests = []
+        self.engine: DockerClient
 
     async def handle(self, request):
         if request.path == "/_ping":

@@ -52,6 +52,12 @@ def registry_on(store: Store | None = None) -> Registry:
     return Registry(store or FailingStore(), Keys())
 
 
+def writes(registry: Registry) -> int:
+    """How many transactions the store of `registry_on` has carried out."""
+    assert isinstance(registry.store, FailingStore)
+    return registry.store.writes
+
+
 @asynccontextmanager
 async def running(registry: Registry, *directories: Path, **options) -> AsyncIterator[Intake]:
     """An intake that has dealt with what was there at its start."""

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from tests.intake.intake_helpers import has, record, registry_on, running, says, unit_text
+from tests.intake.intake_helpers import has, record, registry_on, running, says, unit_text, writes
 from tests.services.waiting import until
 from xchronos.clock import SECOND
 
@@ -92,12 +92,12 @@ async def test_a_unit_that_is_emptied_for_a_moment_is_not_masked(tmp_path):
     file = tmp_path / "a.service"
     file.write_text(unit_text(1))
     async with running(registry, tmp_path, settle=SECOND // 5) as intake:
-        writes = registry.store.writes
+        before = writes(registry)
         file.write_text("")
         await until(lambda: "a.service" in intake._waiting)
         file.write_text(unit_text(2))
         await until(lambda: says(registry, "a.service", unit_text(2)))
-        assert registry.store.writes == writes + 1
+        assert writes(registry) == before + 1
 
 
 async def test_a_file_is_not_read_while_it_is_being_written(tmp_path):
@@ -111,7 +111,7 @@ async def test_a_file_is_not_read_while_it_is_being_written(tmp_path):
             assert await has(registry)
             assert intake.problems() == []
         await until(lambda: says(registry, "a.service", unit_text("slowly")))
-        assert registry.store.writes == 1
+        assert writes(registry) == 1
 
 
 async def test_a_fresh_file_that_parses_badly_is_read_once_more_before_it_is_reported(tmp_path):

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xchronos.clock import MINUTE, SECOND
+from xchronos.model.lifecycle import AttemptState
 from xchronos.model.policies import Misfire, MisfirePolicy, Outcome, Retry
 from xchronos.model.records import (
     Attempt,
@@ -105,7 +106,7 @@ def test_what_is_written_is_short_and_readable():
 def test_records_are_immutable():
     for record in SAMPLES:
         with pytest.raises(AttributeError):
-            record.v = 9
+            record.v = 9  # type: ignore[attr-defined]
 
 
 def test_the_identity_of_an_execution():
@@ -140,10 +141,8 @@ def test_the_policies_defaults_are_the_documents():
 
 def test_units():
     line = ExecLine("", "/bin/true", ("/bin/true",))
-    steps = tuple(
-        Step(name=name, phase=phase, line=line, text="/bin/true", docker=False)
-        for name, phase in (("start-pre-0", "start-pre"), ("start-0", "start"), ("start-1", "start"))
-    )
+    phases: list[tuple[str, AttemptState]] = [("start-pre-0", "start-pre"), ("start-0", "start"), ("start-1", "start")]
+    steps = tuple(Step(name=name, phase=phase, line=line, text="/bin/true", docker=False) for name, phase in phases)
     service = Service(steps=steps)
     assert service.phase("start") == steps[1:]
     assert service.phase("stop") == ()

@@ -1,7 +1,7 @@
 """Executions that move while somebody asks for them: between any two requests, by any number of moves."""
 
 import itertools
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 
 import msgspec
 import pytest
@@ -30,7 +30,7 @@ class Restless(MemoryStore):
     def __init__(self, clock: VirtualClock) -> None:
         super().__init__(clock)
         self.moves: list[str] = []
-        self.counts = iter(())
+        self.counts: Iterator[int] = iter(())
 
     async def get(self, key):
         await self.happen(next(self.counts, 0))

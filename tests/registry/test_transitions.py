@@ -51,6 +51,7 @@ def test_a_claim_is_guarded_by_all_that_it_was_decided_upon():
     txn = claim(KEYS, FENCE, schedule, 6, [PLACED], 5)
     assert set(txn.guards) == {FENCE, Guard(KEYS.schedule("a.service"), 6), Guard(KEYS.job("a.service"), 5)}
     assert written(txn) == {KEYS.schedule("a.service"), KEYS.placement("m1", ID)}
+    assert isinstance(txn.operations[0], Put)
     assert decode(KeyValue("k", txn.operations[0].value, 0, 0), Schedule) == schedule
     anew = claim(KEYS, FENCE, schedule, 6, [], 5, fresh_history=True)
     assert anew.operations[-1] == DeleteRange(KEYS.history("a.service"))
@@ -100,6 +101,7 @@ def test_a_machines_record_is_bound_to_its_lease():
     txn = machine_record(KEYS, Machine("m1"), 12, 3, 4)
     assert txn.guards == (Guard(KEYS.machine("m1"), 3), Guard(KEYS.wish("m1"), 4))
     (operation,) = txn.operations
+    assert isinstance(operation, Put)
     assert (operation.key, operation.lease) == (KEYS.machine("m1"), 12)
 
 

@@ -1,9 +1,10 @@
 """Short ways to say what the tests of this room need."""
 
 from datetime import UTC, datetime
-from typing import Self
+from typing import Self, cast
 
 from xchronos.clock import SECOND, Instant, to_datetime, to_instant
+from xchronos.model.lifecycle import AttemptState
 from xchronos.model.policies import Misfire, MisfirePolicy
 from xchronos.model.records import Attempt, Capacity, Execution, Machine, Schedule
 from xchronos.model.unit import Service, Step, TriggerSpec, Unit
@@ -87,7 +88,8 @@ def run(unit: Unit, schedule: Schedule, until: float, limit: int = 1000) -> tupl
 
 def step(name: str = "start-0", *, docker: bool = True) -> Step:
     """One step; its command line does not matter here."""
-    return Step(name=name, phase=name.rpartition("-")[0], line=LINE, text="/bin/true", docker=docker, main=True)
+    phase = cast("AttemptState", name.rpartition("-")[0])
+    return Step(name=name, phase=phase, line=LINE, text="/bin/true", docker=docker, main=True)
 
 
 def job(name: str = "a.service", *, docker: bool = True, steps: tuple[Step, ...] | None = None, **fields) -> Unit:

@@ -1,5 +1,7 @@
 """What the change of a unit's record means, as a table: a new unit, a changed one, a new life, more and fewer copies."""
 
+from typing import Any
+
 import msgspec
 import pytest
 
@@ -108,7 +110,7 @@ class TestFewerCopies:
 
     @pytest.mark.parametrize("asked", ["stopped", "cancelled"])
     def test_then_the_change_counts(self, asked):
-        stop = {"stop_requested": "x"} if asked == "stopped" else {}
+        stop: dict[str, Any] = {"stop_requested": "x"} if asked == "stopped" else {}
         cancelled = {ident(0, 1): "the unit was destroyed"} if asked == "cancelled" else {}
         decision = decided(KEPT, self.OLD, on("m"), on("n", 0, 1, **stop), cancelled=cancelled)
         assert isinstance(decision, Accepted)

@@ -1,3 +1,5 @@
+from typing import Any
+
 import msgspec
 import pytest
 
@@ -177,10 +179,11 @@ def test_span(length, text):
 
 @pytest.mark.parametrize("field", ["waits_since", "claimed_at"])
 def test_a_clock_that_was_set_back_puts_nothing_off(field):
-    it = execution(state="delayed", due_at=to_datetime(s(1_010)), **{field: to_datetime(s(1_000))})
+    since: dict[str, Any] = {field: to_datetime(s(1_000))}
+    it = execution(state="delayed", due_at=to_datetime(s(1_010)), **since)
     assert explain(unit(), None, [it], (), s(1_004))[1] == f"{KEY}/0 starts in 6s, not before 2030-01-01T00:16:50+00:00"
     assert explain(unit(), None, [it], (), s(100))[1] == f"{KEY}/0 starts in 10s, not before 2030-01-01T00:01:50+00:00"
-    waiting = execution(state="waiting", deadline=to_datetime(s(1_060)), **{field: to_datetime(s(1_000))})
+    waiting = execution(state="waiting", deadline=to_datetime(s(1_060)), **since)
     assert "it may wait for 1min more" in explain(unit(), None, [waiting], (), s(100))[1]
 
 

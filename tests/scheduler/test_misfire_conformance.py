@@ -12,6 +12,7 @@ from xchronos.errors import InvalidTrigger
 from xchronos.model.policies import Misfire, MisfirePolicy
 from xchronos.model.unit import TriggerSpec, Unit
 from xchronos.scheduler.timing.schedule import accept, next_due, preview, turn
+from xchronos.triggers.base import Trigger
 from xchronos.triggers.cron.expression import parse_cron
 from xchronos.triggers.simple import SimpleTrigger
 from xchronos.triggers.zones import zone
@@ -47,7 +48,7 @@ def build(case):
     written = case["trigger"]
     start = instant(written["start"])
     if written["type"] == "cron":
-        trigger = parse_cron(written["cron"], zone=zone(written["tz"] or "UTC"))
+        trigger: Trigger = parse_cron(written["cron"], zone=zone(written["tz"] or "UTC"))
         start -= 1  # Quartz fires at a start that is on the grid; acceptance is exclusive for cron
     else:
         trigger = SimpleTrigger(written["repeat_interval_ms"] * 1000, written["repeat_count"])

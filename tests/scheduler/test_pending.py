@@ -270,6 +270,7 @@ def test_the_next_attempt_has_the_next_number_and_goes_on_round_the_machines():
     it = job(load_balancing="round-robin")
     record = waits(attempts=(attempt(4, LOST, "x"),))
     decision = find_place(it, record, seen(record, machines=AB, last_machine="a"), NOW, room=10)
+    assert isinstance(decision, Place)
     assert (decision.execution.current.number, decision.last_machine) == (5, "b")
 
 

@@ -306,9 +306,12 @@ HOW = ("workload", "random", "round-robin")
 @pytest.mark.parametrize("racks", [1, 2, 100])
 def test_of_many_machines_few_are_judged(monkeypatch, how, racks):
     judged: list[str] = []
-    monkeypatch.setattr(
-        "xchronos.scheduler.placement.fits", lambda unit, view: judged.append(view.machine.id) or fits(unit, view)
-    )
+
+    def noted(unit, view):
+        judged.append(view.machine.id)
+        return fits(unit, view)
+
+    monkeypatch.setattr("xchronos.scheduler.placement.fits", noted)
     ranking = Ranking(view(f"m{n:04d}", metadata={"rack": str(n % racks)}) for n in range(1_000))
     asked = asks(metadata={"rack": ("0",)}) if racks > 1 else asks()
     unit = job(load_balancing=how, requirements=asked)

@@ -1,7 +1,7 @@
 """A daemon's way to a store that lives in the test's own process, through which tests interfere."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -60,7 +60,7 @@ async def _nothing() -> None:
     pass
 
 
-async def before(event: asyncio.Event, batches: AsyncIterator[Any]) -> AsyncIterator[Any]:
+async def before(event: asyncio.Event, batches: AsyncIterator[Any]) -> AsyncGenerator[Any]:
     """What a watch brings before the event is set, which ends it in the midst of waiting."""
     over = asyncio.ensure_future(event.wait())
     try:

@@ -44,6 +44,8 @@ class ServerError(RuntimeError):
 class Member(ABC):
     """One server process, started and hurt by itself. Its log is in the cluster's directory."""
 
+    place: Place
+
     def __init__(self, name: str, directory: Path) -> None:
         self.name = name
         self.log = directory / f"{name}.log"

@@ -10,7 +10,7 @@ from xchronos.testing.simulation.loop import Process, SimulatedLoop, Stuck, Worl
 
 
 def run(main):
-    loop = SimulatedLoop()
+    loop = SimulatedLoop()  # type: ignore[abstract]  # no files, sockets, signals: only what is asked of it
     return loop.run(main(loop, WorldClock(loop, 0)))
 
 

@@ -22,7 +22,7 @@ from xchronos.registry import transitions
 from xchronos.registry.keys import Keys
 from xchronos.scheduler import completion
 from xchronos.scheduler.policies import retry
-from xchronos.store import memory
+from xchronos.store import memory, transactions
 from xchronos.store.contract import Put, Txn
 from xchronos.testing.simulation import machines, simulate
 
@@ -36,7 +36,7 @@ def without(txn: Txn, *numbers: int) -> Txn:
 
 def unfenced(patch, which):
     """The fence of some of the schedulers' writes is not looked at."""
-    carry_out = memory.apply
+    carry_out = transactions.apply
 
     def apply(txn, *args):
         written = [operation.key for operation in txn.operations if isinstance(operation, Put)]

@@ -4,12 +4,13 @@ import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
 from tests.services.etcd import EtcdCluster, EtcdMember
 from tests.services.servers import Tls
-from xchronos.store import Event, Guard, KeyValue, Txn, WatchBatch
+from xchronos.store import Guard, Txn, WatchBatch
 from xchronos.store.etcd.access import EtcdAccess
 from xchronos.store.etcd.store import EtcdStore
 
@@ -53,6 +54,9 @@ def openssl(*arguments: object) -> None:
     subprocess.run(["openssl", *map(str, arguments)], check=True, capture_output=True)
 
 
+Told = TypeVar("Told", bound=msgspec.Struct)
+
+
 class Shifted:
     """A store whose revisions are told as so many fewer: a server that others have used looks like a new one."""
 
@@ -61,11 +65,11 @@ class Shifted:
         self.inner = store
         self.grant, self.renew, self.revoke, self.close = store.grant, store.renew, store.revoke, store.close
 
-    def _less(self, thing: msgspec.Struct, *fields: str) -> msgspec.Struct:
+    def _less(self, thing: Told, *fields: str) -> Told:
         changed = {field: value - self.by for field in fields if (value := getattr(thing, field))}
         return msgspec.structs.replace(thing, **changed)
 
-    def _item(self, item: KeyValue | Event) -> KeyValue | Event:
+    def _item(self, item: Told) -> Told:
         return self._less(item, "create_revision", "mod_revision")
 
     def _txn(self, txn: Txn) -> Txn:

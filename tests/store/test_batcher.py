@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from xchronos.errors import LeaseLost, StoreError, StoreUnavailable
 from xchronos.store.batcher import Batcher
-from xchronos.store.contract import Delete, DeleteRange, Guard, Put, Txn
+from xchronos.store.contract import Delete, DeleteRange, Guard, Operation, Put, Txn
 from xchronos.store.memory import MemoryStore
 
 KEYS = ["a/1", "a/2", "b/1", "b/2", "c"]
@@ -21,7 +21,7 @@ def txns(draw):
         Guard(key, draw(st.integers(0, 3)), draw(st.sampled_from(("mod", "create"))))
         for key in draw(st.lists(KEY, max_size=3, unique=True))
     ]
-    operations = [
+    operations: list[Operation] = [
         Delete(key) if draw(st.booleans()) else Put(key, draw(st.binary(max_size=2)))
         for key in draw(st.lists(KEY, max_size=3, unique=True))
     ]

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from functools import partial
 
 import pytest
 
@@ -88,7 +89,7 @@ async def test_an_agent_that_is_killed_and_comes_back(make_consul: Make, opening
         await asyncio.sleep(0.3)
         await asyncio.to_thread(server.start)
         for store in stores:
-            await until(lambda store=store: answers(store))
+            await until(partial(answers, store))
     done.set()
     await asyncio.gather(*running)
     events = await everything_since(stores[0], start)

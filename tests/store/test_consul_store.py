@@ -17,6 +17,7 @@ from xchronos.store import Delete, Guard, Put, Store, Txn
 from xchronos.store.consul.access import ConsulAccess
 from xchronos.store.consul.layout import Layout
 from xchronos.store.consul.store import ConsulStore
+from xchronos.store.contract import Operation
 from xchronos.testing.store import StoreContract
 from xchronos.testing.store_base import collect, put, write
 
@@ -131,7 +132,7 @@ async def test_folding_keeps_the_log_short_and_the_state(another: Open, consul_s
     one = await another()
     for turn in range(6):
         for number in range(20):
-            operations = [Put(f"/k/{number}", b"%d" % turn), Put(f"/t/{turn}/{number}", b"passing")]
+            operations: list[Operation] = [Put(f"/k/{number}", b"%d" % turn), Put(f"/t/{turn}/{number}", b"passing")]
             if turn:
                 operations.append(Delete(f"/t/{turn - 1}/{number}"))
             await write(one, *operations)

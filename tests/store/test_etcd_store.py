@@ -68,13 +68,14 @@ async def test_a_watch_leaves_nothing_behind(store: EtcdStore, etcd_server: Etcd
 
 async def test_an_entry_that_is_cancelled_leaves_nothing_behind(store: EtcdStore, etcd_server: EtcdCluster) -> None:
     for turn in range(20):
-        entering = asyncio.create_task(store.watch("/w/", revision=1 + turn % 2).__aenter__())
+        watching = store.watch("/w/", revision=1 + turn % 2)
+        entering = asyncio.create_task(watching.__aenter__())
         for _ in range(turn):
             await asyncio.sleep(0)
         entering.cancel()
         await asyncio.gather(entering, return_exceptions=True)
         if entering.done() and not entering.cancelled() and not entering.exception():
-            await entering.result().__aexit__(None, None, None)
+            await watching.__aexit__(None, None, None)
     await until(lambda: watchers(etcd_server) == 0)
     assert not store._watches
 
@@ -102,6 +103,7 @@ async def test_revisions_too_big_for_one_message_are_not_torn(store: EtcdStore) 
 async def test_a_slow_consumer_stops_the_stream_not_the_memory(store: EtcdStore, monkeypatch) -> None:
     monkeypatch.setattr(watch, "MAX_PENDING", 1000)
     async with store.watch("/w/") as batches:
+        assert isinstance(batches, watch.EtcdWatch)
         for turn in range(0, 600, 50):
             await store.commit_many(
                 [Txn((), [Put(f"/w/{n}/{part}", bytes(200)) for part in range(100)]) for n in range(turn, turn + 50)]
@@ -115,6 +117,7 @@ async def test_a_slow_consumer_stops_the_stream_not_the_memory(store: EtcdStore,
 async def test_an_idle_watch_is_told_of_progress(store: EtcdStore) -> None:
     """By a message without events, which moves the revision from which it would resume."""
     async with store.watch("/quiet/") as batches:
+        assert isinstance(batches, watch.EtcdWatch)
         await put(store, "/elsewhere")
         now = (await store.range("")).revision
         told = type("", (), {"events": (), "header": type("", (), {"revision": now})})

@@ -50,6 +50,7 @@ async def test_a_slow_consumer_catches_up_from_the_history(monkeypatch) -> None:
     monkeypatch.setattr(watching_module, "MAX_PENDING", 10)
     store = MemoryStore()
     async with store.watch("/w/") as batches:
+        assert isinstance(batches, watching_module.Watch)
         await fill(store, 0, 100)
         assert len(batches.pending) <= 10
         batch = await anext(batches)
@@ -127,13 +128,12 @@ async def test_work_per_event_does_not_grow_with_the_watches() -> None:
             return super().get(key, default)
 
     watches = [store.watch(f"/machine/{number:03d}/") for number in range(100)]
-    for watch in watches:
-        await watch.__aenter__()
+    entered = [await watch.__aenter__() for watch in watches]
     store._hub._by_length = {length: Counted(prefixes) for length, prefixes in store._hub._by_length.items()}
     await store.commit(Txn((), [Put(f"/machine/{number:03d}/x", b"") for number in range(100)]))
     assert lookups == 100
-    for watch in watches:
-        assert len((await anext(watch)).events) == 1
+    for watch, batches in zip(watches, entered, strict=True):
+        assert len((await anext(batches)).events) == 1
         await watch.__aexit__(None, None, None)
     await store.close()
 

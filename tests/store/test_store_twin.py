@@ -2,6 +2,7 @@
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import strategies as st
@@ -11,7 +12,6 @@ from tests.services.consul import ConsulCluster
 from tests.services.etcd import EtcdCluster
 from tests.store import consul_helpers, etcd_helpers
 from tests.store.store_twins import Twins, lives
-from xchronos.store import Store
 from xchronos.store.consul.store import ConsulStore
 from xchronos.store.etcd import store as etcd_store
 from xchronos.store.sqlite.store import SqliteStore
@@ -24,7 +24,7 @@ class SqliteTwins(Twins):
         super().__init__()
         self.directory = tempfile.TemporaryDirectory(prefix="store-twin-")
 
-    async def open_other(self) -> Store:
+    async def open_other(self) -> Any:
         file = Path(self.directory.name) / "store.db"
         return await SqliteStore.open(file, clock=self.clock, synchronous="normal", history_events=10_000)
 
@@ -47,7 +47,7 @@ def test_consul(consul_server: ConsulCluster) -> None:
             super().__init__()
             self.place = consul_helpers.access(consul_server)
 
-        async def open_other(self) -> Store:
+        async def open_other(self) -> Any:
             store = await ConsulStore.open(self.place, clock=self.clock)
             # Made-up time must not pass while it looks by itself: `leases_seen` does that.
             next(task for task in store._tasks if "leases" in task.get_name()).cancel()
@@ -80,7 +80,7 @@ def test_etcd(etcd_server: EtcdCluster, monkeypatch) -> None:
         let_time_pass = None  # the server's clock is nobody's to move
         by = None
 
-        async def open_other(self) -> Store:
+        async def open_other(self) -> Any:
             if self.by is None:
                 etcd_server.ctl("put", "/x", "")  # so that there is something to compact
                 etcd_server.ctl("del", "", "--prefix")

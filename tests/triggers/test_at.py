@@ -13,7 +13,7 @@ from xchronos.triggers.base import Trigger
 
 
 def at(*fields):
-    return to_instant(datetime(*fields, tzinfo=UTC))
+    return to_instant(datetime(*fields).replace(tzinfo=UTC))  # noqa: DTZ001 - it gets one
 
 
 @pytest.mark.parametrize(

@@ -298,8 +298,11 @@ def test_it_is_a_trigger():
 
 
 def test_zones_by_argument_and_by_prefix():
-    assert parse_cron("0 3 * * *").zone is utc
+    plain = parse_cron("0 3 * * *")
+    assert isinstance(plain, CronTrigger)
+    assert plain.zone is utc
     prefixed = parse_cron("TZ=Asia/Tokyo 0 3 * * *", zone=zone("Europe/Berlin"))
+    assert isinstance(prefixed, CronTrigger)
     assert prefixed.zone is zone("Asia/Tokyo")
     assert fires("CRON_TZ=Asia/Tokyo 0 3 * * *", 1) == ["2024-01-01 18:00:00"]
     assert parse_cron("TZ=Asia/Tokyo @every 1h").kind == "every"

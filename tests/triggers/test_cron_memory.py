@@ -7,6 +7,7 @@ from xchronos.clock import DAY, SECOND
 from xchronos.triggers.cron.days import MonthDays
 from xchronos.triggers.cron.expression import parse_cron
 from xchronos.triggers.cron.fields import _parse_shared
+from xchronos.triggers.cron.trigger import CronTrigger
 from xchronos.triggers.zones import zone
 
 
@@ -34,8 +35,12 @@ def test_what_is_submitted_does_not_fill_the_memory():
 
 
 def test_schedules_share_what_they_can():
-    first, second = parse_cron("0 3 1 * *"), parse_cron("9 4 1 * *")
-    assert first._days is second._days
-    assert parse_cron("0 3 * * *")._days is None
-    assert parse_cron("0 0 0 1-31 * MON")._days is None
-    assert isinstance(parse_cron("0 0 0 L 2 0-6")._days, MonthDays)
+    def days(text):
+        trigger = parse_cron(text)
+        assert isinstance(trigger, CronTrigger)
+        return trigger._days
+
+    assert days("0 3 1 * *") is days("9 4 1 * *")
+    assert days("0 3 * * *") is None
+    assert days("0 0 0 1-31 * MON") is None
+    assert isinstance(days("0 0 0 L 2 0-6"), MonthDays)

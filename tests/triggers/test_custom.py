@@ -205,7 +205,7 @@ def test_datetimes_keep_their_microseconds():
         def next_after(self, instant):
             return datetime(2030, 1, 1, tzinfo=UTC) + timedelta(microseconds=1)
 
-    sys.modules["user_triggers"].Precise = Precise
+    vars(sys.modules["user_triggers"])["Precise"] = Precise
     assert load_class("user_triggers:Precise").next_after(0) == to_instant(datetime(2030, 1, 1, tzinfo=UTC)) + 1
 
 

@@ -1,6 +1,7 @@
 """The typed readers of values, unknown keys, meanings, and what the measured table does not hold."""
 
 import errno
+from typing import cast
 
 import pytest
 from hypothesis import given
@@ -246,7 +247,7 @@ def test_amounts():
     assert str(Amount(share=1250)) == "12.5%"
     assert str(Amount(5)) == "5"
     assert Amount(5) != Amount(share=5)
-    assert Amount(5) != 5
+    assert Amount(5) != cast("object", 5)
     assert len({Amount(5), Amount(5), Amount(share=5)}) == 2
     assert "share=5" in repr(Amount(share=5))
 
@@ -380,7 +381,8 @@ def test_only_known_keys_have_a_meaning():
 
 @given(st.sampled_from([(s, k) for s, table in SECTIONS.items() for k in table]), st.text(max_size=30))
 def test_any_value_gets_a_verdict(option, value):
-    verdict = check(*option, value, host=HostFacts())
+    section, key = option
+    verdict = check(section, key, value, host=HostFacts())
     assert verdict.outcome in ("ok", "warned", "ignored", "refused")
     assert bool(verdict.message) == (verdict.outcome != "ok")
-    assert check(*option, value, host=HostFacts()) == verdict
+    assert check(section, key, value, host=HostFacts()) == verdict

@@ -150,15 +150,14 @@ def test_the_exact_and_the_quick_way_agree(text):
     if text.endswith("\\") or data.endswith((b"\n", b"\r")) or not data:
         text += "."
         data = text.encode()
-    try:
-        quick = [(option.name, option.value, option.line) for option in parse(data).options]
-    except UnitFileError as error:
-        quick = [problem.line for problem in error.problems]
-    try:
-        exact = [(option.name, option.value, option.line) for option in parse(data + b"\0# \xff").options]
-    except UnitFileError as error:
-        exact = [problem.line for problem in error.problems]
-    assert quick == exact
+
+    def read(data):
+        try:
+            return [(option.name, option.value, option.line) for option in parse(data).options]
+        except UnitFileError as error:
+            return [problem.line for problem in error.problems]
+
+    assert read(data) == read(data + b"\0# \xff")
 
 
 @pytest.mark.parametrize(
