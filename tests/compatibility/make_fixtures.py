@@ -31,9 +31,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from old_machine import MACHINES, Machine, etcd_server, until
-from old_units import DIRECTORY, LATIN, MASKED, scheduled, started
-from writing_down import ROOT, etcd_rows, every_field, keep_files, sqlite_rows, write_readings, write_rows
+from tests.compatibility.old_machine import MACHINES, Machine, etcd_server, until
+from tests.compatibility.old_units import DIRECTORY, LATIN, MASKED, scheduled, started
+from tests.compatibility.writing_down import (
+    ROOT,
+    etcd_rows,
+    every_field,
+    keep_files,
+    sqlite_rows,
+    write_readings,
+    write_rows,
+)
 
 
 def live(machine: Machine, there: str) -> None:
@@ -146,13 +154,18 @@ def lay_out(units: Path) -> None:
         (units / name).write_text(text)
 
 
+def end_all() -> None:
+    for left in MACHINES:
+        left.end_all()
+
+
 def main(target: Path) -> None:
     shutil.rmtree(target, ignore_errors=True)
     for name in ("single", "cluster"):
         (target / name).mkdir(parents=True)
     with tempfile.TemporaryDirectory() as directory, ExitStack() as after:
         root = Path(directory)
-        after.callback(lambda: [left.end_all() for left in MACHINES])
+        after.callback(end_all)
         roots = {str(root): ROOT}
         machine, readings = end_single(root / "single")
         keep_files(machine, target / "single", roots)

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, Self
 
 import msgspec
-from old_data import copy_state, killed_at, rows, to_directory
 
+from tests.compatibility.old_data import copy_state, killed_at, rows, to_directory
 from xchronos.agent.steps.resolved_unit import HostContext
 from xchronos.clock import SECOND, Clock, to_datetime
 from xchronos.daemon.roles import Roles, RolesContext, RolesOptions
@@ -84,7 +84,8 @@ class Steps:
             self.began_at[spec.identity] = to_datetime(self.clock.now())
             left, code = (5.0 if unit == "queue" else 0.0), 0
         timer = asyncio.ensure_future(self.clock.sleep(round(left * SECOND)))
-        await asyncio.wait({timer, ending}, return_when=asyncio.FIRST_COMPLETED)
+        both: list[asyncio.Future[Any]] = [timer, ending]
+        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
         timer.cancel()
         now = to_datetime(self.clock.now())
         return ending.result() if ending.done() else StepExit(code, started_at=now, ended_at=now)

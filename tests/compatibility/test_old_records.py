@@ -5,9 +5,9 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from old_data import FIXTURES, Row, rows
-from old_units import LATIN, scheduled, started
 
+from tests.compatibility.old_data import FIXTURES, Row, rows
+from tests.compatibility.old_units import LATIN, scheduled, started
 from xchronos.clock import EPOCH
 from xchronos.model import records
 from xchronos.registry.keys import SHARDS, shard_of

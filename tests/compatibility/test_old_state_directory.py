@@ -41,8 +41,8 @@ from typing import Any
 
 import msgspec
 import pytest
-from old_data import FIXTURES, Row, readings, restore, restore_sqlite, rows
 
+from tests.compatibility.old_data import FIXTURES, Row, readings, restore, restore_sqlite, rows
 from tests.e2e.house import House, eventually, moment
 from xchronos.model.records import Execution
 
@@ -106,7 +106,8 @@ class OldHouse(House):
 
     def ask_to_end(self, unit: str) -> None:
         """Send SIGTERM to the program that a unit's step runs, once it does."""
-        home = eventually(lambda: (home := self._home(unit)) is not None and self._has_begun(home) and home, 60)
+        eventually(lambda: (home := self._home(unit)) is not None and self._has_begun(home), 60)
+        home = self._home(unit)
         wrapper = int((home / "claim").read_text().split()[0])
         children = Path(f"/proc/{wrapper}/task/{wrapper}/children").read_text()
         os.kill(int(children.split()[0]), signal.SIGTERM)

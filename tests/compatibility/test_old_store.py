@@ -37,11 +37,11 @@ from typing import Any
 
 import msgspec
 import pytest
-from old_cluster import FOR_EVER, KILLED, OLD, Later, executions_of, moment, old
-from old_data import QuickClock, replay
-from services.consul import ConsulCluster
-from services.etcd import EtcdCluster
 
+from tests.compatibility.old_cluster import FOR_EVER, KILLED, OLD, Later, executions_of, moment, old
+from tests.compatibility.old_data import QuickClock, replay
+from tests.services.consul import ConsulCluster
+from tests.services.etcd import EtcdCluster
 from xchronos.clock import SECOND, to_datetime
 from xchronos.model.records import Execution
 from xchronos.registry.keys import Keys

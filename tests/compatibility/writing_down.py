@@ -15,7 +15,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from old_machine import Machine, Rows
+from tests.compatibility.old_machine import Machine, Rows
 
 ROOT = "/var/lib/xchronos-before"
 BOOT = "01234567-89ab-4cde-8f01-23456789abcd"
