@@ -22,11 +22,8 @@ from xchronos.registry.registry import Registry, Stored
 
 log = structlog.get_logger(__name__)
 
-SHORTEST_BACKOFF: Micros = SECOND // 5
-"""The first pause while the store is away, in microseconds."""
-
-LONGEST_BACKOFF: Micros = 10 * SECOND
-"""The longest pause before the next try while the store is away, in microseconds."""
+SHORTEST_BACKOFF, LONGEST_BACKOFF = SECOND // 5, 10 * SECOND
+"""The first and the longest pause before the next try while the store is away, in microseconds."""
 
 NOTES_EVERY: Micros = 5 * SECOND
 """How often the notes are written, in microseconds."""
