@@ -8,7 +8,7 @@ import pytest
 from xchronos.errors import StoreUnavailable
 from xchronos.store.contract import Put, Txn
 from xchronos.store.memory import MemoryStore
-from xchronos.store.reading import MOST, pages, read_some
+from xchronos.store.reading import MOST, pages, read_some, snapshot
 
 
 class Counting(MemoryStore):
@@ -96,3 +96,34 @@ def test_a_state_of_the_past_is_refused():
                 pass
 
     run(MANY[:3], scenario)
+
+
+def test_a_snapshot_has_its_pages_of_one_moment_whatever_is_written_between_them():
+    async def scenario(store):
+        first = (await store.range("/a/", limit=1)).revision
+        found = []
+        async for page in snapshot(store, "/a/", size=3):
+            assert page.revision == first
+            found.append([item.key for item in page.items])
+            await store.commit(Txn((), (Put("/a/99", b""),)))
+        assert found == [["/a/0", "/a/1", "/a/2"], ["/a/3", "/a/4"]]
+        (late,) = [page async for page in snapshot(store, "/a/", revision=first)]
+        assert len(late.items) == 5
+        now = [item.key async for page in snapshot(store, "/a/", start="/a/1", size=2) for item in page.items]
+        assert now == ["/a/1", "/a/2", "/a/3", "/a/4", "/a/99"]
+
+    run([str(n) for n in range(5)], scenario)
+
+
+@pytest.mark.parametrize(
+    ("limit", "sizes"), [(0, [2, 2, 1]), (1, [1]), (2, [2]), (3, [2, 1]), (5, [2, 2, 1]), (9, [2, 2, 1])]
+)
+def test_a_snapshot_has_no_more_than_its_limit(limit, sizes):
+    async def scenario(store):
+        pages_read = [page async for page in snapshot(store, "/a/", limit=limit, size=2)]
+        assert [len(page.items) for page in pages_read] == sizes
+        # Of nothing there is one page: it tells as of when there was nothing.
+        (empty,) = [page async for page in snapshot(store, "/none/", limit=limit, keys_only=True)]
+        assert (empty.items, empty.revision) == ([], pages_read[0].revision)
+
+    run([str(n) for n in range(5)], scenario)

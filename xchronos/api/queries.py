@@ -5,7 +5,6 @@ They read keys. Values are read only where a filter or the answer needs them.
 
 import heapq
 from collections import Counter
-from collections.abc import AsyncIterator
 from collections.abc import Set as AbstractSet
 from typing import get_args
 
@@ -20,7 +19,7 @@ from xchronos.registry.machine_desired import wished
 from xchronos.registry.registry import Registry
 from xchronos.scheduler.feasibility import MachineView
 from xchronos.store.contract import KeyValue
-from xchronos.store.reading import read_some
+from xchronos.store.reading import read_some, snapshot
 from xchronos.wire.details import MachineState, MachineStatus
 
 PAGE = 5_000
@@ -60,8 +59,10 @@ async def _newest_ended(registry: Registry, unit: str, outcomes: AbstractSet[str
     """The newest ended executions, as keys with values. Keys hold the fire time in a form that sorts like the time."""
     keys = registry.keys
     heap: list[tuple[str, str]] = []
-    async for items in _pages(registry, keys.history(unit) if unit else keys.executions, keys_only=not outcomes):
-        for item in items:
+    async for page in snapshot(
+        registry.store, keys.history(unit) if unit else keys.executions, keys_only=not outcomes, size=PAGE
+    ):
+        for item in page.items:
             if outcomes and _ENDED.decode(item.value).outcome not in outcomes:
                 continue
             entry = (item.key.rsplit("/", 2)[1], item.key)
@@ -78,18 +79,18 @@ async def active_counts(registry: Registry) -> Counter[str]:
     """How many executions of each unit have not ended."""
     keys = registry.keys
     counts: Counter[str] = Counter()
-    async for items in _pages(registry, keys.pending, keys_only=True):
-        counts.update(item.key[len(keys.pending) :].partition("/")[0] for item in items)
-    async for items in _pages(registry, keys.placements, keys_only=True):
-        counts.update(keys.split_placement(item.key)[1].partition("/")[0] for item in items)
+    async for page in snapshot(registry.store, keys.pending, keys_only=True, size=PAGE):
+        counts.update(item.key[len(keys.pending) :].partition("/")[0] for item in page.items)
+    async for page in snapshot(registry.store, keys.placements, keys_only=True, size=PAGE):
+        counts.update(keys.split_placement(item.key)[1].partition("/")[0] for item in page.items)
     return counts
 
 
 async def machines(registry: Registry) -> list[MachineStatus]:
     """Every machine by id: the living ones, and those that are gone but have a wish on record or executions."""
     placed: Counter[str] = Counter()
-    async for items in _pages(registry, registry.keys.placements, keys_only=True):
-        placed.update(registry.keys.split_placement(item.key)[0] for item in items)
+    async for page in snapshot(registry.store, registry.keys.placements, keys_only=True, size=PAGE):
+        placed.update(registry.keys.split_placement(item.key)[0] for item in page.items)
     wishes = await registry.wishes.all()
     alive = {machine.id: machine for machine in await registry.machines()}
     return [
@@ -107,8 +108,8 @@ async def machine_id(registry: Registry, name: str) -> str:
     keys = registry.keys
     known: set[str] = set()
     for prefix in (keys.machines, keys.wishes):
-        async for items in _pages(registry, prefix + name, keys_only=True):
-            known.update(item.key[len(prefix) :] for item in items)
+        async for page in snapshot(registry.store, prefix + name, keys_only=True, size=PAGE):
+            known.update(item.key[len(prefix) :] for item in page.items)
     if name not in known and len(known) > 1:
         raise Conflict(f"{name} is the beginning of {len(known)} machines' ids: {', '.join(sorted(known))}")
     return name if name in known or not known else known.pop()
@@ -119,8 +120,8 @@ async def machine(registry: Registry, name: str) -> MachineStatus:
     keys, store = registry.keys, registry.store
     held, item = await store.get(keys.machine(name)), await store.get(keys.wish(name))
     placed = 0
-    async for items in _pages(registry, keys.machine_placements(name), keys_only=True):
-        placed += len(items)
+    async for page in snapshot(registry.store, keys.machine_placements(name), keys_only=True, size=PAGE):
+        placed += len(page.items)
     if held is None and item is None and not placed:
         raise NotFound(f"there is no machine {name}")
     alive = decode(held, Machine) if held is not None else None
@@ -152,13 +153,3 @@ async def machine_views(context: Context) -> list[MachineView]:
         if not isinstance(unit, UnitFileError):
             view.take(unit)
     return list(views.values())
-
-
-async def _pages(registry: Registry, prefix: str, *, keys_only: bool) -> AsyncIterator[list[KeyValue]]:
-    start, revision = "", 0
-    while True:
-        page = await registry.store.range(prefix, start=start, limit=PAGE, keys_only=keys_only, revision=revision)
-        yield page.items
-        if not page.more:
-            return
-        start, revision = page.items[-1].key + "\0", page.revision

@@ -35,7 +35,7 @@ class RevisionedTable:
         """See `Store.range`; `history` is as new as the keys."""
         begin, end = max(start, prefix), prefix_end(prefix)
         low, high = self._between(begin, end)
-        if revision:
+        if revision and revision != history.revision:
             history.check_state(revision)
             items = history.rewind([self.rows[key] for key in self._order[low:high]], revision, begin, end)
         else:

@@ -35,6 +35,41 @@ async def pages(
         await asyncio.sleep(0)
 
 
+async def snapshot(
+    store: Store,
+    prefix: str,
+    *,
+    start: str = "",
+    limit: int = 0,
+    keys_only: bool = False,
+    revision: int = 0,
+    size: int = PAGE,
+) -> AsyncIterator[Page]:
+    """The keys under a prefix, in pages that are all as of the same revision. There is at least one page.
+
+    Args:
+        store: What is read.
+        prefix: What the keys begin with.
+        start: The keys before this one are left out.
+        limit: At most so many keys, all pages together; 0: no limit.
+        keys_only: The values are left empty.
+        revision: As of when; 0: as of the first page, which is of now. Each page tells it.
+        size: The most keys of a page.
+
+    Raises:
+        Compacted: The store has forgotten that revision.
+    """
+    left = limit
+    while True:
+        wanted = min(left, size) if limit else size
+        page = await store.range(prefix, start=start, limit=wanted, keys_only=keys_only, revision=revision)
+        yield page
+        left -= len(page.items)
+        if not page.more or (limit and left <= 0):
+            return
+        start, revision = page.items[-1].key + "\0", page.revision
+
+
 async def read_some(
     store: Store, prefix: str, names: Iterable[str], near: MutableMapping[str, KeyValue] | None = None
 ) -> dict[str, KeyValue]:
