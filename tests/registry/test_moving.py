@@ -9,12 +9,12 @@ import pytest
 from xchronos.clock import to_datetime
 from xchronos.errors import NotFound
 from xchronos.model.policies import Outcome
-from xchronos.model.records import Attempt, Execution
+from xchronos.model.records import Attempt, Execution, Machine
 from xchronos.registry.codec import decode, encode
 from xchronos.registry.keys import Keys
 from xchronos.registry.registry import Registry
 from xchronos.registry.transitions import move, put
-from xchronos.store.contract import Guard, Txn
+from xchronos.store.contract import Guard, Put, Txn
 from xchronos.store.memory import MemoryStore
 from xchronos.testing.clock import VirtualClock, run_virtual
 
@@ -67,12 +67,33 @@ class Restless(MemoryStore):
         assert done.succeeded
 
 
-def tried(moves: list[str], scenario: Callable[[Registry, Restless], Awaitable[None]], requests: int = 8) -> None:
+class Memory:
+    """A scheduler that has every execution in memory at one place, be it there or not."""
+
+    def __init__(self, place: str | None) -> None:
+        self.place = place
+
+    def machine_of(self, execution_id: str) -> str | None:
+        return self.place
+
+
+def tried(
+    moves: list[str],
+    scenario: Callable[[Registry, Restless], Awaitable[None]],
+    requests: int = 8,
+    memory: Memory | None = None,
+    alive: tuple[str, ...] = (),
+) -> None:
+    """Try a scenario with each of the `moves` before each of the first `requests`, and after them."""
+
     async def main(clock: VirtualClock) -> None:
         for marks in itertools.combinations_with_replacement(range(requests + 1), len(moves)):
             store = Restless(clock)
-            registry = Registry(store, KEYS)
+            registry = Registry(store, KEYS, memory)
             await registry.submit(WAITING.unit, TEXT, now=clock.now())
+            await store.commit(
+                Txn((), tuple(Put(KEYS.machine(machine), encode(Machine(machine))) for machine in alive))
+            )
             await store.commit(Txn((), (put(KEYS, WAITING),)))
             store.moves = list(moves)
             store.counts = iter([marks.count(number) for number in range(requests)])
@@ -94,11 +115,41 @@ def test_what_moves_is_asked_to_stop_all_the_same(target):
     tried(ROUNDS, scenario)
 
 
-def test_what_moves_is_found():
+@pytest.mark.parametrize(
+    ("memory", "alive"),
+    [
+        (None, ()),
+        (Memory(None), ("m1",)),
+        (Memory(""), ("m1", "m2")),
+        (Memory("m1"), ("m2",)),
+        (Memory("m2"), ("m1", "m2")),
+    ],
+    ids=["no memory", "it knows nothing", "it waits", "it is on m1", "it is on m2"],
+)
+def test_what_moves_is_found(memory, alive):
     async def scenario(registry: Registry, store: Restless) -> None:
         assert (await registry.execution(WAITING.id)).id == WAITING.id
 
-    tried([*ROUNDS[:3], "ended"], scenario)
+    tried([*ROUNDS[:3], "ended"], scenario, 11, memory, alive)
+
+
+@pytest.mark.parametrize("alive", [("m1",), ("m1", "m2")], ids=["one gone", "all alive"])
+def test_what_of_a_unit_moves_is_found_once(alive):
+    async def scenario(registry: Registry, store: Restless) -> None:
+        assert [execution.id for execution in await registry.open_executions(WAITING.unit)] == [WAITING.id]
+
+    tried(ROUNDS[:3], scenario, 11, None, alive)
+
+
+def test_what_ends_after_it_was_read_where_it_waited_is_found_ended():
+    async def main(clock: VirtualClock) -> None:
+        store = Restless(clock)
+        await store.commit(Txn((), (put(KEYS, WAITING),)))
+        store.moves, store.counts = ["ended"], iter([0, 1])
+        assert (await Registry(store, KEYS).execution(WAITING.id)).state == "ended"
+        await store.close()
+
+    run_virtual(main)
 
 
 def test_what_ends_meanwhile_is_not_asked_and_no_mistake():

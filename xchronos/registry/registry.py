@@ -11,20 +11,21 @@ from typing import Literal, TypeVar
 import msgspec
 
 from xchronos.clock import Instant, to_datetime
-from xchronos.errors import Compacted, Conflict, NotFound, Problem, UnitFileError
+from xchronos.errors import Conflict, NotFound, Problem, UnitFileError
 from xchronos.model.compile.unit import compile_unit
 from xchronos.model.records import Desired, DropIn, Execution, Machine, Schedule, UnitRecord
 from xchronos.model.unit import Unit
 from xchronos.registry.codec import decode, encode
-from xchronos.registry.keys import Keys, unit_of
+from xchronos.registry.finding import ExecutionFinder, Whereabouts
+from xchronos.registry.keys import Keys
 from xchronos.registry.machine_desired import DesiredMachines
 from xchronos.registry.roster import Roster, Share
 from xchronos.registry.transitions import put
 from xchronos.registry.units import compile_record, record_of
 from xchronos.scheduler.reasons import because
 from xchronos.scheduler.starts import lacking, off_the_grids, started
-from xchronos.store.contract import Delete, Guard, KeyValue, Put, Store, Txn
-from xchronos.store.reading import PAGE
+from xchronos.store.contract import Delete, Guard, Put, Store, Txn
+from xchronos.store.reading import snapshot
 from xchronos.unitfile.names import UnitName, is_valid_name
 
 LARGEST = 1 << 19
@@ -62,12 +63,16 @@ def _too_large(size: int) -> str:
 
 
 class Registry:
-    """The operations on one namespace of one store. `wishes` are those on what people want of machines."""
+    """The operations on one namespace of one store. `wishes` are those on what people want of machines.
 
-    def __init__(self, store: Store, keys: Keys) -> None:
+    `whereabouts` is who may know at which machine an execution is; without it each machine is asked for it.
+    """
+
+    def __init__(self, store: Store, keys: Keys, whereabouts: Whereabouts | None = None) -> None:
         self.store = store
         self.keys = keys
         self.wishes = DesiredMachines(store, keys)
+        self._finder = ExecutionFinder(store, keys, whereabouts)
 
     # -- units --------------------------------------------------------------------------------------------------------
 
@@ -170,19 +175,21 @@ class Registry:
     async def units(self, *, start: str = "", limit: int = 0) -> AsyncIterator[Stored]:
         """Every unit by name, from the name `start` on; at most `limit` of them (0: all)."""
         first = self.keys.job(start) if start else ""
-        async for items in self._pages(self.keys.jobs, start=first, limit=limit):
-            names = [item.key[len(self.keys.jobs) :] for item in items]
+        async for page in snapshot(self.store, self.keys.jobs, start=first, limit=limit):
+            names = [item.key[len(self.keys.jobs) :] for item in page.items]
+            if not names:
+                return
             cursors = await self._cursors(names[0], names[-1])
-            for name, item in zip(names, items, strict=True):
+            for name, item in zip(names, page.items, strict=True):
                 yield Stored(name, decode(item, UnitRecord), item.mod_revision, cursors.get(name))
 
     async def unit_names(self, *, source: str | None = None) -> list[str]:
         """The names of all units, or of those that come from `source`."""
         names: list[str] = []
-        async for items in self._pages(self.keys.jobs, keys_only=source is None):
+        async for page in snapshot(self.store, self.keys.jobs, keys_only=source is None):
             names.extend(
                 item.key[len(self.keys.jobs) :]
-                for item in items
+                for item in page.items
                 if source is None or decode(item, UnitRecord).source == source
             )
         return names
@@ -190,8 +197,8 @@ class Registry:
     async def _cursors(self, first: str, last: str) -> dict[str, Schedule]:
         found: dict[str, Schedule] = {}
         end = self.keys.schedule(last)
-        async for items in self._pages(self.keys.schedules, start=self.keys.schedule(first)):
-            for item in items:
+        async for page in snapshot(self.store, self.keys.schedules, start=self.keys.schedule(first)):
+            for item in page.items:
                 if item.key > end:
                     return found
                 found[item.key[len(self.keys.schedules) :]] = decode(item, Schedule)
@@ -232,7 +239,7 @@ class Registry:
                 if decode(item, UnitRecord).desired == "paused":
                     raise Conflict(f"{name} is paused and was never begun: resume it, and it runs")
                 return []
-            found = await self._open_at_once(name)
+            found = [decode(item, Execution) for item in await self._finder.of_unit(name)]
             begin = lacking(unit, executions, found)
             if any(not execution.stop_requested for execution in found):
                 # What its changed Availability= adds to copies that run is begun by its scheduler, too.
@@ -275,7 +282,7 @@ class Registry:
         left: set[str] | None = None
         while left is None or left:
             moved: set[str] = set()
-            for item in await self._open_items(target):
+            for item in await self._finder.open_items(target):
                 execution = decode(item, Execution)
                 if execution.stop_requested or not (left is None or execution.id in left):
                     continue
@@ -292,40 +299,8 @@ class Registry:
 
     async def open_executions(self, target: str = "") -> list[Execution]:
         """Everything that has not ended: of one unit, one execution, or (empty) of all units; by fire time."""
-        found = [decode(item, Execution) for item in await self._open_items(target)]
+        found = [decode(item, Execution) for item in await self._finder.open_items(target)]
         return sorted(found, key=lambda execution: (execution.fire_time, execution.unit, execution.copy))
-
-    async def _open_at_once(self, name: str) -> list[Execution]:
-        """What of a unit has not ended, in one consistent reading: nothing is overlooked that moves meanwhile."""
-        found: list[Execution] = []
-        async for items in self._pages(self.keys.live):
-            for item in items:
-                pulse = item.key.startswith(self.keys.pulses)
-                if not pulse and unit_of(self.keys.locate(item.key)[1]) == name:
-                    found.append(decode(item, Execution))
-        return found
-
-    async def _open_items(self, target: str) -> list[KeyValue]:
-        """The records behind `open_executions`, as of one moment: nothing is overlooked that moves meanwhile."""
-        while True:
-            try:
-                return await self._open_items_at_once(target)
-            except Compacted:
-                continue  # that moment is too long ago by now
-
-    async def _open_items_at_once(self, target: str) -> list[KeyValue]:
-        found: list[KeyValue] = []
-        of_a_unit = "/" not in target
-        wanted = f"{target}/" if of_a_unit and target else target
-        revision = (await self.store.range(self.keys.pending + wanted, limit=1, keys_only=True)).revision
-        async for items in self._pages(self.keys.pending + wanted, revision=revision):
-            found.extend(item for item in items if of_a_unit or item.key == self.keys.pending + wanted)
-        async for items in self._pages(self.keys.placements, revision=revision):
-            for item in items:
-                execution_id = self.keys.split_placement(item.key)[1]
-                if execution_id == wanted or (of_a_unit and execution_id.startswith(wanted)):
-                    found.append(item)
-        return found
 
     async def history(self, name: str, limit: int = 0) -> list[Execution]:
         """The executions of a unit that have ended, oldest first; only the last `limit` of them unless that is 0."""
@@ -333,27 +308,23 @@ class Registry:
         if limit:
             # The keys are in order of fire times; only the values at the end are worth reading.
             last: deque[str] = deque(maxlen=limit)
-            async for items in self._pages(self.keys.history(name), keys_only=True):
-                last.extend(item.key for item in items)
+            async for page in snapshot(self.store, self.keys.history(name), keys_only=True):
+                last.extend(item.key for item in page.items)
             if not last:
                 return []
             start = last[0]
         found: list[Execution] = []
-        async for items in self._pages(self.keys.history(name), start=start):
-            found.extend(decode(item, Execution) for item in items)
+        async for page in snapshot(self.store, self.keys.history(name), start=start):
+            found.extend(decode(item, Execution) for item in page.items)
         found.sort(key=lambda execution: (execution.fire_time, execution.copy))
         return found[-limit:] if limit else found
 
     async def execution(self, execution_id: str) -> Execution:
         """One execution, wherever it is. Raises NotFound."""
-        for _ in range(2):
-            item = await self.store.get(self.keys.execution(execution_id))
-            if item is not None:
-                return decode(item, Execution)
-            for candidate in await self._open_items(execution_id):
-                return decode(candidate, Execution)
-            # It may have ended behind the first of these looks; then it stays in the history.
-        raise NotFound(f"there is no execution {execution_id}")
+        item = await self._finder.find(execution_id)
+        if item is None:
+            raise NotFound(f"there is no execution {execution_id}")
+        return decode(item, Execution)
 
     # -- machines -----------------------------------------------------------------------------------------------------
 
@@ -368,20 +339,3 @@ class Registry:
         """The living schedulers by id, each with the shards that it owns."""
         page = await self.store.range(self.keys.scheduling)
         return Roster(self.keys, page.items).shares()
-
-    # -- reading in pages ---------------------------------------------------------------------------------------------
-
-    async def _pages(
-        self, prefix: str, *, start: str = "", limit: int = 0, keys_only: bool = False, revision: int = 0
-    ) -> AsyncIterator[list[KeyValue]]:
-        """The keys of a prefix in pages of one consistent reading, as of `revision` unless that is 0."""
-        left = limit
-        while True:
-            size = min(left, PAGE) if limit else PAGE
-            page = await self.store.range(prefix, start=start, limit=size, keys_only=keys_only, revision=revision)
-            if page.items:
-                yield page.items
-            left -= len(page.items)
-            if not page.more or (limit and left <= 0):
-                return
-            start, revision = page.items[-1].key + "\0", page.revision
