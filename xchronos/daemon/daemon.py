@@ -191,7 +191,6 @@ class Daemon:
         state = settings.state_directory
         machine = settings.machine_id or default_machine_id(state)
         keys = Keys(settings.namespace)
-        registry = Registry(store, keys)
         metrics = CollectorRegistry()
         attempts = state / "attempts"
         place = HostContext(machine, host_facts(machine), os.environ, state / "secrets", settings.log_limit)
@@ -213,6 +212,7 @@ class Daemon:
                 alone=not on_servers(settings),
             ),
         )
+        registry = Registry(store, keys, running.engine)
         log.info("xchronosd starts", machine=machine, store=settings.store, state=str(state), roles=sorted(roles))
         await running.start()
         told = IntakeOptions(machine=machine, settle=settings.settle, notes=state / "intake.json")

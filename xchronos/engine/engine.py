@@ -83,6 +83,13 @@ class Engine:
         """Whether the store has answered of late."""
         return self._ownership.lease.heard
 
+    def machine_of(self, execution_id: str) -> str | None:
+        """The machine that an open execution is on by what is in memory; empty: on none; None: it is not in memory.
+
+        Memory may lag behind the store, and be ahead of it while a write is under way: ask the store before believing.
+        """
+        return self._session.machine_of(execution_id) if self._session is not None else None
+
     def hold(self) -> None:
         """Begin nothing new: this daemon is about to end.
 

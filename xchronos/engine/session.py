@@ -109,6 +109,11 @@ class Session:
         """Whether no write about any of the shards is under way."""
         return self._committer.quiet(numbers)
 
+    def machine_of(self, execution_id: str) -> str | None:
+        """The machine that an execution is on as far as is known; empty: on none; None: it is not known."""
+        entry = self._cluster.open.get(execution_id)
+        return entry.machine if entry is not None else None
+
     def hold(self) -> None:
         """Begin nothing new from now on; settle what runs when it ends."""
         self._reconciler.holding = True
