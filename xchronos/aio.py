@@ -53,6 +53,23 @@ async def first(work: Coroutine[Any, Any, T], *others: Coroutine[Any, Any, objec
     return result if winner is tasks[0] else None
 
 
+async def woken(clock: Clock, event: asyncio.Event, limit: Micros) -> None:
+    """Return as soon as the event is set, and after `limit` at the latest. The event stays set or unset as it is.
+
+    When it is set already, no other task gets a turn. The waits are cancelled and not awaited, unlike those of `first`:
+    they have nothing to clean up, and the loops that call this do so all the time.
+    """
+    if event.is_set():
+        return
+    news = asyncio.ensure_future(event.wait())
+    timer = asyncio.ensure_future(clock.sleep(limit))
+    try:
+        await asyncio.wait((news, timer), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        news.cancel()
+        timer.cancel()
+
+
 # -- again and again --------------------------------------------------------------------------------------------------
 
 

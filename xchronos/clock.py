@@ -67,16 +67,3 @@ class SystemClock:
     async def sleep(self, length: Micros) -> None:
         """Sleep on the event loop's clock, which is the monotonic one."""
         await asyncio.sleep(max(length, 0) / SECOND)
-
-
-async def woken(clock: Clock, event: asyncio.Event, limit: Micros) -> None:
-    """Return as soon as the event is set, and after `limit` at the latest. The event stays set or unset as it is."""
-    if event.is_set():
-        return
-    news = asyncio.ensure_future(event.wait())
-    timer = asyncio.ensure_future(clock.sleep(limit))
-    try:
-        await asyncio.wait((news, timer), return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        news.cancel()
-        timer.cancel()

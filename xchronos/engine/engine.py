@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 import structlog
 from prometheus_client import CollectorRegistry
 
+from xchronos.aio import cancel_and_wait, reached
 from xchronos.clock import MILLISECOND, SECOND, Clock, Micros
 from xchronos.engine.leader.duties import LeaderDuties, LeaderDuty
 from xchronos.engine.metrics import SchedulerMetrics
@@ -102,12 +103,12 @@ class Engine:
 
     async def settle(self, limit: Micros) -> None:
         """Wait until this daemon can go, for at most `limit`: all that its machine had begun is settled by somebody."""
-        until = self._clock.monotonic() + limit
-        while not self._ownership.may_go or (self._session is not None and self._session.has_unsettled(self._machine)):
-            if self._clock.monotonic() >= until:
-                log.warning("attempts have ended that the scheduler could not settle; the next one will")
-                return
-            await self._clock.sleep(10 * MILLISECOND)
+        if not await reached(self._clock, self._may_go, 10 * MILLISECOND, limit):
+            log.warning("attempts have ended that the scheduler could not settle; the next one will")
+
+    def _may_go(self) -> bool:
+        unsettled = self._session is not None and self._session.has_unsettled(self._machine)
+        return self._ownership.may_go and not unsettled
 
     def _shards_changed(self) -> None:
         self._changed.set()
@@ -132,13 +133,13 @@ class Engine:
             await asyncio.wait({work, writing}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             self._session = None
-            await _end(work)
+            await cancel_and_wait(work)
             batcher.close()
             await asyncio.wait({writing}, timeout=LAST_WRITES / SECOND)
             if not writing.done() or writing.exception() is not None:
                 # Nobody waits for the answers any more. What has not arrived when the next session begins never will.
                 self._ownership.doubt_all()
-            await _end(writing)
+            await cancel_and_wait(writing)
             # Asked for here: when this daemon ends just now, nobody else does.
             problems = [task.exception() for task in (writing, work) if not task.cancelled()]
         for problem in problems:
@@ -148,11 +149,6 @@ class Engine:
                 raise problem
             log.warning("scheduler reads everything again", reason=str(problem))
             await self._clock.sleep(SECOND // 5)
-
-
-async def _end(task: "asyncio.Task[None]") -> None:
-    task.cancel()
-    await asyncio.wait({task})
 
 
 def _first(problems: BaseExceptionGroup[XchronosError]) -> BaseException:

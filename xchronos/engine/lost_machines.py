@@ -7,7 +7,8 @@ break.
 
 import asyncio
 
-from xchronos.clock import SECOND, Clock, Micros, woken
+from xchronos.aio import woken
+from xchronos.clock import SECOND, Clock, Micros
 from xchronos.engine.shards.ownership import Ownership
 from xchronos.engine.state.cluster_state import ClusterState
 from xchronos.engine.state.work_queue import WorkQueue

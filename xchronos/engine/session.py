@@ -9,7 +9,8 @@ from collections.abc import Callable, Collection
 
 import structlog
 
-from xchronos.clock import MILLISECOND, SECOND, Clock, Micros, woken
+from xchronos.aio import woken
+from xchronos.clock import MILLISECOND, SECOND, Clock, Micros
 from xchronos.engine.adoption import ShardAdoption
 from xchronos.engine.committer import Committer
 from xchronos.engine.informer import Informer, readable

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 import structlog
 from watchfiles import awatch
 
-from xchronos.clock import SECOND, Clock, Micros, woken
+from xchronos.aio import woken
+from xchronos.clock import SECOND, Clock, Micros
 
 log = structlog.get_logger(__name__)
 

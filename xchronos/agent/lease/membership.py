@@ -9,7 +9,8 @@ import structlog
 
 from xchronos.agent.lease.lease_clock import RENEWALS, LeaseClock
 from xchronos.agent.retrying import spread
-from xchronos.clock import SECOND, Clock, woken
+from xchronos.aio import woken
+from xchronos.clock import SECOND, Clock
 from xchronos.errors import Conflict, LeaseLost, StoreError, StoreUnavailable
 from xchronos.model.records import Machine, MachineWish
 from xchronos.registry.codec import Record, decode

@@ -14,7 +14,8 @@ from xchronos.agent.attempt.interfaces import AttemptEnd, Memory
 from xchronos.agent.attempt.run import AttemptRun
 from xchronos.agent.lease.lease_clock import LeaseClock
 from xchronos.agent.retrying import patiently
-from xchronos.clock import SECOND, Clock, Micros, woken
+from xchronos.aio import woken
+from xchronos.clock import SECOND, Clock, Micros
 from xchronos.errors import ExecutorUnavailable
 from xchronos.model.policies import Outcome
 from xchronos.model.records import StepResult

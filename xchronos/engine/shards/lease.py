@@ -6,7 +6,8 @@ from random import Random
 
 import structlog
 
-from xchronos.clock import SECOND, Clock, Micros, woken
+from xchronos.aio import spread, woken
+from xchronos.clock import SECOND, Clock, Micros
 from xchronos.errors import LeaseLost, StoreError, StoreUnavailable
 from xchronos.store.contract import Store
 
@@ -92,8 +93,7 @@ class Lease:
 
     def backoff(self) -> Micros:
         """A pause before the store is asked again: short, and not the same for everybody."""
-        longest = min(self._ttl // 10, SECOND)
-        return self._random.randrange(longest // 2, longest)
+        return spread(min(self._ttl // 10, SECOND), self._random)
 
     async def give_back(self) -> None:
         """End the lease now, and with it all that is bound to it."""

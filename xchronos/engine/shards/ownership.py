@@ -16,7 +16,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 import structlog
 
-from xchronos.clock import MILLISECOND, SECOND, Clock, Micros, woken
+from xchronos.aio import reached, woken
+from xchronos.clock import MILLISECOND, SECOND, Clock, Micros
 from xchronos.engine.metrics import SchedulerMetrics
 from xchronos.engine.shards.failure_detector import MAY_STAY_FREE, FailureDetector
 from xchronos.engine.shards.lease import RENEWALS, Lease
@@ -263,7 +264,7 @@ class Ownership:
             log.info("handing over shards", shards=sorted(handed))
             self._given_up.update(handed.items())
             self._refresh()
-            await self._until_quiet(handed)
+            await reached(self._clock, lambda: self._quiet(handed), 5 * MILLISECOND, QUIET_LIMIT)
             await self._delete([(self._keys.shard(number), term) for number, term in handed.items()])
 
     async def _delete(self, held: Sequence[tuple[str, int]]) -> None:
@@ -278,11 +279,6 @@ class Ownership:
         for (_, key), answer in zip(wanted, answers, strict=True):
             if answer.succeeded and answer.revision > self._seen:
                 self._written[key] = answer.revision
-
-    async def _until_quiet(self, numbers: Collection[int]) -> None:
-        until = self._clock.monotonic() + QUIET_LIMIT
-        while not self._quiet(numbers) and self._clock.monotonic() < until:
-            await self._clock.sleep(5 * MILLISECOND)
 
     # -- membership ---------------------------------------------------------------------------------------------------
 

@@ -1,11 +1,11 @@
 """Which machines the copies of a fire time have had: Availability=N means N distinct machines, from first to last."""
 
-from collections import OrderedDict
 from collections.abc import Mapping
 
 from xchronos.registry.copies import ended_copies
 from xchronos.registry.keys import Keys
 from xchronos.store.contract import Store
+from xchronos.store.recent import LruCache
 
 KEPT = 4_096
 """Of how many fire times it is remembered; the history knows the rest."""
@@ -17,18 +17,16 @@ class CopyHistory:
     def __init__(self, store: Store, keys: Keys) -> None:
         self._store = store
         self._keys = keys
-        self._known: OrderedDict[str, Mapping[str, str]] = OrderedDict()
+        self._known = LruCache[str, Mapping[str, str]](KEPT)
 
     async def ended(self, prefix: str) -> Mapping[str, str]:
         """By execution id, the machine that each ended copy of a fire time had last. Raises StoreError."""
         known = self._known.get(prefix)
         if known is None:
             known = await ended_copies(self._store, self._keys, prefix)
-            self._known[prefix] = known
-            if len(self._known) > KEPT:
-                self._known.popitem(last=False)
+            self._known.put(prefix, known)
         return known
 
     def forget(self, prefix: str) -> None:
         """A copy of the fire time has left its machine: the history may say more now."""
-        self._known.pop(prefix, None)
+        self._known.pop(prefix)

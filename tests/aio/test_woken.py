@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 
-from xchronos.clock import HOUR, SECOND, woken
+from xchronos.aio import woken
+from xchronos.clock import HOUR, SECOND
 from xchronos.testing.clock import VirtualClock, run_virtual
 
 
