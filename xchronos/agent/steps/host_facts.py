@@ -8,6 +8,7 @@ import secrets
 import socket
 from pathlib import Path
 
+from xchronos.durable import write_whole
 from xchronos.unitfile.specifiers import HostFacts
 
 _ARCHITECTURES = {"x86_64": "x86-64", "i686": "x86", "i386": "x86", "aarch64": "arm64", "armv7l": "arm"}
@@ -52,17 +53,15 @@ def default_machine_id(state: Path) -> str:
 
 
 def drawn(path: Path) -> str:
-    """A random name that is drawn once and kept in a file: whole, so that a full disk leaves no half of a name."""
+    """A random name that is drawn once and kept in a file, through a power cut too.
+
+    Containers and records of this machine carry it. The file is written as a whole: a full disk leaves no half of it.
+    """
     name = path.read_text(encoding="ascii").strip() if path.exists() else ""
     if not name:
         name = secrets.token_hex(16)
         path.parent.mkdir(parents=True, exist_ok=True)
-        fresh = path.with_name(path.name + ".new")
-        with fresh.open("w", encoding="ascii") as file:
-            file.write(name + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(path)
+        write_whole(path, f"{name}\n".encode(), "directory")
     return name
 
 
