@@ -15,13 +15,13 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from tests.docs.generated import ROOT
 from tests.services.etcd import program
-from xchronos.agent.lease.lease_clock import KILL_AT, RENEWALS, STOP_AT
+from xchronos.agent.lease.lease_clock import KILL_AT, STOP_AT
 from xchronos.agent.metrics import AgentMetrics
 from xchronos.config import Settings, describe_settings
 from xchronos.engine.metrics import SchedulerMetrics
 from xchronos.engine.state.backpressure import ENOUGH
 from xchronos.registry.keys import SHARDS
-from xchronos.store.contract import Put, Txn
+from xchronos.store.contract import RENEWALS, Put, Txn
 from xchronos.store.etcd.access import EtcdAccess
 from xchronos.store.etcd.store import EtcdStore
 from xchronos.store.sqlite.store import SqliteStore

@@ -23,6 +23,9 @@ import msgspec
 MAX_OPERATIONS = 128
 """An etcd server's default for one Txn; the embedded stores keep to it, so that what works on them works there."""
 
+RENEWALS = 5
+"""How often in its TTL a holder renews a lease: several renewals may fail, or an event loop be busy, before it ends."""
+
 
 class KeyValue(msgspec.Struct, frozen=True, gc=False):
     """One living key. `lease` is 0 when the key is bound to none; `value` is empty in a `keys_only` page."""

@@ -20,9 +20,6 @@ from typing import Literal
 
 from xchronos.clock import Clock, Micros
 
-RENEWALS = 5
-"""Renewals in a TTL."""
-
 STOP_AT, KILL_AT = 0.6, 0.8
 """When to stop and to kill what must not outlive this machine's lease, in parts of the TTL."""
 

@@ -7,7 +7,7 @@ from datetime import datetime
 import msgspec
 import structlog
 
-from xchronos.agent.lease.lease_clock import RENEWALS, LeaseClock
+from xchronos.agent.lease.lease_clock import LeaseClock
 from xchronos.agent.retrying import spread
 from xchronos.aio import woken
 from xchronos.clock import SECOND, Clock
@@ -17,7 +17,7 @@ from xchronos.registry.codec import Record, decode
 from xchronos.registry.keys import Keys
 from xchronos.registry.machine_desired import wished
 from xchronos.registry.transitions import machine_record
-from xchronos.store.contract import KeyValue, Store
+from xchronos.store.contract import RENEWALS, KeyValue, Store
 
 log = structlog.get_logger(__name__)
 

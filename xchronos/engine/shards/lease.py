@@ -9,12 +9,9 @@ import structlog
 from xchronos.aio import spread, woken
 from xchronos.clock import SECOND, Clock, Micros
 from xchronos.errors import LeaseLost, StoreError, StoreUnavailable
-from xchronos.store.contract import Store
+from xchronos.store.contract import RENEWALS, Store
 
 log = structlog.get_logger(__name__)
-
-RENEWALS = 5
-"""How often in a TTL the lease is renewed: several may fail, or an event loop be busy, before it is in danger."""
 
 
 class Lease:

@@ -20,14 +20,14 @@ from xchronos.aio import reached, woken
 from xchronos.clock import MILLISECOND, SECOND, Clock, Micros
 from xchronos.engine.metrics import SchedulerMetrics
 from xchronos.engine.shards.failure_detector import MAY_STAY_FREE, FailureDetector
-from xchronos.engine.shards.lease import RENEWALS, Lease
+from xchronos.engine.shards.lease import Lease
 from xchronos.errors import Compacted, Conflict, LeaseLost, StoreUnavailable
 from xchronos.model.records import SchedulerRecord
 from xchronos.registry.codec import encode
 from xchronos.registry.keys import SHARDS, Keys
 from xchronos.registry.roster import Roster
 from xchronos.scheduler.shards import assign
-from xchronos.store.contract import Delete, Event, Guard, Put, Store, Txn
+from xchronos.store.contract import RENEWALS, Delete, Event, Guard, Put, Store, Txn
 
 log = structlog.get_logger(__name__)
 
