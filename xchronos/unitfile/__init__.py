@@ -1,6 +1,14 @@
-"""Unit files: text in, values out. Syntax, command lines, environments, names, specifiers, drop-ins, time spans.
+"""Unit files: text in, values out. Nothing here reads a file, a clock or the machine.
 
-The rules are systemd's (systemd 252); `fleet_syntax` knows where fleet read files differently. Nothing here does I/O.
+The rules are those of systemd 252. The package `fleet` holds what fleet 1.0 read differently. Start with
+`syntax.parse`, which makes a `document.UnitFile` of a file's text. All else reads the values of its options:
+
+- `syntax`, `document`, `dropins`: the file, its options with their lines, and the merge with its drop-ins.
+- `words`, `execline`, `environment`: how a value is split into words, commands and variables.
+- `names`, `specifiers`: the name of a unit, and the `%` letters that stand for parts of it or of the machine.
+- `timespan`: lengths of time.
+- `directives`: every key that systemd knows, with a judge for its value.
+- `lint`, `suggest`, `glob`: hints for authors, the nearest known word, fleet's patterns of unit names.
 """
 
 from xchronos.unitfile.document import Header, Option, UnitFile

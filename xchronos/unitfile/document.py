@@ -1,4 +1,4 @@
-"""What a unit file says, losslessly: its options in order, each with its place, and its bytes."""
+"""A parsed unit file: its options in the order of the file, each with its line, and the bytes of the file unchanged."""
 
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -9,9 +9,9 @@ from xchronos.errors import Problem
 
 
 class Option(msgspec.Struct, frozen=True, gc=False):
-    """One assignment. `value` is verbatim: quotes, escapes, `%` and `$` are untouched; empty means "reset".
+    """One assignment. `value` is verbatim: quotes, escapes, `%` and `$` are untouched. An empty value means "reset".
 
-    `line` is 1-based: the line on which the assignment begins, however many continuation lines follow.
+    `line` counts from 1. It is the line on which the assignment begins, even if continuation lines follow.
     """
 
     section: str
@@ -22,7 +22,7 @@ class Option(msgspec.Struct, frozen=True, gc=False):
 
 
 class Header(msgspec.Struct, frozen=True, gc=False):
-    """One `[section]` line, kept because a section may be there without any option."""
+    """One `[section]` line. It is kept because a section may have no options."""
 
     name: str
     line: int
@@ -33,8 +33,9 @@ class Header(msgspec.Struct, frozen=True, gc=False):
 class UnitFile:
     """A parsed unit file, alone or merged with its drop-ins.
 
-    `data` are the bytes of the file itself; `options` and `headers` are in the order in which they count, those of
-    the `dropins` last. `problems` holds warnings only: an error has refused the file.
+    `data` holds the bytes of the file itself. `options` and `headers` are in the order in which they are read: first
+    the file's own, then those of each of the `dropins`. `problems` holds warnings only, because a file with an error
+    is refused and never becomes a `UnitFile`.
     """
 
     path: str
@@ -57,20 +58,21 @@ class UnitFile:
 
     @property
     def text(self) -> str:
-        """The file as text. Lossless: `parse(unit.text)` has the same bytes.
+        """The file as text. Nothing is lost: `parse(unit.text)` has the same bytes.
 
-        Bytes that are not UTF-8 (they can only stand in comments) become lone surrogates, as in PEP 383.
+        Bytes that are not UTF-8 become lone surrogates, as in PEP 383. Such bytes occur in comments only. The test
+        `test_cat_gives_back_every_byte` pins this.
         """
         return self.data.decode("utf-8", "surrogateescape")
 
     @property
     def masked(self) -> bool:
-        """Whether the file has no bytes at all: systemd's way to say that the unit must not be started."""
+        """Whether the file has no bytes at all. In systemd, such a unit must not be started."""
         return not self.data
 
     @property
     def revision(self) -> str:
-        """SHA-256 of the bytes, in hex. With drop-ins: over the digest of the file and of each drop-in."""
+        """SHA-256 of the bytes, in hex. With drop-ins, it is the SHA-256 of the file's digest and of each drop-in's."""
         digest = sha256(self.data)
         if self.dropins:
             parts = (self.data, *(dropin.data for dropin in self.dropins))
@@ -91,15 +93,15 @@ class UnitFile:
         return tuple(self._index.get((section, name), ()))
 
     def last(self, section: str, name: str) -> Option | None:
-        """The assignment that counts for a key that takes one value; None when there is none.
+        """The last assignment to a key, which is the one that counts for a key with one value. None without any.
 
-        Its value is empty when the last assignment resets the key to its default.
+        Its value is empty when that assignment resets the key to its default.
         """
         found = self._index.get((section, name))
         return found[-1] if found else None
 
     def values(self, section: str, name: str) -> tuple[Option, ...]:
-        """The assignments that count for a key that takes a list: those after the last empty one."""
+        """The assignments that count for a key that takes a list: those after the last empty assignment."""
         kept: list[Option] = []
         for option in self._index.get((section, name), ()):
             if option.value:

@@ -1,4 +1,4 @@
-"""Drop-ins: which files count for a unit, in which order, and the merged view (systemd.unit(5))."""
+"""Drop-ins: which files belong to a unit, in which order they are read, and how they are merged (systemd.unit(5))."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
@@ -8,14 +8,16 @@ from xchronos.unitfile.names import UnitName, dropin_directories
 
 
 def select_dropins(name: UnitName, files: Mapping[str, Iterable[str]]) -> list[str]:
-    """The paths of the drop-ins that count for a unit, in the order in which they are read.
+    """The paths of the unit's drop-ins, sorted by file name, which is the order in which they are read.
 
-    `files` maps directories (`/etc/xchronos/foo.service.d`) to the file names in them. Those that are not the unit's,
-    and names that do not end in `.conf` or begin with a dot, are passed over.
+    `files` maps directories (`/etc/xchronos/foo.service.d`) to the file names in them. Directories of other units are
+    passed over. So are file names that begin with a dot or do not end in `.conf`.
 
-    Of files with one name only one is read: the one in the place that comes first in `files` (the directory that
-    holds the `.d` directories; give /etc before /run before /usr/lib), and within one place the one in the most
-    specific directory. `service.d` of every place comes last. The rest is sorted by file name, wherever it lives.
+    A *place* is the directory that holds the `.d` directories. Of several files with the same name, one is read:
+
+    - A file in the unit's own directories beats one in the directory of the type (`service.d`), whatever the places.
+    - Then the place that comes first in `files` wins. Give /etc before /run before /usr/lib.
+    - Within one place, the most specific directory wins.
     """
     places = dict.fromkeys(directory.rpartition("/")[0] for directory in files)
     *own, of_type = dropin_directories(name)
@@ -30,11 +32,11 @@ def select_dropins(name: UnitName, files: Mapping[str, Iterable[str]]) -> list[s
 
 
 def merge(main: UnitFile, dropins: Sequence[UnitFile]) -> UnitFile:
-    """The unit file as it counts: the main file's options, then those of the drop-ins in the order given.
+    """The main file's options, followed by those of the drop-ins in the order given.
 
-    Lists append, so a drop-in that is to replace one assigns the empty value first. Every option keeps its own file
-    and line. Text and bytes stay those of the main file; the revision covers the drop-ins too. An empty drop-in
-    (masked: it hides a less specific one of its name) adds nothing, but an empty main file masks the unit.
+    Lists append. A drop-in that replaces a list assigns the empty value first. Every option keeps its own file and
+    line. Text and bytes stay those of the main file, and the revision covers the drop-ins too. An empty drop-in adds
+    nothing; people use it to hide a less specific drop-in of the same name. An empty main file masks the unit.
     """
     if not dropins:
         return main

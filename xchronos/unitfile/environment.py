@@ -1,6 +1,7 @@
 """`Environment=`, `EnvironmentFile=` contents, `PassEnvironment=` and `UnsetEnvironment=` (systemd.exec(5)).
 
-Nothing here refuses a unit: systemd drops what it cannot use and warns. So does this; what was dropped is returned.
+An assignment that cannot be used never refuses the unit: systemd drops it and warns. The functions here drop it as
+well, and return what was dropped, so that the caller can warn. Only `parse_env_file` may refuse a file.
 """
 
 import re
@@ -18,7 +19,7 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 class Environment(msgspec.Struct, frozen=True):
-    """Variables in the order in which they were first set. `dropped` are the pieces that are no valid assignment."""
+    """Variables in the order in which they were first set. `dropped` holds the words that are no valid assignment."""
 
     values: dict[str, str]
     dropped: tuple[str, ...] = ()
@@ -30,15 +31,16 @@ def is_valid_variable(name: str) -> bool:
 
 
 def _is_valid_value(value: str) -> bool:
-    # NUL cannot be in an environment; the rest is systemd's idea of valid UTF-8.
+    # An environment cannot hold NUL. What else is valid is what systemd takes for UTF-8.
     return (value.isascii() and "\0" not in value) or all(char != "\0" and is_character(ord(char)) for char in value)
 
 
 def parse_environment(lines: Iterable[str], name: UnitName | None = None, host: HostFacts | None = None) -> Environment:
-    """The variables that the values of a unit's `Environment=` assignments set, in order.
+    """The variables set by a unit's `Environment=` assignments; `lines` are their values in order.
 
-    A later assignment wins, an empty line resets. A bad escape or quote drops the rest of its line, a bad name only
-    itself. With `name`, its specifiers are filled in, with `host` the machine's too (see `specifiers` on the stages).
+    A later assignment to a variable wins. An empty line drops all variables set before it. A bad escape or quote drops
+    the rest of its line. A bad variable name drops only that assignment. With `name`, specifiers of the unit's name are
+    filled in. With `host` as well, those of the machine are too. The module `specifiers` explains the two stages.
     """
     values: dict[str, str] = {}
     dropped: list[str] = []
@@ -57,9 +59,10 @@ def parse_environment(lines: Iterable[str], name: UnitName | None = None, host: 
 def _words(
     lines: Iterable[str], escapes: Escapes, dropped: list[str], name: UnitName | None, host: HostFacts | None
 ) -> Iterator[str | None]:
-    """The words of assignments, None where an empty one resets.
+    """Yield the words of all lines, and None for an empty line, which resets.
 
-    The rest of a line that cannot be read is dropped; so is a word with a specifier that does not exist.
+    From the first word that cannot be read, the rest of its line goes to `dropped`. A word with a specifier that does
+    not exist goes there alone.
     """
     for line in lines:
         if not line:
@@ -122,13 +125,13 @@ _COMMENT = {"\\": _State.COMMENT_ESCAPE, "\n": _State.BEFORE_KEY, "\r": _State.B
 def _assignments(text: str) -> Iterator[tuple[str, str]]:
     """Read an environment file one character at a time, with the states of systemd's own reader.
 
-    Behind a closing quote the reader is *before* the value again: blanks there are skipped, another quote may open.
-    Within an unquoted value quotes are plain characters.
+    After a closing quote the state is BEFORE_VALUE again: blanks are skipped, and another quote may open. Within an
+    unquoted value, quotes are plain characters. The test `test_env_file` pins both.
     """
     state = _State.BEFORE_KEY
     key: list[str] = []
     value: list[str] = []
-    kept = 0  # blanks at the end of an unquoted value go, but not before this index
+    kept = 0  # trailing blanks of an unquoted value are removed, but never those before this index
     for char in text:
         match state:
             case _State.BEFORE_KEY:
@@ -186,7 +189,7 @@ def _assignments(text: str) -> Iterator[tuple[str, str]]:
             case _State.COMMENT:
                 state = _COMMENT.get(char, state)
             case _:  # COMMENT_ESCAPE
-                # systemd 252 joins a comment with the next line here, unlike in unit files.
+                # A backslash joins the comment with the next line. systemd 252 does so here, though not in unit files.
                 state = _State.COMMENT
     if state not in _NO_ASSIGNMENT:
         yield _finish(key, value, kept if state is _State.VALUE else len(value))
@@ -206,11 +209,12 @@ def _finish(key: list[str], value: list[str], kept: int) -> tuple[str, str]:
 def parse_variable_names(
     lines: Iterable[str], name: UnitName | None = None, host: HostFacts | None = None, *, assignments: bool = False
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The names that `PassEnvironment=` values list, and what was dropped from them.
+    """The names listed by `PassEnvironment=`, and the words that were dropped; `lines` are the values in order.
 
-    With `assignments`, those of `UnsetEnvironment=`: `NAME`, or `NAME=value` for "only if it has this value".
-    An empty line resets. An open quote drops the rest of its line, a bad name only itself. C escapes mean something to
-    `UnsetEnvironment=` only, as in systemd. Specifiers are filled in as `parse_environment` does.
+    With `assignments`, the values are those of `UnsetEnvironment=`. A word is then `NAME`, or `NAME=value` for "only if
+    it has this value". An empty line drops all names before it. An open quote drops the rest of its line. A bad name
+    drops only itself. C escapes are decoded for `UnsetEnvironment=` only, as in systemd. Specifiers are filled in as
+    `parse_environment` does.
     """
     escapes = Escapes.C if assignments else Escapes.DROP
     names: dict[str, None] = {}
@@ -228,6 +232,6 @@ def parse_variable_names(
 
 
 def unset_variables(env: Mapping[str, str], patterns: Iterable[str]) -> dict[str, str]:
-    """`env` without what `UnsetEnvironment=` lists: `NAME`, or `NAME=value` when that is the value."""
+    """`env` without the variables that `UnsetEnvironment=` lists. `NAME=value` removes NAME if it has that value."""
     unset = frozenset(patterns)
     return {name: value for name, value in env.items() if name not in unset and f"{name}={value}" not in unset}

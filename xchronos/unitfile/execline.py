@@ -1,10 +1,13 @@
 """`Exec*=` lines: prefixes, program, words, `;`, and at run time specifiers and variables (systemd.service(5)).
 
-An `ExecLine` is what the file says, with the name's specifiers filled in when the name was given. `resolve` makes the
-`Command` out of it on the machine that runs it.
+`parse_exec` reads a value into `ExecLine`s when the unit is submitted. If it is given the unit's name, it fills in the
+specifiers of the name. `ExecLine.resolve` makes a `Command` from a line on the machine that runs it.
 
-An error refuses the unit. Behind a `-` prefix it only drops the rest of the value, with a warning; so does a first
-word with an open quote, whatever its prefix (as systemd 252 does it).
+An error refuses the unit, with two exceptions in which the rest of the value is dropped with a warning:
+
+- The command has a `-` prefix.
+- The first word of a command has an open quote, whatever its prefix. systemd 252 does the same, and the test
+  `test_an_open_quote_in_the_first_word_only_drops` pins it.
 """
 
 import re
@@ -25,17 +28,17 @@ _BRACED = re.compile(r"\$(?:\$|\{([^}:]*)([}:]|\Z))")
 
 
 class Command(msgspec.Struct, frozen=True):
-    """What to execute: the program (absolute, or a plain name to look up in PATH) and its argv, argv[0] included."""
+    """What to execute: the program (an absolute path, or a plain name looked up in PATH), and argv with argv[0]."""
 
     path: str
     argv: tuple[str, ...]
 
 
 class ExecLine(msgspec.Struct, frozen=True):
-    """One command of an `Exec*=` value, before specifiers of the machine and before variables.
+    """One command of an `Exec*=` value. Specifiers of the machine and variables are not filled in yet.
 
-    `prefixes` are as written. `program` is the first word without them; `words` are argv, whose first one is the
-    program unless `@` is given.
+    `prefixes` are as written. `program` is the first word without the prefixes. `words` is argv: its first word is the
+    program, or with `@` the word after the program.
     """
 
     prefixes: str
@@ -49,12 +52,12 @@ class ExecLine(msgspec.Struct, frozen=True):
 
     @property
     def sets_argv0(self) -> bool:
-        """`@`: the word behind the program is its argv[0]."""
+        """`@`: the word after the program becomes its argv[0]."""
         return "@" in self.prefixes
 
     @property
     def no_variables(self) -> bool:
-        """`:`: `$` means nothing."""
+        """`:`: variables are not expanded, and `$` is a plain character."""
         return ":" in self.prefixes
 
     @property
@@ -64,26 +67,29 @@ class ExecLine(msgspec.Struct, frozen=True):
 
     @property
     def path(self) -> str:
-        """The program's path, normalised, as far as it is known before the machine's specifiers are."""
+        """The program's normalised path. Specifiers of the machine are still in it."""
         return simplify_path(self.program)
 
     def specify(self, name: UnitName, host: HostFacts) -> Command:
-        """Fill in the specifiers; variables stay. Raises InvalidValue when no valid command comes out."""
+        """Fill in the specifiers; variables stay as written. Raises InvalidValue if the program is then not valid."""
         program = expand(self.program, name, host)
         check_program(program)
         return Command(simplify_path(program), tuple(expand(word, name, host) for word in self.words))
 
     def resolve(self, name: UnitName, host: HostFacts, env: Mapping[str, str]) -> Command:
-        """The command to execute on a machine, in an environment. Raises InvalidValue as `specify` does.
+        """The command to execute on the machine `host` with the variables `env`. Raises InvalidValue as `specify` does.
 
-        Variables are not expanded in the program's path, only in argv.
+        Variables are expanded in argv only, not in the program's path.
         """
         command = self.specify(name, host)
         return command if self.no_variables else Command(command.path, expand_variables(command.argv, env))
 
 
 class ExecLines(msgspec.Struct, frozen=True):
-    """What one `Exec*=` value gives. `dropped` says that part of it was left out; the last warning says why."""
+    """The commands of one `Exec*=` value. `dropped` is True if part of the value was left out.
+
+    The last of the `warnings` then says why.
+    """
 
     lines: tuple[ExecLine, ...]
     warnings: tuple[str, ...] = ()
@@ -91,10 +97,11 @@ class ExecLines(msgspec.Struct, frozen=True):
 
 
 def parse_exec(value: str, name: UnitName | None = None) -> ExecLines:
-    """Parse the value of an `Exec*=` assignment. It may hold several commands, or none when it is empty (a reset).
+    """Parse the value of an `Exec*=` assignment. It may hold several commands, or none if it is empty (a reset).
 
-    With `name`, its specifiers are filled in and all others are checked (the first stage of `specifiers`). A program
-    with specifiers of the machine can only be checked by `ExecLine.specify`.
+    With `name`, the specifiers of the name are filled in and all others are checked. That is the first stage of the
+    module `specifiers`. A program with specifiers of the machine is checked later, by `ExecLine.specify`; the test
+    `test_program_of_the_machine_is_checked_there` pins that.
 
     Raises InvalidValue when systemd would refuse the whole unit.
     """
@@ -123,7 +130,10 @@ def parse_exec(value: str, name: UnitName | None = None) -> ExecLines:
 
 
 def _word(value: str, position: int, warnings: list[str]) -> tuple[str | None, int]:
-    """The next word; an unknown escape is kept as written, with a warning. Raises InvalidValue for an open quote."""
+    """The next word and where to go on. An unknown escape is kept as written, with a warning.
+
+    Raises InvalidValue for an open quote.
+    """
     try:
         return next_word(value, position, Escapes.C)
     except InvalidValue as error:
@@ -133,7 +143,11 @@ def _word(value: str, position: int, warnings: list[str]) -> tuple[str | None, i
 
 
 def _prefixes(word: str) -> tuple[str, str]:
-    """Split the first word into its prefixes and the rest. Each counts once, `+ ! !!` exclude each other."""
+    """Split the first word into its prefixes and the rest. Each prefix may stand once, and of `+ ! !!` only one.
+
+    A character that may not stand there ends the prefixes and belongs to the program
+    (`test_prefix_twice_is_part_of_the_path`).
+    """
     taken = ""
     for char in word:
         if char in "-@:":
@@ -153,7 +167,7 @@ def _prefixes(word: str) -> tuple[str, str]:
 def _command(
     value: str, position: int, prefixes: str, program: str, name: UnitName | None, warnings: list[str]
 ) -> tuple[ExecLine, int]:
-    """One command from behind its first word to its end, and where the next one begins."""
+    """Read one command. `position` is after its first word; the second value returned is where the next one begins."""
     program = _checked_program(program, name)
     words = [] if "@" in prefixes else [program]
     end = len(value)
@@ -162,7 +176,7 @@ def _command(
         words += more if name is None or "%" not in value else [expand(word, name) for word in more]
         position = end
     while position < end:
-        # Only here is `;` or `\;` a word of its own: quoted or escaped otherwise it is plain text.
+        # An unquoted `;` separates commands and an unquoted `\;` is a literal one. In any other form it is plain text.
         char = value[position]
         if char == ";":
             match = _SEPARATOR.match(value, position)
@@ -194,7 +208,7 @@ def _checked_program(program: str, name: UnitName | None) -> str:
 
 
 def check_program(path: str) -> None:
-    """Raise InvalidValue unless systemd would accept this as a program: an absolute path or a plain file name."""
+    """Raise InvalidValue unless systemd accepts this as a program: an absolute path or a plain file name."""
     if not path:
         raise InvalidValue("no program: expected an absolute path or a file name")
     if _UNSAFE_IN_PATH.search(path):
@@ -209,7 +223,7 @@ def check_program(path: str) -> None:
 
 
 def simplify_path(path: str) -> str:
-    """The path without doubled slashes and `.` parts; `..` stays, as a symbolic link may stand before it."""
+    """The path without doubled slashes and `.` parts. `..` stays, because the part before it may be a symbolic link."""
     if "//" not in path and "/." not in path:
         return path
     parts = [part for part in path.split("/") if part not in {"", "."}]
@@ -219,8 +233,9 @@ def simplify_path(path: str) -> str:
 def expand_variables(argv: tuple[str, ...], env: Mapping[str, str]) -> tuple[str, ...]:
     """Expand `$NAME`, `${NAME}` and `$$` in argv, as systemd does between fork and exec.
 
-    `$NAME` counts only as a whole word and gives as many words as its value has (quotes in it are honoured), none
-    when it is unset. `${NAME}` counts anywhere and is the value itself. Values are not expanded again.
+    `$NAME` is expanded only as a whole word. Its value is split into words, with quotes honoured; an unset variable
+    gives no word. `${NAME}` is expanded anywhere in a word, to the value as it is. `$$` is a literal `$`. Values are
+    not expanded again. The test `test_variables` pins these rules.
     """
     expanded: list[str] = []
     for word in argv:
@@ -237,8 +252,8 @@ def _substitute(word: str, env: Mapping[str, str]) -> str:
     def replace(match: re.Match[str]) -> str:
         if match[0] == "$$":
             return "$"
-        # `${NAME:...}` is no syntax of systemd's: left alone, but what follows the colon is looked at again. Without
-        # an end, all the rest is left alone.
+        # systemd has no `${NAME:...}`: the text up to the colon is left alone, and what follows is searched again.
+        # A `${` that is never closed leaves the whole rest alone.
         return env.get(match[1], "") if match[2] == "}" else match[0]
 
     return _BRACED.sub(replace, word)

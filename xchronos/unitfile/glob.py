@@ -1,4 +1,4 @@
-"""Globs as Go's path.Match reads them: what fleet's `Conflicts` and `Replaces` are matched with."""
+"""Globs as Go's path.Match reads them. fleet's `Conflicts` and `Replaces` are such globs of unit names."""
 
 import re
 from functools import lru_cache
@@ -10,18 +10,18 @@ _SPECIAL = re.compile(r"[*?\[\\]")
 
 
 class _Class(msgspec.Struct, frozen=True):
-    """A bracket expression: the ranges of characters it holds, or does not hold."""
+    """A bracket expression: the ranges of characters that it matches or, if `negated`, does not match."""
 
     negated: bool
     ranges: tuple[tuple[str, str], ...]
 
 
 _Chunk: TypeAlias = tuple[bool, tuple[str | _Class | None, ...]]
-"""Whether a star stands before it; its characters: a literal, a class, or None for `?`."""
+"""A piece of a glob without stars: whether a star precedes it, and its items (a literal, a class, or None for `?`)."""
 
 
 def glob_matches(pattern: str, name: str) -> bool:
-    """Whether the name fits: `*` and `?` stop at `/`, `[^a-z]` negates, a backslash quotes.
+    """Whether the glob matches the whole name. `*` and `?` match no `/`, `[^a-z]` negates, a backslash quotes.
 
     A malformed glob never matches.
     """
@@ -32,7 +32,7 @@ def glob_matches(pattern: str, name: str) -> bool:
 
 
 def glob_is_valid(pattern: str) -> bool:
-    """Whether the glob is well formed; one that is not matches nothing."""
+    """Whether the glob is well formed. A malformed glob matches nothing."""
     return _compile(pattern) is not None
 
 
@@ -52,7 +52,7 @@ def _compile(pattern: str) -> tuple[_Chunk, ...] | None:
 
 
 def _chunk_end(text: str) -> int:
-    """Where the next star outside of brackets stands, looked for as Go does it: any `]` closes the bracket."""
+    """The index of the next star outside brackets. As in Go, any `]` closes the bracket, even one right after `[`."""
     inside, position = False, 0
     while position < len(text):
         match text[position]:
@@ -114,7 +114,10 @@ def _parse_class(chunk: str, position: int) -> tuple[_Class, int] | None:
 
 
 def _class_character(chunk: str, position: int) -> tuple[str, int] | None:
-    """One character of a bracket expression and where the next begins; something has to follow it."""
+    """One character of a bracket expression and the index of the next one. None if it is malformed.
+
+    The last character of the glob is malformed too, because at least the closing `]` must follow.
+    """
     if chunk.startswith("\\", position):
         position += 1
     elif chunk.startswith(("-", "]"), position):
@@ -129,7 +132,7 @@ def _match(chunks: tuple[_Chunk, ...], name: str) -> bool:
         if star and not items:
             return "/" not in name[position:]
         end = _match_chunk(items, name, position)
-        # The last chunk has to reach the end of the name; an earlier one takes the first place where it fits.
+        # The last chunk must reach the end of the name. An earlier one takes the first place where it matches.
         while end is None or (last and end != len(name)):
             if not star or position >= len(name) or name[position] == "/":
                 return False

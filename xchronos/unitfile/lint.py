@@ -1,6 +1,7 @@
-"""What is legal in a unit file and still probably not what its author meant. Every finding is a warning.
+"""Warnings about text that is legal in a unit file but is probably not what its author meant.
 
-What an error or the reading of docker command lines says anyway is not repeated here.
+Three mistakes are looked for: a comment after a value, a `%` of `date` or `printf` that is read as a specifier, and a
+variable as the program. Errors, and warnings about docker command lines, are reported elsewhere.
 """
 
 import re
@@ -17,13 +18,13 @@ EXEC_KEYS = frozenset(
 """The keys of `[Service]` that hold command lines."""
 
 _FREE_TEXT = frozenset({"Description", "Documentation", "Payload"})
-# Bounded, so that a line of a thousand dates is not searched a thousand times.
+# The repetitions are bounded. Otherwise a line with a thousand dates would be searched to its end for each of them.
 _DATE_FORMAT = re.compile(r"\bdate\b[^|;&]{0,100}?\+[^\s|;&]{0,100}?(?<!%)(?:%%)*(%[A-Za-z0-9])")
 _PRINTF_FORMAT = re.compile(r"\bprintf\b[^|;&]{0,200}?(?<!%)(?:%%)*(%[sdixuc])")
 
 
 def lint(unit: UnitFile, *, comments: bool = True) -> list[Problem]:
-    """Warnings about a parsed unit file, in the order of its options; `comments=False` leaves stray comments out."""
+    """Warnings about a parsed unit file, in the order of its options. `comments=False` leaves out stray comments."""
     found: list[Problem] = []
     for option in unit.options:
         if comments and (hint := stray_comment(option)):
@@ -34,9 +35,10 @@ def lint(unit: UnitFile, *, comments: bool = True) -> list[Problem]:
 
 
 def stray_comment(option: Option) -> str:
-    """The hint for a value that seems to end in a comment (`no # never`); empty when none is needed.
+    """A hint for a value that seems to end in a comment, such as `no # never`. It is empty if the value does not.
 
-    A command may well take `#1` or end in `;`, and prose may speak of issue #7: there only a lone `#` counts.
+    Commands may take `#1` as an argument or end in `;`, and prose may speak of issue #7. In those values only a `#`
+    that is a word of its own counts.
     """
     value = option.value
     strict = option.name in _FREE_TEXT or (option.section == "Service" and option.name in EXEC_KEYS)
@@ -45,7 +47,7 @@ def stray_comment(option: Option) -> str:
     try:
         words = split_words(value, Escapes.KEEP_UNKNOWN)
     except InvalidValue:
-        # Quotes mean nothing to most keys, so an open one is no reason not to look.
+        # Quotes have no meaning in most keys. An open one is no reason not to look for comments.
         words = value.split()
     for word in words[1:]:
         if word == "#" or (not strict and (word[:1] == "#" or word == ";")):
@@ -61,7 +63,7 @@ def _exec(option: Option) -> Iterator[str]:
     try:
         lines = parse_exec(option.value).lines
     except InvalidValue:
-        # Whoever compiles the unit reports this as the error that it is.
+        # The compiler of the unit reports this as an error.
         return
     for pattern in (_DATE_FORMAT, _PRINTF_FORMAT):
         match = pattern.search(option.value)

@@ -1,4 +1,4 @@
-"""Unit names: what is a valid one, its parts, and systemd's escaping (systemd.unit(5), systemd-escape(1))."""
+"""Unit names: which are valid, their parts, and systemd's escaping (systemd.unit(5), systemd-escape(1))."""
 
 import re
 from collections.abc import Iterator
@@ -8,13 +8,13 @@ import msgspec
 from xchronos.errors import InvalidValue
 
 NAME_LIMIT = 255
-"""The longest unit name, in bytes (they are all ASCII)."""
+"""The longest unit name, in bytes. Unit names are ASCII."""
 
 PATH_LIMIT = 4095
 """The longest path, in bytes."""
 
 PART_LIMIT = 255
-"""The longest file name in it, in bytes."""
+"""The longest file name within a path, in bytes."""
 
 SUFFIXES = frozenset(
     {
@@ -76,7 +76,7 @@ class UnitName(msgspec.Struct, frozen=True):
         return self.full.removesuffix(self.suffix)
 
     def with_instance(self, instance: str) -> "UnitName":
-        """The instance of this template. Raises InvalidValue when the outcome is no valid name."""
+        """The name of an instance of this template. Raises InvalidValue if it is no valid name."""
         return UnitName.parse(f"{self.prefix}@{instance}{self.suffix}")
 
 
@@ -98,10 +98,10 @@ def is_valid_name(name: str) -> bool:
 
 
 def escape(text: str, *, path: bool = False) -> str:
-    r"""Make any text fit for a unit name: `/` becomes `-`, what is not allowed becomes `\xHH`.
+    r"""Escape any text for use in a unit name: `/` becomes `-`, and what is not allowed becomes `\xHH`.
 
-    With `path`, the text is a file system path: outer and doubled slashes and `.` parts go first, the root is `-`.
-    Raises InvalidValue for a path with `..`.
+    With `path`, the text is a file system path. Outer and doubled slashes and `.` parts are removed first, and the root
+    becomes `-`. Raises InvalidValue for a path with `..`.
     """
     if path:
         parts = [part for part in text.split("/") if part not in {"", "."}]
@@ -117,11 +117,11 @@ def escape(text: str, *, path: bool = False) -> str:
 
 
 def unescape(text: str, *, path: bool = False) -> str:
-    r"""Undo `escape`. Raises InvalidValue for a malformed `\x`, and with `path` for what `escape` never makes."""
+    r"""Undo `escape`. Raises InvalidValue for a malformed `\x` and, with `path`, for what `escape` never returns."""
     if path and text == "-":
         return "/"
     plain = _ESCAPED.sub(_unhex, text.encode("utf-8", "surrogateescape"))
-    # systemd's strings end at a NUL byte.
+    # systemd's strings end at a NUL byte (`test_a_nul_ends_what_is_unescaped`).
     result = plain.partition(b"\0")[0].decode("utf-8", "surrogateescape")
     if not path:
         return result
@@ -135,7 +135,7 @@ def unescape(text: str, *, path: bool = False) -> str:
 
 
 def is_too_long(path: str) -> bool:
-    """Whether no file system takes the path: more than `PATH_LIMIT` bytes, or a part of more than `PART_LIMIT`."""
+    """Whether the path has more than `PATH_LIMIT` bytes, or a part of it more than `PART_LIMIT` bytes."""
     if len(path) * 4 <= PART_LIMIT:
         return False
     data = path.encode("utf-8", "surrogateescape")
@@ -157,9 +157,9 @@ def _unhex(match: re.Match[bytes]) -> bytes:
 
 
 def mangle(text: str, suffix: str = ".service") -> str:
-    r"""The unit name that a person meant: `foo` is `foo.service`, `a b` is `a\x20b.service`, `/srv` is `srv.mount`.
+    r"""The unit name that a person means: `foo` is `foo.service`, `a b` is `a\x20b.service`, `/srv` is `srv.mount`.
 
-    Raises InvalidValue when no valid name comes out.
+    Raises InvalidValue if the result is no valid name.
     """
     if is_valid_name(text):
         return text
@@ -179,8 +179,8 @@ def mangle(text: str, suffix: str = ".service") -> str:
 def dropin_directories(name: UnitName) -> list[str]:
     """The names of a unit's drop-in directories, the most specific first.
 
-    For `foo-bar@x.service`: its own, its template's, then the same for every prefix that ends in a dash (`foo-`),
-    at last that of the type, `service.d`.
+    For `foo-bar@x.service` these are its own directory and its template's, then the same two for every shorter prefix
+    that ends in a dash (`foo-`), and last the directory of the type, `service.d`.
     """
     return [f"{candidate}.d" for candidate in _candidates(name)] + [f"{name.suffix[1:]}.d"]
 
@@ -191,7 +191,8 @@ def _candidates(name: UnitName) -> Iterator[str]:
         if name.instance:
             yield f"{prefix}@{name.instance}{name.suffix}"
         yield f"{prefix}{'' if name.instance is None else '@'}{name.suffix}"
-        # One dash at a time (`a--b`: `a--`, `a-`), and a name never shrinks to a lone dash.
+        # One dash is removed at a time: `a--b` gives `a--`, then `a-`. A prefix never shrinks to a lone dash. The test
+        # `test_dropin_directories` pins both.
         cut = prefix.rfind("-", 0, -1)
         if cut < 1:
             return

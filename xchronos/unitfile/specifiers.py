@@ -1,13 +1,14 @@
 """`%` specifiers (systemd.unit(5), "Specifiers").
 
-Some speak of the unit's name, the others of the machine that runs the step. A unit is checked and stored long before
-anybody knows that machine, so there are two stages:
+Some specifiers stand for parts of the unit's name, the others for facts of the machine that runs the step. A unit is
+checked and stored long before that machine is known. Specifiers are therefore expanded in two stages:
 
-1. `expand(text, name, None)` checks every specifier and fills in those of the name. Its outcome is *specifier text
-   again*: the machine's specifiers and every `%%` stay as written, and a `%` that comes out of the name is doubled.
-2. `expand(text, name, host)` fills in everything; `%%` becomes `%`.
+1. `expand(text, name, None)` checks every specifier and fills in those of the name. Its result is specifier text again:
+   the machine's specifiers and every `%%` stay as written, and a `%` within the name is doubled.
+2. `expand(text, name, host)` fills in every specifier, and `%%` becomes `%`.
 
-Therefore `expand(expand(t, name, None), name, host) == expand(t, name, host)`: nothing is ever expanded twice.
+Therefore `expand(expand(t, name, None), name, host) == expand(t, name, host)`: no text is expanded twice. The test
+`test_two_stages_never_expand_twice` pins this equation.
 """
 
 import re
@@ -29,12 +30,15 @@ _MEANINGLESS = {
 
 
 class HostFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """What the machine's specifiers expand to. The user is the one who runs the daemon, root as a rule."""
+    """What the machine's specifiers expand to; they are read once, when the daemon starts.
+
+    The user is the one that runs the daemon, usually root.
+    """
 
     hostname: str = ""
     """`%H`; `%l` is its part before the first dot."""
     pretty_hostname: str = ""
-    """`%q`; the hostname where there is none."""
+    """`%q`; if it is empty, `%q` is the hostname."""
     machine_id: str = ""
     """`%m`, 32 hex digits."""
     boot_id: str = ""
@@ -42,27 +46,45 @@ class HostFacts(msgspec.Struct, frozen=True, kw_only=True):
     kernel: str = ""
     """`%v`, as `uname -r`."""
     architecture: str = ""
-    """`%a`, systemd's word: `x86-64`, `arm64` ..."""
+    """`%a`, in systemd's spelling: `x86-64`, `arm64` ..."""
     os_id: str = ""
-    """`%o`, and so on down to `%W`: ID, VERSION_ID, IMAGE_ID, IMAGE_VERSION, BUILD_ID, VARIANT_ID of os-release."""
+    """`%o`: ID of os-release."""
     os_version_id: str = ""
+    """`%w`: VERSION_ID of os-release."""
     os_image_id: str = ""
+    """`%M`: IMAGE_ID of os-release."""
     os_image_version: str = ""
+    """`%A`: IMAGE_VERSION of os-release."""
     os_build_id: str = ""
+    """`%B`: BUILD_ID of os-release."""
     os_variant_id: str = ""
+    """`%W`: VARIANT_ID of os-release."""
     user: str = "root"
+    """`%u`, the user's name."""
     uid: str = "0"
+    """`%U`, in decimal."""
     group: str = "root"
+    """`%g`, the name of the user's group."""
     gid: str = "0"
+    """`%G`, in decimal."""
     home: str = "/root"
+    """`%h`, the user's home directory."""
     shell: str = "/bin/sh"
+    """`%s`, the user's shell."""
     runtime_directory: str = "/run"
+    """`%t`."""
     state_directory: str = "/var/lib"
+    """`%S`."""
     cache_directory: str = "/var/cache"
+    """`%C`."""
     log_directory: str = "/var/log"
+    """`%L`."""
     configuration_directory: str = "/etc"
+    """`%E`."""
     temporary_directory: str = "/tmp"  # noqa: S108 - systemd's default for %T
+    """`%T`."""
     persistent_temporary_directory: str = "/var/tmp"  # noqa: S108 - systemd's default for %V
+    """`%V`."""
 
 
 _HOST_FIELDS = {
@@ -97,10 +119,12 @@ _MACHINE = re.compile(f"%(?:%|([{''.join(_HOST_FIELDS)}]))")
 
 
 def expand(text: str, name: UnitName, host: HostFacts | None = None) -> str:
-    """Expand the specifiers of `text`; without `host`, those of the name only (see the module's text on stages).
+    """Expand the specifiers of `text`; without `host`, those of the name only (the module explains the two stages).
 
-    Raises InvalidValue, naming the specifier, for an unknown letter or digit and for one that makes no sense for this
-    name. A `%` before anything else, or at the end, is itself.
+    A `%` that is followed by no ASCII letter, digit or `%` stays as it is.
+
+    Raises InvalidValue, which names the specifier, for an unknown letter or digit and for one that this name does not
+    allow.
     """
     if "%" not in text:
         return text
@@ -120,12 +144,15 @@ def expand(text: str, name: UnitName, host: HostFacts | None = None) -> str:
 
 
 def needs_host(text: str) -> bool:
-    """Whether specifier text speaks of the machine."""
+    """Whether the text has a specifier of the machine."""
     return any(match[1] for match in _MACHINE.finditer(text))
 
 
 def expand_fleet(text: str, name: UnitName) -> str:
-    """Replace as fleet does in `[X-Fleet]` values: `%n %N %p %i`, wherever they stand, nothing else, no errors."""
+    """Replace `%n %N %p %i`, wherever they stand, as fleet does in `[X-Fleet]` values.
+
+    Nothing else is replaced or escaped, and there are no errors.
+    """
     if "%" not in text:
         return text
     pairs = (("%n", name.full), ("%N", name.stem), ("%p", name.prefix), ("%i", name.instance or ""))

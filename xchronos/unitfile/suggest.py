@@ -1,13 +1,14 @@
-"""What a person probably meant by a misspelt word."""
+"""The known word that a misspelt one probably means, for error messages."""
 
 from collections.abc import Iterable
 
 
 def suggest(word: str, known: Iterable[str]) -> str | None:
-    """The known word nearest to `word`; None when none is near enough to be what was meant.
+    """The known word nearest to `word`, or None if none is near enough.
 
-    A difference in case alone is always near enough. Otherwise about one wrong, missing, extra or swapped letter in
-    four is. Of equally near words the first one counts. Meant for error paths: it looks at every known word.
+    A word that differs in case only is always near enough. Otherwise at most one letter in four may be wrong, missing,
+    extra or swapped; words shorter than eight letters may have one such mistake. Of equally near words the first one
+    is taken. The function looks at every known word, so it is meant for error messages only.
     """
     folded = word.casefold()
     best: str | None = None
@@ -24,13 +25,13 @@ def suggest(word: str, known: Iterable[str]) -> str | None:
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """The end of an error message: `, did you mean X?`, or nothing."""
+    """The end of an error message: `, did you mean X?`, or an empty text if no known word is near enough."""
     found = suggest(word, known)
     return f", did you mean {found}?" if found else ""
 
 
 def _distance(left: str, right: str) -> int:
-    """How many letters are wrong, missing, extra or swapped with their neighbour (optimal string alignment)."""
+    """The number of letters that are wrong, missing, extra or swapped with a neighbour (optimal string alignment)."""
     before: list[int] = []
     row = list(range(len(right) + 1))
     for i, a in enumerate(left, 1):

@@ -1,13 +1,13 @@
 """systemd's unit file syntax (systemd.syntax(7), read as systemd 252 reads it): text in, `UnitFile` out.
 
-What surprises people, and is so on purpose:
+Some of the rules surprise people. The test `test_edges` pins them:
 
-- A comment line is skipped before anything else, inside a continuation too, and its trailing backslash means nothing.
-- There are no comments behind a value.
-- A backslash continues the line only when it is the very last character and not itself escaped by another one; it
-  becomes one space, and the next line is appended with its leading blanks, even if it looks like `[Header]` or `a=b`.
+- A comment line is skipped before anything else, even inside a continuation. A backslash at its end means nothing.
+- There are no comments after a value.
+- A backslash continues the line if it is the very last character and no other backslash escapes it. It becomes one
+  space. The next line is appended with its leading blanks, even if it looks like `[Header]` or `a=b`.
 - A blank line ends a continuation.
-- Blanks are space, tab, CR and LF; a no-break space is part of the value.
+- Blanks are space, tab, CR and LF. A no-break space is part of the value.
 """
 
 import re
@@ -19,11 +19,11 @@ from xchronos.unitfile.document import Header, Option, UnitFile
 from xchronos.unitfile.words import BLANKS
 
 LINE_LIMIT = 1024 * 1024
-"""A line of this many bytes refuses the file (systemd: ENOBUFS); so do joined lines of more bytes than this."""
+"""In bytes. A line of this length refuses the file (systemd: ENOBUFS). So do joined lines that are longer than this."""
 
-# LF, CR, CRLF, LFCR or NUL; a NUL may also close any of the others.
+# LF, CR, CRLF, LFCR or NUL. A NUL after one of the others belongs to it (`test_line_ends`).
 _LINE_END = re.compile(r"\n\r?\0?|\r\n?\0?|\0")
-# Code points that systemd does not count as valid UTF-8 although the encoding is.
+# Code points that systemd does not accept, although their encoding is valid UTF-8.
 _NOT_CHARACTERS = re.compile(
     "[\ufdd0-\ufdef" + "".join(chr(plane << 16 | low) for plane in range(17) for low in (0xFFFE, 0xFFFF)) + "]"
 )
@@ -33,10 +33,10 @@ _BOM_AS_LATIN1 = _BOM.encode().decode("latin-1")
 
 
 def parse(text: bytes | str, path: str = "") -> UnitFile:
-    """Parse one unit file; `path` only names it in options and messages.
+    """Parse one unit file. `path` is used in options and messages only; nothing is read from it.
 
-    Raises UnitFileError, with every problem found, when systemd would refuse the whole file: a malformed section
-    header, bytes outside comments that are not UTF-8, a line of 1 MiB.
+    Raises UnitFileError, with every problem found, when systemd would refuse the whole file: for a malformed section
+    header, for bytes outside comments that are not UTF-8, and for a line that is too long.
     """
     data = text if isinstance(text, bytes) else _encode(text, path)
     if len(data) < LINE_LIMIT:
@@ -58,7 +58,7 @@ def _encode(text: str, path: str) -> bytes:
 
 
 def _split(text: str) -> list[str]:
-    """The physical lines. A last line without an end counts; nothing follows the end of the last line."""
+    """The physical lines. A last line without a line end counts. A line end at the very end opens no new line."""
     lines = _LINE_END.split(text) if "\r" in text or "\0" in text else text.split("\n")
     if not lines[-1]:
         lines.pop()
@@ -66,7 +66,7 @@ def _split(text: str) -> list[str]:
 
 
 def _join(lines: Sequence[str], bom: str) -> list[tuple[int, str]]:
-    """The logical lines, stripped, each with the number of its first physical line. No comments, no blank lines."""
+    """The logical lines without comments and blank lines, stripped, each with the number of its first physical line."""
     joined: list[tuple[int, str]] = []
     held = ""
     start = 0
@@ -77,7 +77,8 @@ def _join(lines: Sequence[str], bom: str) -> list[tuple[int, str]]:
             if stripped[0] in "#;":
                 continue
             if bom and line.startswith(bom):
-                # Only the first mark is dropped. A `#` behind it no longer makes a comment: systemd looked before.
+                # Only the first mark is dropped. A `#` after it begins no comment, because systemd looks for comments
+                # before it drops the mark.
                 line = line[len(bom) :]
                 stripped = line.strip(BLANKS)
                 bom = ""
@@ -105,7 +106,7 @@ def _build(data: bytes, path: str, lines: Sequence[tuple[int, str]], errors: lis
     section: str | None = None
     for number, line in lines:
         if line[0] == "[":
-            # After a bad header the options go nowhere, but whatever else is wrong below is still reported.
+            # A bad header refuses the file. Its options are still read, so that all other problems are reported too.
             section = line[1:-1]
             if line[-1] != "]":
                 errors.append(
@@ -134,9 +135,10 @@ def _build(data: bytes, path: str, lines: Sequence[tuple[int, str]], errors: lis
 
 
 def _parse_by_bytes(data: bytes, path: str) -> UnitFile:
-    """The exact way for what the quick one cannot take: long files, and bytes that are not valid UTF-8.
+    """Parse what the quick way cannot: files of 1 MiB or more, and bytes that are not valid UTF-8.
 
-    Latin-1 maps every byte to one character, so lengths are in bytes and comments may hold anything.
+    Latin-1 maps every byte to one character. Lengths are therefore counted in bytes, and comments may hold any bytes.
+    The test `test_the_exact_and_the_quick_way_agree` pins that both ways give the same result.
     """
     lines = _split(data.decode("latin-1"))
     _check_lengths(lines, path)
@@ -156,7 +158,7 @@ def _parse_by_bytes(data: bytes, path: str) -> UnitFile:
 
 
 def _check_lengths(lines: Sequence[str], path: str) -> None:
-    """Refuse what systemd refuses with ENOBUFS, at the first line that does it, as it reads no further."""
+    """Raise UnitFileError at the first line that systemd refuses with ENOBUFS. systemd reads no further, either."""
     held = 0
     for number, line in zip(count(1), lines, strict=False):
         if len(line) >= LINE_LIMIT:

@@ -1,6 +1,6 @@
 """Lengths of time: systemd's spans (systemd.time(7)), ISO 8601 durations, and bare numbers.
 
-All lengths are in microseconds; None stands for `infinity`.
+All lengths are in microseconds. None means `infinity`.
 """
 
 import re
@@ -18,7 +18,7 @@ YEAR: Micros = 31_557_600 * SECOND
 ZERO_IS_INFINITY = frozenset(
     {"TimeoutStartSec", "TimeoutStopSec", "TimeoutSec", "JobTimeoutSec", "JobRunningTimeoutSec"}
 )
-"""The keys for which systemd takes 0 for "no limit". For every other key, `RuntimeMaxSec` too, 0 is 0."""
+"""The keys for which systemd reads 0 as "no limit". For every other key 0 is a length of zero, even `RuntimeMaxSec`."""
 
 _INFINITY = 2**64 - 1
 _LONG_MAX = 2**63 - 1
@@ -35,7 +35,7 @@ _UNITS = {
     "y": YEAR, "year": YEAR, "years": YEAR,
 }  # fmt: skip
 _SUFFIX = "|".join(sorted(_UNITS, key=len, reverse=True))
-# The C library's number reader skips two blanks more, unknown to systemd's own code: digits must follow them.
+# systemd reads numbers with the C library, which also skips \v and \f. Digits must follow those two (`test_spans`).
 _PART = re.compile(
     rf"(?:[\v\f{BLANKS}]*\+?(?P<whole>[0-9]+)|[{BLANKS}]*(?=\.))(?P<dot>\.(?P<fraction>[0-9]*))?"
     rf"(?P<blanks>[{BLANKS}]*)(?P<unit>{_SUFFIX})?"
@@ -54,13 +54,14 @@ _FORMAT = (
 
 
 def parse_timespan(text: str, default_unit: Micros = SECOND) -> Micros | None:
-    """Read `5min 20s`, `1.5h`, `90`, `infinity` ...; a number without a unit counts `default_unit`s.
+    """Read `5min 20s`, `1.5h`, `90`, `infinity` ...; a number without a unit is in `default_unit`s.
 
-    Digits below a microsecond are cut. Raises InvalidValue for anything else, and for what 64 bits cannot hold.
+    Digits below a microsecond are cut off. Raises InvalidValue for any other text, and for a length that does not fit
+    64 bits.
     """
     stripped = text.strip(BLANKS)
     if stripped.isascii() and stripped.isdigit():
-        # The usual case. The limits need no look below a length that no multiplier carries beyond them.
+        # The usual case, done quickly. So short a number exceeds no limit, whatever the unit.
         if len(stripped) < 6:
             return int(stripped) * default_unit
     elif stripped == "infinity":
@@ -79,7 +80,7 @@ def parse_timespan(text: str, default_unit: Micros = SECOND) -> Micros | None:
             raise InvalidValue(_bad_span(text, stripped[match.start() :]))
         whole = _integer(match["whole"] or "0", text)
         total += whole * multiplier
-        # systemd's own comparison, division included.
+        # These are systemd's own comparisons, with its division. `test_bad_spans` and `test_spans` pin the limit.
         if whole > _LONG_MAX or whole >= _INFINITY // multiplier or total >= _INFINITY:
             raise InvalidValue(f"time span {quoted(text)} is too long")
         if match["dot"]:
@@ -92,7 +93,7 @@ def parse_timespan(text: str, default_unit: Micros = SECOND) -> Micros | None:
 
 
 def _integer(digits: str, text: str) -> int:
-    # Python itself refuses to convert thousands of digits; no length has more than these.
+    # Python refuses to convert thousands of digits. A length of more than 19 digits does not fit 64 bits anyway.
     significant = digits.lstrip("0")
     if len(significant) > 19:
         raise InvalidValue(f"time span {quoted(text)} is too long")
@@ -100,7 +101,7 @@ def _integer(digits: str, text: str) -> int:
 
 
 def _fraction(digits: str, multiplier: Micros) -> Micros:
-    """Digit by digit, as systemd does it: each one is cut at the microsecond by itself."""
+    """The length of the digits after the point. As in systemd, each digit is cut at the microsecond by itself."""
     total = 0
     for digit in digits:
         multiplier //= 10
@@ -120,16 +121,16 @@ def _bad_span(text: str, rest: str) -> str:
 
 
 def parse_timeout(key: str, text: str) -> Micros | None:
-    """Read the value of a systemd setting `key`; see ZERO_IS_INFINITY. Raises InvalidValue."""
+    """Read the value of systemd's setting `key`. 0 means "no limit" for ZERO_IS_INFINITY. Raises InvalidValue."""
     length = parse_timespan(text)
     return None if length == 0 and key in ZERO_IS_INFINITY else length
 
 
 def parse_duration(text: str, bare_unit: Micros = MILLISECOND) -> Micros | None:
-    """Read a length of an `[X-Chronos]` key: `10000` (in `bare_unit`s), `10s`, `5min 20s`, `PT10S`, `infinity`.
+    """Read the length of an `[X-Chronos]` key: `10000` (in `bare_unit`s), `10s`, `5min 20s`, `PT10S`, `infinity`.
 
-    An ISO 8601 duration with years or months is refused: they have no fixed length (TriggerISO8601 handles them).
-    Raises InvalidValue.
+    Raises InvalidValue, also for an ISO 8601 duration with years or months, which have no fixed length. (TriggerISO8601
+    accepts those, because it computes with dates.)
     """
     stripped = text.strip(BLANKS)
     if not stripped.startswith("P"):
@@ -146,14 +147,17 @@ def parse_duration(text: str, bare_unit: Micros = MILLISECOND) -> Micros | None:
 
 def _iso_number(number: str, unit: Micros) -> Micros:
     whole, _, fraction = number.replace(",", ".").partition(".")
-    # More digits than these are below a microsecond of any unit.
+    # Digits after the twentieth are below a microsecond in every unit.
     fraction = fraction[:20]
     scale: int = 10 ** len(fraction)
     return _integer(whole, number) * unit + int(fraction or 0) * unit // scale
 
 
 def format_timespan(length: Micros | None) -> str:
-    """A length as people write it: `1min 30s`, `0`, `infinity`. `parse_timespan` reads the same length from it."""
+    """A length as people write it: `1min 30s`, `0`, `infinity`. `parse_timespan` reads back the same length.
+
+    The test `test_format_is_read_back` pins that.
+    """
     if length is None:
         return "infinity"
     if length < 0:

@@ -1,15 +1,17 @@
 r"""Splitting text into words, as systemd's `extract_first_word` does.
 
-Blanks separate words. `'...'` and `"..."` may begin anywhere in a word and are removed. What a backslash does depends
-on the setting, hence the modes:
+Blanks separate words. `'...'` and `"..."` may begin anywhere in a word, and the quotes are removed. Keys differ in what
+a backslash does, so there are four modes:
 
-- `Escapes.C`: C escapes are decoded, outside quotes and in both kinds; anything else behind a backslash is an error.
-- `Escapes.KEEP_UNKNOWN`: the same, but an unknown escape stays as written, and so does a backslash at the end.
-- `Escapes.DROP`: the backslash goes, the character behind it stays as it is. One at the end is an error.
-- `Escapes.DROP_RELAXED`: the same, and neither a backslash at the end nor an open quote is an error.
+- `Escapes.C`: C escapes are decoded, outside quotes and in both kinds of quotes. Any other escape is an error.
+- `Escapes.KEEP_UNKNOWN`: the same, but an unknown escape stays as written. So does an unquoted backslash at the end.
+- `Escapes.DROP`: the backslash is removed and the next character stays as it is. A backslash at the end is an error.
+- `Escapes.DROP_RELAXED`: as DROP, but neither a backslash at the end nor an open quote is an error.
 
-Escapes like `\xc3\xa4` name bytes. Those that do not form UTF-8 in the end become lone surrogates (PEP 383), which
-`os.fsencode` turns back into the bytes meant.
+The tests `test_words`, `test_words_refused` and `test_words_in_other_modes` pin the modes.
+
+Escapes like `\xc3\xa4` name bytes. Bytes that together form no valid UTF-8 become lone surrogates (PEP 383).
+`os.fsencode` turns those back into the bytes.
 """
 
 import re
@@ -18,11 +20,11 @@ from enum import Enum
 from xchronos.errors import InvalidValue
 
 BLANKS = " \t\n\r"
-"""What systemd takes for white space, everywhere: no other character is."""
+"""The only characters that systemd treats as white space, in every part of a unit file."""
 
 
 class Escapes(Enum):
-    """What a backslash does."""
+    """What a backslash does; the module explains the modes."""
 
     C = "c"
     KEEP_UNKNOWN = "keep-unknown"
@@ -43,7 +45,7 @@ _NUMERIC = re.compile(r"x(?P<hex>[0-9A-Fa-f]{2})|(?P<octal>[0-7]{3})|u(?P<u4>[0-
 
 
 def split_words(text: str, escapes: Escapes = Escapes.C) -> list[str]:
-    """All words of `text`. Raises InvalidValue for an open quote or a bad escape, unless the mode allows them."""
+    """All words of `text`. Raises InvalidValue for an open quote or a bad escape if the mode does not allow it."""
     if not ("\\" in text or '"' in text or "'" in text):
         return _SIMPLE_WORD.findall(text)
     words: list[str] = []
@@ -56,9 +58,9 @@ def split_words(text: str, escapes: Escapes = Escapes.C) -> list[str]:
 
 
 def leading_words(text: str, escapes: Escapes) -> tuple[list[str], str]:
-    """The words of `text` up to the first one that cannot be read, and what is wrong with that one ("" if all can).
+    """The words of `text` before the first one that cannot be read, and what is wrong with that one ("" for none).
 
-    That is how systemd reads its lists: the words before an open quote count.
+    systemd reads its lists this way: the words before an open quote count.
     """
     words: list[str] = []
     position = 0
@@ -73,7 +75,7 @@ def leading_words(text: str, escapes: Escapes) -> tuple[list[str], str]:
 
 
 def next_word(text: str, position: int, escapes: Escapes) -> tuple[str | None, int]:
-    """The word at or after `position`, and where the next one begins; None when only blanks are left.
+    """The first word at or after `position`, and the index of the next one. The word is None if only blanks are left.
 
     Raises InvalidValue as `split_words` does.
     """
@@ -113,7 +115,7 @@ def _skip_blanks(text: str, at: int) -> int:
 
 
 def _escape(text: str, at: int, escapes: Escapes, quote: str) -> tuple[str, int]:
-    """What the backslash before `at` makes, and where to go on."""
+    """What the backslash before the index `at` stands for, and the index at which to go on."""
     if at == len(text):
         if escapes is Escapes.DROP_RELAXED:
             return "", at
@@ -135,7 +137,7 @@ def _escape(text: str, at: int, escapes: Escapes, quote: str) -> tuple[str, int]
 
 
 def _number(match: re.Match[str]) -> str | None:
-    """The character, or the byte as a PEP 383 surrogate; None for NUL and what is out of range."""
+    """The character of a numeric escape, or its byte as a PEP 383 surrogate. None for NUL and numbers out of range."""
     if match["hex"] or match["octal"]:
         byte = int(match["hex"], 16) if match["hex"] else int(match["octal"], 8)
         if not 0 < byte < 0x100:
@@ -150,7 +152,7 @@ def _number(match: re.Match[str]) -> str | None:
 
 
 def is_character(code: int) -> bool:
-    """Whether systemd takes a code point for valid: no surrogate, no noncharacter, below U+110000."""
+    """Whether systemd accepts a code point: it is no surrogate and no noncharacter, and below U+110000."""
     return code < 0x110000 and code & 0xFFFFF800 != 0xD800 and not 0xFDD0 <= code <= 0xFDEF and code & 0xFFFE != 0xFFFE
 
 
@@ -158,5 +160,5 @@ def _assemble(pieces: list[str]) -> str:
     word = "".join(pieces)
     if word.isascii():
         return word
-    # Bytes given one by one may form UTF-8 together.
+    # Bytes that were escaped one by one may form UTF-8 together.
     return word.encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape")

@@ -1,8 +1,13 @@
-"""systemd's keys: which there are, how their values are read, and what they mean to xchronos.
+"""systemd's keys: which exist, how their values are read, and what they mean to xchronos.
 
-`check` judges one assignment the way `systemd-analyze verify` of systemd 252 does; `meaning` says whether xchronos acts
-on a key. The `parse_*` functions are what the compiler builds units with: each returns a typed value or raises
-InvalidValue.
+`check` judges one assignment as `systemd-analyze verify` of systemd 252 does. `meaning` says whether xchronos acts on a
+key. The compiler of units uses the `parse_*` functions: each returns a typed value or raises InvalidValue.
+
+To see how a key is judged, start in `table`. It maps every key to its *kind*, which is a function that judges values:
+
+- `kinds` (single values), `lists`, `resources`, `sandbox`, `streams`: the kinds.
+- `verdict`: the type of their results. `defaults`: the results that `check` leaves out.
+- `scalars`, `signals`, `capabilities`: the parsers. `forms`: the spellings of systemd's output.
 """
 
 from xchronos.unitfile.directives.capabilities import parse_capabilities

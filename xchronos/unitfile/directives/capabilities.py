@@ -11,11 +11,11 @@ NAMES = names_in(
 )
 _NUMBERS = {f"cap_{name}": number for number, name in enumerate(NAMES)}
 _LAST = 62
-"""The highest number that systemd takes for a capability without a name."""
+"""The highest number that systemd accepts as a capability without a name."""
 
 
 def capability_number(text: str) -> int:
-    """The number of a capability given as `CAP_KILL` (any case) or as a number."""
+    """The number of a capability given as `CAP_KILL` (any case) or as a number. Raises InvalidValue for other text."""
     number = _NUMBERS.get(text.lower())
     if number is None:
         number = parse_integer(text, 0, _LAST, "a capability, such as CAP_NET_ADMIN")
@@ -23,15 +23,15 @@ def capability_number(text: str) -> int:
 
 
 def capability_name(number: int) -> str:
-    """`cap_kill`, or the number in hexadecimal if it has no name."""
+    """`cap_kill`, or the number in hexadecimal if the capability has no name."""
     return f"cap_{NAMES[number]}" if number < len(NAMES) else hex(number)
 
 
 def parse_capabilities(text: str) -> frozenset[str]:
-    """The capabilities that stay: those listed, or with a leading `~` all but those listed.
+    """The capabilities that a process keeps: those listed, or with a leading `~` all except those listed.
 
-    Names are in lower case with `cap_`. An empty list keeps none, `~` alone keeps all. Raises InvalidValue for a name
-    that is no capability.
+    Names are in lower case with `cap_`. An empty list keeps none, and `~` alone keeps all. Raises InvalidValue for a
+    name that is no capability.
     """
     inverted = text.startswith("~")
     listed = {capability_name(capability_number(word)) for word in text.removeprefix("~").split()}

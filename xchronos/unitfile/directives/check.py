@@ -1,4 +1,4 @@
-"""`check`: what systemd 252 makes of one assignment, with what is default left out of the effect."""
+"""`check`: how systemd 252 judges one assignment. Lines that only repeat a default are left out of the effect."""
 
 from xchronos.errors import InvalidValue
 from xchronos.unitfile.directives.defaults import DEFAULTS, OF_TYPE
@@ -12,7 +12,7 @@ _ANY_UNIT = UnitName.parse("v.service")
 
 _NONE: frozenset[str] = frozenset()
 
-# Keys that systemd still knows, only to say that they do nothing.
+# Keys that systemd still knows, but only to warn that they do nothing.
 _REMOVED = frozenset(
     (
         ("Unit", "IgnoreOnSnapshot"),
@@ -39,9 +39,10 @@ def check(
 ) -> DirectiveVerdict:
     """Judge one assignment in [Unit], [Service] or [Install] of a service.
 
-    `name` is the unit whose specifiers are expanded, `host` the machine if it is known, `service_type` the unit's
-    `Type=` where it matters (a oneshot may not be restarted after success). Unknown keys are *ignored*, with the
-    nearest known one in the message; keys and sections that begin with X- belong to others and are ok.
+    `name` is the unit's name, for specifiers. `host` is the machine, if it is known. `service_type` is the unit's
+    `Type=`, if it is known: a oneshot may not be restarted after success, and the type changes some defaults. Unknown
+    keys are *ignored*, with the nearest known key in the message. Keys and sections that begin with X- belong to other
+    programs and are ok.
     """
     table = SECTIONS.get(section)
     if table is None:
@@ -62,7 +63,7 @@ def _without_defaults(verdict: DirectiveVerdict, service_type: str) -> Directive
     added, lifted = OF_TYPE.get(service_type, (_NONE, _NONE))
     effect = tuple(line for line in verdict.effect if line in lifted or (line not in DEFAULTS and line not in added))
     if service_type:
-        # BusName= makes a service Type=dbus only where no other type is given.
+        # BusName= makes a service Type=dbus only if no other type is given.
         effect = tuple(line for line in effect if line != "Type: dbus")
     return verdict if len(effect) == len(verdict.effect) else DirectiveVerdict(verdict.outcome, verdict.message, effect)
 

@@ -1,4 +1,4 @@
-"""What a service shows that sets nothing: an assignment of a default has no effect."""
+"""The lines that systemd shows for a service without any settings. A value that gives such a line has no effect."""
 
 from xchronos.unitfile.directives.forms import names_in
 
@@ -66,4 +66,4 @@ OF_TYPE: dict[str, tuple[frozenset[str], frozenset[str]]] = {
     "oneshot": (frozenset({"TimeoutStartSec: infinity"}), frozenset({"TimeoutStartSec: 1min 30s"})),
     "notify": (frozenset({"NotifyAccess: main"}), frozenset()),
 }
-"""Per Type=: what is a default as well, and what is none any more."""
+"""For each Type=: the lines that are defaults as well, and the lines of DEFAULTS that are no defaults then."""

@@ -1,4 +1,4 @@
-"""The normal forms in which systemd shows values, and the small grammars that many keys share."""
+"""The forms in which systemd shows values, and small grammars that many keys share."""
 
 import posixpath
 import re
@@ -15,12 +15,15 @@ _MACHINE_PATH = re.compile("%[A-Za-z]")
 
 
 def names_in(text: str) -> tuple[str, ...]:
-    """The names in a list written as one text."""
+    """The names in a text, split at blanks."""
     return tuple(text.split())
 
 
 def format_timespan(micros: int | None, accuracy: int = SECOND) -> str:
-    """A length of time as systemd prints it (`1min 30s`), cut to `accuracy` microseconds; None is `infinity`."""
+    """A length of time as systemd prints it (`1min 30s`), cut to `accuracy`, in microseconds. None is `infinity`.
+
+    `timespan.format_timespan` is the form for people: it is exact and never has a fraction.
+    """
     if micros is None:
         return "infinity"
     parts: list[str] = []
@@ -41,7 +44,7 @@ def format_timespan(micros: int | None, accuracy: int = SECOND) -> str:
 
 
 def format_bytes(count: int) -> str:
-    """A number of bytes as systemd prints bandwidths: one decimal, cut, of the largest unit that fits."""
+    """A number of bytes as systemd prints bandwidths: in the largest unit that fits, cut to one decimal."""
     for power, unit in ((6, "E"), (5, "P"), (4, "T"), (3, "G"), (2, "M"), (1, "K")):
         factor = 1024**power
         if count >= factor:
@@ -50,15 +53,15 @@ def format_bytes(count: int) -> str:
 
 
 def plain_path(text: str) -> str:
-    """An absolute path without `..`, its double slashes and single dots removed."""
-    # A path may begin with a specifier that only the machine can fill in, such as %h.
+    """The absolute path without double slashes and single dots. Raises InvalidValue for relative paths and `..`."""
+    # A path may begin with a specifier of the machine, such as %h, which is filled in later.
     if not text.startswith("/") and not _MACHINE_PATH.match(text):
         raise InvalidValue(f"{text!r} is not an absolute path: expected it to start with /")
     return _normalised(text)
 
 
 def relative_path(text: str) -> str:
-    """A path below a directory of the system's: relative, without `..`."""
+    """A relative path, as it is used below a system directory. Raises InvalidValue for other paths and for `..`."""
     if text.startswith("/"):
         raise InvalidValue(f"{text!r} is an absolute path: expected one relative to the directory it names")
     path = _normalised(text)
@@ -79,7 +82,7 @@ def _normalised(text: str) -> str:
 
 
 def merge_ranges(numbers: set[int]) -> str:
-    """`0-3 5`: the numbers as ranges, the way systemd shows CPU sets."""
+    """The numbers as ranges, as systemd shows CPU sets: `0-3 5`."""
     ranges: list[list[int]] = []
     for number in sorted(numbers):
         if ranges and number == ranges[-1][1] + 1:

@@ -1,7 +1,11 @@
-"""Kinds of single values: each judges the value of a key the way systemd 252 does.
+"""Kinds of single values: each judges the value of a key as systemd 252 does.
 
-A kind is a function of (key, value, scope) that returns a Verdict, or raises InvalidValue for what systemd warns about
-and ignores. The functions that return kinds are used by the table once, at import.
+A kind is a function of (key, value, scope). It returns a `DirectiveVerdict`, or raises InvalidValue for a value that
+systemd warns about and ignores. Some functions here return kinds; `table` calls those at import.
+
+The effect of a value is *shown* under a label, as a line `Label: value`. The label is the key unless the kind is told
+another one. With an empty label, systemd does not show the value, and there is no line. The test `test_measured`
+compares all kinds with what systemd 252 was seen to do.
 """
 
 import re
@@ -25,7 +29,7 @@ _SCHEDULERS = ("other", "fifo", "rr", "batch", "", "idle")
 
 
 def anything(_key: str, _value: str, _scope: Scope) -> DirectiveVerdict:
-    """A value that is judged elsewhere, or that means what it says."""
+    """Any value. It is judged elsewhere, or there is nothing to judge."""
     return OK
 
 
@@ -41,12 +45,12 @@ def silent_boolean(_key: str, value: str, _scope: Scope) -> DirectiveVerdict:
 
 
 def optional_boolean(key: str, value: str, scope: Scope) -> DirectiveVerdict:
-    """A boolean; the empty value goes back to the default."""
+    """A boolean. The empty value means the default."""
     return boolean(key, value, scope) if value else OK
 
 
 def dynamic_user(_key: str, value: str, scope: Scope) -> DirectiveVerdict:
-    """`DynamicUser=`: a bad value refuses the unit; `yes` turns on the protections that it implies."""
+    """`DynamicUser=`. A bad value refuses the unit. `yes` turns on the protections that it implies."""
     try:
         wanted = parse_bool(value)
     except InvalidValue as problem:
@@ -61,14 +65,14 @@ def dynamic_user(_key: str, value: str, scope: Scope) -> DirectiveVerdict:
 
 
 def isolate(_key: str, value: str, _scope: Scope) -> DirectiveVerdict:
-    """`OnFailureIsolate=yes` is an old way to write `OnFailureJobMode=isolate`."""
+    """`OnFailureIsolate=`: `yes` is an old spelling of `OnFailureJobMode=isolate`."""
     return shown("OnFailureJobMode: isolate" if parse_bool(value) else "OnFailureJobMode: replace")
 
 
 def choice(words: str, *, booleans: bool = False, empty: bool = False, label: str | None = None) -> Kind:
-    """One of some words; with `booleans` also yes and no in their spellings; `empty` goes back to the default.
+    """One of the given words, shown under `label` (the key if None).
 
-    Shown under `label` (under the key if None, nowhere if empty).
+    With `booleans`, a boolean in any spelling is accepted too. With `empty`, the empty value means the default.
     """
     known = frozenset(words.split())
     expected = ", ".join(words.split())
@@ -90,7 +94,7 @@ def choice(words: str, *, booleans: bool = False, empty: bool = False, label: st
 
 
 def kill_mode(key: str, value: str, scope: Scope) -> DirectiveVerdict:
-    """`KillMode=`; `none` is taken with a warning."""
+    """`KillMode=`. `none` is accepted with a warning."""
     verdict = _KILL_MODE(key, value, scope)
     if value == "none":
         message = "KillMode=none is unsafe: processes of the unit stay behind when it stops; use mixed or control-group"
@@ -102,7 +106,7 @@ _KILL_MODE = choice("control-group process mixed none", empty=True)
 
 
 def service_type(key: str, value: str, scope: Scope) -> DirectiveVerdict:
-    """`Type=`, with what it changes elsewhere."""
+    """`Type=`, with the other settings whose defaults it changes."""
     verdict = _TYPE(key, value, scope)
     match value:
         case "oneshot":
@@ -119,7 +123,10 @@ _TYPE = choice("simple exec forking oneshot dbus notify idle")
 
 
 def time(*names: str, zero_is_infinity: bool = False, empty: bool = False, accuracy: int = SECOND) -> Kind:
-    """A time span, shown under `names` (nowhere if the only name is empty, under the key if there is none)."""
+    """A time span, shown under each of `names` (the key if there are none), to `accuracy` microseconds.
+
+    With `zero_is_infinity`, 0 means no limit. With `empty`, the empty value means the default.
+    """
 
     def judge(key: str, value: str, _scope: Scope) -> DirectiveVerdict:
         if empty and not value:
@@ -134,13 +141,13 @@ def time(*names: str, zero_is_infinity: bool = False, empty: bool = False, accur
 
 
 def watchdog(key: str, value: str, _scope: Scope) -> DirectiveVerdict:
-    """`WatchdogSec=`: a length lets the main process send notifications."""
+    """`WatchdogSec=`. A length other than 0 also allows the main process to send notifications."""
     micros = parse_timespan(value)
     return OK if micros == 0 else shown("NotifyAccess: main", f"{key}: {format_timespan(micros)}")
 
 
 def nanoseconds(key: str, value: str, _scope: Scope) -> DirectiveVerdict:
-    """A time span whose bare numbers are nanoseconds."""
+    """A time span in which a number without a unit is in nanoseconds."""
     if value.strip() == "infinity":
         return OK
     total, position = 0, 0
@@ -163,7 +170,10 @@ def nanoseconds(key: str, value: str, _scope: Scope) -> DirectiveVerdict:
 
 
 def integer(low: int, high: int, what: str, *, label: str | None = None, empty: bool = False) -> Kind:
-    """A whole number within bounds; shown under `label` (under the key if None, nowhere if empty)."""
+    """A whole number from `low` to `high`, shown under `label` (the key if None). `what` names it in errors.
+
+    With `empty`, the empty value means the default.
+    """
 
     def judge(key: str, value: str, _scope: Scope) -> DirectiveVerdict:
         if empty and not value:
@@ -176,25 +186,25 @@ def integer(low: int, high: int, what: str, *, label: str | None = None, empty: 
 
 
 def mode(key: str, value: str, _scope: Scope) -> DirectiveVerdict:
-    """A file mode."""
+    """A file mode in octal digits."""
     return shown(f"{key}: {parse_mode(value):04o}")
 
 
 def description(key: str, value: str, scope: Scope) -> DirectiveVerdict:
-    """`Description=`; the unit's name is the default."""
+    """`Description=`. The default is the unit's name."""
     expanded = scope.expand(value)
     return shown(f"{key}: {expanded}") if expanded not in ("", scope.name.full) else OK
 
 
 def descriptor_store(_key: str, value: str, _scope: Scope) -> DirectiveVerdict:
-    """`FileDescriptorStoreMax=`; a store lets the main process send notifications."""
+    """`FileDescriptorStoreMax=`. A number other than 0 also allows the main process to send notifications."""
     number = parse_integer(value, 0, UINT32, "a number of descriptors")
     lines = (f"File Descriptor Store Max: {number}", "File Descriptor Store Current: 0")
     return shown("NotifyAccess: main", *lines) if number else OK
 
 
 def bus_name(key: str, value: str, scope: Scope) -> DirectiveVerdict:
-    """`BusName=`: two words or more with dots between."""
+    """`BusName=`: two or more words, separated by dots."""
     name = scope.expand(value)
     if len(name) > 255 or not _BUS_NAME.fullmatch(name):
         raise InvalidValue(f"{name!r} is no bus name: expected such as org.example.Service")
@@ -202,7 +212,7 @@ def bus_name(key: str, value: str, scope: Scope) -> DirectiveVerdict:
 
 
 def numa_policy(key: str, value: str, scope: Scope) -> DirectiveVerdict:
-    """`NUMAPolicy=`."""
+    """`NUMAPolicy=`, one of the kernel's policies."""
     verdict = _NUMA(key, value, scope)
     return shown(*verdict.effect, "NUMAMask:") if verdict.effect else verdict
 
@@ -211,7 +221,7 @@ _NUMA = choice("default preferred bind interleave local", empty=True)
 
 
 def signal(*names: str) -> Kind:
-    """A signal, shown under `names` (under the key if there is none, nowhere if the only name is empty)."""
+    """A signal by name or number, shown under each of `names` (the key if there are none)."""
 
     def judge(key: str, value: str, _scope: Scope) -> DirectiveVerdict:
         text = parse_signal(value).name
@@ -221,7 +231,7 @@ def signal(*names: str) -> Kind:
 
 
 def rlimit(key: str, value: str, _scope: Scope) -> DirectiveVerdict:
-    """`LimitX=`."""
+    """`LimitX=`: one value, or `soft:hard`."""
     limit = parse_rlimit(key.removeprefix("Limit"), value)
     soft, hard = (INFINITY if bound is None else bound for bound in limit)
     return shown(f"{key}: {hard}", f"{key}Soft: {soft}")
@@ -231,7 +241,7 @@ LIMIT_KEYS = tuple(f"Limit{name}" for name in LIMITS)
 
 
 def user(*, many: bool = False) -> Kind:
-    """A user or a group by name or number; a bad one refuses the unit. `many`: a list of them."""
+    """A user or a group by name or number; with `many` a list of them. A bad one refuses the unit."""
 
     def judge(key: str, value: str, scope: Scope) -> DirectiveVerdict:
         if not value:
@@ -262,13 +272,16 @@ def _is_user(name: str) -> bool:
 
 
 def working_directory(key: str, value: str, scope: Scope) -> DirectiveVerdict:
-    """`WorkingDirectory=`: a path, `~`, or either behind a `-`; without the `-` a bad path refuses the unit."""
+    """`WorkingDirectory=`: a path or `~`, with an optional `-` before it.
+
+    A bad path refuses the unit, and after a `-` it is only ignored.
+    """
     optional = value.startswith("-")
     text = value[optional:]
     if not value:
         return OK
     if text == "~":
-        return OK  # The home directory of the user, whom only the machine knows.
+        return OK  # The user's home directory is known on the machine only.
     try:
         return shown(f"{key}: {plain_path(scope.expand(text))}")
     except InvalidValue as problem:
@@ -276,7 +289,10 @@ def working_directory(key: str, value: str, scope: Scope) -> DirectiveVerdict:
 
 
 def path(*more: str, label: str | None = None, fatal: bool = False) -> Kind:
-    """One absolute path, shown with the lines `more` before it; a bad one refuses the unit if `fatal`."""
+    """One absolute path, shown under `label` (the key if None) after the lines `more`.
+
+    With `fatal`, a bad path refuses the unit.
+    """
 
     def judge(key: str, value: str, scope: Scope) -> DirectiveVerdict:
         try:
@@ -293,7 +309,7 @@ def path(*more: str, label: str | None = None, fatal: bool = False) -> Kind:
 
 
 def root_directory(key: str, value: str, scope: Scope) -> DirectiveVerdict:
-    """`RootDirectory=`; `/` changes nothing."""
+    """`RootDirectory=`: an absolute path. `/` changes nothing."""
     verdict = _ROOT(key, value, scope)
     lines = verdict.effect
     return verdict if not lines else OK if lines[0].endswith(": /") else shown(*lines, "MountAPIVFS: yes")
@@ -303,7 +319,7 @@ _ROOT = path(fatal=True)
 
 
 def pid_file(key: str, value: str, scope: Scope) -> DirectiveVerdict:
-    """`PIDFile=`: a path, relative ones below /run."""
+    """`PIDFile=`: a path. A relative one is below /run."""
     if not value:
         return OK
     text = scope.expand(value)
@@ -314,9 +330,10 @@ def pid_file(key: str, value: str, scope: Scope) -> DirectiveVerdict:
 
 
 def text(*, label: str | None = None, fatal: bool = False, pattern: str = "") -> Kind:
-    """Any text, specifiers expanded; shown under `label` (under the key if None, nowhere if empty).
+    """Any text with its specifiers expanded, shown under `label` (the key if None).
 
-    `pattern` is what the expanded text has to match.
+    `pattern` is a regular expression that the whole expanded text has to match; empty allows any text. With `fatal`, an
+    unknown specifier refuses the unit.
     """
     shape = re.compile(pattern, re.DOTALL)
 
@@ -334,7 +351,7 @@ def text(*, label: str | None = None, fatal: bool = False, pattern: str = "") ->
 
 
 def io_class(key: str, value: str, _scope: Scope) -> DirectiveVerdict:
-    """`IOSchedulingClass=` by name or number."""
+    """`IOSchedulingClass=`, by name or number."""
     if not value:
         return OK
     name = _IO_CLASSES.get(value)
@@ -345,14 +362,14 @@ def io_class(key: str, value: str, _scope: Scope) -> DirectiveVerdict:
 
 
 def io_priority(_key: str, value: str, _scope: Scope) -> DirectiveVerdict:
-    """`IOSchedulingPriority=`."""
+    """`IOSchedulingPriority=`: 0 to 7. It sets the class best-effort."""
     if not value:
         return OK
     return shown("IOSchedulingClass: best-effort", f"IOPriority: {parse_integer(value, 0, 7, 'an I/O priority')}")
 
 
 def cpu_scheduling(key: str, value: str, _scope: Scope) -> DirectiveVerdict:
-    """`CPUSchedulingPolicy=` by name or number, with the lowest priority of the policy."""
+    """`CPUSchedulingPolicy=`, by name or number. It sets the lowest priority of the policy."""
     if not value:
         return OK
     if value in _SCHEDULERS:
@@ -365,6 +382,6 @@ def cpu_scheduling(key: str, value: str, _scope: Scope) -> DirectiveVerdict:
 
 
 def cpu_priority(key: str, value: str, _scope: Scope) -> DirectiveVerdict:
-    """`CPUSchedulingPriority=`."""
+    """`CPUSchedulingPriority=`: 0 to 99."""
     number = parse_integer(value, 0, 99, "a scheduling priority")
     return shown("CPUSchedulingPolicy: other", f"{key}: {number}", "CPUSchedulingResetOnFork: no")

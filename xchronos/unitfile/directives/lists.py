@@ -1,7 +1,7 @@
 """Kinds of lists: words, paths, environment variables, capabilities, exit statuses, CPUs, units, conditions.
 
-systemd judges a list word by word: what it cannot use is dropped, the rest counts. A Verdict of a list is therefore
-*ignored* with the effect of what was taken.
+systemd judges a list word by word. It drops the words that it cannot use, and the others count. The verdict of such a
+list is *ignored*, and its effect shows the words that count. The test `test_what_is_good_of_a_list_counts` pins this.
 """
 
 import re
@@ -31,7 +31,7 @@ def _outcome(effect: list[str], bad: list[str]) -> DirectiveVerdict:
 
 
 def _each(words: list[str], judge: Callable[[str], str]) -> tuple[list[str], list[str]]:
-    """What `judge` makes of each word, and what it says against the others."""
+    """The results of `judge` for the words that it accepts, and its errors for the others."""
     good: list[str] = []
     bad: list[str] = []
     for word in words:
@@ -43,16 +43,17 @@ def _each(words: list[str], judge: Callable[[str], str]) -> tuple[list[str], lis
 
 
 def _each_word(value: str, escapes: Escapes, judge: Callable[[str], str]) -> tuple[list[str], list[str]]:
-    """The same for the words of a value; an open quote takes the rest of it, not what stands before."""
+    """As `_each`, for the words of a value. An open quote drops the rest of the value, but no word before it."""
     words, broken = leading_words(value, escapes)
     good, bad = _each(words, judge)
     return good, [*bad, broken] if broken else bad
 
 
 def words_of(known: str, *, label: str | None = None, loud: bool = True, one: bool = False, each: bool = False) -> Kind:
-    """Words out of a list; shown as they are.
+    """Words out of the list `known`, shown under `label` (the key if None). Other words do not count.
 
-    `loud`: a list without any is warned about, with `each` any other word is. `one`: a single word.
+    With `loud`, there is a warning if no word counts; with `each` as well, there is one for every other word. With
+    `one`, only a single word is allowed.
     """
     names = frozenset(known.split())
 
@@ -75,7 +76,7 @@ secure_bits = words_of(_SECURE_BITS, label="Secure Bits", loud=False)
 
 
 def exit_statuses(_key: str, value: str, _scope: Scope) -> DirectiveVerdict:
-    """`SuccessExitStatus=` and its like: codes and signals, not shown."""
+    """`SuccessExitStatus=` and the like: exit codes and signals. systemd does not show them."""
     _, bad = exit_status_set(value.replace("\\", "").split())
     if bad:
         return ignored(
@@ -85,7 +86,7 @@ def exit_statuses(_key: str, value: str, _scope: Scope) -> DirectiveVerdict:
 
 
 def capabilities(*, ambient: bool = False) -> Kind:
-    """A capability set. systemd passes over names that it does not know."""
+    """A set of capabilities, for `AmbientCapabilities=` if `ambient`. As in systemd, unknown names do not count."""
 
     def judge(key: str, value: str, _scope: Scope) -> DirectiveVerdict:
         if ambient and not value:
@@ -96,7 +97,7 @@ def capabilities(*, ambient: bool = False) -> Kind:
             try:
                 listed.add(capability_number(word))
             except InvalidValue:
-                continue  # Nobody is told; `parse_capabilities` is the strict reading.
+                continue  # systemd gives no warning either. `parse_capabilities` is the strict reading.
         known = set(range(len(NAMES)))
         kept = known - listed if inverted else listed & known
         beyond = not inverted and kept != listed
@@ -109,7 +110,7 @@ def capabilities(*, ambient: bool = False) -> Kind:
 
 
 def environment(key: str, value: str, scope: Scope) -> DirectiveVerdict:
-    """`Environment=`: the assignments that are taken."""
+    """`Environment=`: a list of assignments `NAME=value`."""
     parsed = parse_environment([value], scope.name)
     effect = [f"{key}: {name}={scope.expand(text)}" for name, text in parsed.values.items()]
     if not parsed.dropped:
@@ -124,7 +125,7 @@ def environment(key: str, value: str, scope: Scope) -> DirectiveVerdict:
 
 
 def variables(*, assignments: bool = False) -> Kind:
-    """A list of environment variables; with `assignments` also `NAME=value`."""
+    """A list of names of environment variables. With `assignments`, `NAME=value` is allowed too."""
 
     def judge(key: str, value: str, scope: Scope) -> DirectiveVerdict:
         def judge_word(word: str) -> str:
@@ -141,7 +142,7 @@ def variables(*, assignments: bool = False) -> Kind:
 
 
 def environment_file(key: str, value: str, scope: Scope) -> DirectiveVerdict:
-    """`EnvironmentFile=`: one path, optional behind a `-`."""
+    """`EnvironmentFile=`: one path. A `-` before it says that the file may be missing."""
     if not value:
         return OK
     text = scope.expand(value)
@@ -150,7 +151,10 @@ def environment_file(key: str, value: str, scope: Scope) -> DirectiveVerdict:
 
 
 def paths(*, prefixes: str = "", label: str | None = None) -> Kind:
-    """A list of absolute paths, each perhaps behind `-` and then `+`, on one line."""
+    """A list of absolute paths, shown on one line under `label` (the key if None).
+
+    Each path may have the characters of `prefixes` before it, in that order.
+    """
 
     def judge(key: str, value: str, scope: Scope) -> DirectiveVerdict:
         def judge_word(word: str) -> str:
@@ -169,7 +173,7 @@ def paths(*, prefixes: str = "", label: str | None = None) -> Kind:
 
 
 def bind_paths(key: str, value: str, scope: Scope) -> DirectiveVerdict:
-    """`BindPaths=source[:destination[:options]]`, several."""
+    """`BindPaths=`: a list of `source[:destination[:options]]`."""
 
     def judge_word(word: str) -> str:
         source, *rest = (scope.expand(part) for part in word.split(":", 2))
@@ -186,7 +190,7 @@ def bind_paths(key: str, value: str, scope: Scope) -> DirectiveVerdict:
 
 
 def temporary_file_systems(key: str, value: str, scope: Scope) -> DirectiveVerdict:
-    """`TemporaryFileSystem=path[:options]`, several."""
+    """`TemporaryFileSystem=`: a list of `path[:options]`."""
 
     def judge_word(word: str) -> str:
         path, colon, options = scope.expand(word).partition(":")
@@ -197,7 +201,10 @@ def temporary_file_systems(key: str, value: str, scope: Scope) -> DirectiveVerdi
 
 
 def directories(key: str, value: str, scope: Scope) -> DirectiveVerdict:
-    """`RuntimeDirectory=` and its like: relative paths, each with links behind a colon, shown sorted."""
+    """`RuntimeDirectory=` and the like: a list of relative paths, shown sorted.
+
+    A path may be followed by a colon and the path of a symbolic link to it, except in `ConfigurationDirectory=`.
+    """
     links: list[str] = []
 
     def judge_word(word: str) -> str:
@@ -216,7 +223,10 @@ def directories(key: str, value: str, scope: Scope) -> DirectiveVerdict:
 
 
 def cpus(*, special: str = "", before: tuple[str, ...] = ()) -> Kind:
-    """A set of CPU or memory node numbers and ranges; `special` is a word of its own kind."""
+    """A set of numbers and ranges of CPUs or memory nodes, shown after the lines `before`.
+
+    `special` is a word that may stand instead of the set.
+    """
     shows_empty = bool(special)
 
     def judge(key: str, value: str, scope: Scope) -> DirectiveVerdict:
@@ -243,7 +253,7 @@ def cpus(*, special: str = "", before: tuple[str, ...] = ()) -> Kind:
 
 
 def units(_key: str, value: str, scope: Scope) -> DirectiveVerdict:
-    """A list of unit names: dependencies, which systemd shows elsewhere."""
+    """A list of unit names: dependencies. systemd does not show them with the settings."""
 
     def judge_word(word: str) -> str:
         name = scope.expand(word)
@@ -255,7 +265,7 @@ def units(_key: str, value: str, scope: Scope) -> DirectiveVerdict:
 
 
 def obsolete_units(successor: str) -> Kind:
-    """A dependency of old."""
+    """A list of unit names under an obsolete key. The warning names its successor."""
 
     def judge(key: str, value: str, scope: Scope) -> DirectiveVerdict:
         message = f"{key}= is obsolete: expected {successor}="
@@ -266,7 +276,7 @@ def obsolete_units(successor: str) -> Kind:
 
 
 def slice_(key: str, value: str, scope: Scope) -> DirectiveVerdict:
-    """`Slice=`: one slice unit."""
+    """`Slice=`: the name of one slice unit."""
     name = scope.expand(value)
     if not is_valid_name(name) or not name.endswith(".slice") or "@" in name:
         raise InvalidValue(f"{name!r} is no slice: expected a name such as {name.partition('.')[0] or 'foo'}.slice")
@@ -274,7 +284,7 @@ def slice_(key: str, value: str, scope: Scope) -> DirectiveVerdict:
 
 
 def sockets(_key: str, value: str, scope: Scope) -> DirectiveVerdict:
-    """`Sockets=`: socket units."""
+    """`Sockets=`: a list of names of socket units."""
 
     def judge_word(word: str) -> str:
         name = scope.expand(word)
@@ -286,7 +296,7 @@ def sockets(_key: str, value: str, scope: Scope) -> DirectiveVerdict:
 
 
 def documentation(key: str, value: str, scope: Scope) -> DirectiveVerdict:
-    """`Documentation=`: addresses."""
+    """`Documentation=`: a list of addresses."""
 
     def judge_word(word: str) -> str:
         if not _URL.match(word):
@@ -298,7 +308,7 @@ def documentation(key: str, value: str, scope: Scope) -> DirectiveVerdict:
 
 
 def log_fields(key: str, value: str, scope: Scope) -> DirectiveVerdict:
-    """`LogExtraFields=NAME=value`, several."""
+    """`LogExtraFields=`: a list of `NAME=value`."""
 
     def judge_word(word: str) -> str:
         text = scope.expand(word)
@@ -311,7 +321,10 @@ def log_fields(key: str, value: str, scope: Scope) -> DirectiveVerdict:
 
 
 def condition(*, path: bool = False) -> Kind:
-    """`ConditionX=` and `AssertX=`: perhaps `|` (any of these will do), perhaps `!` (not), then what is asked."""
+    """`ConditionX=` and `AssertX=`: an optional `|` (one of these has to hold), an optional `!` (not), an argument.
+
+    With `path`, the argument is an absolute path.
+    """
 
     def judge(key: str, value: str, scope: Scope) -> DirectiveVerdict:
         if not value:

@@ -1,8 +1,8 @@
-"""Which of systemd's keys mean something to xchronos, and which are only understood.
+"""Which of systemd's keys xchronos acts on.
 
-A key is *used* when the scheduler or an agent acts on it whatever runs the steps, *container* when it becomes a setting
-of the step's container (and a host process does without it), and *ignored* when it is accepted, with a warning,
-because a file written for systemd may hold it.
+- *used*: the scheduler or an agent acts on the key, whether containers or host processes run the steps.
+- *container*: the key becomes a setting of the step's container. It has no effect on a host process.
+- *ignored*: the key is accepted with a warning, because files written for systemd may hold it.
 """
 
 from typing import Literal, TypeAlias
@@ -13,7 +13,7 @@ _CONDITIONS = (
     "PathExists PathExistsGlob PathIsDirectory PathIsSymbolicLink PathIsMountPoint PathIsReadWrite DirectoryNotEmpty "
     "FileNotEmpty FileIsExecutable Host"
 )
-"""Of Condition*= and Assert*=: what a machine can judge by its files and its name."""
+"""The names after Condition and Assert that a machine can judge by its files and its host name."""
 
 _USED = {
     "Unit": " ".join(
@@ -56,5 +56,5 @@ _TABLE = _table()
 
 
 def meaning(section: str, key: str) -> Meaning:
-    """What becomes of a key of [Unit], [Service] or [Install]: used, container or ignored."""
+    """Whether xchronos acts on a key of [Unit], [Service] or [Install]: used, container or ignored."""
     return _TABLE.get((section, key), "ignored")

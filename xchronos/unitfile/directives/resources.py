@@ -1,6 +1,6 @@
 """Kinds of resource control: memory, tasks, CPU time, weights, devices, addresses.
 
-Shares of the machine (`50%` of its memory) stay shares: what they come to is known on the machine only.
+A share of the machine, such as `50%` of its memory, stays a share here. It becomes an amount on the machine.
 """
 
 import ipaddress
@@ -35,19 +35,21 @@ _PORTS = re.compile(r"(?:(ipv4|ipv6)(?::|$))?(?:(tcp|udp)(?::|$))?(any|[^:]+)?")
 
 
 class Amount(msgspec.Struct, frozen=True):
-    """An absolute amount, or a share of the machine's in hundredths of a percent."""
+    """An absolute amount or a share of what the machine has. Exactly one of the two fields is set."""
 
     absolute: int | None = None
+    """Bytes or a number of tasks, depending on the key."""
     share: int | None = None
+    """Hundredths of a percent."""
 
     def __str__(self) -> str:
         return str(self.absolute) if self.share is None else f"{self.share / 100:g}%"
 
 
 def parse_memory(value: str, *, zero: bool = False) -> Amount | None:
-    """`MemoryMax=` and its like: bytes, a share of the machine's memory, or None for no limit.
+    """`MemoryMax=` and the like: bytes, a share of the machine's memory, or None for no limit.
 
-    Zero is refused unless `zero`. Raises InvalidValue.
+    Raises InvalidValue, also for zero unless `zero` is set.
     """
     if value in ("", "infinity"):
         return None
@@ -63,7 +65,7 @@ def _share(value: str) -> Amount:
 
 
 def parse_tasks(value: str) -> Amount | None:
-    """`TasksMax=`: a number of tasks, a share of the machine's, or None for no limit. Raises InvalidValue."""
+    """`TasksMax=`: a number of tasks, a share of the machine's limit, or None for no limit. Raises InvalidValue."""
     if value in ("", "infinity"):
         return None
     if value.endswith("%"):
@@ -72,7 +74,10 @@ def parse_tasks(value: str) -> Amount | None:
 
 
 def parse_cpu_quota(value: str) -> int | None:
-    """`CPUQuota=`: microseconds of CPU time per second of all CPUs together; None for no limit. Raises InvalidValue."""
+    """`CPUQuota=`: microseconds of CPU time in each second, summed over all CPUs. None for no limit.
+
+    Raises InvalidValue.
+    """
     if not value:
         return None
     share = parse_percent(value, None)
@@ -82,7 +87,7 @@ def parse_cpu_quota(value: str) -> int | None:
 
 
 def memory(*, zero: bool = False, successor: str = "") -> Kind:
-    """A memory limit; with `successor`, a key of old."""
+    """A memory limit; zero is allowed if `zero`. If the key is obsolete, `successor` is the key that replaces it."""
 
     def judge(key: str, value: str, _scope: Scope) -> DirectiveVerdict:
         amount = parse_memory(value, zero=zero)
@@ -97,19 +102,22 @@ def _obsolete(key: str, successor: str) -> str:
 
 
 def tasks(key: str, value: str, _scope: Scope) -> DirectiveVerdict:
-    """`TasksMax=`."""
+    """`TasksMax=`: a number of tasks, a percentage or infinity."""
     amount = parse_tasks(value)
     return OK if amount is None else shown(f"{key}: {amount}")
 
 
 def cpu_quota(_key: str, value: str, _scope: Scope) -> DirectiveVerdict:
-    """`CPUQuota=`."""
+    """`CPUQuota=`: a percentage of one CPU, which may exceed 100 %."""
     micros = parse_cpu_quota(value)
     return OK if micros is None else shown(f"CPUQuotaPerSecSec: {format_timespan(micros, 1)}")
 
 
 def weight(low: int, high: int, *, idle: bool = False, successor: str = "") -> Kind:
-    """A weight within bounds, empty for the default; `idle` is taken as 0."""
+    """A weight from `low` to `high`. The empty value means the default. With `idle`, the word idle means 0.
+
+    If the key is obsolete, `successor` is the key that replaces it.
+    """
 
     def judge(key: str, value: str, _scope: Scope) -> DirectiveVerdict:
         if not value:
@@ -122,7 +130,7 @@ def weight(low: int, high: int, *, idle: bool = False, successor: str = "") -> K
 
 
 def delegate(key: str, value: str, _scope: Scope) -> DirectiveVerdict:
-    """`Delegate=`: a boolean, or the controllers to hand down."""
+    """`Delegate=`: a boolean, or the names of the controllers to delegate."""
     try:
         wanted = parse_bool(value)
     except InvalidValue:
@@ -148,7 +156,7 @@ def pressure_limit(key: str, value: str, _scope: Scope) -> DirectiveVerdict:
 
 
 def device_allow(key: str, value: str, scope: Scope) -> DirectiveVerdict:
-    """`DeviceAllow=/dev/x rwm`."""
+    """`DeviceAllow=`: a device and the rights to it, such as `/dev/x rwm`."""
     if not value:
         return OK
     device, _, rights = value.partition(" ")
@@ -161,7 +169,10 @@ def device_allow(key: str, value: str, scope: Scope) -> DirectiveVerdict:
 
 
 def per_device(form: str, *, successor: str = "") -> Kind:
-    """`/dev/x AMOUNT`; the amount is a `weight`, a `bandwidth` (K is 1000) or a `latency`."""
+    """A device and an amount. `form` says what the amount is: `weight`, `bandwidth` (K is 1000) or `latency`.
+
+    If the key is obsolete, `successor` is the key that replaces it.
+    """
 
     def amount_of(text: str) -> str | None:
         if form == "weight":
@@ -186,7 +197,7 @@ def per_device(form: str, *, successor: str = "") -> Kind:
 
 
 def addresses(key: str, value: str, _scope: Scope) -> DirectiveVerdict:
-    """`IPAddressAllow=`: addresses, networks, or any, localhost, link-local, multicast."""
+    """`IPAddressAllow=` and `IPAddressDeny=`: addresses, networks, or any, localhost, link-local, multicast."""
     lines: list[str] = []
     bad = ""
     for word in value.split():
@@ -201,7 +212,7 @@ def addresses(key: str, value: str, _scope: Scope) -> DirectiveVerdict:
 
 
 def interfaces(key: str, value: str, _scope: Scope) -> DirectiveVerdict:
-    """`RestrictNetworkInterfaces=`: names of interfaces."""
+    """`RestrictNetworkInterfaces=`: names of network interfaces, with an optional `~` before them."""
     names, broken = leading_words(value.removeprefix("~"), Escapes.DROP)
     good = [name for name in names if _INTERFACE.fullmatch(name)]
     bad = [f"{name!r} is no interface: expected a name of at most 15 characters" for name in names if name not in good]

@@ -21,7 +21,7 @@ PROTECTIONS: dict[str, tuple[str, ...]] = {
     "ProtectKernelLogs": ("syslog",),
     "ProtectClock": ("sys_time", "wake_alarm"),
 }
-"""Booleans that take capabilities away as well."""
+"""Boolean keys that also remove capabilities: for each key, the names of those capabilities."""
 
 _NAMESPACES = ("cgroup", "ipc", "net", "mnt", "pid", "user", "uts")
 _FAMILIES = frozenset(
@@ -41,7 +41,7 @@ _DUMPS = (
 
 
 def protection(dropped: tuple[str, ...]) -> Kind:
-    """A boolean that also drops capabilities from the bounding set."""
+    """A boolean that also removes the capabilities `dropped` from the bounding set."""
     kept = " ".join(f"cap_{name}" for name in NAMES if name not in dropped)
 
     def judge(key: str, value: str, _scope: Scope) -> DirectiveVerdict:
@@ -54,7 +54,7 @@ def protection(dropped: tuple[str, ...]) -> Kind:
 
 
 def namespaces(key: str, value: str, _scope: Scope) -> DirectiveVerdict:
-    """`RestrictNamespaces=`: a boolean, or the kinds that stay allowed (`~`: that are not)."""
+    """`RestrictNamespaces=`: a boolean, or the kinds that stay allowed, or after `~` the kinds that do not."""
     if not value:
         return OK
     try:
@@ -70,7 +70,7 @@ def namespaces(key: str, value: str, _scope: Scope) -> DirectiveVerdict:
 
 
 def address_families(_key: str, value: str, _scope: Scope) -> DirectiveVerdict:
-    """`RestrictAddressFamilies=`: names of families, or none."""
+    """`RestrictAddressFamilies=`: names of address families, or the word none."""
     for word in value.removeprefix("~").split() if value != "none" else ():
         if word not in _FAMILIES:
             raise InvalidValue(f"{word!r} is no address family: expected a name such as AF_INET, or none")
@@ -78,7 +78,7 @@ def address_families(_key: str, value: str, _scope: Scope) -> DirectiveVerdict:
 
 
 def error_number(key: str, value: str, _scope: Scope) -> DirectiveVerdict:
-    """`SystemCallErrorNumber=`: a name or number of an error, or kill."""
+    """`SystemCallErrorNumber=`: the name or the number of an error, or the word kill."""
     if value in ("", "kill"):
         return OK
     name = value
@@ -89,7 +89,7 @@ def error_number(key: str, value: str, _scope: Scope) -> DirectiveVerdict:
 
 
 def credential(needs: str) -> Kind:
-    """`SetCredential=name:data`, `LoadCredential=name[:path]`; `needs` is what has to be there."""
+    """`SetCredential=name:data` or `LoadCredential=name[:path]`. `needs` is text that the value has to contain."""
 
     def judge(_key: str, value: str, scope: Scope) -> DirectiveVerdict:
         if value and (needs not in value or not _CREDENTIAL.fullmatch(scope.expand(value.partition(":")[0]))):
@@ -121,7 +121,7 @@ def coredump_filter(key: str, value: str, _scope: Scope) -> DirectiveVerdict:
 
 
 def input_base64(_key: str, value: str, _scope: Scope) -> DirectiveVerdict:
-    """`StandardInputData=`: base64, blanks do not count."""
+    """`StandardInputData=`: data in base64. Blanks within it do not count."""
     if not value:
         return OK
     try:

@@ -1,7 +1,7 @@
-"""Single values: booleans, integers, sizes, percentages, modes, resource limits.
+"""Parsers of single values: booleans, integers, sizes, percentages, modes, resource limits.
 
-Every parser takes the text of a value and returns what it means, or raises InvalidValue saying what was expected.
-The rules are systemd 252's, down to base prefixes: integers follow strtol (`0x10`, `010` is eight) plus `0b` and `0o`.
+Every parser takes the text of a value and returns the value. It raises InvalidValue, which says what was expected.
+The rules are those of systemd 252. Integers are read as by strtol (`0x10`; `010` is eight), and with `0b` and `0o`.
 """
 
 import re
@@ -12,19 +12,20 @@ from xchronos.errors import InvalidValue
 from xchronos.unitfile.timespan import parse_timespan
 
 INFINITY = 2**64 - 1
-"""How systemd stores "no limit" in its unsigned settings."""
+"""The number by which systemd stores "no limit" in unsigned settings."""
 
 _BOOLEANS = dict.fromkeys(("1", "yes", "y", "true", "t", "on"), True) | dict.fromkeys(
     ("0", "no", "n", "false", "f", "off"), False
 )
-# Decimal digits are bounded: Python refuses to convert thousands of them, and no 64-bit number has so many.
+# The number of decimal digits is bounded: Python refuses to convert thousands of them, and no 64-bit number has as many
+# as 31. The test `test_a_number_of_thousands_of_digits_is_only_wrong` pins this.
 _DIGITS = re.compile(r"[ \t\n\r]*([+-]?)(0[xX][0-9a-fA-F]+|0[bB][01]+|0[oO][0-7]+|0[0-7]*|[1-9][0-9]{0,30})")
 _SIZE_PART = re.compile(r"[ \t\n\r]*\+?([0-9]{1,30})(?:\.([0-9]{0,30}))?[ \t\n\r]*([EPTGMKB]?)")
 _SIZE_POWER = {unit: 1024**power for power, unit in enumerate("BKMGTPE")} | {"": 1}
 _PERCENT = re.compile(r"([0-9]{1,30})(?:\.([0-9]{1,2}))?%")
 _MODE = re.compile(r"[ \t]*[0-7]+")
 
-# What a LimitX= counts: a plain number, bytes, seconds, microseconds or the offset nice value.
+# What each LimitX= counts: a plain number, bytes, seconds, microseconds, or a nice value (stored as 20 - nice).
 LIMITS = {
     "CPU": "seconds", "FSIZE": "size", "DATA": "size", "STACK": "size", "CORE": "size", "RSS": "size",
     "NOFILE": "number", "AS": "size", "NPROC": "number", "MEMLOCK": "size", "LOCKS": "number",
@@ -33,14 +34,17 @@ LIMITS = {
 
 
 class Rlimit(NamedTuple):
-    """A soft and a hard resource limit; None is "no limit". Seconds for CPU, microseconds for RTTIME, else plain."""
+    """A soft and a hard resource limit. None means no limit.
+
+    LimitCPU is in seconds, LimitRTTIME in microseconds, sizes are in bytes, and all others are plain numbers.
+    """
 
     soft: int | None
     hard: int | None
 
 
 def parse_bool(text: str) -> bool:
-    """`1 yes y true t on` and `0 no n false f off`, in any case."""
+    """A boolean: `1 yes y true t on` or `0 no n false f off`, in any case."""
     found = _BOOLEANS.get(text.lower())
     if found is None:
         raise InvalidValue(f"{text!r} is not a boolean: expected yes or no (or 1, true, on, 0, false, off)")
@@ -48,7 +52,7 @@ def parse_bool(text: str) -> bool:
 
 
 def parse_integer(text: str, low: int, high: int, what: str) -> int:
-    """A whole number from `low` to `high`; `what` names it in the error. Prefixes 0x, 0o, 0b and 0 choose the base."""
+    """A whole number from `low` to `high`. The prefixes 0x, 0o, 0b and 0 choose the base. `what` names it in errors."""
     found = _DIGITS.fullmatch(text)
     number = None
     if found:
@@ -63,14 +67,15 @@ def parse_integer(text: str, low: int, high: int, what: str) -> int:
 
 
 def parse_size(text: str, base: int = 1024) -> int:
-    """Bytes: a number with an optional unit B K M G T P E, repeated with falling units (`1G 512M`).
+    """A number of bytes: a number with an optional unit B K M G T P E, repeated with ever smaller units (`1G 512M`).
 
-    Powers of `base`, 1024 unless the key counts traffic. The units are upper case; a fraction is cut to whole bytes.
+    The units are powers of `base`, which is 1000 for keys that count traffic. They are upper case. A fraction is cut to
+    whole bytes.
     """
     position, total, last = 0, 0, len(_SIZE_POWER)
     while position < len(text) or not position:
         found = _SIZE_PART.match(text, position)
-        # The order of the table of units: each may only be followed by a smaller one, and no unit at all is the last.
+        # Each unit may be followed by smaller units only. A number without a unit ends the list.
         rank = "BKMGTPE".find(found[3]) if found and found[3] else -1
         if found is None or rank >= last:
             raise InvalidValue(
@@ -87,7 +92,7 @@ def parse_size(text: str, base: int = 1024) -> int:
 
 
 def parse_percent(text: str, limit: int | None = 100) -> int:
-    """A percentage with at most two decimals, as hundredths of a percent; `limit` is the largest percentage allowed."""
+    """A percentage with at most two decimals, in hundredths of a percent. `limit` is the largest percentage allowed."""
     found = _PERCENT.fullmatch(text)
     if found:
         value = int(found[1]) * 100 + int((found[2] or "0").ljust(2, "0"))
@@ -98,16 +103,17 @@ def parse_percent(text: str, limit: int | None = 100) -> int:
 
 
 def parse_mode(text: str) -> int:
-    """A file mode: octal digits, 7777 at most."""
+    """A file mode: octal digits, at most 7777."""
     if not _MODE.fullmatch(text) or (mode := int(text, 8)) > 0o7777:
         raise InvalidValue(f"{text!r} is not a mode: expected octal digits up to 7777, such as 0022")
     return mode
 
 
 def parse_rlimit(name: str, text: str) -> Rlimit:
-    """`LimitNAME=`: one value for both, or `soft:hard`; each a number, `infinity`, or what `name` counts.
+    """`LimitNAME=`: one value for both limits, or `soft:hard`. Each is a number or `infinity`.
 
-    Sizes take K M G ..., CPU and RTTIME take time spans (CPU rounds up to seconds), NICE a signed nice value.
+    `name` decides which other forms are allowed. Sizes may have a unit (K M G ...). CPU and RTTIME may be time spans;
+    CPU is rounded up to whole seconds. NICE may be a signed nice value, and may not be `infinity`.
     """
     soft_text, colon, hard_text = text.partition(":")
     soft = _limit(name, soft_text, text)
@@ -129,7 +135,7 @@ def _limit(name: str, text: str, whole: str) -> int | None:
                 micros = parse_timespan(text)
                 number = INFINITY if micros is None else -(-micros // SECOND)
             case "micros":
-                # Numbers without a unit count microseconds here, not seconds.
+                # Here, numbers without a unit are in microseconds, not in seconds.
                 micros = parse_timespan(text, 1)
                 number = INFINITY if micros is None else micros
             case "nice" if text[:1] in ("+", "-"):

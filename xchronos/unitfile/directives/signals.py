@@ -1,6 +1,7 @@
 """Signals and exit statuses by name and number, as `KillSignal=` and `SuccessExitStatus=` take them.
 
-The numbers are Linux's on x86 and ARM: every machine of a cluster has to understand the same text the same way.
+The numbers are those of Linux on x86 and ARM. They are written out, and not taken from the machine, because every
+machine of a cluster has to read the same text alike.
 """
 
 import re
@@ -43,21 +44,24 @@ class Signal(NamedTuple):
 
 
 class ExitNumbers(NamedTuple):
-    """A set of ways to end: exit codes and signal numbers."""
+    """A set of exit codes and a set of signal numbers."""
 
     codes: frozenset[int]
     signals: frozenset[int]
 
 
 def signal_name(number: int) -> str:
-    """The name that systemd prints for a signal's number."""
+    """The name that systemd prints for the number of a signal."""
     if number in _BY_NUMBER:
         return _BY_NUMBER[number]
     return f"SIGRTMIN+{number - _RTMIN}" if number >= _RTMIN else f"SIG{number}"
 
 
 def parse_signal(text: str) -> Signal:
-    """A signal by name, with or without SIG, by number from 1 to 64, or RTMIN+n, RTMAX-n. Names are upper case."""
+    """A signal by name with or without SIG, as RTMIN+n or RTMAX-n, or by number from 1 to 64. Names are upper case.
+
+    Raises InvalidValue.
+    """
     number = SIGNALS.get(text) or SIGNALS.get(f"SIG{text}") or _real_time(text)
     if number is None:
         try:
@@ -80,7 +84,7 @@ def _real_time(text: str) -> int | None:
 
 
 def parse_exit_status(text: str) -> int:
-    """An exit status: a number from 0 to 255 or a name such as TEMPFAIL."""
+    """An exit status: a number from 0 to 255 or a name such as TEMPFAIL. Raises InvalidValue."""
     if text in EXIT_STATUSES:
         return EXIT_STATUSES[text]
     return parse_integer(text, 0, 255, "an exit status or its name, such as TEMPFAIL")
@@ -103,7 +107,7 @@ def exit_status_set(words: list[str]) -> tuple[ExitNumbers, list[str]]:
 
 
 def parse_exit_statuses(text: str) -> ExitNumbers:
-    """All of `SuccessExitStatus=`: exit codes and signals. Raises InvalidValue for any other word."""
+    """The exit codes and signals of a `SuccessExitStatus=` value. Raises InvalidValue for any other word."""
     found, bad = exit_status_set(text.split())
     if bad:
         raise InvalidValue(

@@ -7,7 +7,7 @@ from xchronos.unitfile.directives.verdict import OK, DirectiveVerdict, Kind, Sco
 
 
 def output(key: str, value: str, scope: Scope) -> DirectiveVerdict:
-    """`StandardOutput=` and `StandardError=`."""
+    """`StandardOutput=` and `StandardError=`: a word, `fd:NAME`, or `file:`, `append:` or `truncate:` and a path."""
     kind, colon, rest = value.partition(":")
     if kind in _FILE_FORMS and colon:
         return shown(f"{key}: {kind}", f"{key}{_FILE_FORMS[kind]}: {plain_path(scope.expand(rest))}")
@@ -32,7 +32,7 @@ _LOGGED = frozenset(("journal", "kmsg", "journal+console", "kmsg+console"))
 
 
 def input_(key: str, value: str, scope: Scope) -> DirectiveVerdict:
-    """`StandardInput=`."""
+    """`StandardInput=`: a word, `fd:NAME` or `file:PATH`."""
     kind, colon, rest = value.partition(":")
     if kind == "file" and colon:
         return shown(f"{key}: file", f"{key}File: {plain_path(scope.expand(rest))}")
@@ -53,13 +53,13 @@ def _descriptor(key: str, name: str, scope: Scope) -> DirectiveVerdict:
 
 
 def input_data(_key: str, value: str, scope: Scope) -> DirectiveVerdict:
-    """`StandardInputText=`: makes data the standard input."""
+    """`StandardInputText=`: text for the standard input. It sets `StandardInput=data`."""
     scope.expand(value)
     return shown("StandardInput: data") if value else OK
 
 
 def log_level(label: str) -> Kind:
-    """A level of syslog by name or number, shown under `label` if it is not empty."""
+    """A log level of syslog, by name or number. It is shown under `label`, or not at all if that is empty."""
 
     def judge(_key: str, value: str, _scope: Scope) -> DirectiveVerdict:
         name = value if value in _LEVELS else _LEVELS[parse_integer(value, 0, 7, "a log level such as info, or")]
@@ -78,7 +78,7 @@ _FACILITIES = frozenset(
 
 
 def log_facility(_key: str, value: str, _scope: Scope) -> DirectiveVerdict:
-    """`SyslogFacility=` by name or number, not shown."""
+    """`SyslogFacility=`, by name or number. It is not shown."""
     if value not in _FACILITIES:
         parse_integer(value, 0, 127, "a log facility such as daemon, or")
     return OK

@@ -102,7 +102,7 @@ _EXEC: dict[str, Kind] = {
     "RootDirectory": kinds.root_directory,
     "RootImage": kinds.path("MountAPIVFS: yes", fatal=True),
     "RootVerity": kinds.path(fatal=True),
-    # Disk images mean nothing where containers have images of their own.
+    # Disk images are not used: containers have images of their own. Any value is accepted.
     **_keys(kinds.anything, "RootImageOptions RootHash RootHashSignature ExtensionImages MountImages"),
     "ExtensionDirectories": lists.paths(prefixes="-+"),
     "User": kinds.user(),
@@ -150,7 +150,7 @@ _EXEC: dict[str, Kind] = {
     "KeyringMode": kinds.choice("inherit private shared"),
     "ProtectProc": kinds.choice("noaccess invisible ptraceable default"),
     "ProcSubset": kinds.choice("all pid"),
-    # The names of system calls and file systems are the kernel's: they are judged where the service runs.
+    # System calls and file systems are named by the kernel of the machine. Any value is accepted here.
     **_keys(kinds.anything, "SystemCallFilter SystemCallLog RestrictFileSystems"),
     "SystemCallArchitectures": lists.words_of(sandbox.ARCHITECTURES, each=True),
     "SystemCallErrorNumber": sandbox.error_number,

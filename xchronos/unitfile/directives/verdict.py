@@ -1,4 +1,4 @@
-"""What systemd 252 makes of one assignment."""
+"""The verdict on one assignment, and the type of the functions that give it."""
 
 from collections.abc import Callable
 from typing import Literal, TypeAlias
@@ -12,33 +12,35 @@ Outcome: TypeAlias = Literal["ok", "warned", "ignored", "refused"]
 
 
 class DirectiveVerdict(msgspec.Struct, frozen=True):
-    """The judgement of one `Key=value`.
+    """How systemd 252 judges one `Key=value`.
 
-    *ok*: taken. *warned*: taken, and there is something to say. *ignored*: not taken, or only in part; the unit goes on
-    with what it had. *refused*: the unit cannot be loaded.
+    - *ok*: the value is accepted.
+    - *warned*: the value is accepted, with the warning in `message`.
+    - *ignored*: the value is not accepted, or only a part of it, with the reason in `message`. The unit is loaded.
+    - *refused*: the unit cannot be loaded, for the reason in `message`.
     """
 
     outcome: Outcome = "ok"
     message: str = ""
     effect: tuple[str, ...] = ()
-    """The lines `Name: value` in which the unit's settings now differ from the defaults, in systemd's normal form."""
+    """The lines `Name: value`, as systemd prints them, in which the unit's settings now differ from the defaults."""
 
 
 OK = DirectiveVerdict()
 
 
 def shown(*lines: str) -> DirectiveVerdict:
-    """Taken, with these lines of effect."""
+    """The value is accepted; `lines` are its effect."""
     return DirectiveVerdict("ok", "", lines)
 
 
 def warned(message: str, *lines: str) -> DirectiveVerdict:
-    """Taken, with something to say."""
+    """The value is accepted with a warning; `lines` are its effect."""
     return DirectiveVerdict("warned", message, lines)
 
 
 def ignored(message: str, *lines: str) -> DirectiveVerdict:
-    """Not taken, or only as far as `lines` tell."""
+    """The value is not accepted, except for the part whose effect is `lines`."""
     return DirectiveVerdict("ignored", message, lines)
 
 
@@ -48,16 +50,16 @@ def refused(message: str) -> DirectiveVerdict:
 
 
 class Scope(msgspec.Struct, frozen=True):
-    """Whose values are judged: the unit's name and, where it is known, the machine."""
+    """The unit whose values are judged and, if it is known, the machine."""
 
     name: UnitName
     host: HostFacts | None = None
-    """Without it, the specifiers of the machine stay in the effect as they are written."""
+    """If it is None, specifiers of the machine stay in the effect as they are written."""
 
     def expand(self, value: str) -> str:
-        """The value with its specifiers filled in. Raises InvalidValue for one that does not exist."""
+        """The value with its specifiers expanded. Raises InvalidValue for a specifier that does not exist."""
         return expand(value, self.name, self.host) if "%" in value else value
 
 
 Kind: TypeAlias = Callable[[str, str, Scope], DirectiveVerdict]
-"""Judges the value of a key. Raises InvalidValue for what systemd ignores with a warning."""
+"""Judges a value, given key, value and scope. Raises InvalidValue for what systemd ignores with a warning."""

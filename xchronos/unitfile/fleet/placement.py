@@ -1,7 +1,7 @@
-"""Where fleet would put a unit: may this machine run it, and which machine is loaded least.
+"""Where fleet would place a unit: whether a machine may run it, and which able machine has the fewest units.
 
-Pure functions over what is known, worded as fleet words its refusals. The scheduler of xchronos has more to weigh;
-what it shares with fleet is `metadata_unmet`, `matches_id`, `has_conflict` and `has_replace`.
+The reasons are in fleet's words. The scheduler of xchronos decides by more facts than fleet did. It shares
+`metadata_unmet`, `matches_id`, `has_conflict` and `has_replace` with this module.
 """
 
 import re
@@ -20,7 +20,7 @@ _NUMBER = re.compile(r"[+-]?[0-9]+(?:\.[0-9]+)?")
 
 
 class FleetMachine(msgspec.Struct, frozen=True):
-    """A machine as fleet's scheduler sees it: `units` are those placed there, in the order they are looked at."""
+    """A machine as fleet's scheduler sees it. `units` are those placed on it, in the order of the checks."""
 
     id: str
     metadata: dict[str, str] = msgspec.field(default_factory=dict)
@@ -28,14 +28,15 @@ class FleetMachine(msgspec.Struct, frozen=True):
 
 
 def matches_id(machine_id: str, wanted: str) -> bool:
-    """Whether `wanted` is the machine's id or its short form, the first 8 characters."""
+    """Whether `wanted` is the machine's id or its short form, which is the first 8 characters."""
     return wanted in (machine_id, machine_id[:8])
 
 
 def metadata_unmet(requirements: FleetRequirements, metadata: Mapping[str, str]) -> list[str]:
-    """The pairs that a machine's metadata do not meet, as written; alternatives joined by `|`.
+    """The pairs that a machine's metadata do not meet, as written. Alternatives are joined by `|`.
 
-    A machine without the key meets only `!=`. Both sides of `!= >= <= > <` are compared as numbers when they are.
+    A machine without the key meets only `!=`. For `!= >= <= > <`, the two sides are compared as numbers if both are
+    numbers, else as text.
     """
     unmet = [
         "|".join(f"{key}={value}" for value in values)
@@ -69,9 +70,10 @@ def _holds(term: MetadataTerm, actual: str | None) -> bool:
 
 
 def has_conflict(name: str, conflicts: Iterable[str], running: Mapping[str, FleetRequirements]) -> str | None:
-    """The unit named by the first conflict with a running unit, or None.
+    """The first conflict between the unit `name` and a running unit, or None.
 
-    A conflict that the *running* unit declares is named after `name` itself, as fleet reports it.
+    If `name` declares the conflict, the result is the running unit's name. If the running unit declares it, the result
+    is `name` itself, because fleet reports it so.
     """
     wanted = tuple(conflicts)
     for other, asked in running.items():
@@ -85,7 +87,10 @@ def has_conflict(name: str, conflicts: Iterable[str], running: Mapping[str, Flee
 
 
 def has_replace(name: str, replaces: Iterable[str], running: Mapping[str, FleetRequirements]) -> str | None:
-    """The first running unit that `name` replaces or that replaces `name`; two that replace each other do neither."""
+    """The first running unit that `name` replaces or that replaces `name`, or None.
+
+    Two units that replace each other do not count.
+    """
     wanted = tuple(replaces)
     for other, asked in running.items():
         if other == name:
@@ -98,7 +103,10 @@ def has_replace(name: str, replaces: Iterable[str], running: Mapping[str, FleetR
 
 
 def able_to_run(machine: FleetMachine, name: str, requirements: FleetRequirements) -> tuple[Action, str]:
-    """Whether the machine may run the unit beside what it runs, and fleet's words for why not."""
+    """Whether the machine may run the unit beside its other units, and fleet's words for why not.
+
+    "reschedule" means that the machine may run it, and a unit that is replaced has to leave.
+    """
     target = requirements.machine_id
     if target is not None and not matches_id(machine.id, target):
         return "unschedule", f"agent ID {go_quote(machine.id)} does not match required {go_quote(target)}"
@@ -117,7 +125,7 @@ def able_to_run(machine: FleetMachine, name: str, requirements: FleetRequirement
 
 
 def with_global_units(machines: Iterable[FleetMachine], units: Mapping[str, FleetRequirements]) -> list[FleetMachine]:
-    """The machines with the global units among `units` added wherever their metadata and conflicts allow it."""
+    """The machines, each with those global units of `units` added that its metadata and their conflicts allow."""
     filled: list[FleetMachine] = []
     for machine in machines:
         present = dict(machine.units)
@@ -130,9 +138,9 @@ def with_global_units(machines: Iterable[FleetMachine], units: Mapping[str, Flee
 
 
 def schedule(machines: Iterable[FleetMachine], name: str, requirements: FleetRequirements) -> tuple[str | None, str]:
-    """Fleet's least-loaded choice: the able machine with the fewest units, the smallest id on a tie.
+    """Fleet's choice: of the machines that may run the unit, the one with the fewest units. On a tie the smallest id.
 
-    Returns its id and no reason, or None and why.
+    Returns the machine's id and an empty reason, or None and the reason.
     """
     ranked = sorted(machines, key=lambda machine: (len(machine.units), machine.id))
     if not ranked:

@@ -1,15 +1,19 @@
 r"""`[X-Fleet]`: where a unit may run, with the semantics of fleet 1.0.
 
-Two readings of the same options:
+There are two readings of the same options:
 
-* `fleet_requirements` and `fleet_contradiction` are fleet's own, to the letter: a malformed pair is silently dropped,
-  an unknown key is only `unknown`. They exist so that a file of fleet's day means what it meant.
-* `requirements` is the reading of xchronos: the same values, but *loud* (a pair that fleet would drop is a `Problem`
-  with its line), and with the operators `!= >= <= > <` that fleet did not have.
+* `fleet_requirements` and `fleet_contradiction` read exactly as fleet did. A malformed pair is dropped silently, and an
+  unknown key is only listed in `unknown`. They are what the reading of xchronos is tested against.
+* `requirements` is the reading of xchronos. It gives the same values, but a pair that fleet would drop is a `Problem`
+  with its line. It also knows the operators `!= >= <= > <`, which fleet did not have. The test
+  `test_what_xchronos_accepts_fleet_reads_alike` pins that the two agree.
 
-What both share: `=` pairs are OR within a key and AND across keys, however they are grouped on lines; an empty
-assignment does not reset; values starting and ending with `"` are several; `%n %N %p %i` are replaced by plain text.
-Everything here is a function of its arguments: no clock, no randomness, the order of the running units decides ties.
+Both follow these rules:
+
+* Of several `=` pairs with the same key, one must match. All keys must match. Grouping on lines does not matter.
+* An empty assignment does not reset the lines before it.
+* A value that starts and ends with `"` holds several values.
+* `%n %N %p %i` are replaced by plain text.
 """
 
 import re
@@ -26,7 +30,7 @@ Operator: TypeAlias = Literal["=", "!=", ">=", "<=", ">", "<"]
 
 SECTION = "X-Fleet"
 MACHINE_ID_KEYS = ("MachineID", "X-ConditionMachineID", "X-ConditionMachineBootID")
-"""In the order of precedence; the first value of the first key present wins."""
+"""Keys that name the machine, in the order of precedence. The first value of the first key present wins."""
 MACHINE_OF_KEYS = ("X-ConditionMachineOf", "MachineOf")
 METADATA_KEYS = ("X-ConditionMachineMetadata", "MachineMetadata")
 CONFLICTS_KEYS = ("X-Conflicts", "Conflicts")
@@ -34,14 +38,14 @@ VALID_KEYS = frozenset((*MACHINE_ID_KEYS, *MACHINE_OF_KEYS, *METADATA_KEYS, *CON
 
 _TRUE = frozenset(("true", "yes", "1", "on", "t"))
 _FALSE = frozenset(("false", "no", "0", "off", "f", ""))
-# The blanks of Go's unicode.IsSpace; Python's own notion also has the separators U+001C..U+001F.
+# The blanks are those of Go's unicode.IsSpace. Python's str.split also splits at U+001C..U+001F.
 _FIELD = re.compile("[^\t\n\v\f\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]+")
 _TERM = re.compile(r"([^=!<>]*)(!=|>=|<=|=|>|<)(.*)", re.DOTALL)
 _QUOTED_WORD = re.compile(r'"([^"]*)"(?:[ \t]+|$)')
 
 
 class AnyOption(Protocol):
-    """What is read of a unit file's option."""
+    """The attributes of a unit file's option that this module reads."""
 
     @property
     def section(self) -> str: ...  # noqa: D102
@@ -67,35 +71,35 @@ class MetadataTerm(msgspec.Struct, frozen=True):
 
 
 class FleetRequirements(msgspec.Struct, frozen=True):
-    """What a unit asks of the machine that runs it."""
+    """What a unit requires of the machine that runs it."""
 
     machine_id: str | None = None
-    """A machine's id or its first 8 characters."""
+    """The id of the required machine or its first 8 characters. None if any machine will do."""
     peers: tuple[str, ...] = ()
-    """MachineOf: units that must be on the same machine."""
+    """`MachineOf`: names of units that must be on the same machine."""
     metadata: dict[str, tuple[str, ...]] = msgspec.field(default_factory=dict)
-    """Per key the accepted values, sorted: any of them will do, every key must."""
+    """`MachineMetadata` with `=`: the accepted values of each key, sorted. The machine must have one for every key."""
     terms: tuple[MetadataTerm, ...] = ()
-    """The pairs with another operator than `=`: every one must hold."""
+    """`MachineMetadata` with another operator than `=`. Every one must hold."""
     conflicts: tuple[str, ...] = ()
     """Globs of unit names that may not be on the same machine."""
     replaces: tuple[str, ...] = ()
     """Globs of unit names that have to leave the machine."""
     is_global: bool = False
-    """On every matching machine."""
+    """Whether the unit runs on every matching machine."""
     raw: dict[str, tuple[str, ...]] = msgspec.field(default_factory=dict)
-    """Every key of the section with its values, specifiers expanded."""
+    """Every key of the section, known or not, with its values. Specifiers are expanded."""
 
     @property
     def unknown(self) -> tuple[str, ...]:
-        """The keys that fleet does not know, in file order."""
+        """The keys that fleet does not know, in the order of the file."""
         return tuple(key for key in self.raw if key not in VALID_KEYS)
 
 
 def split_values(line: str) -> list[str]:
     """The values of one `[X-Fleet]` line: several if it starts and ends with a quote, else the line itself.
 
-    Split at single spaces outside of quotes, so two spaces in a row give an empty value between them.
+    The line is split at every single space outside quotes. Two spaces in a row give an empty value between them.
     """
     if not (line.startswith('"') and line.endswith('"')):
         return [line]
@@ -112,7 +116,10 @@ def split_values(line: str) -> list[str]:
 
 
 def expand(text: str, name: str) -> str:
-    """Replace %n %N %p %i by the unit's name, plainly, one after the other: nothing is escaped, nothing is an error."""
+    """Replace %n, %N, %p and %i, one after the other, by the unit's name and its parts.
+
+    Nothing is escaped, and nothing is an error.
+    """
     stem, dot, _ = name.rpartition(".")
     if not dot or "%" not in text:
         return text
@@ -151,7 +158,7 @@ def _build(raw: dict[str, tuple[str, ...]], terms: Iterable[MetadataTerm]) -> Fl
 
 
 def fleet_requirements(name: str, options: Iterable[AnyOption]) -> FleetRequirements:
-    """Fleet's own reading of a unit's `[X-Fleet]` options: what it does not understand, it drops."""
+    """Fleet's own reading of a unit's `[X-Fleet]` options. It drops what it does not understand."""
     raw = _collect(name, options)
     terms: list[MetadataTerm] = []
     for key in METADATA_KEYS:
@@ -163,7 +170,7 @@ def fleet_requirements(name: str, options: Iterable[AnyOption]) -> FleetRequirem
 
 
 def fleet_contradiction(requirements: FleetRequirements) -> str | None:
-    """Why fleet refuses these options at submit, or None: the first contradiction in fleet's order and words."""
+    """Why fleet refuses these options at submit, or None. It is the first contradiction, in fleet's order and words."""
     asked = requirements
     for peer in asked.peers:
         for kind, globs in (("conflict", asked.conflicts), ("replace", asked.replaces)):
@@ -188,8 +195,10 @@ def fleet_contradiction(requirements: FleetRequirements) -> str | None:
 def parse_metadata(value: str) -> list[MetadataTerm]:
     """The pairs of one `MachineMetadata=` line as xchronos reads it.
 
-    One pair as it stands (`region=us-east-1`) or several, each in double quotes. Raises InvalidValue for what fleet
-    would silently drop: an unquoted second pair, two `=` in a pair, an empty key or value, a stray quote.
+    The line holds one unquoted pair (`region=us-east-1`), or several pairs, each in double quotes.
+
+    Raises InvalidValue for what fleet would drop silently: an unquoted second pair, two `=` in a pair, an empty key or
+    value, a stray quote.
     """
     if '"' not in value:
         return [_parse_term(value, quoted=False)] if value else []
@@ -225,9 +234,9 @@ def _requoted(pairs: str) -> str:
 
 
 def requirements(name: str, options: Sequence[AnyOption]) -> tuple[FleetRequirements, list[Problem]]:
-    """The reading of xchronos: what the unit asks for, and everything that is wrong with how it asks.
+    """The reading of xchronos: what the unit requires, and every problem with its options.
 
-    The requirements are to be used only if no problem is an error.
+    Use the requirements only if no problem is an error.
     """
     problems: list[Problem] = []
     terms: list[MetadataTerm] = []
@@ -243,7 +252,7 @@ def requirements(name: str, options: Sequence[AnyOption]) -> tuple[FleetRequirem
 
 
 def _option_problems(name: str, option: AnyOption, terms: list[MetadataTerm]) -> list[Problem]:
-    """Judge one option; the metadata pairs in it are appended to `terms`."""
+    """The problems of one option, at most one. The option's metadata pairs are appended to `terms`."""
     key, value = option.name, expand(option.value, name)
     message, severity = "", "error"
     if key not in VALID_KEYS:
@@ -281,6 +290,6 @@ def _nearest(key: str) -> str:
 
 
 def go_quote(text: str) -> str:
-    """Go's %q for what a unit file can hold."""
+    """Go's %q, for the characters that a unit file can hold."""
     escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\t", "\\t")
     return f'"{escaped}"'

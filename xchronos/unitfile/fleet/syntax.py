@@ -1,12 +1,13 @@
-"""fleet's reading of a unit file, where it differs from systemd's.
+"""fleet's reading of a unit file's lines, where it differs from systemd's.
 
-xchronos follows systemd. This is here to explain to somebody who comes from fleet why a file means something else
-now, and to check that we know the difference. fleet 1.0 reads files with go-systemd's lexer:
+xchronos reads files as systemd does. This module shows users of fleet why a file means something else now. The tests
+`test_fleet`, `test_fleet_refuses` and `test_parse_as_fleet` check that it is fleet's reading. fleet 1.0 reads files
+with the lexer of go-systemd:
 
 - A continued value keeps its backslash and newline. Comment lines within it are part of the value.
-- Before the first `[` anything is skipped; behind it a line without `=` refuses the file, as does text behind `]`.
-- A `[` without its `]` takes everything up to the next `]`, lines and all.
-- A line of 2048 bytes refuses the file, if the lexer gets to see that much of it in its buffer of 4096 bytes.
+- Before the first `[`, everything is skipped. After it, a line without `=` refuses the file. So does text after a `]`.
+- A `[` without its `]` takes everything up to the next `]`, line ends included.
+- A line of 2048 bytes refuses the file if the lexer has that much of it in its buffer of 4096 bytes.
 - Blanks are Unicode's.
 """
 
@@ -27,9 +28,11 @@ def parse_fleet(text: bytes | str, path: str = "") -> UnitFile:
 
 
 class _Lexer:
-    """go-systemd's lexer, step by step. Its view of the input matters (the line limit), so it is modelled too.
+    """go-systemd's lexer, step by step.
 
-    `at` is the next byte to read, `filled` the end of what the buffer holds of the input.
+    The line limit depends on how much of the input the lexer's buffer holds, so the buffer is modelled too. `at` is the
+    index of the next byte to read. The buffer holds the input from there up to `filled`. The test
+    `test_fleet_sees_a_line_only_as_far_as_its_buffer` pins this.
     """
 
     def __init__(self, data: bytes, path: str) -> None:
@@ -75,7 +78,7 @@ class _Lexer:
             pass
 
     def _option(self, section: str, before: int) -> None:
-        # The lexer puts the first character back and looks at the length again before it reads the name.
+        # The lexer puts the first character back and checks the length again before it reads the name.
         self.at = before
         line = self._line_number()
         self._check_line_length()
@@ -101,7 +104,7 @@ class _Lexer:
         self.options.append(Option(section, name.strip(_UNICODE_BLANKS), stripped, line, self.path))
 
     def _read_rune(self) -> str:
-        """One character; one byte that is not UTF-8 is U+FFFD; empty at the end of the file."""
+        """The next character. A byte that is not UTF-8 gives U+FFFD. At the end of the file the text is empty."""
         if self.filled - self.at < 4:
             self._fill_for_rune()
         for size in (1, 2, 3, 4):
@@ -121,12 +124,12 @@ class _Lexer:
             self._fill()
 
     def _read_until(self, delimiter: bytes) -> bytes:
-        """Everything up to and with the delimiter, or up to the end of the file."""
+        """Everything up to the delimiter, which is included, or up to the end of the file."""
         start = searched = self.at
         found = self.data.find(delimiter, start)
         end = len(self.data) if found < 0 else found + 1
         while self.filled < end:
-            # A full buffer is taken as a whole, then reading starts with an empty one.
+            # The lexer takes a full buffer as a whole and goes on with an empty one.
             self.at = searched = self.filled if self.filled - searched >= _BUFFER_SIZE else searched
             self._fill()
         self.at = end
@@ -136,7 +139,10 @@ class _Lexer:
         self.filled = min(len(self.data), self.at + _BUFFER_SIZE)
 
     def _rest_of_line(self) -> tuple[bytes, bool]:
-        """The line without its end, and whether it had one. The CR of a CRLF stays: the lexer looks for it first."""
+        """The line without its end, and whether it had one.
+
+        The CR of a CRLF stays, because the lexer looks for a CR at the very end before it strips the LF.
+        """
         line = self._read_until(b"\n")
         return line.removesuffix(b"\r").removesuffix(b"\n"), line.endswith(b"\n")
 
@@ -154,6 +160,6 @@ class _Lexer:
 
 
 def _decode(data: bytes) -> str:
-    """Text in which every byte that is not UTF-8 is one U+FFFD, as Go shows it."""
+    """The bytes as text. As in Go, every byte that is not UTF-8 becomes one U+FFFD."""
     text = data.decode("utf-8", "surrogateescape")
     return text if text.isascii() else "".join("\ufffd" if "\udc80" <= char <= "\udcff" else char for char in text)
