@@ -1,4 +1,4 @@
-"""The create body of the Engine API, to the letter as the docker client 20.10 sends it."""
+"""The body of the Engine API's request that creates a container, exactly as the docker client 20.10 sends it."""
 
 import re
 from collections.abc import Mapping
@@ -86,7 +86,10 @@ _ENGINE_NAME = re.compile(r"/?[a-zA-Z0-9][a-zA-Z0-9_.-]+")
 
 
 def empty_body(image: str) -> dict[str, Any]:
-    """What `docker create <image>` sends; every container in it is a new one."""
+    """The body that `docker create <image>` sends. Every call makes new dicts and lists, so that bodies share nothing.
+
+    The test `test_bodies_share_nothing` pins that.
+    """
     return {
         "Hostname": "",
         "Domainname": "",
@@ -176,10 +179,10 @@ def empty_body(image: str) -> dict[str, Any]:
 
 
 def container_parts(parsed: Parsed, env: Mapping[str, str]) -> dict[str, Any]:
-    """The fields of `Create` that the parsed options and words of `run` or `create` make: body, name, image, files.
+    """The fields of `Create` for the parsed options and words of `run` or `create`: body, name, image, files ...
 
-    `env` answers `-e NAME`. Raises InvalidValue for options that contradict each other and for an image that is no
-    reference.
+    `env` holds the values for `-e NAME`. Raises InvalidValue for options that contradict each other and for an image
+    that is no reference.
     """
     if not parsed.words:
         raise InvalidValue("no image is given, expected [options] image [command] [argument...]")
@@ -228,7 +231,10 @@ def container_parts(parsed: Parsed, env: Mapping[str, str]) -> dict[str, Any]:
 
 
 def environment(words: list[str], env: Mapping[str, str]) -> list[str] | None:
-    """`Env` of `--env` words: `NAME` takes its value from `env` (and stays bare when it has none), later ones win."""
+    """`Env` for the words of `--env`. A later word for the same variable wins.
+
+    `NAME` alone takes its value from `env`. If `env` has none, the word stays as it is.
+    """
     by_name: dict[str, str] = {}
     for word in words:
         name, equals, _ = word.partition("=")
@@ -315,7 +321,7 @@ def _health(parsed: Parsed, body: dict[str, Any]) -> None:
 
 
 def _security(parsed: Parsed, host: dict[str, Any]) -> str:
-    """Set SecurityOpt and the system paths; the path of a seccomp profile that has to be read on the machine."""
+    """Set SecurityOpt and the system paths. Returns the path of a seccomp profile on the machine, or ""."""
     options = parsed.get("security-opt")
     if options is None:
         return ""
@@ -354,7 +360,7 @@ def _networks(parsed: Parsed, body: dict[str, Any], host: dict[str, Any]) -> tup
 
 
 def _complete(parsed: Parsed, network: Attachment) -> None:
-    """What `--network-alias`, `--link`, `--ip`, `--ip6` and `--link-local-ip` say is about the first network."""
+    """Set on `network`, the first one, what `--network-alias`, `--link`, `--ip`, `--ip6` and `--link-local-ip` say."""
     aliases, links, local = parsed.many("network-alias"), parsed.many("link"), parsed.many("link-local-ip")
     ipv4, ipv6 = parsed.get("ip", ""), parsed.get("ip6", "")
     for option, given, own in (

@@ -1,7 +1,7 @@
-"""What a docker command line asks of the engine: one immutable record a verb.
+"""The requests that docker command lines become: one immutable record for each verb.
 
-An executor performs these through the Engine API; nothing in them needs the docker program. `warnings` is for the
-person who wrote the line (`verify`, `status`). Names of containers, networks and volumes are as written: names or ids.
+An executor performs them through the Engine API, without the docker program. `warnings` is for the author of the line;
+`verify` and `status` show it. Containers, networks and volumes are given as written, by name or by id.
 """
 
 from collections.abc import Mapping
@@ -17,37 +17,51 @@ class _Command(msgspec.Struct, frozen=True, kw_only=True, tag_field="verb", omit
 class Create(_Command, frozen=True, kw_only=True, tag="create"):
     """`docker create`: POST /containers/create?name=&platform= with `body`.
 
-    `env_files` and `label_files` are read on the machine when the step runs: their variables come before `body["Env"]`
-    and their labels below `body["Labels"]`, so the command line wins. `seccomp_profile` is a JSON file whose text joins
-    `HostConfig.SecurityOpt` as `seccomp=<text>`. `networks` are all networks in the order given: an engine below API
-    1.44 takes one endpoint at creation, the others are connected before the start. `cidfile` is where the client would
-    have written the id.
+    Files are read on the machine when the step runs. A variable or label of the command line wins over one from a file.
     """
 
     name: str | None = None
+    """The container's name. None: the engine makes one up."""
     image: str
+    """The image as written, or its id."""
     body: dict[str, Any]
+    """The request's body. The files below are not in it yet."""
     platform: str = ""
+    """`system/architecture[/variant]`, or empty for the engine's own."""
     pull: str = "missing"
+    """When to pull the image: `always`, `missing` or `never`."""
     quiet: bool = False
+    """Whether the pull shows no progress."""
     networks: tuple[str, ...] = ()
+    """All networks, in the order given.
+
+    An engine below API 1.44 accepts only one endpoint at creation. The others are connected before the start.
+    """
     env_files: tuple[str, ...] = ()
+    """Paths of files with variables. The variables come before those of `body["Env"]`."""
     label_files: tuple[str, ...] = ()
+    """Paths of files with labels, for labels that `body["Labels"]` does not have."""
     seccomp_profile: str = ""
+    """The path of a JSON file, or empty. Its text is appended to `HostConfig.SecurityOpt` as `seccomp=<text>`."""
     cidfile: str = ""
+    """The path to which the docker client would write the container's id, or empty."""
 
 
 class Run(Create, frozen=True, kw_only=True, tag="run"):
-    """`docker run`: create, start and, unless `detach`, wait. `remove` is `--rm`; `tty` makes output one raw stream."""
+    """`docker run`: create the container, start it and, unless `detach`, wait for its end."""
 
     detach: bool = False
+    """`-d`: the step ends as soon as the container has started."""
     remove: bool = False
+    """`--rm`: the container is removed after its end."""
     interactive: bool = False
+    """`-i`: standard input stays open."""
     tty: bool = False
+    """`-t`: the container has a terminal, and its output is one raw stream."""
 
 
 class Pull(_Command, frozen=True, kw_only=True, tag="pull"):
-    """`docker pull`: POST /images/create?fromImage=<name>&tag=<tag>; no tag at all when `all_tags`."""
+    """`docker pull`: POST /images/create?fromImage=<name>&tag=<tag>. With `all_tags` there is no tag."""
 
     image: str
     name: str
@@ -58,14 +72,14 @@ class Pull(_Command, frozen=True, kw_only=True, tag="pull"):
 
 
 class Kill(_Command, frozen=True, kw_only=True, tag="kill"):
-    """`docker kill`: the signal, by name or number, to every container."""
+    """`docker kill`: send a signal, given by name or number, to every container."""
 
     containers: tuple[str, ...]
     signal: str = "KILL"
 
 
 class Rm(_Command, frozen=True, kw_only=True, tag="rm"):
-    """`docker rm`: `volumes` removes anonymous volumes too, `link` only the link of that name."""
+    """`docker rm`. `volumes` removes anonymous volumes too. `link` removes only the link of that name."""
 
     containers: tuple[str, ...]
     force: bool = False
@@ -74,7 +88,10 @@ class Rm(_Command, frozen=True, kw_only=True, tag="rm"):
 
 
 class Stop(_Command, frozen=True, kw_only=True, tag="stop"):
-    """`docker stop`: signal, `timeout` seconds of grace, then KILL; None leaves it to the container's own setting."""
+    """`docker stop`: send the signal, wait up to `timeout` seconds, then send KILL.
+
+    If `timeout` is None or `signal` is empty, the container's own setting is used.
+    """
 
     containers: tuple[str, ...]
     timeout: int | None = None
@@ -86,7 +103,7 @@ class Restart(Stop, frozen=True, kw_only=True, tag="restart"):
 
 
 class Start(_Command, frozen=True, kw_only=True, tag="start"):
-    """`docker start`; with `attach` the step lasts until the (one) container ends and takes its exit code."""
+    """`docker start`. With `attach`, there is one container; the step lasts until its end and takes its exit code."""
 
     containers: tuple[str, ...]
     attach: bool = False
@@ -94,7 +111,7 @@ class Start(_Command, frozen=True, kw_only=True, tag="start"):
 
 
 class Wait(_Command, frozen=True, kw_only=True, tag="wait"):
-    """`docker wait`: until every container has ended; prints their exit codes."""
+    """`docker wait`: wait until every container has ended, and print their exit codes."""
 
     containers: tuple[str, ...]
 
@@ -119,7 +136,7 @@ class Rename(_Command, frozen=True, kw_only=True, tag="rename"):
 
 
 class Exec(_Command, frozen=True, kw_only=True, tag="exec"):
-    """`docker exec`: POST /containers/<container>/exec with `body`, then its start. `env_files` as for `Create`."""
+    """`docker exec`: POST /containers/<container>/exec with `body`, then start it. `env_files` are as in `Create`."""
 
     container: str
     body: dict[str, Any]
@@ -135,7 +152,7 @@ class Logs(_Command, frozen=True, kw_only=True, tag="logs"):
 
 
 class Inspect(_Command, frozen=True, kw_only=True, tag="inspect"):
-    """`docker inspect`: a JSON list of the objects. `kind` "" tries container, image, network, volume in this order."""
+    """`docker inspect`: a JSON list of the objects. An empty `kind` tries container, image, network and then volume."""
 
     names: tuple[str, ...]
     kind: str = ""
@@ -143,9 +160,9 @@ class Inspect(_Command, frozen=True, kw_only=True, tag="inspect"):
 
 
 class Query(_Command, frozen=True, kw_only=True, tag="query"):
-    """A read-only question: GET `path` with `params`, answered as JSON.
+    """A listing or another read-only request: GET `path` with `params`. The output is JSON.
 
-    `quiet` asks for one id (or name) a line; it names the key of each object that holds it.
+    If `quiet` is not empty, the output is one id or name on each line, and `quiet` is the JSON key that holds it.
     """
 
     path: str
@@ -161,7 +178,7 @@ class NetworkCreate(_Command, frozen=True, kw_only=True, tag="network create"):
 
 
 class NetworkRm(_Command, frozen=True, kw_only=True, tag="network rm"):
-    """`docker network rm`; with `force` a network that does not exist is no error."""
+    """`docker network rm`. With `force`, a network that does not exist is no error."""
 
     networks: tuple[str, ...]
     force: bool = False
@@ -184,21 +201,21 @@ class NetworkDisconnect(_Command, frozen=True, kw_only=True, tag="network discon
 
 
 class VolumeCreate(_Command, frozen=True, kw_only=True, tag="volume create"):
-    """`docker volume create`: POST /volumes/create with `body`; without a name the engine makes one up."""
+    """`docker volume create`: POST /volumes/create with `body`. If `name` is empty, the engine makes one up."""
 
     name: str
     body: dict[str, Any]
 
 
 class VolumeRm(_Command, frozen=True, kw_only=True, tag="volume rm"):
-    """`docker volume rm`; with `force` a volume that does not exist is no error."""
+    """`docker volume rm`. With `force`, a volume that does not exist is no error."""
 
     volumes: tuple[str, ...]
     force: bool = False
 
 
 class ImageRm(_Command, frozen=True, kw_only=True, tag="image rm"):
-    """`docker rmi`: `prune` removes untagged parents as well."""
+    """`docker rmi`. `prune` removes untagged parent images as well."""
 
     images: tuple[str, ...]
     force: bool = False
@@ -214,7 +231,10 @@ class Tag(_Command, frozen=True, kw_only=True, tag="tag"):
 
 
 class Prune(_Command, frozen=True, kw_only=True, tag="prune"):
-    """`docker ... prune`: POST /<kind>/prune for every kind, in this order, with its `filters` (JSON or "")."""
+    """`docker ... prune`: POST /<kind>/prune for each of `kinds`, in this order.
+
+    `filters` holds the filters of each kind, as JSON or "".
+    """
 
     kinds: tuple[str, ...]
     filters: Mapping[str, str] = {}
@@ -225,4 +245,4 @@ DockerCommand: TypeAlias = (
     | Query | NetworkCreate | NetworkRm | NetworkConnect | NetworkDisconnect | VolumeCreate | VolumeRm | ImageRm | Tag
     | Prune
 )  # fmt: skip
-"""Everything a docker command line can become."""
+"""One of the records that a docker command line can become."""

@@ -1,4 +1,4 @@
-"""`compile_docker`: a docker command line becomes what the Engine API is asked for."""
+"""`compile_docker`: a docker command line becomes a record of what to request from the Engine API."""
 
 import difflib
 import posixpath
@@ -80,15 +80,15 @@ _REFUSED = {
 
 
 def is_docker(program: str) -> bool:
-    """Whether a program (a path or a plain name) is the docker client, or podman's stand-in for it."""
+    """Whether a program, given by path or plain name, is the docker client or podman, which accepts the same lines."""
     return posixpath.basename(program) in {"docker", "podman"}
 
 
 def compile_docker(argv: Sequence[str], *, env: Mapping[str, str] | None = None) -> DockerCommand:
     """Compile one command line whose program is `docker`, at any path.
 
-    `env` answers `-e NAME` without a value. Raises InvalidValue naming the verb or flag that is wrong or that we do not
-    support, and what to do instead.
+    `env` holds the values for `-e NAME` without a value. Raises InvalidValue, which names the verb or option that is
+    wrong or not supported, and says what to do instead.
     """
     if not argv or not is_docker(argv[0]):
         raise InvalidValue("not a docker command line: the program is not docker")

@@ -1,4 +1,4 @@
-"""The verbs that deal with containers: run, create, kill, rm, stop, start, restart, exec, wait, logs and their like."""
+"""The verbs for containers: run, create, kill, rm, stop, start, restart, exec, logs, wait, pause, unpause, rename."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
@@ -11,11 +11,14 @@ from xchronos.dockercli.values import parse_env, parse_int
 from xchronos.errors import InvalidValue
 
 Verb: TypeAlias = Callable[[Sequence[str], Mapping[str, str]], commands.DockerCommand]
-"""(the words behind the verb, the environment that answers `-e NAME`) -> the command."""
+"""(the words after the verb, the environment with the values for `-e NAME`) -> the command."""
 
 
 def names(parsed: Parsed, verb: str, least: int = 1, most: int | None = None) -> tuple[str, ...]:
-    """The words that are no options, when there are as many as the verb wants."""
+    """The words that are no options. Raises InvalidValue if they are not `least` to `most`, or if one is empty.
+
+    `most` None means any number.
+    """
     count = len(parsed.words)
     if count < least or (most is not None and count > most):
         wanted = f"at least {least}" if most is None else f"exactly {least}" if most == least else f"at most {most}"
@@ -207,4 +210,4 @@ VERBS: dict[str, Verb] = {
     "unpause": _only_names("unpause", commands.Unpause),
     "rename": _rename,
 }
-"""The container verbs, as both `docker <verb>` and `docker container <verb>` spell them."""
+"""The verbs for containers. Each is both `docker <verb>` and `docker container <verb>`."""

@@ -1,12 +1,13 @@
-"""Command-line options read as the docker client reads them (the rules of Go's pflag), plus the old one-dash spellings.
+"""Command-line options, read as the docker client reads them (by the rules of Go's pflag), plus old spellings.
 
-- `--name=value`, `--name value`; a boolean takes its value only with `=`.
-- One-letter options cluster: `-it`, `-p80:80`, `-eA=1`, `-e=A=1`, `-itp 80:80`.
-- `--` ends the options. Unless a verb is *interspersed*, so does the first other word.
+- A value follows as `--name=value` or `--name value`. A boolean takes a value only with `=`.
+- One-letter options may be joined: `-it`, `-p80:80`, `-eA=1`, `-e=A=1`, `-itp 80:80`.
+- `--` ends the options. The first word that is no option ends them too, unless the verb is *interspersed*.
 
 Docker before 1.0 wrote long options with one dash (`-rm`, `-name x`, `-volumes-from=y`). Today's client refuses most of
-them and misreads the rest (`-link a:b` is `-l ink`, a label). A word that spells a long option behind one dash is
-therefore read as that option, with a warning, except where the word is a proper cluster (`-ip 80:80` is `-i -p 80:80`).
+them and misreads the others: `-link a:b` is `-l ink`, a label. Here, a word of one dash and the name of a long option
+is read as that option, with a warning. The tests `test_old_spelling` and `test_clusters_are_clusters` pin this and its
+exceptions.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -17,52 +18,59 @@ from xchronos.errors import InvalidValue
 
 Kind = Literal["bool", "one", "many"]
 
-# Long options that came after the one-dash form had gone, and whose names are proper clusters of today's letters.
+# Names of long options that are never old spellings: the options are younger than the one-dash form, and the word is a
+# valid row of today's letters (`-ip 80:80` is `-i -p 80:80`).
 _CLUSTERS = frozenset(("ip", "ip6"))
 
 
 class Flag(NamedTuple):
-    """One option of a verb.
-
-    `kind`: `bool`, `one` (the last one wins) or `many` (repeats add up). `parse` reads one value. `refuse`: why we
-    do not support it, and what to do instead. `note`: a warning for whoever uses it.
-    """
+    """One option of a verb."""
 
     name: str
+    """The long name, without its dashes."""
     letter: str = ""
+    """The one-letter name, or empty."""
     kind: Kind = "one"
+    """`bool`, `one` (the last value wins) or `many` (every value counts)."""
     parse: Callable[[str], Any] | None = None
+    """Reads one value, and raises InvalidValue. None: the value is the text."""
     refuse: str = ""
+    """If not empty, the option is an error: why it is not supported, and what to do instead."""
     note: str = ""
+    """If not empty, the use of the option gives this warning."""
 
     @property
     def shown(self) -> str:
-        """The option as error texts name it."""
+        """The option as errors name it: `-l, --long` or `--long`."""
         return f"-{self.letter}, --{self.name}" if self.letter else f"--{self.name}"
 
 
 class FlagTable(NamedTuple):
-    """The options of one verb, by spelling. Built once, by `table`. `command` is what errors call it: `docker run`."""
+    """The options of one verb. The function `table` builds it, at import."""
 
     command: str
+    """The name of the verb in errors, such as `docker run`."""
     long: Mapping[str, Flag]
+    """The options by long name, synonyms included."""
     letters: Mapping[str, Flag]
+    """The options by letter."""
     interspersed: bool
+    """Whether options may follow the first word that is none."""
 
 
 class Parsed(NamedTuple):
-    """What a command line says: values by option name, the words that are no options, and warnings."""
+    """A parsed command line: the values by option name, the words that are no options, and warnings."""
 
     values: dict[str, Any]
     words: list[str]
     warnings: list[str]
 
     def get(self, name: str, default: Any = None) -> Any:
-        """The value of an option (a list for a repeatable one), or the default when it was not given."""
+        """The value of an option, or the default if it is not given. For a repeatable option the value is a list."""
         return self.values.get(name, default)
 
     def many(self, name: str) -> list[Any]:
-        """The values of a repeatable option, empty when it was not given."""
+        """The values of a repeatable option. The list is empty if the option is not given."""
         values: list[Any] = self.values.get(name, [])
         return values
 
@@ -70,7 +78,7 @@ class Parsed(NamedTuple):
 def table(
     verb: str, options: Sequence[Flag], synonyms: Mapping[str, str] | None = None, *, interspersed: bool = True
 ) -> FlagTable:
-    """Index the options of a verb; `synonyms` maps further long spellings to the option's name."""
+    """Index the options of a verb. `synonyms` maps other long names to the name of an option."""
     by_name = {option.name: option for option in options}
     long = {**by_name, **{other: by_name[name] for other, name in (synonyms or {}).items()}}
     return FlagTable(
@@ -79,7 +87,10 @@ def table(
 
 
 def parse_flags(options: FlagTable, arguments: Sequence[str]) -> Parsed:
-    """Read the arguments of a verb. Raises InvalidValue naming the option, in the client's words where it has any."""
+    """Read the arguments of a verb.
+
+    Raises InvalidValue, which names the option. If the docker client has words for the error, they are used.
+    """
     parsed = Parsed({}, [], [])
     position, count = 0, len(arguments)
     while position < count:

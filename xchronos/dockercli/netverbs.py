@@ -1,4 +1,4 @@
-"""The verbs that deal with networks."""
+"""The verbs for networks: create, rm, connect, disconnect. The listings are in `objects`."""
 
 import ipaddress
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ _FORCE = Flag("force", "f", "bool")
 
 
 def option_pair(text: str) -> str:
-    """A `key=value` word, as the option maps want it."""
+    """The word as it is. Raises InvalidValue if it is not `key=value`."""
     if "=" not in text:
         raise InvalidValue(f"invalid option {text!r}, expected key=value")
     return text
@@ -93,7 +93,7 @@ def _network_create(words: Sequence[str], _env: Mapping[str, str]) -> commands.N
 
 
 def _pools(parsed: Parsed) -> list[dict[str, Any]]:
-    """IPAM.Config: each range, gateway and auxiliary address belongs to the subnet that contains it."""
+    """IPAM.Config. Each range, gateway and auxiliary address is put into the subnet that contains it."""
     pools: dict[str, dict[str, Any]] = {}
     nets: list[tuple[str, _Net]] = []
     for subnet in _flat(parsed, "subnet"):
@@ -177,4 +177,4 @@ NETWORK_VERBS: dict[str, Verb] = {
     "connect": _network_connect,
     "disconnect": _network_disconnect,
 }
-"""`docker network <verb>`."""
+"""The verbs of `docker network <verb>`."""

@@ -1,4 +1,4 @@
-"""The verbs that deal with volumes and images, the clearing up, and the read-only questions."""
+"""The verbs for volumes and images, the listings, `inspect` and `prune`."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -27,7 +27,7 @@ _LONG_FILTER = Flag("filter", "", "many", _filter)
 
 
 def filters_text(pairs: Sequence[tuple[str, str]]) -> str:
-    """The `filters` parameter of the Engine API: JSON, values listed by name; empty without any."""
+    """The `filters` parameter of the Engine API: a JSON object of lists of values. Empty without filters."""
     by_name: dict[str, list[str]] = {}
     for name, value in pairs:
         by_name.setdefault(name, []).append(value)
@@ -138,7 +138,7 @@ def _tag(words: Sequence[str], _env: Mapping[str, str]) -> commands.Tag:
     return commands.Tag(source=source, repository=repository, tag=tag)
 
 
-# Clearing up and questions
+# Prune, listings and inspect
 
 
 def _prune(verb: str, kinds: tuple[str, ...], options: Sequence[Flag] = ()) -> Verb:
@@ -269,4 +269,4 @@ GROUPS: dict[str, dict[str, Verb]] = {
         "prune": _prune("system prune", ("containers", "networks", "images"), (_ALL, Flag("volumes", "", "bool"))),
     },
 }
-"""Management commands, `docker <group> <verb>`; the container group also has the verbs of `containers`."""
+"""The verbs of each `docker <group> <verb>`. The group container also has the verbs of the module `containers`."""

@@ -1,4 +1,4 @@
-"""Image references and platforms, as the docker client (20.10) reads them."""
+"""Image references and platforms, read as the docker client 20.10 reads them."""
 
 import re
 
@@ -41,14 +41,17 @@ _SAME_ARCHITECTURE = {
 
 
 def check_image(image: str) -> str:
-    """The image as written, when it is a valid reference: `[host[:port]/]path[:tag][@digest]`, or an image id."""
+    """The image as written. Raises InvalidValue unless it is `[host[:port]/]path[:tag][@digest]` or an image id."""
     if _IDENTIFIER.fullmatch(image) is None:
         _parts(image)
     return image
 
 
 def split_image(image: str) -> tuple[str, str]:
-    """(name, tag or digest) of a reference, as `fromImage` and `tag` of a pull want them; `latest` by default."""
+    """(name, tag or digest) of a reference, for `fromImage` and `tag` of a pull. The default tag is `latest`.
+
+    Raises InvalidValue for an image id, because ids cannot be pulled, and for what is no reference.
+    """
     if _IDENTIFIER.fullmatch(image) is not None:
         raise InvalidValue(f"{image!r} is an image id, expected a name: ids cannot be pulled")
     name, tag, digest = _parts(image)
@@ -62,7 +65,7 @@ def has_tag(image: str) -> bool:
 
 
 def _parts(image: str) -> tuple[str, str, str]:
-    """(familiar name, tag, digest)."""
+    """(name, tag, digest) of a reference. The name has no `docker.io` and no `library/`. Raises InvalidValue."""
     match = _REFERENCE.fullmatch(image)
     if match is None:
         if _REFERENCE.fullmatch(image.lower()) is not None:
@@ -84,9 +87,9 @@ def _parts(image: str) -> tuple[str, str, str]:
 
 
 def parse_platform(text: str) -> str:
-    """A platform in its normal form: `linux/amd64`, `linux/arm/v7`; empty means the engine's own.
+    """A platform in its normal form: `linux/amd64`, `linux/arm/v7`. Empty means the engine's own.
 
-    A system alone (`linux`) is passed on as it is: its architecture is the engine's, not ours.
+    A system alone (`linux`) stays alone, because the architecture is then the engine's. Raises InvalidValue.
     """
     if not text:
         return text

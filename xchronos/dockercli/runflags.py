@@ -1,4 +1,7 @@
-"""The options of `docker run` and `docker create`: those of the 20.10 client and all that later ones added."""
+"""The options of `docker run` and `docker create`: those of the client 20.10 and all that later clients added.
+
+The test `test_every_flag_does_something` pins that each option changes the request, warns or is refused.
+"""
 
 from xchronos.dockercli.flags import Flag, table
 from xchronos.dockercli.options.devices import (
@@ -172,4 +175,4 @@ RUN = table(
     _SYNONYMS,
     interspersed=False,
 )
-"""The options of `docker run`: those of create, and how to stay attached."""
+"""The options of `docker run`: those of `docker create`, and the options of attaching to the container."""

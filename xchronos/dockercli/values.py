@@ -1,7 +1,7 @@
-"""Values of docker options, read exactly as the docker client (20.10) and Go's standard library read them.
+"""Values of docker options, read exactly as the docker client 20.10 and Go's standard library read them.
 
-Every function takes the text of one value and returns what the Engine API wants, or raises `InvalidValue` saying what
-was expected. Where the client lets a number overflow silently, the value is refused here.
+Every function takes the text of one value and returns the value for the Engine API. It raises InvalidValue, which says
+what was expected. A number that overflows silently in the client is refused here.
 """
 
 import ipaddress
@@ -13,7 +13,7 @@ from xchronos.errors import InvalidValue
 INT64_MAX = (1 << 63) - 1
 _INT64_MIN = -(1 << 63)
 _NUMBER_LENGTH = 64
-"""Nothing that fits into 64 bits is longer, and Python refuses to read very long numbers."""
+"""The longest text that is read as a number. Python refuses to read very long ones, and 64 bits need no more."""
 
 _TRUE = frozenset(("1", "t", "T", "TRUE", "true", "True"))
 _FALSE = frozenset(("0", "f", "F", "FALSE", "false", "False"))
@@ -48,7 +48,7 @@ _WHITESPACE = re.compile(r"\s")
 
 
 def parse_bool(text: str) -> bool:
-    """A boolean as Go spells it: 1, t, T, TRUE, true, True and the same for false."""
+    """A boolean in Go's spellings: 1, t, T, TRUE, true, True, and 0, f, F, FALSE, false, False."""
     if text in _TRUE:
         return True
     if text in _FALSE:
@@ -57,7 +57,7 @@ def parse_bool(text: str) -> bool:
 
 
 def parse_size(text: str) -> int:
-    """Bytes: a number with an optional unit b, k, m, g, t or p (1024-based; `KiB` and `kb` mean `k`)."""
+    """A number of bytes, with an optional unit b, k, m, g, t or p: powers of 1024. `KiB` and `kb` mean `k`."""
     match = _SIZE.fullmatch(text) if len(text) <= _NUMBER_LENGTH else None
     if match is None:
         raise InvalidValue(f"invalid size: {text!r}, expected a number with an optional unit b, k, m, g, t or p")
@@ -70,17 +70,17 @@ def parse_size(text: str) -> int:
 
 
 def parse_swap(text: str) -> int:
-    """Bytes as `parse_size` reads them, or -1 for unlimited."""
+    """A number of bytes, as `parse_size` reads it, or -1 for no limit."""
     return -1 if text == "-1" else parse_size(text)
 
 
 def parse_int(text: str) -> int:
-    """A signed 64-bit integer as Go reads flags: 10, 0x1f, 0b11, 0o17, 017 (octal), 1_000."""
+    """A signed 64-bit integer, as Go reads it in options: 10, 0x1f, 0b11, 0o17, 017 (octal), 1_000."""
     return _go_int(text, _INT64_MIN, INT64_MAX)
 
 
 def parse_uint16(text: str) -> int:
-    """An integer of 0 to 65535 as Go reads flags; no sign."""
+    """An integer from 0 to 65535, as Go reads it in options, without a sign."""
     if text[:1] in {"+", "-"}:
         raise InvalidValue(f"{text!r} is not an unsigned integer")
     return _go_int(text, 0, 65535)
@@ -99,7 +99,7 @@ def _go_int(text: str, low: int, high: int) -> int:
 
 
 def parse_decimal_int(text: str) -> int:
-    """A signed 64-bit decimal integer, as Go's `Atoi` reads it: no prefixes, no underscores."""
+    """A signed 64-bit decimal integer, as Go's `Atoi` reads it: without prefixes and underscores."""
     if _DECIMAL_INT.fullmatch(text) is None or len(text) > 20:
         raise InvalidValue(f"{text!r} is not an integer")
     number = int(text)
@@ -109,7 +109,7 @@ def parse_decimal_int(text: str) -> int:
 
 
 def parse_digits(text: str, high: int) -> int:
-    """An unsigned decimal integer of at most `high`: digits only."""
+    """A decimal integer from 0 to `high`, of digits only."""
     if _DIGITS.fullmatch(text) is None:
         raise InvalidValue(f"{text!r} is not a number")
     digits = text.lstrip("0") or "0"
@@ -119,7 +119,7 @@ def parse_digits(text: str, high: int) -> int:
 
 
 def parse_cpus(text: str) -> int:
-    """Nano-CPUs of `--cpus`: a decimal number or a fraction (`1.5`, `1/2`), at most nine decimals."""
+    """The value of `--cpus` in billionths of a CPU: a decimal number or a fraction (`1.5`, `1/2`), to nine decimals."""
     nano = _rational(text) * 1_000_000_000
     if nano.denominator != 1:
         raise InvalidValue(f"{text!r} is too precise, expected at most nine decimals")
@@ -152,7 +152,7 @@ def _without_underscores(text: str) -> str:
 
 
 def parse_duration(text: str) -> int:
-    """Nanoseconds of a Go duration: `1h30m`, `1.5s`, `500ms`; a bare `0` needs no unit."""
+    """A Go duration, in nanoseconds: `1h30m`, `1.5s`, `500ms`. `0` needs no unit."""
     body = text[1:] if text[:1] in {"+", "-"} else text
     if body == "0":
         return 0
@@ -164,7 +164,7 @@ def parse_duration(text: str) -> int:
         whole, fraction, unit = match[1] or "0", match[2] or "", _NANOSECONDS[match[3]]
         total += int(whole) * unit
         if fraction:
-            digits = fraction[:18]  # beyond these nothing reaches a nanosecond
+            digits = fraction[:18]  # later digits are below a nanosecond in every unit
             total += int(digits) * unit // 10 ** len(digits)
         position = match.end()
     if not body or position < len(body):
@@ -175,7 +175,7 @@ def parse_duration(text: str) -> int:
 
 
 def parse_ip(text: str) -> str | None:
-    """The canonical text of an IP address as Go prints it; None when it is none (zones are not accepted)."""
+    """An IP address as Go prints it, or None if the text is none. An IPv6 zone (`%eth0`) is not accepted."""
     if "%" in text:
         return None
     try:
@@ -188,7 +188,7 @@ def parse_ip(text: str) -> str | None:
 
 
 def parse_dns(text: str) -> str:
-    """The address of a name server."""
+    """The IP address of a name server."""
     address = parse_ip(text.strip())
     if address is None:
         raise InvalidValue(f"{text!r} is not an ip address")
@@ -196,7 +196,7 @@ def parse_dns(text: str) -> str:
 
 
 def parse_domain(text: str) -> str:
-    """A search domain; `.` means none."""
+    """A search domain, or `.` for none."""
     text = text.strip()
     if text == ".":
         return text
@@ -207,21 +207,21 @@ def parse_domain(text: str) -> str:
 
 
 def parse_mac(text: str) -> str:
-    """A hardware address of 6, 8 or 20 bytes in one of the three usual notations; empty means none."""
+    """A hardware address of 6, 8 or 20 bytes, with colons, hyphens or dots. Empty means none."""
     if text and (_MAC.fullmatch(text) is None or len(re.sub("[:.-]", "", text)) not in _MAC_LENGTHS):
         raise InvalidValue(f"{text!r} is not a valid mac address, expected for example 92:d0:c6:0a:29:33")
     return text
 
 
 def parse_env(text: str) -> str:
-    """One variable: `NAME=value`, or `NAME` alone for the client's own value. The name may not be empty."""
+    """One variable: `NAME=value`, or `NAME` for the value that the caller's environment has. NAME may not be empty."""
     if not text or text[0] == "=":
         raise InvalidValue(f"invalid environment variable: {text!r}, expected NAME=value")
     return text
 
 
 def parse_label(text: str) -> str:
-    """One label: `key=value` or `key`; the key may not be empty or hold blanks."""
+    """One label: `key=value` or `key`. The key may not be empty and may not hold blanks."""
     key = text.partition("=")[0].lstrip()
     if not key:
         raise InvalidValue(f"invalid label {text!r}: empty name")
@@ -231,14 +231,15 @@ def parse_label(text: str) -> str:
 
 
 def key_values(items: list[str]) -> dict[str, str]:
-    """`key=value` words as a mapping; a word without `=` has the empty value, later words win."""
+    """The words `key=value` as a mapping. A word without `=` has an empty value, and a later word wins."""
     return {key: value for key, _, value in (item.partition("=") for item in items)}
 
 
 def csv_fields(text: str) -> list[str]:
-    """The fields of one CSV record, as Go's encoding/csv reads it: `"` quotes a field, `""` is a quote in one.
+    """The fields of one CSV record, as Go's encoding/csv reads it. `"` quotes a field, and `""` is a quote within it.
 
-    Blank lines before the record are skipped and nothing after its end is read. Raises InvalidValue for a stray quote.
+    Blank lines before the record are skipped, and what follows its line is not read. Raises InvalidValue for a stray
+    quote. The test `test_csv_never_loses_the_way` pins that every text gives fields or an error.
     """
     if '"' not in text and "\n" not in text and text:
         return text.split(",")

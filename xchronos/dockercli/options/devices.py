@@ -1,4 +1,7 @@
-"""Devices, GPUs, limits and the other small structured values of `docker run`."""
+"""Devices, GPUs, limits and other small structured values of `docker run`.
+
+Every `parse_*` function reads one value and raises InvalidValue.
+"""
 
 import posixpath
 import re
@@ -35,7 +38,7 @@ def is_cdi(device: str) -> bool:
 
 
 def cdi_request(names: list[str]) -> dict[str, Any]:
-    """The entry of `HostConfig.DeviceRequests` for CDI devices."""
+    """The entry of `HostConfig.DeviceRequests` for the CDI devices `names`."""
     return {"Driver": "cdi", "Count": 0, "DeviceIDs": names, "Capabilities": None, "Options": None}
 
 
@@ -71,7 +74,7 @@ def _is_mode(text: str) -> bool:
 
 
 def parse_cgroup_rule(text: str) -> str:
-    """A `--device-cgroup-rule`: `c 1:3 mr`."""
+    """A value of `--device-cgroup-rule`, such as `c 1:3 mr`."""
     if _CGROUP_RULE.fullmatch(text) is None:
         raise InvalidValue(f"invalid device cgroup format {text!r}, expected for example 'c 1:3 mr'")
     return text
@@ -87,19 +90,19 @@ def _device_value(text: str) -> tuple[str, str]:
 
 
 def parse_bps(text: str) -> dict[str, Any]:
-    """A rate in bytes per second: `/dev/sda:1mb`."""
+    """A device and a rate in bytes per second, such as `/dev/sda:1mb`."""
     path, value = _device_value(text)
     return {"Path": path, "Rate": parse_size(value)}
 
 
 def parse_iops(text: str) -> dict[str, Any]:
-    """A rate in operations per second: `/dev/sda:1000`."""
+    """A device and a rate in operations per second, such as `/dev/sda:1000`."""
     path, value = _device_value(text)
     return {"Path": path, "Rate": parse_digits(value, _UINT64_MAX)}
 
 
 def parse_weight(text: str) -> dict[str, Any]:
-    """A weight for block devices: `/dev/sda:200`, 0 or 10 to 1000."""
+    """A block device and its weight, 0 or from 10 to 1000, such as `/dev/sda:200`."""
     path, value = _device_value(text)
     weight = parse_digits(value, 1000)
     if 0 < weight < 10:
@@ -108,7 +111,7 @@ def parse_weight(text: str) -> dict[str, Any]:
 
 
 def parse_ulimit(text: str) -> dict[str, Any]:
-    """One entry of `HostConfig.Ulimits`: `name=soft[:hard]`, -1 for unlimited."""
+    """One entry of `HostConfig.Ulimits`: `name=soft[:hard]`. -1 means no limit."""
     name, equals, value = text.partition("=")
     limits = value.split(":")
     if not equals or len(limits) > 2:
@@ -123,7 +126,7 @@ def parse_ulimit(text: str) -> dict[str, Any]:
 
 
 def parse_sysctl(text: str) -> tuple[str, str]:
-    """A kernel parameter that has a namespace of its own: `net.*`, `fs.mqueue.*` and the IPC part of `kernel.*`."""
+    """A kernel parameter that each container has for itself: `net.*`, `fs.mqueue.*` or the IPC part of `kernel.*`."""
     name, equals, value = text.partition("=")
     if not equals or (name not in _SYSCTLS and not text.startswith(_SYSCTL_PREFIXES)):
         raise InvalidValue(f"sysctl {text!r} is not allowed in a container, expected net.*, fs.mqueue.* or kernel IPC")
@@ -174,7 +177,7 @@ def _gpu_count(text: str) -> int:
 
 
 def parse_extra_host(text: str) -> str:
-    """A line for /etc/hosts, `name:ip` or `name=ip`; the address may be `host-gateway` or stand in brackets."""
+    """A line for /etc/hosts: `name:ip` or `name=ip`. The address may be `host-gateway`, or be in brackets."""
     equals, colon = text.find("="), text.find(":")
     at = equals if 0 <= equals < (colon if colon >= 0 else len(text)) else colon
     if at <= 0:
@@ -194,7 +197,7 @@ def parse_link(text: str) -> str:
 
 
 def parse_restart(text: str) -> dict[str, Any]:
-    """`HostConfig.RestartPolicy` of `no`, `always`, `unless-stopped` or `on-failure[:max-retries]`."""
+    """`HostConfig.RestartPolicy` for `no`, `always`, `unless-stopped` or `on-failure[:max-retries]`."""
     name, colon, retries = text.partition(":")
     if ":" in retries:
         raise InvalidValue(f"invalid restart policy {text!r}, expected for example on-failure:5")
@@ -206,7 +209,7 @@ def parse_restart(text: str) -> dict[str, Any]:
 
 
 def parse_stream(text: str) -> str:
-    """A stream of `--attach`, whatever its case."""
+    """A stream of `--attach`, in any case."""
     stream = text.lower()
     if stream not in {"stdin", "stdout", "stderr"}:
         raise InvalidValue(f"{text!r} is no stream, expected STDIN, STDOUT or STDERR")

@@ -15,7 +15,7 @@ _KEYS = (
 
 
 def parse_mount(text: str) -> dict[str, Any]:
-    """One entry of `HostConfig.Mounts` from a `--mount` value: comma-separated `key=value` fields (CSV quoting)."""
+    """One entry of `HostConfig.Mounts`. The value of `--mount` is a CSV record of `key=value` fields."""
     simple: dict[str, Any] = {"type": "volume"}
     maps: dict[str, list[str]] = {}
     for field in csv_fields(text):
@@ -139,9 +139,10 @@ _OPTIONS = {
 
 
 def split_volumes(specs: Iterable[str]) -> tuple[list[str], dict[str, dict[str, str]]]:
-    """(Binds, Volumes) of `--volume` values: `source:path[:options]` binds, a path alone is an anonymous volume.
+    """(Binds, Volumes) for the values of `--volume`.
 
-    As in the client, a single letter before the first colon is taken for a Windows drive.
+    `source:path[:options]` is a bind, and a path alone is an anonymous volume. As in the docker client, a single letter
+    before the first colon is read as a Windows drive.
     """
     binds: dict[str, None] = {}
     volumes: dict[str, dict[str, str]] = {}
@@ -157,5 +158,5 @@ def split_volumes(specs: Iterable[str]) -> tuple[list[str], dict[str, dict[str, 
 
 
 def parse_tmpfs(specs: Iterable[str]) -> dict[str, str]:
-    """`HostConfig.Tmpfs` of `path[:options]` values."""
+    """`HostConfig.Tmpfs` for the values `path[:options]` of `--tmpfs`."""
     return {path: options for path, _, options in (spec.partition(":") for spec in specs)}

@@ -1,4 +1,4 @@
-"""`--network` values, and the endpoint settings they make."""
+"""The values of `--network`, and the endpoint settings that they become."""
 
 import re
 from collections.abc import Sequence
@@ -14,26 +14,35 @@ _BUILT_IN = frozenset(("default", "bridge", "host", "none"))
 
 
 class Attachment(msgspec.Struct):
-    """One network of a container, as `--network` and its companions describe it."""
+    """One network of a container, as given by `--network`, `--network-alias`, `--link`, `--ip` and the like."""
 
     target: str
+    """The name of the network, or `container:<name>` for another container's."""
     aliases: list[str] = []
+    """More names of the container in this network."""
     links: list[str] = []
+    """Other containers as `name[:alias]`."""
     ipv4: str = ""
+    """The wanted address; empty: the engine chooses."""
     ipv6: str = ""
+    """The wanted address; empty: the engine chooses."""
     link_local: list[str] = []
+    """Link-local addresses."""
     mac: str = ""
+    """The wanted hardware address; empty: the engine chooses."""
     driver_options: dict[str, str] | None = None
+    """Options for the network's driver. None if no option is given."""
     gateway_priority: int = 0
+    """The network with the highest number provides the default gateway."""
 
     @property
     def is_user_defined(self) -> bool:
-        """Whether the network is one that somebody created: neither built in nor another container's."""
+        """Whether somebody created the network. It is then neither built in nor another container's."""
         return self.target not in _BUILT_IN and self.target.partition(":")[0] != "container"
 
     @property
     def is_plain(self) -> bool:
-        """Whether nothing but the name is asked for."""
+        """Whether only the name is given."""
         return not (
             self.aliases or self.links or self.ipv4 or self.ipv6 or self.link_local or self.mac
             or self.driver_options or self.gateway_priority
@@ -41,9 +50,9 @@ class Attachment(msgspec.Struct):
 
 
 def parse_network(text: str) -> Attachment:
-    """One `--network` value: a name, or `name=...,alias=...,ip=...,ip6=...,driver-opt=key=value` and the like.
+    """One value of `--network`: a name, or `name=...,alias=...,ip=...,ip6=...,driver-opt=key=value` and the like.
 
-    In the long form the client lowers keys and values alike, so a name with capitals needs the short form.
+    In the long form, the docker client puts keys and values into lower case. A name with capitals needs the short form.
     """
     if _LONG_FORM.search(text) is None:
         return Attachment(text)
@@ -83,7 +92,7 @@ def parse_network(text: str) -> Attachment:
 
 
 def endpoint(network: Attachment) -> dict[str, Any]:
-    """`EndpointSettings` of one network, to the letter as the client sends them."""
+    """`EndpointSettings` of one network, exactly as the docker client sends them."""
     addresses: dict[str, Any] = {}
     if network.ipv4:
         addresses["IPv4Address"] = network.ipv4
@@ -112,10 +121,10 @@ def endpoint(network: Attachment) -> dict[str, Any]:
 
 
 def endpoints(networks: Sequence[Attachment]) -> dict[str, Any]:
-    """`EndpointsConfig` of all networks of a container; a single plain network is left to the engine.
+    """`EndpointsConfig` for all networks of a container. It is empty for a single network with nothing but a name.
 
     Raises InvalidValue for a network without a name or given twice, for a mix of built-in and user-defined networks,
-    and for aliases and links on a built-in one.
+    and for aliases and links in a network that nobody created.
     """
     settings: dict[str, Any] = {}
     for network in networks:

@@ -1,4 +1,4 @@
-"""`--publish` and `--expose`: port specifications as docker's go-connections reads them."""
+"""`--publish` and `--expose`: ports, read as docker's library go-connections reads them."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -11,10 +11,10 @@ _PORT_MAX = 65535
 
 
 def publish(specs: Iterable[str]) -> tuple[dict[str, dict[str, str]], dict[str, list[dict[str, str]]]]:
-    """(ExposedPorts, PortBindings) of `--publish` values.
+    """(ExposedPorts, PortBindings) for the values of `--publish`.
 
-    A value is `[[ip:][host]:]container[/protocol]`, ports may be ranges and an IPv6 address stands in brackets; or the
-    long form `target=80,published=8080,protocol=udp`.
+    A value is `[[ip:][host]:]container[/protocol]`. Ports may be ranges, and an IPv6 address is in brackets. A value
+    may also have the long form `target=80,published=8080,protocol=udp`. Raises InvalidValue.
     """
     exposed: dict[str, dict[str, str]] = {}
     bindings: dict[str, list[dict[str, str]]] = {}
@@ -49,7 +49,7 @@ def _publish_one(spec: str, exposed: dict[str, Any], bindings: dict[str, list[di
         port = f"{first + offset}/{protocol}"
         bound = str(host_first + offset) if host else ""
         if first == last and host_first != host_last:
-            bound = f"{bound}-{host_last}"  # one container port: the engine picks a free one of the range
+            bound = f"{bound}-{host_last}"  # one container port: the engine picks a free host port of the range
         exposed[port] = {}
         bindings.setdefault(port, []).append({"HostIp": address, "HostPort": bound})
 
@@ -76,7 +76,7 @@ def _address(text: str) -> str:
 
 
 def _split_protocol(text: str) -> tuple[str, str]:
-    """(protocol, port or range) of `80/udp`; tcp by default, text behind a second slash is not read."""
+    """(protocol, port or range) of `80/udp`. The default is tcp. Text after a second slash is not read."""
     port, _, rest = text.partition("/")
     return (rest.partition("/")[0] or "tcp", port) if port else ("", "")
 
@@ -94,7 +94,7 @@ def _range(text: str, what: str) -> tuple[int, int]:
 
 
 def expose(specs: Iterable[str], exposed: dict[str, dict[str, str]]) -> None:
-    """Add the ports of `--expose` values, `port[-port][/protocol]`, to `exposed`."""
+    """Add the ports of the values of `--expose`, `port[-port][/protocol]`, to `exposed`. Raises InvalidValue."""
     for spec in specs:
         if ":" in spec:
             raise InvalidValue(f"invalid port {spec!r} for --expose: a container port alone is expected")

@@ -1,6 +1,14 @@
-"""systemd's resource and sandbox keys of `[Service]`, as parts of a container's create body (UNITS.md 8).
+"""systemd's resource keys of `[Service]`, as parts of the body that creates a container.
 
-`Restart=`, timeouts and the Exec lines are not here: those are the orchestrator's to do, not the engine's.
+The module `sandbox` has the functions for the sandbox keys. `Restart=`, the timeouts and the Exec lines are not read
+here, because agents carry them out themselves. The rules (`test_host_key` and `test_config_key` pin them):
+
+- `MemoryMax=` is `Memory`. `MemoryHigh=` is `MemoryReservation`, which is only similar: a soft floor.
+- The engine counts memory and swap together: `MemorySwap` is the sum of `MemoryMax=` and `MemorySwapMax=`.
+- `CPUQuota=150%` is `NanoCpus` of 1.5 billion. `CPUWeight=` 1 to 10,000 becomes `CpuShares` 2 to 262,144, linearly.
+- `TasksMax=` is `PidsLimit`, and each `LimitX=` is an entry of `Ulimits`. In both, infinity is -1.
+- `IOWeight=` becomes `BlkioWeight`, on another scale.
+- A key that the engine has nothing for gives a warning. So does an old name of a key.
 """
 
 import re
@@ -51,12 +59,14 @@ _UNAVAILABLE = {
 def host_config_from_service(
     options: Mapping[str, list[str]],
 ) -> tuple[dict[str, Any], list[ResourceProblem]]:
-    """(body parts, problems) of the resource and sandbox keys of `[Service]`.
+    """(body parts, problems) for the resource and sandbox keys of `[Service]`.
 
-    `options` holds the values of every key in file order, after resets by empty assignments were left in: an empty
-    string forgets what came before it, as in systemd. The parts are fields of the create body, with those of the host
-    below `HostConfig`. Keys that are not about resources are ignored. A value that does not parse is an error; systemd
-    would warn and run without the limit, which nobody wants of a limit.
+    `options` holds the values of every key, in the order of the file. An empty value resets the key: the values before
+    it do not count. The parts are fields of the create body, those of the host below `HostConfig`. Other keys are
+    ignored.
+
+    A value that cannot be read is an error. systemd would warn and run the service without the limit. Here nobody
+    watches the machine's log, and a job without its limit harms other jobs.
     """
     mapping = Parts(options)
     for key, values in options.items():
@@ -88,7 +98,7 @@ def _since_reset(values: list[str]) -> list[str]:
 
 
 def _bytes(text: str, base: int = 1024) -> int | None:
-    """Bytes of a systemd size (K M G T are powers of `base`); None for infinity."""
+    """A systemd size in bytes; K, M, G and T are powers of `base`. None for infinity."""
     if text == "infinity":
         return None
     if text.endswith("%"):
@@ -127,7 +137,10 @@ def _swap_limit(mapping: Parts, _key: str, values: list[str]) -> None:
 
 
 def _swap(mapping: Parts) -> None:
-    """The engine counts memory and swap together; without a memory limit a swap limit means nothing to it."""
+    """Add the memory limit to the swap limit, because the engine counts both together.
+
+    Without a memory limit the engine has no use for a swap limit.
+    """
     swap = mapping.host.get("MemorySwap", -1)
     if swap < 0:
         return
@@ -192,7 +205,8 @@ def _io_weight(mapping: Parts, key: str, values: list[str]) -> None:
         mapping.warn(key, "deprecated, use IOWeight")
         return
     weight = _number(values[-1], 1, 10000)
-    # 100 is the default of systemd, 500 that of the engine's cgroup: piecewise linear through both and the two ends.
+    # The default weight is 100 in systemd and 500 in the engine's cgroup. The scale has two straight parts, which meet
+    # at the defaults and end at the ends of both ranges.
     mapping.host["BlkioWeight"] = 10 + (weight - 1) * 490 // 99 if weight <= 100 else 500 + (weight - 100) * 500 // 9900
 
 
@@ -209,7 +223,7 @@ def _io_rate(mapping: Parts, key: str, values: list[str]) -> None:
         path, _, rate = value.partition(" ")
         if not path.startswith("/dev/") or not rate.strip():
             raise InvalidValue(f"{value!r}: expected a device and a rate, for example /dev/sda 5M")
-        number = _bytes(rate.strip(), 1000)  # systemd.resource-control(5): rates count by the thousand
+        number = _bytes(rate.strip(), 1000)  # systemd.resource-control(5): in rates, K is 1000
         if number is not None:
             mapping.append(_IO_RATES[key], {"Path": path, "Rate": number})
 
@@ -219,7 +233,7 @@ def _user(mapping: Parts, _key: str, values: list[str]) -> None:
 
 
 def _group(mapping: Parts) -> None:
-    """`Group=` is the second half of the engine's one user setting; without a user it is root's."""
+    """Add `Group=` to the user: the engine has one setting `user:group`. Without `User=` the user is root."""
     groups = _since_reset(mapping.options.get("Group", []))
     if groups:
         mapping.config["User"] = f"{mapping.config.get('User') or '0'}:{groups[-1]}"
@@ -244,7 +258,7 @@ def _kill_signal(mapping: Parts, _key: str, values: list[str]) -> None:
 
 
 def _ignore_group(_mapping: Parts, _key: str, _values: list[str]) -> None:
-    """`Group=` is joined with the user at the end."""
+    """Do nothing: `_group` adds `Group=` to the user after all keys are read."""
 
 
 _KEYS: dict[str, Handler] = {
@@ -273,4 +287,4 @@ _KEYS: dict[str, Handler] = {
 }
 
 KNOWN_KEYS = frozenset(_KEYS) | frozenset(_UNAVAILABLE)
-"""Every `[Service]` key this module speaks about, mapped or answered with a warning."""
+"""Every key of `[Service]` that this module maps to the engine or warns about."""

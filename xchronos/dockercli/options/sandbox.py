@@ -1,4 +1,10 @@
-"""systemd's sandbox keys, as parts of a container's create body; the limits are in `resources`."""
+"""systemd's sandbox keys, as parts of the body that creates a container. The limits are in `resources`.
+
+- `CapabilityBoundingSet=A B` drops ALL and adds A and B; `~A` drops A; an empty value drops ALL.
+- `ReadOnlyPaths=` and `InaccessiblePaths=` are `ReadonlyPaths` and `MaskedPaths`, added to the engine's own lists.
+- `ProtectSystem=strict` and `ReadOnlyPaths=/` make the root file system read-only; `ReadWritePaths=` are volumes.
+- `BindPaths=` are `Binds`, and `TemporaryFileSystem=` and `PrivateTmp=` are `Tmpfs`.
+"""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeAlias
@@ -13,14 +19,14 @@ MASKED_PATHS = (
     "/proc/asound", "/proc/acpi", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list",
     "/proc/timer_stats", "/proc/sched_debug", "/proc/scsi", "/sys/firmware",
 )  # fmt: skip
-"""What the engine hides by default; setting MaskedPaths replaces the list, so it is repeated."""
+"""The paths that the engine hides by default. They are repeated here because a MaskedPaths setting replaces them."""
 
 READONLY_PATHS = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
-"""What the engine makes read-only by default."""
+"""The paths that the engine makes read-only by default. A ReadonlyPaths setting replaces them."""
 
 
 class ResourceProblem(NamedTuple):
-    """One value that could not be mapped as it stands."""
+    """One value that the engine cannot honour as it is written."""
 
     key: str
     message: str
@@ -28,20 +34,24 @@ class ResourceProblem(NamedTuple):
 
 
 class Parts:
-    """The parts of a create body being gathered from `options`, and what was wrong on the way."""
+    """The parts of a create body, which the handlers of the keys fill in from `options`, and the problems found."""
 
     def __init__(self, options: Mapping[str, list[str]]) -> None:
         self.options = options
+        """The values of every key, empty ones included. They do not change."""
         self.config: dict[str, Any] = {}
+        """The fields of the body, except for HostConfig."""
         self.host: dict[str, Any] = {}
+        """The fields of HostConfig."""
         self.problems: list[ResourceProblem] = []
+        """In the order in which they were found."""
 
     def warn(self, key: str, message: str) -> None:
-        """Note something that has no effect, or not quite the effect one would expect."""
+        """Add a warning about a value without effect, or with an effect that its author may not expect."""
         self.problems.append(ResourceProblem(key, message, "warning"))
 
     def append(self, key: str, *items: Any) -> None:
-        """Add to a list of the host part."""
+        """Append items to a list in HostConfig."""
         self.host.setdefault(key, []).extend(items)
 
 
@@ -51,12 +61,12 @@ def _no_new_privileges(mapping: Parts, _key: str, values: list[str]) -> None:
 
 
 def _words(values: list[str]) -> list[str]:
-    """The words of a list, which may be in quotes."""
+    """The words of all values. They may be in quotes."""
     return [word for value in values for word in split_words(value, Escapes.DROP)]
 
 
 def _capability(word: str) -> str:
-    """The engine's name of a capability: systemd takes any case, and numbers."""
+    """The engine's name of a capability. The word may be in any case, or be a number, as in systemd."""
     try:
         return f"CAP_{NAMES[capability_number(word)].upper()}"
     except (InvalidValue, IndexError):
@@ -64,8 +74,8 @@ def _capability(word: str) -> str:
 
 
 def _capabilities(mapping: Parts, _key: str, values: list[str]) -> None:
-    """`values` with their empty ones: here those do not forget, they say "none"."""
-    full, names = True, dict[str, None]()  # every capability but the names; or nothing but the names
+    """Set CapDrop and CapAdd. An empty value does not reset this key: it means no capability at all."""
+    full, names = True, dict[str, None]()  # `full`: all capabilities except `names`; otherwise only `names`
     for value in values:
         inverted = value.startswith("~")
         words = dict.fromkeys(map(_capability, _words([value.removeprefix("~")])))
@@ -158,7 +168,7 @@ def _devices(mapping: Parts, key: str, values: list[str]) -> None:
 
 
 Handler: TypeAlias = Callable[[Parts, str, list[str]], None]
-"""(the parts so far, the key, its values since the last reset); raises InvalidValue for a value that does not parse."""
+"""Fills in the parts, given the key and its values since the last reset. Raises InvalidValue for a bad value."""
 
 SANDBOX_KEYS: dict[str, Handler] = {
     "NoNewPrivileges": _no_new_privileges,
@@ -176,4 +186,4 @@ SANDBOX_KEYS: dict[str, Handler] = {
     "PrivateTmp": _private_tmp,
     "DeviceAllow": _devices,
 }
-"""Who answers for which sandbox key."""
+"""The handler of each sandbox key."""

@@ -1,12 +1,12 @@
-"""`[Container]`: quadlet's keys (podman-systemd.unit(5)) as a create body of the Engine API.
+"""`[Container]`: quadlet's keys (podman-systemd.unit(5)) as a body that creates a container through the Engine API.
 
-Most keys are an option of `docker run` under another name, so they go through the same option table; the rest is in
-`quadlet_keys`. Keys that only make sense under podman or systemd are accepted with a warning, keys that cannot be
-honoured are errors. Beyond quadlet there are `CPUs=`, `GPUs=`, `MemorySwap=`, `Platform=` and `Privileged=`.
+Most keys are options of `docker run` under another name, and are read by the same table of options. The module `rules`
+reads the others. A key that has a meaning only under podman or systemd gives a warning. A key that cannot be honoured
+is an error. `CPUs=`, `GPUs=`, `MemorySwap=`, `Platform=` and `Privileged=` are not quadlet's.
 
-Two things are for the machine to resolve, see `ContainerExtras`: files, and secrets. The engine knows secrets only in a
-swarm, so `Secret=name` is the file `name` in the machine's directory of secrets: bound read-only at /run/secrets/name
-(or `target=`), or read into a variable with `type=env`.
+The machine resolves files and secrets, which are in `ContainerExtras`. The engine has secrets only in a swarm. Here,
+`Secret=name` is the file `name` in the machine's directory of secrets. It is bound read-only at /run/secrets/name (or
+`target=`), or with `type=env` read into a variable.
 """
 
 from collections.abc import Iterable, Mapping
@@ -23,14 +23,11 @@ from xchronos.errors import InvalidValue, Severity
 __all__ = ["KNOWN_KEYS", "ContainerExtras", "ContainerProblem", "Secret", "container_body"]
 
 KNOWN_KEYS = frozenset(KEYS) | frozenset(WARNINGS) | frozenset(ERRORS)
-"""Every key of [Container]: for suggestions when one is misspelt."""
+"""Every key of [Container], also those that are refused. Errors about a misspelt key suggest one of them."""
 
 
 class ContainerExtras(msgspec.Struct, frozen=True):
-    """What stands beside the create body, and what only the machine can resolve; the fields are those of `Create`.
-
-    `optional_devices` are entries of `HostConfig.Devices` to be added when the device exists on the machine.
-    """
+    """What belongs to the container but not into the create body. Fields without a text here are those of `Create`."""
 
     image: str = ""
     name: str | None = None
@@ -41,11 +38,13 @@ class ContainerExtras(msgspec.Struct, frozen=True):
     label_files: tuple[str, ...] = ()
     seccomp_profile: str = ""
     secrets: tuple[Secret, ...] = ()
+    """The secrets, which the machine reads when the step runs."""
     optional_devices: tuple[dict[str, str], ...] = ()
+    """Entries of `HostConfig.Devices`. The machine adds those whose device it has."""
 
 
 class ContainerProblem(NamedTuple):
-    """One thing wrong in `[Container]`, with its key and line (0: the section as a whole)."""
+    """One problem in `[Container]`, with its key and line. An empty key means several keys together."""
 
     key: str
     message: str
@@ -56,10 +55,10 @@ class ContainerProblem(NamedTuple):
 def container_body(
     options: Iterable[tuple[str, str, int]], env: Mapping[str, str] | None = None
 ) -> tuple[dict[str, Any], ContainerExtras, list[ContainerProblem]]:
-    """(create body, extras, problems) of the `[Container]` options, given as (key, value, line) in file order.
+    """(create body, extras, problems) for the options of `[Container]`, given as (key, value, line) in file order.
 
-    An empty value forgets what the key said before. All problems are reported at once; with an error among them the
-    body is not to be used. `env` answers a `-e NAME` among `PodmanArgs=`.
+    An empty value drops the values that the key had before. All problems are returned together. If one of them is an
+    error, do not use the body. `env` holds the values for `-e NAME` within `PodmanArgs=`.
     """
     problems: list[ContainerProblem] = []
     by_key: dict[str, list[tuple[str, int]]] = {}
@@ -103,7 +102,7 @@ def container_body(
 def _finish(
     draft: ContainerDraft, env: Mapping[str, str], problems: list[ContainerProblem], line: int
 ) -> dict[str, Any]:
-    """Everything that several keys decide together."""
+    """The fields of `Create`, from all keys together. Raises InvalidValue for keys that do not fit each other."""
     if not draft.image:
         raise InvalidValue("Image= is missing: expected the image to run")
     if draft.group:
@@ -128,7 +127,10 @@ def _finish(
 
 
 def _writable_corners(body: dict[str, Any], host: dict[str, Any]) -> None:
-    """As podman does with a read-only root file system: /run, /tmp and /var/tmp stay writable, unless mounted."""
+    """Keep /run, /tmp and /var/tmp writable on a read-only root file system, as podman does.
+
+    A path that is mounted is left alone; `test_a_read_only_root_leaves_what_is_mounted_alone` pins that.
+    """
     mounted = {bind.split(":")[1] for bind in host["Binds"] or ()} | set(body["Volumes"])
     mounted.update(mount["Target"] for mount in host.get("Mounts", ()))
     corners = {path: "" for path in ("/run", "/tmp", "/var/tmp") if path not in mounted}  # noqa: S108 - in the container

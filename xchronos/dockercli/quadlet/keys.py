@@ -1,4 +1,4 @@
-"""The keys of `[Container]`: those that do something, those without effect, and those that are refused."""
+"""The keys of `[Container]`: those with an effect, those without, and those that are refused."""
 
 from xchronos.dockercli.quadlet import rules
 from xchronos.dockercli.quadlet.draft import Rule
@@ -74,7 +74,7 @@ KEYS: dict[str, Rule] = {
     "Volume": Rule(rules.volume, many=True),
     "WorkingDir": rules.option("workdir"),
 }
-"""The keys that do something."""
+"""The keys with an effect, and the rule that reads each of them."""
 
 _UPDATES = "use Pull=always to run the newest image"
 _HEALTH = "the engine has only HealthCmd, HealthInterval, HealthRetries, HealthStartPeriod and HealthTimeout"
@@ -98,7 +98,7 @@ WARNINGS: dict[str, str] = {
         _HEALTH,
     ),
 }  # fmt: skip
-"""Keys of quadlet that are accepted and do nothing, and why."""
+"""Keys of quadlet that are accepted without an effect, and the reason."""
 
 _USERS = "user namespaces are a setting of the engine"
 ERRORS: dict[str, str] = {
@@ -108,4 +108,4 @@ ERRORS: dict[str, str] = {
     **dict.fromkeys(("GIDMap", "RemapGid", "RemapUid", "RemapUidSize", "RemapUsers"), _USERS),
     **dict.fromkeys(("SubGIDMap", "SubUIDMap", "UIDMap"), _USERS),
 }  # fmt: skip
-"""Keys of quadlet that cannot be honoured, and what to do instead."""
+"""Keys of quadlet that are refused, and what to do instead."""

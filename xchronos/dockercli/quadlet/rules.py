@@ -1,4 +1,8 @@
-"""How the values of `[Container]` are read: `quadlet_keys` says of which key, `quadlet` puts the results together."""
+"""The rules that read the values of `[Container]`.
+
+The module `keys` says which rule reads which key, and `container` puts the results together. A rule raises InvalidValue
+for a value that it cannot read or that cannot be honoured. The functions that return a `Rule` serve several keys.
+"""
 
 import json
 
@@ -22,7 +26,7 @@ _DRIVER_GONE = frozenset(("passthrough", "passthrough-tty"))
 
 
 def option(name: str) -> Rule:
-    """One value is one value of an option."""
+    """Each value is one value of the option `name` of `docker run`."""
 
     def apply(draft: ContainerDraft, value: str) -> None:
         draft.set(name, value)
@@ -31,7 +35,7 @@ def option(name: str) -> Rule:
 
 
 def words(name: str) -> Rule:
-    """Every word is one value of a repeatable option; quotes and escapes as in Exec lines."""
+    """Each word is one value of the repeatable option `name`. Words are split as in Exec lines."""
 
     def apply(draft: ContainerDraft, value: str) -> None:
         for word in split_words(value, Escapes.KEEP_UNKNOWN):
@@ -41,7 +45,7 @@ def words(name: str) -> Rule:
 
 
 def flag(name: str) -> Rule:
-    """A boolean option."""
+    """The value is a boolean, for the option `name`."""
 
     def apply(draft: ContainerDraft, value: str) -> None:
         draft.values[name] = parse_bool(value)
@@ -50,7 +54,7 @@ def flag(name: str) -> Rule:
 
 
 def security(word: str) -> Rule:
-    """A boolean that stands for one security option."""
+    """The value is a boolean. If it is true, `word` is added to the security options."""
 
     def apply(draft: ContainerDraft, value: str) -> None:
         if parse_bool(value):
@@ -60,7 +64,7 @@ def security(word: str) -> Rule:
 
 
 def security_value(prefix: str) -> Rule:
-    """The value, behind a prefix, is one security option."""
+    """The value, with `prefix` before it, is one security option."""
 
     def apply(draft: ContainerDraft, value: str) -> None:
         draft.set("security-opt", prefix + value)
@@ -75,18 +79,18 @@ def _no_other_unit(name: str) -> None:
 
 
 def image(draft: ContainerDraft, value: str) -> None:
-    """`Image=`: what the engine can pull or has."""
+    """`Image=`: a reference to an image."""
     _no_other_unit(value)
     draft.image = check_image(value)
 
 
 def command(draft: ContainerDraft, value: str) -> None:
-    """`Exec=`: the words of the command, quoted as in Exec lines."""
+    """`Exec=`: the words of the command, split as in Exec lines."""
     draft.command = split_words(value, Escapes.KEEP_UNKNOWN)
 
 
 def _json_words(value: str) -> list[str] | None:
-    """The words of a JSON list of strings; None when the value is not meant as one."""
+    """The words of a JSON list of strings. None if the value does not begin with `[`."""
     if not value.startswith("["):
         return None
     try:
@@ -104,13 +108,13 @@ def entrypoint(draft: ContainerDraft, value: str) -> None:
 
 
 def env_host(_draft: ContainerDraft, value: str) -> None:
-    """`EnvironmentHost=`: only false is possible."""
+    """`EnvironmentHost=`: only false is accepted."""
     if parse_bool(value):
         raise InvalidValue("a daemon's environment is not for containers; name what is needed in Environment=")
 
 
 def volume(draft: ContainerDraft, value: str) -> None:
-    """`Volume=`: as `docker run -v` takes it, with no unit and no relative path as its source."""
+    """`Volume=`: a value of `docker run -v`. Its source may not be a unit or a relative path."""
     source = value.partition(":")[0]
     if ":" in value:
         _no_other_unit(source)
@@ -123,7 +127,7 @@ _PODMAN_MOUNTS = frozenset(("glob", "ramfs", "devpts", "artifact"))
 
 
 def mount(draft: ContainerDraft, value: str) -> None:
-    """`Mount=`: as `docker run --mount` takes it, but for the types that only podman has."""
+    """`Mount=`: a value of `docker run --mount`. The mount types that only podman has are refused."""
     for field in csv_fields(value):
         key, _, text = field.partition("=")
         if key == "type" and text in _PODMAN_MOUNTS:
@@ -134,7 +138,10 @@ def mount(draft: ContainerDraft, value: str) -> None:
 
 
 def network(draft: ContainerDraft, value: str) -> None:
-    """`host`, `none`, `bridge`, `container:name` or a name; behind a colon `ip=`, `ip6=`, `mac=`, `alias=`."""
+    """`Network=`: `host`, `none`, `bridge`, `container:name` or a name.
+
+    A name may be followed by a colon and a list of `ip=`, `ip6=`, `mac=` and `alias=`, separated by commas.
+    """
     name, colon, settings = value.partition(":")
     _no_other_unit(name)
     if name in _PODMAN_NETWORKS:
@@ -158,26 +165,26 @@ def network(draft: ContainerDraft, value: str) -> None:
 
 
 def user_namespace(draft: ContainerDraft, value: str) -> None:
-    """`UserNS=`: the engine knows no other than host."""
+    """`UserNS=`: only `host`, because the engine has no other per container."""
     if value != "host":
         raise InvalidValue(f"{value!r}: user namespaces are a setting of the engine, expected host")
     draft.set("userns", value)
 
 
 def group(draft: ContainerDraft, value: str) -> None:
-    """`Group=`: goes behind the user."""
+    """`Group=`: the group, which is appended to the user at the end."""
     draft.group = value
 
 
 def group_add(draft: ContainerDraft, value: str) -> None:
-    """`GroupAdd=`: one more group."""
+    """`GroupAdd=`: one more group for the process."""
     if value == "keep-groups":
         raise InvalidValue("keep-groups is podman's alone, expected a group")
     draft.set("group-add", value)
 
 
 def pull(draft: ContainerDraft, value: str) -> None:
-    """`Pull=`: when the image is pulled."""
+    """`Pull=`: when the image is pulled. podman's `newer` is read as `always`."""
     if value == "newer":
         draft.warnings.append("newer is podman's alone, read as always")
         value = "always"
@@ -185,18 +192,18 @@ def pull(draft: ContainerDraft, value: str) -> None:
 
 
 def read_only_tmpfs(draft: ContainerDraft, value: str) -> None:
-    """`ReadOnlyTmpfs=`: whether a read-only container gets its usual writable places."""
+    """`ReadOnlyTmpfs=`: whether /run, /tmp and /var/tmp stay writable if the root file system is read-only."""
     draft.read_only_tmpfs = parse_bool(value)
 
 
 def volatile_tmp(draft: ContainerDraft, value: str) -> None:
-    """`VolatileTmp=`: a `/tmp` in memory."""
+    """`VolatileTmp=`: whether /tmp is in memory."""
     if parse_bool(value):
         draft.set("tmpfs", "/tmp:rw,size=512M,mode=1777")  # noqa: S108 - a path in the container
 
 
 def device(draft: ContainerDraft, value: str) -> None:
-    """`AddDevice=`: behind a `-`, only where the machine has it."""
+    """`AddDevice=`: a device. After a `-`, it is added only on a machine that has it."""
     if value.startswith("-"):
         draft.optional_devices.append(parse_device(value[1:]))
     else:
@@ -206,7 +213,7 @@ def device(draft: ContainerDraft, value: str) -> None:
 
 
 def publish_port(draft: ContainerDraft, value: str) -> None:
-    """`PublishPort=`: a port of the container that the machine passes on."""
+    """`PublishPort=`: a port of the machine that leads to one of the container."""
     publish([value])
     draft.set("publish", value)
 
@@ -218,7 +225,7 @@ def expose_port(draft: ContainerDraft, value: str) -> None:
 
 
 def seccomp(draft: ContainerDraft, value: str) -> None:
-    """`SeccompProfile=`: unconfined, or a file on the machine."""
+    """`SeccompProfile=`: `unconfined`, or the path of a file on the machine."""
     if value == "unconfined":
         draft.set("security-opt", "seccomp=unconfined")
     else:
@@ -226,7 +233,7 @@ def seccomp(draft: ContainerDraft, value: str) -> None:
 
 
 def log_driver(draft: ContainerDraft, value: str) -> None:
-    """`LogDriver=`: podman's own are replaced, or refused."""
+    """`LogDriver=`: a log driver of the engine. podman's own drivers are replaced with a warning, or refused."""
     if value in _DRIVER_GONE:
         raise InvalidValue(f"{value!r} is podman's alone, expected a log driver of the engine such as journald")
     if value in _DRIVERS:
@@ -235,7 +242,7 @@ def log_driver(draft: ContainerDraft, value: str) -> None:
 
 
 def health_command(draft: ContainerDraft, value: str) -> None:
-    """`HealthCmd=`: none, a line for the shell, or a JSON list of words."""
+    """`HealthCmd=`: `none`, a line for the shell, or a JSON list of words."""
     if value == "none":
         draft.health_test = ["NONE"]
         return
@@ -252,7 +259,7 @@ def health_interval(draft: ContainerDraft, value: str) -> None:
 
 
 def health_failure(draft: ContainerDraft, value: str) -> None:
-    """`HealthOnFailure=`: the engine does nothing about it, so all but none is warned of."""
+    """`HealthOnFailure=`: every value except `none` gives a warning, because the engine only reports failures."""
     if value not in {"none", "kill", "restart", "stop"}:
         raise InvalidValue(f"{value!r}: expected none, kill, restart or stop")
     if value != "none":
@@ -260,7 +267,7 @@ def health_failure(draft: ContainerDraft, value: str) -> None:
 
 
 def secret(draft: ContainerDraft, value: str) -> None:
-    """`Secret=`: a file of the machine's secrets, mounted or as a variable."""
+    """`Secret=`: a file of the machine's secrets, which is mounted or becomes a variable."""
     name, _, rest = value.partition(",")
     kind, target = "mount", ""
     for field in rest.split(",") if rest else ():
@@ -281,7 +288,7 @@ def secret(draft: ContainerDraft, value: str) -> None:
 
 
 def timezone(draft: ContainerDraft, value: str) -> None:
-    """`Timezone=`: the container's `TZ`."""
+    """`Timezone=`: the variable `TZ` of the container."""
     if value == "local":
         draft.warnings.append("local: machines may differ, so nothing is set; expected a zone such as Europe/Berlin")
     else:
@@ -289,14 +296,14 @@ def timezone(draft: ContainerDraft, value: str) -> None:
 
 
 def mask(draft: ContainerDraft, value: str) -> None:
-    """`Mask=`: more paths that the container cannot see into."""
+    """`Mask=`: paths, separated by colons, that are hidden from the container beside the engine's own."""
     if draft.masked is None:
         draft.masked = list(MASKED_PATHS)
     draft.masked.extend(path for path in value.split(":") if path not in draft.masked)
 
 
 def unmask(draft: ContainerDraft, value: str) -> None:
-    """`Unmask=`: paths that it can, or ALL of them."""
+    """`Unmask=`: paths, separated by colons, that are neither hidden nor read-only, or ALL."""
     paths = value.split(":")
     for attribute, defaults in (("masked", MASKED_PATHS), ("unmasked_readonly", READONLY_PATHS)):
         kept: list[str] | None = getattr(draft, attribute)
@@ -305,7 +312,7 @@ def unmask(draft: ContainerDraft, value: str) -> None:
 
 
 def more_options(draft: ContainerDraft, value: str) -> None:
-    """`PodmanArgs=`: options of `docker run`, read by its own table."""
+    """`PodmanArgs=`: options of `docker run`, read as on its command line."""
     parsed = parse_flags(RUN, split_words(value, Escapes.KEEP_UNKNOWN))
     if parsed.words:
         raise InvalidValue(f"{parsed.words[0]!r} is no option of docker run")
