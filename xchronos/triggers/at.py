@@ -1,4 +1,8 @@
-"""One-shot triggers: `TriggerAt` (TIME.md 6)."""
+"""One-shot triggers: `TriggerAt`.
+
+The instant is written as RFC 3339 with an offset, as unix seconds (10 digits) or as unix milliseconds (13 digits). An
+instant in the past is allowed: it is a misfire like any other, and the unit's misfire policy decides.
+"""
 
 import re
 from dataclasses import dataclass
@@ -21,7 +25,7 @@ _EXPECTED = (
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AtTrigger:
-    """Fires once, at `at`."""
+    """Fires once, at the instant `at`."""
 
     at: Instant
 
@@ -32,35 +36,35 @@ class AtTrigger:
 
     @property
     def count(self) -> int | None:
-        """One fire in all."""
+        """1: there is one fire in all."""
         return 1
 
     @property
     def restartable(self) -> bool:
-        """True: a missed one-shot fires now."""
+        """True: the misfire policies may fire a missed one-shot now."""
         return True
 
     def next_after(self, instant: Instant, anchor: Instant = 0) -> Instant | None:  # noqa: ARG002 - the protocol's argument
-        """The one instant, while `instant` is before it. The anchor is ignored."""
+        """The trigger's instant if `instant` is before it, else None. The anchor is ignored."""
         return self.at if instant < self.at else None
 
     def count_between(self, after: Instant, until: Instant, anchor: Instant = 0) -> int:  # noqa: ARG002
-        """1 when the instant lies in (after, until], else 0. The anchor is ignored."""
+        """1 if the trigger's instant lies in (after, until], else 0. The anchor is ignored."""
         return int(after < self.at <= until)
 
     def restart(self, at: Instant) -> Self:
-        """The one-shot at another instant."""
+        """A one-shot at the instant `at`."""
         return type(self)(at)
 
 
 def parse_at(text: str) -> AtTrigger:
-    """The trigger of an RFC 3339 date-time with an offset, of unix seconds or of unix milliseconds.
+    """The trigger for an RFC 3339 date-time with an offset, for unix seconds or for unix milliseconds.
 
-    Digits beyond the microsecond are dropped. What has 10 digits is seconds, what has 13 is milliseconds; any other
-    number is refused rather than guessed at.
+    Digits below a microsecond are dropped. A number of 10 digits is seconds and one of 13 is milliseconds. Any other
+    number is refused, because its unit would be a guess.
 
     Raises:
-        InvalidTrigger: the text is none of these, or no such date exists.
+        InvalidTrigger: the text is none of these, or there is no such date.
     """
     if _UNIX.fullmatch(text):
         if len(text) == 10:

@@ -1,4 +1,4 @@
-"""What a trigger is, a pure value that answers "when next?", and what those without an end share."""
+"""The protocol of triggers, and a base class for those without an end."""
 
 from typing import Protocol, Self, runtime_checkable
 
@@ -7,62 +7,67 @@ from xchronos.clock import Instant
 
 @runtime_checkable
 class Trigger(Protocol):
-    """A grid of instants. Immutable, hashable by identity, and free of any state: the cursor lives in the Schedule.
+    """A grid of instants. It is immutable, hashable by identity, and has no state: the Schedule holds the cursor.
 
-    *Anchor*: the instant from which relative grids count: the unit's acceptance plus its `TriggerStartDelay`.
-    Triggers with an absolute grid (cron, a calendar, an explicit start) ignore it. How many fires remain of `count`
-    is the Schedule's business too: `next_after` speaks of the grid alone, as if it were endless.
+    The *anchor* is the instant from which relative grids count. It is the unit's acceptance plus its
+    `TriggerStartDelay`. Triggers with an absolute grid (cron, a calendar, an explicit start) ignore it.
+
+    `next_after` treats the grid as endless. The Schedule counts how many fires remain of `count`.
     """
 
     @property
     def kind(self) -> str:
-        """`simple`, `cron`, `every`, `iso8601`, `at`, `calendar` or `class`: for people and for records."""
+        """`simple`, `cron`, `every`, `iso8601`, `at`, `calendar` or `class`. Records and people see this word."""
         ...
 
     @property
     def count(self) -> int | None:
-        """How many fires there are in all; None when the trigger is endless."""
+        """The number of fires in all. None if the trigger is endless."""
         ...
 
     @property
     def restartable(self) -> bool:
-        """Whether the misfire policies of the simple trigger apply (TIME.md 5, first column): the grid can restart."""
+        """Whether the grid may start anew at an instant that a misfire policy chooses.
+
+        True for simple and one-shot triggers, and for ISO 8601 with a count: their policies count the repeats. False
+        for cron, calendars, classes and endless ISO 8601: their policies fire once, or drop what was missed.
+        """
         ...
 
     def next_after(self, instant: Instant, anchor: Instant) -> Instant | None:
-        """The first instant of the grid strictly after `instant`; None when the grid has none (any more).
+        """The first instant of the grid strictly after `instant`. None if there is none.
 
-        Arithmetic, never a walk: an answer takes microseconds whatever the distance.
+        It is computed by arithmetic, never by a walk: the time that it takes does not grow with the distance.
         """
         ...
 
     def count_between(self, after: Instant, until: Instant, anchor: Instant) -> int:
-        """How many instants of the grid lie in the half-open span (after, until]."""
+        """The number of instants of the grid in the half-open span (after, until]."""
         ...
 
     def restart(self, at: Instant) -> Self:
-        """The same trigger with its grid starting anew at `at` (its first instant is `at`).
-
-        Only for `restartable` triggers; others return themselves.
-        """
+        """The same trigger with a grid that begins at `at`. A trigger that is not `restartable` returns itself."""
         ...
 
 
 class Endless:
-    """A grid that is not the unit's own but the calendar's, or a class's: it has no end, and nothing can restart it."""
+    """A grid that has no end and cannot restart, because it does not begin with the unit.
+
+    The calendar defines it, or a class that a user wrote, or elapsed time since the acceptance.
+    """
 
     __slots__ = ()
 
     @property
     def count(self) -> int | None:
-        """None: endless, although a calendar event may name years, and a class may answer None some day."""
+        """None, for endless. A calendar event may still name its years, and a class may answer None at some time."""
         return None
 
     @property
     def restartable(self) -> bool:
-        """False: the misfire rules are those of a cron expression."""
+        """False: the misfire policies treat it as a cron expression."""
         return False
 
     def restart(self, at: Instant) -> Self:  # noqa: ARG002 - the protocol's argument
-        """Itself."""
+        """The trigger itself."""
         return self

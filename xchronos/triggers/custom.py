@@ -1,8 +1,8 @@
 """Triggers that users write: `TriggerClass=package.module:Class argument ...`.
 
-The class is constructed with the arguments, as strings, and must have `next_after(instant)` or
-`next_after(instant, anchor)`: instants are microseconds since the epoch, UTC; the answer is such an int, an aware
-datetime, or None for "never again". It must be pure: every machine has to compute the same answer.
+The class is constructed with the arguments, which are strings. It must have a method `next_after(instant)` or
+`next_after(instant, anchor)`. Both instants are microseconds since the epoch. The answer is such an int, an aware
+datetime, or None for "never again". The class must be pure, because every machine has to compute the same answer.
 """
 
 import importlib
@@ -18,22 +18,23 @@ from xchronos.triggers.base import Endless
 from xchronos.triggers.limits import LATEST
 
 COUNT_LIMIT = 100_000
-"""`CustomTrigger.count_between` counts no further: it can only ask the class for one instant after the other."""
+"""The largest answer of `CustomTrigger.count_between`, which has to ask the class for one instant after the other."""
 
 _SPEC = re.compile(r"([^\W\d]\w*(?:\.[^\W\d]\w*)*):([^\W\d]\w*(?:\.[^\W\d]\w*)*)")
 
-# A class that calls sys.exit() must not end the daemon either; KeyboardInterrupt stays the operator's.
+# A class that raises, or calls sys.exit(), must not end the daemon (`test_a_class_that_raises_kills_nothing`). A
+# KeyboardInterrupt is not caught, because it comes from the operator.
 _FAULTS = (Exception, SystemExit)
 
 
 class CustomTrigger(Endless):
-    """A user's class behind the Trigger protocol. Whatever the class does wrong becomes an InvalidTrigger."""
+    """A trigger that asks a user's class. Whatever the class does wrong becomes an InvalidTrigger."""
 
     __slots__ = ("_next", "_takes_anchor", "spec")
 
     def __init__(self, spec: str, following: Callable[..., Any], *, takes_anchor: bool) -> None:
         self.spec = spec
-        """`package.module:Class` with its arguments, as the unit has it."""
+        """`package.module:Class` and its arguments, separated by single blanks."""
         self._next = following
         self._takes_anchor = takes_anchor
 
@@ -46,10 +47,10 @@ class CustomTrigger(Endless):
         return "class"
 
     def next_after(self, instant: Instant, anchor: Instant = 0) -> Instant | None:
-        """What the class answers.
+        """The answer of the class as an instant.
 
         Raises:
-            InvalidTrigger: the class raised, or answered something that is no instant strictly after `instant`.
+            InvalidTrigger: the class raised, or its answer is no instant strictly after `instant`.
         """
         try:
             answer = self._next(instant, anchor) if self._takes_anchor else self._next(instant)
@@ -69,7 +70,7 @@ class CustomTrigger(Endless):
         return moment
 
     def count_between(self, after: Instant, until: Instant, anchor: Instant = 0) -> int:
-        """How many instants lie in (after, until], at most `COUNT_LIMIT`: beyond, the answer is the limit."""
+        """The number of instants in (after, until], at most `COUNT_LIMIT`."""
         total = 0
         moment = self.next_after(after, anchor)
         while moment is not None and moment <= until and total < COUNT_LIMIT:
@@ -79,7 +80,7 @@ class CustomTrigger(Endless):
 
 
 def _instant(answer: object) -> Instant | str | None:
-    """The answer as an instant; a str says what it is instead."""
+    """The answer as an instant or None. A str says what the answer is if it is neither."""
     if answer is None:
         return None
     if isinstance(answer, int) and not isinstance(answer, bool):
@@ -90,7 +91,7 @@ def _instant(answer: object) -> Instant | str | None:
 
 
 def load_class(spec: str) -> CustomTrigger:
-    """Import and construct a trigger class; `spec` is `package.module:Class`, then arguments separated by blanks.
+    """Import and construct a trigger class. `spec` is `package.module:Class`, followed by arguments after blanks.
 
     Raises:
         InvalidTrigger: the text is malformed, the import or the constructor fails, or there is no usable next_after.
@@ -121,10 +122,10 @@ def load_class(spec: str) -> CustomTrigger:
 
 
 def _takes_anchor(name: str, following: Callable[..., Any]) -> bool:
-    """Whether next_after wants the anchor as well."""
+    """Whether next_after takes the anchor as well. Raises InvalidTrigger if it fits neither form."""
     try:
         signature = inspect.signature(following)
-    except (TypeError, ValueError):  # a method written in C need not tell; it is taken at the protocol's word
+    except (TypeError, ValueError):  # a method written in C may have no signature; it is called as the protocol says
         return True
     for arguments in ((0, 0), (0,)):
         try:
@@ -139,5 +140,5 @@ def _takes_anchor(name: str, following: Callable[..., Any]) -> bool:
 
 
 def _told(error: BaseException) -> str:
-    """The exception as a message names it."""
+    """The exception as messages name it."""
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

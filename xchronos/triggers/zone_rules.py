@@ -1,7 +1,7 @@
 """Reading a compiled time zone (TZif, RFC 8536) into transitions, its POSIX footer rule included.
 
-The footer says how the rules go on for ever behind the file's table; here it is unrolled up to `LAST_YEAR`, so that
-everybody above only ever bisects a list.
+A compiled zone has a table of transitions and a footer, which is the rule for all time after the table. The footer is
+unrolled here up to `LAST_YEAR`, so that the rest of the program only bisects a list.
 """
 
 import re
@@ -9,7 +9,7 @@ import struct
 from datetime import date
 
 LAST_YEAR = 2237
-"""The last year for which a footer rule is unrolled: two centuries beyond the tables of the usual compilers."""
+"""The last year for which a footer rule is unrolled. It is two centuries after the end of the usual tables."""
 
 _EPOCH_ORDINAL = date(1970, 1, 1).toordinal()
 _HEADER = struct.Struct(">4sc15x6l")
@@ -21,11 +21,14 @@ _FOOTER_RE = re.compile(
 )
 
 Rule = tuple[str, int]
-"""When a POSIX rule switches: its date (`M3.2.0`, `J60`, `59`) and the second of the local day."""
+"""When a POSIX rule switches: a date (`M3.2.0`, `J60`, `59`), and the second of that local day."""
 
 
 def read_tzif(data: bytes) -> tuple[int, list[tuple[int, int]]]:
-    """The offset before the first transition, and every (instant, offset from then on), ascending, in seconds."""
+    """The offset before the first transition, and the transitions (instant, offset from then on), ascending.
+
+    Instants and offsets are in seconds.
+    """
     position = _block_size(data, 0, 4)
     *_, times, types, _ = _HEADER.unpack_from(data, position)
     body = position + _HEADER.size
@@ -33,7 +36,7 @@ def read_tzif(data: bytes) -> tuple[int, list[tuple[int, int]]]:
     indexes = data[body + 8 * times : body + 9 * times]
     records = body + 9 * times
     offsets = [struct.unpack_from(">lBB", data, records + 6 * number)[0] for number in range(types)]
-    # Compilers may start the table with a placeholder far before there were clocks; it bears no meaning of its own.
+    # A compiler may begin the table with a placeholder that lies long before the first clock. It does no harm.
     transitions = [(instant, offsets[index]) for instant, index in zip(instants, indexes, strict=True)]
     footer = data[position + _block_size(data, position, 8) :].strip(b"\n").decode("ascii")
     last = instants[-1] if instants else None
@@ -41,7 +44,7 @@ def read_tzif(data: bytes) -> tuple[int, list[tuple[int, int]]]:
 
 
 def _block_size(data: bytes, position: int, width: int) -> int:
-    """Bytes of the block at `position`, header included, with times of `width` bytes."""
+    """The length in bytes of the block at `position`, header included, if a time has `width` bytes."""
     magic, _, utc_flags, standard_flags, leaps, times, types, characters = _HEADER.unpack_from(data, position)
     assert magic == b"TZif", "the tzdata package holds something that is no compiled zone"
     body = times * (width + 1) + types * 6 + characters + leaps * (width + 4) + standard_flags + utc_flags
@@ -49,7 +52,7 @@ def _block_size(data: bytes, position: int, width: int) -> int:
 
 
 def _unroll(footer: str, last: int | None) -> list[tuple[int, int]]:
-    """The transitions that a POSIX rule adds behind `last`, up to `LAST_YEAR`."""
+    """The transitions that a POSIX rule adds after the instant `last`, up to `LAST_YEAR`."""
     found = _FOOTER_RE.fullmatch(footer)
     assert found, f"the tzdata package holds a rule of an unknown form: {footer!r}"
     if found["begin"] is None:
@@ -87,7 +90,7 @@ def _day(rule: str, year: int) -> int:
         first = date(year, month, 1)
         day = 1 + (weekday - first.isoweekday()) % 7 + 7 * (week - 1)
         length = (date(year + month // 12, month % 12 + 1, 1) - first).days
-        if day > length:  # week 5 means the last one
+        if day > length:  # week 5 means the last such day of the month
             day -= 7
         return first.toordinal() - _EPOCH_ORDINAL + day - 1
     if rule.startswith("J"):

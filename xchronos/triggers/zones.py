@@ -1,10 +1,14 @@
 """Time zones as sorted segments of constant offset, for arithmetic on whole seconds.
 
-Rules come from the `tzdata` package, never from the host: every machine of a cluster must compute the same instants.
+The rules of zones come from the package `tzdata`, never from the host, because every machine of a cluster must compute
+the same instants. The test `test_the_host_has_no_say` pins that.
 
-Units: an *instant* here is whole **seconds** since the epoch, UTC (an `Instant` of `xchronos.clock` divided by
-`SECOND`). A *wall time* is whole seconds as the zone's clock shows them, counted as if the clock were UTC:
-`divmod(wall, 86_400)` gives the days since 1970-01-01 and the second of that day. An *offset* is wall minus instant.
+Units in this module:
+
+- An *instant* is whole **seconds** since the epoch: an `Instant` of `xchronos.clock` divided by `SECOND`.
+- A *wall time* is what the zone's clock shows, in seconds since 1970-01-01 as if that clock were UTC. So
+  `divmod(wall, 86_400)` gives the days since 1970-01-01 and the second of the day.
+- An *offset* is the wall time minus the instant, in seconds.
 """
 
 import difflib
@@ -16,20 +20,21 @@ from xchronos.errors import InvalidTrigger, quoted
 from xchronos.triggers.zone_rules import read_tzif
 
 FOREVER = 1 << 62
-"""Later than any instant anybody asks about; `-FOREVER` is earlier than any."""
+"""An instant later than all others. `-FOREVER` is earlier than all others."""
 
 
 class Zone:
-    """A time zone, immutable. Segment `i` covers the instants `starts[i] <= t < starts[i + 1]` at `offsets[i]`.
+    """A time zone, immutable. Segment `i` has the offset `offsets[i]` at the instants `starts[i] <= t < starts[i + 1]`.
 
-    The rules are exact up to the year 2238; after that the last offset stays. `marks[i]` is the latest wall time that
-    the clock had shown before segment `i` began: below `starts[i] + offsets[i]` there was a gap, above it an overlap.
+    The rules are exact up to the year 2238. After that the last offset stays. `marks[i]` is the latest wall time that
+    the clock had reached before segment `i` began. If it is less than `starts[i] + offsets[i]`, there is a gap before
+    the segment; if it is greater, there is an overlap.
     """
 
     __slots__ = ("fixed", "highest", "lowest", "marks", "name", "offsets", "starts")
 
     def __init__(self, name: str, first_offset: int, transitions: list[tuple[int, int]]) -> None:
-        """`transitions` are (instant, offset from then on), ascending; equal offsets in a row are merged."""
+        """`transitions` are (instant, offset from then on), ascending. Equal offsets in a row are merged."""
         self.name = name
         self.starts = [-FOREVER]
         self.offsets = [first_offset]
@@ -43,7 +48,7 @@ class Zone:
         self.highest = max(self.offsets)
         self.lowest = min(self.offsets)
         self.fixed: int | None = first_offset if len(self.offsets) == 1 else None
-        """The only offset of a zone that has no transitions; None when it has some."""
+        """The offset of a zone without transitions. None if the zone has transitions."""
 
     def __repr__(self) -> str:
         return f"Zone({self.name!r})"
@@ -53,27 +58,27 @@ class Zone:
         return bisect_right(self.starts, instant) - 1
 
     def offset_at(self, instant: int) -> int:
-        """Seconds that the wall clock is ahead of UTC at the instant."""
+        """The seconds by which the wall clock is ahead of UTC at the instant."""
         return self.offsets[bisect_right(self.starts, instant) - 1]
 
     def wall(self, instant: int) -> int:
-        """What the wall clock shows at the instant."""
+        """The wall time at the instant."""
         return instant + self.offsets[bisect_right(self.starts, instant) - 1]
 
     def next_transition(self, instant: int) -> int | None:
-        """The first instant strictly after the given one at which the offset changes; None when it never does."""
+        """The first instant strictly after the given one at which the offset changes. None if it never changes."""
         following = self.starts[bisect_right(self.starts, instant)]
         return None if following == FOREVER else following
 
     def instants(self, wall: int) -> tuple[int, ...]:
-        """Every instant at which the clock shows `wall`, ascending: one, none in a gap, two in an overlap."""
+        """Every instant at which the clock shows `wall`, ascending. There is none in a gap and two in an overlap."""
         starts, offsets = self.starts, self.offsets
         low = bisect_right(starts, wall - self.highest) - 1
         high = bisect_right(starts, wall - self.lowest)
         return tuple(wall - offsets[i] for i in range(low, high) if starts[i] <= wall - offsets[i] < starts[i + 1])
 
     def gap_end(self, wall: int) -> int | None:
-        """The first instant after the gap that swallows `wall`; None when the clock does show `wall`."""
+        """The first instant after the gap in which `wall` lies. None if the clock shows `wall`."""
         if self.instants(wall):
             return None
         index = bisect_right(self.starts, wall - self.highest)
@@ -82,7 +87,7 @@ class Zone:
         return self.starts[index]
 
     def resolve(self, wall: int) -> int:
-        """One instant for a wall time: the first pass of an overlap, the first instant after a gap."""
+        """One instant for a wall time: in an overlap the first pass, in a gap the first instant after the gap."""
         found = self.instants(wall)
         if found:
             return found[0]
@@ -97,7 +102,7 @@ utc = Zone("UTC", 0, [])
 
 @cache
 def zone_names() -> frozenset[str]:
-    """Every zone name that the `tzdata` package knows."""
+    """Every zone name in the package `tzdata`."""
     text = resources.files("tzdata").joinpath("zones").read_text(encoding="ascii")
     return frozenset(text.split())
 
@@ -109,10 +114,10 @@ def _load(name: str) -> Zone:
 
 
 def zone(name: str) -> Zone:
-    """The zone of an IANA name such as `Europe/Berlin`; the same object for the same name.
+    """The zone of an IANA name such as `Europe/Berlin`. The same name gives the same object.
 
     Raises:
-        InvalidTrigger: there is no such zone; the text suggests the nearest name.
+        InvalidTrigger: there is no such zone. The message suggests the nearest name.
     """
     if name == "UTC":
         return utc

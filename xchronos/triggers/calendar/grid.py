@@ -1,7 +1,7 @@
-"""The wall times of a calendar event: jumps from field to field, never a walk.
+"""The wall times that match a calendar event. The search jumps from field to field and never walks.
 
-A *wall time* here is microseconds that the wall clock shows, counted since 1970-01-01 as if the clock were UTC. A *day*
-is the number of days since then.
+A *wall time* here is what the wall clock shows, in microseconds since 1970-01-01 as if the clock were UTC. A *day* is
+the number of days since 1970-01-01.
 """
 
 from bisect import bisect_left
@@ -31,11 +31,11 @@ _FIRST_DAY = 1 - _EPOCH
 _END_DAY = date(LAST_YEAR + 1, 1, 1).toordinal() - _EPOCH
 
 FINEST = 60_000
-"""How many values a minute may hold when the seconds are a list; a single range may be as fine as it likes."""
+"""The largest number of values in a minute if the seconds are a list. A single range has no limit."""
 
 
 class CalendarGrid:
-    """The set of wall times that match an event, within the years 1 to 2199."""
+    """The set of wall times that match an event, within the years 1 to 2199. Immutable."""
 
     __slots__ = (
         "_days",
@@ -52,7 +52,8 @@ class CalendarGrid:
     def __init__(self, spec: CalendarSpec) -> None:
         self._years: Sequence[int] = sorted(_values(YEAR, spec.year)) if spec.year else range(1, LAST_YEAR + 1)
         self._days = {length: _day_mask(spec, length) for length in range(28, 32)}
-        # Months too short for every day asked for are none at all: *-02-31 must not search the centuries.
+        # A month without any matching day is left out. Otherwise *-02-31 would search through all centuries, which
+        # `test_what_never_elapses_answers_at_once` forbids.
         self._months = _mask(
             month
             for month in _values(MONTH, spec.month)
@@ -68,7 +69,7 @@ class CalendarGrid:
         self._first = _lowest(self._hours) * HOUR + _lowest(self._minutes) * MINUTE + self._seconds[0]
 
     def next(self, wall: int) -> int | None:
-        """The first wall time not before `wall`; None when there is none up to the year 2199."""
+        """The first matching wall time not before `wall`. None if there is none up to the year 2199."""
         today, time = divmod(wall, DAY)
         day = self._next_day(today)
         if day == today:
@@ -79,7 +80,10 @@ class CalendarGrid:
         return None if day is None else day * DAY + self._first
 
     def count(self, low: int, high: int) -> int:
-        """How many wall times lie in `low <= wall < high` (low <= high): month by month, never one by one."""
+        """The number of matching wall times in `low <= wall < high`. They are counted by months, never one by one.
+
+        `low` may not be greater than `high`.
+        """
         first, begin = divmod(low, DAY)
         last, end = divmod(high, DAY)
         total = self._count_days(first, last) * self._count_before(DAY)
@@ -90,7 +94,7 @@ class CalendarGrid:
         return total
 
     def _next_day(self, day: int) -> int | None:
-        """The first matching day not before `day`."""
+        """The first matching day not before `day`, or None."""
         if day >= _END_DAY or not self._months:
             return None
         if self._every_day and day >= _FIRST_DAY:
@@ -114,7 +118,7 @@ class CalendarGrid:
         return None
 
     def _count_days(self, first: int, end: int) -> int:
-        """How many matching days there are in `first <= day < end`."""
+        """The number of matching days in `first <= day < end`."""
         first, end = max(first, _FIRST_DAY), min(end, _END_DAY)
         if first >= end:
             return 0
@@ -125,7 +129,7 @@ class CalendarGrid:
         )
 
     def _count_until(self, end: int, since: int) -> int:
-        """How many matching days there are from the year `since` up to the day `end`, excluded."""
+        """The number of matching days from the beginning of the year `since` up to the day `end`, excluded."""
         last = date.fromordinal(end + _EPOCH)
         total = 0
         for number in range(bisect_left(self._years, since), len(self._years)):
@@ -142,7 +146,7 @@ class CalendarGrid:
         return total
 
     def _next_time(self, time: int) -> int | None:
-        """The first matching time of a day not before `time`, in microseconds since midnight."""
+        """The first matching time of a day not before `time`, or None. Both are in microseconds since midnight."""
         hour, rest = divmod(time, HOUR)
         hours = self._hours >> hour
         if hours & 1:
@@ -159,7 +163,7 @@ class CalendarGrid:
         return (hour + 1 + _lowest(hours)) * HOUR + self._first % HOUR if hours else None
 
     def _count_before(self, time: int) -> int:
-        """How many matching times of a day lie before `time`."""
+        """The number of matching times of a day before `time`, in microseconds since midnight."""
         hour, rest = divmod(time, HOUR)
         minute, second = divmod(rest, MINUTE)
         total = (self._hours & (1 << hour) - 1).bit_count() * self._minutes.bit_count()
@@ -188,7 +192,7 @@ def _values(field: CalendarField, chain: Chain) -> set[int]:
 
 
 def _second_values(chain: Chain) -> Sequence[int]:
-    """The microseconds of a minute, ascending; a single range stays one, however fine it is."""
+    """The matching microseconds of a minute, ascending. A single range stays a range, however fine it is."""
     spans = [_span(SECONDS, component) for component in chain]
     if len(spans) == 1:
         return spans[0]
@@ -198,7 +202,7 @@ def _second_values(chain: Chain) -> Sequence[int]:
 
 
 def _day_mask(spec: CalendarSpec, length: int) -> int:
-    """The days that match in a month of `length` days: bit 1 is the first."""
+    """The matching days of a month of `length` days. Bit 1 is the first day."""
     if not spec.from_end:
         return _mask(_values(DAY_OF_MONTH, spec.day)) & (2 << length) - 1
     days: set[int] = set()

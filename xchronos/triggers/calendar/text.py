@@ -1,8 +1,9 @@
 """The text of calendar events: systemd.time(7), as systemd 252 reads and prints it.
 
-What systemd-analyze 252 was seen to do decides where the manual page is silent: `1..3/5` is `1`, a range of seconds
-must span a second, `-` separates weekdays as `..` does, one trailing comma may follow a list of weekdays. Where 252
-contradicts the manual page (it refuses `*-*~13,27`: each further item narrows its own check) the page decides.
+Where the manual page is silent, this follows what systemd-analyze 252 was seen to do: `1..3/5` is `1`, a range of
+seconds must span at least a second, `-` separates weekdays as `..` does, and one comma may follow a list of weekdays.
+Where 252 contradicts the page, the page decides: 252 refuses `*-*~13,27`, which is accepted here. The tests
+`test_normalized` and `test_what_is_refused` pin these rules.
 """
 
 import re
@@ -14,7 +15,7 @@ from xchronos.triggers.zones import zone, zone_names
 
 FIRST_YEAR = 1970
 LAST_YEAR = 2199
-"""systemd's bounds: no year outside can be named, and nothing elapses after the last one."""
+"""The years that an event may name, as in systemd. Nothing elapses after the last one."""
 
 WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 EVERY_DAY = 0b1111111
@@ -37,7 +38,7 @@ SHORTHANDS = {
     )
     for name in names
 }
-"""What each name stands for; systemd's misspelt `anually` is one of them."""
+"""The event that each name stands for. systemd's misspelt `anually` is one of the names."""
 
 _WEEKDAY = re.compile(
     r"(mon)(?:day)?|(tue)(?:sday)?|(wed)(?:nesday)?|(thu)(?:rsday)?|(fri)(?:day)?|(sat)(?:urday)?|(sun)(?:day)?",
@@ -47,11 +48,14 @@ _NUMBER = re.compile(r"0*([0-9]+)")
 _DECIMAL = re.compile(r"0*([0-9]+)(?:\.([0-9]+))?")
 _UNIX = re.compile(r"@[ \t]*\+?0*([0-9]+)")
 _LARGEST = 2**31 - 1
-"""systemd counts in C's int, microseconds of seconds included: what is larger is refused wherever it stands."""
+"""The largest number in any field. systemd counts in C's int, even the microseconds of the seconds."""
 
 
 class Component(NamedTuple):
-    """`start`, `start..stop/repeat`, or with `stop` -1 `start/repeat` (open ended; `repeat` 0: the one value)."""
+    """One item of a list: the single value `start`, `start..stop/repeat`, or `start/repeat` up to the field's end.
+
+    `stop` is -1 if there is none. `repeat` is 0 for a single value.
+    """
 
     start: int
     stop: int
@@ -59,11 +63,14 @@ class Component(NamedTuple):
 
 
 Chain = tuple[Component, ...]
-"""A list of components; empty means `*`."""
+"""A list of components. An empty one means `*`."""
 
 
 class CalendarField(NamedTuple):
-    """A field's name and its range; seconds count in microseconds (`unit`)."""
+    """A field: its name in errors and its range. `unit` is 1, or for seconds 1,000,000: they are in microseconds.
+
+    `width` is the number of digits in the normal form.
+    """
 
     name: str
     low: int
@@ -84,9 +91,10 @@ _ZERO: Chain = (Component(0, -1, 0),)
 
 
 class CalendarSpec(NamedTuple):
-    """A calendar event, normalised. `zone_name` is empty unless the text ends with one."""
+    """A calendar event in its normal form. `zone_name` is empty unless the text ends with a zone."""
 
     weekdays: int
+    """A mask of 7 bits. Bit 0 is Monday."""
     year: Chain
     month: Chain
     day: Chain
@@ -112,7 +120,7 @@ def parse_spec(text: str) -> CalendarSpec:
     """Read a calendar event.
 
     Raises:
-        InvalidTrigger: it is none; the message names the field, its text and the allowed range.
+        InvalidTrigger: the text is no event. The message names the field, its text and the allowed range.
     """
     body, zone_name = _split_zone(text)
     if not body:
@@ -130,12 +138,12 @@ def _split_zone(text: str) -> tuple[str, str]:
     if last in zone_names():
         return body, last
     if body.strip() and last[:1].isalpha() and not _WEEKDAY.match(last):
-        zone(last)  # raises: there is no such zone
+        zone(last)  # raises InvalidTrigger, because there is no such zone
     return text, ""
 
 
 class _Reader:
-    """A cursor over the text."""
+    """Reads a text from left to right. `at` is the index of the next character."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -174,7 +182,7 @@ class _Reader:
             self.at += 1
 
     def weekdays(self) -> int:
-        """The mask of the weekdays in front; 0 when there are none."""
+        """The mask of the weekdays at the beginning, or 0 if there are none."""
         mask = 0
         opened = -1
         while True:
@@ -209,7 +217,7 @@ class _Reader:
                 return mask
 
     def date(self) -> tuple[tuple[Chain, Chain, Chain], bool]:
-        """Year, month and day, and whether days count from the month's end; all `*` when there is no date."""
+        """Year, month and day, and whether days count from the month's end. Without a date, all are `*`."""
         if not self.peek():
             return ((), (), ()), False
         begin = self.at
@@ -236,7 +244,7 @@ class _Reader:
         return (year, month, day), from_end
 
     def time(self) -> tuple[Chain, Chain, Chain]:
-        """Hour, minute and second; midnight when there is no time."""
+        """Hour, minute and second. Without a time, it is midnight."""
         if not self.peek():
             return _ZERO, _ZERO, _ZERO
         hour = self.chain(HOUR_OF_DAY)
@@ -253,7 +261,7 @@ class _Reader:
         return hour, minute, second
 
     def unix(self, digits: str, weekdays: int) -> CalendarSpec:
-        """The event of `@seconds`, which is in UTC whatever zone the text names."""
+        """The event of `@seconds`. It is in UTC, even if the text names a zone."""
         if self.peek():
             self.fail("the end after @seconds")
         seconds = int(digits[:11])
@@ -265,7 +273,7 @@ class _Reader:
         return CalendarSpec(weekdays or EVERY_DAY, year, month, day, False, hour, minute, second, "UTC")
 
     def chain(self, field: CalendarField) -> Chain:
-        """One field's list; `*` is the empty one, except for seconds, where it means every whole second."""
+        """The list of one field. `*` gives the empty list, except for seconds, where it gives every whole second."""
         if self.peek() == "*":
             self.at += 1
             return (Component(0, -1, SECOND),) if field is SECONDS else ()
@@ -298,12 +306,12 @@ class _Reader:
         return Component(start, stop, repeat)
 
     def number(self, field: CalendarField) -> int:
-        """A number; seconds may have a fraction, rounded to the microsecond, halves up."""
+        """A number. Seconds may have a fraction, which is rounded to microseconds (halves are rounded up)."""
         found = (_DECIMAL if field is SECONDS else _NUMBER).match(self.text, self.at)
         if not found:
             self.fail("a number")
         self.at = found.end()
-        # What has more digits than these is too large anyway.
+        # A number of more than eleven digits is too large anyway.
         value = int(found[1][:11]) * field.unit
         if field is SECONDS:
             digits = (found[2] or "").ljust(7, "0")
@@ -314,12 +322,12 @@ class _Reader:
 
 
 def _cut(digits: str) -> str:
-    """A number as an error quotes it, cut when it is long."""
+    """A number as errors quote it, shortened if it is long."""
     return digits if len(digits) <= 30 else digits[:27] + "..."
 
 
 def _full_year(component: Component) -> Component:
-    """The component with two-digit years made whole: 12 is 2012, 89 is 1989."""
+    """The component with its two-digit years completed: 12 is 2012, 89 is 1989."""
     start, stop = (
         year + 2000 if 0 <= year < 70 else year + 1900 if 70 <= year < 100 else year for year in component[:2]
     )
@@ -327,7 +335,7 @@ def _full_year(component: Component) -> Component:
 
 
 def _normalized(field: CalendarField, chain: Chain) -> Chain:
-    """The chain sorted, each component once, each stop the last value that is reached."""
+    """The chain sorted, with each component once, and with each `stop` the last value that the steps reach."""
     found = set()
     for start, stop, repeat in chain:
         end = stop - (stop - start) % repeat if stop > start else stop
@@ -348,14 +356,14 @@ def _check(field: CalendarField, component: Component) -> None:
         raise InvalidTrigger(f"the {field.name} {shown} is reversed: expected the smaller one first")
     if not repeat:
         return
-    # Days from the month's end step towards that end: from `~07/2` the seventh-last, then the fifth-last.
+    # Days that count from the month's end step towards that end: `~07/2` is the seventh-last day, then the fifth-last.
     reach = high - start if field is not LAST_DAY else start - low
     if repeat > high - low or (stop < 0 and repeat > reach):
         raise InvalidTrigger(f"the {field.name} {shown} has a step that leaves the range at once: {allowed}")
 
 
 def _weekday_text(mask: int) -> str:
-    """`Mon..Thu,Sat,Sun`: runs of three and more as ranges."""
+    """The weekdays as text: `Mon..Thu,Sat,Sun`. Three or more in a row are a range."""
     runs: list[list[int]] = []
     for day in range(7):
         if mask >> day & 1:
@@ -371,7 +379,7 @@ def _weekday_text(mask: int) -> str:
 
 
 def _text(field: CalendarField, chain: Chain) -> str:
-    """The chain as systemd prints it: padded numbers, microseconds as six decimals, a step of one not at all."""
+    """The chain as systemd prints it: numbers padded, microseconds as six decimals, and no step of one."""
     unit = field.unit
     if not chain or (unit > 1 and any(component == (0, -1, unit) for component in chain)):
         return "*"

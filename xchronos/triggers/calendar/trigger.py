@@ -1,4 +1,10 @@
-"""Calendar events: `TriggerCalendar`, systemd.time(7) with the clock changes of Debian's cron (TIME.md 2, 6)."""
+"""Calendar events: `TriggerCalendar`, systemd.time(7) with the clock changes of Debian's cron.
+
+Elapses are those that `systemd-analyze calendar` prints, except around changes of the clock. There, a *wildcard* event
+(its hour or its minute is `*`) follows the wall clock along the UTC timeline: a gap is skipped, and an overlap elapses
+in both passes. A *fixed* event elapses once for all wall times in a gap, at the first instant after the gap, and in an
+overlap in the first pass only. The test `test_changes_of_the_clock` pins this.
+"""
 
 from xchronos.clock import SECOND, Instant
 from xchronos.errors import InvalidTrigger, quoted
@@ -10,12 +16,7 @@ from xchronos.triggers.zones import zone as zone_named
 
 
 class CalendarTrigger(Endless):
-    """A calendar event in a zone; `parse_calendar` makes one.
-
-    A *wildcard* event (its hour or its minute is `*`) follows the wall clock: a gap is skipped and an overlap elapses
-    in both passes. Of a *fixed* one, whatever lies in a gap happens once at the first instant after the gap, and an
-    overlap counts in its first pass only.
-    """
+    """A calendar event in a zone, immutable. `parse_calendar` makes one."""
 
     __slots__ = ("_grid", "_wildcard", "normalized", "text", "warnings", "zone")
 
@@ -29,7 +30,7 @@ class CalendarTrigger(Endless):
         self._wildcard = wildcard
         never = grid.next(0) is None
         self.warnings = ("there is no such date from 1970 to 2199: this never elapses",) if never else ()
-        """What a person should look at although the event parses."""
+        """Warnings for the author of the event, although it parses."""
 
     def __repr__(self) -> str:
         return f"CalendarTrigger({self.normalized!r}, {self.zone.name!r})"
@@ -40,7 +41,7 @@ class CalendarTrigger(Endless):
         return "calendar"
 
     def next_after(self, instant: Instant, anchor: Instant = 0) -> Instant | None:  # noqa: ARG002
-        """The first elapse strictly after `instant`; None when there is none up to 2199. The anchor is ignored."""
+        """The first elapse strictly after `instant`. None if there is none up to 2199. The anchor is ignored."""
         zone = self.zone
         if zone.fixed is not None:
             wall = self._grid.next(instant + 1 + zone.fixed * SECOND)
@@ -55,7 +56,7 @@ class CalendarTrigger(Endless):
         return shown[0] * SECOND + rest if shown else zone.resolve(second) * SECOND
 
     def count_between(self, after: Instant, until: Instant, anchor: Instant = 0) -> int:  # noqa: ARG002
-        """How many elapses lie in (after, until]: month by month, never one by one. The anchor is ignored."""
+        """The number of elapses in (after, until], counted by months, never one by one. The anchor is ignored."""
         if until <= after:
             return 0
         zone, grid = self.zone, self._grid
@@ -70,19 +71,19 @@ class CalendarTrigger(Endless):
             )
         total = grid.count(self._settled(after) + 1, self._settled(until) + 1)
         for index in range(first + 1, last + 1):
-            # What lies in a gap, and what lies at its end, is one elapse.
+            # All wall times in a gap, and the one at its end, are together one elapse.
             mark, end = zone.marks[index], zone.starts[index] + zone.offsets[index]
             if mark < end:
                 total -= max(grid.count(mark * SECOND, end * SECOND + 1) - 1, 0)
         return total
 
     def _settled(self, instant: Instant) -> int:
-        """The latest wall time whose turn is over at `instant`, for a fixed event: shown, or in a gap before."""
+        """The latest wall time that a fixed event has passed at `instant`: the clock showed it, or a gap skipped it."""
         index = self.zone.segment(instant // SECOND)
         return max(instant + self.zone.offsets[index] * SECOND, self.zone.marks[index] * SECOND - 1)
 
     def _next_followed(self, moment: Instant) -> Instant | None:
-        """The first elapse not before `moment`, for a wildcard event in a zone that has transitions."""
+        """The first elapse not before `moment`, for a wildcard event in a zone with transitions."""
         zone, grid = self.zone, self._grid
         spread = (zone.highest - zone.lowest) * SECOND
         while True:
@@ -93,7 +94,8 @@ class CalendarTrigger(Endless):
             if wall is not None and wall - offset < end:
                 return wall - offset
             if end - moment > spread:
-                # That far from here the clock cannot fall back behind `moment` any more: jump.
+                # The end of the segment is so far away that no later offset leads back to before `moment`. So the
+                # search may jump over segments.
                 if wall is None:
                     return None
                 end = max(end, wall - zone.highest * SECOND)
@@ -101,10 +103,10 @@ class CalendarTrigger(Endless):
 
 
 def parse_calendar(text: str, zone: Zone | None = None) -> CalendarTrigger:
-    """The trigger of a calendar event, in the zone at the text's end, else in `zone` (UTC by default).
+    """The trigger for a calendar event. Its zone is the one at the end of the text, else `zone`, else UTC.
 
     Raises:
-        InvalidTrigger: the text is no calendar event; the message says where and what was expected.
+        InvalidTrigger: the text is no calendar event. The message says where, and what was expected.
     """
     try:
         spec = parse_spec(text)

@@ -1,7 +1,7 @@
-"""Which days a cron schedule fires on: bit masks of a month's days, and jumps from month to month.
+"""The days on which a cron schedule fires: bit masks of a month's days, and jumps from month to month.
 
 A *day* is the number of days since 1970-01-01. The Gregorian calendar repeats every 400 years, so tables of one cycle
-of 4,800 months answer for every day there is.
+of 4,800 months are enough for all days.
 """
 
 from bisect import bisect_right
@@ -32,19 +32,22 @@ class Days(Protocol):
     """A set of days."""
 
     def next(self, day: int) -> int | None:
-        """The first day of the set that is not before `day`; None when there is none any more."""
+        """The first day of the set that is not before `day`. None if there is none."""
         ...
 
     def count(self, first: int, end: int) -> int:
-        """How many days of the set are in `first <= day < end`."""
+        """The number of days of the set in `first <= day < end`."""
         ...
 
 
 class Special(NamedTuple):
-    """One of Quartz's day items.
+    """One of Quartz's day items. The values of `kind` are these.
 
-    `kind` is `L` (the day that is `day` days before the month's last), `LW` (the Monday-to-Friday nearest to that one),
-    `W` (the Monday-to-Friday nearest to `day`), `dL` (the month's last weekday `day`) or `d#` (its `nth`); 0 = Sunday.
+    - `L`: the day that is `day` days before the last day of the month.
+    - `LW`: the day from Monday to Friday that is nearest to that one.
+    - `W`: the day from Monday to Friday that is nearest to the day `day` of the month.
+    - `dL`: the last weekday `day` of the month. 0 is Sunday.
+    - `d#`: the `nth` weekday `day` of the month. 0 is Sunday.
     """
 
     kind: str
@@ -52,7 +55,7 @@ class Special(NamedTuple):
     nth: int = 0
 
     def bits(self, first_weekday: int, length: int) -> int:
-        """The days meant, in a month that begins with `first_weekday` (0 = Sunday) and has `length` days."""
+        """The mask of the item's days in a month of `length` days that begins with `first_weekday` (0 is Sunday)."""
         if self.kind == "L":
             return 1 << (length - 1 - self.day) if self.day < length else 0
         if self.kind == "LW":
@@ -66,7 +69,7 @@ class Special(NamedTuple):
 
 
 def _nearest_working(first_weekday: int, length: int, day: int) -> int:
-    """The Monday-to-Friday nearest to `day` without leaving the month; nothing in a month that has no such day."""
+    """The mask of the day from Monday to Friday nearest to `day` within the month. 0 if the month has no such day."""
     if not 1 <= day <= length:
         return 0
     weekday = (first_weekday + day - 1) % 7
@@ -78,12 +81,12 @@ def _nearest_working(first_weekday: int, length: int, day: int) -> int:
 
 
 class NoDays:
-    """The set of an impossible date."""
+    """The empty set, for a date that does not exist in any year."""
 
     __slots__ = ()
 
     def next(self, day: int) -> int | None:  # noqa: ARG002 - the protocol's argument
-        """None, at once."""
+        """None, without a search."""
         return None
 
     def count(self, first: int, end: int) -> int:  # noqa: ARG002
@@ -100,14 +103,17 @@ def _week_pattern(weekdays: int) -> tuple[int, ...]:
 
 
 _WEEKS = [_week_pattern(weekdays) for weekdays in range(ALL_WEEKDAYS + 1)]
-"""By set of weekdays and by the weekday that a month begins with: the days of the month that fall on them."""
+"""The mask of a month's days, by the mask of weekdays and by the weekday with which the month begins."""
 
 _ANY = -1
-"""A mask with every bit set that, being one of the interpreter's small integers, takes no memory of its own."""
+"""A mask with every bit set. The interpreter shares its small integers, so this one takes no memory.
+
+`test_a_schedule_weighs_no_more_than_400_bytes` pins the memory of a schedule.
+"""
 
 
 class MonthDays:
-    """Days by day of the month, month and weekday: both day masks must match, or (`either`) one of them suffices."""
+    """Days by day of the month, month and weekday. Both day masks must match, or with `either` one of them."""
 
     __slots__ = ("_dom", "_either", "_months", "_weekdays")
 
@@ -118,12 +124,16 @@ class MonthDays:
         self._either = either
 
     def bits(self, month: int) -> int:
-        """The matching days of a month of the cycle, whether or not the month itself matches."""
+        """The mask of matching days in the month number `month` of the cycle. The mask of months is not looked at."""
         week = _WEEKS[self._weekdays][_FIRST_WEEKDAYS[month]]
         return (self._dom | week if self._either else self._dom & week) & _PRESENT[month]
 
     def next(self, day: int) -> int | None:
-        """The first matching day not before `day`. A set that is empty for a whole cycle of 400 years is empty."""
+        """The first matching day not before `day`.
+
+        None if a whole cycle of 400 years has no matching day, because then there is none at all. The tests
+        `test_the_search_has_no_horizon` and `test_an_impossible_date_never_fires` pin this.
+        """
         inner = day % CYCLE_DAYS
         month = bisect_right(_STARTS, inner) - 1
         months = self._months
@@ -145,7 +155,7 @@ class MonthDays:
         return None
 
     def count(self, first: int, end: int) -> int:
-        """Matching days in `first <= day < end`, month by month."""
+        """The number of matching days in `first <= day < end`, counted by months."""
         inner = first % CYCLE_DAYS
         base = first - inner
         month = bisect_right(_STARTS, inner) - 1
@@ -164,7 +174,7 @@ class MonthDays:
 
 
 class QuartzDays(MonthDays):
-    """`MonthDays` with Quartz's items beside the masks."""
+    """`MonthDays` with Quartz's day items in addition to the masks."""
 
     __slots__ = ("_dom_items", "_dow_items")
 
@@ -183,7 +193,7 @@ class QuartzDays(MonthDays):
         self._dow_items = dow_items
 
     def bits(self, month: int) -> int:
-        """The matching days of a month of the cycle."""
+        """The mask of matching days in the month number `month` of the cycle."""
         first, present = _FIRST_WEEKDAYS[month], _PRESENT[month]
         length = present.bit_length()
         dom, dow = self._dom, _WEEKS[self._weekdays][first]
@@ -195,7 +205,7 @@ class QuartzDays(MonthDays):
 
 
 class YearDays:
-    """Another set of days, in some years only: bit 0 of `years` is 1970."""
+    """Another set of days, restricted to some years. Bit 0 of `years` is 1970."""
 
     __slots__ = ("_days", "_years")
 
@@ -204,7 +214,7 @@ class YearDays:
         self._years = years
 
     def next(self, day: int) -> int | None:
-        """The first day not before `day` that matches in a matching year."""
+        """The first day not before `day` that is in the other set and in a matching year. None if there is none."""
         while True:
             found = self._days.next(day)
             if found is None:
@@ -218,7 +228,7 @@ class YearDays:
             day = _new_year(year + (later & -later).bit_length())
 
     def count(self, first: int, end: int) -> int:
-        """Matching days in `first <= day < end`, year by year."""
+        """The number of matching days in `first <= day < end`, counted by years."""
         years = self._years
         total = 0
         while years:
@@ -233,7 +243,7 @@ def _year(day: int) -> int:
 
 
 def _new_year(year: int) -> int:
-    """1 January of a year."""
+    """The day of 1 January of a year."""
     return date(year, 1, 1).toordinal() - date(_FIRST_YEAR, 1, 1).toordinal()
 
 
@@ -247,7 +257,10 @@ def days_of(
     dow_items: tuple[Special, ...],
     either: bool,
 ) -> Days | None:
-    """The set of days of those masks, shared between schedules; None for every day, `NO_DAYS` when it is empty."""
+    """The set of days for these masks and items. None means every day, and `NO_DAYS` is the empty set.
+
+    Schedules with equal arguments share one object (`test_schedules_share_what_they_can`).
+    """
     plain = not dom_items and not dow_items
     everything = dom == ALL_DAYS and weekdays == ALL_WEEKDAYS
     if either:

@@ -1,11 +1,21 @@
-"""Parsing cron expressions (TIME.md 1).
+"""Parsing cron expressions, and the dialect in words.
 
-Five fields are crontab(5) as Debian's cron reads it: minute, hour, day of month, month, day of week (7 is Sunday too).
-A day field that begins with `*` does not widen the other: both must match. Six fields are robfig's (Khronos'): seconds
-in front, weekdays 0-6; of two restricted day fields, where `*/n` counts as restricted, either suffices. A seventh field
-is the year. Six and seven fields also take Quartz's `L`, `L-n`, `LW`, `L-nW`, `nW`, `5L` and `6#3`, but never Quartz's
-numbers: 0 is Sunday. `H`, `H(a-b)`, `H/n`, `~`, `a~b` are hashed from the unit's name; `a/n` runs from a to the
-field's end.
+**Five fields** are those of crontab(5), as Debian's cron reads it: minute, hour, day of month, month, day of week.
+0 and 7 are Sunday. If one of the two day fields begins with `*`, both must match; otherwise one of them suffices.
+
+**Six fields** are those of Go's robfig/cron and of Khronos: the seconds come first, and weekdays are 0-6. If both day
+fields are restricted, one of them suffices. Here `*/n` counts as a restriction. A **seventh field** is the year.
+
+- Each field is a list of `*`, values, ranges `a-b`, and steps `*/n`, `a-b/n` and `a/n`. `a/n` runs from a to the
+  field's end. Months and weekdays have names. `?` alone means `*` in a day field.
+- Six and seven fields also have Quartz's day items `L`, `L-n`, `LW`, `L-nW`, `nW`, `5L` and `6#3`. Weekdays keep their
+  numbers, which are not Quartz's: 0 is Sunday.
+- `H`, `H(a-b)`, `H/n`, `~` and `a~b` are hashed from the unit's name. They are the same on every machine.
+- `@yearly`, `@monthly`, `@daily` and the like stand for six fields; `@every <duration>` is an interval.
+- `TZ=Zone` or `CRON_TZ=Zone` may stand first, instead of the unit's `TimeZone=`.
+
+A date that does not exist, such as 30 February, parses with a warning and never fires. The tests in
+`tests/triggers/test_cron.py` pin the dialect; `test_the_day_rules` pins the two rules for days.
 """
 
 from difflib import get_close_matches
@@ -39,7 +49,7 @@ DESCRIPTORS = {
     "@midnight": "0 0 0 * * *",
     "@hourly": "0 0 * * * *",
 }
-"""What each descriptor stands for; `@every <duration>` is the only other one."""
+"""The six fields that each descriptor stands for. `@every <duration>` is the only other descriptor."""
 
 _FORMS = {
     5: (MINUTE, HOUR, DAY, MONTH, WEEKDAY),
@@ -52,12 +62,13 @@ _FORMS_TEXT = (
 
 
 def parse_cron(text: str, *, zone: Zone | None = None, unit_name: str = "") -> CronTrigger | EveryTrigger:
-    """The trigger of a cron expression, in `zone` (UTC by default) unless it begins with `TZ=` or `CRON_TZ=`.
+    """The trigger for a cron expression.
 
+    `zone` is the unit's zone, UTC by default. An expression that begins with `TZ=` or `CRON_TZ=` has its own.
     `unit_name` seeds the hashed values `H` and `~`.
 
     Raises:
-        InvalidTrigger: the expression does not parse; the message names the field, its text and the allowed range.
+        InvalidTrigger: the expression does not parse. The message names the field, its text and the allowed range.
     """
     try:
         return _parse(text, zone or utc, unit_name)
@@ -82,12 +93,12 @@ def _parse(text: str, zone: Zone, unit_name: str) -> CronTrigger | EveryTrigger:
 
 
 def _trigger(text: str, zone: Zone, parts: list[str], fields: list[CronField], *, debian: bool) -> CronTrigger:
-    """`parts` are the texts from the minute field on, `fields` begin with the seconds."""
+    """The trigger for parsed fields. `parts` are the texts from the minute on, and `fields` begin with the seconds."""
     seconds, minutes, hours, dom, months, dow = fields[:6]
     years = fields[6].mask if len(fields) == 7 and not fields[6].star else None
     both_days = False
     if debian:
-        # Debian's cron looks at the first character only: a day field that begins with `*` is AND-ed to the other.
+        # Debian's cron looks at the first character only: if a day field begins with `*`, both day fields must match.
         either = not (parts[2].startswith(("*", "?")) or parts[4].startswith(("*", "?")))
         both_days = not either and dom.mask != ALL_DAYS and dow.mask != ALL_WEEKDAYS
     else:

@@ -1,4 +1,9 @@
-"""One field of a cron expression: its text into a bit mask (TIME.md 1), or an error that names field and range."""
+"""One field of a cron expression: its text becomes a bit mask.
+
+Errors name the field, its text and the allowed range. These are errors: a range that runs backwards, a step of 0, a
+value out of range, an empty item, too many slashes, digits that are not ASCII, an unknown name. `5-5` is one value. The
+test `test_errors_name_the_field_its_text_and_the_range` pins them.
+"""
 
 import re
 from dataclasses import dataclass, replace
@@ -20,22 +25,31 @@ _WEEKDAYS = {name: number for number, name in enumerate(("SUN", "MON", "TUE", "W
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Spec:
-    """What a field may hold. `full_end` is where `*` and `a/n` end (7 is only another name of Sunday)."""
+    """The values that a field may hold."""
 
     name: str
+    """The field's name in errors."""
     low: int
+    """The lowest value, which is bit 0 of the mask."""
     high: int
+    """The highest value."""
     full_end: int
+    """The value at which `*` and `a/n` end. It is less than `high` for weekdays, where 7 is Sunday again."""
     range_text: str
+    """The allowed values, for errors."""
     names: dict[str, int]
+    """Names of values, in upper case."""
     quartz: str = ""
+    """`dom` or `dow` if the field has Quartz's items for days of the month or for weekdays, else empty."""
     hash_end: int = 0
+    """The highest hashed value. 0 if the field has no hashed values."""
 
 
 SECOND = Spec("second", 0, 59, 59, "0-59", {}, hash_end=59)
 MINUTE = Spec("minute", 0, 59, 59, "0-59", {}, hash_end=59)
 HOUR = Spec("hour", 0, 23, 23, "0-23", {}, hash_end=23)
-# A hashed day stays within 1-28, as in Jenkins: the 31st would skip half of the months.
+# A hashed day is within 1-28, as in Jenkins, because not every month has the other days. The test
+# `test_days_stay_where_every_month_has_them` pins this.
 DAY = Spec("day-of-month", 1, 31, 31, "1-31", {}, hash_end=28)
 QUARTZ_DAY = replace(DAY, quartz="dom", range_text="1-31, L, L-n, LW, L-nW or nW")
 MONTH = Spec("month", 1, 12, 12, "1-12 or JAN-DEC", _MONTHS, hash_end=12)
@@ -47,15 +61,14 @@ YEAR = Spec("year", 1970, 2099, 2099, "1970-2099", {})
 
 
 class CronField(NamedTuple):
-    """A parsed field.
-
-    Bit 0 of `mask` is the field's lowest value (Sunday, the first day, January, 1970). `star`: an item is `*`, `?` or
-    `*/1`. `items` are Quartz's.
-    """
+    """A parsed field."""
 
     mask: int
+    """Bit 0 is the field's lowest value: 0, Sunday, the first day, January or 1970."""
     star: bool
+    """Whether one of the items is `*`, `?` or `*/1`, so that the field does not restrict."""
     items: tuple[Special, ...] = ()
+    """Quartz's day items."""
 
 
 _ITEM_RE = re.compile(
@@ -71,15 +84,18 @@ _DAY_LETTERS_RE = re.compile(r"[0-9]*(?:L|LW|W)|[A-Z]{3}L")
 _QUARTZ_HINT = "L, W and # belong to the day fields of expressions with six or seven fields (seconds in front)"
 _BARE_L_HINT = "Quartz's bare L is Saturday, written 6 or SAT here, and 6L the month's last one"
 _SHARED_LENGTH = 64
-"""Longer texts are not remembered: what somebody submits must not fill the memory."""
+"""The longest text, in characters, whose mask is kept for other schedules. Otherwise users could fill the memory.
+
+`test_what_is_submitted_does_not_fill_the_memory` pins this.
+"""
 _HASHED_RE = re.compile(r"~|(?<![A-Z])H(?![A-Z])", re.IGNORECASE)
 
 
 def parse_field(spec: Spec, text: str, unit_name: str) -> CronField:
-    """Parse one field. Hashed values (`H`, `~`) follow from the unit's name and the field's, on every machine alike.
+    """Parse one field. Hashed values (`H`, `~`) are hashes of the unit's and the field's name, alike on every machine.
 
     Raises:
-        InvalidTrigger: the text is no such field; the message names the field, the text and what is allowed.
+        InvalidTrigger: the text does not parse. The message names the field, the text and the allowed values.
     """
     if _HASHED_RE.search(text):
         digest = blake2b(f"{unit_name}\0{spec.name}".encode(), digest_size=8).digest()
@@ -91,7 +107,7 @@ def parse_field(spec: Spec, text: str, unit_name: str) -> CronField:
 
 @lru_cache(maxsize=1 << 12)
 def _parse_shared(spec: Spec, text: str) -> CronField:
-    """The same, shared: thousands of schedules hold a handful of masks between them."""
+    """As `_parse`, with a cache: thousands of schedules share a few masks."""
     return _parse(spec, text, 0)
 
 
@@ -121,7 +137,7 @@ def _parse(spec: Spec, text: str, seed: int) -> CronField:
 
 
 def _values(spec: Spec, text: str, found: re.Match[str], seed: int) -> range:
-    """The values of one item."""
+    """The values of one item that is not Quartz's."""
     step = _step(spec, text, found["step"])
     if found["star"]:
         return range(spec.low, spec.full_end + 1, step or 1)
@@ -143,7 +159,10 @@ def _values(spec: Spec, text: str, found: re.Match[str], seed: int) -> range:
 
 
 def _special(spec: Spec, text: str, item: str) -> Special | None:
-    """Quartz's `L`, `L-n`, `LW`, `L-nW`, `nW` of the day of month, `dL` and `d#n` of the weekday; else None."""
+    """The item if it is Quartz's, else None.
+
+    Days of the month have `L`, `L-n`, `LW`, `L-nW` and `nW`. Weekdays have `dL` and `d#n`.
+    """
     if spec.quartz == "dom" and (found := _DOM_ITEM_RE.fullmatch(item)):
         if found["near"]:
             return Special("W", _value(spec, text, found["near"]))
@@ -163,7 +182,7 @@ def _special(spec: Spec, text: str, item: str) -> Special | None:
 
 
 def _step(spec: Spec, text: str, step: str | None) -> int:
-    """The step as a number; 0 when none was written."""
+    """The step as a number. 0 if there is none."""
     if step is None:
         return 0
     value = _number(step)
@@ -173,7 +192,7 @@ def _step(spec: Spec, text: str, step: str | None) -> int:
 
 
 def _value(spec: Spec, text: str, value: str) -> int:
-    """One number or name."""
+    """The value of one number or name. Raises InvalidTrigger if the field does not allow it."""
     number = spec.names.get(value)
     if number is None:
         if not value.isdigit():
@@ -188,19 +207,19 @@ def _value(spec: Spec, text: str, value: str) -> int:
 
 
 def _letters_hint(spec: Spec, value: str) -> str:
-    """Where Quartz's letters belong, when that is what the value is."""
+    """A hint where Quartz's letters are allowed, if the value consists of them."""
     if spec.quartz == "dow" and value == "L":
         return f"; {_BARE_L_HINT}"
     return f"; {_QUARTZ_HINT}" if not spec.quartz and _DAY_LETTERS_RE.fullmatch(value) else ""
 
 
 def _number(digits: str) -> int:
-    """Digits as a number; how large a huge one is does not matter, it is out of every range."""
+    """Digits as a number. A huge number is cut to nine digits, which are out of every range as well."""
     return int(digits.lstrip("0")[:9] or "0")
 
 
 def _split(spec: Spec, first: int, last: int) -> str:
-    """How to write a range that goes round; years do not."""
+    """A hint how to write a range that runs over the field's end, such as the hours 22-2. Years have no such range."""
     parts = (first, spec.full_end), (spec.low, last)
     split = ",".join(f"{low}-{high}" if low < high else f"{low}" for low, high in parts)
     return f": write it in two parts, {split!r}" if spec is not YEAR else ""
@@ -213,7 +232,7 @@ def _ordered(spec: Spec, text: str, first: int, last: int, hint: str = "") -> in
 
 
 def _complaint(spec: Spec, item: str) -> str:
-    """Why an item has no meaning at all."""
+    """Why an item does not parse."""
     if "#" in item:
         return f"{quoted(item)} is not of the form d#n" if spec.quartz == "dow" else _QUARTZ_HINT
     if item.count("/") > 1:

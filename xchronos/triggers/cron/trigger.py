@@ -1,4 +1,15 @@
-"""Cron schedules: arithmetic on bit masks and on segments of constant offset (TIME.md 1 and 2)."""
+"""Cron schedules: arithmetic on bit masks and on segments of constant offset.
+
+Around changes of the clock, expressions of every number of fields behave as in Debian's cron:
+
+- A *wildcard* schedule, whose minute or hour field begins with `*`, follows the wall clock along the UTC timeline. It
+  skips a gap and fires in both passes of an overlap.
+- A *fixed* schedule fires once for all its wall times in a gap, at the first instant after the gap. In an overlap it
+  fires in the first pass only.
+
+The tests `test_examples` and `test_transitions_are_debians` pin this, also for gaps at midnight, for shifts of half an
+hour and for zones that changed their rules.
+"""
 
 from xchronos.clock import SECOND, Instant
 from xchronos.triggers.base import Endless
@@ -10,12 +21,10 @@ _LAST = LATEST // SECOND
 
 
 class CronTrigger(Endless):
-    """A cron expression in a zone; `parse_cron` makes one.
+    """A cron expression in a zone. `parse_cron` makes one.
 
-    An immutable set of wall-clock seconds, held as a bit mask per field and a few hundred bytes in all. The wall
-    clock is mapped to instants as Debian's cron does it: a *wildcard* schedule (its minute or hour field begins with
-    `*`) follows the clock, so a gap is skipped and an overlap fires in both passes; of a *fixed* one, whatever lies in
-    a gap happens once at the first instant after the gap, and an overlap counts in its first pass only.
+    It is an immutable set of wall times, in whole seconds. It holds a bit mask for each field, a few hundred bytes in
+    all. `_first` and `_last` are the first and the last matching second of a day.
     """
 
     __slots__ = (
@@ -41,9 +50,9 @@ class CronTrigger(Endless):
         wildcard: bool,
         both_days: bool = False,
     ) -> None:
-        """`times` are the masks of seconds, minutes and hours, none of them empty; `days` None means every day.
+        """`times` are the masks of seconds, minutes and hours; none is empty. `days` None means every day.
 
-        `both_days`: a five-field expression restricts both day fields, and a day must match both of them.
+        `both_days` says that a five-field expression restricts both day fields and a day must match both.
         """
         self.text = text
         """The expression as it was written."""
@@ -63,7 +72,7 @@ class CronTrigger(Endless):
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What a person should look at although the expression parses."""
+        """Warnings for the author of the expression, although it parses."""
         found = []
         if self._both_days:
             dom, _, dow = self.text.split()[-3:]
@@ -79,7 +88,7 @@ class CronTrigger(Endless):
         return f"CronTrigger({self.text!r}, {self.zone.name!r})"
 
     def next_after(self, instant: Instant, anchor: Instant = 0) -> Instant | None:  # noqa: ARG002
-        """The first fire time strictly after `instant`; None when there is none any more. The anchor is ignored."""
+        """The first fire time strictly after `instant`. None if there is none. The anchor is ignored."""
         moment = instant // SECOND + 1
         offset = self.zone.fixed
         if offset is None:
@@ -90,7 +99,7 @@ class CronTrigger(Endless):
         return None if found is None or found > _LAST else found * SECOND
 
     def count_between(self, after: Instant, until: Instant, anchor: Instant = 0) -> int:  # noqa: ARG002
-        """How many fire times lie in (after, until]: day by day, never fire by fire. The anchor is ignored."""
+        """The number of fire times in (after, until], counted by days, never one by one. The anchor is ignored."""
         zone = self.zone
         moment, end = after // SECOND + 1, min(until // SECOND, _LAST) + 1
         index = zone.segment(moment)
@@ -113,7 +122,7 @@ class CronTrigger(Endless):
         return total
 
     def _next_second(self, moment: int) -> int | None:
-        """The first second not before `moment` at which the schedule fires, in a zone that has transitions."""
+        """The first second not before `moment` at which the schedule fires, in a zone with transitions."""
         zone = self.zone
         starts, offsets = zone.starts, zone.offsets
         index = zone.segment(moment)
@@ -132,7 +141,8 @@ class CronTrigger(Endless):
             end = starts[index]
             if found is not None and found - offset < end:
                 return found - offset
-            # Nothing before `end`. Far from here the clock cannot fall back behind `wall` any more: jump.
+            # There is no fire before `end`. If `end` is so far away that no later offset leads back to before `wall`,
+            # the search may jump over segments.
             if end - moment > spread:
                 if found is None:
                     return None
@@ -143,12 +153,12 @@ class CronTrigger(Endless):
             moment = end
 
     def _collapses(self, mark: int, wall: int) -> bool:
-        """Whether something lies in the gap `mark <= w < wall`, which then happens at the gap's end."""
+        """Whether a wall time in the gap `mark <= w < wall` matches. The schedule then fires at the end of the gap."""
         found = self._next_wall(mark) if mark < wall else None
         return found is not None and found < wall
 
     def _next_wall(self, wall: int) -> int | None:
-        """The first matching wall time not before `wall`."""
+        """The first matching wall time not before `wall`. None if there is none."""
         day, second = divmod(wall, 86_400)
         days = self._days
         if second > self._last:
@@ -179,7 +189,7 @@ class CronTrigger(Endless):
         return None if found is None else found * 86_400 + self._first
 
     def _count_walls(self, low: int, high: int) -> int:
-        """How many matching wall times there are in `low <= w < high`."""
+        """The number of matching wall times in `low <= w < high`."""
         days = self._days
         first, second = divmod(low, 86_400)
         last, end = divmod(high, 86_400)
@@ -192,7 +202,7 @@ class CronTrigger(Endless):
         return total
 
     def _count_before(self, second: int) -> int:
-        """How many times of a matching day lie before that second of it."""
+        """The number of matching times of a day before its second number `second`."""
         hour, rest = divmod(second, 3600)
         minute, second = divmod(rest, 60)
         total = (self._hours & (1 << hour) - 1).bit_count() * self._minutes.bit_count()

@@ -1,7 +1,8 @@
-"""The text of ISO 8601 durations and date-times, strictly read and exact to the microsecond.
+"""Readers of ISO 8601 durations and date-times. They are strict, and exact to the microsecond.
 
-Our own reader rather than isodate's: that one goes through floats, takes fractions anywhere, week 0 and month 0. The
-tests compare the two wherever both accept.
+isodate is not used, because it computes with floats and accepts fractions anywhere, week 0 and month 0. The tests
+`test_durations_read_as_isodate_reads_them` and `test_date_times_read_as_isodate_reads_them` compare the two where both
+accept a text.
 """
 
 import re
@@ -26,29 +27,35 @@ _EPOCH = date(1970, 1, 1).toordinal()
 
 
 class Duration(NamedTuple):
-    """A length of time: months (years included) and days on the wall clock, and what elapses. One sign for all."""
+    """A length of time. All three parts have the same sign, or are 0."""
 
     months: int
+    """Months on the wall clock. A year is 12 of them."""
     days: int
+    """Days on the wall clock. A week is 7 of them."""
     elapsed: Micros
+    """Elapsed time, in microseconds."""
 
 
 class Moment(NamedTuple):
-    """A wall time, in microseconds since 1970-01-01 as if the clock were UTC, and its offset in seconds, if any."""
+    """A wall time, with its offset if the text has one."""
 
     wall: Micros
+    """Microseconds since 1970-01-01, as if the clock were UTC."""
     offset: int | None
+    """Seconds that the clock is ahead of UTC. None if the text has no offset."""
 
 
 def is_duration(text: str) -> bool:
-    """Whether the text sets out to be a duration."""
+    """Whether the text begins as a duration does: with `P`, after an optional sign."""
     return text.lstrip("+-").startswith("P")
 
 
 def parse_duration(text: str) -> Duration:
     """Read `P1Y2M3W4DT5H6M7.8S` or the alternative form `P0001-02-03T04:05:06`.
 
-    Only the last part may have a fraction, and neither years nor months may. A fraction of a day or week elapses.
+    Only the last part may have a fraction, and only if it is not years or months. The fraction of a day that is left of
+    a fraction of days or weeks is elapsed time.
 
     Raises:
         InvalidTrigger: the text is no duration.
@@ -94,23 +101,23 @@ def _signed(sign: str, months: int, days: int, elapsed: Micros) -> Duration:
 
 
 def _scaled(number: str, unit: Micros) -> Micros:
-    """A decimal number of units, in microseconds; what is finer is dropped."""
+    """A decimal number of units, in microseconds. Digits below a microsecond are dropped."""
     whole, _, part = number.replace(",", ".").partition(".")
     return int(whole) * unit + (_fraction(part) * unit // 10**18 if part else 0)
 
 
 def _fraction(digits: str) -> int:
-    """The digits behind a decimal point, in units of 10^-18."""
+    """The digits after a decimal point, in units of 10^-18."""
     return int(digits[:18].ljust(18, "0"))
 
 
 def parse_moment(text: str) -> Moment:
-    """Read a date (calendar, week or ordinal, basic or extended), with or without a time and an offset.
+    """Read a date, in calendar, week or ordinal form, basic or extended. A time and an offset may follow.
 
-    No time means midnight, `24:00` the end of the day. The last part of the time may have a fraction.
+    Without a time, it is midnight. `24:00` is the end of the day. The last part of the time may have a fraction.
 
     Raises:
-        InvalidTrigger: the text is no date-time, or there is no such one.
+        InvalidTrigger: the text is no date-time, or no such date-time exists.
     """
     found = _MOMENT.fullmatch(text)
     if found is None:
@@ -135,7 +142,7 @@ def parse_moment(text: str) -> Moment:
 
 
 def _ordinal(text: str, found: re.Match[str]) -> int:
-    """The proleptic Gregorian ordinal of the date."""
+    """The proleptic Gregorian ordinal of the date, as `date.toordinal` counts. Raises InvalidTrigger."""
     year = int(found["year"])
     try:
         if found["month"]:

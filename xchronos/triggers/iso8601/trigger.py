@@ -1,4 +1,19 @@
-"""ISO 8601 recurrences: `TriggerISO8601` (TIME.md 4)."""
+"""ISO 8601 recurrences: `TriggerISO8601`.
+
+The forms are `Rn/start/period`, `Rn/start/end` and `Rn/period/end`. `Rn` is n fires in all, the first at the start. `R`
+has no end, and `R0` no fire. With an empty start, the recurrence starts at the unit's acceptance.
+
+Slot k is base + k * period. It is counted from the base, not from the slot before: 31 January + `P1M` gives
+28 February, then 31 March. A period is added in this order:
+
+1. Months and years are added together, and the day is cut to the month's length: 29 February + `P1Y1M` is 29 March.
+2. Days and weeks are added on the wall clock, so `P1D` keeps the time of the day when the clock changes.
+3. Hours, minutes and seconds elapse. So the time of the day may differ after a `PT24H`.
+
+A wall time in a gap means the first instant after the gap. In an overlap it means the first pass. A zero or negative
+period is an error if it is repeated. Fractions of months and years are errors. The tests `test_slots` and
+`test_days_keep_the_wall_clock_and_hours_elapse` pin these rules.
+"""
 
 import re
 from calendar import monthrange
@@ -15,17 +30,16 @@ _REPEATS = re.compile(r"R([0-9]{0,18})")
 _EPOCH = date(1970, 1, 1).toordinal()
 _LAST_ORDINAL = date.max.toordinal()
 _MONTH: Micros = 2_629_746 * SECOND
-"""The mean month of the Gregorian calendar, for estimates."""
+"""The mean month of the Gregorian calendar, in microseconds. It is used in estimates only."""
 _FAR = 1 << 100
-"""The instant of slots outside the years 1 to 9999: later (or, negative, earlier) than any other."""
+"""The instant of a slot after the year 9999, later than all others. A slot before the year 1 has `-_FAR`."""
 
 
 class Iso8601Trigger:
-    """A recurrence; `parse_iso8601` makes one. Slot k is base + k * period, counted from the base, not the slot before.
+    """A recurrence, immutable. `parse_iso8601` makes one.
 
-    Of the period, months are added first and clamped to the month's length, then days, both on the wall clock of
-    `zone`; hours, minutes and seconds then elapse. A wall time in a gap means the first instant after the gap, in an
-    overlap the first pass. The base is the start, the end (`Rn/period/end`) or, with an empty start, the anchor.
+    The base, slot 0, is the start. In `Rn/period/end` it is the end, and the other slots have negative numbers. With an
+    empty start it is the anchor. Wall times are those of `zone`.
     """
 
     __slots__ = ("_base", "_count", "_first", "_last", "_length", "_period", "text", "zone")
@@ -41,7 +55,10 @@ class Iso8601Trigger:
         first: int | None = 0,
         last: int | None = None,
     ) -> None:
-        """`base` is its instant and its wall time; slots before `first` and after `last` do not exist."""
+        """`base` is the instant and the wall time of slot 0; None: the anchor.
+
+        Slots with a number below `first` or above `last` do not exist. None is no bound.
+        """
         self.text = text
         """The recurrence as it was written."""
         self.zone = zone
@@ -61,23 +78,23 @@ class Iso8601Trigger:
 
     @property
     def count(self) -> int | None:
-        """The n of `Rn`: all fires, the first at the start; None for `R`."""
+        """The n of `Rn`, which is the number of fires in all. None for `R`."""
         return self._count
 
     @property
     def restartable(self) -> bool:
-        """Whether there is a count."""
+        """Whether the recurrence has a count."""
         return self._count is not None
 
     def restart(self, at: Instant) -> Self:
-        """The same period and count with slot 0 at `at`; an endless recurrence returns itself."""
+        """The same period and count with slot 0 at `at`. An endless recurrence returns itself."""
         if self._count is None:
             return self
         base = (at, at + self.zone.offset_at(at // SECOND) * SECOND)
         return type(self)(self.text, self.zone, self._period, self._count, base)
 
     def next_after(self, instant: Instant, anchor: Instant) -> Instant | None:
-        """The first slot strictly after `instant`, however many there have been; `R0` has none at all."""
+        """The first slot strictly after `instant`, as if there were no count. `R0` has no slots at all."""
         base, wall = self._origin(anchor)
         if self._count == 0:
             return None
@@ -94,7 +111,7 @@ class Iso8601Trigger:
         return moment if moment <= LATEST else None
 
     def count_between(self, after: Instant, until: Instant, anchor: Instant) -> int:
-        """How many slots lie in (after, until]."""
+        """The number of slots in (after, until]. Slots with the same instant count once."""
         base, wall = self._origin(anchor)
         until = min(until, LATEST)
         if until <= after or self._count == 0:
@@ -117,7 +134,7 @@ class Iso8601Trigger:
         return anchor, anchor + self.zone.offset_at(anchor // SECOND) * SECOND
 
     def _slot(self, number: int, base: Instant, wall: Micros) -> Instant:
-        """The instant of a slot; beyond any other when it lies outside the years 1 to 9999."""
+        """The instant of a slot. `_FAR` or `-_FAR` if it lies outside the years 1 to 9999."""
         months, days, elapsed = self._period
         if number == 0:
             return base
@@ -137,7 +154,7 @@ class Iso8601Trigger:
         return _resolved(self.zone, (ordinal - _EPOCH) * DAY + time) + number * elapsed
 
     def _number_after(self, instant: Instant, base: Instant, wall: Micros) -> int:
-        """The number of the first slot strictly after `instant`: an estimate, then a correction by a step or two."""
+        """The number of the first slot strictly after `instant`. It is estimated, then corrected by a step or two."""
         instant = max(instant, EARLIEST)
         number = (instant - base) // self._length + 1
         if not self._period.months and not self._period.days:
@@ -149,7 +166,10 @@ class Iso8601Trigger:
         return number
 
     def _collapsed(self, low: int, high: int, base: Instant, wall: Micros) -> int:
-        """How many slots `low <= k < high` fall on the slot before them: a gap of a whole day can swallow one."""
+        """The number of slots `low <= k < high` that have the same instant as the slot before them.
+
+        That happens when a gap of a day or more moves a slot to its end (`test_a_day_that_never_was`).
+        """
         zone = self.zone
         begin, end = self._slot(low, base, wall), self._slot(high - 1, base, wall)
         total = 0
@@ -163,7 +183,7 @@ class Iso8601Trigger:
 
 
 def _resolved(zone: Zone, wall: Micros) -> Instant:
-    """The instant of a wall time: the first pass of an overlap, the first instant after a gap."""
+    """The instant of a wall time: in an overlap the first pass, in a gap the first instant after the gap."""
     if zone.fixed is not None:
         return wall - zone.fixed * SECOND
     second, rest = divmod(wall, SECOND)
@@ -172,13 +192,13 @@ def _resolved(zone: Zone, wall: Micros) -> Instant:
 
 
 def parse_iso8601(text: str, zone: Zone | None = None) -> Iso8601Trigger:
-    """The trigger of `Rn/start/period`, `Rn/start/end` or `Rn/period/end`; without n for ever, an empty start = anchor.
+    """The trigger for `Rn/start/period`, `Rn/start/end` or `Rn/period/end`.
 
-    `zone` is the unit's `TimeZone`, None when it has none: then days and months are those of the start's own offset,
-    or of UTC. A start or end without an offset is read in the zone; an end may leave the start's offset out.
+    `zone` is the unit's `TimeZone`. If it is None, days and months follow the offset of the start, or UTC without one.
+    A start or end without an offset is read in the zone. An end without an offset has the start's.
 
     Raises:
-        InvalidTrigger: the text does not parse, or its period is of no use for its repeats.
+        InvalidTrigger: the text does not parse, or its period cannot be repeated.
     """
     try:
         return _parse(text, zone)
@@ -230,7 +250,7 @@ def _parse(text: str, zone: Zone | None) -> Iso8601Trigger:
 
 
 def _zone_of(moment: Moment, zone: Zone | None) -> Zone:
-    """Where wall times are: the unit's zone, else the moment's own offset, else UTC."""
+    """The zone of wall times: the unit's zone, else the moment's own offset, else UTC."""
     if zone is not None or not moment.offset:
         return zone or utc
     hours, minutes = divmod(abs(moment.offset) // 60, 60)
@@ -238,7 +258,7 @@ def _zone_of(moment: Moment, zone: Zone | None) -> Zone:
 
 
 def _base(moment: Moment, zone: Zone) -> tuple[Instant, Micros]:
-    """The instant of a moment, and what the wall clock of the zone shows then."""
+    """The instant of a moment, and the wall time of the zone at that instant. Raises InvalidTrigger out of range."""
     if moment.offset is None:
         instant, wall = _resolved(zone, moment.wall), moment.wall
     else:
@@ -250,7 +270,7 @@ def _base(moment: Moment, zone: Zone) -> tuple[Instant, Micros]:
 
 
 def _check(shown: str, period: Duration, count: int | None) -> None:
-    """Refuse a period that leads nowhere, unless there is nothing to repeat."""
+    """Raise InvalidTrigger for a period that is not positive or below 1 ms, unless there is nothing to repeat."""
     if count is not None and count <= 1:
         return
     length = period.months * _MONTH + period.days * DAY + period.elapsed
