@@ -1,4 +1,4 @@
-"""Condition*= and Assert*= of [Unit], as far as a machine can judge them by its files and its name."""
+"""Condition*= and Assert*= of [Unit]: those that a machine can judge by its files and its host name."""
 
 import msgspec
 
@@ -8,7 +8,7 @@ HOST_CONDITIONS = (
     "PathExists", "PathExistsGlob", "PathIsDirectory", "PathIsSymbolicLink", "PathIsMountPoint", "PathIsReadWrite",
     "DirectoryNotEmpty", "FileNotEmpty", "FileIsExecutable", "Host",
 )  # fmt: skip
-"""The conditions that are acted upon; the others of systemd are accepted, warned about and ignored."""
+"""The conditions that agents judge. systemd's others are accepted with a warning and ignored."""
 
 _KEYS = {
     f"{prefix}{kind}": (kind, prefix == "Assert") for prefix in ("Condition", "Assert") for kind in HOST_CONDITIONS
@@ -16,18 +16,27 @@ _KEYS = {
 
 
 class HostCondition(msgspec.Struct, frozen=True):
-    """One of them: `text` is the assignment; `alternative` (`|`) and `negated` (`!`) its value's prefixes."""
+    """One condition or assertion."""
 
     kind: str
+    """One of `HOST_CONDITIONS`."""
     value: str
+    """The path or the host name, without prefixes. It may have specifiers of the machine."""
     text: str
+    """The assignment as written, `ConditionPathExists=|!/x`."""
     asserted: bool = False
+    """Whether it is an Assert, which fails the attempt. A Condition skips it."""
     negated: bool = False
+    """The prefix `!`: the value must not hold."""
     alternative: bool = False
+    """The prefix `|`: one of the alternatives must hold."""
 
 
 def read_conditions(file: UnitFile) -> tuple[HostCondition, ...]:
-    """The conditions that count. An empty assignment to any Condition (or Assert) drops all conditions (assertions)."""
+    """The conditions and assertions that count, in file order.
+
+    An empty assignment to any Condition drops all conditions before it. One to any Assert drops all assertions.
+    """
     found: list[HostCondition] = []
     for option in file.options:
         if option.section != "Unit" or not option.name.startswith(("Condition", "Assert")):

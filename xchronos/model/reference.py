@@ -1,4 +1,4 @@
-"""Every key that xchronos owns, as data: the README's reference of the file format is made from it."""
+"""Every key that xchronos owns, as data. The README's reference of the file format is generated from it."""
 
 from typing import NamedTuple
 
@@ -6,7 +6,7 @@ from xchronos.dockercli.quadlet.keys import ERRORS, KEYS, WARNINGS
 
 
 class Key(NamedTuple):
-    """One key: what its value looks like, what counts when it is absent, and what it means, in one sentence."""
+    """One key: the form of its value, the default if it is absent, and its meaning in one sentence."""
 
     name: str
     value: str
@@ -221,11 +221,11 @@ CONTAINER: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("Accepted, with a warning, and without effect", tuple(sorted(WARNINGS))),
     ("Refused, because the engine cannot do it", tuple(sorted(ERRORS))),
 )
-"""The keys of [Container] (podman-systemd.unit(5) explains them), by what becomes of them."""
+"""The keys of [Container], by their effect. podman-systemd.unit(5) explains them."""
 
 
 def reference_markdown() -> str:
-    """The reference of the keys that xchronos owns, as Markdown with headings of the third level and below."""
+    """The reference of the keys that xchronos owns, as Markdown. Its headings begin at the third level."""
     lines = [
         "### [X-Chronos]",
         "",

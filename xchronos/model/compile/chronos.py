@@ -1,4 +1,4 @@
-"""The `[X-Chronos]` section: when, how stubbornly, how many."""
+"""The `[X-Chronos]` section: triggers, misfires, attempts, copies, history."""
 
 import re
 from hashlib import sha256
@@ -52,7 +52,10 @@ _backoff_parser = one_of(*cast("tuple[Backoff, ...]", get_args(Backoff)))
 
 
 class Chronos(msgspec.Struct, frozen=True):
-    """What the section says. Fields are `Unit`'s; None where another section decides the default."""
+    """The settings of the section. The fields are those of `Unit`.
+
+    `retry`, `on_partition` and `executor` are None if they are not set, because other sections decide their defaults.
+    """
 
     triggers: tuple[TriggerSpec, ...]
     fingerprint: str
@@ -80,7 +83,7 @@ class Chronos(msgspec.Struct, frozen=True):
 
 
 def read_chronos(reader: OptionReader, name: UnitName) -> Chronos:
-    """Read the section; what is wrong with it is reported."""
+    """Read the section. Problems are reported to the reader."""
     place = reader.get("TimeZone", zone, None)
     not_before = reader.get("NotBefore", _moment, None)
     not_after = reader.get("NotAfter", _moment, None)
@@ -146,7 +149,11 @@ def _triggers(reader: OptionReader, place: Zone | None, name: UnitName) -> tuple
 
 
 def _simple(reader: OptionReader) -> list[TriggerSpec]:
-    """TriggerRepeatInterval and TriggerRepeatCount make a simple trigger; so does a lone TriggerStartDelay (once)."""
+    """The simple trigger of TriggerRepeatInterval and TriggerRepeatCount, if there is one.
+
+    A TriggerStartDelay without any trigger is a simple trigger that fires once. The test
+    `test_a_delay_beside_another_trigger_makes_none_of_its_own` pins the difference.
+    """
     interval, count = reader.last("TriggerRepeatInterval"), reader.last("TriggerRepeatCount")
     delay = reader.last("TriggerStartDelay")
     if interval is None and count is None:
@@ -171,7 +178,7 @@ def _simple(reader: OptionReader) -> list[TriggerSpec]:
 
 
 def _fingerprint(reader: OptionReader) -> str:
-    """Identifies where the grid lies: equal text, equal grid; a change starts the schedule anew."""
+    """A hash of the texts that define the grid. When it changes, the schedule starts anew (`test_changes`)."""
     said = [f"{key}={option.value}" for key in TRIGGER_KEYS for option in reader.all(key)]
     single = ((key, reader.last(key)) for key in _GRID_KEYS)
     said.extend(f"{key}={option.value}" for key, option in single if option is not None)
@@ -182,7 +189,7 @@ def _fingerprint(reader: OptionReader) -> str:
 
 
 def _retry(reader: OptionReader) -> Retry | None:
-    """What the section says about attempts; None when it leaves their number to Restart=."""
+    """The attempts that the section allows. None if it has no MaxAttempts, so that Restart= decides."""
     key = "TimeBetweenAttempts"
     if reader.last(key) is None:
         key = "TimeBeetweenAttempts"
@@ -205,7 +212,7 @@ def _retry(reader: OptionReader) -> Retry | None:
 
 
 def _job_store(reader: OptionReader) -> str:
-    """Which kind of store the unit expects. Whether that is a warning depends on who asks: see `Unit.warnings_on`."""
+    """The kind of store that the unit expects. It is always a warning here; `Unit.warnings_on` may leave it out."""
     option = reader.last("JobStore")
     if option is None:
         return ""
@@ -239,7 +246,7 @@ def _policy(text: str) -> MisfirePolicy:
 
 
 def _expanded(text: str, name: UnitName) -> str:
-    """The value with the specifiers of the unit's name filled in and `%%` read as `%`."""
+    """The value with the specifiers of the unit's name filled in, and `%%` read as `%`. Raises InvalidValue."""
     if "%" not in text:
         return text
     filled = expand(text, name)

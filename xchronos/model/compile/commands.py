@@ -1,4 +1,4 @@
-"""The `Exec*=` lines of `[Service]`: steps, and docker command lines checked against what the Engine API can do."""
+"""The `Exec*=` lines of `[Service]` as steps. Docker command lines are checked against the Engine API."""
 
 import posixpath
 import re
@@ -22,32 +22,38 @@ PHASES: tuple[tuple[str, AttemptState], ...] = (
     ("ExecStop", "stop"),
     ("ExecStopPost", "stop-post"),
 )
-"""The keys that make steps, in the order in which these are run."""
+"""The keys of commands and their phases, in the order in which the phases run."""
 
 _VARIABLE = re.compile(r"\$\{?([A-Za-z_][A-Za-z0-9_]*)")
 _MEANINGLESS = re.compile(r"specifier (%[A-Za-z0-9]) in .* has no meaning here")
 
 
 def _facts(word: str) -> HostFacts:
-    """A machine's facts that are all this word; those that are paths stay absolute ones."""
+    """The facts of a machine for which every fact is this word. Facts that are paths are `/` and the word."""
     fields = msgspec.structs.asdict(HostFacts())
     return HostFacts(**{field: f"/{word}" if known.startswith("/") else word for field, known in fields.items()})
 
 
 _SOMEWHERE, _ELSEWHERE = _facts("x"), _facts("y1")
-"""Two machines that stand in for any other while a docker line is checked at submit."""
+"""Two machines that do not exist. Docker lines are checked with them at submit, before the machine is known."""
 
 
 class CompiledSteps(msgspec.Struct, frozen=True):
-    """The commands of a unit, in the order of the phases. `memory` (bytes), `cpus`: the most a `docker run` has."""
+    """The commands of a unit, in the order of the phases."""
 
     steps: tuple[Step, ...] = ()
     memory: int = 0
+    """The largest memory limit of a `docker run`, in bytes. 0: there is none."""
     cpus: float = 0.0
+    """The largest CPU limit of a `docker run`. 0: there is none."""
 
 
 def read_commands(reader: OptionReader, name: UnitName) -> CompiledSteps:
-    """Read every `Exec*=` line; a docker command line is compiled once here, to refuse what cannot be expressed."""
+    """Read every `Exec*=` line.
+
+    A docker command line is compiled here, to refuse what the Engine API cannot do. The machine compiles it again when
+    it runs the step.
+    """
     environment = parse_environment(reader.texts("Environment"), name).values
     steps: list[Step] = []
     memory, cpus = 0, 0.0
@@ -61,7 +67,7 @@ def read_commands(reader: OptionReader, name: UnitName) -> CompiledSteps:
                 memory, cpus = max(memory, least), max(cpus, share)
             main = phase == "start" and number == len(found) - 1
             steps.append(Step(f"{phase}-{number}", phase, line, _shown(line), docker, main))
-    # Nothing is ever reloaded, but a line that systemd does not take refuses the unit wherever it stands.
+    # No unit is ever reloaded. The lines are read because a line that systemd does not accept refuses the unit.
     _lines(reader, "ExecReload", name)
     return CompiledSteps(tuple(steps), memory, cpus)
 
@@ -82,7 +88,7 @@ def _lines(reader: OptionReader, key: str, name: UnitName) -> list[tuple[ExecLin
 
 
 def with_image_command(commands: CompiledSteps) -> CompiledSteps:
-    """The commands of a unit with a [Container]: without an ExecStart, the image's own (or Exec=) is the main one."""
+    """The commands of a unit with a [Container]. Without an ExecStart, the container's own command is added as one."""
     if any(step.phase == "start" for step in commands.steps):
         return commands
     step = Step("start-0", "start", ExecLine("", "", ()), "the image's command", docker=False, main=True)
@@ -90,16 +96,17 @@ def with_image_command(commands: CompiledSteps) -> CompiledSteps:
 
 
 def _shown(line: ExecLine) -> str:
-    """The command as people read it."""
+    """The command as people read it, with its prefixes."""
     return " ".join((line.prefixes + line.program, *(line.words if line.sets_argv0 else line.words[1:])))
 
 
 def _check_docker(
     reader: OptionReader, option: Option, line: ExecLine, name: UnitName, environment: Mapping[str, str]
 ) -> Mapping[str, Any]:
-    """The create body of a docker command line, {} when it has none.
+    """The create body of a docker command line, {} if it has none.
 
-    What the Engine API cannot do is refused; what only the machine can fill in is not held against the line.
+    What the Engine API cannot do is an error. If the error may be due to a variable or a specifier of the machine, it
+    is only a warning.
     """
     try:
         command = _compiled(line, name, _SOMEWHERE, environment)
@@ -124,7 +131,10 @@ def _compiled(line: ExecLine, name: UnitName, host: HostFacts, environment: Mapp
 
 
 def _is_open(error: str, line: ExecLine, name: UnitName) -> bool:
-    """Whether an error may be gone when the variables and the machine are known: with others it is another, or none."""
+    """Whether an error may disappear when the variables and the machine are known.
+
+    The line is compiled with another machine and other variables. If the error then differs, it depends on them.
+    """
     text = " ".join(line.words)
     if "$" not in text and "%" not in text:
         return False
@@ -136,6 +146,6 @@ def _is_open(error: str, line: ExecLine, name: UnitName) -> bool:
 
 
 def limits(body: Mapping[str, Any]) -> tuple[int, float]:
-    """Memory in bytes and CPUs that a create body allows: what an attempt is counted with on its machine."""
+    """The memory limit in bytes and the CPU limit of a create body. 0 is no limit."""
     host = body.get("HostConfig") or {}
     return int(host.get("Memory") or 0), (host.get("NanoCpus") or 0) / 1e9

@@ -1,4 +1,4 @@
-"""What only a unit file as a whole can be wrong about: settings that contradict each other, and its links to others."""
+"""Problems of the unit file as a whole: settings that contradict each other, and links to other units."""
 
 from xchronos.errors import InvalidValue, Problem, Severity
 from xchronos.model.compile.chronos import Chronos
@@ -16,9 +16,10 @@ _ABOUT_TRIGGERS = (
 
 
 def depends(section: OptionReader, key: str, name: UnitName) -> tuple[str, ...]:
-    """The units that a key of [Unit] names. What is no unit's name is passed over, as systemd does; `check` has warned.
+    """The units that a key of [Unit] names.
 
-    A template stands for the instance of this unit's own instance, or prefix.
+    A word that is no unit's name is passed over, as in systemd; `directives.check` warns about it. A template means its
+    instance with this unit's own instance name, or with this unit's prefix if it has none.
     """
     found: list[str] = []
     for option in section.all(key):
@@ -50,7 +51,11 @@ def check_whole(
     asked: FleetRequirements,
     problems: list[Problem],
 ) -> None:
-    """Report what does not fit together. `readers` are those of [Service] and [X-Chronos]."""
+    """Report settings that do not fit together.
+
+    `shown` is what problems call the file. `readers` are those of [Service] and [X-Chronos]. Problems about no option
+    are appended to `problems`.
+    """
     section, own = readers
     refused = any(problem.severity == "error" and problem.key.startswith("Exec") for problem in problems)
     if not commands.steps and container is None and not refused:
@@ -78,11 +83,11 @@ def check_whole(
 
 
 def _nothing_to_run(section: OptionReader, shown: str) -> Problem:
-    """What is said of a unit without commands, at the line that should have given one."""
+    """The problem of a unit without commands, at the Exec line that gave none, if there is one."""
     empty = [option for key, _ in PHASES for option in section.all(key)]
     if empty:
         return problem_at(empty[0], "no command is left of it, and so there is nothing to run: expected a program")
-    # systemd runs a unit without commands for its SuccessAction= alone; here it succeeds at once.
+    # systemd runs a unit without commands for its SuccessAction= alone. Here it succeeds immediately.
     severity: Severity = "warning" if section.unit.last("Unit", "SuccessAction") is not None else "error"
     message = "nothing to run: expected ExecStart= in [Service], or a [Container] with Image="
     return Problem(message, shown, severity=severity)
@@ -118,7 +123,7 @@ def _check_executor(
 def _check_container(
     section: OptionReader, commands: CompiledSteps, container: Container, problems: list[Problem]
 ) -> None:
-    """Whether the container has something to run, and Exec= is not hidden by ExecStart=."""
+    """Warn about a container in which no step runs, and about an Exec= that ExecStart= hides."""
     header = next(header for header in section.unit.headers if header.name == "Container")
     starts = [step for step in commands.steps if step.phase == "start"]
     if starts and all(step.docker for step in commands.steps):

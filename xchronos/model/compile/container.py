@@ -1,4 +1,9 @@
-"""The `[Container]` section, with the limits that `[Service]` puts on it, as one Engine API create body."""
+"""The `[Container]` section and the limits of `[Service]`, as one body that creates a container.
+
+A value may have specifiers of the machine, which are unknown at submit. While a value is read, each of them is
+*covered*: a stand-in of letters replaces it, which every key can read. Afterwards the result is *uncovered*. The tests
+`test_the_names_are_filled_in_and_the_machines_stay` and `test_an_error_shows_it_as_it_was_written` pin this.
+"""
 
 import re
 from collections.abc import Callable
@@ -22,19 +27,25 @@ _SAME_SETTING = {
     "CPUs": "NanoCpus", "Memory": "Memory", "MemorySwap": "MemorySwap", "PidsLimit": "PidsLimit",
     "ReadOnly": "ReadonlyRootfs",
 }  # fmt: skip
-"""Keys whose value may equal the engine's default and then still overrules [Service]."""
+"""Keys of [Container] and the HostConfig field that they set.
 
-# Specifiers of the machine while a value is being read: as a name, or (those that are paths) as an absolute path.
+Such a key overrules [Service] even if its value is the engine's default, which is not kept in the body.
+"""
+
+# A stand-in is a name, or for specifiers that are paths (`_PATHS`) an absolute path.
 _SPECIFIER = re.compile(r"%([%A-Za-z0-9])")
 _PATHS = frozenset("hsStCLETV")
 _STAND_IN = re.compile(r"zq([0-9a-f]{2})qz|/zp([0-9a-f]{2})pz")
 
 
 def read_container(file: UnitFile, name: UnitName, problems: list[Problem]) -> Container | None:
-    """The unit's container; None when it has no [Container]. The machine's specifiers stay in it, the name's do not."""
+    """The unit's container. None if the file has no [Container].
+
+    Specifiers of the name are filled in. Those of the machine stay as written. Problems are appended to `problems`.
+    """
     if SECTION not in file.sections:
         return None
-    # Nearly no unit has a specifier here, and then there is nothing to uncover.
+    # Nearly no unit has specifiers here. Without any, there is nothing to uncover.
     covers = any("%" in option.value for option in file.options)
     uncovered: Callable[[Any], Any] = _uncover if covers else _as_is
     options: list[tuple[str, str, int]] = []
@@ -72,7 +83,10 @@ def read_container(file: UnitFile, name: UnitName, problems: list[Problem]) -> C
 
 
 def _without(body: dict[str, Any], baseline: dict[str, Any]) -> dict[str, Any]:
-    """What differs from the client's baseline: the engine's own defaults are the same, and a Unit stays small."""
+    """The parts of a body that differ from the baseline, which is what the docker client sends for a bare image.
+
+    The engine's own defaults are the same, so the container is the same, and a Unit stays small.
+    """
     kept: dict[str, Any] = {}
     for key, value in body.items():
         default = baseline.get(key, ...)
@@ -87,9 +101,9 @@ def _without(body: dict[str, Any], baseline: dict[str, Any]) -> dict[str, Any]:
 def _of_service(
     file: UnitFile, name: UnitName, said: set[str]
 ) -> tuple[dict[str, Any], list[tuple[Option, str, Severity]]]:
-    """[Service]'s resource and sandbox keys as parts of the body, and what is wrong with them.
+    """The resource and sandbox keys of [Service] as parts of the body, and their problems.
 
-    What [Container] has `said` itself is left out.
+    `said` are the keys that [Container] sets. The same settings of [Service] are left out.
     """
     values: dict[str, list[str]] = {}
     places: dict[str, Option] = {}
@@ -115,7 +129,7 @@ def _of_service(
 
 
 def _merge(body: dict[str, Any], parts: dict[str, Any]) -> None:
-    """Put `parts` below what `body` says already: an object is merged, a list extended, a value stays."""
+    """Add `parts` to `body`. Objects are merged, lists are extended, and a value that `body` has stays."""
     for key, value in parts.items():
         mine = body.get(key)
         if isinstance(mine, dict) and isinstance(value, dict):
@@ -127,7 +141,7 @@ def _merge(body: dict[str, Any], parts: dict[str, Any]) -> None:
 
 
 def has_meaning(key: str, *, container: bool) -> bool:
-    """Whether a key of [Service] that is about the step's container does anything, or is answered for elsewhere."""
+    """Whether a key of [Service] has an effect on the step's container, or another module warns about it."""
     return container and (key in SERVICE_KEYS or meaning("Service", key) == "container")
 
 
@@ -135,7 +149,7 @@ def has_meaning(key: str, *, container: bool) -> bool:
 
 
 def _covered(value: str, name: UnitName) -> str:
-    """The value with the name's specifiers filled in, and the machine's covered by stand-ins that any key can read."""
+    """The value with the name's specifiers filled in and the machine's covered. Raises InvalidValue."""
     if "%" not in value:
         return value
     return _SPECIFIER.sub(
@@ -149,7 +163,7 @@ def _as_is(value: Any) -> Any:
 
 
 def _uncover(value: Any) -> Any:
-    """The same with every stand-in replaced by its specifier again, wherever a string stands."""
+    """The value with every stand-in replaced by its specifier, in all strings within it."""
     if isinstance(value, str):
         return _STAND_IN.sub(lambda found: "%" + chr(int(found[1] or found[2], 16)), value)
     if isinstance(value, dict):

@@ -1,4 +1,7 @@
-"""The judgement of a unit file's sections and assignments, one by one: known, well-formed, and meant something by."""
+"""The judgement of a unit file's sections and assignments, one by one.
+
+Each is checked: is it known, would systemd accept its value, and does xchronos act on it?
+"""
 
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
@@ -22,24 +25,26 @@ _SECTIONS = (*OWN_SECTIONS, *SYSTEMD_SECTIONS)
 
 _CONDITIONS = frozenset(f"{prefix}{kind}" for prefix in ("Condition", "Assert") for kind in HOST_CONDITIONS)
 _EXPANDED = frozenset(("EnvironmentFile", "User", "Group", "WorkingDirectory")) | _CONDITIONS
-"""The keys, besides commands, whose specifiers are filled in on the machine that runs the steps and have to exist.
+"""The keys, besides commands, whose specifiers the machine expands. A specifier that does not exist is an error.
 
-Of `Environment=`, as in systemd, a word with one that does not exist is dropped with a warning.
+In `Environment=`, as in systemd, a word with such a specifier is dropped with a warning.
 """
 
 _ANY_UNIT = UnitName.parse("v.service")
 _REMEMBERED = 200
-"""Judgements of longer values are not worth their memory."""
+"""The length, in characters, from which the judgement of a value is not cached, to save memory."""
 
 
 class Judgement:
-    """What is wrong with the assignments: our `problems`, and systemd's `verdicts` for where we say nothing."""
+    """The problems of all sections and assignments of a file. `container` says whether it has a [Container]."""
 
     def __init__(self, file: UnitFile, name: UnitName, *, container: bool) -> None:
         self.problems: list[Problem] = []
+        """The problems that xchronos itself finds."""
         self.verdicts: list[Problem] = []
+        """The warnings of systemd. One of them counts if xchronos has no problem with the assignment."""
         self.misplaced: set[tuple[str, int]] = set()
-        """File and line of keys that belong into another section."""
+        """The file and line of each key that belongs to another section."""
         self._name = name
         self._container = container
         type_option = file.last("Service", "Type")
@@ -64,7 +69,7 @@ class Judgement:
             self.problems.append(problem_at(option, message, "warning"))
 
     def _home(self, option: Option, known: Iterable[str]) -> bool:
-        """Whether the key is no key of its section, but one of another; then this is said."""
+        """Whether the key belongs to another section than its own. If so, the problem is reported."""
         if option.name in known:
             return False
         home = _home_of(option.name)
@@ -81,14 +86,14 @@ class Judgement:
             self._home(option, ())
             return
         if (section, key, option.value) == ("Service", "Type", "dbus"):
-            return  # it depends on BusName=, which a single assignment does not show
+            return  # it depends on BusName=, which is another assignment; `service` judges it
         if key in _EXPANDED and "%" in option.value:
             try:
                 expand(option.value, self._name)
             except InvalidValue as error:
                 self.problems.append(problem_at(option, str(error)))
                 return
-        # The name matters only to specifiers: without one the judgement is the same for every unit.
+        # Only specifiers depend on the unit's name. Without one, all units share the cached judgement.
         name = self._name if "%" in option.value else _ANY_UNIT
         judge = _verdict if len(option.value) < _REMEMBERED else _verdict.__wrapped__
         severity, message = judge(section, key, option.value, name, self._type, self._container)
@@ -99,7 +104,7 @@ class Judgement:
 
 
 def _unknown_section(name: str, file: str, line: int) -> Problem:
-    """An unknown section is an error where it is one of ours, or was meant to be."""
+    """The problem of an unknown section. It is an error if the name seems to mean a section of xchronos."""
     near = suggest(name, _SECTIONS)
     if near in OWN_SECTIONS or name.startswith("X-"):
         expected = (
@@ -111,7 +116,7 @@ def _unknown_section(name: str, file: str, line: int) -> Problem:
 
 
 def _home_of(key: str) -> str:
-    """The section, or sections, in which a key is known: `[Unit] or [Service]`; empty when it is in none."""
+    """The sections in which a key is known, as text: `[Unit] or [Service]`. Empty if there are none."""
     homes = {"X-Chronos": key in KNOWN_KEYS, "X-Fleet": key in FLEET_KEYS, "Container": key in CONTAINER_KEYS}
     homes |= {section: is_known(section, key) for section in SYSTEMD_SECTIONS}
     return " or ".join(f"[{section}]" for section, known in homes.items() if known)
@@ -121,7 +126,7 @@ def _home_of(key: str) -> str:
 def _verdict(
     section: str, key: str, value: str, name: UnitName, service_type: str, container: bool
 ) -> tuple[Severity, str]:
-    """The judgement of systemd on an assignment; ours when systemd has nothing to say but the key does nothing here."""
+    """The judgement of systemd on an assignment. If systemd accepts it, a warning if the key has no effect here."""
     verdict = check(section, key, value, name=name, service_type=service_type)
     if verdict.outcome == "refused":
         return "error", verdict.message
@@ -143,9 +148,10 @@ def _verdict(
 
 
 def settle(file: UnitFile, problems: Sequence[Problem], verdicts: Sequence[Problem]) -> list[Problem]:
-    """Everything that is wrong, each thing once.
+    """All problems, each once.
 
-    systemd's word on a value yields to ours, and a comment behind a value is a hint for the error it causes.
+    A warning of systemd is dropped if xchronos has a problem with the same assignment. A comment after a value is
+    added, as a hint, to the problem that it causes (`test_a_comment_behind_a_value_is_a_hint_for_what_it_breaks`).
     """
     ours = {(problem.file, problem.line, problem.key) for problem in problems}
     found = [*problems, *(word for word in verdicts if (word.file, word.line, word.key) not in ours)]
@@ -158,7 +164,7 @@ def settle(file: UnitFile, problems: Sequence[Problem], verdicts: Sequence[Probl
 
 
 def _explain(option: Option, hint: str, found: list[Problem]) -> None:
-    """Add the hint to the first problem that the option has; a command's warnings have other causes."""
+    """Add the hint to the option's first problem. Warnings about commands are passed over: they have other causes."""
     for position, problem in enumerate(found):
         if (problem.file, problem.line, problem.key) == (option.file, option.line, option.name) and (
             problem.severity == "error" or not option.name.startswith("Exec")

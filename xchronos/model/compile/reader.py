@@ -1,4 +1,4 @@
-"""Reading one section of a unit file: typed values, every problem with its place."""
+"""Reading one section of a unit file: typed values, and every problem with its file and line."""
 
 import re
 from collections.abc import Callable, Iterable
@@ -16,14 +16,14 @@ _MARK = re.compile(r"[ \t]+\(\*\)\Z")
 
 
 def unmarked(value: str) -> str:
-    """The value without the footnote mark ` (*)` that old example files carry behind some values."""
+    """The value without the footnote mark ` (*)`, which old example files have after some values."""
     return _MARK.sub("", value) if value.endswith("(*)") else value
 
 
 class OptionReader:
-    """Reads the options of one section; what is wrong collects in `problems`.
+    """Reads the options of one section. Problems are appended to the list `problems`.
 
-    With `marks`, footnote marks are no part of a value (see `unmarked`).
+    With `marks`, footnote marks are removed from values; see `unmarked`.
     """
 
     def __init__(self, unit: UnitFile, section: str, problems: list[Problem], *, marks: bool = False) -> None:
@@ -33,26 +33,26 @@ class OptionReader:
         self._marks = marks
 
     def report(self, option: Option, message: str, severity: Severity = "error") -> None:
-        """Note a problem at an option's place."""
+        """Report a problem at the file and line of an option."""
         self._problems.append(problem_at(option, message, severity))
 
     def warn(self, key: str, message: str) -> None:
-        """Note a warning at the assignment that counts for a key; nothing when there is none."""
+        """Report a warning at the assignment that counts for a key. Without such an assignment, do nothing."""
         option = self.last(key)
         if option is not None:
             self.report(option, message, "warning")
 
     def last(self, key: str) -> Option | None:
-        """The assignment that counts for a key with one value; None when there is none, or an empty one."""
+        """The assignment that counts for a key with one value. None if there is none, or if it is empty."""
         option = self.unit.last(self.section, key)
         return self._unmarked(option) if option is not None and option.value else None
 
     def all(self, key: str) -> list[Option]:
-        """The assignments that count for a key that takes a list."""
+        """The assignments that count for a key that takes a list, in order."""
         return [self._unmarked(option) for option in self.unit.values(self.section, key)]
 
     def get(self, key: str, parse: Callable[[str], T], default: T) -> T:
-        """The parsed value of a key; the default when it is absent or wrong (which is an error)."""
+        """The parsed value of a key, or the default if it is absent. A bad value is an error and gives the default."""
         option = self.last(key)
         if option is None:
             return default
@@ -63,9 +63,10 @@ class OptionReader:
             return default
 
     def lenient(self, key: str, parse: Callable[[str], T], default: T, *, resets: bool = False) -> T:
-        """As systemd reads its own keys: a wrong value is ignored (`check` warns), an earlier right one counts.
+        """The parsed value of a key, read as systemd reads it: a bad value is ignored, and an earlier good one counts.
 
-        An empty value is a wrong one, except for the keys that it resets to their default.
+        `directives.check` warns about the bad value. With `resets`, an empty value means the default; otherwise it is a
+        bad value.
         """
         found = default
         for option in self.unit.get_all(self.section, key):
@@ -79,7 +80,7 @@ class OptionReader:
         return found
 
     def texts(self, key: str) -> list[str]:
-        """The values of a list key."""
+        """The values of a key that takes a list."""
         return [option.value for option in self.all(key)]
 
     def _unmarked(self, option: Option) -> Option:
@@ -89,12 +90,12 @@ class OptionReader:
 
 
 def problem_at(option: Option, message: str, severity: Severity = "error") -> Problem:
-    """A problem at an option's place."""
+    """A problem at the file and line of an option."""
     return Problem(message, option.file, option.line, option.section, option.name, severity)
 
 
 def one_of(*choices: C) -> Callable[[str], C]:
-    """A parser for a closed vocabulary."""
+    """A parser that accepts exactly these words, and raises InvalidValue for others."""
     table: dict[str, C] = {choice: choice for choice in choices}
 
     def parse(text: str) -> C:
@@ -107,13 +108,13 @@ def one_of(*choices: C) -> Callable[[str], C]:
 
 
 def whole(low: int, high: int = 2**31 - 1, meaning: str = "") -> Callable[[str], int]:
-    """A parser for a whole number in a range."""
+    """A parser of whole numbers from `low` to `high`, which raises InvalidValue. `meaning` is added to its errors."""
 
     def parse(text: str) -> int:
         digits = text[1:] if text[:1] in ("+", "-") else text
         if not (digits.isascii() and digits.isdigit()):
             raise InvalidValue(f"{text!r} is not a whole number: expected {low} to {high}{meaning}")
-        # Python itself refuses to convert thousands of digits.
+        # Python refuses to convert thousands of digits.
         if len(digits) > 18 or not low <= int(text) <= high:
             raise InvalidValue(f"{text[:40]!r} is out of range: expected {low} to {high}{meaning}")
         return int(text)
@@ -122,7 +123,7 @@ def whole(low: int, high: int = 2**31 - 1, meaning: str = "") -> Callable[[str],
 
 
 def in_order(problems: Iterable[Problem], files: Iterable[str]) -> tuple[Problem, ...]:
-    """As they stand in the files, of which the unit's own comes first, then what is about it as a whole; each once."""
+    """The problems, each once, in the order of `files` and lines. Problems without a line come last."""
     found = tuple(dict.fromkeys(problems))
     if len(found) < 2:
         return found

@@ -1,4 +1,8 @@
-"""The `[Service]` section: how the commands are run."""
+"""The `[Service]` section without its commands: how they are run.
+
+A bad value of systemd's keys is ignored here, as in systemd: `directives.check` warns about it. The rules that follow
+from a unit as a whole are errors: the number of commands of each Type=, and what Type=oneshot does not allow.
+"""
 
 from typing import cast, get_args
 
@@ -31,11 +35,11 @@ _BURST = 5
 
 
 def read_service(reader: OptionReader, commands: CompiledSteps, *, triggered: bool, container: bool) -> Service:
-    """Read the section but for its commands. A value that systemd would ignore is ignored; `check` has warned."""
+    """Read the section without its commands. `triggered`: the unit has triggers. `container`: it has a [Container]."""
     said = reader.lenient("Type", _type_parser, "")
     steps = commands.steps
     starts = [step for step in steps if step.phase == "start"]
-    # systemd's default: simple with a main process, oneshot without one.
+    # systemd's default is simple if there is an ExecStart, and oneshot if there is none.
     kind = cast("ServiceType", said if said in _TYPES else "simple" if said or starts else "oneshot")
     if said in _AS_SIMPLE:
         reader.warn("Type", f"Type={said} is run like simple: {_AS_SIMPLE[said]}")
@@ -73,7 +77,7 @@ def read_service(reader: OptionReader, commands: CompiledSteps, *, triggered: bo
 
 
 def _check_as_systemd(reader: OptionReader, service: Service, said: str, *, container: bool, remain: bool) -> None:
-    """What systemd refuses in a service as a whole, where it makes no sense here either."""
+    """Report what systemd refuses in a service as a whole, if it makes no sense here either."""
     starts = service.phase("start")
     if service.type != "oneshot" and len(starts) > 1:
         option = reader.all("ExecStart")[-1]
@@ -98,7 +102,7 @@ def _check_as_systemd(reader: OptionReader, service: Service, said: str, *, cont
 
 
 def _timeouts(reader: OptionReader, start: Micros | None) -> tuple[Micros | None, Micros | None]:
-    """TimeoutStartSec and TimeoutStopSec; TimeoutSec sets both, whichever line comes last counts."""
+    """TimeoutStartSec and TimeoutStopSec. TimeoutSec sets both, and the last line counts. `start` is the default."""
     stop: Micros | None = _START_LIMIT
     for option in reader.unit.section("Service"):
         if option.name not in ("TimeoutSec", "TimeoutStartSec", "TimeoutStopSec"):
@@ -115,7 +119,7 @@ def _timeouts(reader: OptionReader, start: Micros | None) -> tuple[Micros | None
 
 
 def _environment_files(reader: OptionReader) -> tuple[tuple[str, bool], ...]:
-    """The paths, and whether each may be missing; what is no absolute path is ignored, as `check` has said."""
+    """The paths, and whether each may be missing. A path that is not absolute is ignored; `directives.check` warns."""
     found = ((option.value.removeprefix("-"), option.value.startswith("-")) for option in reader.all("EnvironmentFile"))
     return tuple((path, optional) for path, optional in found if path.startswith(("/", "%")))
 
@@ -124,7 +128,7 @@ def _statuses(reader: OptionReader, key: str) -> ExitStatuses:
     codes: set[int] = set()
     signals: set[str] = set()
     for option in reader.all(key):
-        # Word by word, as systemd reads it: `check` has warned of those that are neither.
+        # systemd reads it word by word. `directives.check` warns about words that are neither code nor signal.
         statuses, _ = exit_status_set(option.value.split())
         codes |= statuses.codes
         signals |= {signal_name(number) for number in statuses.signals}
@@ -132,9 +136,10 @@ def _statuses(reader: OptionReader, key: str) -> ExitStatuses:
 
 
 def restart_as_retry(unit: OptionReader, reader: OptionReader, service: Service) -> Retry:
-    """Restart=on-failure and its kin, without MaxAttempts, are attempts: StartLimitBurst of them, RestartSec apart.
+    """The attempts of a unit without MaxAttempts=, from Restart=: StartLimitBurst= of them, RestartSec= apart.
 
-    No limit of systemd's (a burst or an interval of 0) is none here either.
+    If no failure is followed by another attempt (`no`, `on-success`, `on-watchdog`), there is a single one. A burst or
+    an interval of 0 is no limit, as in systemd. The test `test_is_understood_as_attempts` pins this.
     """
     if service.restart in ("no", "on-success", "on-watchdog"):
         return Retry()

@@ -1,4 +1,4 @@
-"""From the text of a unit file to a Unit: everything that is wrong with it is said at once, each with its line."""
+"""`compile_unit`: from the text of a unit file to a Unit. All problems are reported together, each with its line."""
 
 from collections.abc import Sequence
 
@@ -20,13 +20,16 @@ from xchronos.unitfile.fleet.requirements import SECTION as FLEET
 from xchronos.unitfile.fleet.requirements import requirements
 
 DOCKER_SERVICE = "docker.service"
-"""In After= and Requires=: the machine's Docker engine answers."""
+"""The unit that, in After= and Requires=, means that the machine's Docker engine has to answer."""
 
 
 def parse_unit(
     name: str, text: bytes | str, drop_ins: Sequence[tuple[str, bytes | str]] = (), path: str = ""
 ) -> UnitFile:
-    """The file with its drop-ins, before anything is understood. Raises UnitFileError, for all files at once."""
+    """The file merged with its drop-ins, parsed but not compiled.
+
+    Raises UnitFileError, with the problems of all files.
+    """
     files: list[UnitFile] = []
     problems: list[Problem] = []
     for file, content in ((path or name, text), *drop_ins):
@@ -45,14 +48,14 @@ def compile_unit(
     """Compile a unit file.
 
     Args:
-        name: The unit's name, `report.service`; instances (`report@eu.service`) are compiled from their template's
-            text. A template (`report@.service`) is judged as its instance `i` would be, as systemd-analyze does it.
+        name: The unit's name, such as `report.service`. An instance (`report@eu.service`) is compiled from its
+            template's text. A template (`report@.service`) is compiled as its instance `i`, as in systemd-analyze.
         text: The file.
-        drop_ins: Name and text of each drop-in, in the order in which they count.
-        path: What problems call the file; its name by default.
+        drop_ins: The name and text of each drop-in, in the order in which they are read.
+        path: What problems call the file. The default is the unit's name.
 
     Raises:
-        UnitFileError: something in it is wrong. It carries all problems, warnings included.
+        UnitFileError: the file has an error. The exception carries all problems, warnings included.
     """
     shown = path or name
     unit_name = _name(name, shown)
@@ -65,7 +68,7 @@ def compile_unit(
 
 
 def _name(name: str, shown: str) -> UnitName:
-    """The unit's name; of a template, that of an instance."""
+    """The unit's name, or for a template the name of its instance `i`. Raises UnitFileError."""
     try:
         found = UnitName.parse(name)
         if found.suffix == ".service":
@@ -87,7 +90,7 @@ def _compile(file: UnitFile, name: UnitName, shown: str) -> Unit:
     judgement = Judgement(file, name, container=container is not None)
     problems.extend(judgement.problems)
     asked, fleet_problems = requirements(name.full, file.section(FLEET))
-    # A key that belongs to another section has been reported as one.
+    # A key that belongs to another section is already reported.
     problems.extend(problem for problem in fleet_problems if (problem.file, problem.line) not in judgement.misplaced)
     service = read_service(
         service_section,
@@ -120,7 +123,7 @@ def _compile(file: UnitFile, name: UnitName, shown: str) -> Unit:
         wants=links["Wants"],
         on_success=links["OnSuccess"],
         on_failure=links["OnFailure"],
-        # In a container they would speak of the wrong file system.
+        # Conditions are about the machine's files, which the steps in a container do not see.
         conditions=() if container is not None else read_conditions(file),
         needs_docker=DOCKER_SERVICE in links["After"] or DOCKER_SERVICE in links["Requires"],
         triggers=chronos.triggers,
@@ -163,7 +166,7 @@ def _default_executor(commands: CompiledSteps, container: Container | None) -> E
 
 
 def described(text: str, name: UnitName) -> str:
-    """A description with its specifiers of the name filled in; as it is written when they make no sense."""
+    """A description with the specifiers of the name filled in, or as it is written if one of them does not exist."""
     try:
         return expand(text, name).replace("%%", "%")
     except InvalidValue:
