@@ -1,4 +1,4 @@
-"""Records to bytes and back."""
+"""Records as bytes in the store, and back: JSON, by the types of `model.records`."""
 
 from typing import Any, TypeVar
 
@@ -20,7 +20,7 @@ encode = _encoder.encode
 
 
 def decode(item: KeyValue | Event, kind: type[Record]) -> Record:
-    """The record under a key. Raises StoreError naming the key when its bytes are not such a record."""
+    """The record of the type `kind` under a key. Raises StoreError, with the key, if the bytes are no such record."""
     try:
         return _decoders[kind].decode(item.value)  # type: ignore[no-any-return]
     except msgspec.MsgspecError as error:

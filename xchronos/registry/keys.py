@@ -1,19 +1,22 @@
-"""Where everything lives in the store (DESIGN.md 6). The only module that spells a key.
+"""The keys of the store. This is the only module that spells them.
 
 ```
 /xchronos/etc/jobs/<unit>                            UnitRecord
 /xchronos/etc/executors/<machine>                    Machine           (lease)
 /xchronos/etc/machines/<machine>                     MachineWish
-/xchronos/var/scheduler/election                     machine id        (lease)
-/xchronos/var/scheduler/shards/<n>                   machine id        (lease); term = create revision
+/xchronos/var/scheduler/election                     the leader's machine id   (lease)
+/xchronos/var/scheduler/shards/<n>                   the owner's machine id    (lease); its create revision is the term
 /xchronos/var/scheduler/members/<machine>            SchedulerRecord   (lease)
-/xchronos/var/pulse/scheduler/<machine>              a revision: how far its watch has come   (lease)
+/xchronos/var/pulse/scheduler/<machine>              a revision: how far its watch has come    (lease)
 /xchronos/var/schedules/<unit>                       Schedule
 /xchronos/var/pending/<unit>/<fire>/<copy>           Execution that waits, is queued, or is delayed
 /xchronos/var/placements/<machine>/<unit>/<fire>/<copy>   Execution that a machine has
 /xchronos/var/executions/<unit>/<fire>/<copy>        Execution that has ended
 ```
-A namespace is the same tree under `/xchronos/ns/<name>/`.
+`(lease)` says that the key is bound to the lease of the machine that wrote it, and disappears with it.
+
+The keys of jobs, executors and the election, and their values, are those of the system that xchronos succeeds. They
+must not change. A namespace is the same tree below `/xchronos/ns/<name>/`.
 """
 
 import re
@@ -23,13 +26,16 @@ from hashlib import blake2b
 from xchronos.errors import InvalidValue
 
 SHARDS = 16
-"""How many slices the units are cut into. Fixed for the life of a store: it decides who may write what."""
+"""The number of shards into which units are divided. It decides which scheduler may write what, so it is fixed."""
 
 _NAMESPACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
 
 class Keys:
-    """The key tree of one namespace ("" is the default one)."""
+    """The keys of one namespace; "" is the default one. Attributes are prefixes, except `namespace` and `election`.
+
+    Raises InvalidValue for a name that is no namespace.
+    """
 
     def __init__(self, namespace: str = "") -> None:
         if namespace and not _NAMESPACE.fullmatch(namespace):
@@ -43,7 +49,7 @@ class Keys:
         self.machines = self.root + "etc/executors/"
         self.wishes = self.root + "etc/machines/"
         self.scheduling = self.root + "var/scheduler/"
-        """What `election`, `shards` and `members` begin with: one watch tells who schedules what."""
+        """The common prefix of `election`, `shards` and `members`. A watch on it shows which machine schedules what."""
         self.election = self.scheduling + "election"
         self.shards = self.scheduling + "shards/"
         self.members = self.scheduling + "members/"
@@ -53,67 +59,67 @@ class Keys:
         self.executions = self.root + "var/executions/"
         self.pulses = self.root + "var/pulse/scheduler/"
         self.live = self.root + "var/p"
-        """What `pending`, `placements` and `pulses` begin with: one watch brings an execution's moves in their order.
+        """The common prefix of `pending`, `placements` and `pulses`. A watch on it shows executions' moves in order.
 
-        Whoever follows it and sees its own pulse there has seen everything that was written before.
+        A scheduler that watches it and sees its own pulse has seen everything that was written before the pulse.
         """
 
     def job(self, unit: str) -> str:
-        """The unit's record."""
+        """The key of a unit's record."""
         return self.jobs + unit
 
     def machine(self, machine: str) -> str:
-        """The machine's record."""
+        """The key of the record that a machine's agent writes."""
         return self.machines + machine
 
     def wish(self, machine: str) -> str:
-        """What people want of a machine."""
+        """The key of the record in which people say how a machine shall be."""
         return self.wishes + machine
 
     def shard(self, number: int) -> str:
-        """The ownership of a shard."""
+        """The key of a shard's ownership."""
         return f"{self.shards}{number}"
 
     def member(self, machine: str) -> str:
-        """The record of a living scheduler."""
+        """The key of a living scheduler's record."""
         return self.members + machine
 
     def pulse(self, machine: str) -> str:
-        """The mark that a scheduler leaves among the executions."""
+        """The key that a scheduler writes to see how far its own watch has come."""
         return self.pulses + machine
 
     def schedule(self, unit: str) -> str:
-        """The unit's cursor."""
+        """The key of a unit's cursor."""
         return self.schedules + unit
 
     def pending_execution(self, execution: str) -> str:
-        """An execution that no machine has."""
+        """The key of an execution, given by its id, that no machine has."""
         return self.pending + execution
 
     def placement(self, machine: str, execution: str) -> str:
-        """An execution that `machine` has."""
+        """The key of an execution, given by its id, that `machine` has."""
         return f"{self.placements}{machine}/{execution}"
 
     def machine_placements(self, machine: str) -> str:
-        """The prefix of everything that `machine` has."""
+        """The prefix of all executions that `machine` has."""
         return f"{self.placements}{machine}/"
 
     def execution(self, execution: str) -> str:
-        """An execution that has ended."""
+        """The key of an execution, given by its id, that has ended."""
         return self.executions + execution
 
     def history(self, unit: str) -> str:
-        """The prefix of a unit's history; sorts by fire time."""
+        """The prefix of a unit's ended executions. They sort by fire time."""
         return f"{self.executions}{unit}/"
 
     def locate(self, key: str) -> tuple[str, str]:
-        """(machine, execution id) of a key below `pending` (the machine is empty then) or `placements`."""
+        """(machine, execution id) of a key below `pending` or `placements`. Below `pending` the machine is empty."""
         if key.startswith(self.pending):
             return "", key[len(self.pending) :]
         return self.split_placement(key)
 
     def location(self, machine: str, execution: str) -> str:
-        """The key of an execution that `machine` has, or that nobody has (machine empty)."""
+        """The key of an execution that `machine` has. If `machine` is empty, no machine has it."""
         return self.placement(machine, execution) if machine else self.pending + execution
 
     def split_placement(self, key: str) -> tuple[str, str]:
@@ -124,10 +130,13 @@ class Keys:
 
 @lru_cache(maxsize=1 << 16)
 def shard_of(unit: str) -> int:
-    """The shard that a unit belongs to: a stable hash of its name, the same on every machine and in every version."""
+    """The shard of a unit: a hash of its name, the same on every machine and in every version.
+
+    `test_the_shard_of_a_unit_never_changes` pins that.
+    """
     return int.from_bytes(blake2b(unit.encode(), digest_size=4).digest(), "big") % SHARDS
 
 
 def unit_of(execution: str) -> str:
-    """The unit's name in an execution's id (names hold no slash)."""
+    """The unit's name in an execution's id. Unit names have no slash."""
     return execution.partition("/")[0]

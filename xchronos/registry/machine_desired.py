@@ -1,8 +1,9 @@
-"""What people want of machines: metadata, cordons, drains. Kept apart from what the machines say of themselves.
+"""How people want machines to be: metadata, cordons, drains. Such a *wish* is a record apart from the machine's own.
 
-A machine's own record lives as long as its lease; what people want of it must outlive that. So it is a record of its
-own, and wherever the machine is alive, its advertised record is changed in the same Txn: nobody sees the one without
-the other. The machine itself applies the wish whenever it writes its record.
+A machine's own record disappears with its lease, and a wish must outlive it. So the wish has a key of its own. If the
+machine is alive, the same Txn changes its own record too, and readers never see one without the other
+(`test_both_records_are_changed_together_and_the_lease_stays`). The machine also applies the wish whenever it writes its
+record.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -20,39 +21,39 @@ NOTHING = MachineWish()
 
 
 class DesiredMachines:
-    """The operations on what people want of machines. All raise NotFound for a machine that nobody knows."""
+    """The operations on wishes. All of them raise NotFound for a machine with neither a record nor a wish."""
 
     def __init__(self, store: Store, keys: Keys) -> None:
         self._store = store
         self._keys = keys
 
     async def all(self) -> dict[str, MachineWish]:
-        """Every machine of which something is wanted, alive or not."""
+        """All wishes by machine id, whether the machine is alive or not."""
         page = await self._store.range(self._keys.wishes)
         return {item.key[len(self._keys.wishes) :]: decode(item, MachineWish) for item in page.items}
 
     async def cordon(self, machine: str, reason: str = "") -> None:
-        """Keep new work from a machine; what it has goes on. A drain under way is not ended by this."""
+        """Keep new work from a machine. What it has goes on, and a drain under way goes on too."""
         await self._change(machine, lambda wish: msgspec.structs.replace(wish, cordoned=True, cordon_reason=reason))
 
     async def drain(self, machine: str, until: datetime, reason: str = "") -> None:
-        """Cordon a machine, and have what it runs leave it: when it has ended, at `until` at the latest."""
+        """Cordon a machine and have everything leave it. What runs may end by itself until the instant `until`."""
         await self._change(
             machine,
             lambda wish: msgspec.structs.replace(wish, cordoned=True, cordon_reason=reason, drain_until=until),
         )
 
     async def uncordon(self, machine: str) -> None:
-        """Let a machine have work again; ends a drain."""
+        """Let a machine have new work again. This ends a drain."""
         await self._change(
             machine,
             lambda wish: msgspec.structs.replace(wish, cordoned=False, cordon_reason="", drain_until=None),
         )
 
     async def set_metadata(self, machine: str, values: Mapping[str, str], without: Iterable[str] = ()) -> None:
-        """Give a machine metadata, and take some from it: both beside what its configuration says.
+        """Set metadata of a machine, and remove the keys `without`. Both overrule the machine's configuration.
 
-        Raises InvalidValue for a key or value that no unit could ask for, and for a key that is to be both.
+        Raises InvalidValue for a key or value that no unit could ask for, and for a key that is set and removed.
         """
         gone = tuple(without)
         for key, value in (*values.items(), *((key, "-") for key in gone)):
@@ -65,7 +66,7 @@ class DesiredMachines:
         await self._change(machine, lambda wish: msgspec.structs.replace(wish, metadata={**wish.metadata, **fresh}))
 
     async def forget(self, machine: str) -> None:
-        """Remove all that is wanted of a machine which is gone for good. Raises Conflict while it is alive."""
+        """Remove the wish for a machine that is gone for good. Raises Conflict while the machine is alive."""
         while True:
             held = await self._store.get(self._keys.machine(machine))
             item = await self._store.get(self._keys.wish(machine))
@@ -104,7 +105,11 @@ class DesiredMachines:
 
 
 def wished(machine: Machine, wish: MachineWish | None) -> Machine:
-    """The machine as people want it. Applying another wish to the result is as good as applying it to `machine`."""
+    """The machine's record with a wish applied.
+
+    Another wish may be applied to the result: it gives the same as applied to `machine`. The test
+    `test_applying_a_wish_to_what_another_one_made_of_a_machine` pins that.
+    """
     wish = wish or NOTHING
     configured = configured_metadata(machine)
     metadata = {**configured, **{key: value for key, value in wish.metadata.items() if value is not None}}
@@ -120,12 +125,12 @@ def wished(machine: Machine, wish: MachineWish | None) -> Machine:
 
 
 def configured_metadata(machine: Machine) -> dict[str, str]:
-    """The metadata that a machine has by its own configuration."""
+    """The metadata of a machine's own configuration."""
     return machine.metadata if machine.configured is None else machine.configured
 
 
 def _without_idle_words(wish: MachineWish, machine: Machine | None) -> MachineWish:
-    """The wish without what the machine's configuration says anyhow, as far as that is known."""
+    """The wish without the metadata that the machine's configuration has as well. Unchanged if `machine` is None."""
     if machine is None:
         return wish
     configured = configured_metadata(machine)

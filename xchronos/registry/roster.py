@@ -1,4 +1,4 @@
-"""Who schedules: the living schedulers, the shards that each one holds, and which of them leads."""
+"""The living schedulers, the shards that each of them holds, and the one that leads."""
 
 from collections.abc import Iterable
 
@@ -15,31 +15,40 @@ log = structlog.get_logger(__name__)
 
 
 class SchedulerMember(msgspec.Struct, frozen=True):
-    """A living scheduler. `revision` is its record's modification revision."""
+    """A living scheduler, from its record."""
 
     lease: int
+    """The lease that its record is bound to."""
     revision: int
+    """The modification revision of its record."""
     instance: str = ""
+    """`SchedulerRecord.instance`. Empty if the record is unreadable."""
 
 
 class Held(msgspec.Struct, frozen=True):
-    """A shard, or the election: who holds it, bound to which lease, since which revision (its *term*)."""
+    """The ownership of a shard, or of the election."""
 
     owner: str
+    """The id of the machine that holds it."""
     lease: int
+    """The lease that the ownership is bound to."""
     term: int
+    """The key's create revision. A new owner has a higher one."""
 
 
 class Share(msgspec.Struct, frozen=True):
     """A living scheduler with the shards that it owns."""
 
     machine: str
+    """Its machine's id."""
     shards: tuple[int, ...] = ()
+    """The numbers of its shards, ascending."""
     leads: bool = False
+    """Whether it holds the election."""
 
 
 class Roster:
-    """The keys below `Keys.scheduling`, as a page had them and as events have changed them since."""
+    """The keys below `Keys.scheduling`, as they were read and as events have changed them since."""
 
     def __init__(self, keys: Keys, items: Iterable[KeyValue] = ()) -> None:
         self._keys = keys
@@ -50,7 +59,7 @@ class Roster:
             self._put(item)
 
     def apply(self, event: Event) -> None:
-        """Take in a change."""
+        """Apply one change that a watch has shown."""
         if event.kind == "put":
             self._put(KeyValue(event.key, event.value, event.create_revision, event.mod_revision, event.lease))
         elif event.key == self._keys.election:
@@ -76,14 +85,15 @@ class Roster:
             self.shards[number] = held
 
     def _number(self, key: str) -> int | None:
-        """The shard that a key is about; None for what is none of ours."""
+        """The number of the shard that a key is about. None for a key that xchronos does not write."""
         text = key[len(self._keys.shards) :] if key.startswith(self._keys.shards) else ""
         return int(text) if text.isascii() and text.isdecimal() and int(text) < SHARDS else None
 
     def holders(self) -> dict[int, str]:
-        """Who of the living holds which shard.
+        """The living scheduler that holds each shard, by the shard's number.
 
-        What a former life of a living scheduler has left, and its new one has not taken over yet, nobody holds.
+        A shard that is bound to another lease than its owner's record belongs to a former life of the owner. It counts
+        as held by nobody until the owner takes it over (`test_what_a_former_life_has_left_nobody_holds`).
         """
         return {
             number: held.owner
@@ -92,7 +102,7 @@ class Roster:
         }
 
     def shares(self) -> tuple[Share, ...]:
-        """The living schedulers by id, each with what it holds."""
+        """The living schedulers, sorted by id, each with its shards."""
         holders = self.holders()
         leader = self.election.owner if self.election is not None else ""
         return tuple(

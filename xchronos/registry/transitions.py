@@ -1,11 +1,12 @@
 """Decisions as Txns: pure functions from records to guards and operations.
 
-Every move of an execution is one Txn that removes it from where it was and writes it where it goes, so that it is
-always in exactly one place; and every Txn is guarded by what it was decided upon:
+Every move of an execution is one Txn, which removes it from its old key and writes it under its new one. So it is
+always under exactly one key (`test_a_move_leaves_an_execution_in_one_place`). Every Txn is guarded by the facts that
+the decision was based on:
 
-- the scheduler's writes by the *fence* (its shard's term) and by the revision of what it read;
-- the agent's writes by the revision of the placement that it has: an attempt that was taken away from a machine cannot
-  be recorded by it any more, and nothing that others have written into the record meanwhile is written over.
+- A scheduler's Txn has the *fence*, which is the term of its shard, and the revisions of the records that it read.
+- An agent's Txn has the revision of its placement. So a machine cannot record an attempt that was taken away from it,
+  and cannot overwrite what others have written into the record meanwhile.
 """
 
 from collections.abc import Iterable, Sequence
@@ -17,7 +18,10 @@ from xchronos.store.contract import Delete, DeleteRange, Guard, Operation, Put, 
 
 
 def destination(keys: Keys, execution: Execution) -> str:
-    """The key under which an execution in its state lives."""
+    """The key of an execution, which follows from its state.
+
+    Raises ValueError for a placed execution without a current attempt.
+    """
     if execution.state == "ended":
         return keys.execution(execution.id)
     if execution.state in ("placed", "running", "reported"):
@@ -28,7 +32,7 @@ def destination(keys: Keys, execution: Execution) -> str:
 
 
 def put(keys: Keys, execution: Execution) -> Put:
-    """The write that records an execution where its state says it lives."""
+    """The operation that writes an execution under its key."""
     return Put(destination(keys, execution), encode(execution))
 
 
@@ -42,10 +46,10 @@ def claim(
     *,
     fresh_history: bool = False,
 ) -> Txn:
-    """Move a unit's cursor and write what its fire times became: the durable claim that precedes every launch.
+    """Move a unit's cursor and write the executions of its fire times. This durable claim precedes every start.
 
-    `known` is the cursor's modification revision (0: there is none yet) and `unit_known` that of the unit's record.
-    `fresh_history` removes the history that a former unit of the same name has left.
+    `known` is the modification revision of the cursor, 0 if there is none yet. `unit_known` is that of the unit's
+    record. `fresh_history` removes the history of a former unit with the same name.
     """
     key = keys.schedule(schedule.unit)
     return Txn(
@@ -67,9 +71,10 @@ def move(
     also: Sequence[Execution] = (),
     guards: Sequence[Guard] = (),
 ) -> Txn:
-    """Take an execution from `source` (at revision `known`) to where its new state lives; `also` are new executions.
+    """Move an execution from the key `source`, at revision `known`, to the key of its new state.
 
-    `guards` are what else must hold: that a lost machine is not back, that what is new is not there already.
+    `also` are new executions, written in the same Txn. `guards` are further conditions: for example, that a lost
+    machine is not back, or that a new execution does not exist already.
     """
     where = put(keys, target)
     operations: list[Operation] = [where] if where.key == source else [Delete(source), where]
@@ -78,35 +83,40 @@ def move(
 
 
 def begin(placement: str, running: bytes, known: int) -> Txn:
-    """The agent records that it starts the attempt; refused when the placement changed after it was read."""
+    """The agent records that it starts the attempt. The Txn fails if the placement has changed since it was read."""
     return Txn((Guard(placement, known),), (Put(placement, running),))
 
 
 def report(placement: str, reported: bytes, known: int) -> Txn:
     """The agent hands an ended attempt back to the scheduler.
 
-    Not over a request to stop that came meanwhile: the scheduler would try again what was to stop.
+    The Txn fails if a request to stop has come meanwhile. Otherwise the scheduler would not see the request, and might
+    start another attempt.
     """
     return Txn((Guard(placement, known),), (Put(placement, reported),))
 
 
 def finish(keys: Keys, placement: str, ended: Execution, known: int) -> Txn:
-    """The agent records an execution's outcome: nothing is left to decide.
+    """The agent records the outcome of an execution about which nothing is left to decide.
 
-    Not over the late result of an earlier attempt, which nobody would tell again.
+    The Txn fails if the late result of an earlier attempt has been written into the record meanwhile. Otherwise that
+    result would be lost, because nobody reports it again.
     """
     history = keys.execution(keys.split_placement(placement)[1])
     return Txn((Guard(placement, known),), (Delete(placement), Put(history, encode(ended))))
 
 
 def amend(keys: Keys, told: Execution, known: int) -> Txn:
-    """Complete a record where it is; refused when it has changed since it was read at revision `known`."""
+    """Complete a record under its key. The Txn fails if it has changed since it was read at revision `known`.
+
+    `test_a_late_result_is_not_written_over_what_has_changed` pins that.
+    """
     written = put(keys, told)
     return Txn(guards=(Guard(written.key, known),), operations=(written,))
 
 
 def forget_unit(keys: Keys, fence: Guard, unit: str) -> Txn:
-    """Remove what a destroyed unit leaves, its history included; refused when it has been submitted again."""
+    """Remove what a destroyed unit leaves, history included. The Txn fails if the unit has been submitted again."""
     return Txn(
         guards=(fence, Guard(keys.job(unit), 0)),
         operations=(
@@ -118,13 +128,13 @@ def forget_unit(keys: Keys, fence: Guard, unit: str) -> Txn:
 
 
 def expire_unit(keys: Keys, fence: Guard, unit: str, known: int) -> Txn:
-    """Destroy a unit whose TTL has ended; refused when its record is not the one that the cursor was made for."""
+    """Destroy a unit whose TTL has ended. The Txn fails if its record is not the one that the cursor was made for."""
     key = keys.job(unit)
     return Txn(guards=(fence, Guard(key, known)), operations=(Delete(key),))
 
 
 def machine_record(keys: Keys, machine: Machine, lease: int, known: int, wish_known: int) -> Txn:
-    """Advertise a machine; refused when the record, or what people want of the machine, was written since."""
+    """Advertise a machine. The Txn fails if its record or its wish has been written since the given revisions."""
     key = keys.machine(machine.id)
     guards = (Guard(key, known), Guard(keys.wish(machine.id), wish_known))
     return Txn(guards, (Put(key, encode(machine), lease),))
