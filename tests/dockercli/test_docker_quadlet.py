@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from xchronos.dockercli.body import empty_body
 from xchronos.dockercli.options.sandbox import MASKED_PATHS, READONLY_PATHS
-from xchronos.dockercli.quadlet.container import KNOWN_KEYS, ContainerExtras, Secret, container_body
+from xchronos.dockercli.quadlet.container import CONTAINER_KEYS, ContainerExtras, Secret, container_body
 
 
 def compiled(*options):
@@ -275,13 +275,13 @@ def test_all_problems_at_once():
 
 
 def test_known_keys():
-    assert {"Image", "AutoUpdate", "Rootfs", "CPUs"} <= KNOWN_KEYS
+    assert {"Image", "AutoUpdate", "Rootfs", "CPUs"} <= CONTAINER_KEYS
 
 
 @given(
     st.lists(
         st.tuples(
-            st.sampled_from(sorted(KNOWN_KEYS)),
+            st.sampled_from(sorted(CONTAINER_KEYS)),
             st.one_of(
                 st.text(max_size=10), st.text("abc0123:=,/.-[]\"' ", max_size=10), st.sampled_from(["yes", "", "1"])
             ),

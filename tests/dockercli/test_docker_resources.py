@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xchronos.dockercli.options.resources import KNOWN_KEYS, host_config_from_service
+from xchronos.dockercli.options.resources import RESOURCE_KEYS, host_config_from_service
 from xchronos.dockercli.options.sandbox import MASKED_PATHS, READONLY_PATHS
 
 
@@ -184,13 +184,13 @@ def test_refused(key, value):
     assert text
 
 
-@given(st.dictionaries(st.sampled_from(sorted(KNOWN_KEYS)), st.lists(st.text(max_size=8), max_size=3)))
+@given(st.dictionaries(st.sampled_from(sorted(RESOURCE_KEYS)), st.lists(st.text(max_size=8), max_size=3)))
 def test_any_value_is_mapped_or_answered(options):
     _, problems = host_config_from_service(options)
     assert {problem.key for problem in problems} <= set(options)
 
 
-@given(st.sampled_from(sorted(KNOWN_KEYS)), st.text("0123456789KMG%:-/. ~", max_size=8))
+@given(st.sampled_from(sorted(RESOURCE_KEYS)), st.text("0123456789KMG%:-/. ~", max_size=8))
 def test_values_that_nearly_parse(key, value):
     _, problems = host_config_from_service({key: [value]})
     assert all(problem.message for problem in problems)

@@ -7,13 +7,13 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.model.compile_helpers import EXAMPLE, RUN
-from xchronos.dockercli.quadlet.container import KNOWN_KEYS as CONTAINER_KEYS
+from xchronos.dockercli.quadlet.container import CONTAINER_KEYS
 from xchronos.errors import UnitFileError
-from xchronos.model.compile.chronos import KNOWN_KEYS
+from xchronos.model.compile.chronos import CHRONOS_KEYS
 from xchronos.model.compile.unit import compile_unit
 from xchronos.model.unit import Unit
 from xchronos.unitfile.directives.table import SECTIONS
-from xchronos.unitfile.fleet.requirements import VALID_KEYS
+from xchronos.unitfile.fleet.requirements import FLEET_KEYS
 
 CONTAINER = (
     "[Unit]\nOnFailure=mail@%n.service\n[Container]\nImage=registry/app:%a\nExec=run --all\nVolume=%S/%p:/data\n"
@@ -33,8 +33,8 @@ TEXTS = (EXAMPLE, CONTAINER, HOST, RUN)
 KEYS = {
     **{section: sorted(keys) for section, keys in SECTIONS.items()},
     "Container": sorted(CONTAINER_KEYS),
-    "X-Fleet": sorted(VALID_KEYS),
-    "X-Chronos": sorted(KNOWN_KEYS - {"TriggerClass"}),
+    "X-Fleet": sorted(FLEET_KEYS),
+    "X-Chronos": sorted(CHRONOS_KEYS - {"TriggerClass"}),
 }
 NAMES = ("a.service", "a@.service", "a-b@c-d.service")
 PIECES = (

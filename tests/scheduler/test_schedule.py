@@ -8,7 +8,6 @@ import pytest
 from tests.scheduler.schedule_builders import T0, Grid, Never, every, run, s, seconds, unit
 from xchronos.clock import HOUR, SECOND, to_datetime
 from xchronos.model.policies import MisfirePolicy as P
-from xchronos.scheduler.timing.cursor import LATEST
 from xchronos.scheduler.timing.schedule import (
     Fire,
     Turn,
@@ -23,6 +22,7 @@ from xchronos.scheduler.timing.schedule import (
 )
 from xchronos.triggers.at import AtTrigger
 from xchronos.triggers.cron.expression import parse_cron
+from xchronos.triggers.limits import LATEST
 
 
 def first(it, now=0.0):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from xchronos.unitfile.directives.forms import format_bytes, format_timespan, merge_ranges
+from xchronos.unitfile.directives.forms import format_bytes, merge_ranges, systemd_timespan
 
 
 @pytest.mark.parametrize(
@@ -19,7 +19,7 @@ from xchronos.unitfile.directives.forms import format_bytes, format_timespan, me
     ],
 )
 def test_time_spans_as_systemd_shows_them(micros, accuracy, text):
-    assert format_timespan(micros, accuracy) == text
+    assert systemd_timespan(micros, accuracy) == text
 
 
 def test_bytes_as_systemd_shows_them():

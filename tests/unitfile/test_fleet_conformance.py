@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from xchronos.unitfile.fleet.placement import FleetMachine, able_to_run, schedule, with_global_units
-from xchronos.unitfile.fleet.requirements import VALID_KEYS, fleet_contradiction, fleet_requirements, split_values
+from xchronos.unitfile.fleet.requirements import FLEET_KEYS, fleet_contradiction, fleet_requirements, split_values
 from xchronos.unitfile.fleet.syntax import parse_fleet
 from xchronos.unitfile.glob import glob_matches
 
@@ -52,7 +52,7 @@ def test_requirements(case):
     if asked.unknown:
         # fleet names one of them, in no particular order.
         assert any(f'"{key}"' in case["why_invalid"] for key in asked.unknown)
-    assert not VALID_KEYS.intersection(asked.unknown)
+    assert not FLEET_KEYS.intersection(asked.unknown)
 
 
 @of_kind("multivalue")

@@ -58,8 +58,8 @@ _VERBS: dict[str, Verb] = {
     "info": objects.INFO,
 }
 _GROUPS: dict[str, dict[str, Verb]] = {
-    **objects.GROUPS,
-    "container": {**containers.VERBS, **objects.GROUPS["container"], "remove": containers.VERBS["rm"]},
+    **objects.OBJECT_VERBS,
+    "container": {**containers.VERBS, **objects.OBJECT_VERBS["container"], "remove": containers.VERBS["rm"]},
 }
 
 _FILES = "it needs the docker program and its files: run it from a shell on a machine that allows host processes"

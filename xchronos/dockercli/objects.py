@@ -229,7 +229,7 @@ PULL, RMI, TAG = _pull, _rmi, _tag
 VERSION = _query("version", "/version")
 INFO = _query("info", "/info")
 
-GROUPS: dict[str, dict[str, Verb]] = {
+OBJECT_VERBS: dict[str, dict[str, Verb]] = {
     "container": {
         "ls": PS,
         "list": PS,

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from xchronos.dockercli.quadlet.keys import ERRORS, KEYS, WARNINGS
+from xchronos.dockercli.quadlet.keys import ERRORS, KEY_RULES, WARNINGS
 
 
 class Key(NamedTuple):
@@ -217,7 +217,7 @@ FLEET: tuple[Key, ...] = (
 """The keys of [X-Fleet]."""
 
 CONTAINER: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("They become the container", tuple(sorted(KEYS))),
+    ("They become the container", tuple(sorted(KEY_RULES))),
     ("Accepted, with a warning, and without effect", tuple(sorted(WARNINGS))),
     ("Refused, because the engine cannot do it", tuple(sorted(ERRORS))),
 )

@@ -1,14 +1,14 @@
 """Reading a compiled time zone (TZif, RFC 8536) into transitions, its POSIX footer rule included.
 
 A compiled zone has a table of transitions and a footer, which is the rule for all time after the table. The footer is
-unrolled here up to `LAST_YEAR`, so that the rest of the program only bisects a list.
+unrolled here up to `LAST_UNROLLED_YEAR`, so that the rest of the program only bisects a list.
 """
 
 import re
 import struct
 from datetime import date
 
-LAST_YEAR = 2237
+LAST_UNROLLED_YEAR = 2237
 """The last year for which a footer rule is unrolled. It is two centuries after the end of the usual tables."""
 
 _EPOCH_ORDINAL = date(1970, 1, 1).toordinal()
@@ -52,7 +52,7 @@ def _block_size(data: bytes, position: int, width: int) -> int:
 
 
 def _unroll(footer: str, last: int | None) -> list[tuple[int, int]]:
-    """The transitions that a POSIX rule adds after the instant `last`, up to `LAST_YEAR`."""
+    """The transitions that a POSIX rule adds after the instant `last`, up to `LAST_UNROLLED_YEAR`."""
     found = _FOOTER_RE.fullmatch(footer)
     assert found, f"the tzdata package holds a rule of an unknown form: {footer!r}"
     if found["begin"] is None:
@@ -62,7 +62,7 @@ def _unroll(footer: str, last: int | None) -> list[tuple[int, int]]:
     begin, end = _rule(found["begin"]), _rule(found["end"])
     first_year = 1970 if last is None else 1970 + last // 31_556_952
     unrolled = []
-    for year in range(first_year, LAST_YEAR + 1):
+    for year in range(first_year, LAST_UNROLLED_YEAR + 1):
         unrolled.append((_day(begin[0], year) * 86_400 + begin[1] - standard, summer))
         unrolled.append((_day(end[0], year) * 86_400 + end[1] - summer, standard))
     unrolled.sort()

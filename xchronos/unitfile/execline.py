@@ -190,7 +190,7 @@ def _command(
                 position = match.end()
                 continue
         word, position = _word(value, position, warnings)
-        assert word is not None, "blanks behind a word are skipped with it, so here always is another one"
+        assert word is not None, "blanks after a word are skipped with it, so there is another word here"
         words.append(word if name is None else expand(word, name))
     if not words:
         raise InvalidValue(f"no argv[0] behind {prefixes}{program}: '@' takes the next word for it")

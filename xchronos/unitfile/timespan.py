@@ -10,9 +10,9 @@ from xchronos.errors import InvalidValue, quoted
 from xchronos.unitfile.words import BLANKS
 
 WEEK: Micros = 7 * DAY
-MONTH: Micros = 2_629_800 * SECOND
+SYSTEMD_MONTH: Micros = 2_629_800 * SECOND
 """systemd's month: 30.4375 days."""
-YEAR: Micros = 31_557_600 * SECOND
+SYSTEMD_YEAR: Micros = 31_557_600 * SECOND
 """systemd's year: 365.25 days."""
 
 ZERO_IS_INFINITY = frozenset(
@@ -31,8 +31,8 @@ _UNITS = {
     "h": HOUR, "hr": HOUR, "hour": HOUR, "hours": HOUR,
     "d": DAY, "day": DAY, "days": DAY,
     "w": WEEK, "week": WEEK, "weeks": WEEK,
-    "M": MONTH, "month": MONTH, "months": MONTH,
-    "y": YEAR, "year": YEAR, "years": YEAR,
+    "M": SYSTEMD_MONTH, "month": SYSTEMD_MONTH, "months": SYSTEMD_MONTH,
+    "y": SYSTEMD_YEAR, "year": SYSTEMD_YEAR, "years": SYSTEMD_YEAR,
 }  # fmt: skip
 _SUFFIX = "|".join(sorted(_UNITS, key=len, reverse=True))
 # systemd reads numbers with the C library, which also skips \v and \f. Digits must follow those two (`test_spans`).
@@ -48,7 +48,7 @@ _ISO = re.compile(
 _ISO_UNITS = {"w": WEEK, "d": DAY, "h": HOUR, "m": MINUTE, "s": SECOND}
 _ISO_CALENDAR = re.compile(r"P[0-9.,]+[YM]")
 _FORMAT = (
-    ("y", YEAR), ("month", MONTH), ("w", WEEK), ("d", DAY), ("h", HOUR), ("min", MINUTE), ("s", SECOND),
+    ("y", SYSTEMD_YEAR), ("month", SYSTEMD_MONTH), ("w", WEEK), ("d", DAY), ("h", HOUR), ("min", MINUTE), ("s", SECOND),
     ("ms", MILLISECOND), ("us", 1),
 )  # fmt: skip
 

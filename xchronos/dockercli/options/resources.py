@@ -286,5 +286,5 @@ _KEYS: dict[str, Handler] = {
     "KillSignal": _kill_signal,
 }
 
-KNOWN_KEYS = frozenset(_KEYS) | frozenset(_UNAVAILABLE)
+RESOURCE_KEYS = frozenset(_KEYS) | frozenset(_UNAVAILABLE)
 """Every key of `[Service]` that this module maps to the engine or warns about."""

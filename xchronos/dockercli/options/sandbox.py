@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 from xchronos.errors import InvalidValue, Severity
-from xchronos.unitfile.directives.capabilities import NAMES, capability_number
+from xchronos.unitfile.directives.capabilities import CAPABILITY_NAMES, capability_number
 from xchronos.unitfile.directives.forms import plain_path
 from xchronos.unitfile.directives.scalars import parse_bool
 from xchronos.unitfile.words import Escapes, next_word, split_words
@@ -68,7 +68,7 @@ def _words(values: list[str]) -> list[str]:
 def _capability(word: str) -> str:
     """The engine's name of a capability. The word may be in any case, or be a number, as in systemd."""
     try:
-        return f"CAP_{NAMES[capability_number(word)].upper()}"
+        return f"CAP_{CAPABILITY_NAMES[capability_number(word)].upper()}"
     except (InvalidValue, IndexError):
         raise InvalidValue(f"{word!r} is not a capability, expected for example CAP_NET_ADMIN") from None
 

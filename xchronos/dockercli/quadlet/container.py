@@ -17,12 +17,12 @@ import msgspec
 from xchronos.dockercli.body import container_parts
 from xchronos.dockercli.flags import Parsed
 from xchronos.dockercli.quadlet.draft import ContainerDraft, Secret
-from xchronos.dockercli.quadlet.keys import ERRORS, KEYS, WARNINGS
+from xchronos.dockercli.quadlet.keys import ERRORS, KEY_RULES, WARNINGS
 from xchronos.errors import InvalidValue, Severity
 
-__all__ = ["KNOWN_KEYS", "ContainerExtras", "ContainerProblem", "Secret", "container_body"]
+__all__ = ["CONTAINER_KEYS", "ContainerExtras", "ContainerProblem", "Secret", "container_body"]
 
-KNOWN_KEYS = frozenset(KEYS) | frozenset(WARNINGS) | frozenset(ERRORS)
+CONTAINER_KEYS = frozenset(KEY_RULES) | frozenset(WARNINGS) | frozenset(ERRORS)
 """Every key of [Container], also those that are refused. Errors about a misspelt key suggest one of them."""
 
 
@@ -63,7 +63,7 @@ def container_body(
     problems: list[ContainerProblem] = []
     by_key: dict[str, list[tuple[str, int]]] = {}
     for key, value, line in options:
-        if key in KEYS:
+        if key in KEY_RULES:
             if value:
                 by_key.setdefault(key, []).append((value, line))
             else:
@@ -76,7 +76,7 @@ def container_body(
             problems.append(ContainerProblem(key, "unknown key of [Container]", "error", line))
     draft = ContainerDraft()
     for key, assignments in by_key.items():
-        rule = KEYS[key]
+        rule = KEY_RULES[key]
         for value, line in assignments if rule.many else assignments[-1:]:
             draft.warnings.clear()
             try:

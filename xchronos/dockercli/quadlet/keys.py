@@ -3,7 +3,7 @@
 from xchronos.dockercli.quadlet import rules
 from xchronos.dockercli.quadlet.draft import Rule
 
-KEYS: dict[str, Rule] = {
+KEY_RULES: dict[str, Rule] = {
     "AddCapability": rules.words("cap-add"),
     "AddDevice": Rule(rules.device, many=True),
     "AddHost": rules.option("add-host"),

@@ -25,7 +25,7 @@ from xchronos.unitfile import UnitName, expand, needs_host, parse_duration
 
 _GRID_KEYS = ("TriggerStartDelay", "TriggerRepeatInterval", "TriggerRepeatCount", "TimeZone")
 
-KNOWN_KEYS = frozenset((
+CHRONOS_KEYS = frozenset((
     *TRIGGER_KEYS, *_GRID_KEYS, "NotBefore", "NotAfter", "MaxRuns", "TTL", "RandomizedDelay", "MisfirePolicy",
     "MisfireThreshold", "MisfireLimit", "StartDeadline", "Concurrency", "MaxAttempts", "TimeBetweenAttempts",
     "TimeBeetweenAttempts", "RetryBackoff", "MaxTimeBetweenAttempts", "Availability", "LoadBalancing", "Priority",

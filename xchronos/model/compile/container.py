@@ -12,16 +12,15 @@ from typing import Any
 import msgspec
 
 from xchronos.dockercli.body import empty_body
-from xchronos.dockercli.options.resources import KNOWN_KEYS as SERVICE_KEYS
-from xchronos.dockercli.options.resources import host_config_from_service
-from xchronos.dockercli.quadlet.container import KNOWN_KEYS, container_body
+from xchronos.dockercli.options.resources import RESOURCE_KEYS, host_config_from_service
+from xchronos.dockercli.quadlet.container import CONTAINER_KEYS, container_body
 from xchronos.errors import InvalidValue, Problem, Severity
 from xchronos.model.compile.reader import problem_at
 from xchronos.model.unit import Container
 from xchronos.unitfile import Option, UnitFile, UnitName, did_you_mean, expand
 from xchronos.unitfile.directives import is_known, meaning
 
-SECTION = "Container"
+CONTAINER_SECTION = "Container"
 
 _SAME_SETTING = {
     "CPUs": "NanoCpus", "Memory": "Memory", "MemorySwap": "MemorySwap", "PidsLimit": "PidsLimit",
@@ -43,33 +42,33 @@ def read_container(file: UnitFile, name: UnitName, problems: list[Problem]) -> C
 
     Specifiers of the name are filled in. Those of the machine stay as written. Problems are appended to `problems`.
     """
-    if SECTION not in file.sections:
+    if CONTAINER_SECTION not in file.sections:
         return None
     # Nearly no unit has specifiers here. Without any, there is nothing to uncover.
     covers = any("%" in option.value for option in file.options)
     uncovered: Callable[[Any], Any] = _uncover if covers else _as_is
     options: list[tuple[str, str, int]] = []
     places: dict[int, Option] = {}
-    for number, option in enumerate(file.section(SECTION), 1):
+    for number, option in enumerate(file.section(CONTAINER_SECTION), 1):
         try:
             options.append((option.name, _covered(option.value, name), number))
         except InvalidValue as error:
             problems.append(problem_at(option, str(error)))
         places[number] = option
     body, extras, found = container_body(options)
-    header = next(header for header in file.headers if header.name == SECTION)
+    header = next(header for header in file.headers if header.name == CONTAINER_SECTION)
     for key, message, severity, number in found:
         place = places.get(number)
         if message.startswith("unknown key"):
             home = next((section for section in ("Unit", "Service") if is_known(section, key)), "")
-            better = f": expected it in [{home}]" if home else did_you_mean(key, KNOWN_KEYS)
+            better = f": expected it in [{home}]" if home else did_you_mean(key, CONTAINER_KEYS)
             message = f"unknown key{better}"  # noqa: PLW2901 - the same message, better
         problems.append(
             Problem(
                 uncovered(message),
                 place.file if place else header.file,
                 place.line if place else header.line,
-                SECTION,
+                CONTAINER_SECTION,
                 key,
                 severity,
             )
@@ -109,7 +108,7 @@ def _of_service(
     places: dict[str, Option] = {}
     problems: list[tuple[Option, str, Severity]] = []
     for option in file.section("Service"):
-        if option.name not in SERVICE_KEYS:
+        if option.name not in RESOURCE_KEYS:
             continue
         try:
             value = _covered(option.value, name)
@@ -142,7 +141,7 @@ def _merge(body: dict[str, Any], parts: dict[str, Any]) -> None:
 
 def has_meaning(key: str, *, container: bool) -> bool:
     """Whether a key of [Service] has an effect on the step's container, or another module warns about it."""
-    return container and (key in SERVICE_KEYS or meaning("Service", key) == "container")
+    return container and (key in RESOURCE_KEYS or meaning("Service", key) == "container")
 
 
 # -- specifiers of the machine -----------------------------------------------------------------------------------------

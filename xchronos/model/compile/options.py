@@ -8,15 +8,15 @@ from functools import lru_cache
 
 import msgspec
 
-from xchronos.dockercli.quadlet.container import KNOWN_KEYS as CONTAINER_KEYS
+from xchronos.dockercli.quadlet.container import CONTAINER_KEYS
 from xchronos.errors import InvalidValue, Problem, Severity
-from xchronos.model.compile.chronos import KNOWN_KEYS
+from xchronos.model.compile.chronos import CHRONOS_KEYS
 from xchronos.model.compile.container import has_meaning
 from xchronos.model.compile.reader import problem_at, unmarked
 from xchronos.model.conditions import HOST_CONDITIONS
 from xchronos.unitfile import Option, UnitFile, UnitName, did_you_mean, expand, lint, suggest
 from xchronos.unitfile.directives import check, is_known, meaning
-from xchronos.unitfile.fleet.requirements import VALID_KEYS as FLEET_KEYS
+from xchronos.unitfile.fleet.requirements import FLEET_KEYS
 from xchronos.unitfile.lint import stray_comment
 
 OWN_SECTIONS = ("X-Fleet", "X-Chronos", "Container")
@@ -61,9 +61,9 @@ class Judgement:
                 self._of_systemd(option)
 
     def _own(self, option: Option) -> None:
-        if option.name not in KNOWN_KEYS:
-            if not self._home(option, KNOWN_KEYS):
-                self.problems.append(problem_at(option, f"unknown key{did_you_mean(option.name, KNOWN_KEYS)}"))
+        if option.name not in CHRONOS_KEYS:
+            if not self._home(option, CHRONOS_KEYS):
+                self.problems.append(problem_at(option, f"unknown key{did_you_mean(option.name, CHRONOS_KEYS)}"))
         elif unmarked(option.value) != option.value:
             message = "the footnote mark (*) is not part of the value: dropped"
             self.problems.append(problem_at(option, message, "warning"))
@@ -82,7 +82,7 @@ class Judgement:
 
     def _of_systemd(self, option: Option) -> None:
         section, key = option.section, option.name
-        if not is_known(section, key) and (key in KNOWN_KEYS or key in FLEET_KEYS):
+        if not is_known(section, key) and (key in CHRONOS_KEYS or key in FLEET_KEYS):
             self._home(option, ())
             return
         if (section, key, option.value) == ("Service", "Type", "dbus"):
@@ -117,7 +117,7 @@ def _unknown_section(name: str, file: str, line: int) -> Problem:
 
 def _home_of(key: str) -> str:
     """The sections in which a key is known, as text: `[Unit] or [Service]`. Empty if there are none."""
-    homes = {"X-Chronos": key in KNOWN_KEYS, "X-Fleet": key in FLEET_KEYS, "Container": key in CONTAINER_KEYS}
+    homes = {"X-Chronos": key in CHRONOS_KEYS, "X-Fleet": key in FLEET_KEYS, "Container": key in CONTAINER_KEYS}
     homes |= {section: is_known(section, key) for section in SYSTEMD_SECTIONS}
     return " or ".join(f"[{section}]" for section, known in homes.items() if known)
 

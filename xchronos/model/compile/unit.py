@@ -16,8 +16,7 @@ from xchronos.model.conditions import read_conditions
 from xchronos.model.policies import ExecutorName, OnPartition
 from xchronos.model.unit import Container, Unit
 from xchronos.unitfile import UnitFile, UnitName, expand, merge, parse
-from xchronos.unitfile.fleet.requirements import SECTION as FLEET
-from xchronos.unitfile.fleet.requirements import requirements
+from xchronos.unitfile.fleet.requirements import FLEET_SECTION, requirements
 
 DOCKER_SERVICE = "docker.service"
 """The unit that, in After= and Requires=, means that the machine's Docker engine has to answer."""
@@ -89,7 +88,7 @@ def _compile(file: UnitFile, name: UnitName, shown: str) -> Unit:
     container = read_container(file, name, problems)
     judgement = Judgement(file, name, container=container is not None)
     problems.extend(judgement.problems)
-    asked, fleet_problems = requirements(name.full, file.section(FLEET))
+    asked, fleet_problems = requirements(name.full, file.section(FLEET_SECTION))
     # A key that belongs to another section is already reported.
     problems.extend(problem for problem in fleet_problems if (problem.file, problem.line) not in judgement.misplaced)
     service = read_service(

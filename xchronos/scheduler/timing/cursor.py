@@ -3,12 +3,7 @@
 from xchronos.clock import Instant, to_datetime, to_instant
 from xchronos.model.records import Schedule, TriggerState
 from xchronos.model.unit import TriggerSpec, Unit
-
-EARLIEST: Instant = -62_135_596_800_000_000
-"""0001-01-01T00:00:00Z: before every fire time."""
-
-LATEST: Instant = 253_402_300_799_999_999
-"""The last microsecond of the year 9999: what a record can carry. Nothing fires after it."""
+from xchronos.triggers.limits import LATEST
 
 
 def last_permitted(unit: Unit, kind: str, accepted_at: Instant) -> Instant:

@@ -14,7 +14,8 @@ from xchronos.model.records import Schedule, TriggerState
 from xchronos.model.unit import Unit
 from xchronos.scheduler.policies.misfire import MissedGap, drop, recover
 from xchronos.scheduler.reasons import Reason, because
-from xchronos.scheduler.timing.cursor import EARLIEST, LATEST, TriggerCursor, cursors, last_permitted
+from xchronos.scheduler.timing.cursor import TriggerCursor, cursors, last_permitted
+from xchronos.triggers.limits import EARLIEST, LATEST
 
 
 class Fire(msgspec.Struct, frozen=True):

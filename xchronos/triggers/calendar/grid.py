@@ -13,13 +13,13 @@ from xchronos.clock import DAY, HOUR, MINUTE
 from xchronos.errors import InvalidTrigger
 from xchronos.triggers.calendar.text import (
     DAY_OF_MONTH,
+    EVENT_YEAR,
     EVERY_DAY,
     HOUR_OF_DAY,
-    LAST_YEAR,
+    LAST_EVENT_YEAR,
     MINUTE_OF_HOUR,
-    MONTH,
-    SECONDS,
-    YEAR,
+    MONTH_OF_YEAR,
+    SECOND_OF_MINUTE,
     CalendarField,
     CalendarSpec,
     Chain,
@@ -28,7 +28,7 @@ from xchronos.triggers.calendar.text import (
 
 _EPOCH = date(1970, 1, 1).toordinal()
 _FIRST_DAY = 1 - _EPOCH
-_END_DAY = date(LAST_YEAR + 1, 1, 1).toordinal() - _EPOCH
+_END_DAY = date(LAST_EVENT_YEAR + 1, 1, 1).toordinal() - _EPOCH
 
 FINEST = 60_000
 """The largest number of values in a minute if the seconds are a list. A single range has no limit."""
@@ -50,13 +50,15 @@ class CalendarGrid:
     )
 
     def __init__(self, spec: CalendarSpec) -> None:
-        self._years: Sequence[int] = sorted(_values(YEAR, spec.year)) if spec.year else range(1, LAST_YEAR + 1)
+        self._years: Sequence[int] = (
+            sorted(_values(EVENT_YEAR, spec.year)) if spec.year else range(1, LAST_EVENT_YEAR + 1)
+        )
         self._days = {length: _day_mask(spec, length) for length in range(28, 32)}
         # A month without any matching day is left out. Otherwise *-02-31 would search through all centuries, which
         # `test_what_never_elapses_answers_at_once` forbids.
         self._months = _mask(
             month
-            for month in _values(MONTH, spec.month)
+            for month in _values(MONTH_OF_YEAR, spec.month)
             if self._days[29 if month == 2 else monthrange(1970, month)[1]]
         )
         self._weekdays = [
@@ -193,7 +195,7 @@ def _values(field: CalendarField, chain: Chain) -> set[int]:
 
 def _second_values(chain: Chain) -> Sequence[int]:
     """The matching microseconds of a minute, ascending. A single range stays a range, however fine it is."""
-    spans = [_span(SECONDS, component) for component in chain]
+    spans = [_span(SECOND_OF_MINUTE, component) for component in chain]
     if len(spans) == 1:
         return spans[0]
     if sum(map(len, spans)) > FINEST:

@@ -13,8 +13,8 @@ from xchronos.clock import SECOND, to_datetime
 from xchronos.errors import InvalidTrigger
 from xchronos.triggers.zones import zone, zone_names
 
-FIRST_YEAR = 1970
-LAST_YEAR = 2199
+FIRST_EVENT_YEAR = 1970
+LAST_EVENT_YEAR = 2199
 """The years that an event may name, as in systemd. Nothing elapses after the last one."""
 
 WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
@@ -79,13 +79,13 @@ class CalendarField(NamedTuple):
     width: int = 2
 
 
-YEAR = CalendarField("year", FIRST_YEAR, LAST_YEAR, width=4)
-MONTH = CalendarField("month", 1, 12)
+EVENT_YEAR = CalendarField("year", FIRST_EVENT_YEAR, LAST_EVENT_YEAR, width=4)
+MONTH_OF_YEAR = CalendarField("month", 1, 12)
 DAY_OF_MONTH = CalendarField("day", 1, 31)
 LAST_DAY = CalendarField("day from the month's end", 1, 28)
 HOUR_OF_DAY = CalendarField("hour", 0, 23)
 MINUTE_OF_HOUR = CalendarField("minute", 0, 59)
-SECONDS = CalendarField("second", 0, 60 * SECOND - 1, unit=SECOND)
+SECOND_OF_MINUTE = CalendarField("second", 0, 60 * SECOND - 1, unit=SECOND)
 
 _ZERO: Chain = (Component(0, -1, 0),)
 
@@ -109,9 +109,9 @@ class CalendarSpec(NamedTuple):
         """The normalised text, as `systemd-analyze calendar` prints it."""
         days = "" if self.weekdays == EVERY_DAY else f"{_weekday_text(self.weekdays)} "
         mark = "~" if self.from_end else "-"
-        date = f"{_text(YEAR, self.year)}-{_text(MONTH, self.month)}{mark}{_text(DAY_OF_MONTH, self.day)}"
+        date = f"{_text(EVENT_YEAR, self.year)}-{_text(MONTH_OF_YEAR, self.month)}{mark}{_text(DAY_OF_MONTH, self.day)}"
         clock = ":".join(
-            (_text(HOUR_OF_DAY, self.hour), _text(MINUTE_OF_HOUR, self.minute), _text(SECONDS, self.second))
+            (_text(HOUR_OF_DAY, self.hour), _text(MINUTE_OF_HOUR, self.minute), _text(SECOND_OF_MINUTE, self.second))
         )
         return f"{days}{date} {clock}" + (f" {self.zone_name}" if self.zone_name else "")
 
@@ -159,13 +159,13 @@ class _Reader:
         hour, minute, second = self.time()
         return CalendarSpec(
             weekdays or EVERY_DAY,
-            _normalized(YEAR, tuple(map(_full_year, year))),
-            _normalized(MONTH, month),
+            _normalized(EVENT_YEAR, tuple(map(_full_year, year))),
+            _normalized(MONTH_OF_YEAR, month),
             _normalized(LAST_DAY if from_end else DAY_OF_MONTH, day),
             from_end and bool(day),
             _normalized(HOUR_OF_DAY, hour),
             _normalized(MINUTE_OF_HOUR, minute),
-            _normalized(SECONDS, second),
+            _normalized(SECOND_OF_MINUTE, second),
             zone_name,
         )
 
@@ -255,7 +255,7 @@ class _Reader:
         second = _ZERO
         if self.peek() == ":":
             self.at += 1
-            second = self.chain(SECONDS)
+            second = self.chain(SECOND_OF_MINUTE)
         if self.peek():
             self.fail("the end")
         return hour, minute, second
@@ -266,7 +266,7 @@ class _Reader:
             self.fail("the end after @seconds")
         seconds = int(digits[:11])
         if seconds >= 7_258_118_400:
-            raise InvalidTrigger(f"@{_cut(digits)} lies after the year {LAST_YEAR}")
+            raise InvalidTrigger(f"@{_cut(digits)} lies after the year {LAST_EVENT_YEAR}")
         moment = to_datetime(seconds * SECOND)
         fields = (moment.year, moment.month, moment.day, moment.hour, moment.minute, moment.second * SECOND)
         year, month, day, hour, minute, second = (((Component(value, -1, 0)),) for value in fields)
@@ -276,7 +276,7 @@ class _Reader:
         """The list of one field. `*` gives the empty list, except for seconds, where it gives every whole second."""
         if self.peek() == "*":
             self.at += 1
-            return (Component(0, -1, SECOND),) if field is SECONDS else ()
+            return (Component(0, -1, SECOND),) if field is SECOND_OF_MINUTE else ()
         found = [self.component(field)]
         while self.peek() == ",":
             self.at += 1
@@ -297,7 +297,7 @@ class _Reader:
             repeat = self.number(field)
             if not repeat:
                 raise InvalidTrigger(f"{self.text[begin : self.at]!r} has the step 0: expected at least 1")
-        elif field is SECONDS and repeat and stop - start < SECOND:
+        elif field is SECOND_OF_MINUTE and repeat and stop - start < SECOND:
             raise InvalidTrigger(
                 f"the seconds {self.text[begin : self.at]!r} span less than a second: expected a step behind ('/0.1')"
             )
@@ -307,13 +307,13 @@ class _Reader:
 
     def number(self, field: CalendarField) -> int:
         """A number. Seconds may have a fraction, which is rounded to microseconds (halves are rounded up)."""
-        found = (_DECIMAL if field is SECONDS else _NUMBER).match(self.text, self.at)
+        found = (_DECIMAL if field is SECOND_OF_MINUTE else _NUMBER).match(self.text, self.at)
         if not found:
             self.fail("a number")
         self.at = found.end()
         # A number of more than eleven digits is too large anyway.
         value = int(found[1][:11]) * field.unit
-        if field is SECONDS:
+        if field is SECOND_OF_MINUTE:
             digits = (found[2] or "").ljust(7, "0")
             value += int(digits[:6]) + (digits[6] >= "5")
         if value > _LARGEST:

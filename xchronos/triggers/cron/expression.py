@@ -24,15 +24,15 @@ from xchronos.errors import InvalidTrigger, quoted
 from xchronos.triggers.cron.days import ALL_DAYS, ALL_WEEKDAYS, days_of
 from xchronos.triggers.cron.every import EveryTrigger, parse_every
 from xchronos.triggers.cron.fields import (
-    DAY,
-    HOUR,
-    MINUTE,
-    MONTH,
+    CRON_DAY,
+    CRON_HOUR,
+    CRON_MINUTE,
+    CRON_MONTH,
+    CRON_SECOND,
+    CRON_WEEKDAY,
+    CRON_YEAR,
     QUARTZ_DAY,
     QUARTZ_WEEKDAY,
-    SECOND,
-    WEEKDAY,
-    YEAR,
     CronField,
     parse_field,
 )
@@ -52,9 +52,9 @@ DESCRIPTORS = {
 """The six fields that each descriptor stands for. `@every <duration>` is the only other descriptor."""
 
 _FORMS = {
-    5: (MINUTE, HOUR, DAY, MONTH, WEEKDAY),
-    6: (SECOND, MINUTE, HOUR, QUARTZ_DAY, MONTH, QUARTZ_WEEKDAY),
-    7: (SECOND, MINUTE, HOUR, QUARTZ_DAY, MONTH, QUARTZ_WEEKDAY, YEAR),
+    5: (CRON_MINUTE, CRON_HOUR, CRON_DAY, CRON_MONTH, CRON_WEEKDAY),
+    6: (CRON_SECOND, CRON_MINUTE, CRON_HOUR, QUARTZ_DAY, CRON_MONTH, QUARTZ_WEEKDAY),
+    7: (CRON_SECOND, CRON_MINUTE, CRON_HOUR, QUARTZ_DAY, CRON_MONTH, QUARTZ_WEEKDAY, CRON_YEAR),
 }
 _FORMS_TEXT = (
     "expected 5 fields (minute hour day-of-month month day-of-week), 6 (seconds in front) or 7 (a year behind)"
@@ -88,7 +88,7 @@ def _parse(text: str, zone: Zone, unit_name: str) -> CronTrigger | EveryTrigger:
         raise InvalidTrigger(f"{_FORMS_TEXT}, found {len(parts)}")
     fields = [parse_field(spec, part, unit_name) for spec, part in zip(_FORMS[len(parts)], parts, strict=True)]
     if len(parts) == 5:
-        return _trigger(text, zone, parts, [parse_field(SECOND, "0", ""), *fields], debian=True)
+        return _trigger(text, zone, parts, [parse_field(CRON_SECOND, "0", ""), *fields], debian=True)
     return _trigger(text, zone, parts[1:], fields, debian=False)
 
 

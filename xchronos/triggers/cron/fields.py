@@ -45,19 +45,19 @@ class Spec:
     """The highest hashed value. 0 if the field has no hashed values."""
 
 
-SECOND = Spec("second", 0, 59, 59, "0-59", {}, hash_end=59)
-MINUTE = Spec("minute", 0, 59, 59, "0-59", {}, hash_end=59)
-HOUR = Spec("hour", 0, 23, 23, "0-23", {}, hash_end=23)
+CRON_SECOND = Spec("second", 0, 59, 59, "0-59", {}, hash_end=59)
+CRON_MINUTE = Spec("minute", 0, 59, 59, "0-59", {}, hash_end=59)
+CRON_HOUR = Spec("hour", 0, 23, 23, "0-23", {}, hash_end=23)
 # A hashed day is within 1-28, as in Jenkins, because not every month has the other days. The test
 # `test_days_stay_where_every_month_has_them` pins this.
-DAY = Spec("day-of-month", 1, 31, 31, "1-31", {}, hash_end=28)
-QUARTZ_DAY = replace(DAY, quartz="dom", range_text="1-31, L, L-n, LW, L-nW or nW")
-MONTH = Spec("month", 1, 12, 12, "1-12 or JAN-DEC", _MONTHS, hash_end=12)
-WEEKDAY = Spec("day-of-week", 0, 7, 6, "0-7 (0 and 7 are Sunday) or SUN-SAT", _WEEKDAYS, hash_end=6)
+CRON_DAY = Spec("day-of-month", 1, 31, 31, "1-31", {}, hash_end=28)
+QUARTZ_DAY = replace(CRON_DAY, quartz="dom", range_text="1-31, L, L-n, LW, L-nW or nW")
+CRON_MONTH = Spec("month", 1, 12, 12, "1-12 or JAN-DEC", _MONTHS, hash_end=12)
+CRON_WEEKDAY = Spec("day-of-week", 0, 7, 6, "0-7 (0 and 7 are Sunday) or SUN-SAT", _WEEKDAYS, hash_end=6)
 QUARTZ_WEEKDAY = Spec(
     "day-of-week", 0, 6, 6, "0-6 or SUN-SAT (0 is Sunday, unlike Quartz's 1), dL or d#n", _WEEKDAYS, "dow", 6
 )
-YEAR = Spec("year", 1970, 2099, 2099, "1970-2099", {})
+CRON_YEAR = Spec("year", 1970, 2099, 2099, "1970-2099", {})
 
 
 class CronField(NamedTuple):
@@ -127,11 +127,11 @@ def _parse(spec: Spec, text: str, seed: int) -> CronField:
         if not found:
             raise _error(spec, text, _complaint(spec, item))
         star = star or (found["star"] is not None and _number(found["step"] or "1") == 1)
-        if found["star"] == "?" and (text != "?" or spec.name not in (DAY.name, WEEKDAY.name)):
+        if found["star"] == "?" and (text != "?" or spec.name not in (CRON_DAY.name, CRON_WEEKDAY.name)):
             raise _error(spec, text, "'?' may only stand alone, and only in the two day fields")
         for value in _values(spec, text, found, seed):
             mask |= 1 << (value - spec.low)
-    if spec is WEEKDAY:
+    if spec is CRON_WEEKDAY:
         mask = mask & 0x7F | mask >> 7
     return CronField(mask, star, tuple(dict.fromkeys(items)))
 
@@ -222,7 +222,7 @@ def _split(spec: Spec, first: int, last: int) -> str:
     """A hint how to write a range that runs over the field's end, such as the hours 22-2. Years have no such range."""
     parts = (first, spec.full_end), (spec.low, last)
     split = ",".join(f"{low}-{high}" if low < high else f"{low}" for low, high in parts)
-    return f": write it in two parts, {split!r}" if spec is not YEAR else ""
+    return f": write it in two parts, {split!r}" if spec is not CRON_YEAR else ""
 
 
 def _ordered(spec: Spec, text: str, first: int, last: int, hint: str = "") -> int:

@@ -30,14 +30,14 @@ from xchronos.unitfile.directives.signals import (
     parse_exit_statuses,
     parse_signal,
 )
-from xchronos.unitfile.directives.verdict import DirectiveVerdict, Outcome
+from xchronos.unitfile.directives.verdict import DirectiveOutcome, DirectiveVerdict
 
 __all__ = [
     "Amount",
+    "DirectiveOutcome",
     "DirectiveVerdict",
     "ExitNumbers",
     "Meaning",
-    "Outcome",
     "Rlimit",
     "Signal",
     "check",

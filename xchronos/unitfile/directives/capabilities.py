@@ -3,13 +3,13 @@
 from xchronos.unitfile.directives.forms import names_in
 from xchronos.unitfile.directives.scalars import parse_integer
 
-NAMES = names_in(
+CAPABILITY_NAMES = names_in(
     "chown dac_override dac_read_search fowner fsetid kill setgid setuid setpcap linux_immutable net_bind_service "
     "net_broadcast net_admin net_raw ipc_lock ipc_owner sys_module sys_rawio sys_chroot sys_ptrace sys_pacct sys_admin "
     "sys_boot sys_nice sys_resource sys_time sys_tty_config mknod lease audit_write audit_control setfcap mac_override "
     "mac_admin syslog wake_alarm block_suspend audit_read perfmon bpf checkpoint_restore"
 )
-_NUMBERS = {f"cap_{name}": number for number, name in enumerate(NAMES)}
+_NUMBERS = {f"cap_{name}": number for number, name in enumerate(CAPABILITY_NAMES)}
 _LAST = 62
 """The highest number that systemd accepts as a capability without a name."""
 
@@ -24,7 +24,7 @@ def capability_number(text: str) -> int:
 
 def capability_name(number: int) -> str:
     """`cap_kill`, or the number in hexadecimal if the capability has no name."""
-    return f"cap_{NAMES[number]}" if number < len(NAMES) else hex(number)
+    return f"cap_{CAPABILITY_NAMES[number]}" if number < len(CAPABILITY_NAMES) else hex(number)
 
 
 def parse_capabilities(text: str) -> frozenset[str]:

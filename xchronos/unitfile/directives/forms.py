@@ -6,9 +6,10 @@ import re
 from xchronos.clock import DAY, HOUR, MILLISECOND, MINUTE, SECOND
 from xchronos.errors import InvalidValue
 from xchronos.unitfile.names import PART_LIMIT, PATH_LIMIT, is_too_long
+from xchronos.unitfile.timespan import SYSTEMD_MONTH, SYSTEMD_YEAR, WEEK
 
 _UNITS = (
-    ("y", 31_557_600 * SECOND), ("month", 2_629_800 * SECOND), ("w", 7 * DAY), ("d", DAY), ("h", HOUR),
+    ("y", SYSTEMD_YEAR), ("month", SYSTEMD_MONTH), ("w", WEEK), ("d", DAY), ("h", HOUR),
     ("min", MINUTE), ("s", SECOND), ("ms", MILLISECOND), ("us", 1),
 )  # fmt: skip
 _MACHINE_PATH = re.compile("%[A-Za-z]")
@@ -19,7 +20,7 @@ def names_in(text: str) -> tuple[str, ...]:
     return tuple(text.split())
 
 
-def format_timespan(micros: int | None, accuracy: int = SECOND) -> str:
+def systemd_timespan(micros: int | None, accuracy: int = SECOND) -> str:
     """A length of time as systemd prints it (`1min 30s`), cut to `accuracy`, in microseconds. None is `infinity`.
 
     `timespan.format_timespan` is the form for people: it is exact and never has a fraction.

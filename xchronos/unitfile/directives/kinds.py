@@ -12,7 +12,7 @@ import re
 
 from xchronos.clock import SECOND
 from xchronos.errors import InvalidValue
-from xchronos.unitfile.directives.forms import format_timespan, plain_path
+from xchronos.unitfile.directives.forms import plain_path, systemd_timespan
 from xchronos.unitfile.directives.scalars import INFINITY, LIMITS, parse_bool, parse_integer, parse_mode, parse_rlimit
 from xchronos.unitfile.directives.signals import parse_signal
 from xchronos.unitfile.directives.verdict import OK, DirectiveVerdict, Kind, Scope, ignored, refused, shown, warned
@@ -134,7 +134,7 @@ def time(*names: str, zero_is_infinity: bool = False, empty: bool = False, accur
         micros = parse_timespan(value)
         if micros == 0 and zero_is_infinity:
             micros = None
-        text = format_timespan(micros, accuracy)
+        text = systemd_timespan(micros, accuracy)
         return shown(*(f"{name}: {text}" for name in names or (key,) if name))
 
     return judge
@@ -143,7 +143,7 @@ def time(*names: str, zero_is_infinity: bool = False, empty: bool = False, accur
 def watchdog(key: str, value: str, _scope: Scope) -> DirectiveVerdict:
     """`WatchdogSec=`. A length other than 0 also allows the main process to send notifications."""
     micros = parse_timespan(value)
-    return OK if micros == 0 else shown("NotifyAccess: main", f"{key}: {format_timespan(micros)}")
+    return OK if micros == 0 else shown("NotifyAccess: main", f"{key}: {systemd_timespan(micros)}")
 
 
 def nanoseconds(key: str, value: str, _scope: Scope) -> DirectiveVerdict:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable
 
 from xchronos.errors import InvalidValue
-from xchronos.unitfile.directives.capabilities import NAMES, capability_name, capability_number
+from xchronos.unitfile.directives.capabilities import CAPABILITY_NAMES, capability_name, capability_number
 from xchronos.unitfile.directives.forms import merge_ranges, plain_path, relative_path
 from xchronos.unitfile.directives.scalars import parse_integer
 from xchronos.unitfile.directives.signals import exit_status_set
@@ -98,10 +98,10 @@ def capabilities(*, ambient: bool = False) -> Kind:
                 listed.add(capability_number(word))
             except InvalidValue:
                 continue  # systemd gives no warning either. `parse_capabilities` is the strict reading.
-        known = set(range(len(NAMES)))
+        known = set(range(len(CAPABILITY_NAMES)))
         kept = known - listed if inverted else listed & known
         beyond = not inverted and kept != listed
-        if (not kept and not beyond) if ambient else len(kept) == len(NAMES):
+        if (not kept and not beyond) if ambient else len(kept) == len(CAPABILITY_NAMES):
             return OK
         names = " ".join(capability_name(number) for number in sorted(kept))
         return shown(f"{key}: {names}".rstrip())

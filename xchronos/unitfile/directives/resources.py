@@ -9,7 +9,7 @@ import re
 import msgspec
 
 from xchronos.errors import InvalidValue
-from xchronos.unitfile.directives.forms import format_bytes, format_timespan
+from xchronos.unitfile.directives.forms import format_bytes, systemd_timespan
 from xchronos.unitfile.directives.scalars import (
     INFINITY,
     parse_bool,
@@ -110,7 +110,7 @@ def tasks(key: str, value: str, _scope: Scope) -> DirectiveVerdict:
 def cpu_quota(_key: str, value: str, _scope: Scope) -> DirectiveVerdict:
     """`CPUQuota=`: a percentage of one CPU, which may exceed 100 %."""
     micros = parse_cpu_quota(value)
-    return OK if micros is None else shown(f"CPUQuotaPerSecSec: {format_timespan(micros, 1)}")
+    return OK if micros is None else shown(f"CPUQuotaPerSecSec: {systemd_timespan(micros, 1)}")
 
 
 def weight(low: int, high: int, *, idle: bool = False, successor: str = "") -> Kind:
@@ -178,7 +178,7 @@ def per_device(form: str, *, successor: str = "") -> Kind:
         if form == "weight":
             return str(parse_integer(text, 10 if successor else 1, 1000 if successor else 10_000, "a weight"))
         if form == "latency":
-            return format_timespan(parse_timespan(text))
+            return systemd_timespan(parse_timespan(text))
         if text == "infinity" and not successor:
             return None
         return format_bytes(parse_size(text, 1000))

@@ -5,7 +5,7 @@ import re
 from base64 import b64decode
 
 from xchronos.errors import InvalidValue
-from xchronos.unitfile.directives.capabilities import NAMES
+from xchronos.unitfile.directives.capabilities import CAPABILITY_NAMES
 from xchronos.unitfile.directives.forms import names_in
 from xchronos.unitfile.directives.scalars import parse_bool, parse_integer
 from xchronos.unitfile.directives.verdict import OK, DirectiveVerdict, Kind, Scope, shown
@@ -42,7 +42,7 @@ _DUMPS = (
 
 def protection(dropped: tuple[str, ...]) -> Kind:
     """A boolean that also removes the capabilities `dropped` from the bounding set."""
-    kept = " ".join(f"cap_{name}" for name in NAMES if name not in dropped)
+    kept = " ".join(f"cap_{name}" for name in CAPABILITY_NAMES if name not in dropped)
 
     def judge(key: str, value: str, _scope: Scope) -> DirectiveVerdict:
         if not parse_bool(value):

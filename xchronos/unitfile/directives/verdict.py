@@ -8,7 +8,7 @@ import msgspec
 from xchronos.unitfile.names import UnitName
 from xchronos.unitfile.specifiers import HostFacts, expand
 
-Outcome: TypeAlias = Literal["ok", "warned", "ignored", "refused"]
+DirectiveOutcome: TypeAlias = Literal["ok", "warned", "ignored", "refused"]
 
 
 class DirectiveVerdict(msgspec.Struct, frozen=True):
@@ -20,7 +20,7 @@ class DirectiveVerdict(msgspec.Struct, frozen=True):
     - *refused*: the unit cannot be loaded, for the reason in `message`.
     """
 
-    outcome: Outcome = "ok"
+    outcome: DirectiveOutcome = "ok"
     message: str = ""
     effect: tuple[str, ...] = ()
     """The lines `Name: value`, as systemd prints them, in which the unit's settings now differ from the defaults."""

@@ -28,13 +28,13 @@ from xchronos.unitfile.suggest import did_you_mean
 
 Operator: TypeAlias = Literal["=", "!=", ">=", "<=", ">", "<"]
 
-SECTION = "X-Fleet"
+FLEET_SECTION = "X-Fleet"
 MACHINE_ID_KEYS = ("MachineID", "X-ConditionMachineID", "X-ConditionMachineBootID")
 """Keys that name the machine, in the order of precedence. The first value of the first key present wins."""
 MACHINE_OF_KEYS = ("X-ConditionMachineOf", "MachineOf")
 METADATA_KEYS = ("X-ConditionMachineMetadata", "MachineMetadata")
 CONFLICTS_KEYS = ("X-Conflicts", "Conflicts")
-VALID_KEYS = frozenset((*MACHINE_ID_KEYS, *MACHINE_OF_KEYS, *METADATA_KEYS, *CONFLICTS_KEYS, "Global", "Replaces"))
+FLEET_KEYS = frozenset((*MACHINE_ID_KEYS, *MACHINE_OF_KEYS, *METADATA_KEYS, *CONFLICTS_KEYS, "Global", "Replaces"))
 
 _TRUE = frozenset(("true", "yes", "1", "on", "t"))
 _FALSE = frozenset(("false", "no", "0", "off", "f", ""))
@@ -93,7 +93,7 @@ class FleetRequirements(msgspec.Struct, frozen=True):
     @property
     def unknown(self) -> tuple[str, ...]:
         """The keys that fleet does not know, in the order of the file."""
-        return tuple(key for key in self.raw if key not in VALID_KEYS)
+        return tuple(key for key in self.raw if key not in FLEET_KEYS)
 
 
 def split_values(line: str) -> list[str]:
@@ -130,7 +130,7 @@ def expand(text: str, name: str) -> str:
 def _collect(name: str, options: Iterable[AnyOption]) -> dict[str, tuple[str, ...]]:
     collected: dict[str, tuple[str, ...]] = {}
     for option in options:
-        if option.section == SECTION:
+        if option.section == FLEET_SECTION:
             values = tuple(expand(value, name) for value in split_values(option.value))
             collected[option.name] = collected.get(option.name, ()) + values
     return collected
@@ -241,13 +241,13 @@ def requirements(name: str, options: Sequence[AnyOption]) -> tuple[FleetRequirem
     problems: list[Problem] = []
     terms: list[MetadataTerm] = []
     for option in options:
-        if option.section == SECTION:
+        if option.section == FLEET_SECTION:
             problems.extend(_option_problems(name, option, terms))
     asked = _build(_collect(name, options), terms)
     contradiction = fleet_contradiction(asked)
     if contradiction is not None:
-        place = next(option for option in options if option.section == SECTION)
-        problems.append(Problem(message=contradiction, file=place.file, line=place.line, section=SECTION))
+        place = next(option for option in options if option.section == FLEET_SECTION)
+        problems.append(Problem(message=contradiction, file=place.file, line=place.line, section=FLEET_SECTION))
     return asked, problems
 
 
@@ -255,7 +255,7 @@ def _option_problems(name: str, option: AnyOption, terms: list[MetadataTerm]) ->
     """The problems of one option, at most one. The option's metadata pairs are appended to `terms`."""
     key, value = option.name, expand(option.value, name)
     message, severity = "", "error"
-    if key not in VALID_KEYS:
+    if key not in FLEET_KEYS:
         message = f"unknown key{_nearest(key)}"
     elif not value and key != "Global":
         if key in MACHINE_ID_KEYS or key in MACHINE_OF_KEYS:
@@ -280,7 +280,7 @@ def _option_problems(name: str, option: AnyOption, terms: list[MetadataTerm]) ->
             message = f"{bad[0]!r} is a malformed glob and would match nothing: expected each [ to have its ]"
     if not message:
         return []
-    place = Problem(message=message, file=option.file, line=option.line, section=SECTION, key=key)
+    place = Problem(message=message, file=option.file, line=option.line, section=FLEET_SECTION, key=key)
     return [msgspec.structs.replace(place, severity=severity)]
 
 
