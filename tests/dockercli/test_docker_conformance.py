@@ -36,7 +36,7 @@ def test_case(case):
     argv = case["argv"]
     if "-d" in argv and "-d" in argv[argv.index(expect["body"]["Image"]) :]:
         # Recorded through `docker create`, which has no -d, after every -d had been taken out of the line: also the
-        # one that belongs to the command in the container. UNITS.md 11 wants what the client does with `docker run`.
+        # one that belongs to the command in the container. Units mean what the client does with `docker run`.
         pytest.skip("the sample lost a -d of the container's own command")
     command = compile_docker(argv, env=case.get("env", {}))
     assert isinstance(command, Run)

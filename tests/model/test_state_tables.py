@@ -109,7 +109,7 @@ def test_an_execution_can_be_ended_from_everywhere_but_its_end():
 
 
 def test_stop_commands_are_skipped_only_before_the_start_is_complete():
-    # UNITS.md 5: ExecStop after a stop or a success; a failure goes straight to the signal, and to ExecStopPost.
+    # systemd.service(5): ExecStop after a stop or a success; a failure goes straight to the signal, and to ExecStopPost.
     assert attempt_after("running", "next") == attempt_after("running", "stop") == "stop"
     for phase in ("condition", "start-pre", "start", "start-post"):
         assert attempt_after(phase, "fail") == attempt_after(phase, "stop") == "signal"

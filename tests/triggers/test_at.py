@@ -1,4 +1,4 @@
-"""One-shot triggers (TIME.md 6)."""
+"""One-shot triggers."""
 
 from datetime import UTC, datetime, timedelta, timezone
 

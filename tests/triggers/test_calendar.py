@@ -1,4 +1,4 @@
-"""Calendar events: the grid in time (TIME.md 2 and 6)."""
+"""Calendar events: the grid in time, and around changes of the clock."""
 
 import json
 import os
@@ -54,7 +54,7 @@ def test_conformance(case):
     expect = [to_instant(datetime.fromisoformat(text)) for text in case["expect"]]
     found = fires(trigger, start, len(expect) or 1)
     if case.get("dst") and found != expect and swallowed(trigger, found, expect):
-        pytest.skip("TIME.md 2: a fixed event in a gap happens at its end, where systemd skips it")
+        pytest.skip("a fixed event in a gap happens at its end, where systemd skips it")
     assert found == expect
 
 

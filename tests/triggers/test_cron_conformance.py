@@ -1,4 +1,4 @@
-"""The facts of cron_next.json: other programs' measured answers, wherever they follow TIME.md."""
+"""The facts of cron_next.json: other programs' measured answers, where xchronos has the same rule."""
 
 import json
 import os
@@ -18,9 +18,9 @@ CASES = json.loads((DIRECTORY / "cron_next.json").read_text())
 
 
 def against_the_document(case):
-    """Why a case is another program's rule and not ours; None for the many where TIME.md agrees."""
+    """Why a case is another program's rule and not ours. None for the many that have the same rule."""
     if "debian" not in case.get("dst_families", ["debian"]):
-        return "TIME.md 2: gaps and overlaps are Debian's, for both field counts"
+        return "gaps and overlaps are Debian's, for both field counts"
     return None
 
 

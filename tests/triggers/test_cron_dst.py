@@ -1,4 +1,4 @@
-"""TIME.md 2 in examples: gaps and overlaps as Debian's cron treats them, for both field counts."""
+"""Changes of the clock in examples: gaps and overlaps as Debian's cron treats them, for both field counts."""
 
 from datetime import datetime
 

@@ -1,4 +1,4 @@
-"""ISO 8601 recurrences (TIME.md 4)."""
+"""ISO 8601 recurrences."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Simple triggers (TIME.md 3)."""
+"""Simple triggers."""
 
 import pytest
 from hypothesis import given, settings
