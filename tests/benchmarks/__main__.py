@@ -43,7 +43,7 @@ def main(arguments: Sequence[str]) -> int:
         description="Benchmarks, all of them or those named: minutes each, in a table.",
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(NAMES))
-    parser.add_argument("--markdown", action="store_true", help="a table for the README")
+    parser.add_argument("--markdown", action="store_true", help="a table for packaging/CONTRIBUTING.md")
     parser.add_argument("--tiny", action="store_true", help="see only whether they run: the figures mean nothing")
     parser.add_argument(
         "--against",

@@ -1,12 +1,13 @@
 """The parts of the documentation that the code writes: `packaging/dev regen` puts them in their places.
 
-In README.md they stand between `<!-- generated: NAME -->` and `<!-- end: NAME -->`; packaging/xchronosd.toml is made as
-a whole. A test compares; nobody edits them by hand.
+In README.md and packaging/CONTRIBUTING.md they stand between `<!-- generated: NAME -->` and `<!-- end: NAME -->`;
+packaging/xchronosd.toml is made as a whole. A test compares; nobody edits them by hand.
 """
 
 import re
 import textwrap
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from xchronos.config import describe_settings
@@ -15,6 +16,7 @@ from xchronos.model.reference import reference_markdown
 
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
+CONTRIBUTING = ROOT / "packaging/CONTRIBUTING.md"
 TOML = ROOT / "packaging/xchronosd.toml"
 
 
@@ -59,22 +61,28 @@ def state_diagram(which: str) -> str:
     return f"```mermaid\n{diagram(which)}\n```"  # type: ignore[arg-type]
 
 
-PARTS: dict[str, Callable[[], str]] = {
-    "execution states": lambda: state_diagram("execution"),
-    "attempt states": lambda: state_diagram("attempt"),
-    "reference": lambda: reference_markdown().strip(),
-    "settings": settings_markdown,
+PARTS: dict[Path, dict[str, Callable[[], str]]] = {
+    README: {"reference": lambda: reference_markdown().strip(), "settings": settings_markdown},
+    CONTRIBUTING: {
+        "execution states": lambda: state_diagram("execution"),
+        "attempt states": lambda: state_diagram("attempt"),
+    },
 }
+"""By document, what makes each of its generated parts."""
 
 
-def readme(text: str) -> str:
-    """README.md with every generated part as the code writes it now."""
-    for name, make in PARTS.items():
+def filled(document: Path, text: str) -> str:
+    """A document's text with every generated part as the code writes it now.
+
+    Raises:
+        ValueError: it lacks the place of one.
+    """
+    for name, make in PARTS[document].items():
         begin, end = f"<!-- generated: {name} -->", f"<!-- end: {name} -->"
         before, found, rest = text.partition(begin)
         _, closed, after = rest.partition(end)
         if not found or not closed:
-            raise ValueError(f"README.md has no {begin} ... {end}")
+            raise ValueError(f"{document.name} has no {begin} ... {end}")
         text = f"{before}{begin}\n\n{make()}\n\n{end}{after}"
     return text
 
@@ -85,7 +93,7 @@ def outdated(root: Path = ROOT, *, write: bool = False) -> list[str]:
     A test looks by this function, and `packaging/dev regen` writes by it: neither knows a file that the other does not.
 
     Raises:
-        ValueError: README.md lacks the place of a generated part.
+        ValueError: a document lacks the place of a generated part.
     """
     found = []
     for path, make in FILES.items():
@@ -100,7 +108,7 @@ def outdated(root: Path = ROOT, *, write: bool = False) -> list[str]:
 
 
 FILES: dict[str, Callable[[str], str]] = {
-    README.relative_to(ROOT).as_posix(): readme,
+    **{document.relative_to(ROOT).as_posix(): partial(filled, document) for document in PARTS},
     TOML.relative_to(ROOT).as_posix(): lambda _: settings_toml(),
 }
 """Every file with something generated: what makes its text from the text that is there."""

@@ -3,18 +3,19 @@
 import os
 import re
 import tomllib
-from pathlib import Path
+from typing import get_args
 
 import click
 import pytest
 
 import xchronos
-from tests.docs.generated import FILES, PARTS, README, ROOT, TOML, outdated, readme
+from tests.docs.generated import FILES, PARTS, README, ROOT, TOML, filled, outdated
 from xchronos.cli.program import cli
 from xchronos.config import describe_settings, load
 from xchronos.intake.scan import list_directory
 from xchronos.model.compile.unit import compile_unit
-from xchronos.model.policies import MisfirePolicy
+from xchronos.model.policies import MisfirePolicy, Outcome
+from xchronos.model.records import ExecutionState
 
 TEXT = README.read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
@@ -22,7 +23,7 @@ DOCUMENTS = ("README.md", "CHANGELOG.md")
 
 
 def block(after: str) -> str:
-    """The first code block behind a heading."""
+    """The first code block after a heading."""
     section = TEXT.partition(f"\n## {after}\n")[2]
     found = re.search(r"^```\w*\n(.*?)^```", section, re.MULTILINE | re.DOTALL)
     assert found, after
@@ -38,10 +39,10 @@ def test_the_generated_parts_are_what_the_code_writes():
 
 def test_what_is_outdated_is_named_and_written(tmp_path):
     wanted = {name: (ROOT / name).read_text(encoding="utf-8") for name in FILES}
-    assert sorted(wanted) == ["README.md", "packaging/xchronosd.toml"]
+    assert sorted(wanted) == ["README.md", "packaging/CONTRIBUTING.md", "packaging/xchronosd.toml"]
     (tmp_path / "packaging").mkdir()
     for name, text in wanted.items():
-        damaged = re.sub(r"machine_id", "machine_name", text)
+        damaged = re.sub(r"machine_id|delayed --> queued", "damaged", text)
         assert damaged != text
         (tmp_path / name).write_text(damaged, encoding="utf-8")
     assert sorted(outdated(tmp_path)) == sorted(outdated(tmp_path, write=True)) == sorted(wanted)
@@ -49,10 +50,14 @@ def test_what_is_outdated_is_named_and_written(tmp_path):
     assert {name: (tmp_path / name).read_text(encoding="utf-8") for name in FILES} == wanted
 
 
-def test_a_missing_place_is_an_error():
-    name = next(iter(PARTS))
-    with pytest.raises(ValueError, match=f"generated: {name}"):
-        readme(TEXT.replace(f"<!-- generated: {name} -->", ""))
+@pytest.mark.parametrize(
+    ("document", "name"), [(document, name) for document, parts in PARTS.items() for name in parts]
+)
+def test_a_missing_place_is_an_error(document, name):
+    text = document.read_text(encoding="utf-8")
+    for place in (f"<!-- generated: {name} -->", f"<!-- end: {name} -->"):
+        with pytest.raises(ValueError, match=f"{document.name} has no .*generated: {name}"):
+            filled(document, text.replace(place, ""))
 
 
 def test_the_settings_file_changes_nothing_commented_out_or_not(tmp_path):
@@ -86,7 +91,7 @@ def test_the_first_command_and_the_test_command_exist():
 
 def mentioned() -> list[str]:
     """Every `xchronosctl ...` in README, the units, and what is in packaging/."""
-    packaged = ("quickstart", "cluster", "compose.yaml", "OPERATIONS.md")
+    packaged = ("quickstart", "cluster", "compose.yaml", "OPERATIONS.md", "CONTRIBUTING.md")
     texts = [TEXT, *((ROOT / "packaging" / name).read_text(encoding="utf-8") for name in packaged)]
     texts += [path.read_text(encoding="utf-8") for path in (ROOT / "units").glob("*.service")]
     spans = re.findall(r"xchronosctl ((?:[a-z0-9-]+\b ?)[^`|\n#]*)", "\n".join(texts))
@@ -162,16 +167,11 @@ def test_the_misfire_table_has_every_policy():
     assert sorted(re.findall(r"^\| `(\w+)`", time, re.MULTILINE)) == sorted(policy.value for policy in MisfirePolicy)
 
 
-def test_the_house_is_the_one_that_is_enforced():
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    layers = project["tool"]["importlinter"]["contracts"][0]["layers"]
-    house = TEXT.partition("\n## The house\n")[2].partition("\n## ")[0]
-    rows = re.findall(r"^\| ((?:`\w+` ?)+)\|", house, re.MULTILINE)
-    drawn = [sorted(re.findall(r"\w+", row)) for row in rows]
-    assert drawn == [*(sorted(re.findall(r"\w+", layer)) for layer in layers), ["testing"]]
-    for room in {room for row in drawn for room in row}:
-        package = Path(xchronos.__file__).parent
-        assert (package / room / "__init__.py").exists() or (package / f"{room}.py").exists(), room
+def test_every_state_and_outcome_is_told():
+    states = TEXT.partition("\n## How it works\n")[2].partition("\n## ")[0]
+    assert re.findall(r"^\| `(\w+)`", states, re.MULTILINE) == list(get_args(ExecutionState))
+    (ended,) = re.findall(r"^\| `ended` .*", states, re.MULTILINE)
+    assert sorted(re.findall(r"`(\w+)`", ended)[1:]) == sorted(Outcome)
 
 
 def test_the_changelog_has_this_version():

@@ -76,7 +76,7 @@ def attempt_after(state: AttemptState, event: AttemptEvent) -> AttemptState:
 
 
 def diagram(which: Literal["execution", "attempt"]) -> str:
-    """The table as a Mermaid state diagram, for README.md; a test keeps the two equal."""
+    """The table as a Mermaid state diagram, for packaging/CONTRIBUTING.md; a test keeps the two equal."""
     table: Mapping[str, Mapping[str, str]] = EXECUTION if which == "execution" else ATTEMPT  # type: ignore[assignment]
     names = get_args(ExecutionState if which == "execution" else AttemptState)
     arrows: dict[tuple[str, str], list[str]] = {}
