@@ -31,8 +31,8 @@ CHAINS: dict[str, tuple[str, ...]] = {
     "stores": (
         "e2e/test_outcomes", "e2e/test_machines",
         "store/test_consul", "store/test_etcd", "store/test_store_twin", "daemon/test_stores", "engine/test_on_consul",
-        "engine/test_schedulers_real", "docs/test_operations", "benchmarks/test_every_benchmark",
-        "compatibility/test_old_store",
+        "engine/test_schedulers_real", "docs/test_operations", "docs/test_looking_inside",
+        "benchmarks/test_every_benchmark", "compatibility/test_old_store",
     ),
 }  # fmt: skip
 """The beginnings of the paths of files that wait, by their chain, of some five minutes each; the first that fits."""
