@@ -223,3 +223,9 @@ def test_the_numbers_are_those_of_the_code():
         f"no more than {MOST_MODULES} modules" in " ".join(TEXT.split()) or f"more than {MOST_MODULES} modules" in TEXT
     )
     assert f"more than {MOST_LINES} lines" in TEXT
+
+
+@pytest.mark.parametrize("document", ["README.md", "packaging/CONTRIBUTING.md", "packaging/OPERATIONS.md"])
+def test_time_is_told_in_plain_words(document):
+    text = (ROOT / document).read_text(encoding="utf-8")
+    assert re.findall(r"\b(?:behind|at once)\b", text) == []
