@@ -15,8 +15,12 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 FIRST_KEYS = ("timestamp", "level", "event", "logger")
 """The keys with which a line of JSON begins, in this order."""
 
-_CHATTY = ("uvicorn.access", "aiohttp.access", "watchfiles", "asyncio", "httpx", "httpcore")
+_CHATTY = ("uvicorn.access", "aiohttp.access", "asyncio", "httpx", "httpcore")
 """Loggers that tell of every request or change. Below a warning they are only heard at the level debug."""
+
+_DROWNING = {"watchfiles": logging.WARNING, "grpc": logging.INFO}
+"""Loggers that tell of every tick and every call, with the least of them that is heard. Not even at the level debug is
+more of them heard than their infos: they would drown the decisions."""
 
 _LIBRARIES = ("uvicorn", "uvicorn.error", "uvicorn.access", "litestar", "aiohttp", "aiohttp.access", "watchfiles")
 """Loggers to which their libraries may have given handlers. Their lines would come twice."""
@@ -97,6 +101,8 @@ def configure_logging(
         library.propagate = True
     for name in _CHATTY:
         logging.getLogger(name).setLevel(logging.DEBUG if least <= logging.DEBUG else max(least, logging.WARNING))
+    for name, usual in _DROWNING.items():
+        logging.getLogger(name).setLevel(logging.INFO if least <= logging.DEBUG else max(least, usual))
 
 
 def _renderers(form: str, stream: TextIO) -> list[Processor]:

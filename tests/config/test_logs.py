@@ -99,6 +99,18 @@ def test_chatty_libraries_are_heard_when_it_matters(level, message_level, seen):
     assert bool(lines(stream)) == seen
 
 
+@pytest.mark.parametrize("name", ["watchfiles.main", "grpc._cython.cygrpc"])
+def test_libraries_do_not_drown_the_decisions(name):
+    stream = io.StringIO()
+    configure_logging("json", "warning", stream)
+    logging.getLogger(name).info("a call")
+    configure_logging("json", "debug", stream)
+    logging.getLogger(name).debug("a tick")
+    assert lines(stream) == []
+    logging.getLogger(name).info("a change")
+    assert [line["event"] for line in lines(stream)] == ["a change"]
+
+
 @pytest.mark.parametrize(("stream", "coloured"), [(io.StringIO(), False), (Terminal(), True)])
 def test_people_get_colour_on_a_terminal_only(stream, coloured):
     configure_logging("console", "info", stream)
