@@ -17,20 +17,18 @@ from collections.abc import Collection, Iterable, Mapping
 import msgspec
 import structlog
 
-from xchronos.clock import Clock, Instant, Micros, to_instant
+from xchronos.clock import Instant, to_instant
 from xchronos.engine.informer import Informer, readable
 from xchronos.engine.lost_machines import LostMachines
 from xchronos.engine.shards.ownership import Ownership
-from xchronos.engine.state.cluster_state import ClusterState
+from xchronos.engine.state.context import SchedulerContext, SessionMemory
 from xchronos.engine.state.due_queue import UnitCursor
-from xchronos.engine.state.work_queue import WorkQueue
 from xchronos.errors import LeaseLost, StoreUnavailable
 from xchronos.model.records import Execution, Schedule
-from xchronos.registry.keys import Keys, shard_of, unit_of
-from xchronos.registry.units import UnitCache
+from xchronos.registry.keys import shard_of, unit_of
 from xchronos.scheduler.eviction import replaces_others
 from xchronos.scheduler.view import undecided
-from xchronos.store.contract import Event, Guard, Put, Store, Txn
+from xchronos.store.contract import Event, Guard, Put, Txn
 from xchronos.store.reading import pages
 
 log = structlog.get_logger(__name__)
@@ -52,27 +50,21 @@ class ShardAdoption:
 
     def __init__(
         self,
-        store: Store,
-        keys: Keys,
-        clock: Clock,
-        ttl: Micros,
-        machine: str,
+        context: SchedulerContext,
+        memory: SessionMemory,
         ownership: Ownership,
-        cluster: ClusterState,
-        work: WorkQueue,
-        units: UnitCache,
         informer: Informer,
         lost_machines: LostMachines,
     ) -> None:
-        self._store = store
-        self._keys = keys
-        self._clock = clock
-        self._ttl = ttl
-        self._machine = machine
+        self._store = context.store
+        self._keys = context.keys
+        self._clock = context.clock
+        self._ttl = context.ttl
+        self._machine = context.machine
         self._ownership = ownership
-        self._cluster = cluster
-        self._work = work
-        self._units = units
+        self._cluster = memory.cluster
+        self._work = memory.work
+        self._units = memory.units
         self._informer = informer
         self._lost_machines = lost_machines
         self._adopted: dict[int, Guard] = {}

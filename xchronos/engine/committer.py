@@ -11,15 +11,15 @@ import structlog
 
 from xchronos.clock import Instant
 from xchronos.engine.metrics import SchedulerMetrics
-from xchronos.engine.state.cluster_state import ClusterState, OpenExecution
+from xchronos.engine.state.cluster_state import OpenExecution
+from xchronos.engine.state.context import DoubtListener, Fences, HistoryListener, SchedulerContext, SessionMemory
 from xchronos.engine.state.due_queue import UnitCursor
-from xchronos.engine.state.work_queue import WorkQueue
 from xchronos.errors import StoreError
 from xchronos.model.records import Execution, Schedule
 from xchronos.model.unit import Unit
-from xchronos.registry.keys import Keys, unit_of
+from xchronos.registry.keys import unit_of
 from xchronos.registry.transitions import move
-from xchronos.registry.units import Loaded, UnitCache
+from xchronos.registry.units import Loaded
 from xchronos.scheduler.starts import off_the_grids
 from xchronos.store.batcher import Batcher
 from xchronos.store.contract import Committed, Guard, Txn
@@ -31,32 +31,30 @@ MOST_IN_FLIGHT = 2_000
 
 
 class Committer:
-    """What all deciders share.
+    """What all deciders share: memory, and the way to the store.
 
-    `fence` gives the guard of every write about a unit, None when the unit is another scheduler's; `doubt` is told of
-    the fence of a write that has no answer, `ended` of every record that is added to a unit's history.
+    `fences` gives the guard of every write about a unit, None when the unit is another scheduler's; `doubts` is told of
+    the fence of a write that has no answer, `history` of every record that is added to a unit's history.
     """
 
     def __init__(
         self,
-        cluster: ClusterState,
-        work: WorkQueue,
-        units: UnitCache,
-        keys: Keys,
-        fence: Callable[[str], Guard | None],
-        doubt: Callable[[Guard], None],
+        context: SchedulerContext,
+        memory: SessionMemory,
+        fences: Fences,
+        doubts: DoubtListener,
+        history: HistoryListener,
         batcher: Batcher,
         metrics: SchedulerMetrics,
-        ended: Callable[[str], None],
     ) -> None:
-        self.cluster = cluster
-        self.work = work
-        self.units = units
-        self.keys = keys
+        self.cluster = memory.cluster
+        self.work = memory.work
+        self.units = memory.units
+        self.keys = context.keys
         self.metrics = metrics
-        self.ended = ended
-        self.fence = fence
-        self._doubt = doubt
+        self.fence = fences.fence
+        self._doubts = doubts
+        self._history = history
         self._batcher = batcher
         self._last_stamp: Instant = 0
         self.in_flight = 0
@@ -127,7 +125,7 @@ class Committer:
             self._confirm(added, result.revision)
             self.metrics.settled(target)
             if target.state == "ended":
-                self.ended(target.unit)
+                self._history.ended(target.unit)
 
         self.submit(txn, done)
 
@@ -217,7 +215,7 @@ class Committer:
             self.metrics.claimed(executions)
             for execution in executions:
                 if execution.state == "ended":
-                    self.ended(unit)
+                    self._history.ended(unit)
 
         self.submit(txn, done)
 
@@ -241,7 +239,7 @@ class Committer:
             self._under_way[fence.key] -= 1
             if isinstance(answer, StoreError):
                 log.warning("a write has no answer", reason=str(answer))
-                self._doubt(fence)
+                self._doubts.doubt(fence)
                 then(None)
             else:
                 then(answer)

@@ -12,6 +12,7 @@ from xchronos.engine.leader.duties import LeaderDuties, LeaderDuty
 from xchronos.engine.metrics import SchedulerMetrics
 from xchronos.engine.session import Session, StartOver
 from xchronos.engine.shards.ownership import Ownership
+from xchronos.engine.state.context import SchedulerContext
 from xchronos.errors import Conflict, StoreError, XchronosError
 from xchronos.registry.keys import Keys
 from xchronos.store.batcher import Batcher
@@ -42,10 +43,9 @@ class Engine:
         instance: str,
         duties: Sequence[LeaderDuty] = (),
     ) -> None:
+        self._context = SchedulerContext(store, keys, clock, ttl, machine)
         self._store = store
-        self._keys = keys
         self._clock = clock
-        self._ttl = ttl
         self._metrics = SchedulerMetrics(registry)
         self._machine = machine
         self._session: Session | None = None
@@ -122,9 +122,7 @@ class Engine:
         # A batcher of its own: what an ended session had still to write is not written under the next one's eyes.
         batcher = Batcher(self._store)
         writing = asyncio.create_task(batcher.run(), name="batcher")
-        session = Session(
-            self._store, self._keys, self._clock, self._ttl, self._machine, self._ownership, batcher, self._metrics
-        )
+        session = Session(self._context, self._ownership, batcher, self._metrics)
         if self._holding:
             session.hold()
         self._session = session

@@ -9,18 +9,17 @@ from random import Random
 
 import structlog
 
-from xchronos.clock import MILLISECOND, SECOND, Clock
+from xchronos.clock import MILLISECOND, SECOND
 from xchronos.engine.lost_machines import LostMachines
-from xchronos.engine.state.cluster_state import ClusterState, OpenExecution
-from xchronos.engine.state.copy_history import CopyHistory
-from xchronos.engine.state.work_queue import WorkQueue
+from xchronos.engine.state.cluster_state import OpenExecution
+from xchronos.engine.state.context import HistoryListener, SchedulerContext, SessionMemory
 from xchronos.errors import StoreError, StoreUnavailable
 from xchronos.model.records import Execution, Machine
 from xchronos.registry.codec import Record, decode
-from xchronos.registry.keys import Keys, unit_of
-from xchronos.registry.units import Loaded, UnitCache
+from xchronos.registry.keys import unit_of
+from xchronos.registry.units import Loaded
 from xchronos.scheduler.view import fire_prefix
-from xchronos.store.contract import Event, KeyValue, Store, WatchBatch
+from xchronos.store.contract import Event, KeyValue, WatchBatch
 from xchronos.store.reading import pages
 
 log = structlog.get_logger(__name__)
@@ -30,7 +29,7 @@ AT_ONCE = 256
 
 
 class Informer:
-    """Fills a book, and keeps it filled. `ended` is told of every execution that an agent has brought to its end.
+    """Fills the memory, and keeps it filled. `history` is told of what an agent has brought to its end.
 
     Attributes:
         seen: Up to which revision every move of an execution is in the book.
@@ -39,27 +38,21 @@ class Informer:
 
     def __init__(
         self,
-        store: Store,
-        keys: Keys,
-        clock: Clock,
-        cluster: ClusterState,
-        work: WorkQueue,
-        units: UnitCache,
-        copies: CopyHistory,
+        context: SchedulerContext,
+        memory: SessionMemory,
         lost_machines: LostMachines,
-        ended: Callable[[str], None],
-        seed: str,
+        history: HistoryListener,
     ) -> None:
-        self._store = store
-        self._keys = keys
-        self._clock = clock
-        self._cluster = cluster
-        self._work = work
-        self._units = units
-        self._copy_history = copies
+        self._store = context.store
+        self._keys = context.keys
+        self._clock = context.clock
+        self._cluster = memory.cluster
+        self._work = memory.work
+        self._units = memory.units
+        self._copy_history = memory.copies
         self._lost_machines = lost_machines
-        self._ended = ended
-        self._random = Random(seed)  # noqa: S311 - spreads schedulers, keeps no secret
+        self._history = history
+        self._random = Random(context.machine)  # noqa: S311 - spreads schedulers, keeps no secret
         self._loaded = asyncio.Event()
         self._awaited: list[tuple[int, asyncio.Future[None]]] = []
         self.seen = 0
@@ -239,7 +232,7 @@ class Informer:
                 self._copy_history.forget(fire_prefix(execution_id))
                 self._left(unit_of(execution_id))
                 if machine:
-                    self._ended(unit_of(execution_id))
+                    self._history.ended(unit_of(execution_id))
             elif known is not None and not machine and known.revision < event.mod_revision:
                 # It has left where a write of ours, still without an answer, would take it from.
                 known.uprooted = True

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection
 import structlog
 
 from xchronos.aio import woken
-from xchronos.clock import MILLISECOND, SECOND, Clock, Micros
+from xchronos.clock import MILLISECOND, SECOND, Micros
 from xchronos.engine.adoption import ShardAdoption
 from xchronos.engine.committer import Committer
 from xchronos.engine.informer import Informer, readable
@@ -20,14 +20,14 @@ from xchronos.engine.metrics import SchedulerMetrics
 from xchronos.engine.reconcile.turn import Reconciler
 from xchronos.engine.shards.ownership import Ownership
 from xchronos.engine.state.cluster_state import ClusterState
+from xchronos.engine.state.context import SchedulerContext, SessionMemory
 from xchronos.engine.state.copy_history import CopyHistory
 from xchronos.engine.state.work_queue import WorkQueue
 from xchronos.errors import Compacted, StoreError, StoreUnavailable, XchronosError
 from xchronos.model.records import Schedule
-from xchronos.registry.keys import Keys
 from xchronos.registry.units import UnitCache
 from xchronos.store.batcher import Batcher
-from xchronos.store.contract import Guard, Store
+from xchronos.store.contract import Guard
 from xchronos.store.reading import read_some
 
 log = structlog.get_logger(__name__)
@@ -47,38 +47,26 @@ class StartOver(XchronosError):  # noqa: N818 - no error of anybody's
 
 
 class Session:
-    """Schedules until something makes what it knows doubtful. `machine` is this scheduler's id."""
+    """Schedules until something makes what it knows doubtful."""
 
     def __init__(
-        self,
-        store: Store,
-        keys: Keys,
-        clock: Clock,
-        ttl: Micros,
-        machine: str,
-        ownership: Ownership,
-        batcher: Batcher,
-        metrics: SchedulerMetrics,
+        self, context: SchedulerContext, ownership: Ownership, batcher: Batcher, metrics: SchedulerMetrics
     ) -> None:
+        store, keys, clock = context.store, context.keys, context.clock
         self._store = store
         self._keys = keys
         self._clock = clock
-        self._ttl = ttl
         self._ownership = ownership
         metrics.cluster = self._cluster = cluster = ClusterState(clock)
         self._work = work = WorkQueue()
         self._units = units = UnitCache(store, keys)
         copies = CopyHistory(store, keys)
+        memory = SessionMemory(cluster, work, units, copies)
         self._history_gc = HistoryGc(store, keys, clock, units, self._fence, batcher)
-        ended = self._history_gc.ended
-        self._lost_machines = LostMachines(clock, ttl, ownership, cluster, work)
-        self._informer = Informer(store, keys, clock, cluster, work, units, copies, self._lost_machines, ended, machine)
-        self._adoption = ShardAdoption(
-            store, keys, clock, ttl, machine, ownership, cluster, work, units, self._informer, self._lost_machines
-        )
-        self._committer = Committer(
-            cluster, work, units, keys, self._adoption.fence, ownership.doubt, batcher, metrics, ended
-        )
+        self._lost_machines = LostMachines(clock, context.ttl, ownership, cluster, work)
+        self._informer = Informer(context, memory, self._lost_machines, self._history_gc)
+        self._adoption = ShardAdoption(context, memory, ownership, self._informer, self._lost_machines)
+        self._committer = Committer(context, memory, self._adoption, ownership, self._history_gc, batcher, metrics)
         self._reconciler = Reconciler(self._committer, copies)
 
     async def run(self, ready: Callable[[], None]) -> None:
