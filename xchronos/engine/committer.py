@@ -1,7 +1,6 @@
-"""Where decisions become writes: every one fenced, entered in the book as if it had happened, confirmed or taken back.
+"""Where decisions become writes: each is fenced, assumed in memory, and confirmed or taken back by its answer.
 
-What is in the book while a write is under way is *provisional*: so the decisions of the same moment see it. The watch
-may bring the same news before the store's answer comes, or later: whichever is first wins, by the revision.
+`state/open_execution` says what memory holds meanwhile.
 """
 
 from collections import Counter
@@ -11,9 +10,9 @@ import structlog
 
 from xchronos.clock import Instant
 from xchronos.engine.metrics import SchedulerMetrics
-from xchronos.engine.state.cluster_state import OpenExecution
 from xchronos.engine.state.context import DoubtListener, Fences, HistoryListener, SchedulerContext, SessionMemory
 from xchronos.engine.state.due_queue import UnitCursor
+from xchronos.engine.state.open_execution import MemoryEvent, OpenExecution
 from xchronos.errors import StoreError
 from xchronos.model.records import Execution, Schedule
 from xchronos.model.unit import Unit
@@ -101,28 +100,25 @@ class Committer:
         fence = self.fence(target.unit)
         if fence is None:
             return
+        known = entry.revision
         source = self.keys.location(entry.machine, execution_id)
         if upon is not None:
             extra = (*extra, Guard(self.keys.job(target.unit), upon.revision))
-        txn = move(self.keys, fence, source, entry.revision, target, also, extra)
-        entry.busy = True
-        placeholder, known = entry, entry.revision
-        if not entry.machine and target.state != "ended":
-            machine = target.current.machine if target.current is not None else ""
-            placeholder = OpenExecution(machine, target, entry.revision, unit, busy=True)
-            self.cluster.put(execution_id, placeholder)
+        txn = move(self.keys, fence, source, known, target, also, extra)
+        assumed = self.cluster.assume(execution_id, entry, target, unit)
         added = self.expect(also, unit)
 
         def done(result: Committed | None) -> None:
             if result is None or not result.succeeded:
-                self._take_back(execution_id, placeholder, entry, known)
-                self._forget(added)
+                self.work.refusals += 1
+                self._take_back(execution_id, assumed, _event(result), known)
+                self._forget(added, result)
                 if upon is not None:
                     self.work.refused.add(target.unit)
                 return
-            if placeholder is not entry:
-                self._confirm([(execution_id, placeholder)], result.revision)
-            self._confirm(added, result.revision)
+            self._confirm(execution_id, assumed, result.revision)
+            for new_id, new in added:
+                self._confirm(new_id, new, result.revision)
             self.metrics.settled(target)
             if target.state == "ended":
                 self._history.ended(target.unit)
@@ -134,56 +130,37 @@ class Committer:
         added: list[tuple[str, OpenExecution]] = []
         for execution in executions:
             if execution.state == "ended" or (unit is not None and execution.unit != unit.name):
-                # History is not in the book, and another unit's scheduler may be somebody else: the watch will tell.
+                # Memory holds no history, and another unit's scheduler may be somebody else: the watch will tell.
                 continue
-            machine = execution.current.machine if execution.current is not None else ""
-            entry = OpenExecution(machine, execution, 0, unit, busy=True)
             execution_id = execution.id
-            self.cluster.put(execution_id, entry)
-            added.append((execution_id, entry))
+            if execution_id in self.cluster.open:
+                # An identity is never used twice: it is not new, so the write will be refused, or the watch will tell.
+                continue
+            added.append((execution_id, self.cluster.assume_new(execution_id, execution, unit)))
         return added
 
-    def _confirm(self, added: Iterable[tuple[str, OpenExecution]], revision: int) -> None:
+    def _confirm(self, execution_id: str, assumed: OpenExecution, revision: int) -> None:
+        action = self.cluster.answered(execution_id, assumed, "confirmed", revision)
+        if action == "revise" and not assumed.machine:
+            # Its moment may have come while it was being written.
+            self.work.look.add(execution_id)
+
+    def _forget(self, added: Iterable[tuple[str, OpenExecution]], result: Committed | None) -> None:
         for execution_id, entry in added:
-            if entry.revision < revision and self.cluster.open.get(execution_id) is entry:
-                entry.revision, entry.busy, entry.uprooted = revision, False, False
-                if not entry.machine:
-                    # Its moment may have come while it was being written.
-                    self.work.look.add(execution_id)
+            self._take_back(execution_id, entry, _event(result), 0)
 
-    def _forget(self, added: Iterable[tuple[str, OpenExecution]]) -> None:
-        for execution_id, entry in added:
-            if entry.revision == 0 and self.cluster.open.get(execution_id) is entry:
-                self.cluster.drop(execution_id)
-                self.work.left(unit_of(execution_id), self.cluster)
+    def _take_back(self, execution_id: str, assumed: OpenExecution, event: MemoryEvent, known: int) -> None:
+        """A write was refused, or has no answer: what it was decided upon has changed, and the watch says how.
 
-    def _take_back(self, execution_id: str, placeholder: OpenExecution, entry: OpenExecution, known: int) -> None:
-        """A refused move: what it was decided upon has changed, and the watch says how, or its other guards failed.
-
-        Once the watch has brought anything newer than what was `known` then, that counts: the answer to a move that did
-        happen may be lost, and another move of the same execution be under way by now.
+        Or its other guards have failed. `known` is the revision that it was decided upon.
         """
-        self.work.refusals += 1
-        if (
-            not placeholder.busy
-            or placeholder.revision != known
-            or self.cluster.open.get(execution_id) is not placeholder
-        ):
+        action = self.cluster.answered(execution_id, assumed, event, known)
+        if action == "keep":
             return
-        entry.busy = False
-        if placeholder.uprooted:
-            self.cluster.drop(execution_id)
-        elif placeholder is not entry:
-            self.cluster.put(execution_id, entry)
         # Others may have been refused for the sake of where it was not after all.
         self.work.left(unit_of(execution_id), self.cluster)
-        if placeholder.uprooted:
-            return
-        if entry.machine:
-            if entry.reported:
-                self.work.reported.add(execution_id)
-        else:
-            self.work.look.add(execution_id)
+        if action == "return":
+            self.work.note(execution_id, self.cluster)
 
     # -- cursors ----------------------------------------------------------------------------------------------------
 
@@ -203,13 +180,14 @@ class Committer:
         def done(result: Committed | None) -> None:
             if result is None or not result.succeeded:
                 # The unit or its cursor has changed, or the shard is not ours any more: the records decide.
-                self._forget(added)
+                self._forget(added, result)
                 if self.cluster.cursors.known.get(unit) is cursor:
                     self.cluster.cursors.drop(unit)
                 self.work.refused.add(unit)
                 self.work.refusals += 1
                 return
-            self._confirm(added, result.revision)
+            for execution_id, entry in added:
+                self._confirm(execution_id, entry, result.revision)
             if self.cluster.cursors.known.get(unit) is cursor:
                 self.cluster.cursors.set(unit, schedule, result.revision)
             self.metrics.claimed(executions)
@@ -246,3 +224,9 @@ class Committer:
             self.work.wake()
 
         self._batcher.send(txn, answered)
+
+
+def _event(result: Committed | None) -> MemoryEvent:
+    if result is None:
+        return "unanswered"
+    return "confirmed" if result.succeeded else "refused"

@@ -11,8 +11,8 @@ import structlog
 
 from xchronos.clock import MILLISECOND, SECOND
 from xchronos.engine.lost_machines import LostMachines
-from xchronos.engine.state.cluster_state import OpenExecution
 from xchronos.engine.state.context import HistoryListener, SchedulerContext, SessionMemory
+from xchronos.engine.state.open_execution import MemoryAction, OpenExecution
 from xchronos.errors import StoreError, StoreUnavailable
 from xchronos.model.records import Execution, Machine
 from xchronos.registry.codec import Record, decode
@@ -82,7 +82,7 @@ class Informer:
                 revision = page.revision
                 units = await self._units.get_many(sorted({unit for item in page.items if (unit := self._unit(item))}))
                 for item in page.items:
-                    self._enter(item, units)
+                    self._take_put(item, *self._keys.locate(item.key), units)
         self._loaded.set()
         return revision
 
@@ -91,17 +91,23 @@ class Informer:
         machine, execution_id = self._keys.locate(item.key)
         return unit_of(execution_id) if machine else ""
 
-    def _enter(self, item: KeyValue, units: Mapping[str, Loaded]) -> None:
-        """Take in an execution that the book does not have where it is."""
-        machine, execution_id = self._keys.locate(item.key)
-        known = self._cluster.open.get(execution_id)
-        if (known is not None and known.revision > item.mod_revision) or readable(item, Execution) is None:
-            return
-        loaded = units.get(unit_of(execution_id)) if machine else None
-        if machine and machine not in self._cluster.machines:
-            self._lost_machines.missing(machine)
-        unit = loaded.unit if loaded is not None else None
-        self._cluster.put(execution_id, OpenExecution(machine, item, item.mod_revision, unit))
+    def _take_put(
+        self, item: KeyValue | Event, machine: str, execution_id: str, units: Mapping[str, Loaded]
+    ) -> MemoryAction:
+        """Take in a record that was read or watched. Returns what was done."""
+        action = self._cluster.watched_put(execution_id, machine, item)
+        if action == "enter":
+            execution = readable(item, Execution)
+            if execution is None:
+                return action
+            loaded = units.get(unit_of(execution_id)) if machine else None
+            if machine and machine not in self._cluster.machines:
+                self._lost_machines.missing(machine)
+            unit = loaded.unit if loaded is not None else None
+            # What has a machine is read again when something is to be decided about it: until then its bytes are less.
+            known = item if machine else execution
+            self._cluster.put(execution_id, OpenExecution(machine, known, item.mod_revision, unit))
+        return action
 
     # -- following ----------------------------------------------------------------------------------------------------
 
@@ -179,7 +185,7 @@ class Informer:
             # A copy that waits for this machine alone is over.
             self._work.retry_waiting = True
         else:
-            record = readable(_item(event), Machine)
+            record = readable(event, Machine)
             if record is not None:
                 self._cluster.set_machine(record)
                 self._work.changed_machines.add(machine)
@@ -190,15 +196,16 @@ class Informer:
         news: list[tuple[Event, str, str]] = []
         asked: set[str] = set()
         left: set[str] = set()
+        pulses, locate, known_now = self._keys.pulses, self._keys.locate, self._cluster.open
         for event in batch.events:
-            if event.key.startswith(self._keys.pulses):
+            if event.key.startswith(pulses):
                 continue
-            machine, execution_id = self._keys.locate(event.key)
+            machine, execution_id = locate(event.key)
             news.append((event, machine, execution_id))
             if event.kind == "delete":
                 left.add(execution_id)
             elif machine:
-                known = self._cluster.open.get(execution_id)
+                known = known_now.get(execution_id)
                 # Of what is new on a machine the unit has to be known, for the room that it takes. New is also what
                 # has left it within the batch and is back, and may be what a write of ours says that it is there.
                 if known is None or known.machine != machine or known.busy or execution_id in left:
@@ -225,41 +232,32 @@ class Informer:
                 future.set_result(None)
 
     def _take_execution(self, event: Event, machine: str, execution_id: str, units: Mapping[str, Loaded]) -> None:
-        known = self._cluster.open.get(execution_id)
+        cluster, work = self._cluster, self._work
+        known = cluster.open.get(execution_id)
         if event.kind == "delete":
-            if known is not None and known.machine == machine and known.revision < event.mod_revision:
-                self._cluster.drop(execution_id)
-                self._copy_history.forget(fire_prefix(execution_id))
+            action = cluster.watched_delete(execution_id, machine, event.mod_revision)
+            if action == "keep":
+                return
+            self._copy_history.forget(fire_prefix(execution_id))
+            if action == "drop":
                 self._left(unit_of(execution_id))
                 if machine:
                     self._history.ended(unit_of(execution_id))
-            elif known is not None and not machine and known.revision < event.mod_revision:
-                # It has left where a write of ours, still without an answer, would take it from.
-                known.uprooted = True
-                self._copy_history.forget(fire_prefix(execution_id))
-        elif known is None or not machine or known.machine != machine:
-            if known is None or known.revision < event.mod_revision:
-                self._enter(_item(event), units)
-                self._note(execution_id)
-                if known is not None and known.machine:
-                    # It was there by a write of ours only, and somebody else's was sooner.
-                    self._work.left(unit_of(execution_id), self._cluster)
-                self._work.wake()
-        elif known.revision < event.mod_revision:
-            self._cluster.update(execution_id, known, _item(event))
+            return
+        action = self._take_put(event, machine, execution_id, units)
+        if action == "enter":
+            work.note(execution_id, cluster)
+            if known is not None and known.machine:
+                # It was there by a write of ours only, and somebody else's was sooner.
+                work.left(unit_of(execution_id), cluster)
+            work.wake()
+        elif action == "update":
+            assert known is not None
             if known.reported:
-                self._work.reported.add(execution_id)
-                self._work.wake()
-            elif execution_id in self._work.cancels:
-                self._work.wake()
-
-    def _note(self, execution_id: str) -> None:
-        """An execution is new where it is. What was there at the start is noted by whoever adopts its shard."""
-        entry = self._cluster.open.get(execution_id)
-        if entry is not None and not entry.machine:
-            self._work.look.add(execution_id)
-        elif entry is not None and entry.reported:
-            self._work.reported.add(execution_id)
+                work.reported.add(execution_id)
+                work.wake()
+            elif execution_id in work.cancels:
+                work.wake()
 
     def _left(self, unit: str) -> None:
         """An execution of the unit is no longer where it was."""
@@ -268,7 +266,7 @@ class Informer:
             self._work.wake()
 
 
-def readable(item: KeyValue, kind: type[Record]) -> Record | None:
+def readable(item: KeyValue | Event, kind: type[Record]) -> Record | None:
     """A record; None, and a line in the log, when it cannot be read: one bad record must not stop all the others."""
     try:
         return decode(item, kind)

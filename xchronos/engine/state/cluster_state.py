@@ -5,80 +5,21 @@ Nothing here decides or writes.
 
 from collections.abc import Iterator, Mapping
 
-from xchronos.clock import Clock, Instant, Micros, to_instant
+from xchronos.clock import Clock, Instant, to_instant
 from xchronos.engine.state.backpressure import Backpressure
 from xchronos.engine.state.due_queue import DueQueue
+from xchronos.engine.state.open_execution import MemoryAction, MemoryEvent, OpenExecution, transition
 from xchronos.engine.state.timers import Timers
 from xchronos.model.records import Execution, Machine
 from xchronos.model.unit import Unit
-from xchronos.registry.codec import decode
 from xchronos.registry.keys import unit_of
 from xchronos.scheduler.eviction import peers, replaces_others
 from xchronos.scheduler.feasibility import MachineView
 from xchronos.scheduler.ranking import Ranking
 from xchronos.scheduler.view import fire_prefix, undecided
-from xchronos.store.contract import KeyValue
+from xchronos.store.contract import Event, KeyValue
 
-_REPORTED = b'"state":"reported"'
-_PLACED = b'"state":"placed"'
-
-
-class OpenExecution:
-    """An execution that has not ended: on `machine`, or (empty) on none.
-
-    `revision` is that of the record, or of what a write of ours that is under way was decided upon: whatever the watch
-    brings with a greater one is news. `busy` while such a write is under way; `uprooted` once the watch says that the
-    record is not there any more from where the write would take it. `lead` is that of what it waits for (see
-    `timers`).
-    """
-
-    __slots__ = ("_known", "begun", "busy", "lead", "machine", "revision", "unit", "uprooted")
-
-    def __init__(
-        self,
-        machine: str,
-        known: Execution | KeyValue,
-        revision: int,
-        unit: Unit | None = None,
-        *,
-        busy: bool = False,
-    ) -> None:
-        self.machine = machine
-        self._known = known
-        self.revision = revision
-        self.unit = unit
-        self.busy = busy
-        self.uprooted = False
-        self.begun = not self._placed
-        self.lead: Micros | None = None
-
-    @property
-    def execution(self) -> Execution:
-        """The record."""
-        if isinstance(self._known, KeyValue):
-            self._known = decode(self._known, Execution)
-        return self._known
-
-    def update(self, item: KeyValue) -> None:
-        """The record has changed, where it is."""
-        self._known = item
-        self.revision = item.mod_revision
-        self.busy = self.uprooted = False
-        self.begun = self.begun or not self._placed
-
-    @property
-    def _placed(self) -> bool:
-        if isinstance(self._known, Execution):
-            return self._known.state == "placed"
-        return _PLACED in self._known.value
-
-    @property
-    def reported(self) -> bool:
-        """Whether its agent has handed it back."""
-        if isinstance(self._known, KeyValue):
-            # Every execution passes here; a look at the bytes is far cheaper than reading them all.
-            return _REPORTED in self._known.value
-        return self._known.state == "reported"
+__all__ = ["ClusterState", "OpenExecution"]
 
 
 def _waits_since(execution: Execution) -> Instant:
@@ -188,13 +129,6 @@ class ClusterState:
         if entry.execution.state == "waiting":
             _remove(self.waiting, unit, execution_id)
 
-    def update(self, execution_id: str, entry: OpenExecution, item: KeyValue) -> None:
-        """The record of an execution in the book has changed, where it is."""
-        waited = not entry.begun
-        entry.update(item)
-        if waited and entry.begun and entry.machine:
-            self.backpressure.less(entry.machine, unit_of(execution_id))
-
     def learn(self, execution_id: str, entry: OpenExecution, unit: Unit) -> None:
         """What the unit of an execution without a machine asks for is known now."""
         if entry.unit is None and not entry.machine:
@@ -236,6 +170,87 @@ class ClusterState:
         moments = [self.cursors.next_moment(), self._timers.next_moment()]
         return min((moment for moment in moments if moment is not None), default=None)
 
+    # -- writes that are under way, and news of the same executions (see `open_execution`) -----------------------------
+
+    def assume(self, execution_id: str, entry: OpenExecution, target: Execution, unit: Unit | None) -> OpenExecution:
+        """A write is submitted that moves an execution. Returns the entry that the answer will be about.
+
+        Raises IllegalEvent, a defect of the caller, unless `entry` is what memory holds and no write about it is under
+        way.
+        """
+        held = self.open.get(execution_id) is entry
+        state, known = (entry.state, entry.revision) if held else ("none", 0)
+        if entry.machine or target.state == "ended":
+            entry.state, _ = transition(state, "assume", "here", known, entry.revision)
+            return entry
+        state, _ = transition(state, "assume", "elsewhere", known, entry.revision)
+        assumed = OpenExecution(_machine_of(target), target, known, unit, state=state, source=entry)
+        # Whoever holds the former entry still must not decide upon it.
+        entry.state = "leaving"
+        self.put(execution_id, assumed)
+        return assumed
+
+    def assume_new(self, execution_id: str, execution: Execution, unit: Unit | None) -> OpenExecution:
+        """A write is submitted that brings a new execution. Returns the entry that the answer will be about."""
+        state, _ = transition("none", "assume", "elsewhere", 0, 0)
+        assumed = OpenExecution(_machine_of(execution), execution, 0, unit, state=state)
+        self.put(execution_id, assumed)
+        return assumed
+
+    def answered(self, execution_id: str, entry: OpenExecution, event: MemoryEvent, told: int) -> MemoryAction:
+        """The answer to a write has come, or is known to be missing. Returns what was done.
+
+        Args:
+            execution_id: Which execution the write was about.
+            entry: What was assumed.
+            event: What the answer says.
+            told: The revision of the write; of one that was refused or has no answer, that which it was decided upon.
+        """
+        if self.open.get(execution_id) is not entry:
+            # Newer news has put another entry in its place, or none.
+            return "keep"
+        state, action = transition(entry.state, event, entry.origin, entry.revision, told)
+        if action == "revise":
+            entry.revise(told, state)
+        elif action == "drop":
+            self.drop(execution_id)
+        elif action == "return":
+            before = entry if entry.source is None else entry.source
+            before.state = state
+            if before is not entry:
+                self.put(execution_id, before)
+        return action
+
+    def watched_put(self, execution_id: str, machine: str, item: KeyValue | Event) -> MemoryAction:
+        """The watch brings a record. Returns what was done; to `enter` it is left to the caller, who has to read it."""
+        entry = self.open.get(execution_id)
+        if entry is None:
+            return transition("none", "watched put", "elsewhere", 0, item.mod_revision)[1]
+        place = entry.place_of(machine)
+        state, action = transition(entry.state, "watched put", place, entry.revision, item.mod_revision)
+        if action != "update":
+            return action
+        if not machine:
+            # It is filed by what its record says.
+            return "enter"
+        waited = not entry.begun
+        entry.update(item, state)
+        if waited and entry.begun:
+            self.backpressure.less(machine, unit_of(execution_id))
+        return action
+
+    def watched_delete(self, execution_id: str, machine: str, revision: int) -> MemoryAction:
+        """The watch says that a record has left where `machine` had it, or (empty) none. Returns what was done."""
+        entry = self.open.get(execution_id)
+        if entry is None:
+            return "keep"
+        state, action = transition(entry.state, "watched delete", entry.place_of(machine), entry.revision, revision)
+        if action == "drop":
+            self.drop(execution_id)
+        elif action == "uproot":
+            entry.state = state
+        return action
+
     # -- machines ---------------------------------------------------------------------------------------------------
 
     @property
@@ -269,6 +284,10 @@ class ClusterState:
             and (not view.machine.capacity.slots or view.attempts < view.machine.capacity.slots)
             for view in self.machines.values()
         )
+
+
+def _machine_of(execution: Execution) -> str:
+    return execution.current.machine if execution.current is not None else ""
 
 
 def _remove(files: dict[str, set[str]], unit: str, execution_id: str) -> None:

@@ -43,6 +43,14 @@ class WorkQueue:
         self.refused: set[str] = set()
         self.refusals = 0
 
+    def note(self, execution_id: str, cluster: ClusterState) -> None:
+        """An execution is new where memory has it: whatever that asks for is to be decided."""
+        entry = cluster.open.get(execution_id)
+        if entry is not None and not entry.machine:
+            self.look.add(execution_id)
+        elif entry is not None and entry.reported:
+            self.reported.add(execution_id)
+
     def left(self, unit: str, cluster: ClusterState) -> None:
         """An execution of the unit is no longer where the book had it: who waits for that, or for the room, may go now.
 
