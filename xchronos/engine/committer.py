@@ -1,8 +1,11 @@
 """Where decisions become writes: each is fenced, assumed in memory, and confirmed or taken back by its answer.
 
-`state/open_execution` says what memory holds meanwhile.
+`state/open_execution` says what memory holds meanwhile. Every decision leaves one line in the log, at level debug: what
+became of it, with the execution, its machine and the reason. It is written when the answer has come, so what it says
+has happened; `refused` and `unanswered` name what was decided and was not, or may not have been, written.
 """
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
@@ -55,6 +58,9 @@ class Committer:
         self._doubts = doubts
         self._history = history
         self._batcher = batcher
+        # Bound once: to ask the configuration at every line would cost ten times as much as a line that is not wanted.
+        self._log = log.bind()
+        self._tells = self._log.is_enabled_for(logging.DEBUG)
         self._last_stamp: Instant = 0
         self.in_flight = 0
         self._under_way: Counter[str] = Counter()
@@ -109,6 +115,8 @@ class Committer:
         added = self.expect(also, unit)
 
         def done(result: Committed | None) -> None:
+            if self._tells:
+                self._tell(result, (target, *also), stays=execution_id if entry.machine else "")
             if result is None or not result.succeeded:
                 self.work.refusals += 1
                 self._take_back(execution_id, assumed, _event(result), known)
@@ -162,6 +170,21 @@ class Committer:
         if action == "return":
             self.work.note(execution_id, self.cluster)
 
+    def _tell(self, result: Committed | None, decided: Iterable[Execution], stays: str = "") -> None:
+        """One line per decision; the execution with the id `stays` was to stay where it is."""
+        failure = "unanswered" if result is None else "" if result.succeeded else "refused"
+        for execution in decided:
+            current = execution.current
+            fields = {"execution": execution.id, "machine": current.machine if current is not None else ""}
+            if current is not None and execution.id == stays:
+                decision, reason = "asked to end", execution.stop_requested or current.leave
+            else:
+                decision, reason = execution.state, _reason(execution)
+            if failure:
+                self._log.debug(failure, decision=decision, reason=reason, **fields)
+            else:
+                self._log.debug(decision, reason=reason, **fields)
+
     # -- cursors ----------------------------------------------------------------------------------------------------
 
     def move_cursor(
@@ -178,6 +201,8 @@ class Committer:
         added = self.expect(executions, meaning)
 
         def done(result: Committed | None) -> None:
+            if self._tells:
+                self._tell(result, executions)
             if result is None or not result.succeeded:
                 # The unit or its cursor has changed, or the shard is not ours any more: the records decide.
                 self._forget(added, result)
@@ -230,3 +255,14 @@ def _event(result: Committed | None) -> MemoryEvent:
     if result is None:
         return "unanswered"
     return "confirmed" if result.succeeded else "refused"
+
+
+def _reason(execution: Execution) -> str:
+    """Why an execution is where it is, for the log: in its record's words, else what has set it off."""
+    if execution.reason:
+        return execution.reason
+    if execution.attempts:
+        last = execution.attempts[-1]
+        words = f"attempt {last.number} on {last.machine}: {last.outcome or 'ended'}"
+        return f"{words}, {last.reason}" if last.reason else words
+    return f"it is due: {execution.trigger}"
