@@ -1,6 +1,8 @@
-"""What packaging/CONTRIBUTING.md shows of a store is what its commands print while a daemon works on it."""
+"""What packaging/CONTRIBUTING.md shows of a store and of the log is what a daemon writes there."""
 
 import asyncio
+import io
+import logging
 import os
 import re
 import shlex
@@ -8,14 +10,16 @@ import sqlite3
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 
 from tests.docs.contributing import blocks, section
 from tests.docs.played import LIMIT, played, until_ended
 from tests.services import consul, etcd
+from xchronos.logs import configure_logging
 
 SESSION = re.findall(r"^```sh\n(.*?)\n```\n+.*?^```\w+\n(.*?)^```", section("The store"), re.MULTILINE | re.DOTALL)
 """Each command with what it prints."""
@@ -102,6 +106,33 @@ async def test_with_consul(make_consul: Callable[..., consul.ConsulCluster]):
                 # The log is folded into the keys every few seconds.
                 assert time.monotonic() < end, printed
                 await asyncio.sleep(0.5)
+
+
+@pytest.fixture
+def told() -> Iterator[io.StringIO]:
+    """What is logged, as people see it."""
+    handlers, least, before = list(logging.root.handlers), logging.root.level, structlog.get_config()
+    stream = io.StringIO()
+    configure_logging("console", "debug", stream)
+    yield stream
+    logging.root.handlers[:] = handlers
+    logging.root.setLevel(least)
+    structlog.configure(**before)
+
+
+async def test_the_log_of_decisions(told: io.StringIO):
+    text = section("The log of decisions")
+    ((_, shown),) = re.findall(r"^```(log)\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    (command,) = blocks("sh", text)
+    with tempfile.TemporaryDirectory() as directory:
+        async with played(Path(directory)) as daemon:
+            daemon.drop_in()
+            await until_ended(daemon)
+    lines = [line for line in told.getvalue().splitlines() if shlex.split(command)[2] in line]
+    # How wide a column is changes from release to release of structlog.
+    assert [" ".join(plain(line).split()) for line in lines] == [
+        " ".join(plain(line).split()) for line in shown.splitlines()
+    ]
 
 
 async def printed_by(command: list[str], shown: list[str], **environment: str) -> list[str]:
