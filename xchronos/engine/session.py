@@ -13,8 +13,8 @@ from xchronos.aio import woken
 from xchronos.clock import MILLISECOND, SECOND, Micros
 from xchronos.engine.adoption import ShardAdoption
 from xchronos.engine.committer import Committer
+from xchronos.engine.history_gc import HistoryGc
 from xchronos.engine.informer import Informer, readable
-from xchronos.engine.leader.history_gc import HistoryGc
 from xchronos.engine.lost_machines import LostMachines
 from xchronos.engine.metrics import SchedulerMetrics
 from xchronos.engine.reconcile.turn import Reconciler
