@@ -23,7 +23,7 @@ def access(cluster: EtcdCluster, **options) -> EtcdAccess:
 
 def member_in_use(store: EtcdStore, cluster: EtcdCluster) -> EtcdMember:
     """The member that the store talks to."""
-    endpoint = store._link.line().endpoint
+    endpoint = store._client.connection().endpoint
     return next(member for member in cluster.members if member.endpoint.endswith(endpoint))
 
 

@@ -152,8 +152,8 @@ async def test_the_log_is_folded_by_itself(
     another: Open, consul_server: ConsulCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However much is written and deleted, by several clients, what Consul holds is bounded."""
-    monkeypatch.setattr("xchronos.store.consul.fold._ENTRIES", 50)
-    monkeypatch.setattr("xchronos.store.consul.fold._LOOK_EVERY", 0.02)
+    monkeypatch.setattr("xchronos.store.consul.fold._FOLD_ENTRIES", 50)
+    monkeypatch.setattr("xchronos.store.consul.fold._CHECK_EVERY", 0.02)
     clients = [await another() for _ in range(3)]
 
     async def churn(client: ConsulStore, name: int) -> None:

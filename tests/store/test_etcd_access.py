@@ -94,10 +94,10 @@ async def test_a_token_that_is_no_good_any_more_is_replaced(make_etcd) -> None:
     await asyncio.to_thread(turn_on_users, cluster)
     store = await EtcdStore.open(access(cluster, user="runner", password="pass"))
     lease = await store.grant(60)
-    first = store._link.token
+    first = store._client.token
     await asyncio.sleep(3)
     await asyncio.gather(*(put(store, f"/xchronos/{number}") for number in range(20)))
-    assert store._link.token != first
+    assert store._client.token != first
     async with store.watch("/xchronos/") as batches:
         member = cluster.members[0]
         await asyncio.to_thread(member.kill)

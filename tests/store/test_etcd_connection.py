@@ -3,7 +3,7 @@
 import asyncio
 import socket
 
-from xchronos.store.etcd import connection
+from xchronos.store.etcd import connection as connection_module
 from xchronos.store.etcd.access import EtcdAccess
 from xchronos.store.etcd.connection import EtcdConnection, send
 from xchronos.store.etcd.rpc import messages_pb2 as messages
@@ -12,10 +12,10 @@ from xchronos.store.etcd.rpc import messages_pb2 as messages
 async def test_a_message_for_a_stream_that_ends_before_it_has_begun_is_not_waited_for() -> None:
     with socket.create_server(("127.0.0.1", 0)) as mute:  # takes connections, and says nothing
         endpoint = f"127.0.0.1:{mute.getsockname()[1]}"
-        line = EtcdConnection(endpoint, EtcdAccess(endpoints=(endpoint,)), None, lambda line: None)
+        connection = EtcdConnection(endpoint, EtcdAccess(endpoints=(endpoint,)), None, lambda connection: None)
         try:
-            stream = line.watch(metadata=None)
-            line.open_stream(stream)
+            stream = connection.watch(metadata=None)
+            connection.open_stream(stream)
             sending = asyncio.create_task(send(stream, messages.WatchRequest()))
             await asyncio.sleep(0.2)
             assert not sending.done()
@@ -24,16 +24,16 @@ async def test_a_message_for_a_stream_that_ends_before_it_has_begun_is_not_waite
             # Nor is one for a stream that has ended before.
             await asyncio.wait_for(send(stream, messages.WatchRequest()), 10)
         finally:
-            await line.close()
+            await connection.close()
 
 
 async def test_who_waits_with_a_message_can_be_cancelled() -> None:
     with socket.create_server(("127.0.0.1", 0)) as mute:
         endpoint = f"127.0.0.1:{mute.getsockname()[1]}"
-        line = EtcdConnection(endpoint, EtcdAccess(endpoints=(endpoint,)), None, lambda line: None)
+        connection = EtcdConnection(endpoint, EtcdAccess(endpoints=(endpoint,)), None, lambda connection: None)
         try:
-            stream = line.watch(metadata=None)
-            line.open_stream(stream)
+            stream = connection.watch(metadata=None)
+            connection.open_stream(stream)
             sending = asyncio.create_task(send(stream, messages.WatchRequest()))
             await asyncio.sleep(0.1)
             sending.cancel()
@@ -41,28 +41,28 @@ async def test_who_waits_with_a_message_can_be_cancelled() -> None:
             assert done
             assert sending.cancelled()
         finally:
-            await line.close()
+            await connection.close()
 
 
 async def test_a_member_that_answers_is_not_left_for_a_call_that_was_given_up(monkeypatch) -> None:
     """What is given up for the caller's own reasons says nothing about the member once that has answered something."""
-    monkeypatch.setattr(connection, "PROBE_AFTER", 0.1)
-    monkeypatch.setattr(connection, "PROBE_LIMIT", 0.1)
+    monkeypatch.setattr(connection_module, "PROBE_AFTER", 0.1)
+    monkeypatch.setattr(connection_module, "PROBE_LIMIT", 0.1)
     left: list[EtcdConnection] = []
     with socket.create_server(("127.0.0.1", 0)) as mute:
         endpoint = f"127.0.0.1:{mute.getsockname()[1]}"
-        line = EtcdConnection(endpoint, EtcdAccess(endpoints=(endpoint,)), None, left.append)
+        connection = EtcdConnection(endpoint, EtcdAccess(endpoints=(endpoint,)), None, left.append)
         try:
             given_up, other = object(), object()
-            line.begin(given_up)
-            line.begin(other)
-            line.end(given_up, answered=False)
-            line.end(other, answered=True)
+            connection.begin(given_up)
+            connection.begin(other)
+            connection.end(given_up, answered=False)
+            connection.end(other, answered=True)
             await asyncio.sleep(0.5)
             assert left == []
-            line.begin(other)
-            line.end(other, answered=False)
+            connection.begin(other)
+            connection.end(other, answered=False)
             await asyncio.sleep(0.5)
-            assert left == [line]
+            assert left == [connection]
         finally:
-            await line.close()
+            await connection.close()

@@ -246,13 +246,13 @@ async def test_a_watch_that_was_away_during_a_compaction_says_so(
     store: EtcdStore, cluster: EtcdCluster, monkeypatch
 ) -> None:
     other = await EtcdStore.open(access(cluster))
-    compacted, recover = asyncio.Event(), store._link.recover
+    compacted, recover = asyncio.Event(), store._client.recover
 
     async def recover_later(*args, **options) -> None:
         await compacted.wait()
         await recover(*args, **options)
 
-    monkeypatch.setattr(store._link, "recover", recover_later)
+    monkeypatch.setattr(store._client, "recover", recover_later)
     async with store.watch("/k/") as batches:
         await put_at_last(other, "/k/0")
         await collect(batches, 1)

@@ -46,7 +46,7 @@ async def test_one_endpoint_that_answers_is_enough(etcd_server: EtcdCluster) -> 
     (good,) = access(etcd_server).endpoints
     for _ in range(8):  # which one is tried first is drawn at random
         store = await EtcdStore.open(access(etcd_server, endpoints=("127.0.0.1:1", "127.0.0.1:2", good)))
-        assert store._link.line().endpoint == good
+        assert store._client.connection().endpoint == good
         await store.close()
 
 
@@ -129,9 +129,9 @@ async def test_an_idle_watch_is_told_of_progress(store: EtcdStore) -> None:
 
 
 async def test_reads_without_a_limit_are_made_of_pages_of_one_revision(store: EtcdStore, monkeypatch) -> None:
-    monkeypatch.setattr(etcd_module, "PAGE", 7)
+    monkeypatch.setattr(etcd_module, "KEYS_PER_REQUEST", 7)
     await store.commit_many([Txn((), [Put(f"/p/{n:03d}", b"%d" % n) for n in range(at, at + 50)]) for at in (0, 50)])
-    call, seen = store._link.call, []
+    call, seen = store._client.call, []
 
     async def meddle(method, request, **options):
         if method == "range":
@@ -140,7 +140,7 @@ async def test_reads_without_a_limit_are_made_of_pages_of_one_revision(store: Et
                 await write(store, Delete("/p/099"), Put("/p/0000", b""))
         return await call(method, request, **options)
 
-    monkeypatch.setattr(store._link, "call", meddle)
+    monkeypatch.setattr(store._client, "call", meddle)
     page = await store.range("/p/")
     assert [item.key for item in page.items] == [f"/p/{n:03d}" for n in range(100)]
     assert not page.more
@@ -169,14 +169,14 @@ async def test_a_shared_guard_is_no_reason_to_wait(store: EtcdStore, monkeypatch
     """Every Txn of a shard is fenced by the same key; they go side by side all the same."""
     term = await put(store, "/term")
     most = 0
-    send = store._link.send
+    send = store._client.send
 
     def count(*args):
         nonlocal most
-        most = max(most, store._link._under_way + 1)
+        most = max(most, store._client._under_way + 1)
         return send(*args)
 
-    monkeypatch.setattr(store._link, "send", count)
+    monkeypatch.setattr(store._client, "send", count)
     results = await store.commit_many([Txn([Guard("/term", term)], [Put(f"/k/{n}", b"")]) for n in range(50)])
     assert all(result.succeeded for result in results)
     assert most == etcd_module.IN_FLIGHT
@@ -238,7 +238,7 @@ async def test_a_cancelled_commit_many_leaves_nothing_under_way(etcd_server: Etc
             await asyncio.sleep(0)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-        assert store._link._under_way == 0
+        assert store._client._under_way == 0
         parts = [item.key[:-1] for item in (await store.range("/c/")).items]
         assert all(parts.count(part) == 2 for part in parts)
     async with asyncio.timeout(5):

@@ -8,15 +8,15 @@ from typing import TypeAlias
 from xchronos.errors import LeaseLost, StoreError, StoreUnavailable
 from xchronos.store.contract import Committed, DeleteRange, Guard, Operation, Store, Txn
 
-Answer: TypeAlias = Committed | StoreError
-Then: TypeAlias = Callable[[Answer], None]
+CommitAnswer: TypeAlias = Committed | StoreError
+Then: TypeAlias = Callable[[CommitAnswer], None]
 Part: TypeAlias = tuple[Txn, Then]
 
 GATHER = 0.002
 """Seconds for which a busy batcher lets Txns come together: a round trip costs the same for one as for a hundred."""
 
 
-AT_ONCE = 1_000
+MAX_TXNS_PER_ROUND = 1_000
 """How many Txns one round takes: bounds how long the event loop is held up by sorting them."""
 
 
@@ -146,7 +146,7 @@ class Batcher:
             while True:
                 await self._wake.wait()
                 self._wake.clear()
-                taken, self._waiting = self._waiting[:AT_ONCE], self._waiting[AT_ONCE:]
+                taken, self._waiting = self._waiting[:MAX_TXNS_PER_ROUND], self._waiting[MAX_TXNS_PER_ROUND:]
                 if self._waiting:
                     self._wake.set()
                 busy = len(taken) > 1
@@ -166,7 +166,7 @@ class Batcher:
         self._closing = True
         self._wake.set()
 
-    def _settle(self, future: asyncio.Future[Committed], answer: Answer) -> None:
+    def _settle(self, future: asyncio.Future[Committed], answer: CommitAnswer) -> None:
         self._futures.pop(future, None)
         if future.done():
             return
@@ -193,7 +193,7 @@ class Batcher:
             bundles = apart
         return this.later
 
-    async def _ask(self, txns: list[Txn]) -> list[Answer]:
+    async def _ask(self, txns: list[Txn]) -> list[CommitAnswer]:
         """The store's answer to each Txn, which may be a StoreError."""
         try:
             return list(await self._store.commit_many(txns))
@@ -206,7 +206,7 @@ class Batcher:
         return [(await self._ask([txn]))[0] for txn in txns]
 
 
-def _apart(answer: Answer) -> bool:
+def _apart(answer: CommitAnswer) -> bool:
     """Whether the Txns of a bundle have to be carried out apart from one another."""
     if isinstance(answer, Committed):
         return not answer.succeeded

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterable, MutableMapping
 from xchronos.errors import StoreUnavailable
 from xchronos.store.contract import KeyValue, Page, Store
 
-PAGE = 1_000
+KEYS_PER_PAGE = 1_000
 """How many keys a page has; between pages others get a turn."""
 
 FIRST, MOST = 128, 512
@@ -17,7 +17,7 @@ PAYS = 8
 
 
 async def pages(
-    store: Store, prefix: str, *, keys_only: bool = False, least: int = 0, size: int = PAGE
+    store: Store, prefix: str, *, keys_only: bool = False, least: int = 0, size: int = KEYS_PER_PAGE
 ) -> AsyncIterator[Page]:
     """Everything under a prefix, each page as of its own moment.
 
@@ -43,7 +43,7 @@ async def snapshot(
     limit: int = 0,
     keys_only: bool = False,
     revision: int = 0,
-    size: int = PAGE,
+    size: int = KEYS_PER_PAGE,
 ) -> AsyncIterator[Page]:
     """The keys under a prefix, in pages that are all as of the same revision. There is at least one page.
 

@@ -10,12 +10,12 @@ from xchronos.store.contract import Delete, DeleteRange, Event, KeyValue, Operat
 Change: TypeAlias = tuple[Event, KeyValue | None]
 """An event, and what the key held before it (None: the key was not there), by which it can be undone."""
 
-_LAST = "\U0010ffff"
+_LAST_CHARACTER = "\U0010ffff"
 
 
 def prefix_end(prefix: str) -> str | None:
     """The smallest string after every string that begins with `prefix`; None when there is none."""
-    stem = prefix.rstrip(_LAST)
+    stem = prefix.rstrip(_LAST_CHARACTER)
     if not stem:
         return None
     following = ord(stem[-1]) + 1

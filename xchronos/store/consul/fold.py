@@ -14,20 +14,20 @@ import msgspec
 import structlog
 
 from xchronos.errors import StoreError, StoreUnavailable
-from xchronos.store.consul.http import MAX_OPERATIONS, Agents, Denied, Op
+from xchronos.store.consul.http import MAX_CONSUL_OPERATIONS, Agents, Denied, Op
 from xchronos.store.consul.layout import PIECE, Fold, Layout, batches, big_name, decode_fold, encode_row
 from xchronos.store.consul.mirror import Mirror
 from xchronos.store.contract import KeyValue
 
 log = structlog.get_logger(__name__)
 
-KEEP = 64
+KEPT_ENTRIES = 64
 """Entries that stay though they are folded, for clients that are a little behind."""
 
-_EVERY = 10.0  # seconds
-_ENTRIES = 1000
-_BYTES = 8 * 1024 * 1024
-_LOOK_EVERY = 0.5
+_FOLD_EVERY = 10.0  # seconds
+_FOLD_ENTRIES = 1000
+_FOLD_BYTES = 8 * 1024 * 1024
+_CHECK_EVERY = 0.5
 _AFTER_FAILURE = 2.0
 _STALLED = 15.0  # seconds after which a fold that does not end is taken over
 _BLOCK = 16  # entries that have all but the last digit of their name in common
@@ -47,12 +47,12 @@ class Folder:
     async def run(self) -> None:
         """Fold when it is time, for ever."""
         loop = asyncio.get_running_loop()
-        due = loop.time() + _EVERY * random.uniform(0.5, 1.5)  # noqa: S311 - the clients take turns
+        due = loop.time() + _FOLD_EVERY * random.uniform(0.5, 1.5)  # noqa: S311 - the clients take turns
         while True:
-            await asyncio.sleep(_LOOK_EVERY * random.uniform(0.5, 1.5))  # noqa: S311
+            await asyncio.sleep(_CHECK_EVERY * random.uniform(0.5, 1.5))  # noqa: S311
             mirror = self._mirror
             behind = mirror.head.sequence - mirror.checkpoint
-            if behind and (loop.time() >= due or behind > _ENTRIES or mirror.log_bytes > _BYTES):
+            if behind and (loop.time() >= due or behind > _FOLD_ENTRIES or mirror.log_bytes > _FOLD_BYTES):
                 try:
                     await self.fold()
                     self.fault = ""
@@ -61,9 +61,9 @@ class Folder:
                     if isinstance(error, Denied) or not isinstance(error, StoreUnavailable):
                         self.fault = f"the log in Consul cannot be folded, and grows: {error}"
                     await asyncio.sleep(_AFTER_FAILURE)
-                due = loop.time() + _EVERY * random.uniform(0.5, 1.5)  # noqa: S311
+                due = loop.time() + _FOLD_EVERY * random.uniform(0.5, 1.5)  # noqa: S311
 
-    async def fold(self, *, keep: int = KEEP) -> None:
+    async def fold(self, *, keep: int = KEPT_ENTRIES) -> None:
         """Fold up to the present, unless another client is at it or has just done it."""
         mirror, key = self._mirror, self._layout.fold
         item = await self._agents.get(key)
@@ -107,7 +107,7 @@ class Folder:
     async def _write(self, rows: dict[str, KeyValue | None], index: int) -> bool:
         """Bring the keys up to date; False when another client has taken over."""
         sizes = {name: 0 if row is None else len(name) + len(row.value) for name, row in rows.items()}
-        for group in batches(sizes, MAX_OPERATIONS - 1, PIECE):
+        for group in batches(sizes, MAX_CONSUL_OPERATIONS - 1, PIECE):
             operations = [Op("check-index", self._layout.fold, None, index)]
             for name in group:
                 row = rows[name]
@@ -136,7 +136,7 @@ class Folder:
             value = name.removeprefix(layout.big).partition("/")[0]
             if value not in living and int(value.partition("-")[0], 16) <= revision:
                 operations.append(Op("delete", name))
-        for at in range(0, len(operations), MAX_OPERATIONS):
-            await self._agents.txn(operations[at : at + MAX_OPERATIONS])
+        for at in range(0, len(operations), MAX_CONSUL_OPERATIONS):
+            await self._agents.txn(operations[at : at + MAX_CONSUL_OPERATIONS])
         if last > first:
             await self._swap(Fold(fold.checkpoint, fold.target, last * _BLOCK - 1), index)

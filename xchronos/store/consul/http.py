@@ -17,15 +17,15 @@ from xchronos.clock import MILLISECOND, SECOND, Micros, SystemClock
 from xchronos.errors import StoreError, StoreUnavailable
 from xchronos.store.consul.access import ConsulAccess
 
-MAX_OPERATIONS = 64
+MAX_CONSUL_OPERATIONS = 64
 """The most operations in one of Consul's Txns."""
 
 _ATTEMPT = 2.0  # seconds for one agent, before the next is asked
 _BULK_SILENCE = 10.0  # seconds without a byte while everything is read
 _RIGHTS = "the ACL token must be allowed to write all of the prefix"
 _HEADERS = {"/v1/txn": {"Content-Type": "application/json"}}  # what else is sent is bytes
-_FIRST_PAUSE: Micros = 50 * MILLISECOND
-_LONGEST_PAUSE: Micros = SECOND
+_FIRST_RETRY_PAUSE: Micros = 50 * MILLISECOND
+_LONGEST_RETRY_PAUSE: Micros = SECOND
 
 
 class Denied(StoreUnavailable):
@@ -77,7 +77,7 @@ class TxnAnswer(msgspec.Struct, frozen=True, rename="pascal"):
         return [wrapped.item for wrapped in self.results or []]
 
 
-class Answer(msgspec.Struct, frozen=True):
+class HttpAnswer(msgspec.Struct, frozen=True):
     """An answer that is no error. `index`: what a blocking query goes on from."""
 
     status: int
@@ -165,10 +165,12 @@ class Agents:
 
     async def _ask(
         self, method: str, path: str, params: Mapping[str, str], body: bytes | None = None, *, bulk: bool = False
-    ) -> Answer:
+    ) -> HttpAnswer:
         loop = asyncio.get_running_loop()
         end = loop.time() + self._timeout
-        backoff = Backoff(SystemClock(), _FIRST_PAUSE, _LONGEST_PAUSE, random)  # so that daemons do not come in step
+        backoff = Backoff(
+            SystemClock(), _FIRST_RETRY_PAUSE, _LONGEST_RETRY_PAUSE, random
+        )  # so that daemons do not come in step
         told: StoreUnavailable | None = None
         while True:
             pause = backoff.next() / SECOND
@@ -195,7 +197,7 @@ class Agents:
         limit: float,
         *,
         bulk: bool = False,
-    ) -> Answer:
+    ) -> HttpAnswer:
         address = self._addresses[at]
         if self._session.closed:
             raise StoreUnavailable("the store is closed: Consul is not asked any more")
@@ -219,7 +221,7 @@ class Agents:
             self._turn_from(at)
             raise StoreUnavailable(f"Consul at {address} does not answer: {error}") from error
         if status in (200, 404, 409):
-            return Answer(status, content, int(index) if index.isdecimal() else 0)
+            return HttpAnswer(status, content, int(index) if index.isdecimal() else 0)
         text = content.decode(errors="replace").strip()[:300]
         if status == 403:
             raise Denied(f"Consul at {address} refused: {text}: {_RIGHTS}")

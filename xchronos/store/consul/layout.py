@@ -79,8 +79,8 @@ class _RowHeader(msgspec.Struct, frozen=True, omit_defaults=True):
     parts: int = 0
 
 
-_ENTRY = msgspec.msgpack.Decoder(Entry)
-_HEADER = msgspec.json.Decoder(_RowHeader)
+_ENTRY_DECODER = msgspec.msgpack.Decoder(Entry)
+_ROW_HEADER_DECODER = msgspec.json.Decoder(_RowHeader)
 _WHOLE, _PACKED, _IN_PARTS = b"E", b"Z", b"P"
 _WORTH_PACKING = 2048  # bytes; below, it is the number of requests that counts
 
@@ -192,7 +192,7 @@ def decode_entry(data: bytes) -> Entry:
         raise StoreError(f"an entry of the log in Consul begins with {data[:1]!r}: written by a newer release?")
     body = memoryview(data)[1:]
     try:
-        return _ENTRY.decode(zlib.decompress(body) if data.startswith(_PACKED) else body)
+        return _ENTRY_DECODER.decode(zlib.decompress(body) if data.startswith(_PACKED) else body)
     except (msgspec.MsgspecError, zlib.error) as error:
         raise StoreError(f"an entry of the log in Consul cannot be read: {error}") from error
 
@@ -208,7 +208,7 @@ def decode_row(data: bytes, layout: Layout, parts: Mapping[str, bytes]) -> KeyVa
     """A living key; `parts` has the pieces of long values. Raises StoreError when it cannot be read."""
     line, _, value = data.partition(b"\n")
     try:
-        header = _HEADER.decode(line)
+        header = _ROW_HEADER_DECODER.decode(line)
         if header.parts:
             names = [layout.big_part(header.key, header.modified, number) for number in range(header.parts)]
             value = b"".join([parts[name] for name in names])

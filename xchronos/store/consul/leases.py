@@ -17,9 +17,9 @@ from xchronos.errors import StoreError
 from xchronos.store.consul.http import Agents
 from xchronos.store.consul.layout import decode_ttl
 
-_LOOK_EVERY: Micros = SECOND // 2
+_LOOK_INTERVAL: Micros = SECOND // 2
 _SILENCE: Micros = 2 * SECOND
-_AT_ONCE = 20
+_MAX_ENDS_PER_LOOK = 20
 _UNKNOWN_TTL: Micros = 60 * SECOND  # of a lease whose key holds something else
 
 
@@ -89,10 +89,10 @@ class Reaper:
                 else:
                     del self._leases[lease]
         due = [(lease, seen.index) for lease, seen in self._leases.items() if seen.deadline <= now]
-        await asyncio.gather(*[self._end(lease, index) for lease, index in due[:_AT_ONCE]])
+        await asyncio.gather(*[self._end(lease, index) for lease, index in due[:_MAX_ENDS_PER_LOOK]])
 
     def _pause(self) -> Micros:
         """Until the next lease is due if that is soon; not quite the same for every client."""
         now = self._clock.monotonic()
-        pause = min([_LOOK_EVERY, *(seen.deadline - now for seen in self._leases.values())])
-        return max(pause, _LOOK_EVERY // 10) + round(random.uniform(0, _LOOK_EVERY / 10))  # noqa: S311
+        pause = min([_LOOK_INTERVAL, *(seen.deadline - now for seen in self._leases.values())])
+        return max(pause, _LOOK_INTERVAL // 10) + round(random.uniform(0, _LOOK_INTERVAL / 10))  # noqa: S311

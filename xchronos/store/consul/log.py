@@ -14,7 +14,7 @@ import msgspec
 import structlog
 
 from xchronos.errors import StoreError
-from xchronos.store.consul.http import MAX_OPERATIONS, Agents, Item, Op
+from xchronos.store.consul.http import MAX_CONSUL_OPERATIONS, Agents, Item, Op
 from xchronos.store.consul.layout import (
     Entry,
     Fold,
@@ -35,7 +35,7 @@ from xchronos.store.transactions import Change
 
 log = structlog.get_logger(__name__)
 
-_LONGEST = 300 * 1024  # bytes of an entry that go into one key
+_LONGEST_WHOLE_ENTRY = 300 * 1024  # bytes of an entry that go into one key
 
 
 class Appended(Enum):
@@ -120,7 +120,7 @@ class ConsulLog:
         sequence = head.sequence
         data = encode_entry(entry)
         size = len(data)
-        if size > _LONGEST:
+        if size > _LONGEST_WHOLE_ENTRY:
             parts = pieces(data)
             for number, part in enumerate(parts):
                 await self.agents.put(self.layout.part(sequence, entry.writer, number), part)
@@ -164,7 +164,7 @@ class ConsulLog:
     async def _read_on(self, until: int) -> None:
         """Take what follows, some entries at a time; when that is gone already, read everything."""
         begin = self.mirror.head.sequence + 1
-        numbers = range(begin, min(until + 1, begin + MAX_OPERATIONS))
+        numbers = range(begin, min(until + 1, begin + MAX_CONSUL_OPERATIONS))
         # Without `consistent` an entry may be missing: a leader that has just restarted has not applied all it knows.
         operations = [Op("get", self.layout.entry(number)) for number in numbers]
         answer = await self.agents.txn(operations, consistent=True)

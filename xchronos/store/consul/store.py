@@ -71,7 +71,7 @@ from xchronos.store.transactions import check_key, check_txn
 log = structlog.get_logger(__name__)
 
 _WAIT = 5.0  # seconds for which a question for news stays open
-_LONGEST_PAUSE: Micros = 2 * SECOND
+_LONGEST_FOLLOW_PAUSE: Micros = 2 * SECOND
 _BREATH: Micros = 10 * MILLISECOND  # that a client leaves between questions for news while it makes the news itself
 
 
@@ -265,7 +265,7 @@ class ConsulStore:
 
     async def _follow(self) -> None:
         """Learn what others append, as it happens."""
-        index, backoff = 0, Backoff(SystemClock(), _BREATH, _LONGEST_PAUSE)
+        index, backoff = 0, Backoff(SystemClock(), _BREATH, _LONGEST_FOLLOW_PAUSE)
         while True:
             known = self._mirror.head.sequence
             try:

@@ -10,12 +10,12 @@ from typing import Any
 import msgspec
 
 from xchronos.errors import LeaseLost, StoreError, StoreUnavailable
-from xchronos.store.consul.http import MAX_OPERATIONS, Op
+from xchronos.store.consul.http import MAX_CONSUL_OPERATIONS, Op
 from xchronos.store.consul.layout import PIECE, LeaseRecord
 from xchronos.store.consul.log import Appended, ConsulLog
 from xchronos.store.consul.mirror import MirrorDraft
 
-_MAX_LEASES = MAX_OPERATIONS - 4  # that begin or end with one entry
+_MAX_LEASES = MAX_CONSUL_OPERATIONS - 4  # that begin or end with one entry
 _GROUP = 2 * PIECE  # bytes of an entry before it is packed
 _CONTENDED = 0.5  # seconds for which a writer gives way after another was quicker
 

@@ -21,8 +21,8 @@ from xchronos.store.etcd.connection import EtcdConnection, make_credentials, sen
 from xchronos.store.etcd.errors import Advice, LoginNotNeeded, NotPermitted, Trouble, broken, read_trouble
 from xchronos.store.etcd.rpc import messages_pb2 as messages
 
-SHORTEST_PAUSE: Micros = 50 * MILLISECOND
-LONGEST_PAUSE: Micros = SECOND
+SHORTEST_RETRY_PAUSE: Micros = 50 * MILLISECOND
+LONGEST_RETRY_PAUSE: Micros = SECOND
 
 _LEADER = ("hasleader", "true")
 """A member that has lost its leader then says so at once instead of waiting, and ends its watches."""
@@ -36,26 +36,26 @@ Method: TypeAlias = Literal["txn", "range", "compact", "grant", "revoke", "authe
 
 def new_backoff() -> Backoff:
     """The pauses between tries. The first try on another member comes immediately."""
-    return Backoff(SystemClock(), SHORTEST_PAUSE, LONGEST_PAUSE, random, free=1)
+    return Backoff(SystemClock(), SHORTEST_RETRY_PAUSE, LONGEST_RETRY_PAUSE, random, free=1)
 
 
-def was_cut(line: EtcdConnection) -> bool:
+def was_cut(connection: EtcdConnection) -> bool:
     """Whether a CancelledError means that the line was given up, and not that the task that waits is cancelled."""
     task = asyncio.current_task()
-    return line.broken and not (task is not None and task.cancelling())
+    return connection.broken and not (task is not None and task.cancelling())
 
 
 class Sent:
     """A request on its way."""
 
-    __slots__ = ("call", "line", "method", "request", "token", "until")
+    __slots__ = ("call", "connection", "method", "request", "token", "until")
 
     def __init__(self, method: Method, request: Any, until: float) -> None:
         self.method = method
         self.request = request
         self.until = until
         self.token = ""
-        self.line: EtcdConnection
+        self.connection: EtcdConnection
         self.call: Any
 
 
@@ -70,7 +70,7 @@ class EtcdClient:
         self._credentials = make_credentials(access)
         self._loop = asyncio.get_running_loop()
         self._endpoints = random.sample(access.endpoints, len(access.endpoints))
-        self._line: EtcdConnection | None = None
+        self._connection: EtcdConnection | None = None
         self._metadata: Metadata = (_LEADER,)
         self.token = ""
         """The token of the moment; empty: none."""
@@ -85,24 +85,24 @@ class EtcdClient:
         """What goes with every request."""
         return self._metadata
 
-    def line(self) -> EtcdConnection:
+    def connection(self) -> EtcdConnection:
         """The line to the member of the moment."""
-        if self._line is None:
+        if self._connection is None:
             # Certificates are replaced before they expire. One that is being replaced right now cannot be read, or does
             # not fit its key: then the next line has the new one.
             with suppress(ConfigError):
                 self._credentials = make_credentials(self.access)
-            self._line = EtcdConnection(self._endpoints[0], self.access, self._credentials, self.leave)
-        return self._line
+            self._connection = EtcdConnection(self._endpoints[0], self.access, self._credentials, self.leave)
+        return self._connection
 
-    def leave(self, line: EtcdConnection) -> None:
+    def leave(self, connection: EtcdConnection) -> None:
         """Go to the next member. What is under way on the line is cut off; its callers hear of it."""
-        if line is not self._line:
+        if connection is not self._connection:
             return
-        self._line = None
+        self._connection = None
         self._endpoints.append(self._endpoints.pop(0))
-        line.broken = True
-        self._in_background(line.close(), f"leave etcd at {line.endpoint}")
+        connection.broken = True
+        self._in_background(connection.close(), f"leave etcd at {connection.endpoint}")
 
     def check_open(self) -> None:
         """Raise StoreError once the link is closed."""
@@ -119,13 +119,13 @@ class EtcdClient:
         return sent
 
     def _send(self, sent: Sent) -> None:
-        line = sent.line = self.line()
+        connection = sent.connection = self.connection()
         sent.token = self.token
         left = max(sent.until - self._loop.time(), 0.001)
         # Who asks for a token must not come with a stale one.
         metadata = self._metadata if sent.method != "authenticate" else (_LEADER,)
-        sent.call = getattr(line, sent.method)(sent.request, metadata=metadata, timeout=left)
-        line.begin(sent.call)
+        sent.call = getattr(connection, sent.method)(sent.request, metadata=metadata, timeout=left)
+        connection.begin(sent.call)
 
     async def finish(self, sent: Sent, *, twice: bool) -> Any:
         """The answer to a request. One that may be carried out `twice` is sent again when its fate is unknown.
@@ -141,25 +141,25 @@ class EtcdClient:
                 try:
                     answer = await sent.call
                 except AioRpcError as error:
-                    trouble = read_trouble(error, sent.line.endpoint)
+                    trouble = read_trouble(error, sent.connection.endpoint)
                     answered = trouble.advice is not Advice.LATE
                 except asyncio.CancelledError:
-                    if not was_cut(sent.line):
+                    if not was_cut(sent.connection):
                         raise
-                    trouble = broken(sent.line.endpoint)
+                    trouble = broken(sent.connection.endpoint)
                 else:
                     answered = True
                     if sent.method in _WITH_TERM:
-                        sent.line.term = answer.header.raft_term
+                        sent.connection.term = answer.header.raft_term
                     if self.fault and sent.method == "txn":
                         self.fault = ""
                     return answer
                 finally:
-                    sent.line.end(sent.call, answered=answered)
+                    sent.connection.end(sent.call, answered=answered)
                 if trouble.advice is Advice.LOGIN and sent.method == "authenticate":
                     raise trouble.error
                 await self.recover(
-                    trouble, sent.line, backoff, token=sent.token, until=sent.until, again=trouble.safe or twice,
+                    trouble, sent.connection, backoff, token=sent.token, until=sent.until, again=trouble.safe or twice,
                     needed=sent.method != "compact",
                 )  # fmt: skip
                 self._send(sent)
@@ -169,7 +169,7 @@ class EtcdClient:
     def forget(self, sent: Sent) -> None:
         """Nobody waits for the answer any more."""
         sent.call.cancel()
-        sent.line.end(sent.call, answered=False)
+        sent.connection.end(sent.call, answered=False)
         self._release()
 
     def _release(self) -> None:
@@ -187,9 +187,9 @@ class EtcdClient:
         backoff = new_backoff()
         until = self._loop.time() + within
         while True:
-            line, token = self.line(), self.token
-            stream = getattr(line, method)(metadata=self._metadata, timeout=max(until - self._loop.time(), 0.001))
-            line.begin(stream)
+            connection, token = self.connection(), self.token
+            stream = getattr(connection, method)(metadata=self._metadata, timeout=max(until - self._loop.time(), 0.001))
+            connection.begin(stream)
             answered = False
             try:
                 await send(stream, request)
@@ -197,23 +197,23 @@ class EtcdClient:
                 answered = True
                 if answer is not EOF:
                     return answer
-                trouble = broken(line.endpoint)
+                trouble = broken(connection.endpoint)
             except AioRpcError as error:
-                trouble = read_trouble(error, line.endpoint)
+                trouble = read_trouble(error, connection.endpoint)
                 answered = trouble.advice is not Advice.LATE
             except asyncio.CancelledError:
-                if not was_cut(line):
+                if not was_cut(connection):
                     raise
-                trouble = broken(line.endpoint)
+                trouble = broken(connection.endpoint)
             finally:
-                line.end(stream, answered=answered)
+                connection.end(stream, answered=answered)
                 stream.cancel()
-            await self.recover(trouble, line, backoff, token=token, until=until)
+            await self.recover(trouble, connection, backoff, token=token, until=until)
 
     async def recover(
         self,
         trouble: Trouble,
-        line: EtcdConnection,
+        connection: EtcdConnection,
         backoff: Backoff,
         *,
         token: str,
@@ -228,7 +228,7 @@ class EtcdClient:
         if isinstance(trouble.error, NotPermitted) and self.access.user and not token:
             trouble = Trouble(trouble.error, Advice.LOGIN)  # users were turned on, and took us for our certificate
         if trouble.leave:
-            self.leave(line)
+            self.leave(connection)
         if trouble.advice is Advice.GIVE_UP or not again:
             if needed and trouble.advice is Advice.GIVE_UP and isinstance(trouble.error, StoreUnavailable):
                 self.fault = str(trouble.error)
@@ -264,9 +264,9 @@ class EtcdClient:
         """Let the requests under way come to their end, each has its deadline; then hang up."""
         self.closed = True
         await self._idle.wait()
-        if self._line is not None:
-            line, self._line = self._line, None
-            await line.close()
+        if self._connection is not None:
+            connection, self._connection = self._connection, None
+            await connection.close()
         if self._tasks:
             await asyncio.wait(self._tasks)
 

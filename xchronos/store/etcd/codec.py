@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from xchronos.store.contract import Delete, Event, KeyValue, Put, Txn
 from xchronos.store.etcd.rpc import messages_pb2 as messages
 
-ALL = b"\0"
+END_OF_STORE = b"\0"
 """As the end of a range: to the end of the store."""
 
 _MOD, _CREATE = messages.Compare.MOD, messages.Compare.CREATE
@@ -43,7 +43,7 @@ def encode_txn(txn: Txn) -> messages.TxnRequest:
 def prefix_range(prefix: str) -> tuple[bytes, bytes]:
     """The first key, and the end, of a range of all keys that begin with `prefix`."""
     if not prefix:
-        return ALL, ALL
+        return END_OF_STORE, END_OF_STORE
     begin = prefix.encode()
     # UTF-8 never ends in the byte 0xFF, so the last one can always be counted up.
     return begin, begin[:-1] + bytes((begin[-1] + 1,))

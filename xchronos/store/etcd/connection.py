@@ -21,7 +21,7 @@ PROBE_AFTER = 1.0
 PROBE_LIMIT = 1.0
 """Seconds that the answer to that may take."""
 
-_OPTIONS: list[tuple[str, int | str]] = [
+_CHANNEL_OPTIONS: list[tuple[str, int | str]] = [
     ("grpc.max_receive_message_length", -1),
     ("grpc.max_send_message_length", -1),
     # What is sent again is decided here, where it is known what may be.
@@ -80,7 +80,7 @@ class EtcdConnection:
         self.term = 0
         """The newest term of a leader that an answer came with."""
         self._silent = silent
-        options = list(_OPTIONS)
+        options = list(_CHANNEL_OPTIONS)
         if access.server_name:
             options.append(("grpc.ssl_target_name_override", access.server_name))
         if credentials is None:

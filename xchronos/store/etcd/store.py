@@ -31,7 +31,7 @@ from xchronos.store.transactions import check_key, check_txn
 NOWHERE = "\0"
 """The prefix of keys that nobody has."""
 
-PAGE = 5_000
+KEYS_PER_REQUEST = 5_000
 """Keys that a read without a limit asks for at a time."""
 
 IN_FLIGHT = 16
@@ -46,7 +46,7 @@ class EtcdStore:
     def __init__(self, access: EtcdAccess) -> None:
         self.max_operations = access.max_operations
         self._access = access
-        self._link = EtcdClient(access)
+        self._client = EtcdClient(access)
         self._watches: set[EtcdWatch] = set()
         self._ttls: dict[int, float] = {}
 
@@ -61,7 +61,7 @@ class EtcdStore:
         """
         store = cls(access)
         try:
-            await store._link.login()
+            await store._client.login()
             await store.range("/xchronos/", limit=1, keys_only=True)
         except BaseException as error:
             await store.close()
@@ -73,7 +73,7 @@ class EtcdStore:
     async def get(self, key: str) -> KeyValue | None:
         """See `Store.get`."""
         check_key(key)
-        answer = await self._link.call("range", messages.RangeRequest(key=key.encode()), twice=True)
+        answer = await self._client.call("range", messages.RangeRequest(key=key.encode()), twice=True)
         items = decode_items(answer.kvs)
         return items[0] if items else None
 
@@ -84,12 +84,12 @@ class EtcdStore:
         begin, end = prefix_range(prefix)
         begin = max(begin, start.encode())
         request = messages.RangeRequest(
-            key=begin, range_end=end, limit=limit or PAGE, keys_only=keys_only, revision=revision
+            key=begin, range_end=end, limit=limit or KEYS_PER_REQUEST, keys_only=keys_only, revision=revision
         )
         items: list[KeyValue] = []
         while True:
             try:
-                answer = await self._link.call("range", request, twice=True)
+                answer = await self._client.call("range", request, twice=True)
             except Compacted:
                 raise Compacted(await self._oldest(request.revision)) from None
             items += decode_items(answer.kvs)
@@ -102,19 +102,19 @@ class EtcdStore:
     async def commit(self, txn: Txn) -> Committed:
         """See `Store.commit`."""
         check_txn(txn, self.max_operations)
-        answer = await self._link.call("txn", encode_txn(txn), twice=False)
+        answer = await self._client.call("txn", encode_txn(txn), twice=False)
         return Committed(answer.succeeded, answer.header.revision)
 
     async def commit_many(self, txns: Sequence[Txn]) -> list[Committed]:
         """See `Store.commit_many`. Txns that touch no common key are under way side by side."""
-        self._link.check_open()
+        self._client.check_open()
         for txn in txns:
             check_txn(txn, self.max_operations)
-        return await _Flight(self._link).carry_out(txns)
+        return await _Flight(self._client).carry_out(txns)
 
     def watch(self, prefix: str, *, revision: int = 0) -> AbstractAsyncContextManager[AsyncIterator[WatchBatch]]:
         """See `Store.watch`."""
-        return EtcdWatch(self._link, prefix, revision, self._watches)
+        return EtcdWatch(self._client, prefix, revision, self._watches)
 
     async def grant(self, ttl_seconds: float) -> int:
         """See `Store.grant`. etcd counts in whole seconds, and gives at least one and a half election time-outs."""
@@ -122,7 +122,7 @@ class EtcdStore:
         # A number of our own choice makes it harmless to ask again: a lease has one number, and a number one lease.
         lease = secrets.randbelow(2**62) + 1
         try:
-            answer = await self._link.call("grant", messages.LeaseGrantRequest(ID=lease, TTL=ttl), twice=True)
+            answer = await self._client.call("grant", messages.LeaseGrantRequest(ID=lease, TTL=ttl), twice=True)
         except LeaseExists:  # by the first of two tries, whose answer was lost
             self._ttls[lease] = ttl
         else:
@@ -136,20 +136,20 @@ class EtcdStore:
         it is not waited for.
         """
         patience = min(self._access.timeout, self._ttls.get(lease, self._access.timeout) / 2)
-        answer = await self._link.exchange("keep_alive", messages.LeaseKeepAliveRequest(ID=lease), patience)
+        answer = await self._client.exchange("keep_alive", messages.LeaseKeepAliveRequest(ID=lease), patience)
         if answer.TTL <= 0:
             self._ttls.pop(lease, None)
             raise LeaseLost(f"the lease {lease} has expired or was revoked")
 
     async def revoke(self, lease: int) -> None:
         """See `Store.revoke`."""
-        await self._link.call("revoke", messages.LeaseRevokeRequest(ID=lease), twice=True)
+        await self._client.call("revoke", messages.LeaseRevokeRequest(ID=lease), twice=True)
         self._ttls.pop(lease, None)
 
     async def compact(self, revision: int) -> None:
         """See `Store.compact`."""
         try:
-            await self._link.call("compact", messages.CompactionRequest(revision=revision), twice=True)
+            await self._client.call("compact", messages.CompactionRequest(revision=revision), twice=True)
         except Compacted:
             return
         except Misconfigured as error:  # nothing that is to be done now depends on it
@@ -157,19 +157,19 @@ class EtcdStore:
 
     def faults(self) -> list[str]:
         """See `Reporting.faults`: a quota that is reached, a permission that is taken away ..."""
-        return [self._link.fault] if self._link.fault else []
+        return [self._client.fault] if self._client.fault else []
 
     async def close(self) -> None:
         """See `Store.close`."""
-        self._link.closed = True
+        self._client.closed = True
         for watch in list(self._watches):
             watch.end(StoreError(f"{self._access}: the store is closed: nothing more can be watched"))
-        await self._link.close()
+        await self._client.close()
 
     async def _oldest(self, revision: int) -> int:
         """The oldest revision that can be watched from, now that `revision` is forgotten. Only a watch is told it."""
         try:
-            async with EtcdWatch(self._link, NOWHERE, revision, self._watches) as batches:
+            async with EtcdWatch(self._client, NOWHERE, revision, self._watches) as batches:
                 async with asyncio.timeout(self._access.timeout):
                     await anext(batches)
         except Compacted as error:
@@ -182,8 +182,8 @@ class EtcdStore:
 class _Flight:
     """The Txns of one `commit_many` that are under way. Those that touch a common key follow one another."""
 
-    def __init__(self, link: EtcdClient) -> None:
-        self._link = link
+    def __init__(self, client: EtcdClient) -> None:
+        self._client = client
         self._sent: deque[tuple[int, Sent]] = deque()
         self._results: dict[int, Committed] = {}
         self._lost: LeaseLost | None = None
@@ -200,11 +200,11 @@ class _Flight:
                 self._read |= read
                 self._written |= written
                 self._prefixes += prefixes
-                self._sent.append((number, self._link.send("txn", encode_txn(txn))))
+                self._sent.append((number, self._client.send("txn", encode_txn(txn))))
             await self._land(0)
         finally:
             while self._sent:
-                self._link.forget(self._sent.popleft()[1])
+                self._client.forget(self._sent.popleft()[1])
         if self._lost is not None:
             raise self._lost
         return [self._results[number] for number in range(len(txns))]
@@ -231,7 +231,7 @@ class _Flight:
         while len(self._sent) > left:
             number, sent = self._sent.popleft()
             try:
-                answer = await self._link.finish(sent, twice=False)
+                answer = await self._client.finish(sent, twice=False)
             except LeaseLost as error:
                 self._lost = self._lost or error
             else:

@@ -31,8 +31,8 @@ class _EndedError(Exception):
 class EtcdWatch:
     """One open watch: its own context manager and its own iterator. See `Store.watch`."""
 
-    def __init__(self, link: EtcdClient, prefix: str, revision: int, watches: "set[EtcdWatch]") -> None:
-        self._link = link
+    def __init__(self, client: EtcdClient, prefix: str, revision: int, watches: "set[EtcdWatch]") -> None:
+        self._client = client
         self._prefix = prefix
         self._next = revision
         self._watches = watches
@@ -47,20 +47,22 @@ class EtcdWatch:
 
     async def __aenter__(self) -> Self:
         """Begin. Returns once a member has taken the watch."""
-        self._link.check_open()
+        self._client.check_open()
         if not self._next:
             # A member may lag behind the others; only the cluster knows which revision is the newest.
             begin, end = prefix_range(self._prefix)
             request = messages.RangeRequest(key=begin, range_end=end, limit=1, keys_only=True)
-            self._next = (await self._link.call("range", request, twice=True)).header.revision + 1
+            self._next = (await self._client.call("range", request, twice=True)).header.revision + 1
         self._task = asyncio.create_task(self._run(), name=f"watch {self._prefix}")
         self._watches.add(self)
         try:
-            async with asyncio.timeout(self._link.access.timeout):
+            async with asyncio.timeout(self._client.access.timeout):
                 await self._started.wait()
         except TimeoutError:
             await self._stop()
-            raise StoreUnavailable(f"{self._link.access}: no etcd member takes the watch of {self._prefix!r}") from None
+            raise StoreUnavailable(
+                f"{self._client.access}: no etcd member takes the watch of {self._prefix!r}"
+            ) from None
         except BaseException:
             await self._stop()
             raise
@@ -112,35 +114,35 @@ class EtcdWatch:
         """Keep a stream open until there is nothing more to be had."""
         backoff = new_backoff()
         while True:
-            line, token = self._link.line(), self._link.token
+            connection, token = self._client.connection(), self._client.token
             try:
-                await self._read(line, backoff)
+                await self._read(connection, backoff)
             except _EndedError as ended:
                 trouble = ended.trouble
             except AioRpcError as error:
-                trouble = read_trouble(error, line.endpoint)
+                trouble = read_trouble(error, connection.endpoint)
             except asyncio.CancelledError:
-                if not was_cut(line):
+                if not was_cut(connection):
                     raise
-                trouble = broken(line.endpoint)
+                trouble = broken(connection.endpoint)
             self._held = []
             try:
-                await self._link.recover(trouble, line, backoff, token=token)
+                await self._client.recover(trouble, connection, backoff, token=token)
             except StoreError as error:
                 self.end(error)
                 return
 
-    async def _read(self, line: EtcdConnection, backoff: Backoff) -> None:
+    async def _read(self, connection: EtcdConnection, backoff: Backoff) -> None:
         """Take in what one stream tells, until it ends."""
-        stream = line.watch(metadata=self._link.metadata)
-        line.open_stream(stream)
+        stream = connection.watch(metadata=self._client.metadata)
+        connection.open_stream(stream)
         try:
             await send(stream, self._request(self._next))
             number, overlapping = None, False
             while True:
                 response = await stream.read()
                 if response is EOF:
-                    raise _EndedError(broken(line.endpoint))
+                    raise _EndedError(broken(connection.endpoint))
                 if response.created and not response.canceled:
                     if response.header.revision >= self._next > 1 and not overlapping:
                         # The past is asked for. A compaction at revision r takes the deletions of r with it, and
@@ -154,7 +156,7 @@ class EtcdWatch:
                     backoff.reset()
                     self._started.set()
                 elif response.canceled and (response.created or response.watch_id == number):
-                    raise _EndedError(self._cancelled(response, line.endpoint))
+                    raise _EndedError(self._cancelled(response, connection.endpoint))
                 elif response.watch_id == number:
                     self._take(response)
                 # Left unread until the consumer has caught up.
@@ -162,7 +164,7 @@ class EtcdWatch:
                     self._room.clear()
                     await self._room.wait()
         finally:
-            line.close_stream(stream)
+            connection.close_stream(stream)
 
     def _request(self, revision: int) -> messages.WatchRequest:
         request = messages.WatchRequest()

@@ -51,13 +51,13 @@ class RevokeRequest(msgspec.Struct, frozen=True):
 
 Request: TypeAlias = CommitRequest | GrantRequest | RevokeRequest
 Pending: TypeAlias = tuple[Request, asyncio.Future[Any]]
-Answer: TypeAlias = list[Committed] | int | StoreError
+RequestAnswer: TypeAlias = list[Committed] | int | StoreError
 
 
 class WriteResult(msgspec.Struct, frozen=True):
     """What became of one group: the answers in order of its requests, and the changes, up to `revision`."""
 
-    answers: list[Answer]
+    answers: list[RequestAnswer]
     changes: list[Change]
     revision: int
 
@@ -231,7 +231,7 @@ class _Batch:
                 self._rows[key] = row
         self._load(read_keys(connection, absent))
 
-    def answer(self, request: Request) -> Answer:
+    def answer(self, request: Request) -> RequestAnswer:
         """Carry out one request in memory."""
         if isinstance(request, CommitRequest):
             return self._commit(request.txns)
