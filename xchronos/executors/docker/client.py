@@ -25,7 +25,7 @@ from xchronos.clock import MILLISECOND, SECOND, Micros, SystemClock
 from xchronos.errors import ConfigError, ExecutorError, ExecutorUnavailable
 
 DEFAULT_HOST = "unix:///var/run/docker.sock"
-SHORT = 120.0
+CALL_LIMIT = 120.0
 """Seconds that a call which is answered at once may take before the engine counts as not answering.
 
 Generous on purpose: under load an inspect waits for the lock of a container that is being started.
@@ -107,7 +107,7 @@ class DockerClient:
 
     async def ping(self) -> None:
         """Negotiate the API version. Raises ExecutorUnavailable when the engine does not answer."""
-        async with self._exchange("GET", f"{self._base}/_ping", timeout=SHORT) as response:
+        async with self._exchange("GET", f"{self._base}/_ping", timeout=CALL_LIMIT) as response:
             await response.read()
             if response.status != 200:
                 raise ExecutorUnavailable(
@@ -182,7 +182,7 @@ class DockerClient:
         *,
         params: Mapping[str, str] | None = None,
         body: Any = None,
-        timeout: float | None = SHORT,  # noqa: ASYNC109 - an HTTP setting, None where an answer may take for ever
+        timeout: float | None = CALL_LIMIT,  # noqa: ASYNC109 - an HTTP setting, None where an answer may take for ever
     ) -> Any:
         """One call and its decoded answer (None for an empty one). Raises as `stream` does.
 

@@ -19,7 +19,7 @@ from xchronos.executors.docker.client import SHORTEST_PAUSE, ConnectionLost, Doc
 from xchronos.executors.hostfacts import boot_time, engine_started
 from xchronos.executors.signals import signal_number
 
-PROMPT = 5.0
+PING_LIMIT = 5.0
 """Seconds in which an engine that is not shutting down answers a ping."""
 
 MOST_CONFLICTS = 20
@@ -294,7 +294,7 @@ class Keeper:
     async def outlast(self) -> bool:
         """Whether the engine is shutting down. If so, wait for the next one: the old one still takes what it ruins."""
         pauses = new_pauses()
-        while not await self.engine.answers_anew(PROMPT):
+        while not await self.engine.answers_anew(PING_LIMIT):
             await pauses.pause()
         return pauses.tries > 0
 

@@ -25,10 +25,10 @@ from xchronos.executors.docker.journal import StepJournal
 from xchronos.executors.docker.run import ContainerRun
 from xchronos.executors.logfile import BoundedLog
 
-STARTING = 100
+MOST_START_LOOKS = 100
 """How often a stop looks whether a container that is about to be started has been."""
 
-STARTS_IN = 0.1
+START_LOOK_INTERVAL = 0.1
 """Seconds between two of these looks."""
 
 
@@ -187,7 +187,7 @@ class DockerExecutor:
             ):
                 active.give_up(signal)
             return
-        for _ in range(STARTING):
+        for _ in range(MOST_START_LOOKS):
             found = await self._keeper.find(self._name_of(spec))
             if found is None:
                 if active is not None:
@@ -198,7 +198,7 @@ class DockerExecutor:
             if found.state.status != "created" or self._active.get(spec.identity) is None:
                 await self._keeper.signal(found.id, signal)
                 return
-            await asyncio.sleep(STARTS_IN)  # a signal now would be lost
+            await asyncio.sleep(START_LOOK_INTERVAL)  # a signal now would be lost
 
     async def kill(self, spec: StepSpec) -> None:
         """SIGKILL to the step's container; a command without one is given up."""

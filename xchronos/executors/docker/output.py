@@ -19,7 +19,7 @@ FOLLOW_AFTER = 0.25
 COMPARED = 4096
 """With so many of the last bytes to compare, a log whose beginning was dropped is continued, not read anew."""
 
-_HEADER = 8
+_FRAME_HEADER = 8
 
 
 class Demultiplexer:
@@ -38,10 +38,10 @@ class Demultiplexer:
                 self._left -= len(piece)
                 yield piece
                 continue
-            wanted = _HEADER - len(self._header)
+            wanted = _FRAME_HEADER - len(self._header)
             self._header += view[:wanted]
             view = view[wanted:]
-            if len(self._header) == _HEADER:
+            if len(self._header) == _FRAME_HEADER:
                 self._left = int.from_bytes(self._header[4:], "big")
                 self._header = b""
 

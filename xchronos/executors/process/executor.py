@@ -26,7 +26,7 @@ from xchronos.executors.signals import signal_number
 TRIM_INTERVAL = 0.5
 """Seconds between two looks at the size of a running step's log."""
 
-STARTING = 0.005
+STEP_LOOK_INTERVAL = 0.005
 """Seconds between two looks at a step that is being started."""
 
 START_LIMIT = 10.0
@@ -97,7 +97,7 @@ class ProcessExecutor:
         with suppress(TimeoutError):
             async with asyncio.timeout(START_LIMIT):
                 while wrapper.alive and home.claim is None:  # noqa: ASYNC110 - a file sets no Event
-                    await asyncio.sleep(STARTING)
+                    await asyncio.sleep(STEP_LOOK_INTERVAL)
         return wrapper
 
     def _spawn(self, home: Home, log: Path) -> int:
@@ -176,7 +176,7 @@ class ProcessExecutor:
                 pid = tree.main_process(claim.pid)
                 if pid is not None and tree.has_executed(pid):
                     return pid
-            await asyncio.sleep(STARTING)
+            await asyncio.sleep(STEP_LOOK_INTERVAL)
         return 0
 
     async def left_behind(self, execution: str, attempt: int, signal: str = "") -> bool:

@@ -16,7 +16,7 @@ from xchronos.executors.signals import signal_name
 from xchronos.model.policies import OnPartition
 
 
-class Record(msgspec.Struct, frozen=True):
+class ProcessRecord(msgspec.Struct, frozen=True):
     """Who a host process belongs to. Durable before the process is started."""
 
     unit: str
@@ -74,7 +74,7 @@ class Home:
         ]  # fmt: skip
         # For the daemon's user alone: environments hold secrets.
         write_whole(self.path / "plan", os.fsencode("\0".join(plan)), "file", mode=0o600)
-        record = Record(
+        record = ProcessRecord(
             spec.unit, spec.execution, spec.attempt, spec.step, spec.kill_mode, on_partition=spec.on_partition
         )
         write_whole(self.path / "record", msgspec.json.encode(record), "file", mode=0o600)
@@ -82,9 +82,9 @@ class Home:
             sync_directory(changed)
 
     @property
-    def record(self) -> Record:
+    def record(self) -> ProcessRecord:
         """The record."""
-        return msgspec.json.decode((self.path / "record").read_bytes(), type=Record)
+        return msgspec.json.decode((self.path / "record").read_bytes(), type=ProcessRecord)
 
     @property
     def claim(self) -> Claim | None:
