@@ -26,7 +26,7 @@ from xchronos.store.contract import (
     Store,
     Txn,
 )
-from xchronos.testing.store_base import PATIENCE, collect, keys, put, write
+from xchronos.testing.store_base import MUST_COME_WITHIN, collect, keys, put, write
 from xchronos.testing.store_leases import LeaseClauses
 from xchronos.testing.store_watches import WatchClauses
 
@@ -331,7 +331,7 @@ class StoreContract(WatchClauses, LeaseClauses):
                 times -= (await store.commit(txn)).succeeded
                 await asyncio.sleep(0)
 
-        async with asyncio.timeout(3 * PATIENCE):
+        async with asyncio.timeout(3 * MUST_COME_WITHIN):
             await asyncio.gather(*(add(10) for _ in range(8)))
         item = await store.get("/counter")
         assert item is not None

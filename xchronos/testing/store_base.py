@@ -9,7 +9,7 @@ import pytest_asyncio
 
 from xchronos.store.contract import Event, Operation, Put, Store, Txn, WatchBatch
 
-PATIENCE = 20.0
+MUST_COME_WITHIN = 20.0
 """Seconds that a test waits for what must come."""
 
 
@@ -34,7 +34,7 @@ async def collect(batches: AsyncIterator[WatchBatch], count: int) -> list[Event]
     """Receive exactly `count` events, and check what holds for every batch."""
     events: list[Event] = []
     seen = 0
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(MUST_COME_WITHIN):
         while len(events) < count:
             batch = await anext(batches)
             revisions = [event.mod_revision for event in batch.events]
@@ -71,4 +71,4 @@ class StoreClauses:
         await store.close()
 
 
-__all__ = ["PATIENCE", "StoreClauses", "collect", "keys", "put", "write"]
+__all__ = ["MUST_COME_WITHIN", "StoreClauses", "collect", "keys", "put", "write"]

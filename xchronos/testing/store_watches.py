@@ -6,7 +6,7 @@ import pytest
 
 from xchronos.errors import Compacted, StoreError
 from xchronos.store.contract import Delete, Event, Guard, Put, Store, Txn
-from xchronos.testing.store_base import PATIENCE, StoreClauses, collect, keys, put, write
+from xchronos.testing.store_base import MUST_COME_WITHIN, StoreClauses, collect, keys, put, write
 
 
 class WatchClauses(StoreClauses):
@@ -44,7 +44,7 @@ class WatchClauses(StoreClauses):
         names = [f"/w/{number * 7919 % size:04d}" for number in range(size)]
         async with store.watch("/w/") as batches:
             revision = await write(store, *[Put(name, b"v") for name in names])
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(MUST_COME_WITHIN):
                 batch = await anext(batches)
             assert [event.key for event in batch.events] == names
             assert {event.mod_revision for event in batch.events} == {revision}
@@ -85,7 +85,7 @@ class WatchClauses(StoreClauses):
         async with store.watch("/w/", revision=page.revision + 1) as batches:
             await task
             await put(store, "/w/end")
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(MUST_COME_WITHIN):
                 while "/w/end" not in state:
                     for event in (await anext(batches)).events:
                         if event.kind == "put":
@@ -113,7 +113,7 @@ class WatchClauses(StoreClauses):
                 revision = batch.revision + 1
             return resumed
 
-        async with asyncio.timeout(PATIENCE), store.watch("/w/", revision=start) as batches:
+        async with asyncio.timeout(MUST_COME_WITHIN), store.watch("/w/", revision=start) as batches:
             hopping = asyncio.create_task(hopper())
             await writer()
             assert await hopping == [event.key for event in await collect(batches, total)]
@@ -171,7 +171,7 @@ class WatchClauses(StoreClauses):
         await store.compact(revisions[2])
         for revision in revisions[:3]:
             with pytest.raises(Compacted) as caught:
-                async with store.watch("/w/", revision=revision) as batches, asyncio.timeout(PATIENCE):
+                async with store.watch("/w/", revision=revision) as batches, asyncio.timeout(MUST_COME_WITHIN):
                     await anext(batches)
             assert caught.value.revision == revisions[3]
         with pytest.raises(Compacted) as caught:
@@ -190,7 +190,7 @@ class WatchClauses(StoreClauses):
         await store.compact(deleted)
         assert await keys(store, "/w/", deleted) == []
         with pytest.raises(Compacted):
-            async with store.watch("/w/", revision=deleted) as batches, asyncio.timeout(PATIENCE):
+            async with store.watch("/w/", revision=deleted) as batches, asyncio.timeout(MUST_COME_WITHIN):
                 await anext(batches)
         async with store.watch("/w/", revision=deleted + 1) as batches:
             assert [event.mod_revision for event in await collect(batches, 1)] == [later]
@@ -221,5 +221,5 @@ class WatchClauses(StoreClauses):
             await asyncio.sleep(0)
             await store.close()
             with pytest.raises(StoreError):
-                async with asyncio.timeout(PATIENCE):
+                async with asyncio.timeout(MUST_COME_WITHIN):
                     await waiting

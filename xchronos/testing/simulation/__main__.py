@@ -9,7 +9,7 @@ from concurrent.futures import ProcessPoolExecutor
 
 from xchronos.testing.simulation.simulation import Report, simulate
 
-CHUNK = 8
+SEEDS_PER_TASK = 8
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -64,7 +64,7 @@ def _reports(seeds: Sequence[int], jobs: int) -> Iterator[Report]:
         return
     with ProcessPoolExecutor(jobs) as pool:
         try:
-            yield from pool.map(simulate, seeds, chunksize=CHUNK)
+            yield from pool.map(simulate, seeds, chunksize=SEEDS_PER_TASK)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 

@@ -21,7 +21,7 @@ from xchronos.clock import SECOND, Micros
 
 T = TypeVar("T")
 
-OWNER: ContextVar["Process | None"] = ContextVar("OWNER", default=None)
+CURRENT_PROCESS: ContextVar["Process | None"] = ContextVar("CURRENT_PROCESS", default=None)
 """The process to which what runs now belongs."""
 
 MOST_TURNS = 2_000_000
@@ -162,7 +162,7 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
     def spawn(self, process: Process, work: Coroutine[Any, Any, T], name: str = "") -> "asyncio.Task[T]":
         """A task in a process."""
         context = self._world.copy()
-        context.run(OWNER.set, process)
+        context.run(CURRENT_PROCESS.set, process)
         return self.create_task(work, name=name or process.name, context=context)
 
     def stop_process(self, process: Process) -> None:
@@ -208,7 +208,7 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         """See asyncio."""
         if context is None:
             context = copy_context()
-        handle = _Handle(callback, args, context, context.get(OWNER))
+        handle = _Handle(callback, args, context, context.get(CURRENT_PROCESS))
         self._ready.append(handle)
         return handle
 
@@ -218,7 +218,7 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         """See asyncio."""
         if context is None:
             context = copy_context()
-        handle = _Handle(callback, args, context, context.get(OWNER), when)
+        handle = _Handle(callback, args, context, context.get(CURRENT_PROCESS), when)
         heappush(self._timers, (round(when * SECOND), next(self._order), handle))
         return handle
 
@@ -239,7 +239,7 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         if context is None:
             context = copy_context()
         task: asyncio.Task[T] = _Task(coro, loop=self, name=name, context=context)
-        owner = context.get(OWNER)
+        owner = context.get(CURRENT_PROCESS)
         if owner is not None:
             if len(owner.tasks) > 200:
                 owner.tasks = [other for other in owner.tasks if not other.done()]

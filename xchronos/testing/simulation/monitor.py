@@ -35,7 +35,7 @@ BY_HAND = frozenset(("manual", "chain", "kept"))
 """What starts executions beside the grids of triggers."""
 
 
-PROMPT: Micros = SECOND
+PAUSE_SLACK: Micros = SECOND
 """How much longer than it was to be a pause may last in good weather: as long as a scheduler sleeps at most."""
 
 
@@ -220,7 +220,7 @@ class Monitor:
         if pauses and execution_id in self._pauses:
             return
         began, length = self._pauses.pop(execution_id, (0, 0))
-        if began and self.good_weather and (lasted := self._now() - began) > length + PROMPT:
+        if began and self.good_weather and (lasted := self._now() - began) > length + PAUSE_SLACK:
             self._violate(f"{execution_id} was to pause for {length / SECOND} s, and did for {lasted / SECOND} s")
         if pauses and execution.due_at is not None and since is not None:
             self._pauses[execution_id] = self._now(), to_instant(execution.due_at) - to_instant(since)

@@ -8,7 +8,7 @@ from xchronos.clock import MILLISECOND, MINUTE, SECOND, Micros, to_datetime
 from xchronos.engine.lost_machines import REJOINING
 from xchronos.testing.clock import START
 from xchronos.testing.simulation.network import Mood
-from xchronos.testing.simulation.shapes import ALONE, GROUPS, RESTARTED, SHAPES, text
+from xchronos.testing.simulation.shapes import ALONE, RESTARTED, SHAPE_GROUPS, SHAPES, text
 
 
 class MemberPlan(msgspec.Struct):
@@ -103,8 +103,8 @@ def draw(seed: int) -> Scenario:
     members[0].zone = "east"
     seconds = random.randrange(6, 13)
     units: list[UnitPlan] = []
-    for number, drawn in enumerate(random.sample([*ALONE, *GROUPS], random.randrange(3, 7))):
-        for shape in GROUPS.get(drawn, (drawn,)):
+    for number, drawn in enumerate(random.sample([*ALONE, *SHAPE_GROUPS], random.randrange(3, 7))):
+        for shape in SHAPE_GROUPS.get(drawn, (drawn,)):
             interval, fires = random.randrange(1, 4), random.randrange(2, 6)
             units.append(UnitPlan(f"{shape}{number}.service", shape, interval, fires, random.random() < 0.35))
     if any(unit.kept for unit in units):

@@ -2,10 +2,10 @@
 
 import msgspec
 
-ENOUGH = "MisfireThreshold=1h"
+LENIENT = "MisfireThreshold=1h"
 """Late fire times are made up for, so that every one of the grid is executed."""
 
-EVERY = ("TriggerRepeatInterval={i}s", "TriggerRepeatCount={n}")
+REPEATS = ("TriggerRepeatInterval={i}s", "TriggerRepeatCount={n}")
 
 ONCE = "Type=oneshot\nExecStart=/bin/true\nTimeoutStopSec=500ms\n"
 """The [Service] of a unit that says nothing special there."""
@@ -40,34 +40,34 @@ class Shape(msgspec.Struct, frozen=True):
 
 
 SHAPES: dict[str, Shape] = {
-    "plain": Shape((*EVERY, ENOUGH)),
-    "quick": Shape(("TriggerRepeatInterval=300", "TriggerRepeatCount={n}", ENOUGH)),
-    "cron": Shape(("TriggerCron=* * * * * *", "NotAfter={end}", ENOUGH)),
-    "calendar": Shape(("TriggerCalendar=*:*:0/2", "NotAfter={end}", ENOUGH)),
-    "iso": Shape(("TriggerISO8601=R{n}//PT{i}S", ENOUGH)),
-    "once": Shape(("TriggerStartDelay={i}s", ENOUGH)),
-    "union": Shape((*EVERY, "TriggerCron=*/3 * * * * *", "NotAfter={end}", ENOUGH)),
-    "copies": Shape((*EVERY, "Availability=2", ENOUGH)),
-    "many": Shape((*EVERY, "Availability=9", "StartDeadline=3s", ENOUGH)),
-    "everywhere": Shape((*EVERY, ENOUGH), fleet="Global=true\n"),
-    "zoned": Shape((*EVERY, ENOUGH), fleet="MachineMetadata=zone=east\n"),
-    "robin": Shape((*EVERY, "LoadBalancing=round-robin", "Priority=5", ENOUGH)),
-    "random": Shape((*EVERY, "LoadBalancing=random", "Availability=2", ENOUGH)),
-    "retries": Shape((*EVERY, "MaxAttempts=3", "TimeBetweenAttempts=500", ENOUGH), flaky=True),
+    "plain": Shape((*REPEATS, LENIENT)),
+    "quick": Shape(("TriggerRepeatInterval=300", "TriggerRepeatCount={n}", LENIENT)),
+    "cron": Shape(("TriggerCron=* * * * * *", "NotAfter={end}", LENIENT)),
+    "calendar": Shape(("TriggerCalendar=*:*:0/2", "NotAfter={end}", LENIENT)),
+    "iso": Shape(("TriggerISO8601=R{n}//PT{i}S", LENIENT)),
+    "once": Shape(("TriggerStartDelay={i}s", LENIENT)),
+    "union": Shape((*REPEATS, "TriggerCron=*/3 * * * * *", "NotAfter={end}", LENIENT)),
+    "copies": Shape((*REPEATS, "Availability=2", LENIENT)),
+    "many": Shape((*REPEATS, "Availability=9", "StartDeadline=3s", LENIENT)),
+    "everywhere": Shape((*REPEATS, LENIENT), fleet="Global=true\n"),
+    "zoned": Shape((*REPEATS, LENIENT), fleet="MachineMetadata=zone=east\n"),
+    "robin": Shape((*REPEATS, "LoadBalancing=round-robin", "Priority=5", LENIENT)),
+    "random": Shape((*REPEATS, "LoadBalancing=random", "Availability=2", LENIENT)),
+    "retries": Shape((*REPEATS, "MaxAttempts=3", "TimeBetweenAttempts=500", LENIENT), flaky=True),
     "backoff": Shape(
-        (*EVERY, "MaxAttempts=4", "TimeBetweenAttempts=200", "RetryBackoff=exponential", ENOUGH), flaky=True
+        (*REPEATS, "MaxAttempts=4", "TimeBetweenAttempts=200", "RetryBackoff=exponential", LENIENT), flaky=True
     ),
     "limited": Shape(
-        (*EVERY, "MaxAttempts=2", ENOUGH), service=f"{ONCE}TimeoutStartSec=700ms\n", flaky=True
+        (*REPEATS, "MaxAttempts=2", LENIENT), service=f"{ONCE}TimeoutStartSec=700ms\n", flaky=True
     ),
-    "steps": Shape((*EVERY, "MaxAttempts=2", "TimeBetweenAttempts=300", ENOUGH), service=STEPS, flaky=True),
-    "queue": Shape((*EVERY, "Concurrency=queue", ENOUGH)),
-    "forbid": Shape((*EVERY, "Concurrency=forbid", ENOUGH)),
-    "replace": Shape((*EVERY, "Concurrency=replace", ENOUGH)),
-    "spread": Shape((*EVERY, "RandomizedDelay=1500", ENOUGH)),
-    "deadline": Shape((*EVERY, "StartDeadline=3s", ENOUGH)),
-    "ignore": Shape((*EVERY, "MisfireThreshold=1s", "MisfirePolicy=IGNORE_MISFIRE_POLICY")),
-    "smart": Shape((*EVERY, "MisfireThreshold=1s")),
+    "steps": Shape((*REPEATS, "MaxAttempts=2", "TimeBetweenAttempts=300", LENIENT), service=STEPS, flaky=True),
+    "queue": Shape((*REPEATS, "Concurrency=queue", LENIENT)),
+    "forbid": Shape((*REPEATS, "Concurrency=forbid", LENIENT)),
+    "replace": Shape((*REPEATS, "Concurrency=replace", LENIENT)),
+    "spread": Shape((*REPEATS, "RandomizedDelay=1500", LENIENT)),
+    "deadline": Shape((*REPEATS, "StartDeadline=3s", LENIENT)),
+    "ignore": Shape((*REPEATS, "MisfireThreshold=1s", "MisfirePolicy=IGNORE_MISFIRE_POLICY")),
+    "smart": Shape((*REPEATS, "MisfireThreshold=1s")),
     "caught": Shape(("TriggerCron=* * * * * *", "NotAfter={end}", "MisfireThreshold=1s", "MisfirePolicy=FIRE_NOW")),
     "dropped": Shape(
         (
@@ -77,9 +77,9 @@ SHAPES: dict[str, Shape] = {
             "MisfirePolicy=RESCHEDULE_NEXT_WITH_EXISTING_COUNT",
         )
     ),
-    "forgotten": Shape(("TriggerRepeatInterval=200", "TriggerRepeatCount=40", "HistoryLimit=3", ENOUGH)),
-    "bounded": Shape((*EVERY, "MaxRuns=2", ENOUGH)),
-    "mortal": Shape((*EVERY, "TTL=6s", ENOUGH)),
+    "forgotten": Shape(("TriggerRepeatInterval=200", "TriggerRepeatCount=40", "HistoryLimit=3", LENIENT)),
+    "bounded": Shape((*REPEATS, "MaxRuns=2", LENIENT)),
+    "mortal": Shape((*REPEATS, "TTL=6s", LENIENT)),
     "hand": Shape(),
     "kept": Shape(service=ALWAYS),
     "keptpair": Shape(("Availability=2",), service=ALWAYS),
@@ -88,20 +88,20 @@ SHAPES: dict[str, Shape] = {
     # Those that mean something in groups only.
     "lead": Shape(service=ALWAYS),
     "keptbeside": Shape(service=ALWAYS, fleet="MachineOf=lead{g}.service\n"),
-    "firesbeside": Shape((*EVERY, ENOUGH), fleet="MachineOf=lead{g}.service\n"),
-    "rival": Shape((*EVERY, ENOUGH), fleet="Conflicts=*rival{g}.service\n"),
-    "otherrival": Shape((*EVERY, "Availability=2", "StartDeadline=3s", ENOUGH), fleet="Conflicts=rival*.service\n"),
+    "firesbeside": Shape((*REPEATS, LENIENT), fleet="MachineOf=lead{g}.service\n"),
+    "rival": Shape((*REPEATS, LENIENT), fleet="Conflicts=*rival{g}.service\n"),
+    "otherrival": Shape((*REPEATS, "Availability=2", "StartDeadline=3s", LENIENT), fleet="Conflicts=rival*.service\n"),
     "keptrival": Shape(service=ALWAYS, fleet="Conflicts=*rival{g}.service\n"),
     "former": Shape(service=ALWAYS),
-    "newer": Shape((*EVERY, ENOUGH), fleet="Replaces=former{g}.service\n"),
+    "newer": Shape((*REPEATS, LENIENT), fleet="Replaces=former{g}.service\n"),
     "first": Shape(
-        (*EVERY, ENOUGH), unit="OnSuccess=then{g}.service\nOnFailure=otherwise{g}.service\n", flaky=True
+        (*REPEATS, LENIENT), unit="OnSuccess=then{g}.service\nOnFailure=otherwise{g}.service\n", flaky=True
     ),
     "then": Shape(("Availability=2",)),
     "otherwise": Shape(("Concurrency=forbid",)),
 }  # fmt: skip
 
-GROUPS: dict[str, tuple[str, ...]] = {
+SHAPE_GROUPS: dict[str, tuple[str, ...]] = {
     "peers": ("lead", "keptbeside", "firesbeside"),
     "rivals": ("rival", "otherrival", "keptrival"),
     "successors": ("former", "newer"),
@@ -112,7 +112,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
 RESTARTED = frozenset(("smart", "caught", "dropped"))
 """Those whose misfire policy may begin their grid anew."""
 
-ALONE = sorted(SHAPES.keys() - {shape for group in GROUPS.values() for shape in group})
+ALONE = sorted(SHAPES.keys() - {shape for group in SHAPE_GROUPS.values() for shape in group})
 """The shapes that mean something by themselves."""
 
 
