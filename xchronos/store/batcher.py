@@ -1,4 +1,9 @@
-"""Many small Txns as few big ones: the store sees less than one request per execution under load."""
+"""Many small Txns as few big ones: under load the store sees less than one request per execution.
+
+A `Batcher` commits in rounds. A round takes the Txns that wait, leaves for the next round those that depend on an
+earlier one, and puts the others into bundles: one Txn with the guards and operations of many. All bundles of a round
+go to the store in one `commit_many`. The store refuses a bundle as a whole, so the batcher then tries its halves.
+"""
 
 import asyncio
 from collections.abc import Callable
@@ -13,15 +18,15 @@ Then: TypeAlias = Callable[[CommitAnswer], None]
 Part: TypeAlias = tuple[Txn, Then]
 
 GATHER = 0.002
-"""Seconds for which a busy batcher lets Txns come together: a round trip costs the same for one as for a hundred."""
+"""Seconds that a busy batcher pauses so that Txns come together: a round trip costs the same for one as for many."""
 
 
 MAX_TXNS_PER_ROUND = 1_000
-"""How many Txns one round takes: bounds how long the event loop is held up by sorting them."""
+"""How many Txns one round takes. Sorting them holds up the event loop, and this bounds for how long."""
 
 
 class _Bundle:
-    """Txns that are carried out as one."""
+    """Some Txns that are carried out as one."""
 
     def __init__(self) -> None:
         self.parts: list[Part] = []
@@ -30,7 +35,7 @@ class _Bundle:
         self._operations: list[Operation] = []
 
     def takes(self, txn: Txn, limit: int) -> bool:
-        """Whether there is room for a Txn that agrees with the others; guards that they share are counted twice."""
+        """Whether there is room for one more Txn. A guard that it shares with the others counts twice: no harm."""
         guards = len(self._unchanged) + len(self._living) + len(txn.guards)
         return guards <= limit and len(self._operations) + len(txn.operations) <= limit
 
@@ -47,7 +52,7 @@ class _Bundle:
         return Txn((*self._living.values(), *self._unchanged.values()), self._operations)
 
     def halves(self) -> "list[_Bundle]":
-        """The same in two bundles."""
+        """The same Txns in two bundles."""
         middle = len(self.parts) // 2
         found = [_Bundle(), _Bundle()]
         for number, part in enumerate(self.parts):
@@ -56,9 +61,11 @@ class _Bundle:
 
 
 class _Round:
-    """What is asked of the store at once: no part writes what another one reads or writes.
+    """What is asked of the store together: no part writes what another part reads or writes.
 
-    So their order does not matter, whatever becomes of each. What does depend on an earlier part has to wait.
+    So their order does not matter, whatever becomes of each. A part that depends on an earlier one goes to `later`
+    (`test_what_depends_on_an_earlier_txn_waits_for_it`). Two parts with the same guard do not depend on each other
+    (`test_a_shared_guard_is_no_reason_to_wait`).
     """
 
     def __init__(self, limit: int) -> None:
@@ -71,7 +78,7 @@ class _Round:
         self._closed = False
 
     def add(self, part: Part) -> None:
-        """Put a part into a bundle, or off."""
+        """Put a part into a bundle, or off to a later round."""
         txn = part[0]
         closed = self._closed
         if self._depends(txn) or closed:
@@ -82,13 +89,13 @@ class _Round:
         self.bundles[-1].add(part)
 
     def _depends(self, txn: Txn) -> bool:
-        """Whether a Txn depends on an earlier one; it is noted what it reads and writes."""
+        """Whether a Txn depends on an earlier one. Notes what it reads and writes, for those that come after it."""
         written, unchanged, living = self._written, self._unchanged, self._living
         depends = False
         keys: list[str] = []
         for operation in txn.operations:
             if isinstance(operation, DeleteRange):
-                # Nobody knows its keys, so it comes by itself.
+                # Nobody knows which keys it deletes, so it is the only part of its round.
                 depends = depends or bool(self.bundles)
                 self._closed = True
                 continue
@@ -108,9 +115,10 @@ class _Round:
 class Batcher:
     """Takes Txns from anywhere in the process and commits them in bundles, one round trip at a time.
 
-    While one round trip is under way the next bundles fill up, so bundles grow with the load and a lone Txn does not
-    wait. When a bundle is refused, its halves are tried, and so on: each Txn fails or succeeds by its own guards alone.
-    Puts that name a lease do not belong here: when it is gone, nobody can say what became of the others.
+    While one round trip is under way, Txns gather for the next. So bundles grow with the load, and a lone Txn does not
+    wait. When the store refuses a bundle, the batcher tries its halves, then theirs: each Txn succeeds or fails by its
+    own guards alone (`test_a_bundle_means_what_its_txns_mean_one_by_one`). Puts that name a lease do not belong here:
+    when the lease is gone, nobody can say what became of the others (`test_a_lost_lease_leaves_everybody_in_doubt`).
     """
 
     def __init__(self, store: Store) -> None:
@@ -126,22 +134,22 @@ class Batcher:
         return self._store.max_operations
 
     def send(self, txn: Txn, then: Then) -> None:
-        """Queue a Txn. `then` is told its result, or the StoreError that kept it from being carried out.
+        """Queue a Txn. `then` is called with its result, or with the StoreError that kept it from being carried out.
 
-        It is not told anything any more when `run` is cancelled before.
+        It is never called when `run` is cancelled before.
         """
         self._waiting.append((txn, then))
         self._wake.set()
 
     def submit(self, txn: Txn) -> asyncio.Future[Committed]:
-        """Queue a Txn. The future is its result, or raises the StoreError; it is cancelled when `run` is before."""
+        """Queue a Txn. The future gets its result or its StoreError, or is cancelled when `run` is cancelled before."""
         future: asyncio.Future[Committed] = asyncio.get_running_loop().create_future()
         self._futures[future] = None
         self.send(txn, partial(self._settle, future))
         return future
 
     async def run(self) -> None:
-        """Commit what is submitted until `close`; then return when nothing is left."""
+        """Commit what is submitted. Returns after `close`, once nothing is left to commit."""
         try:
             while True:
                 await self._wake.wait()
@@ -176,7 +184,7 @@ class Batcher:
             future.set_result(answer)
 
     async def _commit(self, taken: list[Part]) -> list[Part]:
-        """One round; returns what had to wait for it."""
+        """Carry out one round; returns the parts that had to wait for it."""
         this = _Round(self._store.max_operations)
         for part in taken:
             this.add(part)
@@ -202,12 +210,13 @@ class Batcher:
         except StoreError as error:
             if len(txns) == 1:
                 return [error]
-        # One of them is malformed, so none was carried out: the others must not suffer for it.
+        # One of them is malformed, so the store carried out none. The others must not fail for that
+        # (`test_a_malformed_txn_fails_alone`).
         return [(await self._ask([txn]))[0] for txn in txns]
 
 
 def _apart(answer: CommitAnswer) -> bool:
-    """Whether the Txns of a bundle have to be carried out apart from one another."""
+    """Whether the answer to a bundle asks for carrying out its Txns apart from one another."""
     if isinstance(answer, Committed):
         return not answer.succeeded
     return not isinstance(answer, (StoreUnavailable, LeaseLost))

@@ -2,16 +2,16 @@
 
 The semantics are etcd v3's, so that an etcd store is a translation and every other store has a model to follow:
 
-- Keys are non-empty `str`, ordered by their UTF-8 bytes; values are `bytes`. A Txn of up to 1 MiB is always accepted.
-- The store has one *revision*, a counter. A Txn that changes something raises it by one, and everything that Txn writes
-  carries the new number as `mod_revision`. A Txn that changes nothing (a failed guard, the deletion of a key that is
-  not there) leaves it alone. A revision once seen never comes back, not even through a restart.
-- `create_revision` is the revision at which a key came to be; a deletion ends that life, a later Put begins another.
-- A *lease* is a promise to come back within its TTL. When the promise is broken, or the lease revoked, the keys bound
-  to it go away in one revision, in the order of the keys, through ordinary delete events. A Put binds its key to the
-  lease it names and unbinds it from any other; `lease=0` binds to none.
+- Keys are non-empty `str`, ordered by their UTF-8 bytes. Values are `bytes`. A Txn of up to 1 MiB is always accepted.
+- The store has one *revision*, a counter. A Txn that changes something raises it by one, and everything that this Txn
+  writes carries the new number as `mod_revision`. A Txn that changes nothing (a guard failed, or the key to delete was
+  not there) does not raise it. A revision never comes back once it was seen, not even after a restart.
+- `create_revision` is the revision at which a key came to be. A deletion ends that life; a later Put begins another.
+- A *lease* is a promise to come back within its TTL. When the promise is broken, or the lease is revoked, the store
+  deletes the keys bound to it: in one revision, in the order of the keys, by ordinary delete events. A Put binds its
+  key to the lease that it names and unbinds it from any other; `lease=0` binds it to none.
 
-The contract is checked by `xchronos.testing.store.StoreContract`.
+`xchronos.testing.store.StoreContract` checks the contract.
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -21,14 +21,17 @@ from typing import Literal, Protocol, TypeAlias, runtime_checkable
 import msgspec
 
 MAX_OPERATIONS = 128
-"""An etcd server's default for one Txn; the embedded stores keep to it, so that what works on them works there."""
+"""The most guards, and the most operations, of one Txn: an etcd server's default.
+
+The embedded stores and Consul's have the same limit, so that what works on them works on etcd.
+"""
 
 RENEWALS = 5
 """How often in its TTL a holder renews a lease: several renewals may fail, or an event loop be busy, before it ends."""
 
 
 class KeyValue(msgspec.Struct, frozen=True, gc=False):
-    """One living key. `lease` is 0 when the key is bound to none; `value` is empty in a `keys_only` page."""
+    """One living key. `lease` is 0 when the key is bound to none. `value` is empty in a page of keys only."""
 
     key: str
     value: bytes
@@ -38,7 +41,7 @@ class KeyValue(msgspec.Struct, frozen=True, gc=False):
 
 
 class Page(msgspec.Struct, frozen=True):
-    """Some keys of a prefix, in order, as they were at `revision`. `more`: keys beyond the limit remain."""
+    """Some keys of a prefix, in order, as they were at `revision`. `more` says whether the limit left some out."""
 
     items: list[KeyValue]
     revision: int
@@ -48,8 +51,8 @@ class Page(msgspec.Struct, frozen=True):
 class Guard(msgspec.Struct, frozen=True, gc=False):
     """A condition: the key's `mod_revision` (or `create_revision`) is exactly `revision`; 0: there is no such key.
 
-    The mod revision says "unchanged since I read it", the create revision "still the same life of the key", which is
-    how a holder proves that it still owns a lease-bound key.
+    The mod revision says "unchanged since I read it". The create revision says "still the same life of the key": by
+    it a holder proves that it still owns a key bound to its lease.
     """
 
     key: str
@@ -66,7 +69,7 @@ class Put(msgspec.Struct, frozen=True, gc=False):
 
 
 class Delete(msgspec.Struct, frozen=True, gc=False):
-    """Remove a key; nothing happens when there is none."""
+    """Remove a key. Nothing happens when there is no such key."""
 
     key: str
 
@@ -81,7 +84,7 @@ Operation: TypeAlias = Put | Delete | DeleteRange
 
 
 class Txn(msgspec.Struct, frozen=True, gc=False):
-    """When every guard holds: all operations, in one revision. Otherwise: nothing at all.
+    """Carry out all operations, in one revision, if every guard holds; otherwise nothing at all.
 
     Guards look at the store as it was before the Txn. No two operations may touch the same key.
     """
@@ -91,7 +94,7 @@ class Txn(msgspec.Struct, frozen=True, gc=False):
 
 
 class Committed(msgspec.Struct, frozen=True, gc=False):
-    """What became of a Txn. `succeeded` is False when a guard did not hold, and then nothing was written.
+    """What became of a Txn. `succeeded` is False when a guard did not hold; nothing was written then.
 
     `revision` is the Txn's own when it changed something, otherwise the store's at that moment.
     """
@@ -114,7 +117,7 @@ class Event(msgspec.Struct, frozen=True, gc=False):
 class WatchBatch(msgspec.Struct, frozen=True):
     """The events of one or more whole revisions, in order of revision and, within one, of the Txn's operations.
 
-    With this batch the watcher has seen everything up to `revision`: watching again from `revision + 1` leaves no gap
+    After this batch the watcher has seen everything up to `revision`. Watching again from `revision + 1` leaves no gap
     and repeats nothing.
     """
 
@@ -125,9 +128,9 @@ class WatchBatch(msgspec.Struct, frozen=True):
 class Store(Protocol):
     """An ordered, revisioned, watchable map.
 
-    Every method may raise StoreUnavailable; a write that raised it happened as a whole or not at all, and which of the
-    two is not known. A StoreError that is neither that nor one of those named below means that the call was malformed
-    (a key twice in a Txn, too many operations, a revision of the future) or that the store is closed or broken.
+    Every method may raise StoreUnavailable. A write that raised it happened as a whole or not at all; which of the two
+    is not known. The methods name the other special errors. Any other StoreError means that the call was malformed (a
+    key twice in a Txn, too many operations, a revision of the future), or that the store is closed or broken.
     """
 
     @property
@@ -141,7 +144,7 @@ class Store(Protocol):
         ...
 
     async def get(self, key: str) -> KeyValue | None:
-        """The key as it is now; None when there is none."""
+        """The key as it is now; None when there is no such key."""
         ...
 
     async def range(
@@ -154,8 +157,8 @@ class Store(Protocol):
             start: leave out the keys before this one. The next page starts at the last key plus `"\0"`.
             limit: at most so many; 0: no limit.
             keys_only: leave the values empty.
-            revision: read the past, as it was at this revision; 0: now. Passing the first page's revision on to the
-                following ones makes them one consistent read.
+            revision: read the past, as it was at this revision; 0: the present. Pages that are all read at the first
+                one's revision are one consistent read.
 
         Raises:
             Compacted: the store no longer remembers that revision.
@@ -165,7 +168,7 @@ class Store(Protocol):
     async def commit(self, txn: Txn) -> Committed:
         """Carry out a Txn. When this returns, the Txn is durable.
 
-        A caller that is cancelled meanwhile does not stop the Txn: it may still happen, as a whole.
+        Cancelling the call does not stop the Txn: it may still happen, as a whole.
 
         Raises:
             LeaseLost: the guards hold but a Put names a lease that is gone; nothing was written.
@@ -175,37 +178,37 @@ class Store(Protocol):
     async def commit_many(self, txns: Sequence[Txn]) -> list[Committed]:
         """Carry out Txns that do not depend on one another, in as few round trips as the store can.
 
-        Each is atomic by itself, and one whose guard fails does not touch the others. Results are in the order given;
-        when the Txns touch common keys, they take effect in that order too. The revisions of one call may have those
-        of other callers between them.
+        Each is atomic by itself. One whose guard fails does not touch the others. The results are in the order given;
+        Txns that touch common keys also take effect in that order. Revisions of other callers may lie between those of
+        one call.
 
         Raises:
-            LeaseLost: as in `commit`, for at least one of them; what became of the others must be read. A Put with a
-                lease is therefore better committed by itself.
+            LeaseLost: as in `commit`, for at least one of them. The caller has to read what became of the others, so
+                a Put with a lease is better committed by itself.
         """
         ...
 
     def watch(self, prefix: str, *, revision: int = 0) -> AbstractAsyncContextManager[AsyncIterator[WatchBatch]]:
         """Every event on keys beginning with `prefix` and with a `mod_revision` of *at least* `revision`.
 
-        As etcd's start_revision does, `revision` includes its own events: after reading a page, watch from
-        `page.revision + 1`. 0 means from now on, now being the entry into the context::
+        `revision` includes its own events, as etcd's start_revision does: after reading a page, watch from
+        `page.revision + 1`. 0 means from the entry into the context on::
 
             async with store.watch("/jobs/", revision=page.revision + 1) as batches:
                 async for batch in batches:
                     ...
 
-        The iterator never ends by itself. Leaving the context, by a cancellation too, ends the watch. One task at a
+        The iterator never ends by itself. Leaving the context ends the watch, also by a cancellation. One task at a
         time may iterate. A slow consumer receives bigger batches, until the store no longer remembers what it missed.
 
         Raises:
-            Compacted: from the entry or from the iteration: events that were asked for are gone. List again.
-            StoreError: from the iteration: the store was closed.
+            Compacted: at the entry or during the iteration, when events that were asked for are gone. List again.
+            StoreError: during the iteration, when the store was closed.
         """
         ...
 
     async def grant(self, ttl_seconds: float) -> int:
-        """A new lease (a positive number), which lives at least so long; a store may round up to whole seconds."""
+        """A new lease (a positive number) that lives at least `ttl_seconds`; a store may round up to whole seconds."""
         ...
 
     async def renew(self, lease: int) -> None:
@@ -213,18 +216,19 @@ class Store(Protocol):
         ...
 
     async def revoke(self, lease: int) -> None:
-        """End the lease and delete its keys at once. Raises LeaseLost when it is gone already."""
+        """End the lease and delete its keys immediately. Raises LeaseLost when it is gone already."""
         ...
 
     async def compact(self, revision: int) -> None:
-        """Forget the history up to `revision`: its state can still be read, and what follows it can be watched.
+        """Forget the history up to `revision`. Its state can still be read, and what follows it can still be watched.
 
-        Whoever has read a page at that revision, or later, loses nothing. Less than before is no error.
+        Whoever has read a page at that revision, or a later one, loses nothing. To ask for less than an earlier call
+        did is no error.
         """
         ...
 
     async def close(self) -> None:
-        """Finish the writes under way, end the watches and let go of everything. Closing again does nothing."""
+        """Finish the writes under way, end the watches, release everything. Closing again does nothing."""
         ...
 
 

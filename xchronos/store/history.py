@@ -1,4 +1,8 @@
-"""The recent past of an embedded store, in memory and bounded: what watches resume from and old reads are made of."""
+"""The recent past of a store, in memory and bounded: watches resume from it, and it makes reads of the past possible.
+
+It remembers every change with what the key held before. A watch is told the changes; a read of the past takes the
+present and undoes them.
+"""
 
 from bisect import bisect_left
 from collections import deque
@@ -11,11 +15,11 @@ from xchronos.store.transactions import Change
 
 MAX_EVENTS = 200_000
 MAX_BYTES = 64 * 1024 * 1024
-_EVENT_OVERHEAD = 250  # bytes that an event takes beside its key and values, roughly
+_EVENT_OVERHEAD = 250  # bytes, roughly, that an event takes in memory besides its key and values
 
 
 class _Block(msgspec.Struct, frozen=True):
-    """The changes of some whole revisions that were published together."""
+    """The changes of some whole revisions that were published together; `last` is the newest of these revisions."""
 
     last: int
     changes: list[Change]
@@ -23,9 +27,10 @@ class _Block(msgspec.Struct, frozen=True):
 
 
 class History:
-    """The changes of the last revisions, each with what it replaced, so that the past can be told and undone.
+    """The changes of the last revisions, each with what it replaced.
 
-    `revision` is the store's newest. Bounded by the number of events and by their bytes; what falls off is compacted.
+    `revision` is the store's newest; each `append` raises it. The number of events and their bytes are bounded. What
+    no longer fits is forgotten, as if it had been compacted (`test_history_is_bounded_by_events_and_by_bytes`).
     """
 
     def __init__(self, revision: int, *, max_events: int = MAX_EVENTS, max_bytes: int = MAX_BYTES) -> None:
@@ -35,7 +40,7 @@ class History:
         self._blocks: deque[_Block] = deque()
         self._events = 0
         self._bytes = 0
-        # What can be told from the past begins at the present: events from the next revision on, states from this one.
+        # At the beginning nothing of the past is known: events begin at the next revision, states at this one.
         self._oldest_event = revision + 1
         self._oldest_state = revision
 
@@ -69,7 +74,7 @@ class History:
             self._bytes -= block.size
 
     def since(self, revision: int) -> list[Event]:
-        """Every event from `revision` on, in order. Raises Compacted when some are forgotten."""
+        """Every event from `revision` on, in order. Raises Compacted when some of them are forgotten."""
         if revision < self._oldest_event:
             raise Compacted(self._oldest_event)
         found: list[list[Event]] = []
@@ -87,11 +92,12 @@ class History:
             raise Compacted(self._oldest_event)
 
     def rewind(self, items: list[KeyValue], then: int, begin: str, end: str | None) -> list[KeyValue]:
-        """Turn the keys of [begin, end) as they are, or lately were, into what they were at revision `then`.
+        """Turn the keys of [begin, end) as they were read into what they were at revision `then`.
 
-        `items` must be all of them, in order; `end` None means the end of the store. The caller has called
-        `check_state(then)`, and read at a revision that is not newer than this history. An older one does no harm: of
-        a key that changed since, the first change after `then` tells what to put back, be it before or after the read.
+        The caller has called `check_state(then)` before. `items` must be all keys of the range, in order; `end` None
+        means the end of the store. They must have been read at a revision that is not newer than this history. They may
+        be older than it: of a key that changed, the first change after `then` tells what to put back, whether the read
+        had seen that change or not (`test_rewinding_leaves_alone_what_the_reader_had_not_seen`).
         """
         before: dict[str, KeyValue | None] = {}
         for block in reversed(self._blocks):

@@ -1,4 +1,4 @@
-"""The deadlines of the leases of an embedded store."""
+"""The deadlines of an embedded store's leases: each is a sleeping task that ends its lease in time."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -19,10 +19,10 @@ def parse_ttl(ttl_seconds: float) -> Micros:
 
 
 class LeaseTable:
-    """When each lease runs out, on the monotonic clock; one sleeping task per lease, so that a renewal costs nothing.
+    """When each lease runs out, on the monotonic clock. One task per lease sleeps, so that a renewal costs nothing.
 
-    `expire` is called once a lease has run out, and again every second while the store cannot write; from the first
-    call on the lease cannot be renewed, even while its keys are still there.
+    `expire` is called after a lease has run out, and again every second while the store cannot write. From the first
+    call on the lease cannot be renewed, even while its keys are still there (`test_a_failed_expiry_is_tried_again`).
     """
 
     def __init__(self, clock: Clock, expire: Callable[[int], Awaitable[None]]) -> None:
@@ -39,14 +39,14 @@ class LeaseTable:
         self._tasks[lease] = asyncio.create_task(self._guard(lease), name=f"lease {lease}")
 
     def renew(self, lease: int) -> None:
-        """Start the TTL anew. Raises LeaseLost when the lease is gone or has run out just now."""
+        """Start the TTL anew. Raises LeaseLost when the lease is gone or has run out."""
         now = self._clock.monotonic()
         if self._deadlines.get(lease, now) <= now:
             raise LeaseLost(f"the lease {lease} has expired or was revoked")
         self._deadlines[lease] = now + self._ttls[lease]
 
     def remove(self, lease: int) -> None:
-        """Forget a lease that is gone. The store calls this for revoked and for expired ones."""
+        """Forget a lease that is gone. The store calls this for revoked leases and for expired ones."""
         self._deadlines.pop(lease, None)
         self._ttls.pop(lease, None)
         task = self._tasks.pop(lease, None)
@@ -54,12 +54,12 @@ class LeaseTable:
             task.cancel()
 
     async def close(self) -> None:
-        """Stop watching the deadlines; no lease expires any more."""
+        """Stop all the tasks. No lease expires any more."""
         await cancel_and_wait(*self._tasks.values())
         self._tasks.clear()
 
     async def _guard(self, lease: int) -> None:
         while (left := self._deadlines[lease] - self._clock.monotonic()) > 0:
             await self._clock.sleep(left)
-        # Its keys stay until the store can write again.
+        # The keys stay until the store can write again.
         await retry(lambda: self._expire(lease), StoreError, Backoff(self._clock, _RETRY_AFTER, _RETRY_AFTER))

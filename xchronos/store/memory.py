@@ -1,6 +1,6 @@
 """The store that forgets everything when the process ends: for tests, simulations and trying things out.
 
-It is written to be obviously right, so that the other stores can be measured against it.
+It is written to be obviously right. Tests of the other stores compare them with it.
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -18,7 +18,7 @@ from xchronos.store.watching import WatchHub
 
 
 class MemoryStore:
-    """A `Store` in a dictionary. Leases run on the monotonic side of `clock`."""
+    """A `Store` in a dictionary. Its leases run out by the monotonic time of `clock`."""
 
     name = "memory"
     max_operations = MAX_OPERATIONS

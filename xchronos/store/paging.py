@@ -11,7 +11,7 @@ from xchronos.store.transactions import Change, prefix_end
 class RevisionedTable:
     """The living keys, by name and in order.
 
-    `rows` is the caller's to change (by `apply` and `remove`); `follow` has to be told of every change.
+    The caller changes `rows` (by `apply` and `remove`), and then tells `follow` of every change.
     """
 
     def __init__(self, rows: dict[str, KeyValue]) -> None:
@@ -32,14 +32,14 @@ class RevisionedTable:
         return self._order[low:high]
 
     def page(self, history: History, prefix: str, start: str, limit: int, revision: int, *, keys_only: bool) -> Page:
-        """See `Store.range`; `history` is as new as the keys."""
+        """See `Store.range`. `history` has to be as new as the keys."""
         begin, end = max(start, prefix), prefix_end(prefix)
         low, high = self._between(begin, end)
         if revision and revision != history.revision:
             history.check_state(revision)
             items = history.rewind([self.rows[key] for key in self._order[low:high]], revision, begin, end)
         else:
-            # One more than asked for tells whether there is more.
+            # One more than asked for tells whether there are more.
             items = [self.rows[key] for key in self._order[low : min(high, low + limit + 1) if limit else high]]
         return cut(items, revision or history.revision, limit, keys_only=keys_only)
 
@@ -49,7 +49,7 @@ class RevisionedTable:
 
 
 def cut(items: list[KeyValue], revision: int, limit: int, *, keys_only: bool) -> Page:
-    """A page of at most `limit` items (0: all of them); there are more when more were found than that."""
+    """A page of at most `limit` of the items found (0: all of them). `more` says whether the limit left some out."""
     more = bool(limit) and len(items) > limit
     if more:
         items = items[:limit]

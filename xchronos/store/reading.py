@@ -1,4 +1,4 @@
-"""Reading many keys with few requests: by pages, never one by one unless they lie far apart."""
+"""Reading many keys with few requests: by pages, and one by one only where they lie far apart."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, MutableMapping
@@ -7,19 +7,19 @@ from xchronos.errors import StoreUnavailable
 from xchronos.store.contract import KeyValue, Page, Store
 
 KEYS_PER_PAGE = 1_000
-"""How many keys a page has; between pages others get a turn."""
+"""How many keys a page has. Between pages other tasks get a turn."""
 
 FIRST, MOST = 128, 512
-"""How many keys are read at once in search of those that are wanted: more and more, as long as it pays."""
+"""How many keys `read_some` reads at a time: at first, and at most. Each page that pays doubles the next."""
 
 PAYS = 8
-"""One in so many has to be wanted."""
+"""A page pays when at least one in so many of its keys was wanted."""
 
 
 async def pages(
     store: Store, prefix: str, *, keys_only: bool = False, least: int = 0, size: int = KEYS_PER_PAGE
 ) -> AsyncIterator[Page]:
-    """Everything under a prefix, each page as of its own moment.
+    """Everything under a prefix, page by page. Each page shows its own moment, so they are no consistent read.
 
     Raises StoreUnavailable when the store answers with a state before the revision `least`.
     """
@@ -73,9 +73,10 @@ async def snapshot(
 async def read_some(
     store: Store, prefix: str, names: Iterable[str], near: MutableMapping[str, KeyValue] | None = None
 ) -> dict[str, KeyValue]:
-    """Those of the named keys under a prefix that exist, by name, each as of its own moment. Raises StoreError.
+    """Those of the named keys under a prefix that exist, by name; each shows its own moment. Raises StoreError.
 
-    What was read of others on the way is put into `near`, by who is likely to want these next: more is read then.
+    A caller that is likely to want the neighbours next passes `near`. It gets what was read besides the wanted keys,
+    and bigger pages are read for it. See `test_what_lies_together_is_read_together`.
     """
     wanted = sorted(set(names))
     found: dict[str, KeyValue] = {}
@@ -98,7 +99,8 @@ async def read_some(
             if hits * PAYS >= len(here):
                 size = min(2 * size, MOST)
                 continue
-        # What is wanted lies far apart: a page would mostly be of others.
+        # The wanted keys lie far apart, and most of a page would be other keys: read them one by one
+        # (`test_what_lies_apart_does_not_drag_everything_along`).
         rest = wanted[at : at + FIRST // 2]
         at += len(rest)
         items = await asyncio.gather(*(store.get(prefix + name) for name in rest))

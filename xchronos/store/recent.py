@@ -1,4 +1,4 @@
-"""What of a store is kept in memory because it was used last: rows, units, where copies have been."""
+"""A cache of what was used last: the stores' rows, the registry's units, where copies of a unit have been."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
@@ -9,11 +9,11 @@ V = TypeVar("V")
 
 
 class LruCache(Generic[K, V]):
-    """The values that were put or got last, as many as fit; the one that was not used for longest goes first.
+    """The values that were put or got last, as many as fit. The one that was not used for longest goes first.
 
     Args:
-        most: How much they may weigh together.
-        weigh: What one weighs, always the same for the same value; None: each weighs 1, so `most` is their number.
+        most: How much the values may weigh together.
+        weigh: What a value weighs, always the same for the same value; None: each weighs 1, so `most` is a number.
     """
 
     def __init__(self, most: int, weigh: Callable[[V], int] | None = None) -> None:
@@ -23,14 +23,14 @@ class LruCache(Generic[K, V]):
         self._values: OrderedDict[K, V] = OrderedDict()
 
     def get(self, key: K) -> V | None:
-        """The value, if it is here; it has been used by that."""
+        """The value if it is here, else None. This counts as a use of it."""
         value = self._values.get(key)
         if value is not None:
             self._values.move_to_end(key)
         return value
 
     def put(self, key: K, value: V) -> None:
-        """Keep a value, in the place of what the key had. One that does not fit at all is not kept, nor any other."""
+        """Keep a value, in the place of what the key had. One that is too heavy for the whole cache empties it."""
         self.pop(key)
         self._values[key] = value
         self._weight += self._weight_of(value)
@@ -46,7 +46,7 @@ class LruCache(Generic[K, V]):
         return value
 
     def __contains__(self, key: K) -> bool:
-        """Whether a value is here; that is no use of it."""
+        """Whether a value is here. This does not count as a use of it."""
         return key in self._values
 
     def __len__(self) -> int:

@@ -1,4 +1,7 @@
-"""What a Txn means: checking one, and carrying it out on plain dictionaries. Shared by the embedded stores."""
+"""What a Txn means: checking one, and carrying it out on plain dictionaries. No I/O.
+
+The embedded stores and Consul's mirror carry out Txns by `apply`; etcd's servers do it themselves.
+"""
 
 from collections.abc import Callable, Container, Sequence
 from itertools import pairwise
@@ -8,7 +11,7 @@ from xchronos.errors import LeaseLost, StoreError
 from xchronos.store.contract import Delete, DeleteRange, Event, KeyValue, Operation, Put, Txn
 
 Change: TypeAlias = tuple[Event, KeyValue | None]
-"""An event, and what the key held before it (None: the key was not there), by which it can be undone."""
+"""An event, and what the key held before it (None: the key was not there). By that a change can be undone."""
 
 _LAST_CHARACTER = "\U0010ffff"
 
@@ -19,13 +22,13 @@ def prefix_end(prefix: str) -> str | None:
     if not stem:
         return None
     following = ord(stem[-1]) + 1
-    if following == 0xD800:  # the surrogates are no characters and cannot be encoded
+    if following == 0xD800:  # surrogates are no characters, and UTF-8 cannot encode them
         following = 0xE000
     return stem[:-1] + chr(following)
 
 
 def check_key(key: str) -> None:
-    """Refuse what cannot be a key: the empty string, and a lone surrogate, which has no UTF-8 form."""
+    """Raise StoreError for what cannot be a key: the empty string, or one with a lone surrogate (no UTF-8 form)."""
     if not key:
         raise StoreError("a key is empty: expected at least one character")
     if not key.isascii():
@@ -36,7 +39,7 @@ def check_key(key: str) -> None:
 
 
 def check_txn(txn: Txn, max_operations: int) -> None:
-    """Refuse a malformed Txn: too long, or touching a key twice. A refused Txn must not have any effect."""
+    """Raise StoreError for a malformed Txn: too long, or touching a key twice. Called before anything is written."""
     operations = txn.operations
     for what, size in (("guards", len(txn.guards)), ("operations", len(operations))):
         if size > max_operations:
@@ -81,16 +84,16 @@ def apply(
 
     Args:
         txn: what to do.
-        rows: the living keys (at least all that the Txn speaks of); changed in place.
+        rows: the living keys, at least all that the Txn names; changed in place.
         leases: the living leases.
-        keys_under: the living keys of a prefix, in order.
-        revision: the one that the changes get: one more than the store's.
+        keys_under: gives the living keys of a prefix, in order.
+        revision: what the changes get as their revision: one more than the store's.
 
     Returns:
-        The changes in order, none when nothing changed; None when a guard failed.
+        The changes in order, an empty list when nothing changed; None when a guard failed.
 
     Raises:
-        LeaseLost: a Put names a lease that is not alive; `rows` is untouched.
+        LeaseLost: a Put names a lease that is not alive. `rows` is unchanged then.
     """
     for guard in txn.guards:
         row = rows.get(guard.key)

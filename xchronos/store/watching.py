@@ -1,4 +1,4 @@
-"""Watches served inside one process, from the history and from what is published as it happens."""
+"""Watches inside one process: served from the history first, then from what is published as it happens."""
 
 import asyncio
 from heapq import heappop, heappush
@@ -12,21 +12,24 @@ from xchronos.store.history import History
 from xchronos.store.transactions import Change
 
 MAX_PENDING = 50_000
-"""Events that wait in memory for one slow consumer, in every store; here it is then served from the history."""
+"""The most events that wait in memory for one slow consumer, in every store.
+
+A watch of this module drops what waits beyond that and is served from the history. One of etcd stops reading.
+"""
 
 
 class WatchHub:
-    """Hands every published event to the watches whose prefix it has.
+    """Hands every published event to the watches whose prefix the key has.
 
-    Watches are found by cutting the key to each length that some watched prefix has, so that the work per event grows
-    with the number of different lengths, not with the number of watches.
+    It finds them by cutting the key to each length that some watched prefix has. So the work per event grows with the
+    number of different lengths and not with that of the watches (`test_work_per_event_does_not_grow_with_the_watches`).
     """
 
     def __init__(self, history: History) -> None:
         self.history = history
         self._by_length: dict[int, dict[str, list[Watch]]] = {}
         self._closed = False
-        # Who waits for which revision; the number only settles equal ones, as futures have no order.
+        # A heap of (revision, number, who waits for it). Futures have no order, so a number settles equal revisions.
         self._followers: list[tuple[int, int, asyncio.Future[None]]] = []
         self._numbers = count()
 
@@ -40,9 +43,10 @@ class WatchHub:
         return Watch(self, prefix, revision)
 
     def publish(self, changes: list[Change], revision: int) -> None:
-        """Record the changes of whole revisions, up to `revision`, and hand them out. Synchronous and quick."""
+        """Record the changes of whole revisions, up to `revision`, and hand them to the watches. It never waits."""
         self.history.append(changes, revision)
-        # In the order in which they began: what a publication sets off must not depend on addresses.
+        # A dict, not a set: the order in which watches wake must not depend on memory addresses, or a simulated run
+        # could not be repeated exactly.
         touched: dict[Watch, None] = {}
         for length, prefixes in self._by_length.items():
             for event, _ in changes:
@@ -59,16 +63,16 @@ class WatchHub:
                 future.set_result(None)
 
     async def reached(self, revision: int) -> None:
-        """Wait until everything up to `revision` is published."""
+        """Return once everything up to `revision` is published."""
         if revision > self.history.revision:
             future = asyncio.get_running_loop().create_future()
             heappush(self._followers, (revision, next(self._numbers), future))
             await future
 
     def restart(self, history: History) -> None:
-        """Go on from another history: what lies between the two is not known.
+        """Go on from another history. Nobody knows the events between the two.
 
-        A watch that has missed events because of it says Compacted.
+        A watch that missed some of them raises Compacted.
         """
         self.history = history
         for prefixes in self._by_length.values():
@@ -139,7 +143,7 @@ class Watch:
     async def __anext__(self) -> WatchBatch:
         while True:
             await self._awake.wait()
-            # The flag stays up until the news is taken: whoever asks again after an error gets it again.
+            # The flag stays set until the news is taken: whoever asks again after an error gets the error again.
             self._hub.check_open()
             revision = self._hub.history.revision
             if self._lagging:
@@ -147,21 +151,25 @@ class Watch:
                 self._lagging = False
             self._awake.clear()
             events, self.pending = self.pending, []
-            if events and events[0].mod_revision < self._next:  # a watch may begin in the future
+            if events and events[0].mod_revision < self._next:  # a watch may begin at a revision of the future
                 events = [event for event in events if event.mod_revision >= self._next]
             self._next = max(self._next, revision + 1)
             if events:
                 return WatchBatch(revision, events)
 
     def wake(self) -> None:
-        """There is news. What has piled up beyond the limit is let go: the history has it, for as long as it can."""
+        """There is news. A watch beyond the limit drops what waits and asks the history later.
+
+        It raises Compacted if the history has forgotten that by then. Pinned by
+        `test_a_slow_consumer_catches_up_from_the_history` and `test_a_consumer_that_is_too_slow_is_told`.
+        """
         if self._lagging or len(self.pending) > MAX_PENDING:
             self.lag()
         else:
             self._awake.set()
 
     def lag(self) -> None:
-        """Let go of what has piled up: the history is asked for it."""
+        """Drop what waits; the next read asks the history for it."""
         self._lagging = True
         self.pending = []
         self._awake.set()

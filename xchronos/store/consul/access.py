@@ -15,14 +15,14 @@ class ConsulAccess(msgspec.Struct, frozen=True, kw_only=True):
     """Agents and credentials.
 
     Args:
-        agents: `host:port` each, of one cluster; one that answers will do, the others are for when it does not.
+        agents: `host:port` each, of one cluster. One that answers is enough; the others are for when it stops.
         tls: speak HTTPS. Without `ca`, the system's certificate authorities are trusted.
         ca: a PEM file of the authorities to trust.
         cert: our own certificate, for agents that ask for one; `key` belongs to it.
         key: the private key of `cert`.
         token: of Consul's access control; it must be allowed `key_prefix "xchronos/" { policy = "write" }`.
         prefix: what the names of all keys of the store begin with, in Consul.
-        timeout: seconds that a call may take, tries with other agents included.
+        timeout: seconds that a call may take, including the tries with other agents.
     """
 
     agents: tuple[str, ...]
@@ -48,7 +48,7 @@ class ConsulAccess(msgspec.Struct, frozen=True, kw_only=True):
             )
 
     def __repr__(self) -> str:
-        # It ends up in logs and tracebacks; the token must not.
+        # This text gets into logs and tracebacks, and the token must not (`test_the_token_is_never_shown`).
         return f"ConsulAccess({self})"
 
     def __str__(self) -> str:
@@ -60,7 +60,7 @@ class ConsulAccess(msgspec.Struct, frozen=True, kw_only=True):
         return [f"{'https' if self.tls else 'http'}://{agent}" for agent in self.agents]
 
     def context(self) -> ssl.SSLContext | None:
-        """Whom to trust and what to show; None without TLS. Blocks. Raises ConfigError when a file is not readable."""
+        """The TLS settings; None without TLS. Blocks: reads files. Raises ConfigError when one cannot be read."""
         if not self.tls:
             return None
         try:

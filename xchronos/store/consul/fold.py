@@ -1,10 +1,16 @@
-"""Folding the log into the keys, so that it stays short: any client does it, one at a time.
+"""Folding the log into plain keys, so that the log stays short. Any client may fold, one at a time.
 
-A fold goes to an entry, its target: first `fold` names the target, then every key that changed since the last fold is
-written as of the target, then `fold` says that this is done, and entries far enough behind are deleted. Every Txn of a
-fold compares `fold`, so that one that was overtaken while it slept writes nothing. A fold that was broken off leaves
-keys of which some are too new; since the log still has every entry since the last whole fold, going over these puts
-that right, for readers and for the next fold alike.
+A fold has four steps:
+
+1. It writes into the key `fold` which entry it goes to: its target.
+2. It writes every key that changed since the last fold, as of the target.
+3. It writes into `fold` that this is done.
+4. It deletes entries that are old enough.
+
+Every Txn of a fold compares `fold`. So a client that slept meanwhile, and was overtaken by another one's fold, writes
+nothing (`test_a_fold_that_was_overtaken_writes_nothing`). A fold that broke off leaves some keys that are newer than
+`fold` says. The log still has every entry since the last whole fold, so readers and the next fold carry out these
+entries once more, and that puts the keys right (`test_a_fold_that_is_broken_off_is_gone_over`).
 """
 
 import asyncio
@@ -22,7 +28,7 @@ from xchronos.store.contract import KeyValue
 log = structlog.get_logger(__name__)
 
 KEPT_ENTRIES = 64
-"""Entries that stay though they are folded, for clients that are a little behind."""
+"""How many entries stay after they were folded, for clients that have not read them yet."""
 
 _FOLD_EVERY = 10.0  # seconds
 _FOLD_ENTRIES = 1000
@@ -34,7 +40,7 @@ _BLOCK = 16  # entries that have all but the last digit of their name in common
 
 
 class Folder:
-    """Folds every so often while there is something to fold, and at once when the log has grown long."""
+    """Folds about every ten seconds while there is something to fold, and sooner when the log has grown long."""
 
     def __init__(self, agents: Agents, layout: Layout, mirror: Mirror) -> None:
         self._agents = agents
@@ -42,10 +48,10 @@ class Folder:
         self._mirror = mirror
         self._stalled: tuple[int, float] = (0, 0.0)
         self.fault = ""
-        """Why folding fails, where waiting does not help."""
+        """Why folding fails, when waiting does not help; empty once a fold succeeds again."""
 
     async def run(self) -> None:
-        """Fold when it is time, for ever."""
+        """Fold when it is time; until cancelled."""
         loop = asyncio.get_running_loop()
         due = loop.time() + _FOLD_EVERY * random.uniform(0.5, 1.5)  # noqa: S311 - the clients take turns
         while True:
@@ -64,7 +70,7 @@ class Folder:
                 due = loop.time() + _FOLD_EVERY * random.uniform(0.5, 1.5)  # noqa: S311
 
     async def fold(self, *, keep: int = KEPT_ENTRIES) -> None:
-        """Fold up to the present, unless another client is at it or has just done it."""
+        """Fold up to the present, unless another client is folding or has just folded. Raises StoreError."""
         mirror, key = self._mirror, self._layout.fold
         item = await self._agents.get(key)
         if item is None or item.value is None:
@@ -76,10 +82,12 @@ class Folder:
             return
         rows = {name: mirror.rows.get(name) for name in mirror.dirty}
         if fold.target == fold.checkpoint:
-            # What was born and died since the last fold has never been among the keys.
+            # The last fold is whole: so a key that was created and deleted since is not in Consul.
             rows = {name: row for name, row in rows.items() if row is not None or not mirror.dirty[name][1]}
         revision = mirror.head.revision
-        # Reading the entry makes Consul refuse the fold of a client that has not heard yet that the store was put back.
+        # The Txn also reads the target's entry. If an operator has restored an old state, and this client does not know
+        # that yet, there is no such entry and Consul refuses the Txn
+        # (`test_a_client_that_has_not_heard_of_a_restored_snapshot_folds_nothing_into_it`).
         there = Op("get", self._layout.entry(target))
         index = await self._swap(Fold(fold.checkpoint, target, fold.trimmed), item.modify_index, there)
         if not index or not await self._write(rows, index):
@@ -100,12 +108,12 @@ class Folder:
         return now - self._stalled[1] < _STALLED
 
     async def _swap(self, fold: Fold, index: int, *others: Op) -> int:
-        """Write `fold` unless it has changed, or one of the others does not hold; its new index, or 0."""
+        """Write `fold`, unless it has changed or one of the `others` does not hold. Returns its new index, or 0."""
         answer = await self._agents.txn([Op("cas", self._layout.fold, msgspec.json.encode(fold), index), *others])
         return 0 if answer.failures else answer.items[0].modify_index
 
     async def _write(self, rows: dict[str, KeyValue | None], index: int) -> bool:
-        """Bring the keys up to date; False when another client has taken over."""
+        """Write the keys as of the target. False when another client has taken over."""
         sizes = {name: 0 if row is None else len(name) + len(row.value) for name, row in rows.items()}
         for group in batches(sizes, MAX_CONSUL_OPERATIONS - 1, PIECE):
             operations = [Op("check-index", self._layout.fold, None, index)]
@@ -123,7 +131,7 @@ class Folder:
         return True
 
     async def _trim(self, fold: Fold, index: int, revision: int, until: int) -> None:
-        """Delete the entries up to `until`, in blocks, and what belongs to entries and values that are gone."""
+        """Delete the entries up to `until`, in whole blocks, and the parts of entries and values that are gone."""
         layout = self._layout
         first, last = (fold.trimmed + 1) // _BLOCK, (until + 1) // _BLOCK
         gone = [layout.entry(block * _BLOCK)[:-1] for block in range(first, last)]

@@ -1,7 +1,7 @@
-"""Consul's HTTP API as far as the store needs it: several agents, one of which is spoken to, and what errors mean.
+"""Consul's HTTP API, as far as the store needs it: it speaks to one of several agents, and says what errors mean.
 
-Every request that the store makes may be repeated without harm (`consul_log` says why), so that one that is not
-answered goes to the next agent, and round again after a pause, until its time is up.
+The store makes no request that may not be repeated (`log` says why). So a request without an answer goes to the next
+agent, and around all agents again after a pause, until its time is up.
 """
 
 import asyncio
@@ -18,12 +18,12 @@ from xchronos.errors import StoreError, StoreUnavailable
 from xchronos.store.consul.access import ConsulAccess
 
 MAX_CONSUL_OPERATIONS = 64
-"""The most operations in one of Consul's Txns."""
+"""The most operations that Consul takes in one of its own Txns."""
 
-_ATTEMPT = 2.0  # seconds for one agent, before the next is asked
-_BULK_SILENCE = 10.0  # seconds without a byte while everything is read
+_ATTEMPT = 2.0  # seconds that one agent has to answer, before the next is asked
+_BULK_SILENCE = 10.0  # seconds that may pass without a byte while the whole store is read
 _RIGHTS = "the ACL token must be allowed to write all of the prefix"
-_HEADERS = {"/v1/txn": {"Content-Type": "application/json"}}  # what else is sent is bytes
+_HEADERS = {"/v1/txn": {"Content-Type": "application/json"}}  # all other bodies are plain bytes
 _FIRST_RETRY_PAUSE: Micros = 50 * MILLISECOND
 _LONGEST_RETRY_PAUSE: Micros = SECOND
 
@@ -33,7 +33,7 @@ class Denied(StoreUnavailable):
 
 
 class Item(msgspec.Struct, frozen=True, rename="pascal"):
-    """One of Consul's keys. The value of what was written is not sent back."""
+    """One of Consul's keys. Consul's answer to a write has no value in it."""
 
     key: str
     modify_index: int
@@ -41,7 +41,7 @@ class Item(msgspec.Struct, frozen=True, rename="pascal"):
 
 
 class Op(msgspec.Struct, frozen=True, rename="pascal", omit_defaults=True):
-    """One operation of one of Consul's Txns; `verb` and `index` are Consul's."""
+    """One operation of one of Consul's Txns. `verb` and `index` mean what Consul's documentation says."""
 
     verb: str
     key: str
@@ -50,7 +50,7 @@ class Op(msgspec.Struct, frozen=True, rename="pascal", omit_defaults=True):
 
 
 class FailedOp(msgspec.Struct, frozen=True):
-    """Why a Txn was rolled back: the operation at `at` did not hold."""
+    """Why Consul rolled a Txn back: the operation number `at` did not hold; `what` are Consul's words."""
 
     at: int = msgspec.field(name="OpIndex")
     what: str = msgspec.field(name="What")
@@ -61,24 +61,24 @@ class _Wrapped(msgspec.Struct, frozen=True):
 
 
 class TxnAnswer(msgspec.Struct, frozen=True, rename="pascal"):
-    """What became of a Txn: either `failures`, and nothing happened, or what was read and written."""
+    """What became of a Txn: either there are `failures` and nothing happened, or `items` were read and written."""
 
     results: list[_Wrapped] | None = None
     errors: list[FailedOp] | None = None
 
     @property
     def failures(self) -> list[FailedOp]:
-        """Empty when the Txn was carried out."""
+        """Which operations did not hold; empty when the Txn was carried out."""
         return self.errors or []
 
     @property
     def items(self) -> list[Item]:
-        """What was read and written, in the order of the operations; deletions leave nothing."""
+        """What was read and written, in the order of the operations. A deletion gives no item."""
         return [wrapped.item for wrapped in self.results or []]
 
 
 class HttpAnswer(msgspec.Struct, frozen=True):
-    """An answer that is no error. `index`: what a blocking query goes on from."""
+    """An answer that is no error. A blocking query goes on from `index`; it is 0 when the answer has none."""
 
     status: int
     body: bytes
@@ -91,14 +91,14 @@ _ENCODER = msgspec.json.Encoder()
 
 
 class Agents:
-    """The agents of one Consul cluster. The token is sent with every request, and is in no message."""
+    """The agents of one Consul cluster. The token goes with every request, and no error message shows it."""
 
     def __init__(self, access: ConsulAccess, tls: SSLContext | None) -> None:
         self._addresses = access.addresses
         self._at = 0
         self._turned = asyncio.Event()
         self._timeout = access.timeout
-        # Compressed answers cost more than they spare on the way to an agent, which is near.
+        # An agent is near: compressing its answers would cost more time than it saves.
         headers = {"Accept-Encoding": "identity"}
         if access.token:
             headers["X-Consul-Token"] = access.token
@@ -108,14 +108,14 @@ class Agents:
         )
 
     async def close(self) -> None:
-        """Let go of every connection; who waits for an answer hears that there is none."""
+        """Close every connection. Requests under way end with StoreUnavailable."""
         await self._session.close()
 
     async def txn(self, operations: Sequence[Op], *, consistent: bool = False) -> TxnAnswer:
-        """Carry out one of Consul's Txns; a rolled back one is an answer too.
+        """Carry out one of Consul's Txns. That Consul has rolled it back is an answer, not an error.
 
         Raises:
-            StoreUnavailable: no answer; whether it was, or still will be, carried out is not known.
+            StoreUnavailable: no answer. Nobody knows whether the Txn was carried out, or still will be.
             Denied: the token does not allow it.
         """
         body = _ENCODER.encode([{"KV": operation} for operation in operations])
@@ -127,35 +127,39 @@ class Agents:
         return done
 
     async def get(self, key: str) -> Item | None:
-        """One key as a majority of the servers has it."""
+        """One key as a majority of the servers has it; None when there is no such key."""
         answer = await self._ask("GET", f"/v1/kv/{key}", {"consistent": ""})
         return None if answer.status == 404 else _ITEMS.decode(answer.body)[0]
 
     async def changed(self, key: str, index: int, wait: float) -> tuple[Item | None, int]:
-        """The key once it has changed since `index`, or when `wait` seconds have passed; and the next index.
+        """The key (None: there is none) and the next index; after a change since `index`, or after `wait` seconds.
 
-        Silence is what is expected here. So it ends when a request that needs an answer has none: whoever asks again
-        asks an agent that answers, or the same one, which may have waited for a leader that is gone.
+        An agent that is silent on this question need not hang. So the question is given up as soon as another request
+        has found its agent silent. The caller then asks again: another agent, or the same one, which may have waited
+        for a leader that is gone (`test_who_only_listens_hears_by_another_agent_when_one_hangs`).
         """
         params = {"index": str(index), "wait": f"{wait:.0f}s"}
-        # Consul adds up to a sixteenth of the wait, so that many watchers do not come back at once.
+        # Consul adds up to a sixteenth to the wait, so that not all watchers come back together.
         limit = wait * 1.1 + _ATTEMPT
         asking = self._once(self._at, "GET", f"/v1/kv/{key}", params, None, limit)
         answer = await first(asking, self._turned.wait())
         if answer is None:
             raise StoreUnavailable("Consul has left another question without an answer")
         item = None if answer.status == 404 else _ITEMS.decode(answer.body)[0]
-        # As Consul's documentation asks: an index that went backwards is not to be trusted.
+        # Consul's documentation asks for this: after an index that went backwards, begin anew from 0.
         return item, answer.index if answer.index >= index else 0
 
     async def all(self, prefix: str, *, bulk: bool = False) -> list[Item]:
-        """Everything that begins with `prefix`, at one moment. `bulk`: it may take as long as bytes keep coming."""
+        """Every key that begins with `prefix`, all as of one moment.
+
+        With `bulk` the answer may take any time while bytes keep coming.
+        """
         params = {"recurse": "", "consistent": ""}
         answer = await self._ask("GET", f"/v1/kv/{prefix}", params, bulk=bulk)
         return [] if answer.status == 404 else _ITEMS.decode(answer.body)
 
     async def names(self, prefix: str) -> list[str]:
-        """The keys that begin with `prefix`."""
+        """The names of the keys that begin with `prefix`."""
         answer = await self._ask("GET", f"/v1/kv/{prefix}", {"keys": "", "consistent": ""})
         return [] if answer.status == 404 else msgspec.json.decode(answer.body, type=list[str])
 
@@ -168,9 +172,8 @@ class Agents:
     ) -> HttpAnswer:
         loop = asyncio.get_running_loop()
         end = loop.time() + self._timeout
-        backoff = Backoff(
-            SystemClock(), _FIRST_RETRY_PAUSE, _LONGEST_RETRY_PAUSE, random
-        )  # so that daemons do not come in step
+        # Drawn at random, so that daemons do not come back together.
+        backoff = Backoff(SystemClock(), _FIRST_RETRY_PAUSE, _LONGEST_RETRY_PAUSE, random)
         told: StoreUnavailable | None = None
         while True:
             pause = backoff.next() / SECOND
@@ -181,7 +184,7 @@ class Agents:
                 except Denied:
                     raise
                 except StoreUnavailable as error:
-                    # The last one has had what was left of the time, which tells nobody anything.
+                    # Tell the first error: the last try had only the rest of the time, so its error says little.
                     told = told or error
                     if loop.time() + pause >= end:
                         raise told from told.__cause__
@@ -236,7 +239,7 @@ class Agents:
         raise StoreError(f"Consul at {address} refused {method} {path.partition('?')[0]} (status {status}): {text}")
 
     def _turn_from(self, at: int) -> None:
-        """Speak to the next agent from now on, unless somebody has turned already."""
+        """Speak to the next agent from now on, unless another request has turned from this one already."""
         if self._at == at:
             self._at = (at + 1) % len(self._addresses)
             self._turned.set()

@@ -1,12 +1,12 @@
-"""What the store keeps in Consul, key by key, and how each is written. Pure.
+"""What the store keeps in Consul: the name of every key, and how its value is written. Pure: no I/O.
 
 Under the prefix of the store::
 
     head                       the newest entry's sequence, the revision, the last lease's number (JSON)
-    log/<sequence>             one entry: what one of Consul's Txns changed (msgpack)
-    keys/<key>                 a living key as of the last fold: a line of JSON about it, then its value, as it is
-    fold                       how far the log is folded into the keys, and trimmed (JSON)
-    leases/<number>            a living lease, rewritten by each renewal (JSON)
+    log/<sequence>             one entry: what one write changed (msgpack)
+    keys/<key>                 a living key as of the last fold: a line of JSON about it, then its value unchanged
+    fold                       how far the log is folded into the keys, and how far it is trimmed (JSON)
+    leases/<number>            a living lease; each renewal rewrites it (JSON)
     parts/<sequence>-<id>/<n>  an entry that is too long for one key
     big/<revision>-<hash>/<n>  a value that is too long for one key
 """
@@ -25,7 +25,7 @@ from xchronos.store.contract import KeyValue
 FORMAT = 1
 
 PIECE = 256 * 1024
-"""Bytes of an entry, a value or a Txn: with a third more for base64 they stay below Consul's 512 KiB."""
+"""The most bytes in one of Consul's keys. Base64 makes a third more of them, still below Consul's limit of 512 KiB."""
 
 _UNSAFE = re.compile(rb"[^A-Za-z0-9_./-]|(?<![^/.])[./]|/\Z")
 
@@ -34,7 +34,10 @@ Written: TypeAlias = tuple[str, bytes | None, int, int]
 
 
 class Head(msgspec.Struct, frozen=True):
-    """Where the store is. Whoever writes compares and swaps this, so it orders all writers."""
+    """Where the store is. Every writer compares and swaps this key, so it puts all writes in one order.
+
+    `sequence` is the number of the newest entry, `revision` the store's, `lease` the last lease's number.
+    """
 
     sequence: int
     revision: int
@@ -43,7 +46,11 @@ class Head(msgspec.Struct, frozen=True):
 
 
 class Fold(msgspec.Struct, frozen=True):
-    """The keys are as of the entry `checkpoint`, some perhaps already as of `target`; entries to `trimmed` are gone."""
+    """How far the log is folded: the keys are as of the entry `checkpoint`.
+
+    While a fold is under way, some keys are as of `target` already; otherwise `target` equals `checkpoint`. Entries up
+    to `trimmed` are deleted.
+    """
 
     checkpoint: int = 0
     target: int = 0
@@ -51,16 +58,20 @@ class Fold(msgspec.Struct, frozen=True):
 
 
 class LeaseRecord(msgspec.Struct, frozen=True):
-    """A living lease. `renewed` differs with each renewal: Consul takes no notice of an equal value."""
+    """A living lease; `ttl` is in seconds.
+
+    `renewed` differs with each renewal, since Consul does not count a write of equal bytes as a change.
+    """
 
     ttl: float
     renewed: str
 
 
 class Entry(msgspec.Struct, frozen=True, array_like=True):
-    """What one write did: whole revisions, numbered on from `revision`, and leases that began and ended.
+    """What one write did: its changes by revision, the leases that began and ended, and how far it compacted.
 
-    `writer` is unique, so that whoever was left without an answer can tell its own entry.
+    `revision` is the store's before the entry; the first of `revisions` is the next one. `writer` is unique, so that a
+    client that had no answer recognises its own entry. `compacted` is 0 when the entry compacts nothing.
     """
 
     writer: str
@@ -82,7 +93,7 @@ class _RowHeader(msgspec.Struct, frozen=True, omit_defaults=True):
 _ENTRY_DECODER = msgspec.msgpack.Decoder(Entry)
 _ROW_HEADER_DECODER = msgspec.json.Decoder(_RowHeader)
 _WHOLE, _PACKED, _IN_PARTS = b"E", b"Z", b"P"
-_WORTH_PACKING = 2048  # bytes; below, it is the number of requests that counts
+_WORTH_PACKING = 2048  # bytes; below that only the number of requests matters, not their size
 
 
 class Layout:
@@ -107,10 +118,11 @@ class Layout:
         return f"{self.leases}{lease}"
 
     def key(self, key: str) -> str:
-        """The key under which one of the store's keys is kept.
+        """The name in Consul of one of the store's keys.
 
-        Newer agents refuse `..` and much else in a name, and a URL does not keep `//`: what is not plain is escaped.
-        The slash that keys begin with is left out; a key that has none is marked.
+        Newer agents refuse `..` and much else in a name, and a URL does not keep `//`. So everything that is not plain
+        is escaped. The slash that a key begins with is left out; a key without one gets a mark instead
+        (`test_names_in_consul_are_plain_and_distinct`).
         """
         plain = key[1:] if key.startswith("/") else None
         name = (key if plain is None else plain).encode()
@@ -118,11 +130,11 @@ class Layout:
         return f"{self.keys}{'' if plain is not None else '=/'}{escaped or '='}"
 
     def part(self, sequence: int, writer: str, number: int) -> str:
-        """A piece of the entry that `writer` wants to have as `sequence`."""
+        """The key of one part of the entry that `writer` wants to append as number `sequence`."""
         return f"{self.parts}{sequence:016x}-{writer}/{number:04d}"
 
     def big_part(self, key: str, revision: int, number: int) -> str:
-        """A piece of a long value, which the key got at `revision`."""
+        """The key of one part of a long value that `key` got at `revision`."""
         return f"{self.big}{big_name(key, revision)}/{number:04d}"
 
 
@@ -131,12 +143,12 @@ def _escape(match: re.Match[bytes]) -> bytes:
 
 
 def big_name(key: str, revision: int) -> str:
-    """What names a long value: it never changes."""
+    """The name of a long value: by key and revision, so what it names never changes."""
     return f"{revision:016x}-{sha256(key.encode()).hexdigest()[:16]}"
 
 
 def decode_head(data: bytes) -> Head:
-    """Where the store is. Raises StoreError when this release cannot tell."""
+    """The head. Raises StoreError when it cannot be read or is of another format."""
     try:
         head = msgspec.json.decode(data, type=Head)
     except msgspec.MsgspecError as error:
@@ -155,7 +167,7 @@ def decode_fold(data: bytes) -> Fold:
 
 
 def decode_ttl(data: bytes) -> float | None:
-    """The TTL of a lease, in seconds; None when somebody has written something else into its key."""
+    """The TTL of a lease in seconds; None when somebody has written something else into its key."""
     try:
         return msgspec.json.decode(data, type=LeaseRecord).ttl
     except msgspec.MsgspecError:
@@ -163,23 +175,26 @@ def decode_ttl(data: bytes) -> float | None:
 
 
 def pieces(data: bytes) -> list[bytes]:
-    """The data cut to what one of Consul's keys can hold."""
+    """The data, cut into pieces that one of Consul's keys can hold."""
     return [data[at : at + PIECE] for at in range(0, len(data), PIECE)]
 
 
 def encode_entry(entry: Entry) -> bytes:
-    """The entry as it is kept, of any length. Records are alike: packed they are a tenth, which is sent and synced."""
+    """The entry as it is kept, of any length.
+
+    Records resemble each other, so compressed they have a tenth of the bytes to send and to sync.
+    """
     data = msgspec.msgpack.encode(entry)
     return _WHOLE + data if len(data) < _WORTH_PACKING else _PACKED + zlib.compress(data, level=1)
 
 
 def entry_in_parts(count: int, writer: str) -> bytes:
-    """What is kept in the place of an entry that is in parts."""
+    """What is kept in the place of an entry that is too long for one key: the number and the owner of its parts."""
     return _IN_PARTS + b"%d %s" % (count, writer.encode())
 
 
 def parts_of(data: bytes) -> tuple[int, str] | None:
-    """How many parts an entry is in, and whose they are; None when it is whole."""
+    """How many parts an entry has, and which writer's they are; None when it is whole."""
     if not data.startswith(_IN_PARTS):
         return None
     count, _, writer = data[1:].partition(b" ")
@@ -198,14 +213,14 @@ def decode_entry(data: bytes) -> Entry:
 
 
 def encode_row(row: KeyValue) -> tuple[bytes, list[bytes]]:
-    """A living key as it is kept, and the pieces of its value when that is too long to be in the same place."""
+    """A living key as it is kept, and the pieces of its value if that is too long for the same key."""
     parts = pieces(row.value) if len(row.value) > PIECE else []
     header = _RowHeader(row.key, row.create_revision, row.mod_revision, row.lease, len(parts))
     return msgspec.json.encode(header) + b"\n" + (b"" if parts else row.value), parts
 
 
 def decode_row(data: bytes, layout: Layout, parts: Mapping[str, bytes]) -> KeyValue:
-    """A living key; `parts` has the pieces of long values. Raises StoreError when it cannot be read."""
+    """The living key of such data; `parts` has the pieces of long values. Raises StoreError when it cannot be read."""
     line, _, value = data.partition(b"\n")
     try:
         header = _ROW_HEADER_DECODER.decode(line)
@@ -218,7 +233,10 @@ def decode_row(data: bytes, layout: Layout, parts: Mapping[str, bytes]) -> KeyVa
 
 
 def batches(sizes: Mapping[str, int], most: int, size: int) -> Iterator[list[str]]:
-    """Names, in the order given, in groups of at most `most` and (unless one alone is more) `size` bytes."""
+    """The names, in the order given, in groups of at most `most` names and `size` bytes.
+
+    A name that has more bytes by itself is a group of its own.
+    """
     group: list[str] = []
     total = 0
     for name, length in sizes.items():

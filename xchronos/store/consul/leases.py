@@ -1,9 +1,12 @@
-"""Which leases have run out. Every client looks, on its own clock; whoever is first to end one has ended it.
+"""Which leases have run out. Every client looks, by its own clock, and the first one to end a lease has ended it.
 
-A lease is a key in Consul that each renewal rewrites. It has run out when, for its whole TTL, nobody has rewritten it:
-so it never ends before its TTL has passed since the last renewal, and soon after. Its end is refused if it was renewed
-in the last moment. Time counts only while Consul answers: after a silence every lease has its whole TTL again, because
-its holder could not renew it either. (etcd does the same when its leader changes.)
+A lease is a key in Consul that each renewal rewrites. It has run out when nobody has rewritten it for its whole TTL. So
+it never ends before its TTL has passed since the last renewal, and it ends soon after. Consul refuses its end if it was
+renewed in the last moment.
+
+Time counts only while Consul answers. After a silence of Consul's every lease has its whole TTL again, because its
+holder could not renew it either (`test_a_lease_is_not_ended_for_consuls_silence`). etcd does the same when its leader
+changes.
 """
 
 import asyncio
@@ -20,11 +23,14 @@ from xchronos.store.consul.layout import decode_ttl
 _LOOK_INTERVAL: Micros = SECOND // 2
 _SILENCE: Micros = 2 * SECOND
 _MAX_ENDS_PER_LOOK = 20
-_UNKNOWN_TTL: Micros = 60 * SECOND  # of a lease whose key holds something else
+_UNKNOWN_TTL: Micros = 60 * SECOND  # for a lease whose key holds something that is no record of a lease
 
 
 class _Seen(msgspec.Struct):
-    """A lease as it was seen last. `index` is its ModifyIndex, 0 once its key has vanished."""
+    """A lease as it was seen last. `index` is the ModifyIndex of its key, 0 after the key has vanished.
+
+    `deadline` is when it runs out, by this client's monotonic clock; each renewal that is seen puts it off.
+    """
 
     index: int
     ttl: Micros
@@ -34,8 +40,8 @@ class _Seen(msgspec.Struct):
 class Reaper:
     """Ends the leases that have run out.
 
-    `living` are the leases that have not ended, which others keep up to date; `end` is given one, and the ModifyIndex
-    that its key still has to have.
+    `living` holds the leases that have not ended; the mirror keeps it up to date. `end` is called with a lease and the
+    ModifyIndex that its key still has to have.
     """
 
     def __init__(
@@ -55,16 +61,16 @@ class Reaper:
         self._heard: Micros | None = None
 
     async def run(self) -> None:
-        """Look, for ever."""
+        """Look again and again, until cancelled."""
         while True:
             await self._clock.sleep(self._pause())
             try:
                 await self.look()
-            except StoreError:  # every call of the store says so; the leases wait
+            except StoreError:  # callers of the store are told that Consul is away; here the leases just wait
                 continue
 
     async def look(self) -> None:
-        """Once: see which leases were renewed, and end those that have run out."""
+        """Look once: note which leases were renewed, and end those that have run out. Raises StoreError."""
         asked = self._clock.monotonic()
         found = await self._agents.all(self._prefix)
         now = self._clock.monotonic()
@@ -75,7 +81,9 @@ class Reaper:
             seen = self._leases.get(lease)
             if seen is None or seen.index != item.modify_index:
                 seconds = decode_ttl(item.value or b"")
-                if seen is not None and seconds is None:  # no renewal, whoever wrote it
+                # What is no record of a lease is no renewal either, whoever wrote it
+                # (`test_a_lease_whose_key_somebody_deletes_or_overwrites`).
+                if seen is not None and seconds is None:
                     seen.index = item.modify_index
                     continue
                 ttl = _UNKNOWN_TTL if seconds is None else round(seconds * SECOND)
@@ -84,7 +92,7 @@ class Reaper:
                 seen.deadline = now + seen.ttl
         for lease in list(self._leases):
             if lease not in there:
-                if lease in self._living:  # somebody deleted the key by hand, or the end is still to be heard of
+                if lease in self._living:  # somebody deleted the key by hand, or the mirror has not read its end yet
                     self._leases[lease].index = 0
                 else:
                     del self._leases[lease]
@@ -92,7 +100,10 @@ class Reaper:
         await asyncio.gather(*[self._end(lease, index) for lease, index in due[:_MAX_ENDS_PER_LOOK]])
 
     def _pause(self) -> Micros:
-        """Until the next lease is due if that is soon; not quite the same for every client."""
+        """How long to wait before the next look: half a second, or less when a lease is due before that.
+
+        Each client waits a little differently, so that not all try to end the same lease.
+        """
         now = self._clock.monotonic()
         pause = min([_LOOK_INTERVAL, *(seen.deadline - now for seen in self._leases.values())])
         return max(pause, _LOOK_INTERVAL // 10) + round(random.uniform(0, _LOOK_INTERVAL / 10))  # noqa: S311

@@ -1,8 +1,11 @@
-"""The log in Consul: reading everything, following what others append, appending.
+"""The log in Consul: reading the whole store, following what others append, appending.
 
-Whatever is sent may be sent again. An entry is appended by a Txn that compares and swaps the head, so of equal entries
-one at most is taken, and by its `writer` a client that was left without an answer recognises its own. The parts of long
-entries and values have names that belong to one content only. Renewing a lease twice is renewing it.
+Every request may be sent twice without harm:
+
+- The Txn that appends an entry compares and swaps the head, so Consul takes equal entries at most once. A client that
+  had no answer recognises its own entry in the log by its `writer` (`test_a_lost_answer_is_found_out`).
+- The name of a part of a long entry or value belongs to one content only.
+- To renew a lease twice is to renew it.
 """
 
 import asyncio
@@ -35,11 +38,11 @@ from xchronos.store.transactions import Change
 
 log = structlog.get_logger(__name__)
 
-_LONGEST_WHOLE_ENTRY = 300 * 1024  # bytes of an entry that go into one key
+_LONGEST_WHOLE_ENTRY = 300 * 1024  # bytes; a longer entry is written in parts
 
 
 class Appended(Enum):
-    """What became of an entry."""
+    """What became of an entry that a client tried to append."""
 
     YES = "it is the newest entry"
     NO = "another one came first"
@@ -48,7 +51,7 @@ class Appended(Enum):
 
 
 class ConsulLog:
-    """One client's way to the log, and its mirror of the store."""
+    """One client's access to the log; keeps the mirror up to date with it."""
 
     def __init__(self, agents: Agents, layout: Layout, mirror: Mirror) -> None:
         self.agents = agents
@@ -60,10 +63,13 @@ class ConsulLog:
         self._reading: asyncio.Task[None] | None = None
         self._next_reading: asyncio.Task[None] | None = None
         self.heard = asyncio.Event()
-        """Set whenever an entry is read, which is most often another client's."""
+        """Set when an entry is read from the log, which is most often another client's. The writer clears it."""
 
     async def load(self) -> None:
-        """Read everything, and lay the foundation where there is nothing. The mirror is then at the head."""
+        """Read the whole store, or begin an empty one where there is none. The mirror is at the head afterwards.
+
+        Raises StoreError when the store is damaged or from another release.
+        """
         while True:
             found = {item.key: item for item in await self.agents.all(self.layout.prefix, bulk=True)}
             if self.layout.head in found:
@@ -75,12 +81,13 @@ class ConsulLog:
                 Op("cas", self.layout.head, msgspec.json.encode(Head(0, 1)), 0),
                 Op("set", self.layout.fold, msgspec.json.encode(Fold())),
             ]
-            await self.agents.txn(first)  # when another client was quicker, that is as good
+            await self.agents.txn(first)  # refused when another client was quicker, which is as good
 
     async def current(self) -> None:
-        """Return once the mirror is not older than the store was at the call.
+        """Return when the mirror is not older than the store was at the call.
 
-        Callers of the same moment share one request, which begins after the call of each.
+        Callers of the same moment share one request. It begins after the call of each of them, or its answer could be
+        older than what a caller has seen.
         """
         task = self._next_reading
         if task is None:
@@ -98,7 +105,10 @@ class ConsulLog:
             raise self._gone_back()
 
     async def catch_up(self, head: Item | None) -> None:
-        """Go on to the head that was read, or beyond. Raises StoreError when the store was removed or put back."""
+        """Bring the mirror to the head that was read, or further.
+
+        Raises StoreError when somebody removed the store or restored an older state of it.
+        """
         if head is None or head.value is None:
             raise StoreError(
                 f"{self.layout.head} has vanished from Consul: the store was removed; start the daemon anew"
@@ -113,9 +123,10 @@ class ConsulLog:
             self.mirror.head_index = head.modify_index
 
     async def append(self, entry: Entry, head: Head, changes: list[Change], others: Sequence[Op]) -> Appended:
-        """Try to make this the newest entry; `others` are carried out with it, or none of all.
+        """Try to make this the newest entry. Consul carries out the `others` together with it, or nothing at all.
 
-        Raises StoreUnavailable when nobody knows: the same call, with the same entry, may be made again.
+        Raises StoreUnavailable when nobody knows whether it happened. The caller may then make the same call again,
+        with the same entry.
         """
         sequence = head.sequence
         data = encode_entry(entry)
@@ -135,19 +146,22 @@ class ConsulLog:
             if all(failure.at for failure in answer.failures):
                 return Appended.REFUSED
             return await self._whose(sequence, entry.writer)
-        if self.mirror.head.sequence < sequence:  # otherwise the follower was quicker
+        if self.mirror.head.sequence < sequence:  # otherwise the task that follows the log has read it already
             self.mirror.take(entry, size, changes)
         if self.mirror.head.sequence == sequence:
             self.mirror.head_index = answer.items[0].modify_index
         return Appended.YES
 
     def new_writer(self) -> str:
-        """A name that no other entry has."""
+        """A `writer` that no other entry has."""
         self._written += 1
         return f"{self._name}-{self._written}"
 
     async def _whose(self, sequence: int, writer: str) -> Appended:
-        """The head had moved: was it by the entry itself, sent once before?"""
+        """Whose entry has this number, after the head was found moved: our own, sent once before, or another's?
+
+        UNKNOWN when the entry was folded and deleted before (`test_a_fate_that_nobody_can_tell_any_more`).
+        """
         operations = [Op("get", self.layout.head), Op("get", self.layout.entry(sequence))]
         answer = await self.agents.txn(operations, consistent=True)
         found = None if answer.failures else await self._entry(sequence, answer.items[1])
@@ -162,10 +176,11 @@ class ConsulLog:
         return Appended.YES if entry.writer == writer else Appended.NO
 
     async def _read_on(self, until: int) -> None:
-        """Take what follows, some entries at a time; when that is gone already, read everything."""
+        """Read the next entries, as many as one Txn can read. Read the whole store when they are deleted already."""
         begin = self.mirror.head.sequence + 1
         numbers = range(begin, min(until + 1, begin + MAX_CONSUL_OPERATIONS))
-        # Without `consistent` an entry may be missing: a leader that has just restarted has not applied all it knows.
+        # `consistent` is needed: a leader that has just restarted has not applied all that it knows, and without it an
+        # entry may be missing from its answer.
         operations = [Op("get", self.layout.entry(number)) for number in numbers]
         answer = await self.agents.txn(operations, consistent=True)
         if answer.failures:
@@ -176,7 +191,7 @@ class ConsulLog:
             if found is None:
                 await self._reload()
                 return
-            # A writer may have taken its own entry meanwhile.
+            # `append` may have put its own entry into the mirror meanwhile.
             if number == self.mirror.head.sequence + 1:
                 self.mirror.take(*found)
                 self.heard.set()
@@ -187,7 +202,7 @@ class ConsulLog:
         log.warning("read the whole store anew: the log was folded before it was read", was=was, now=self.mirror.head)
 
     async def _entry(self, sequence: int, item: Item) -> tuple[Entry, int] | None:
-        """The entry and its size; None when parts of it are gone, as the log was folded."""
+        """The entry and its size in bytes; None when the log was folded and parts of the entry are deleted."""
         data = item.value or b""
         in_parts = parts_of(data)
         if in_parts is not None:
@@ -202,7 +217,7 @@ class ConsulLog:
         return StoreError(f"{self.layout.head} in Consul has gone back in time: restored? Start every daemon anew")
 
     def _begin(self, found: dict[str, Item]) -> None:
-        """Make the mirror from everything that there was at one moment."""
+        """Make the mirror from all keys in Consul as they were at one moment."""
         layout, mirror = self.layout, self.mirror
         values = {key: item.value or b"" for key, item in found.items()}
         head = decode_head(values[layout.head])
@@ -228,7 +243,8 @@ class ConsulLog:
             if key.startswith(layout.keys):
                 row = decode_row(data, layout, values)
                 rows[row.key] = row
-        # A fold may have been under way, so that some keys are newer than others: go over it once more.
+        # A fold may have been under way, so some keys may be as of its target already. Carrying out its entries once
+        # more brings all of them there (`test_a_fold_that_is_broken_off_is_gone_over`).
         changed: set[str] = set()
         for number in range(fold.checkpoint + 1, fold.target + 1):
             _go_over(entries[number][0], rows, changed)

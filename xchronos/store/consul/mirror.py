@@ -1,4 +1,4 @@
-"""The whole store as of one entry of Consul's log, in memory, and what a write would make of it."""
+"""The whole store in memory as of one entry of Consul's log, and a draft of what a write would make of it. No I/O."""
 
 from collections.abc import Iterable
 
@@ -16,9 +16,16 @@ from xchronos.store.watching import WatchHub
 class Mirror:
     """The living keys and leases as of the entry `head.sequence`, and the history since they were read.
 
-    `head_index` is the head's ModifyIndex in Consul, which a writer has to name. `dirty` has the keys that changed
-    since the fold that was last seen: the entry of the last change, and the one that brought the key to life (0: it
-    may have been there before).
+    Attributes:
+        head: The newest entry taken; `take` moves it.
+        head_index: The head's ModifyIndex in Consul, which a writer has to name; 0 while it is not known.
+        rows: The living keys.
+        leases: The numbers of the living leases.
+        dirty: The keys that changed since the last fold seen: the entry of the key's last change, and the entry that
+            created it (0: it may have been there before).
+        log_bytes: Bytes of the entries since the last fold seen.
+        checkpoint: The entry up to which the log is folded, as far as this client knows.
+        hub: Serves the watches.
     """
 
     def __init__(self, max_events: int, max_bytes: int) -> None:
@@ -36,20 +43,20 @@ class Mirror:
 
     @property
     def history(self) -> History:
-        """What can be told of the past."""
+        """The changes of the last revisions, in memory."""
         return self.hub.history
 
     def begin(
         self, rows: dict[str, KeyValue], leases: set[int], head: Head, checkpoint: int, changed: Iterable[str]
     ) -> None:
-        """Forget everything; these are the keys as of `head`, whose revision the history begins with.
+        """Forget everything and begin with these keys and leases as of `head`. The history begins at its revision.
 
-        `changed`: the keys that may have changed since the entry `checkpoint`.
+        `changed` names the keys that may have changed since the entry `checkpoint`.
         """
         self.head, self.head_index = head, 0
         self.rows = rows
         self._table = RevisionedTable(rows)
-        # In place: others hold on to it.
+        # In place: the reaper of leases has a reference to this set.
         self.leases.clear()
         self.leases.update(leases)
         self._by_lease = {}
@@ -61,9 +68,9 @@ class Mirror:
         self.hub.restart(History(head.revision, **self._limits))
 
     def take(self, entry: Entry, size: int, changes: list[Change] | None = None) -> None:
-        """Go on by one entry, of `size` bytes. `changes` are what it does, if they are known already.
+        """Go on by one entry, of `size` bytes. `changes` is what the entry does, if the caller knows that already.
 
-        Raises StoreError when the entry does not follow: then the log is damaged.
+        Raises StoreError when the entry does not follow the one before: the log is damaged then.
         """
         if entry.revision != self.head.revision:
             raise StoreError(
@@ -101,7 +108,7 @@ class Mirror:
             self.history.compact(entry.compacted)
 
     def folded(self, checkpoint: int) -> None:
-        """The keys in Consul are as of this entry: what changed before needs no folding any more."""
+        """The keys in Consul are as of the entry `checkpoint`: changes up to it need no folding any more."""
         if checkpoint > self.checkpoint:
             self.checkpoint = checkpoint
             self.log_bytes = 0
@@ -145,7 +152,11 @@ class Mirror:
 
 
 class MirrorDraft:
-    """What a group of requests would do to the store, one after the other. The mirror itself is not touched."""
+    """What a group of requests would do to the store, one after another. The mirror itself does not change.
+
+    `changes`, `granted` (lease and TTL in seconds), `ended` (lease and the ModifyIndex its key must have, 0: any) and
+    `compacted` grow with each request. `revision` is the store's after them. `size` is about how many bytes they are.
+    """
 
     def __init__(self, mirror: Mirror) -> None:
         self._mirror = mirror
@@ -162,7 +173,7 @@ class MirrorDraft:
 
     @property
     def empty(self) -> bool:
-        """Nothing would change."""
+        """Whether nothing would change."""
         return not (self.changes or self.granted or self.ended or self.compacted)
 
     def commit(self, txn: Txn) -> Committed:
@@ -178,7 +189,7 @@ class MirrorDraft:
         return Committed(changes is not None, self.revision)
 
     def grant(self, ttl_seconds: float) -> int:
-        """Begin a lease."""
+        """Begin a lease; returns its number."""
         ttl = parse_ttl(ttl_seconds) / SECOND
         self._last_lease += 1
         self._leases.add(self._last_lease)
@@ -186,9 +197,9 @@ class MirrorDraft:
         return self._last_lease
 
     def end(self, lease: int, index: int = 0) -> None:
-        """End a lease and delete its keys, if its record in Consul still has that index (0: whatever it has).
+        """End a lease and delete its keys, on condition that its key in Consul still has this ModifyIndex (0: any).
 
-        Raises LeaseLost when it is gone.
+        Raises LeaseLost when the lease is gone.
         """
         if lease not in self._leases:
             raise LeaseLost(f"the lease {lease} has expired or was revoked")
@@ -199,13 +210,13 @@ class MirrorDraft:
         self._add(remove(keys, self._rows, self.revision + 1))
 
     def compact(self, revision: int) -> None:
-        """Forget the history before `revision`. Raises StoreError when that is still to come."""
+        """Forget the history up to `revision`. Raises StoreError when that revision is still to come."""
         if revision > self.revision:
             raise StoreError(f"cannot compact up to revision {revision}: the store is only at {self.revision}")
         self.compacted = max(self.compacted, revision)
 
     def entry(self, writer: str) -> Entry:
-        """All of it, as the log has it."""
+        """The whole draft as an entry of the log."""
         revisions: list[list[Written]] = []
         last = 0
         for event, _ in self.changes:
@@ -219,7 +230,7 @@ class MirrorDraft:
         )
 
     def head(self) -> Head:
-        """Where the store would be."""
+        """The head that the store would have."""
         return Head(self._mirror.head.sequence + 1, self.revision, self._last_lease)
 
     def _add(self, changes: list[Change]) -> None:

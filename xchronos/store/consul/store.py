@@ -1,32 +1,32 @@
-"""The other cluster store: Consul's KV, from 1.8 on, spoken to over HTTP.
+"""The store contract on Consul's KV, from 1.8 on, over HTTP.
 
-Consul has no history, no revisions that suit the contract, watches that skip what happens in between, Txns of 64
-operations, and sessions that may live twice their TTL and delete keys one by one. So its keys are not the store's keys.
-What Consul does well is to agree on one small thing at a time, and that is used for a log:
+Consul has no history, and no revisions that suit the contract. Its watches skip what happens in between, and its Txns
+take 64 operations. Its sessions may live for twice their TTL, and delete their keys one by one. So Consul's keys are
+not the store's keys. What Consul does well is to agree on one small thing at a time, and that is enough for a log:
 
-- Every write is an *entry*: what it changed, in full. One of Consul's Txns adds the entry and compares and swaps the
-  *head*, so entries are in one order, and each was decided upon with all that came before it. Whatever waits while an
-  entry is under way becomes the next one, any number of the contract's Txns at once, each with its own revision.
-- Every client follows the log into a *mirror* in memory, by a blocking query on the head: guards, ranges, watches and
-  the past are served from there, as the embedded stores do it. A read asks for the head first, as a majority of the
-  servers has it, so that it is never behind what anybody was told before.
-- A writer whose head is stale reads on and decides anew. One that had no answer finds out from the log (an entry names
-  its writer), so a write is neither lost nor done twice, and only when Consul stays away is its fate unknown.
-- The log is folded into plain keys, one for each of the store's keys, every ten seconds or after a thousand entries,
-  by any client; `consul kv get xchronos/keys/xchronos/etc/jobs/a.service` shows one (the first line is about it). So
-  Consul holds what lives, twice at most, and a short log, however long it is all going on. A client that fell so far
-  behind that the log has gone reads everything anew, and its watches say Compacted.
-- A lease is a key that is rewritten by each renewal; any client that has seen it unchanged for its TTL ends it by an
-  entry, unless it was renewed in the last moment. That is within a second of its TTL, and never before. While Consul
+- Every write is an *entry*: all that it changed. One of Consul's Txns adds the entry and compares and swaps the *head*.
+  So entries are in one order, and the writer of each knew all entries before it. Requests that wait while an entry is
+  under way become the next one together: any number of the contract's Txns, each with its own revision.
+- Every client follows the log into a *mirror* in memory, by a blocking query on the head. Guards, ranges, watches and
+  reads of the past are served from it, as the embedded stores do it. A read first asks a majority of the servers for
+  the head, so it is never older than what anybody was told before.
+- A writer whose head is stale reads the newer entries and decides again. A writer that had no answer looks into the
+  log, where an entry names its writer. So no write is lost, and none is done twice. What became of a write is unknown
+  only while Consul stays away.
+- The log is folded into plain keys, one for each of the store's keys, every ten seconds or after a thousand entries, by
+  any client. `consul kv get xchronos/keys/xchronos/etc/jobs/a.service` shows one; its first line is about the key. So
+  Consul holds every living key at most twice, and a short log, for as long as the store is in use. A client whose next
+  entries are deleted already reads the whole store again, and its watches raise Compacted
+  (`test_who_is_too_far_behind_reads_everything`).
+- A lease is a key that each renewal rewrites. Any client that has seen it unchanged for its TTL ends it by an entry,
+  unless it was renewed in the last moment. That happens within a second after its TTL, and never before. While Consul
   does not answer, no lease grows older.
-- What is too long for one of Consul's keys (512 KiB with its wrapping) is written in parts, before the entry that
-  names them. So the contract's limits are those of the other stores.
+- What is too long for one of Consul's keys (512 KiB, base64 included) is written in parts, before the entry that names
+  them. So this store has the same limits as the others.
 
-`consul_layout` has the names, `consul_log`, `consul_writer`, `consul_fold` and `consul_leases` the rest.
-
-The price: every client has all of the store in memory (1.7 KB for a key of 1 KB), and reads all of it when it starts
-(50,000 keys in 2 s); daemons that write at the same time wait for each other; each daemon asks twice a second about the
-leases, even when nothing happens. Beside etcd, one server of either on the same two busy cores:
+What it costs: every client has the whole store in memory (1.7 KB for a key of 1 KB), and reads it when it starts
+(50,000 keys in 2 s). Daemons that write at the same time wait for each other. Each daemon asks for the leases twice a
+second, even when nothing happens. Measured beside etcd, one server of either on the same two busy cores:
 
 ===================================================  ========  ========
 what                                                   Consul      etcd
@@ -40,8 +40,8 @@ from a commit to another client's watch                1.8 ms    1.7 ms
 executions, scheduler and agent apart, 2,000/s due    1,900/s   1,890/s
 ===================================================  ========  ========
 
-A lone write is slower here, many at once share an entry. Consul's servers keep everything in memory: it is the store
-for those who run Consul anyway and have some ten thousand units, not for hundreds of thousands.
+A lone write is slower here; many together share an entry. Consul's servers keep everything in memory. So this is the
+store for those who run Consul anyway and have some ten thousand units, not for hundreds of thousands.
 """
 
 import asyncio
@@ -70,9 +70,9 @@ from xchronos.store.transactions import check_key, check_txn
 
 log = structlog.get_logger(__name__)
 
-_WAIT = 5.0  # seconds for which a question for news stays open
+_WAIT = 5.0  # seconds that a blocking query on the head stays open
 _LONGEST_FOLLOW_PAUSE: Micros = 2 * SECOND
-_BREATH: Micros = 10 * MILLISECOND  # that a client leaves between questions for news while it makes the news itself
+_BREATH: Micros = 10 * MILLISECOND  # the pause between two such queries while only this client writes
 
 
 class ConsulStore:
@@ -109,9 +109,9 @@ class ConsulStore:
 
         Args:
             access: how Consul is reached.
-            clock: for the leases.
-            history_events: how many events watches can go back.
-            history_bytes: and of how many bytes.
+            clock: tells when leases run out.
+            history_events: how many events a watch can go back, at most.
+            history_bytes: how many bytes of memory these events may take.
 
         Raises:
             StoreError: the token is refused, or the store is damaged or from another release.
@@ -168,7 +168,7 @@ class ConsulStore:
             try:
                 results.append(await self._writer.answer(future))
             except StoreError as error:
-                # What became of the others is not told, whichever it is.
+                # The caller gets one error for all Txns, and LeaseLost only if nothing else went wrong.
                 if problem is None or not isinstance(error, LeaseLost):
                     problem = error
         if problem is not None:
@@ -209,7 +209,7 @@ class ConsulStore:
                 raise StoreError(f"{key} in Consul is no record of a lease: it cannot be renewed")
             self._ttls[lease] = ttl
         record = msgspec.json.encode(LeaseRecord(ttl, self._stamp()))
-        # The reading makes Consul refuse the writing when there is no such key any more.
+        # Consul refuses the whole Txn, and so the write, when there is no such key to read any more.
         answer = await self._agents.txn([Op("get", key), Op("set", key, record)])
         if answer.failures:
             self._ttls.pop(lease, None)
@@ -227,7 +227,7 @@ class ConsulStore:
         await self._writer.answer(self._writer.submit(lambda draft: draft.compact(revision)))
 
     def faults(self) -> list[str]:
-        """See `Reporting.faults`: a right that is taken away, limits that are too small, a store that was removed."""
+        """See `Reporting.faults`: a right that was taken away, servers with small limits, a store that was removed."""
         return [fault for fault in (str(self._broken or ""), self._folder.fault) if fault]
 
     async def close(self) -> None:
@@ -250,13 +250,16 @@ class ConsulStore:
             self._tasks.append(asyncio.create_task(self._guard(role), name=f"Consul store: {name}"))
 
     async def _guard(self, role: Callable[[], Awaitable[None]]) -> None:
-        """None of the roles ends by itself. One that does has met what nobody can mend while the daemon runs."""
+        """Run one of the store's tasks. None ends by itself: an error means that the store cannot go on.
+
+        Then the store stops for good, since its mirror may be wrong (`test_a_store_that_fails_writes_nothing_more`).
+        """
         try:
             await role()
         except Exception as error:
             self._broken = error if isinstance(error, StoreError) else StoreError(f"the store failed: {error!r}")
             log.error("the store on Consul cannot go on", reason=str(error), exc_info=self._broken is not error)  # noqa: TRY400
-            # What the others would go on to write comes of a mirror that is not to be trusted.
+            # The other tasks would go on to write what follows from a mirror that may be wrong.
             for task in self._tasks:
                 if task is not asyncio.current_task():
                     task.cancel()
@@ -264,19 +267,19 @@ class ConsulStore:
             self._mirror.hub.close()
 
     async def _follow(self) -> None:
-        """Learn what others append, as it happens."""
+        """Follow what other clients append, as it happens; until cancelled."""
         index, backoff = 0, Backoff(SystemClock(), _BREATH, _LONGEST_FOLLOW_PAUSE)
         while True:
             known = self._mirror.head.sequence
             try:
                 item, index = await self._agents.changed(self._layout.head, index, _WAIT)
                 if item is None or not index:
-                    # A server that has just begun may not know all yet, one that was put back will never: a majority
-                    # of them tells.
+                    # A server that has just started may not know the key yet; one that was restored never will. Only a
+                    # majority of the servers can tell (`test_an_agent_that_does_not_know_all_yet`).
                     await self._log.current()
                 else:
                     await self._log.catch_up(item)
-            except StoreUnavailable:  # every call of the store says so; here there is only waiting
+            except StoreUnavailable:  # callers of the store are told that Consul is away; this task just waits
                 await backoff.pause()
                 continue
             backoff.reset()
@@ -292,7 +295,7 @@ class ConsulStore:
                 await self._writer.drain()
         except TimeoutError:
             log.warning("the store on Consul was closed before its writes were answered")
-        # Before the tasks: a cancelled request would leave its connection behind until TLS has said goodbye.
+        # Before the tasks are cancelled: a cancelled request would leave its connection open until TLS has closed it.
         await self._agents.close()
         await cancel_and_wait(*self._tasks)
         self._writer.abandon(StoreUnavailable("the store was closed before Consul had answered"))
@@ -305,7 +308,7 @@ class ConsulStore:
             raise StoreError(str(self._broken))
 
     def _stamp(self) -> str:
-        """When, for people; and a number, so that no two are the same."""
+        """The time, for people to read, and a unique number, so that no two stamps are equal."""
         return f"{to_datetime(self._clock.now()).isoformat()} {self._log.new_writer()}"
 
 

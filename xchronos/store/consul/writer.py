@@ -1,4 +1,8 @@
-"""The one task of a client that appends to Consul's log: whatever waits meanwhile becomes the next entry."""
+"""The one task of a client that appends to Consul's log. All requests that wait meanwhile become the next entry.
+
+Each turn of the task makes a draft of the requests at the front of the queue and tries to append it. If another client
+was quicker, the requests stay in the queue and the next turn decides again on the newer mirror.
+"""
 
 import asyncio
 import random
@@ -15,13 +19,16 @@ from xchronos.store.consul.layout import PIECE, LeaseRecord
 from xchronos.store.consul.log import Appended, ConsulLog
 from xchronos.store.consul.mirror import MirrorDraft
 
-_MAX_LEASES = MAX_CONSUL_OPERATIONS - 4  # that begin or end with one entry
-_GROUP = 2 * PIECE  # bytes of an entry before it is packed
-_CONTENDED = 0.5  # seconds for which a writer gives way after another was quicker
+_MAX_LEASES = MAX_CONSUL_OPERATIONS - 4  # how many leases may begin or end in one entry
+_GROUP = 2 * PIECE  # the most bytes of an entry, before compression
+_CONTENDED = 0.5  # seconds that a writer gives way to others after another one was quicker
 
 
 class _Request:
-    """Something to do to a draft, and who waits for what comes of it. `size`: the bytes that it writes, roughly."""
+    """Something to do to a draft, and the future of whoever waits for the result.
+
+    `size` is about how many bytes it writes. `since` is when it was submitted, in seconds of the event loop's clock.
+    """
 
     def __init__(self, work: Callable[[MirrorDraft], Any], size: int, *, expiry: bool) -> None:
         self.work = work
@@ -31,18 +38,18 @@ class _Request:
         self.future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
     def settle(self, answer: Any) -> None:
-        """Tell whoever waits."""
+        """Set the future: a StoreError is raised to whoever waits, anything else is the result."""
         if self.future.done():
             return
         if isinstance(answer, StoreError):
             self.future.set_exception(answer)
-            self.future.exception()  # nobody may be waiting any more
+            self.future.exception()  # perhaps nobody waits any more; asyncio would complain of an unread exception
         else:
             self.future.set_result(answer)
 
 
 class ConsulWriter:
-    """Gathers requests, and carries each out, or says why not once Consul has been silent for `timeout` seconds."""
+    """Gathers requests and carries out each, or says why not after Consul has been silent for `timeout` seconds."""
 
     def __init__(self, log: ConsulLog, timeout: float, stamp: Callable[[], str]) -> None:
         self._log = log
@@ -57,13 +64,14 @@ class ConsulWriter:
 
     @property
     def alone(self) -> bool:
-        """Something is being written, and no other client has been quicker of late."""
+        """Whether something is being written and no other client has been quicker of late."""
         return not self._idle.is_set() and asyncio.get_running_loop().time() >= self._give_way_until
 
     def submit(self, work: Callable[[MirrorDraft], Any], size: int = 0, *, expiry: bool = False) -> asyncio.Future[Any]:
-        """Queue some work; the future gets what it returned, or raised, once that is true of the store.
+        """Queue some work. The future gets what the work returned or raised, after the log has it.
 
-        An `expiry` is the end of a lease that has run out: it is given up (the answer is None) if it does not hold.
+        An `expiry` is the end of a lease that has run out. It is dropped, with the answer None, if the lease was
+        renewed or is gone.
         """
         request = _Request(work, size, expiry=expiry)
         self._queue.append(request)
@@ -72,7 +80,11 @@ class ConsulWriter:
         return request.future
 
     async def answer(self, future: asyncio.Future[Any]) -> Any:
-        """Wait for a submitted request while Consul answers those before it. A cancellation does not stop it."""
+        """Wait for a submitted request, for as long as Consul answers those before it. Raises StoreUnavailable.
+
+        A long queue that moves is no silence (`test_a_long_queue_that_moves_is_no_silence`). A cancellation does not
+        stop the request.
+        """
         while True:
             try:
                 async with asyncio.timeout(self._timeout * 1.2):
@@ -88,13 +100,13 @@ class ConsulWriter:
         await self._idle.wait()
 
     def abandon(self, error: StoreError) -> None:
-        """Tell everybody who still waits that nothing more is written."""
+        """End every request that still waits with this error."""
         while self._queue:
             self._queue.popleft().settle(error)
         self._idle.set()
 
     async def run(self) -> None:
-        """Write, for ever."""
+        """Write what is submitted, until cancelled."""
         while True:
             await self._news.wait()
             self._news.clear()
@@ -103,7 +115,7 @@ class ConsulWriter:
             self._idle.set()
 
     async def _carry_out(self) -> None:
-        """Make one entry of what is at the front of the queue, and append it."""
+        """One turn: make an entry of the requests at the front of the queue, try to append it, settle them."""
         now = asyncio.get_running_loop().time()
         while self._queue and self._silent_since(max(self._queue[0].since, self._answered)):
             self._queue.popleft().settle(
@@ -126,7 +138,7 @@ class ConsulWriter:
         if verdict is Appended.NO:
             return
         if verdict is Appended.REFUSED:
-            # A lease was renewed in the last moment: whoever wanted it to end looks again.
+            # A lease was renewed in the last moment, so the ends of leases are dropped. The reaper looks again.
             self._drop_expiries(group)
             return
         for request, answer in zip(group, answers, strict=True):
@@ -141,9 +153,13 @@ class ConsulWriter:
         return asyncio.get_running_loop().time() - moment > self._timeout
 
     async def _give_way(self, taken: float) -> None:
-        """Let another client write. Whoever came second has to read first, and would come second for ever."""
+        """Let another client write, for about as long as our own write took.
+
+        The client that came second has to read first, and so would come second again and again
+        (`test_a_busy_client_does_not_shut_the_others_out`).
+        """
         self._log.heard.clear()
-        with suppress(TimeoutError):  # the others had nothing to write; not all must find that out at once
+        with suppress(TimeoutError):  # the others had nothing to write; a random time, so clients are not in step
             async with asyncio.timeout(taken * random.uniform(1, 2)):  # noqa: S311
                 await self._log.heard.wait()
 
@@ -164,7 +180,7 @@ class ConsulWriter:
         return draft, group, answers
 
     async def _confirm(self) -> Appended:
-        """Nothing is to be written, which is true only if the mirror is not behind."""
+        """The draft is empty. YES when the mirror was up to date, so that this is true; NO when it was not."""
         sequence = self._log.mirror.head.sequence
         await self._log.current()
         return Appended.YES if self._log.mirror.head.sequence == sequence else Appended.NO
@@ -198,5 +214,5 @@ class ConsulWriter:
 
 
 def _copy(error: StoreError) -> StoreError:
-    """An exception of its own for each caller: a shared one would gather the tracebacks of all."""
+    """An exception of its own for each caller: one for all would gather the tracebacks of all."""
     return StoreUnavailable(str(error)) if isinstance(error, StoreUnavailable) else StoreError(str(error))

@@ -12,7 +12,7 @@ class EtcdAccess(msgspec.Struct, frozen=True, kw_only=True):
     """Endpoints and credentials.
 
     Args:
-        endpoints: `host:port` each; any one that answers will do, the others are for when it does not.
+        endpoints: `host:port` each. One that answers is enough; the others are for when it stops answering.
         tls: speak TLS. Without `ca`, the system's certificate authorities are trusted.
         ca: a PEM file of the authorities to trust.
         cert: our own certificate, for servers that ask for one; `key` belongs to it.
@@ -20,7 +20,7 @@ class EtcdAccess(msgspec.Struct, frozen=True, kw_only=True):
         server_name: the name in the servers' certificates, where it is not the endpoints' host.
         user: the etcd user; empty: none.
         password: belongs to `user`.
-        timeout: seconds that a call may take, tries on other endpoints included.
+        timeout: seconds that a call may take, including the tries on other endpoints.
         max_operations: the servers' `--max-txn-ops`.
     """
 
@@ -46,7 +46,7 @@ class EtcdAccess(msgspec.Struct, frozen=True, kw_only=True):
             raise ConfigError("a password for etcd is given, but no user")
 
     def __repr__(self) -> str:
-        # It ends up in logs and tracebacks; the password must not.
+        # This text gets into logs and tracebacks, and the password must not (`test_the_password_is_not_shown`).
         return f"EtcdAccess({self})"
 
     def __str__(self) -> str:

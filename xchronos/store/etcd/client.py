@@ -1,7 +1,7 @@
-"""The way to an etcd cluster: one member at a time, another when it fails; requests are sent again when that is safe.
+"""The way to an etcd cluster: one member at a time, another when it fails. Requests are sent again where that is safe.
 
-All daemons choose a member at random, so they spread over the cluster; when a member fails, they spread over the rest.
-Pauses between tries grow and are drawn at random, so that no herd comes back at once.
+Every daemon chooses its member at random, so the daemons spread over the cluster. When a member fails, its daemons
+spread over the others. Pauses between tries grow and are drawn at random, so that not all daemons come back together.
 """
 
 import asyncio
@@ -25,10 +25,10 @@ SHORTEST_RETRY_PAUSE: Micros = 50 * MILLISECOND
 LONGEST_RETRY_PAUSE: Micros = SECOND
 
 _LEADER = ("hasleader", "true")
-"""A member that has lost its leader then says so at once instead of waiting, and ends its watches."""
+"""With this a member that has lost its leader says so immediately instead of waiting, and ends its watches."""
 
 _WITH_TERM = ("txn", "range")
-"""The methods whose answers are looked at for the leader's term: those that are called all the time."""
+"""The methods from whose answers the leader's term is read: those that are called all the time."""
 
 Metadata: TypeAlias = tuple[tuple[str, str], ...]
 Method: TypeAlias = Literal["txn", "range", "compact", "grant", "revoke", "authenticate", "status"]
@@ -40,13 +40,13 @@ def new_backoff() -> Backoff:
 
 
 def was_cut(connection: EtcdConnection) -> bool:
-    """Whether a CancelledError means that the line was given up, and not that the task that waits is cancelled."""
+    """Whether a CancelledError came from giving up the connection, and not from cancelling the task that waits."""
     task = asyncio.current_task()
     return connection.broken and not (task is not None and task.cancelling())
 
 
 class Sent:
-    """A request on its way."""
+    """A request that is under way: what was asked, with which token, on which connection, until when."""
 
     __slots__ = ("call", "connection", "method", "request", "token", "until")
 
@@ -66,14 +66,14 @@ class EtcdClient:
         self.access = access
         self.closed = False
         self.fault = ""
-        """What only an operator can heal, as the last refusal told it; empty once a Txn is carried out again."""
+        """What only an operator can heal: the text of the last such refusal. Empty once a Txn succeeds again."""
         self._credentials = make_credentials(access)
         self._loop = asyncio.get_running_loop()
         self._endpoints = random.sample(access.endpoints, len(access.endpoints))
         self._connection: EtcdConnection | None = None
         self._metadata: Metadata = (_LEADER,)
         self.token = ""
-        """The token of the moment; empty: none."""
+        """The token that goes with every request; empty: none. Each `login` replaces it."""
         self._login = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
         self._under_way = 0
@@ -82,21 +82,22 @@ class EtcdClient:
 
     @property
     def metadata(self) -> Metadata:
-        """What goes with every request."""
+        """What is sent with every request: a demand for a leader, and the token if there is one."""
         return self._metadata
 
     def connection(self) -> EtcdConnection:
-        """The line to the member of the moment."""
+        """The connection to the present member; opened when there is none."""
         if self._connection is None:
-            # Certificates are replaced before they expire. One that is being replaced right now cannot be read, or does
-            # not fit its key: then the next line has the new one.
+            # Certificates are replaced before they expire, so each connection reads them anew. A pair that is being
+            # replaced at this moment cannot be read, or does not fit together: then this connection still takes the
+            # old pair, and the next one the new (`test_certificates_that_are_replaced`).
             with suppress(ConfigError):
                 self._credentials = make_credentials(self.access)
             self._connection = EtcdConnection(self._endpoints[0], self.access, self._credentials, self.leave)
         return self._connection
 
     def leave(self, connection: EtcdConnection) -> None:
-        """Go to the next member. What is under way on the line is cut off; its callers hear of it."""
+        """Leave for the next member. Calls under way on the connection are cut off, and their callers are told."""
         if connection is not self._connection:
             return
         self._connection = None
@@ -105,12 +106,15 @@ class EtcdClient:
         self._in_background(connection.close(), f"leave etcd at {connection.endpoint}")
 
     def check_open(self) -> None:
-        """Raise StoreError once the link is closed."""
+        """Raise StoreError once the client is closed."""
         if self.closed:
             raise StoreError(f"{self.access}: the store is closed")
 
     def send(self, method: Method, request: Any, within: float = 0.0) -> Sent:
-        """Send a request now; `finish` must follow. `within`: seconds for all tries, by default those of the access."""
+        """Send a request now; the caller must call `finish` or `forget` with what this returns.
+
+        `within` is how many seconds all tries may take together; 0: the timeout of the access.
+        """
         self.check_open()
         sent = Sent(method, request, self._loop.time() + (within or self.access.timeout))
         self._under_way += 1
@@ -122,16 +126,17 @@ class EtcdClient:
         connection = sent.connection = self.connection()
         sent.token = self.token
         left = max(sent.until - self._loop.time(), 0.001)
-        # Who asks for a token must not come with a stale one.
+        # A request for a token must not carry a stale one: etcd would refuse it for that.
         metadata = self._metadata if sent.method != "authenticate" else (_LEADER,)
         sent.call = getattr(connection, sent.method)(sent.request, metadata=metadata, timeout=left)
         connection.begin(sent.call)
 
     async def finish(self, sent: Sent, *, twice: bool) -> Any:
-        """The answer to a request. One that may be carried out `twice` is sent again when its fate is unknown.
+        """The answer to a request. A request that may be carried out `twice` is sent again when its fate is unknown.
 
         Raises:
-            StoreUnavailable: no answer in time; unless the request may be carried out twice, it may have been, once.
+            StoreUnavailable: there was no answer in time. A request that may not be carried out twice may have been
+                carried out once.
             StoreError: etcd's refusal.
         """
         backoff = new_backoff()
@@ -182,7 +187,7 @@ class EtcdClient:
         return await self.finish(self.send(method, request, within), twice=twice)
 
     async def exchange(self, method: Literal["keep_alive", "watch"], request: Any, within: float) -> Any:
-        """Open a stream, send one request, and return its first answer. Tried again for so many seconds."""
+        """Open a stream, send one request, and return its first answer. Tries for `within` seconds."""
         self.check_open()
         backoff = new_backoff()
         until = self._loop.time() + within
@@ -221,12 +226,21 @@ class EtcdClient:
         again: bool = True,
         needed: bool = True,
     ) -> None:
-        """Do what the trouble asks for, so that the request can be sent again; raise when it must not be.
+        """Do what the trouble asks for, so that the caller can send the request again; raise when it must not be sent.
 
-        `token` is the one that the request was sent with; `needed` says whether its refusal is a fault of the store.
+        Args:
+            trouble: what became of the request.
+            connection: the one that the request was sent on.
+            backoff: the pauses between the tries of this request.
+            token: the one that the request was sent with.
+            until: when to give up, by the event loop's clock.
+            again: whether the request may be sent again.
+            needed: whether a refusal is a fault of the store, for the operator to heal.
         """
         if isinstance(trouble.error, NotPermitted) and self.access.user and not token:
-            trouble = Trouble(trouble.error, Advice.LOGIN)  # users were turned on, and took us for our certificate
+            # The request had no token. Authentication was turned on meanwhile, so etcd took our certificate's name for
+            # the user (`test_users_that_are_turned_off_again`).
+            trouble = Trouble(trouble.error, Advice.LOGIN)
         if trouble.leave:
             self.leave(connection)
         if trouble.advice is Advice.GIVE_UP or not again:
@@ -244,7 +258,7 @@ class EtcdClient:
             await self.login(token)
 
     async def login(self, stale: str = "") -> None:
-        """Get a token, unless somebody else has replaced the stale one meanwhile."""
+        """Get a token, unless another caller has replaced the stale one meanwhile."""
         if not self.access.user:
             return
         async with self._login:
@@ -253,15 +267,16 @@ class EtcdClient:
             request = messages.AuthenticateRequest(name=self.access.user, password=self.access.password)
             try:
                 answer = await self.call("authenticate", request, twice=True)
-            except LoginNotNeeded:  # for now: a request that is refused one day comes here again
-                # A stale token is refused even where none is asked for.
+            except LoginNotNeeded:
+                # etcd refuses a stale token even while authentication is turned off, so none is sent. Once it is turned
+                # on, a refused request comes here again.
                 self.token, self._metadata = "", (_LEADER,)
                 return
             self.token = answer.token
             self._metadata = (_LEADER, ("token", answer.token))
 
     async def close(self) -> None:
-        """Let the requests under way come to their end, each has its deadline; then hang up."""
+        """Wait for the requests under way (each has its deadline), then close the connection."""
         self.closed = True
         await self._idle.wait()
         if self._connection is not None:

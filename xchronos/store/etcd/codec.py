@@ -1,4 +1,4 @@
-"""Between the store contract's values and etcd's messages. Written for speed: it runs for every operation and event."""
+"""Translates the store contract's values into etcd's messages, and back. Written for speed: every event passes here."""
 
 from collections.abc import Iterable, Sequence
 
@@ -6,13 +6,13 @@ from xchronos.store.contract import Delete, Event, KeyValue, Put, Txn
 from xchronos.store.etcd.rpc import messages_pb2 as messages
 
 END_OF_STORE = b"\0"
-"""As the end of a range: to the end of the store."""
+"""As the end of a range: everything to the end of the store. As its beginning too: everything."""
 
 _MOD, _CREATE = messages.Compare.MOD, messages.Compare.CREATE
 
 
 def encode_txn(txn: Txn) -> messages.TxnRequest:
-    """A checked Txn as etcd takes it."""
+    """A checked Txn as etcd's message."""
     request = messages.TxnRequest()
     add_guard = request.compare.add
     for guard in txn.guards:
@@ -41,21 +41,21 @@ def encode_txn(txn: Txn) -> messages.TxnRequest:
 
 
 def prefix_range(prefix: str) -> tuple[bytes, bytes]:
-    """The first key, and the end, of a range of all keys that begin with `prefix`."""
+    """The range of all keys that begin with `prefix`: its first key, and its end (not included)."""
     if not prefix:
         return END_OF_STORE, END_OF_STORE
     begin = prefix.encode()
-    # UTF-8 never ends in the byte 0xFF, so the last one can always be counted up.
+    # UTF-8 never ends in the byte 0xFF, so one can always be added to the last byte.
     return begin, begin[:-1] + bytes((begin[-1] + 1,))
 
 
 def decode_items(kvs: Iterable[messages.KeyValue]) -> list[KeyValue]:
-    """Keys as a read tells them."""
+    """The keys of etcd's answer to a read."""
     return [KeyValue(kv.key.decode(), kv.value, kv.create_revision, kv.mod_revision, kv.lease) for kv in kvs]
 
 
 def decode_events(events: Sequence[messages.Event], first: int) -> list[Event]:
-    """The events from revision `first` on."""
+    """The events of etcd's message from revision `first` on."""
     found = []
     for event in events:
         kv = event.kv

@@ -1,8 +1,8 @@
-"""What an answer that is an error means: to the caller, and to where the next question goes.
+"""Errors as advice: what an error means to the caller, and where the next try goes.
 
-The one thing that matters is whether a write *may* have happened. etcd refuses many requests before it proposes them to
-the cluster (no leader, a bad token, no space); those can be sent again. When a connection breaks or a time-out passes,
-nobody knows, and the caller is told so.
+What matters most is whether a write *may* have happened. etcd refuses many requests before it proposes them to the
+cluster (no leader, a bad token, no space): those can be sent again. When a connection breaks or a time-out passes,
+nobody knows whether the write happened, and the caller is told so.
 """
 
 from enum import Enum
@@ -15,15 +15,15 @@ from xchronos.errors import Compacted, LeaseLost, StoreError, StoreUnavailable
 
 
 class Misconfigured(StoreUnavailable):
-    """Only a change of the settings, or of etcd's, can heal this: a user, a password, a permission, a certificate."""
+    """Only a change of our settings or of etcd's can heal this: a user, a password, a permission, a certificate."""
 
 
 class NotPermitted(Misconfigured):
-    """The user may not do that; or there is no token, and who our certificate names may not."""
+    """The user may not do that. Without a token, the user is the one that our certificate names."""
 
 
 class LoginNotNeeded(StoreError):  # noqa: N818
-    """A token was asked for, and the cluster has authentication turned off."""
+    """A token was asked for, but the cluster has authentication turned off."""
 
 
 class LeaseExists(StoreError):  # noqa: N818
@@ -70,7 +70,7 @@ TOO_LARGE = "the request is larger than etcd takes (--max-request-bytes, 1.5 MiB
 
 PLAIN = "it does not seem to speak TLS: write etcd:// instead of etcds://"
 
-# By a part of etcd's own words; the first that is found counts.
+# A part of etcd's own words, and what it means. The first row whose part is found counts.
 _WORDS: tuple[tuple[str, Advice, type[StoreError], str], ...] = (
     ("requested lease not found", Advice.GIVE_UP, LeaseLost, "the lease has expired or was revoked"),
     ("lease already exists", Advice.GIVE_UP, LeaseExists, "{}"),
@@ -112,9 +112,9 @@ def read_trouble(error: AioRpcError, endpoint: str) -> Trouble:
 
 
 def read_words(code: StatusCode | None, words: str, endpoint: str) -> Trouble:
-    """What etcd's own words mean, be they a call's status or the reason why a watch was cancelled."""
+    """What etcd's own words mean: a call's status, or the reason why a watch was cancelled."""
     plain = words.removeprefix("etcdserver: ").removeprefix("mvcc: ")
-    if "has been compacted" in words:  # the answer does not say from where on history is left
+    if "has been compacted" in words:  # the answer does not say which revision is the oldest that is left
         return Trouble(Compacted(0), Advice.GIVE_UP)
     for part, advice, kind, text in _WORDS:
         if part in words:
@@ -127,11 +127,11 @@ def read_words(code: StatusCode | None, words: str, endpoint: str) -> Trouble:
 
 
 _REFUSALS = ("ALERT_BAD_CERTIFICATE", "ALERT_CERTIFICATE", "ALERT_UNSUPPORTED_CERTIFICATE", "ALERT_UNKNOWN_CA")
-"""What servers that speak TLS 1.2 call back when they do not take our certificate."""
+"""What servers that speak TLS 1.2 answer when they refuse our certificate."""
 
 
 def _connection(words: str, endpoint: str) -> Trouble:
-    """The channel's own words: whether the connection could not be made, or broke."""
+    """What the channel's own words mean: the connection could not be made, or it broke."""
     if not any(part in words for part in ("failed to connect", "resolving", "DNS resolution")):
         return Trouble(StoreUnavailable(f"the connection to etcd at {endpoint} broke: {words}"), Advice.UNKNOWN)
     reason = words.rpartition("last error: ")[2]
@@ -148,16 +148,16 @@ def _connection(words: str, endpoint: str) -> Trouble:
     ):
         if part in words:
             return Trouble(Misconfigured(f"etcd at {endpoint} cannot be used: {meaning}"), Advice.ELSEWHERE)
-    if "Unwrap failed" in words:  # a server that goes down may cause it as well
+    if "Unwrap failed" in words:  # a server that goes down may cause it as well, so it is no Misconfigured
         reason = (
             "it breaks off behind the TLS handshake, as servers do that refuse our certificate (etcd.cert, etcd.key)"
         )
         return Trouble(StoreUnavailable(f"etcd at {endpoint} cannot be used: {reason}"), Advice.ELSEWHERE)
-    # Of `UNKNOWN: ipv4:10.0.0.1:2379: Failed to connect to remote host: Connection refused` the end says it all.
+    # Only the end of `UNKNOWN: ipv4:10.0.0.1:2379: Failed to connect to remote host: Connection refused` says anything.
     reason = reason.rpartition(": ")[2].rpartition(":")[2].rstrip("]")
     return Trouble(StoreUnavailable(f"etcd at {endpoint} cannot be reached: {reason}"), Advice.ELSEWHERE)
 
 
 def broken(endpoint: str) -> Trouble:
-    """For what was under way when the member was left."""
+    """The trouble of every call that was under way when the member was left."""
     return Trouble(StoreUnavailable(f"etcd at {endpoint} stopped answering"), Advice.UNKNOWN)

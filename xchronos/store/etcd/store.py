@@ -1,11 +1,11 @@
-"""The cluster store: etcd v3, from 3.4 on.
+"""The store contract on etcd v3, from 3.4 on.
 
-The contract is etcd's own semantics, so this is a translation. What it adds: several endpoints, of which one is used
-until it fails (`etcd_link`), watches that go on elsewhere (`etcd_watch`), and Txns that are sent side by side.
+The contract is etcd's own semantics, so this is a translation. It adds three things: several endpoints, of which one is
+used until it fails (`client`); watches that go on elsewhere (`watch`); and Txns that are under way side by side.
 
-The past of every key is kept by etcd until it is compacted. The leader of the schedulers does that (see
-`engine.compaction`); giving the disk space back, which is `etcdctl defrag` on one member after another, is the
-operator's, as it stops a member for a moment.
+etcd keeps the past of every key until it is compacted. The leader of the schedulers compacts (see
+`engine.leader.compaction`). Compaction does not give the disk space back: that is `etcdctl defrag` on one member after
+another, which stops each for a moment, so it is left to the operator.
 """
 
 import asyncio
@@ -29,13 +29,13 @@ from xchronos.store.leases import parse_ttl
 from xchronos.store.transactions import check_key, check_txn
 
 NOWHERE = "\0"
-"""The prefix of keys that nobody has."""
+"""A prefix of no key: a watch of it sees no events."""
 
 KEYS_PER_REQUEST = 5_000
-"""Keys that a read without a limit asks for at a time."""
+"""How many keys a read without a limit asks etcd for in one request."""
 
 IN_FLIGHT = 16
-"""Txns of one `commit_many` that are under way at the same time."""
+"""The most Txns of one `commit_many` that are under way at the same time."""
 
 
 class EtcdStore:
@@ -52,11 +52,11 @@ class EtcdStore:
 
     @classmethod
     async def open(cls, access: EtcdAccess) -> Self:
-        """Connect, log in, and see that the keys of xchronos may be read.
+        """Connect, log in, and check that the keys of xchronos may be read.
 
         Raises:
             StoreUnavailable: no endpoint answers for now.
-            StoreError: an endpoint is there, and refuses us: a wrong password, a certificate, no permission.
+            StoreError: an endpoint answers and refuses us: a wrong password, a certificate, no permission.
             ConfigError: a certificate cannot be read.
         """
         store = cls(access)
@@ -117,13 +117,14 @@ class EtcdStore:
         return EtcdWatch(self._client, prefix, revision, self._watches)
 
     async def grant(self, ttl_seconds: float) -> int:
-        """See `Store.grant`. etcd counts in whole seconds, and gives at least one and a half election time-outs."""
+        """See `Store.grant`. etcd rounds up to whole seconds, and to at least one and a half election time-outs."""
         ttl = ceil(parse_ttl(ttl_seconds) / SECOND)
-        # A number of our own choice makes it harmless to ask again: a lease has one number, and a number one lease.
+        # We choose the lease's number, so asking again is harmless: etcd refuses to grant a number a second time
+        # (`test_a_lease_granted_twice_is_one`).
         lease = secrets.randbelow(2**62) + 1
         try:
             answer = await self._client.call("grant", messages.LeaseGrantRequest(ID=lease, TTL=ttl), twice=True)
-        except LeaseExists:  # by the first of two tries, whose answer was lost
+        except LeaseExists:  # the first of two tries granted it, and its answer was lost
             self._ttls[lease] = ttl
         else:
             self._ttls[lease] = answer.TTL
@@ -132,8 +133,8 @@ class EtcdStore:
     async def renew(self, lease: int) -> None:
         """See `Store.renew`.
 
-        Whoever renews every third of the TTL hears of a failure before the TTL is over: an answer that takes half of
-        it is not waited for.
+        It waits for an answer for at most half of the TTL. So a holder that renews every third of the TTL hears of a
+        failure before the TTL is over.
         """
         patience = min(self._access.timeout, self._ttls.get(lease, self._access.timeout) / 2)
         answer = await self._client.exchange("keep_alive", messages.LeaseKeepAliveRequest(ID=lease), patience)
@@ -152,11 +153,11 @@ class EtcdStore:
             await self._client.call("compact", messages.CompactionRequest(revision=revision), twice=True)
         except Compacted:
             return
-        except Misconfigured as error:  # nothing that is to be done now depends on it
+        except Misconfigured as error:  # the store works without it, so the store is not unavailable
             raise StoreError(COMPACTS_NOT) from error
 
     def faults(self) -> list[str]:
-        """See `Reporting.faults`: a quota that is reached, a permission that is taken away ..."""
+        """See `Reporting.faults`: for example a quota that is reached, or a permission that was taken away."""
         return [self._client.fault] if self._client.fault else []
 
     async def close(self) -> None:
@@ -167,7 +168,10 @@ class EtcdStore:
         await self._client.close()
 
     async def _oldest(self, revision: int) -> int:
-        """The oldest revision that can be watched from, now that `revision` is forgotten. Only a watch is told it."""
+        """The oldest revision that can be watched from, after `revision` was compacted.
+
+        etcd tells that only to a watch, so this opens one (`test_compacted_says_where_history_begins_to_a_reader_too`).
+        """
         try:
             async with EtcdWatch(self._client, NOWHERE, revision, self._watches) as batches:
                 async with asyncio.timeout(self._access.timeout):
@@ -180,7 +184,11 @@ class EtcdStore:
 
 
 class _Flight:
-    """The Txns of one `commit_many` that are under way. Those that touch a common key follow one another."""
+    """The Txns of one `commit_many` that are under way side by side.
+
+    A Txn that touches a key of another one under way is sent only after the other one's answer
+    (`test_txns_that_share_keys_keep_their_order`).
+    """
 
     def __init__(self, client: EtcdClient) -> None:
         self._client = client
@@ -215,7 +223,7 @@ class _Flight:
         self._prefixes: list[str] = []
 
     def _meets(self, read: set[str], written: set[str], prefixes: list[str]) -> bool:
-        """Whether a Txn touches, in a way that the order matters, what another one under way touches."""
+        """Whether a Txn touches a key of another one under way, and one of the two writes it: then order matters."""
         if not self._written.isdisjoint(written) or not self._written.isdisjoint(read):
             return True
         if not self._read.isdisjoint(written):
@@ -227,7 +235,7 @@ class _Flight:
         )
 
     async def _land(self, left: int) -> None:
-        """Wait for the oldest until only so many are under way."""
+        """Wait for the answers to the oldest Txns until only `left` are under way."""
         while len(self._sent) > left:
             number, sent = self._sent.popleft()
             try:

@@ -1,7 +1,8 @@
-"""Watches on etcd: one stream each, taken up again on another member where the last one broke off.
+"""Watches on etcd: one stream each. A watch that breaks goes on from the same revision on another member.
 
-The server holds events back for a watch that is not read from, and serves it from its history later, so a slow consumer
-costs no memory anywhere; if compaction outruns it, it is told.
+A slow consumer costs no memory: the watch stops reading, and the server then holds its events back and serves them from
+its history later (`test_a_slow_consumer_stops_the_stream_not_the_memory`). If a compaction removes them before that,
+the consumer gets Compacted.
 """
 
 import asyncio
@@ -22,7 +23,7 @@ from xchronos.store.watching import MAX_PENDING
 
 
 class _EndedError(Exception):
-    """The stream is of no use any more; why, is its trouble."""
+    """The stream is of no use any more; `trouble` says why."""
 
     def __init__(self, trouble: Trouble) -> None:
         self.trouble = trouble
@@ -46,10 +47,10 @@ class EtcdWatch:
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
-        """Begin. Returns once a member has taken the watch."""
+        """Begin. Returns after a member has accepted the watch."""
         self._client.check_open()
         if not self._next:
-            # A member may lag behind the others; only the cluster knows which revision is the newest.
+            # A member may lag behind the others: only a read that all agree on tells the newest revision.
             begin, end = prefix_range(self._prefix)
             request = messages.RangeRequest(key=begin, range_end=end, limit=1, keys_only=True)
             self._next = (await self._client.call("range", request, twice=True)).header.revision + 1
@@ -90,7 +91,7 @@ class EtcdWatch:
         return WatchBatch(self._next - 1, events)
 
     def end(self, error: StoreError) -> None:
-        """Tell the consumer, once it has taken what is there."""
+        """Raise an error to the consumer, after it has taken the events that are there."""
         self._error = self._error or error
         self._started.set()
         self._news.set()
@@ -105,13 +106,13 @@ class EtcdWatch:
     async def _run(self) -> None:
         try:
             await self._follow()
-        except Exception as error:  # noqa: BLE001 - the consumer, who would wait for ever, gets it
+        except Exception as error:  # noqa: BLE001 - without it the consumer would wait for ever
             failed = StoreError(f"the watch of {self._prefix!r} has failed: {error!r}")
             failed.__cause__ = error
             self.end(failed)
 
     async def _follow(self) -> None:
-        """Keep a stream open until there is nothing more to be had."""
+        """Keep a stream open, one after another, until an error comes that no other stream can heal."""
         backoff = new_backoff()
         while True:
             connection, token = self._client.connection(), self._client.token
@@ -133,7 +134,7 @@ class EtcdWatch:
                 return
 
     async def _read(self, connection: EtcdConnection, backoff: Backoff) -> None:
-        """Take in what one stream tells, until it ends."""
+        """Take the events of one stream, until it ends."""
         stream = connection.watch(metadata=self._client.metadata)
         connection.open_stream(stream)
         try:
@@ -145,8 +146,9 @@ class EtcdWatch:
                     raise _EndedError(broken(connection.endpoint))
                 if response.created and not response.canceled:
                     if response.header.revision >= self._next > 1 and not overlapping:
-                        # The past is asked for. A compaction at revision r takes the deletions of r with it, and
-                        # servers tell only those who asked for r - 1: asking for one revision more makes sure.
+                        # The watch asks for the past. A compaction at revision r also removes the deletions of r, but
+                        # servers say "compacted" only to a watch from r - 1. So this watch asks for one revision more
+                        # (`test_a_watch_that_was_away_during_a_compaction_says_so`).
                         overlapping = True
                         await stream.write(_stop_request(response.watch_id))
                         await stream.write(self._request(self._next - 1))
@@ -159,7 +161,7 @@ class EtcdWatch:
                     raise _EndedError(self._cancelled(response, connection.endpoint))
                 elif response.watch_id == number:
                     self._take(response)
-                # Left unread until the consumer has caught up.
+                # The stream is left unread until the consumer has caught up.
                 while len(self._pending) > MAX_PENDING:
                     self._room.clear()
                     await self._room.wait()
@@ -176,7 +178,10 @@ class EtcdWatch:
         return request
 
     def _take(self, response: Any) -> None:
-        """Add events. The parts of a response that was too big are only good together."""
+        """Add events. A response that was too big comes in fragments, which are held until the last one is there.
+
+        Only so is a revision never torn (`test_revisions_too_big_for_one_message_are_not_torn`).
+        """
         if response.events:
             self._held += decode_events(response.events, self._next)
             if response.fragment:
@@ -187,7 +192,8 @@ class EtcdWatch:
                 self._pending += events
                 self._news.set()
         else:
-            # Sent now and then to a watch that has seen everything, so that it need not go back far.
+            # A progress message: the server sends it now and then to a watch that has seen everything, so that the
+            # watch need not go far back when it breaks (`test_an_idle_watch_is_told_of_progress`).
             self._next = max(self._next, response.header.revision + 1)
 
     def _cancelled(self, response: Any, endpoint: str) -> Trouble:
@@ -195,7 +201,8 @@ class EtcdWatch:
             return Trouble(Compacted(response.compact_revision + 1), Advice.GIVE_UP)
         trouble = read_words(None, response.cancel_reason, endpoint)
         if isinstance(trouble.error, Misconfigured) and not self._logged_in:
-            # A watch with a stale token is told the same as one without permission.
+            # etcd says the same to a watch with a stale token and to one without permission. So log in once, and
+            # believe the second answer.
             self._logged_in = True
             return Trouble(trouble.error, Advice.LOGIN)
         return trouble

@@ -1,4 +1,4 @@
-"""The file behind the SQLite store: who may open it, what is in it, and what its errors mean."""
+"""The SQLite store's file: who may open it, which tables it has, all SQL, and what SQLite's errors mean."""
 
 import sqlite3
 from collections.abc import Sequence
@@ -16,8 +16,8 @@ Synchronous: TypeAlias = Literal["full", "normal"]
 
 SCHEMA_VERSION = 1
 
-# A table by rowid with an index on the key, rather than WITHOUT ROWID: records of one to four KiB stay within one
-# page, where an index b-tree would spill them to overflow pages, and an update leaves the index alone. Measured on
+# `kv` is a table by rowid with an index on the key, not one WITHOUT ROWID. So records of one to four KiB stay within
+# one page (an index b-tree would spill them to overflow pages), and an update does not touch the index. Measured on
 # random updates it is 1.1 times (400 bytes) to 1.5 times (1,500 bytes) as fast.
 _SCHEMA = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
@@ -36,10 +36,10 @@ _COLUMNS = "SELECT key, value, create_revision, mod_revision, lease FROM kv"
 _NO_VALUES = "SELECT key, x'', create_revision, mod_revision, lease FROM kv"
 _REVISION = "SELECT value FROM meta WHERE name = 'revision'"
 _MANY = 512
-"""How many keys one statement names."""
+"""The most keys that one statement names."""
 
 _MANY_ROWS = 128
-"""How many rows one statement writes."""
+"""The most rows that one statement writes."""
 
 _ROW = "(?, ?, ?, ?, ?)"
 _UPSERT = (
@@ -64,7 +64,7 @@ _PASSING = {
 
 
 def explain(path: Path, error: Exception) -> StoreError:
-    """What an exception of SQLite means for the store: it passes (StoreUnavailable), or somebody must act."""
+    """What an exception of SQLite means for the store: StoreUnavailable if it may pass, else StoreError."""
     if not isinstance(error, sqlite3.Error):
         return StoreError(f"{path}: the store failed unexpectedly: {error!r}")
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF  # the high bits only add detail
@@ -76,7 +76,10 @@ def explain(path: Path, error: Exception) -> StoreError:
 
 
 def lock(path: Path) -> FileLock:
-    """The right to use a store's file, held through `<file>.lock`. Raises StoreError, also StoreUnavailable."""
+    """Lock `<file>.lock`: the right to use the file. Raises StoreError when another process has it.
+
+    Raises StoreUnavailable when the lock file cannot be opened.
+    """
     place = path.with_name(path.name + ".lock")
     try:
         return FileLock(place)
@@ -87,7 +90,7 @@ def lock(path: Path) -> FileLock:
 
 
 def connect(path: Path, synchronous: Synchronous = "full") -> sqlite3.Connection:
-    """A connection in autocommit mode. It may be used by one thread at a time."""
+    """A connection in autocommit mode. One thread at a time may use it."""
     connection = sqlite3.connect(path, isolation_level=None, timeout=5, check_same_thread=False)
     try:
         (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
@@ -103,7 +106,7 @@ def connect(path: Path, synchronous: Synchronous = "full") -> sqlite3.Connection
 
 
 def prepare(connection: sqlite3.Connection, path: Path) -> None:
-    """Create the tables of a new file; refuse a file that is not ours or comes from a newer release."""
+    """Create the tables of a new file. Raises StoreError for a file that is not ours or has another schema version."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
@@ -140,7 +143,7 @@ def read_leases(connection: sqlite3.Connection) -> dict[int, Micros]:
 
 
 def read_keys(connection: sqlite3.Connection, keys: Sequence[str]) -> list[KeyValue]:
-    """Those of `keys` that exist, in no order. Many at a time are several times as fast as one by one."""
+    """Those of `keys` that exist, in no order. Reading many together is several times as fast as one by one."""
     found = []
     for at in range(0, len(keys), _MANY):
         part = _filled(keys[at : at + _MANY])
@@ -171,7 +174,7 @@ def read_range(
 
 
 class Snapshot(msgspec.Struct, frozen=True):
-    """What one read saw, and the revision that it saw it at."""
+    """What one read saw, and at which revision."""
 
     items: list[KeyValue]
     revision: int
@@ -180,15 +183,15 @@ class Snapshot(msgspec.Struct, frozen=True):
 def write_rows(connection: sqlite3.Connection, living: Sequence[KeyValue], dead: Sequence[str], revision: int) -> None:
     """Bring the tables from one revision to another, within a transaction of the caller.
 
-    Many rows in one statement: the interpreter is let go of, and has to be waited for, once per statement and not once
-    per row. Under load that wait is longer than the writing.
+    One statement writes many rows. Each statement releases the interpreter's lock and then waits to get it back, and
+    under load that wait is longer than the writing.
     """
     for at in range(0, len(dead), _MANY):
         keys = _filled(dead[at : at + _MANY])
         connection.execute(f"DELETE FROM kv WHERE key IN (?{',?' * (len(keys) - 1)})", keys)  # noqa: S608 - marks only
     at = 0
     while at < len(living):
-        # The greatest power of two: the statements are few and stay prepared.
+        # The greatest power of two that fits: so there are few different statements, and all stay prepared.
         size = min(1 << ((len(living) - at).bit_length() - 1), _MANY_ROWS)
         values: list[str | bytes | int] = []
         for row in living[at : at + size]:
@@ -199,6 +202,9 @@ def write_rows(connection: sqlite3.Connection, living: Sequence[KeyValue], dead:
 
 
 def _filled(keys: Sequence[str]) -> list[str]:
-    """Filled up to a power of two by repetition, so that the statements are few and stay prepared."""
+    """The keys, filled up to a power of two by repeating the last one.
+
+    So there are few different statements, and all stay prepared.
+    """
     size = 1 << (len(keys) - 1).bit_length()
     return [*keys, *[keys[-1]] * (size - len(keys))]

@@ -1,9 +1,12 @@
-"""The embedded default store: one SQLite file, no server, one daemon.
+"""The store contract on one SQLite file: no server, one daemon.
 
-Writes are durable when they return (`synchronous="full"`): a thread of its own gathers what is waiting and makes it
-durable with one fsync. Reads come from other connections and never wait for a write. Watches are served inside the
-process from a bounded history in memory, so after a restart everything before it is compacted. Revision and leases
-survive; as with etcd after a change of leader, a lease's TTL starts anew when the store is opened.
+- A write is durable when it returns (with `synchronous="full"`). A thread of its own gathers the writes that wait and
+  makes them durable with one fsync.
+- Reads use other connections and never wait for a write.
+- Watches are served inside the process, from a bounded history in memory. So after a restart everything before it
+  counts as compacted.
+- Revision and leases survive a restart. The TTL of each lease starts anew when the store is opened, as etcd does it
+  after a change of leader (`test_a_lease_survives_a_restart_with_a_whole_ttl`).
 """
 
 import asyncio
@@ -81,16 +84,16 @@ class SqliteStore:
         """Open the file, or create it in a directory that exists.
 
         Args:
-            path: the file; beside it SQLite keeps `-wal` and `-shm`, and a lock file ends in `.lock`.
-            clock: for the leases.
-            synchronous: `full`, or `normal`, which is faster and may lose the last commits (never tear one) when the
-                machine, not just the process, dies: at-most-once starts need `full`.
-            history_events: how many events watches can go back.
-            history_bytes: and of how many bytes.
+            path: the file. Beside it SQLite keeps `-wal` and `-shm`, and the lock file ends in `.lock`.
+            clock: tells when leases run out.
+            synchronous: `full` or `normal`. With `normal` it is faster, but when the machine dies (not just the
+                process) it may lose the last commits, never a part of one. Starts at most once need `full`.
+            history_events: how many events a watch can go back, at most.
+            history_bytes: how many bytes of memory these events may take.
 
         Raises:
-            StoreError: another process has the file; it is damaged, or no store, or from another release.
-            StoreUnavailable: it cannot be read or written for now.
+            StoreError: another process has the file open; or the file is damaged, no store, or from another release.
+            StoreUnavailable: the file cannot be read or written for now.
         """
         file = await asyncio.to_thread(_File, Path(path), synchronous)
         history = History(file.revision, max_events=history_events, max_bytes=history_bytes)
@@ -109,7 +112,7 @@ class SqliteStore:
         begin, end = max(start, prefix), prefix_end(prefix)
         if revision:
             return await self._range_then(begin, end, limit, revision, keys_only=keys_only)
-        wanted = limit + 1 if limit else 0  # one more tells whether there is more
+        wanted = limit + 1 if limit else 0  # one more tells whether there are more
         seen = await self._snapshot(begin, end, wanted, keys_only=keys_only)
         return cut(seen.items, seen.revision, limit, keys_only=False)
 
@@ -146,10 +149,10 @@ class SqliteStore:
         await self._end_lease(lease)
 
     async def end_leases(self) -> None:
-        """Revoke every lease that the file came with, and delete its keys.
+        """Revoke every lease that was in the file when it was opened, and delete its keys.
 
-        For a daemon that has just opened the store: no other process can have it open, so whoever held these is gone,
-        and nobody has to wait for a TTL.
+        For a daemon that has just opened the store. No other process can have the file open, so the holders of these
+        leases are gone, and nobody has to wait for a TTL.
         """
         for lease in list(self._file.leases):
             await self._end_lease(lease)
@@ -160,7 +163,7 @@ class SqliteStore:
         self._history.compact(revision)
 
     def faults(self) -> list[str]:
-        """See `Reporting.faults`: why the last write failed, such as a full disk; nothing once one has succeeded."""
+        """See `Reporting.faults`: why the last write failed, such as a full disk. Empty once a write succeeds again."""
         return [self._fault] if self._fault else []
 
     async def close(self) -> None:
@@ -191,14 +194,15 @@ class SqliteStore:
         return await self._writer.submit(request)
 
     def _settle(self, group: list[Pending], outcome: WriteResult) -> None:
-        """Publish what a group changed, then answer those who asked: their watches are never behind their writes."""
-        first = outcome.answers[0]  # a group that could not be written has the same answer for all
+        """Publish what a group changed, and only then answer: so a caller's watches have its own writes already."""
+        first = outcome.answers[0]  # a group that could not be written has an error for every request
         self._fault = str(first) if isinstance(first, StoreError) and not isinstance(first, LeaseLost) else ""
         if outcome.changes:
             self._hub.publish(outcome.changes, outcome.revision)
         for (request, future), answer in zip(group, outcome.answers, strict=True):
             failed = isinstance(answer, StoreError)
-            # The table of deadlines follows the file even when nobody waits for the answer any more.
+            # The deadlines have to agree with the file even when nobody waits for the answer any more
+            # (`test_a_cancelled_grant_still_expires`).
             if isinstance(request, GrantRequest) and isinstance(answer, int):
                 self._deadlines.add(answer, request.ttl)
             elif isinstance(request, RevokeRequest) and not failed:
@@ -224,19 +228,20 @@ class SqliteStore:
                 connection.execute("COMMIT")
 
         seen = await self._read(query)
-        # A reader may see a commit a moment before the event loop hears of it.
+        # A reader may see a commit a moment before the event loop has published it. What a caller reads must not be
+        # newer than what its watches are told (`test_a_waiting_reader_is_let_go_when_its_revision_is_published`).
         await self._hub.reached(seen.revision)
         return seen
 
     async def _range_then(self, begin: str, end: str | None, limit: int, revision: int, *, keys_only: bool) -> Page:
-        """A page of the past: read the present in pieces and undo, in each, what happened since."""
+        """A page of the past: read the present in pieces, and undo in each piece what happened since."""
         items: list[KeyValue] = []
         while True:
             wanted = limit + 1 - len(items) if limit else 0
             seen = await self._snapshot(begin, end, wanted, keys_only=keys_only)
             self._history.check_state(revision)
             whole = not limit or len(seen.items) < wanted
-            # Beyond the last key that was read nothing is known yet.
+            # This piece says nothing about the keys after its last one.
             border = end if whole else seen.items[-1].key + "\0"
             items += self._history.rewind(seen.items, revision, begin, border)
             if border is None or whole or len(items) > limit:
@@ -280,7 +285,7 @@ class _File:
             raise explain(self.path, error) from error
 
     def close(self) -> None:
-        """Close every connection, the writing one last, and let others have the file."""
+        """Close every connection, the writing one last, and release the lock."""
         for connection in [*self._readers, self.connection]:
             connection.close()
         self._lock.release()

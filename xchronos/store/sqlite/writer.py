@@ -1,4 +1,8 @@
-"""The one thread that writes a SQLite store: whatever has queued up goes to the disk in one SQL transaction."""
+"""The one thread that writes a SQLite store. It makes one group of all that waits, and one SQL transaction of a group.
+
+For a group it reads every row that the requests name, carries the requests out in memory one after another, writes the
+net result, and commits. So many callers share one fsync (`test_callers_share_transactions`).
+"""
 
 import asyncio
 import sqlite3
@@ -19,14 +23,13 @@ from xchronos.store.sqlite.file import explain, read_keys, read_lease_keys, read
 from xchronos.store.transactions import Change, apply, prefix_end, remove
 
 MAX_GROUP = 4000
-"""No further request joins a group once it has so many operations: it bounds the latency of those waiting."""
-
+"""A group takes no further request once it has so many operations. This bounds how long its callers wait."""
 
 RECENT_ROWS = 32_768
-"""How many rows that were never changed are remembered."""
+"""How many rows that were written once are kept in memory."""
 
 RECENT_BYTES = 16 * 1024 * 1024
-"""How much memory the rows that were changed may take."""
+"""How many bytes of memory the rows may take that were written more than once."""
 
 _ROW_OVERHEAD = 300
 
@@ -38,7 +41,7 @@ class CommitRequest(msgspec.Struct, frozen=True):
 
 
 class GrantRequest(msgspec.Struct, frozen=True):
-    """Make a lease; the answer is its number."""
+    """Make a lease of `ttl` microseconds; the answer is its number."""
 
     ttl: Micros
 
@@ -55,7 +58,7 @@ RequestAnswer: TypeAlias = list[Committed] | int | StoreError
 
 
 class WriteResult(msgspec.Struct, frozen=True):
-    """What became of one group: the answers in order of its requests, and the changes, up to `revision`."""
+    """What became of one group: the answers in the order of its requests, and the changes up to `revision`."""
 
     answers: list[RequestAnswer]
     changes: list[Change]
@@ -65,7 +68,7 @@ class WriteResult(msgspec.Struct, frozen=True):
 class Writer:
     """Owns the writing connection from `start` until `stop` has returned.
 
-    `settle` is called on the event loop once per group, after its transaction is durable (or has failed).
+    It calls `settle` on the event loop once per group, after the group's transaction is durable or has failed.
     """
 
     def __init__(
@@ -84,11 +87,11 @@ class Writer:
         self._settle = settle
         self._loop = asyncio.get_running_loop()
         self._queue: SimpleQueue[Pending | None] = SimpleQueue()
-        # A daemon thread: a process that never closes its store must still be able to end.
+        # A daemon thread, so that a process that never closes its store can still end.
         self._thread = threading.Thread(target=self._run, name=f"xchronos store {path.name}", daemon=True)
 
     def start(self) -> None:
-        """Begin to write."""
+        """Start the thread."""
         self._thread.start()
 
     def submit(self, request: Request) -> asyncio.Future[Any]:
@@ -98,7 +101,7 @@ class Writer:
         return future
 
     def stop(self) -> None:
-        """Finish what is queued, then return. Blocks: not for the event loop."""
+        """Finish what is queued, then return. Blocks, so never call it on the event loop."""
         self._queue.put(None)
         self._thread.join()
 
@@ -129,20 +132,21 @@ class Writer:
             except sqlite3.Error as error:
                 if not isinstance(explain(self._path, error), StoreUnavailable):
                     raise
-                # Most likely the disk is full. Once emptied into the database the log is written anew where it lies,
-                # which leaves room for rewriting keys, and for the deletions that make more.
+                # Most likely the disk is full. A checkpoint copies the write-ahead log into the database, and SQLite
+                # then writes the log from its beginning, in the space that it has. That leaves room for rewriting keys
+                # and for the deletions that make more room (`test_a_full_disk_refuses_whole_groups_and_heals`).
                 self._roll_back()
                 self._connection.execute("PRAGMA wal_checkpoint(RESTART)")
                 return self._transact(requests)
-        except Exception as error:  # noqa: BLE001 - whatever it was, the callers must hear of it and the thread go on
-            with suppress(sqlite3.Error):  # tried again before the next group, whose callers hear of it
+        except Exception as error:  # noqa: BLE001 - the callers must be told of any error, and the thread must go on
+            with suppress(sqlite3.Error):  # the next group tries it again, and its callers are told
                 self._roll_back()
-            # Each caller gets an exception of its own: a shared one would gather the tracebacks of all.
+            # Each caller gets an exception of its own: one for all would gather the tracebacks of all.
             return WriteResult([explain(self._path, error) for _ in requests], [], self._revision)
 
     def _transact(self, requests: list[Request]) -> WriteResult:
-        """One group: read all that it speaks of, decide in memory, write the net result, make it durable."""
-        self._roll_back()  # what an earlier group could not, while the disk did not answer
+        """Carry out one group: read the rows it names, decide in memory, write the net result, make it durable."""
+        self._roll_back()  # an earlier group could not, if the disk failed then
         self._connection.execute("BEGIN IMMEDIATE")
         batch = _Batch(self._connection, self._recent, requests, self._leases, self._revision)
         answers = [batch.answer(request) for request in requests]
@@ -165,10 +169,10 @@ def _size(request: Request) -> int:
 
 
 class _Recent:
-    """Rows as the file has them, of those that were used last: what is written once is soon written again.
+    """Rows as the file has them: those that were used last, since a row that was written is often soon written again.
 
-    Of rows that were never changed, and may never be, so many are kept as pass through in a moment; of those that were,
-    as many as fit.
+    There are two caches, because most rows are written once and never again. Those few that were written more than once
+    must not be pushed out by them.
     """
 
     def __init__(self) -> None:
@@ -176,22 +180,22 @@ class _Recent:
         self._changed = LruCache[str, KeyValue](RECENT_BYTES, lambda row: len(row.value) + _ROW_OVERHEAD)
 
     def get(self, key: str) -> KeyValue | None:
-        """The row, if it is at hand."""
+        """The row, if it is in memory."""
         return self._changed.get(key) or self._new.get(key)
 
     def put(self, row: KeyValue) -> None:
-        """The file has this row now."""
+        """The file has this row from now on."""
         self.drop(row.key)
         (self._new if row.create_revision == row.mod_revision else self._changed).put(row.key, row)
 
     def drop(self, key: str) -> None:
-        """The file does not have the row any more, or has another one."""
+        """The file does not have this row any more, or has another one of that key."""
         if self._new.pop(key) is None:
             self._changed.pop(key)
 
 
 class _Batch:
-    """The rows that a group speaks of, as they are in the file and then as the group changes them."""
+    """The rows that a group names: first as they are in the file, then as the group changes them."""
 
     def __init__(
         self,
@@ -255,7 +259,7 @@ class _Batch:
         write_rows(self._connection, self._living, self._dead, self.revision)
 
     def committed(self) -> None:
-        """What was written is in the file."""
+        """The transaction is committed: the file has what was written."""
         for key in self._dead:
             self._recent.drop(key)
         for row in self._living:
