@@ -1,9 +1,9 @@
 """What an executor is: it runs one step, finds it again after a crash, stops it, and removes what is left of it.
 
-The agent calls `run` once for every step of an attempt, in order. Steps have deterministic identities, so `run` is
-idempotent: after a crash the agent calls it again for the step whose result it has not recorded, and the executor
-*adopts* what it finds (still running: waits on; ended: collects the exit status and the whole output) instead of
-starting it a second time.
+The agent calls `run` once for every step of an attempt, in order. A step has a deterministic identity, so `run` is
+idempotent. After a crash the agent calls it again for the step whose result it has not recorded. The executor then
+*adopts* what it finds instead of starting the step a second time: it waits for a step that still runs, and collects the
+exit status and the whole output of one that has ended.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -17,14 +17,14 @@ from xchronos.dockercli import DockerCommand
 from xchronos.model.policies import OnPartition
 
 LOG_LIMIT = 10 * 1024 * 1024
-"""How many bytes of a step's output are kept, unless told otherwise."""
+"""How many bytes of a step's output are kept by default."""
 
 FORBIDDEN = "it must not be started any more: it was asked to end before, or this machine has lost the store"
-"""Why a step that is `forbidden` was not started."""
+"""The reason in the StepExit of a step that was not started because it is `forbidden`."""
 
 
 class StepSpec(msgspec.Struct, frozen=True):
-    """Everything an executor needs to run one step. All expansion (specifiers, variables) has happened.
+    """Everything that an executor needs to run one step. Specifiers and variables are expanded already.
 
     Attributes:
         unit: The unit's name.
@@ -32,24 +32,27 @@ class StepSpec(msgspec.Struct, frozen=True):
         attempt: The attempt's number, from 1.
         step: The step's name in the attempt, `start-pre-0`.
         argv: The command; `argv[0]` is what the program sees as its name.
-        program: The path, or plain name, of what is executed.
+        program: The path or the plain name of what is executed.
         env: The whole environment of the step.
         directory: The attempt's own directory on this machine; it exists.
         log_path: The file that receives the step's output (stdout and stderr as they come).
-        log_limit: How many bytes of it are kept.
-        docker: The compiled docker command line, for a step that is one; else None.
+        log_limit: How many bytes of the output are kept.
+        docker: The compiled docker command line if the step is one; else None.
         body: The Engine API create body of the unit's [Container] with this step's command in it; None without one.
         pull: When the image is pulled: `missing`, `always`, `never` or `newer`.
-        platform: The image's platform ("": the engine's own).
-        networks: All of the container's networks; the first is in `body`, the others are connected before the start.
-        secrets: Files put into the container before it starts: target path, or name below /run/secrets, and content.
-        user, group: Who a host process runs as ("" = as the daemon).
-        working_directory: Where a host process starts ("" = the attempt's scratch directory).
-        stop_signal: What asks the step to end, `SIGTERM`.
-        kill_mode: systemd's KillMode= (host processes).
-        payload: XCHRONOS_PAYLOAD, for the executors that hand it over another way than by environment.
-        on_partition: `stop`: the step must not outlive the machine's lease, and is marked so for the guardian.
-        permitted: Asked right before the program is started; when it says no, nothing is, and the step is lost.
+        platform: The image's platform; "": the engine's own.
+        networks: All networks of the container. The first is in `body`; the others are connected before the start.
+        secrets: Files that are put into the container before it starts: the target path (or a name below /run/secrets)
+            and the content.
+        user, group: Who a host process runs as; "": the daemon's own.
+        working_directory: Where a host process starts; "": the attempt's own directory.
+        stop_signal: The signal that asks the step to end, such as `SIGTERM`.
+        kill_mode: systemd's KillMode=, for host processes.
+        payload: XCHRONOS_PAYLOAD, for executors that hand it over by other means than the environment.
+        on_partition: `stop`: the step must not outlive the machine's lease, and the executor marks it so for the
+            guardian.
+        permitted: Asked immediately before the program is started. When it says no, nothing is started and the step is
+            lost.
     """
 
     unit: str
@@ -84,22 +87,30 @@ class StepSpec(msgspec.Struct, frozen=True):
 
     @property
     def identity(self) -> tuple[str, int, str]:
-        """What makes this step this step: execution, attempt, step name."""
+        """What tells this step from every other: execution, attempt, step name."""
         return (self.execution, self.attempt, self.step)
 
     @property
     def forbidden(self) -> bool:
-        """Whether it must not be started (any more)."""
+        """Whether it must not be started (any more), as `permitted` says now."""
         return self.permitted is not None and not self.permitted()
 
 
 class StepExit(msgspec.Struct, frozen=True, gc=False):
     """How a step ended.
 
-    `code` is the exit code (None: it never ran, or a signal ended it), `signal` the signal's name where one ended it.
-    `reason` says in words what went wrong when the numbers alone do not ("executable file not found", "pull failed:
-    ...", "out of memory"). `lost`: it was started, and what became of it cannot be known. A step that could not be
-    started has `started_at` None and an exit code as systemd or docker gives it (203, 127, 126, 125).
+    A step that could not be started has `started_at` None and the exit code that systemd or docker gives it (203, 127,
+    126, 125).
+
+    Attributes:
+        code: The exit code; None when the step never ran, or a signal ended it.
+        signal: The name of the signal that ended it; "" when none did.
+        oom_killed: Whether it was killed for want of memory.
+        reason: In words what went wrong, when the numbers do not say it: "executable file not found", "out of memory".
+        lost: Nobody can know what became of the step, or it was not permitted to start.
+        started_at: When the program started; None when it did not, or nobody knows.
+        ended_at: When it ended; None when nobody knows.
+        container: The container's id; "" without one.
     """
 
     code: int | None = None
@@ -113,7 +124,7 @@ class StepExit(msgspec.Struct, frozen=True, gc=False):
 
 
 class Leftover(msgspec.Struct, frozen=True):
-    """Something on this machine that belongs to an attempt: a container, a process."""
+    """Something on this machine that belongs to an attempt: a container or a process. `what` names it for people."""
 
     execution: str
     attempt: int
@@ -132,29 +143,32 @@ class Executor(Protocol):
 
     @property
     def recoverable(self) -> bool:
-        """Whether `run` finds a step again that this daemon's predecessor started."""
+        """Whether `run` finds a step again that an earlier daemon on this machine has started."""
         ...
 
     async def probe(self) -> str:
-        """The engine's version. Raises ExecutorUnavailable with the reason when it does not answer."""
+        """The engine's version. Raises ExecutorUnavailable with the reason when the engine does not answer."""
         ...
 
     async def run(self, spec: StepSpec) -> StepExit:
-        """Start the step, or adopt it when it exists already, and return when it has ended and its output is written.
+        """Start the step, or adopt it when it exists already. Returns after it has ended and its output is written.
 
-        Never starts a step a second time. An engine that stops answering in the middle is waited for: what it runs
-        goes on. Cancelling the call leaves the step running (that is what a daemon does when it shuts down without
-        stopping its work). A failure to start is a StepExit, not an exception; ExecutorUnavailable means that nothing
-        was started because the engine does not answer.
+        - It never starts a step a second time.
+        - It waits for an engine that stops answering in the middle, since what the engine runs goes on.
+        - Cancelling the call leaves the step running. A daemon that shuts down without stopping its work does that.
+        - A failure to start is a StepExit, no exception.
+
+        Raises:
+            ExecutorUnavailable: the engine does not answer, and nothing was started.
         """
         ...
 
     async def stop(self, spec: StepSpec, signal: str) -> None:
-        """Send `signal` to the step, as its kill mode says; nothing happens when it does not run."""
+        """Send `signal` to the step, as its kill mode says. Nothing happens when the step does not run."""
         ...
 
     async def kill(self, spec: StepSpec) -> None:
-        """End the step at once (SIGKILL); nothing happens when it does not run."""
+        """End the step immediately (SIGKILL). Nothing happens when the step does not run."""
         ...
 
     async def release(self, execution: str, attempt: int) -> None:
@@ -162,7 +176,7 @@ class Executor(Protocol):
         ...
 
     async def leftovers(self) -> list[Leftover]:
-        """Everything on this machine that carries the labels of some attempt of this cluster's namespace."""
+        """Everything on this machine that belongs to some attempt of this cluster's namespace."""
         ...
 
     async def remove(self, leftovers: Collection[Leftover]) -> None:
@@ -170,27 +184,27 @@ class Executor(Protocol):
         ...
 
     async def close(self) -> None:
-        """Let go of connections. What runs goes on."""
+        """Close all connections. What runs goes on."""
         ...
 
 
 @runtime_checkable
 class DirectExecutor(Executor, Protocol):
-    """What an executor knows beyond `Executor` whose steps may be over as soon as they are begun."""
+    """An executor whose steps may be over as soon as they have begun."""
 
     def call(self, spec: StepSpec) -> StepExit | None:
-        """Run the step if it is over when this returns; None when it is not, and then `run` has to follow."""
+        """Begin the step without waiting. Returns its exit if it is over; None if not, and `run` has to follow."""
         ...
 
 
 @runtime_checkable
 class HostExecutor(Executor, Protocol):
-    """What an executor of this machine's own processes knows beyond `Executor`."""
+    """An executor of this machine's own processes."""
 
     async def started(self, spec: StepSpec) -> int:
-        """Wait until the step's program has been executed; its pid, or 0 when it has ended or could not be."""
+        """Wait until the step's program runs. Returns its pid; 0 when it has ended or could not be executed."""
         ...
 
     async def left_behind(self, execution: str, attempt: int, signal: str = "") -> bool:
-        """Whether ended steps of the attempt have left processes running; sends these `signal` if one is given."""
+        """Whether ended steps of the attempt have left processes running. Sends them `signal`, unless that is ""."""
         ...

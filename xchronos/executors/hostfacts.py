@@ -1,4 +1,4 @@
-"""Facts of this machine that outlive no boot: its boot id, when it booted, when a process started."""
+"""Facts that hold for one boot of this machine: its boot id, when it booted, when a process started."""
 
 import os
 import socket
@@ -15,14 +15,15 @@ def boot_id() -> str:
 
 
 def boot_time() -> float:
-    """When this machine booted, in seconds since the epoch by today's wall clock."""
+    """When this machine booted, in seconds since the epoch by the present wall clock."""
     return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def stat_fields(pid: int) -> list[str] | None:
     """The fields of /proc/<pid>/stat from the third on (state, parent, group, session ...); None for no such process.
 
-    The second, the program's name, may hold anything, blanks and parentheses included, and is left out.
+    The second field, the program's name, is left out: it may hold blanks and parentheses
+    (`test_a_name_with_blanks_and_parentheses_is_read`).
     """
     try:
         text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
@@ -32,7 +33,10 @@ def stat_fields(pid: int) -> list[str] | None:
 
 
 def start_ticks(pid: int) -> int | None:
-    """When a living process started, in clock ticks since boot: with the pid, its identity. None for a zombie, too."""
+    """When a living process started, in clock ticks since boot; None when there is none, or it is a zombie.
+
+    Together with the pid and the boot id this identifies a process.
+    """
     fields = stat_fields(pid)
     if fields is None or fields[0] in "ZX":
         return None
@@ -40,10 +44,10 @@ def start_ticks(pid: int) -> int | None:
 
 
 def engine_started(path: str) -> float | None:
-    """When the process behind a unix socket started, in seconds since the epoch; None when that cannot be told.
+    """When the engine that listens on a unix socket started, in seconds since the epoch; None when nobody can tell.
 
-    A socket that was opened by the init system on the engine's behalf tells nothing about the engine; then the file
-    beside it does in which dockerd leaves its pid.
+    The init system may have opened the socket for the engine. The socket then tells nothing about the engine, but
+    dockerd writes its pid into a file beside it (`test_when_an_engine_started_whose_socket_is_the_init_systems`).
     """
     pid = _listener(path)
     if pid is not None and pid <= 1:
@@ -53,7 +57,10 @@ def engine_started(path: str) -> float | None:
 
 
 def _listener(path: str) -> int | None:
-    """The pid of who opened a unix socket to listen on it; None: nobody does, 0: it cannot be seen from here."""
+    """The pid of the process that opened a unix socket to listen on it.
+
+    None when nobody listens; 0 when the process cannot be seen from here (it is in another pid namespace).
+    """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as peer:
         try:
             peer.connect(path)
@@ -64,7 +71,7 @@ def _listener(path: str) -> int | None:
 
 
 def _noted_pid(file: Path) -> int:
-    """The pid of the dockerd that has left it in a file; 0 for none that lives."""
+    """The pid in a file that dockerd has written; 0 when no dockerd of that pid lives."""
     try:
         pid = int(file.read_text())
         name = Path(f"/proc/{pid}/comm").read_text().strip()

@@ -1,7 +1,7 @@
-"""A step's log file: grows while the step runs, keeps at most `limit` bytes in two files, the older one as `<log>.1`.
+"""A step's log: it keeps at most `limit` bytes, in two files. `<log>.1` holds the older part.
 
-Whoever reads a log from the beginning reads `kept_files` in order. A reader that tails the file sees it replaced (a
-new inode) when it is rotated by a `BoundedLog`, or shortened when a process writes it itself (`trim`).
+To read a log from its beginning, read `kept_files` in order. A reader that tails the file sees a new inode when a
+`BoundedLog` has rotated it, and a shorter file when `trim` has cut one that a process writes itself.
 """
 
 import errno
@@ -29,18 +29,20 @@ def kept_files(log: Path) -> tuple[Path, ...]:
 
 
 def _halves(limit: int) -> tuple[bytes, int]:
-    """The line that stands before a log whose beginning is gone, and how many bytes either file may hold besides."""
+    """The line that goes before a log whose beginning is gone, and how many bytes each file may hold besides it."""
     note = b"[xchronos: output is limited to %d bytes; its beginning was dropped]\n" % limit
     half = max(limit // 2, 1)
     return (note, half - len(note)) if len(note) < half // 2 else (b"", half)
 
 
 class BoundedLog:
-    """Writes a log file. Every byte is with the kernel when `write` returns, so a reader sees it at once.
+    """Writes a log file. When `write` returns the kernel has every byte, so a reader sees it immediately.
 
-    `written` counts the bytes of output that the two files hold or have held. When `resume` is true and nothing was
-    rotated away yet, writing goes on behind what is there; else the files start anew. What a full disk has no room for
-    is left out, and not counted: a step does not fail for the sake of its log.
+    `written` counts the bytes of output that the two files hold or have held; each write raises it. With `resume`,
+    writing goes on at the end of what is there, unless the log was rotated already; otherwise the files start anew.
+
+    A full disk does not fail the step: what there is no room for is left out and not counted
+    (`test_a_full_disk_leaves_out_and_counts_only_what_is_kept`).
     """
 
     def __init__(self, log: Path, limit: int, *, resume: bool = False) -> None:
@@ -72,7 +74,7 @@ class BoundedLog:
             self._bear(error)
 
     def note(self, text: str) -> None:
-        """Append a line of our own, which is no output of the step; on a line of its own."""
+        """Append a line of our own, on a line by itself. It is no output of the step: `written` does not count it."""
         data = f"[xchronos: {text}]\n".encode()
         if self._size and os.pread(self._descriptor, 1, self._size - 1) != b"\n":
             data = b"\n" + data
@@ -84,7 +86,7 @@ class BoundedLog:
         self.written = written
 
     def _bear(self, error: OSError) -> None:
-        """Go on without what there is no room for. Raises every other error."""
+        """Go on when the disk is full, with one warning. Raises every other error."""
         if error.errno not in _NO_ROOM:
             raise error
         if not self._told:
@@ -97,11 +99,11 @@ class BoundedLog:
 
     @property
     def begins(self) -> int:
-        """How many bytes of output came before what the current file holds; meaningless behind a `note`."""
+        """How many bytes of output came before those in the current file; meaningless after a `note`."""
         return self.written - self._size
 
     def agrees(self, offset: int, data: memoryview) -> bool:
-        """Whether `data` is the output from byte `offset` on, as far as the current file tells."""
+        """Whether `data` is the output from byte `offset` on, as far as the current file can tell."""
         old = max(self.begins - offset, 0)
         data = data[old:]
         return not data or os.pread(self._descriptor, len(data), offset + old - self.begins) == data
@@ -129,7 +131,7 @@ class BoundedLog:
         if self._rotations == 1 or not self._head:
             self._log.replace(older(self._log))
         else:
-            # Copied, not renamed, so that the note stands where the gap is: at the very beginning of what is kept.
+            # Copied, not renamed, so that the note comes before everything that is kept: where the gap is.
             temporary = self._log.with_name(self._log.name + ".trim")
             with temporary.open("wb") as target, self._log.open("rb") as source:
                 target.write(self._head)
@@ -142,7 +144,7 @@ class BoundedLog:
         self._size = 0
 
     def close(self) -> None:
-        """Close the file. Idempotent."""
+        """Close the file. Closing again does nothing."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
@@ -157,11 +159,11 @@ class BoundedLog:
 
 
 def trim(log: Path, limit: int) -> bool:
-    """Bound a log that another process appends to: when it passed half the limit, its end moves to `<log>.1`.
+    """Bound a log that another process appends to: once it is longer than half the limit, its end moves to `<log>.1`.
 
-    The writer holds the file open in append mode, so the file is copied and cut to nothing rather than renamed. What
-    is written between the last copied byte and the cut is lost; copying until nothing is left keeps that gap to
-    microseconds. Returns whether anything was done.
+    The writer has the file open in append mode, so the file is copied and then cut to nothing, not renamed. What the
+    writer appends between the last byte copied and the cut is lost. The copy goes on until nothing is left to copy, so
+    that gap is only microseconds long. Returns whether anything was done.
     """
     head, half = _halves(limit)
     with log.open("r+b") as source:

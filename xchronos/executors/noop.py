@@ -1,4 +1,4 @@
-"""Runs steps as calls of a Python function in this process: for simulations, benchmarks and in-process handlers."""
+"""Runs steps as calls of a Python function in this process: for tests, benchmarks and in-process handlers."""
 
 import asyncio
 import inspect
@@ -13,11 +13,11 @@ StepFunction: TypeAlias = Callable[[StepSpec], Result | Awaitable[Result]]
 
 
 class CallableExecutor:
-    """`function(spec)`, sync or async, is the step. It returns an exit code, a StepExit, or None for success.
+    """A step is a call of `function(spec)`, which may be async. It returns an exit code, a StepExit, or None: success.
 
-    An exception is exit code 1 with its text as the reason. A plain function blocks the event loop and cannot be
-    stopped; a coroutine is cancelled by `stop` and `kill`, and ends with that signal. Nothing survives the daemon, so
-    nothing is ever adopted.
+    An exception means exit code 1, with its text as the reason. A plain function blocks the event loop and cannot be
+    stopped. `stop` and `kill` cancel a coroutine, and the step then ends by their signal. Nothing survives the daemon,
+    so nothing is ever adopted.
     """
 
     recoverable = False
@@ -29,11 +29,11 @@ class CallableExecutor:
         self._running: dict[tuple[str, int, str], tuple[asyncio.Task[object], list[str]]] = {}
 
     async def probe(self) -> str:
-        """The name of the function."""
+        """The function's name, in the place of an engine's version."""
         return getattr(self._function, "__qualname__", repr(self._function))
 
     def call(self, spec: StepSpec) -> StepExit | None:
-        """Call the function; None when it has returned something to be awaited, which `run` then does."""
+        """Call the function. Returns None when it has returned an awaitable; then `run` awaits that."""
         started = datetime.now(UTC)
         try:
             result = self._function(spec)
@@ -45,7 +45,7 @@ class CallableExecutor:
         return _exit(result, started)
 
     async def run(self, spec: StepSpec) -> StepExit:
-        """Call the function, unless `call` has, and await what it returns."""
+        """Call the function, unless `call` has done so before, and await what it returned."""
         if spec.identity not in self._begun:
             over = self.call(spec)
             if over is not None:
@@ -64,7 +64,8 @@ class CallableExecutor:
         try:
             return await awaitable
         except asyncio.CancelledError:
-            # One cancellation is ours; any other one is the caller's and must go on.
+            # One cancellation came from `stop`. Any other is the caller's and must go on
+            # (`test_the_callers_cancellation_is_not_swallowed`).
             if not signals or task.uncancel() > 0:
                 raise
             return StepExit(signal=signals[0], started_at=started, ended_at=datetime.now(UTC))
@@ -93,7 +94,7 @@ class CallableExecutor:
         """There is nothing to remove."""
 
     async def close(self) -> None:
-        """There is nothing to let go of."""
+        """There is nothing to close."""
 
 
 def _exit(result: Result, started: datetime) -> StepExit:

@@ -1,4 +1,4 @@
-"""What is sent to the engine for a step: labels, names, the create body, the files that only the machine can read."""
+"""What is sent to the engine for a step: the name, the labels, the create body, and files read from this machine."""
 
 import hashlib
 import io
@@ -16,17 +16,20 @@ from xchronos.executors.contract import StepSpec
 UNIT, EXECUTION, ATTEMPT = "xchronos.unit", "xchronos.execution", "xchronos.attempt"
 STEP, NAMESPACE, KEEP = "xchronos.step", "xchronos.namespace", "xchronos.keep"
 OWNER = "xchronos.owner"
-"""Whose it is: several daemons, each with its own state, may use one engine, and even run units of one name."""
+"""The label that says which daemon a container belongs to.
+
+Several daemons, each with its own state, may use one engine, and may even run units of the same name.
+"""
 KEEP_ALWAYS = "always"
-"""The container is the user's: named by them, or left behind as `docker run -d` and `docker create` do."""
+"""The container is the user's: the user named it, or `docker run -d` or `docker create` left it there on purpose."""
 KEEP_RUNNING = "running"
-"""The user's as long as it runs, ours to remove once it has ended: `docker run -d --rm`."""
+"""The container is the user's while it runs, and ours to remove after its end: `docker run -d --rm`."""
 PARTITION = "xchronos.partition"
-"""`stop` on what must not outlive the machine's lease; the guardian looks for it."""
+"""The label with the value `stop` on what must not outlive the machine's lease. The guardian looks for it."""
 
 
 def container_name(spec: StepSpec, owner: str = "") -> str:
-    """The name of a step's container: the same whenever, and by whichever daemon of this owner, the step is run."""
+    """The name of a step's container: the same for every run of the step, by any daemon of this owner."""
     identity = f"{owner}\0{spec.execution}" if owner else spec.execution
     return f"xc-{hashlib.sha256(identity.encode()).hexdigest()[:16]}-{spec.attempt}-{spec.step}"
 
@@ -44,12 +47,15 @@ def labels_of(spec: StepSpec, namespace: str, owner: str) -> dict[str, str]:
 
 
 def _bound_to_lease(spec: StepSpec) -> dict[str, str]:
-    """No part of what identifies a step: a daemon that knows nothing of it must find its own again."""
+    """The partition label, if the step needs it.
+
+    It is none of the labels that identify a step, so that a daemon of a release without it still finds its containers.
+    """
     return {PARTITION: "stop"} if spec.on_partition == "stop" else {}
 
 
 def is_step(labels: Mapping[str, str], wanted: Mapping[str, str]) -> bool:
-    """Whether a container's labels say that it is this very step's."""
+    """Whether a container's labels say that it belongs to exactly the wanted step."""
     return all(labels.get(key) == value for key, value in wanted.items())
 
 
@@ -57,21 +63,25 @@ def _bounded(body: Mapping[str, Any], labels: Mapping[str, str], limit: int) -> 
     prepared = dict(body)
     prepared["Labels"] = {**(body.get("Labels") or {}), **labels}
     host = prepared["HostConfig"] = dict(body.get("HostConfig") or {})
-    host["AutoRemove"] = False  # its result would vanish with it, ours or not
+    host["AutoRemove"] = False  # its result would vanish with it
     if not (host.get("LogConfig") or {}).get("Type"):
-        # Two files of twice the limit: json-file escapes and stamps every line, and keeps what we keep at least.
+        # Two files of twice the limit each: json-file adds escapes and a time stamp to every line, so this holds at
+        # least as much output as the step's log.
         host["LogConfig"] = {"Type": "json-file", "Config": {"max-size": str(max(2 * limit, 65536)), "max-file": "2"}}
-    # No standard input, as under systemd: what reads it sees its end, instead of waiting for ever.
+    # No standard input, as under systemd: a program that reads it sees its end instead of waiting for ever.
     prepared |= {"AttachStdin": False, "OpenStdin": False, "StdinOnce": False}
     return prepared, host
 
 
 def step_body(spec: StepSpec, labels: Mapping[str, str]) -> dict[str, Any]:
-    """The create body of a [Container] step: the unit's own with our conditions, and the step's environment."""
+    """The create body of a [Container] step: the unit's, with what every step needs and the step's environment.
+
+    See `test_the_conditions_of_a_container_step`.
+    """
     assert spec.body is not None
     prepared, host = _bounded(spec.body, {**labels, **_bound_to_lease(spec)}, spec.log_limit)
     if host.get("Init") is None:
-        host["Init"] = True  # as PID 1 most programs would ignore SIGTERM
+        host["Init"] = True  # most programs would ignore SIGTERM if they were PID 1
     host["RestartPolicy"] = {"Name": "no"}
     env = {entry.partition("=")[0]: entry for entry in spec.body.get("Env") or ()}
     env |= {name: f"{name}={value}" for name, value in spec.env.items()}
@@ -83,10 +93,11 @@ def step_body(spec: StepSpec, labels: Mapping[str, str]) -> dict[str, Any]:
 def command_body(spec: StepSpec, command: Create, labels: Mapping[str, str], *, detached: bool) -> dict[str, Any]:
     """The create body of a `docker run` or `docker create` line. Raises StartRefused for a file that cannot be read.
 
-    Only what the docker client itself would resolve on this machine is filled in. In the foreground a restart policy
-    is dropped: restarting is the unit's business, and a wait for a container that comes back has no end.
+    It fills in only what the docker client itself would resolve on the machine
+    (`test_what_is_resolved_on_the_machine`). In the foreground it drops a restart policy: restarting is the unit's
+    business, and waiting for a container that always comes back would never end.
     """
-    # What is detached outlives its step and its attempt, and so the lease.
+    # A detached container outlives its step and its attempt on purpose, and so the lease too.
     more = {} if detached else _bound_to_lease(spec)
     prepared, host = _bounded(command.body, {**labels, **more}, spec.log_limit)
     written = list(command.body.get("Env") or ())
@@ -119,9 +130,10 @@ def _first_network_only(prepared: dict[str, Any], networks: Sequence[str]) -> No
 
 
 def further_networks(networks: Sequence[str], body: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    """The networks behind the first with their endpoint settings: they are connected between create and start.
+    """The networks after the first, with their endpoint settings. They are connected between create and start.
 
-    An engine below API 1.44 takes one endpoint at creation; every engine takes the others like this.
+    An engine below API 1.44 takes only one endpoint in the create body. Every engine takes the others this way
+    (`test_two_networks_at_once`).
     """
     endpoints = (body.get("NetworkingConfig") or {}).get("EndpointsConfig") or {}
     return [(network, endpoints.get(network) or {}) for network in networks[1:]]
@@ -132,7 +144,7 @@ def _place(spec: StepSpec, path: str) -> Path:
 
 
 def _resolve(entry: str, env: Mapping[str, str]) -> str:
-    """`-e NAME` takes the value that the step's environment has; without one the engine drops the name."""
+    """`-e NAME` takes its value from the step's environment. Without a value there the engine drops the name."""
     return f"{entry}={env[entry]}" if "=" not in entry and entry in env else entry
 
 
@@ -155,8 +167,8 @@ def _text(path: Path, what: str) -> str:
 def read_assignments(path: Path, env: Mapping[str, str] | None) -> list[str]:
     """A `--env-file` or (`env` None) `--label-file` as the docker client reads it. Raises StartRefused.
 
-    One assignment a line, taken literally: no quotes, no escapes. `#` begins a comment line; a name alone takes its
-    value from the environment, or is left out.
+    A line is one assignment and is taken literally: no quotes, no escapes. `#` begins a comment line. A name alone
+    takes its value from `env`; without a value there it is left out (`test_env_files`).
     """
     what = "label file" if env is None else "environment file"
     found = []
@@ -176,7 +188,10 @@ def read_assignments(path: Path, env: Mapping[str, str] | None) -> list[str]:
 
 
 def secrets_archive(secrets: Mapping[str, str]) -> bytes:
-    """A tar of secrets: target (an absolute path, or a name under /run/secrets) -> content, readable to all inside."""
+    """A tar archive of secrets, each file readable for every user in the container.
+
+    `secrets` maps a target (an absolute path, or a name below /run/secrets) to the content.
+    """
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         for target, content in secrets.items():

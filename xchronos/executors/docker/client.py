@@ -1,6 +1,6 @@
 """A thin client of the Docker Engine API over aiohttp: one connection per open call, no timeout on what may take long.
 
-Two failures are kept apart, because everything above decides differently on them:
+It keeps two failures apart, because its callers decide differently on them:
 
 - the engine says no: `EngineRefusal`, with its HTTP status and text;
 - the engine does not answer: `ExecutorUnavailable` when the request was never sent, its subclass `ConnectionLost`
@@ -26,23 +26,23 @@ from xchronos.errors import ConfigError, ExecutorError, ExecutorUnavailable
 
 DEFAULT_HOST = "unix:///var/run/docker.sock"
 CALL_LIMIT = 120.0
-"""Seconds that a call which is answered at once may take before the engine counts as not answering.
+"""Seconds that a call may take that engines answer immediately; after that the engine counts as not answering.
 
-Generous on purpose: under load an inspect waits for the lock of a container that is being started.
+It is generous on purpose: under load an inspect waits for the lock of a container that is being started.
 """
 
 SHORTEST_PAUSE: Micros = 50 * MILLISECOND
 LONGEST_PAUSE: Micros = 2 * SECOND
 
 _NEWEST = (1, 47)
-"""The newest API version this code was written to; an older engine is spoken to in its own version."""
+"""The newest API version that this code knows. An older engine is spoken to in its own version."""
 
 _decode = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
 
 
 class EngineRefusal(ExecutorError):  # noqa: N818 - it is an answer
-    """The engine answered with an error: `status` is its HTTP status, `message` its text."""
+    """The engine answered with an error: `status` is the HTTP status, `message` the engine's text."""
 
     def __init__(self, status: int, message: str) -> None:
         self.status = status
@@ -51,7 +51,7 @@ class EngineRefusal(ExecutorError):  # noqa: N818 - it is an answer
 
 
 class ConnectionLost(ExecutorUnavailable):
-    """The connection ended before the answer did: what was asked for may or may not have happened."""
+    """The connection ended before the answer was complete: what was asked for may or may not have happened."""
 
 
 def _tls() -> ssl.SSLContext | None:
@@ -70,7 +70,7 @@ def _tls() -> ssl.SSLContext | None:
 
 
 def _message(status: int, body: bytes) -> str:
-    """The text of an error answer: `{"message": ...}`, or whatever a proxy in between wrote."""
+    """The text of an error answer: that of `{"message": ...}`, or whatever a proxy in between has written."""
     try:
         answer = _decode(body)
     except msgspec.DecodeError:
@@ -81,8 +81,8 @@ def _message(status: int, body: bytes) -> str:
 class DockerClient:
     """One Docker engine (or podman's socket), reached over a unix socket or TCP.
 
-    `host` is written as DOCKER_HOST is (`unix:///path`, `tcp://host:port`) and defaults to it. Raises ConfigError for
-    any other form. Nothing is connected before the first call.
+    `host` has the form of DOCKER_HOST (`unix:///path`, `tcp://host:port`), and DOCKER_HOST is its default. Raises
+    ConfigError for any other form. Nothing is connected before the first call.
     """
 
     def __init__(self, host: str | None = None) -> None:
@@ -102,11 +102,11 @@ class DockerClient:
 
     @property
     def socket(self) -> str | None:
-        """The path of the unix socket; None for an engine that is reached over TCP."""
+        """The path of the unix socket; None when the engine is reached over TCP."""
         return self._path
 
     async def ping(self) -> None:
-        """Negotiate the API version. Raises ExecutorUnavailable when the engine does not answer."""
+        """Agree on an API version with the engine. Raises ExecutorUnavailable when the engine does not answer."""
         async with self._exchange("GET", f"{self._base}/_ping", timeout=CALL_LIMIT) as response:
             await response.read()
             if response.status != 200:
@@ -124,10 +124,10 @@ class DockerClient:
         self._prefix = f"{self._base}/v{version[0]}.{version[1]}"
 
     async def answers_anew(self, limit: float) -> bool:
-        """Whether it answers on a new connection within `limit` seconds.
+        """Whether the engine answers on a new connection within `limit` seconds.
 
-        An engine that shuts down takes no new connections, and goes on answering on those that it has while it ends
-        its containers.
+        An engine that shuts down takes no new connections, but goes on answering on the old ones while it ends its
+        containers (`test_an_engine_that_takes_no_new_connections`).
         """
         fresh = DockerClient(self.host)
         try:
@@ -152,10 +152,21 @@ class DockerClient:
         headers: Mapping[str, str] | None = None,
         timeout: float | None = None,  # noqa: ASYNC109 - an HTTP setting
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """An answer whose body is read as it comes. `body` is sent as JSON, `data` as it is; `path` is not escaped yet.
+        """An answer whose body the caller reads as it comes.
 
-        Raises EngineRefusal for a status from 400 on, and ExecutorUnavailable or ConnectionLost, also when the
-        connection ends while the caller reads.
+        Args:
+            method: the HTTP method.
+            path: below the API version; not escaped yet.
+            params: the query.
+            body: is sent as JSON.
+            data: is sent as it is.
+            headers: sent with the request.
+            timeout: seconds for the whole answer; None: any time.
+
+        Raises:
+            EngineRefusal: the status is 400 or more.
+            ExecutorUnavailable: the request was never sent.
+            ConnectionLost: there was no whole answer; also while the caller reads.
         """
         if not self._prefix:
             await self.ping()
@@ -172,7 +183,7 @@ class DockerClient:
                     raise EngineRefusal(response.status, _message(response.status, await response.read()))
                 yield response
         except ExecutorUnavailable:
-            self._prefix = ""  # what answers next may be another version
+            self._prefix = ""  # the engine that answers next may be another version
             raise
 
     async def call(
@@ -184,10 +195,10 @@ class DockerClient:
         body: Any = None,
         timeout: float | None = CALL_LIMIT,  # noqa: ASYNC109 - an HTTP setting, None where an answer may take for ever
     ) -> Any:
-        """One call and its decoded answer (None for an empty one). Raises as `stream` does.
+        """Make one call; returns the decoded answer, None for an empty one. Raises as `stream` does.
 
-        A GET whose keep-alive connection turns out to be dead is sent once more; anything else is for the caller to
-        look into, because it may have happened.
+        A GET whose keep-alive connection turns out to be dead is sent once more. Any other request may have been
+        carried out, so the caller has to find out.
         """
         try:
             return await self._call(method, path, params, body, timeout)
@@ -243,7 +254,8 @@ class DockerClient:
             raise ConnectionLost(f"the connection to the Docker engine at {self.host} was lost: {error}") from error
 
     def _open_session(self) -> aiohttp.ClientSession:
-        # A wait holds a connection for as long as its container runs: aiohttp's default of 100 would hang all calls.
+        # A wait uses a connection for as long as its container runs. With aiohttp's default limit of 100 connections,
+        # a hundred containers would block every other call.
         connector = (
             aiohttp.UnixConnector(self._path, limit=0)
             if self._path is not None
@@ -257,12 +269,12 @@ class DockerClient:
         )
 
     async def close(self) -> None:
-        """Close every connection; a later call would open new ones."""
+        """Close every connection. A later call opens new ones."""
         if self._session is not None:
             session, self._session = self._session, None
             await session.close()
 
 
 def new_pauses(first: Micros = SHORTEST_PAUSE) -> Backoff:
-    """The pauses before an engine is asked again that did not answer: 50 ms at first, doubling up to 2 s."""
+    """The pauses before an engine that did not answer is asked again: 50 ms at first, doubling up to 2 s."""
     return Backoff(SystemClock(), first, LONGEST_PAUSE)

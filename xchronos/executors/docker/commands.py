@@ -1,4 +1,9 @@
-"""Performs docker command lines other than `run` through the Engine API: the client's output and exit codes."""
+"""Performs docker commands other than `run` and `create` through the Engine API, with the docker client's output.
+
+Exit codes are the client's too. After a crash the whole command is performed again. What an earlier call may have done
+already then counts as done: a refusal that only says that the wanted state is there (`rm`: no such container) is
+success. What must not happen twice (a start, an exec) is looked into first.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -30,10 +35,7 @@ def flag(value: bool) -> str:
 
 
 class DockerCommandRun:
-    """One step's docker command. `journal` tells whether an earlier call may have performed it already.
-
-    Then a refusal that only says that the wanted state is there (`rm`: no such container) is success.
-    """
+    """One step's docker command. `journal` tells whether an earlier call may have performed it already."""
 
     def __init__(self, keeper: Keeper, spec: StepSpec, log: BoundedLog, journal: StepJournal) -> None:
         self._keeper = keeper
@@ -45,7 +47,7 @@ class DockerCommandRun:
         self._running: RunningExec | None = None
 
     async def signal(self, command: cli.DockerCommand, signal: str) -> bool:
-        """Pass a signal on as the docker client would; False when the command itself is what it ends."""
+        """Pass a signal on as the docker client would. False when the signal would end the client's command itself."""
         if isinstance(command, cli.Start) and command.attach:
             await self._keeper.signal(command.containers[0], signal)
             return True
@@ -54,7 +56,7 @@ class DockerCommandRun:
         return False
 
     async def perform(self, command: cli.DockerCommand) -> StepExit:
-        """Carry it out. Raises ExecutorUnavailable (ConnectionLost when parts of it may have happened)."""
+        """Carry the command out. Raises ExecutorUnavailable; ConnectionLost when parts of it may have happened."""
         handlers: dict[type, Callable[[Any], Awaitable[StepExit | int]]] = {
             cli.Pull: self._pull, cli.Kill: self._kill, cli.Rm: self._rm, cli.Stop: self._stop,
             cli.Restart: self._restart, cli.Start: self._start, cli.Wait: self._wait, cli.Pause: self._pause,
@@ -81,9 +83,9 @@ class DockerCommandRun:
     async def _each(
         self, names: tuple[str, ...], action: Callable[[str], Awaitable[Any]], done: tuple[int, ...] = ()
     ) -> StepExit:
-        """One call for every name; says the name, or the error. Exit code 1 when any was refused.
+        """Make one call for every name, and print the name or the error. The exit code is 1 when any was refused.
 
-        `done` are the statuses that mean that an earlier call of this step has done it.
+        `done` has the statuses that mean, after an earlier call of this step, that it has done this already.
         """
         reasons = []
         for name in names:
@@ -115,7 +117,7 @@ class DockerCommandRun:
         params = {"force": flag(command.force), "v": flag(command.volumes), "link": flag(command.link)}
 
         async def remove(name: str) -> None:
-            # Looked at first: a DELETE that has to be sent a second time says 404 when the first one did its work.
+            # Find it first: a DELETE that is sent a second time answers 404 when the first one has done its work.
             if await self._keeper.find(name) is not None:
                 try:
                     await self._engine.call("DELETE", f"/containers/{name}", params=params, timeout=None)
@@ -126,7 +128,7 @@ class DockerCommandRun:
             missing = EngineRefusal(404, f"No such container: {name}")
             if not command.force:
                 raise missing
-            self._error(missing)  # said, but no failure: that is what -f asks for
+            self._error(missing)  # printed, but no failure: -f asks for that
 
         return await self._each(command.containers, remove, _GONE)
 
@@ -147,7 +149,7 @@ class DockerCommandRun:
         )
 
     def _once(self, action: Callable[[str], Awaitable[Any]]) -> Callable[[str], Awaitable[None]]:
-        """Do something that starts a container, unless it has been started since the journal was begun."""
+        """An action that starts a container; skipped when the container was started since the journal was begun."""
 
         async def act(name: str) -> None:
             found = await self._keeper.find(name)
@@ -162,7 +164,7 @@ class DockerCommandRun:
         if not command.attach:
             return await self._each(command.containers, start)
         name = command.containers[0]
-        # The engine's own clock: a container's StartedAt may lie behind its first output.
+        # The output begins at a time of the engine's own clock: a container's StartedAt may be after its first output.
         clock = str((await self._engine.call("GET", "/info"))["SystemTime"])
         since = await self._journal.remember("clock", clock)
         await start(name)
@@ -184,7 +186,7 @@ class DockerCommandRun:
             found = await self._keeper.find(name)
             if found is None:
                 return EngineRefusal(404, f"No such container: {name}")
-            if found.state.status == "created":  # the engine would answer 0 at once; nothing has ended yet
+            if found.state.status == "created":  # it has not run yet, and a plain wait would answer 0 immediately
                 answer = await self._post(f"/containers/{found.id}/wait", {"condition": "next-exit"})
                 return StepExit(code=int(answer["StatusCode"]))
             code, held = await self._keeper.wait(found.id)
@@ -257,7 +259,7 @@ class DockerCommandRun:
         if not command.quiet:
             self._say(_pretty(answer))
             return 0
-        if isinstance(answer, dict):  # volumes come in an envelope
+        if isinstance(answer, dict):  # the answer about volumes is an object around the list
             answer = answer.get("Volumes") or []
         for item in answer:
             value = str(item.get(command.quiet, ""))
@@ -307,7 +309,8 @@ class DockerCommandRun:
         return 0
 
     async def _volume_create(self, command: cli.VolumeCreate) -> int:
-        answer = await self._post("/volumes/create", body=command.body)  # one of that name and driver is no error
+        # A volume of that name and driver that is there already is no error.
+        answer = await self._post("/volumes/create", body=command.body)
         self._say(str(answer["Name"]))
         return 0
 

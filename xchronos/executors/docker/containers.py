@@ -1,4 +1,8 @@
-"""One container's way through the engine: create or adopt, start once, wait for its end, whatever breaks in between."""
+"""One container's way through the engine: create or adopt it, start it once, wait for its end, remove it.
+
+The connection or the engine may break at any point. What may have happened is then looked into before anything is done
+again, and an end that may be the engine's doing and not the step's is a lost step (see `Keeper.result`).
+"""
 
 import asyncio
 import os
@@ -20,10 +24,10 @@ from xchronos.executors.hostfacts import boot_time, engine_started
 from xchronos.executors.signals import signal_number
 
 PING_LIMIT = 5.0
-"""Seconds in which an engine that is not shutting down answers a ping."""
+"""Seconds that the answer to a ping on a new connection may take; an engine that shuts down gives none."""
 
 MOST_CONFLICTS = 20
-"""How often a container is asked for again whose name is taken by nobody that can be seen."""
+"""How often creation is tried again while the name is taken, but no container of that name can be seen."""
 
 _NOT_FOUND = re.compile(
     r"executable file not found|no such file or directory|system cannot find the file", re.IGNORECASE
@@ -34,7 +38,7 @@ _NEVER = "0001-01-01"
 
 
 class State(msgspec.Struct, rename="pascal"):
-    """The engine's `State` of a container; times as the engine writes them."""
+    """The engine's `State` of a container. Times are as the engine writes them."""
 
     status: str = ""
     running: bool = False
@@ -46,7 +50,7 @@ class State(msgspec.Struct, rename="pascal"):
 
 
 class Config(msgspec.Struct, rename="pascal"):
-    """What is needed of a container's `Config`. `stop_signal` is empty for SIGTERM."""
+    """The part of a container's `Config` that is needed here. `stop_signal` is "" for SIGTERM."""
 
     labels: dict[str, str] | None = None
     tty: bool = False
@@ -54,7 +58,7 @@ class Config(msgspec.Struct, rename="pascal"):
 
 
 class Inspected(msgspec.Struct, rename="pascal"):
-    """What is needed of `GET /containers/<id>/json`."""
+    """The part of `GET /containers/<id>/json` that is needed here."""
 
     id: str
     name: str = ""
@@ -68,14 +72,14 @@ class Inspected(msgspec.Struct, rename="pascal"):
 
 
 def moment(text: str) -> datetime | None:
-    """A time of the engine (nanoseconds are cut off); None for its zero time."""
+    """The time that the engine's text means, cut to microseconds; None for its zero time."""
     if not text or text.startswith(_NEVER):
         return None
     return datetime.fromisoformat(_FRACTION.sub(r".\1", text))
 
 
 def seconds_text(text: str) -> str:
-    """A time of the engine as its `since` parameter takes it, `seconds.nanoseconds`; "" for none."""
+    """A time of the engine in the form of its `since` parameter, `seconds.nanoseconds`; "" for its zero time."""
     at = moment(text)
     if at is None:
         return ""
@@ -86,7 +90,8 @@ def seconds_text(text: str) -> str:
 def refused_start(message: str, exit_code: int) -> int:
     """The docker client's exit code for a start that failed: 127 not found, 126 not runnable, else 125.
 
-    dockerd knows it (State.ExitCode); podman leaves that 0, and only the text tells.
+    dockerd gives it (State.ExitCode). podman leaves that 0, so the text has to tell
+    (`test_the_clients_codes_of_a_start_that_failed`).
     """
     if exit_code in (126, 127):
         return exit_code
@@ -96,13 +101,13 @@ def refused_start(message: str, exit_code: int) -> int:
 
 
 def _ends_of_a_shutdown(found: Inspected) -> frozenset[int]:
-    """The exit codes that an engine leaves that ends this container because it is shut down itself."""
+    """The exit codes that this container may have because the engine ended it while the engine itself shut down."""
     if found.state.oom_killed:
         return frozenset()
     try:
         number = signal_number(found.config.stop_signal or "SIGTERM")
     except ValueError:
-        number = signal.SIGTERM  # of a kind that only the engine knows
+        number = signal.SIGTERM  # only the engine knows this stop signal
     return frozenset((128 + number, 128 + signal.SIGKILL))
 
 
@@ -113,8 +118,8 @@ def _shut_down(code: int) -> str:
 class Keeper:
     """Carries containers through their lives on one engine.
 
-    `gate` bounds how many are created and started at a time: an engine is saturated by about two per core, more only
-    wait longer (measured: 8/s on two cores, whatever the number).
+    `gate` bounds how many are created and started at a time. About two per core saturate an engine, and more only wait
+    longer (measured: 8 starts/s on two cores, whatever the number).
     """
 
     def __init__(self, engine: DockerClient, gate: asyncio.Semaphore) -> None:
@@ -122,7 +127,7 @@ class Keeper:
         self._gate = gate
 
     async def find(self, name: str) -> Inspected | None:
-        """The container of that name or id; None when there is none."""
+        """The container of that name or id; None when there is none. Raises as `DockerClient.call` does."""
         try:
             answer = await self.engine.call("GET", f"/containers/{name}/json")
         except EngineRefusal as refusal:
@@ -132,7 +137,7 @@ class Keeper:
         return msgspec.convert(answer, Inspected)
 
     async def look(self, container: str) -> Inspected | None:
-        """As `find`, asking again until the engine answers."""
+        """As `find`, but asks again until the engine answers."""
         return await retry(lambda: self.find(container), ExecutorUnavailable, new_pauses())
 
     async def create(
@@ -145,10 +150,19 @@ class Keeper:
         platform: str,
         say: Callable[[str], None],
     ) -> Inspected:
-        """Create the container, or find the one that an earlier call made (`mine` tells by its labels).
+        """Create the container, or find the one that an earlier call has created.
 
-        `pull` is the policy: `missing`, `always`, `never`, `newer`. Raises EngineRefusal (PullFailed for the image)
-        and ExecutorUnavailable; nothing was started then.
+        Args:
+            name: the container's; "": the engine chooses one.
+            body: the create body.
+            mine: tells by a container's labels whether it is the one to adopt.
+            pull: when to pull the image: `missing`, `always`, `never`, `newer`.
+            platform: the image's; "": the engine's own.
+            say: is called with each line for the step's log.
+
+        Raises:
+            EngineRefusal: the engine refused; PullFailed: the image could not be pulled.
+            ExecutorUnavailable: the engine does not answer.
         """
         image = str(body.get("Image", ""))
         params = {"name": name} if name else {}
@@ -173,14 +187,15 @@ class Keeper:
             except ConnectionLost:
                 if lost or not name:
                     raise
-                lost = True  # perhaps only a dead keep-alive connection; the name makes asking again safe
+                lost = True  # perhaps only a keep-alive connection was dead; the name makes it safe to ask again
             except EngineRefusal as refusal:
-                # A conflict is 409 with docker, 500 with podman, and hidden by a vanished image: look for ours first.
+                # A taken name is status 409 with docker and 500 with podman, and a missing image hides it. So look for
+                # our container first, whatever the status.
                 found = await self.find(name) if name else None
                 if found is not None and mine(found.labels):
                     return found
                 if refusal.status == 409 and found is None and conflicts.tries < MOST_CONFLICTS:
-                    # The name is taken before its container can be seen, and for a moment after its end.
+                    # A name is taken a moment before its container can be seen, and a moment after it is removed.
                     await conflicts.pause()
                     continue
                 if pulled or refusal.status != 404 or await images.exists(self.engine, image):
@@ -198,9 +213,14 @@ class Keeper:
             say(f"using the image that is here: {failure.message}")
 
     async def start(self, found: Inspected, spec: StepSpec) -> StepExit | None:
-        """Start a step's container that was created and never started; None when it has started (by whomever).
+        """Start a step's container that was created and never started. Returns None when it has started, or why not.
 
-        Never starts an ended one: docker would run it a second time. A start whose answer is missing is looked into.
+        - It never starts an ended container: docker would run it a second time
+          (`test_a_lost_start_of_a_container_that_ended_is_not_repeated`).
+        - It looks into a start that had no answer (`test_an_answer_that_never_comes_is_looked_into`).
+        - It does not matter who has started the container.
+
+        Raises ExecutorUnavailable when the engine does not answer and nothing was started.
         """
         if found.state.status not in ("created", "configured", "initialized"):
             return None
@@ -222,12 +242,12 @@ class Keeper:
                 await pauses.pause()
             except ExecutorUnavailable:
                 if not pauses.tries:
-                    raise  # never sent: nothing was started
+                    raise  # the request was never sent, so nothing was started
                 await pauses.pause()
             except EngineRefusal as refusal:
                 now = await self.look(found.id)
                 if now is not None and now.state.status != "created" and moment(now.state.started_at) is not None:
-                    return None  # it runs or ran: somebody else's start won
+                    return None  # it runs or has run: another start was quicker
                 if refusal.status >= 500 and await self.outlast():
                     return StepExit(lost=True, reason=f"the engine was shut down: {refusal.message}")
                 return self._refused(now or found, refusal.message)
@@ -240,9 +260,9 @@ class Keeper:
         return StepExit(code=refused_start(text, found.state.exit_code), reason=text, container=found.id)
 
     async def wait(self, container: str) -> tuple[int | None, bool]:
-        """Wait until a started container has ended: (its exit code, whether the connection held all the way).
+        """Wait until a started container has ended. Returns its exit code, and whether one wait held to its end.
 
-        The code is None when only inspecting tells: the wait was cut, and an end while nobody listened is final.
+        The code is None when the wait was cut and the container ended meanwhile: only `result` can tell it then.
         """
         pauses = new_pauses()
         while True:
@@ -254,7 +274,7 @@ class Keeper:
                 if refusal.status == 404:
                     return None, False
                 answer = None
-            # An empty answer is what a stopping engine leaves behind: no result.
+            # An engine that stops gives an empty answer, which is no result.
             if isinstance(answer, dict) and "StatusCode" in answer:
                 return int(answer["StatusCode"]), pauses.tries == 0
             await pauses.pause()
@@ -263,11 +283,15 @@ class Keeper:
                 return None, False
 
     async def ended(self, found: Inspected) -> tuple[int | None, bool]:
-        """As `wait`, for a container as it was found: one that has ended already was seen ending by nobody."""
+        """As `wait`, for a container that was found: if it has ended already, nobody has waited for its end."""
         return (None, False) if found.state.status in ("exited", "dead") else await self.wait(found.id)
 
     async def result(self, container: str, code: int | None, *, held: bool) -> StepExit:
-        """How a container ended, from the wait's answer and from what the engine keeps of it."""
+        """How a container ended, by the answer of `wait` and by what the engine keeps of the container.
+
+        An end that may be the engine's doing (it was shut down, or lost power) is a lost step: see `_suspicion` and
+        `_distrust`.
+        """
         leaving = held and bool(code) and await self.outlast()
         found = await self.look(container)
         if found is None:
@@ -277,11 +301,11 @@ class Keeper:
         state = found.state
         started, ended = moment(state.started_at), moment(state.finished_at)
         if started is not None and ended is not None:
-            ended = max(started, ended)  # the engine dates a short run's start after its end, by a millisecond
+            ended = max(started, ended)  # the engine may date the start of a short run a millisecond after its end
         code = state.exit_code if code is None else code
         if reason := self._suspicion(found, code) if leaving else self._distrust(found, code, held=held):
             return StepExit(lost=True, reason=reason, started_at=started, container=found.id)
-        oom = state.oom_killed and code != 0  # a child may be killed for memory and its parent end well
+        oom = state.oom_killed and code != 0  # a child may be killed for want of memory, and its parent end well
         return StepExit(
             code=code,
             oom_killed=oom,
@@ -292,18 +316,24 @@ class Keeper:
         )
 
     async def outlast(self) -> bool:
-        """Whether the engine is shutting down. If so, wait for the next one: the old one still takes what it ruins."""
+        """Whether the engine is shutting down. If it is, returns only after the next engine answers.
+
+        The old engine still takes requests, and ends what they start.
+        """
         pauses = new_pauses()
         while not await self.engine.answers_anew(PING_LIMIT):
             await pauses.pause()
         return pauses.tries > 0
 
     def _up(self) -> float | None:
-        """When the engine started; None when that cannot be told."""
+        """When the engine started, in seconds since the epoch; None when nobody can tell."""
         return None if self.engine.socket is None else engine_started(self.engine.socket)
 
     def _suspicion(self, found: Inspected, code: int) -> str:
-        """Why the exit code of a step is not its own that ended as the engine stopped answering; "" when it is."""
+        """Why an exit code is not the step's own, for a step that ended as the engine stopped answering; "" if it is.
+
+        See `test_an_end_while_the_engine_shuts_down_is_not_the_steps`.
+        """
         started, up = moment(found.state.started_at), self._up()
         if up is not None and started is not None and up < started.timestamp():
             return ""  # the same engine as before: it was busy
@@ -312,16 +342,18 @@ class Keeper:
     def _distrust(self, found: Inspected, code: int, *, held: bool) -> str:
         """Why an exit code is not the step's own; "" when it is.
 
-        After a power cut of the host or of the engine, dockerd invents an end: code 255 (0 from 23.0 to 24.0.2), dated
-        when it came up again. An engine that is shut down in good order ends its containers by their stop signal, then
-        by SIGKILL, and keeps these ends as if they were their own.
+        After a power cut of the machine or a kill of the engine, dockerd invents an end: code 255 (0 from 23.0 to
+        24.0.2), dated at its next start (`test_a_power_cut_is_told_from_a_result`,
+        `test_255_that_nobody_saw_is_distrusted_only_after_a_restart`). An engine that is shut down in order ends its
+        containers by their stop signal, then by SIGKILL, and keeps these ends as if they were the containers' own
+        (`test_an_end_that_nobody_saw_may_be_the_engines_doing`).
         """
         killed = code in _ends_of_a_shutdown(found)
         if held and not killed:
             return ""
         started, ended, up = moment(found.state.started_at), moment(found.state.finished_at), self._up()
         boot = boot_time()
-        # Both times are the wall clock's; a minute's slack keeps a clock that was set at boot from inventing a loss.
+        # Both times are of the wall clock. The minute's slack: a clock that is set at boot must not make a step lost.
         if self.engine.socket is not None and started is not None and started.timestamp() < boot - 60 and not held:
             if killed or code == 255 or ended is None or ended.timestamp() >= boot:
                 return "the machine went down while the step ran"
@@ -333,7 +365,7 @@ class Keeper:
         return "the engine went down while the step ran (exit code 255 is its own, or cannot be told from it)"
 
     async def delete(self, container: str) -> None:
-        """Remove a container and its anonymous volumes, ending it first; one that is gone, or going, is fine."""
+        """End and remove a container and its anonymous volumes. One that is gone already, or going, is no error."""
         path, params = f"/containers/{container}", {"force": "1", "v": "1"}
         try:
             try:
@@ -345,7 +377,7 @@ class Keeper:
                 raise
 
     async def signal(self, container: str, signal: str) -> None:
-        """Send a signal; nothing happens when the container does not run (409; 500 with podman) or is gone (404)."""
+        """Send a signal. Nothing happens when the container does not run (409; 500 with podman) or is gone (404)."""
         with suppress(EngineRefusal):
             await self.engine.call("POST", f"/containers/{container}/kill", params={"signal": signal})
 

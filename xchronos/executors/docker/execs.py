@@ -1,7 +1,7 @@
-"""`docker exec`: a process started in a container that runs already.
+"""`docker exec`: a process that is started in a container that runs already.
 
-The engine keeps nothing of an exec beyond its exit code, has no call to end one, and notes a wrong code when the
-reader of its output is gone. So an exec whose connection broke is lost, unless its code is plainly its own.
+The engine keeps nothing of an exec but its exit code, and has no call to end one. When the reader of an exec's output
+is gone, the engine may keep a wrong code: 126. So an exec whose connection broke is lost if its code is 126.
 """
 
 import os
@@ -21,7 +21,7 @@ Assignments = Callable[[Path, Mapping[str, str] | None], list[str]]
 
 
 class RunningExec:
-    """One exec. `id` is set once the engine has made it."""
+    """One exec. `id` is the engine's name for it; "" before the engine has made it."""
 
     def __init__(self, engine: DockerClient, command: Exec) -> None:
         self._engine = engine
@@ -29,10 +29,11 @@ class RunningExec:
         self.id = ""
 
     async def run(self, spec: StepSpec, log: BoundedLog, read: Assignments) -> StepExit:
-        """Perform it.
+        """Start the exec, copy its output, wait for its end.
 
-        Raises EngineRefusal when the container is not there or does not run, and ExecutorUnavailable while nothing
-        was started.
+        Raises:
+            EngineRefusal: the container is not there, or does not run.
+            ExecutorUnavailable: the engine does not answer, and nothing was started.
         """
         command = self._command
         base = Path(spec.working_directory or spec.directory)
@@ -74,7 +75,7 @@ class RunningExec:
         return StepExit(code=int(code))
 
     async def signal(self, number: int) -> bool:
-        """Signal the process, by its pid on this machine; False for an engine on another one: nothing can be done."""
+        """Signal the process by its pid on this machine. False when the engine is on another machine: nobody can."""
         if self._engine.socket is None:
             return False
         state = await self._engine.call("GET", f"/exec/{self.id}/json")

@@ -1,8 +1,9 @@
 """The Docker executor: containers of [Container] units, and docker command lines, through the Engine API.
 
-A step's container has a deterministic name and labels. That is what makes a crash harmless: whoever runs the step
-again creates it under the same name, is told that it exists, and adopts it. Nothing is removed by the engine itself
-(AutoRemove): a container goes when its attempt is released, which is when its result is durable.
+A step's container has a deterministic name and deterministic labels. That makes a crash harmless: the next call of
+`run` tries to create a container of the same name, is told that it exists, and adopts it. The engine never removes a
+container by itself (AutoRemove is off). The executor removes it when the attempt is released, after its result is
+durable.
 """
 
 import asyncio
@@ -26,36 +27,42 @@ from xchronos.executors.docker.run import ContainerRun
 from xchronos.executors.logfile import BoundedLog
 
 MOST_START_LOOKS = 100
-"""How often a stop looks whether a container that is about to be started has been."""
+"""How often `stop` looks whether a container that is about to be started has started."""
 
 START_LOOK_INTERVAL = 0.1
 """Seconds between two of these looks."""
 
 
 class _Active(msgspec.Struct, eq=False):
-    """A step that this executor is busy with: what a signal to it reaches. `commands` for a docker command but run."""
+    """A step that this executor is busy with, and what a signal to the step reaches.
+
+    `work` is the task that runs it. `commands` is set for docker commands other than `run` and `create`. `signal` is
+    the name of the signal that made the executor give the step up; "" before that.
+    """
 
     work: asyncio.Task[StepExit] | None = None
     commands: DockerCommandRun | None = None
     signal: str = ""
 
     def give_up(self, signal: str) -> None:
-        """End the work on it by a signal's name."""
+        """Cancel the work; the step ends by this signal."""
         self.signal = signal
         if self.work is not None:
             self.work.cancel()
 
 
 def _complain(message: str) -> str:
-    """What the docker client prints when the engine refuses a run."""
+    """The line that the docker client prints when the engine refuses to run a container."""
     return f"docker: Error response from daemon: {message}"
 
 
 class DockerExecutor:
-    """Steps in containers of one engine. `host` as DOCKER_HOST is written, which it defaults to.
+    """Steps in containers of one engine. `host` has the form of DOCKER_HOST, which is its default.
 
-    `namespace` is the cluster's, `owner` this machine's identity in it (its state directory's): containers of others
-    on the same engine are never touched. After a loss of the state directory nobody owns what it ran.
+    `namespace` is the cluster's. `owner` is this machine's identity in it, which the state directory holds. Containers
+    of others on the same engine are never touched
+    (`test_daemons_that_share_an_engine_leave_each_others_containers_alone`). When the state directory is lost, nobody
+    owns its containers any more.
     """
 
     name = "docker"
@@ -70,7 +77,7 @@ class DockerExecutor:
 
     @property
     def host(self) -> str:
-        """The engine's address, as DOCKER_HOST is written."""
+        """The engine's address, in the form of DOCKER_HOST."""
         return self._engine.host
 
     async def probe(self) -> str:
@@ -130,7 +137,7 @@ class DockerExecutor:
         if detached:
             labels[bodies.KEEP] = bodies.KEEP_RUNNING if removes else bodies.KEEP_ALWAYS
         elif not removes and command.name:
-            labels[bodies.KEEP] = bodies.KEEP_ALWAYS  # it has a name for somebody to come back to it by
+            labels[bodies.KEEP] = bodies.KEEP_ALWAYS  # the user gave it a name, to come back to it
         body = bodies.command_body(spec, command, labels, detached=detached)
         networks = bodies.further_networks(command.networks, command.body)
         if not detached and not command.cidfile:
@@ -158,9 +165,9 @@ class DockerExecutor:
             return await run.attend(found, log, fresh=fresh)
 
     async def _perform(self, spec: StepSpec, command: DockerCommand, active: _Active) -> StepExit:
-        """Any other docker command: again from the start when the engine went away in the middle."""
+        """Any other docker command. It begins again when the engine went away in the middle."""
         journal = StepJournal(spec)
-        await self._engine.ping()  # nothing is noted, and nothing begun, while the engine does not answer
+        await self._engine.ping()  # while the engine does not answer, nothing is begun and nothing written down
         await journal.begin()
         pauses = new_pauses()
         with BoundedLog(spec.log, spec.log_limit) as log:
@@ -171,14 +178,15 @@ class DockerExecutor:
                 except ConnectionLost:
                     journal.again = True
                 except ExecutorUnavailable:
-                    pass  # never sent: what the journal says stays as it is
+                    pass  # nothing was sent, so `again` stays as it is
                 await pauses.pause()
                 log.restart()
 
     async def stop(self, spec: StepSpec, signal: str) -> None:
         """Signal the step's container, as the docker client passes signals on.
 
-        A command without a container, and a container that does not exist yet (its image is being pulled), is given up.
+        A command without a container is given up. So is a container that does not exist yet, because its image is being
+        pulled (`test_a_stop_in_the_middle_of_a_pull_starts_nothing`).
         """
         active = self._active.get(spec.identity)
         if spec.docker is not None and not isinstance(spec.docker, Create):
@@ -198,10 +206,11 @@ class DockerExecutor:
             if found.state.status != "created" or self._active.get(spec.identity) is None:
                 await self._keeper.signal(found.id, signal)
                 return
-            await asyncio.sleep(START_LOOK_INTERVAL)  # a signal now would be lost
+            # A signal before the start would be lost (`test_a_stop_waits_for_a_start_that_takes_its_time`).
+            await asyncio.sleep(START_LOOK_INTERVAL)
 
     async def kill(self, spec: StepSpec) -> None:
-        """SIGKILL to the step's container; a command without one is given up."""
+        """SIGKILL the step's container. A command without a container is given up."""
         await self.stop(spec, "SIGKILL")
 
     async def _list(self, *labels: str) -> list[dict[str, Any]]:
@@ -222,7 +231,7 @@ class DockerExecutor:
         found = []
         for item in await self._list():
             labels = item["Labels"]
-            with suppress(ValueError, KeyError):  # labels that we did not write, in our namespace's name
+            with suppress(ValueError, KeyError):  # somebody else has written labels with our names
                 found.append(
                     Leftover(
                         execution=labels[bodies.EXECUTION],
@@ -257,7 +266,7 @@ def _users(item: dict[str, Any]) -> bool:
 
 
 def _write_id(spec: StepSpec, command: Create, found: Inspected) -> None:
-    """Write the `--cidfile`; one that is there already belongs to another container, unless it names this one."""
+    """Write the `--cidfile`. Raises StartRefused when the file names another container, or cannot be written."""
     if not command.cidfile:
         return
     path = Path(spec.working_directory or spec.directory) / command.cidfile

@@ -14,13 +14,13 @@ DOCKER_HUB = "https://index.docker.io/v1/"
 
 
 class PullFailed(EngineRefusal):
-    """The image cannot be had; the text is the registry's or the engine's."""
+    """The image could not be pulled. The text is the registry's or the engine's."""
 
 
 def split_reference(image: str) -> tuple[str, str]:
     """(repository, tag or digest) of an image reference; the tag is `latest` when none is written.
 
-    A colon belongs to the tag only behind the last slash: `localhost:5000/busybox` names a registry with a port.
+    A colon begins a tag only after the last slash: in `localhost:5000/busybox` it begins the registry's port.
     """
     repository, at, digest = image.partition("@")
     if at:
@@ -32,7 +32,7 @@ def split_reference(image: str) -> tuple[str, str]:
 
 
 def registry_of(image: str) -> str:
-    """The key under which a docker client keeps the credentials of an image's registry."""
+    """The key by which docker clients keep the credentials of an image's registry."""
     first, slash, _ = image.partition("/")
     if slash and ("." in first or ":" in first or first == "localhost"):
         return DOCKER_HUB if first in ("docker.io", "index.docker.io") else first
@@ -40,15 +40,15 @@ def registry_of(image: str) -> str:
 
 
 def credentials(image: str) -> dict[str, str]:
-    """The X-Registry-Auth header for an image, from docker's own configuration file; empty when it holds none.
+    """The X-Registry-Auth header for an image, from docker's own configuration file; empty when that has none.
 
-    Credential helpers are programs of a person's desktop and are not asked.
+    Credential helpers are not asked: they are programs for a person's desktop.
     """
     path = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker") / "config.json"
     try:
         auths = msgspec.json.decode(path.read_bytes()).get("auths") or {}
     except (OSError, msgspec.DecodeError, AttributeError):
-        return {}  # nobody logged in on this machine: the registry is asked anonymously, as the docker client does
+        return {}  # nobody has logged in on this machine: ask the registry anonymously, as the docker client does
     registry = registry_of(image)
     entry = auths.get(registry) or auths.get(f"https://{registry}") or {}
     answer: dict[str, str] = {"serveraddress": registry}
@@ -76,9 +76,10 @@ async def exists(engine: DockerClient, image: str) -> bool:
 async def pull(
     engine: DockerClient, image: str, say: Callable[[str], None], *, platform: str = "", all_tags: bool = False
 ) -> None:
-    """Pull an image; `say` gets the lines worth keeping (not each layer's progress).
+    """Pull an image. `say` is called with each line worth keeping, not with every layer's progress.
 
-    Raises PullFailed: a pull answers 200 at once, and a failure is one line of what follows.
+    Raises PullFailed, also for a failure after the status: engines answer 200 immediately, and a failure is one line of
+    the answer (`test_a_pull_fails_in_three_ways`).
     """
     repository, tag = split_reference(image)
     params = {"fromImage": repository}

@@ -1,4 +1,4 @@
-"""What a docker command remembers on disk, so that a call after a crash knows what an earlier one may have done."""
+"""What a docker command remembers on disk, so that after a crash the next call knows what was begun before."""
 
 import asyncio
 from pathlib import Path
@@ -15,10 +15,10 @@ class _Page(msgspec.Struct):
 
 
 class StepJournal:
-    """One step's journal, a file in the attempt's directory, written durably before the command touches the engine.
+    """One step's journal: a file in the attempt's directory, durable before the command asks anything of the engine.
 
-    `again`: an earlier call was begun, so each part of the command may have happened. (A container needs no journal:
-    its name and labels are one.)
+    `again` says that an earlier call was begun, so that each part of the command may have happened. A container needs
+    no journal: its name and labels serve as one. See `test_it_is_on_the_disk_with_its_name_before_the_command_begins`.
     """
 
     def __init__(self, spec: StepSpec) -> None:
@@ -27,12 +27,12 @@ class StepJournal:
         self._page = msgspec.json.decode(self._path.read_bytes(), type=_Page) if self.again else _Page()
 
     async def begin(self) -> None:
-        """Note that the command begins."""
+        """Write that the command begins. Does nothing when that was written before."""
         if not self.again:
             await asyncio.to_thread(self._write)
 
     async def remember(self, what: str, value: str) -> str:
-        """What was first remembered under a word: the first call's value, durably, however often it is called."""
+        """The value that the first call for `what` gave, however often this is called. It is durable on return."""
         if what not in self._page.first:
             self._page.first[what] = value
             await asyncio.to_thread(self._write)

@@ -1,8 +1,8 @@
-"""What a container wrote: the engine's log stream taken apart and carried into the step's log file.
+"""What a container writes: the engine's log stream, taken apart and copied into the step's log file.
 
-A stream always starts at the container's first byte, and bytes never change once they are written. So a stream that
-was cut is read again from the start and as many bytes as the file already holds are compared and passed over: exact,
-without duplicates and without asking for time stamps. (podman's are too coarse to resume by.)
+A stream always begins at the container's first byte, and written bytes never change. So a stream that was cut is read
+again from its beginning: the bytes that the file already holds are compared and skipped, and the rest is appended. That
+is exact, has no duplicates, and needs no time stamps (podman's are too coarse to resume by).
 """
 
 import asyncio
@@ -14,23 +14,26 @@ from xchronos.executors.docker.client import DockerClient, EngineRefusal, new_pa
 from xchronos.executors.logfile import BoundedLog
 
 FOLLOW_AFTER = 0.25
-"""Seconds that a container runs before its output is followed."""
+"""Seconds that a container runs before `follow` begins to copy its output."""
 
 COMPARED = 4096
-"""With so many of the last bytes to compare, a log whose beginning was dropped is continued, not read anew."""
+"""How many of the last bytes must be there to compare: with them, a log whose beginning was dropped is continued.
+
+With fewer it is read again from the beginning. See `test_what_is_compared_once_the_beginning_is_gone`.
+"""
 
 _FRAME_HEADER = 8
 
 
 class Demultiplexer:
-    """Takes the frames of a non-tty stream apart: 8 bytes of header (stream number, length), then the payload."""
+    """Takes apart the frames of a stream without a terminal: 8 bytes of header (stream number, length), then output."""
 
     def __init__(self) -> None:
         self._header = b""
         self._left = 0
 
     def feed(self, chunk: bytes) -> Iterator[memoryview]:
-        """The pieces of output in a chunk of the stream, cut anywhere, in order."""
+        """The pieces of output in the next chunk of the stream. Chunks may be cut anywhere."""
         view = memoryview(chunk)
         while view:
             if self._left:
@@ -47,15 +50,15 @@ class Demultiplexer:
 
 
 class _Differs(Exception):  # noqa: N818 - caught where it is raised
-    """The engine's stream does not begin with what the file holds: the engine has dropped the beginning."""
+    """The engine's stream does not begin with what the file holds, since the engine has dropped the beginning."""
 
 
 class OutputCopy:
     """Copies one container's output into a log file, over as many streams as it takes.
 
-    `fresh`: the container is new, so what the file holds already is no output of it (the text of a pull) and stays.
-    Else the file holds, or should hold, the beginning of the container's output. `since` (`seconds.nanoseconds`) is
-    where the output begins that is meant, in a container that was started before.
+    With `fresh` the container is new: what the file holds already is no output of it (but the text of a pull, say), and
+    stays. Without it the file holds, or should hold, the beginning of the container's output. `since`
+    (`seconds.nanoseconds`) leaves out earlier output, of a container that was started before; "": none.
     """
 
     def __init__(
@@ -70,19 +73,19 @@ class OutputCopy:
         self._kept = True
 
     async def follow(self) -> None:
-        """Copy what is written while the container runs; reconnects when cut. What it leaves out, `finish` adds.
+        """Copy what the container writes while it runs; reconnects when cut. `finish` adds what this leaves out.
 
-        It begins late, so that a step of a fraction of a second costs one read, at its end.
+        It begins after FOLLOW_AFTER, so that a step of a fraction of a second costs only the one read at its end.
         """
         await asyncio.sleep(FOLLOW_AFTER)
         await self._persist("1")
 
     async def finish(self, follower: asyncio.Task[None]) -> None:
-        """The container has ended: end the follower, and read once more what there is.
+        """The container has ended: end the follower, then read the whole output once more.
 
-        The end of a followed stream is not the end of the output: dockerd 20.10 ends it when the container dies, and
-        in more than half of all runs before the last line is in it when that has no line feed. (Measured; a plain read
-        after the wait was complete every time.)
+        The end of a followed stream is not the end of the output. dockerd 20.10 ends the stream when the container
+        dies; in more than half of all runs measured, a last line without a line feed was not in it yet. A plain read
+        after the wait was complete every time.
         """
         await cancel_and_wait(follower)
         await self._persist("0")
@@ -102,7 +105,7 @@ class OutputCopy:
                 self._restart()
                 await self._read(follow)
         except EngineRefusal as refusal:
-            # 501: a log driver that cannot be read (none, or a remote one); 404: somebody removed the container.
+            # 501: the log driver cannot be read (none, or a remote one). 404: somebody has removed the container.
             self._kept = False
             self._log.note(f"the engine has no output to give: {refusal.message}")
 
@@ -129,4 +132,4 @@ class OutputCopy:
                     else:
                         self._log.write(piece)
         if position < known and self._log.rotated:
-            raise _Differs  # the engine has kept less than was read already
+            raise _Differs  # the engine keeps less than was read before

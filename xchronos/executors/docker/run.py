@@ -19,12 +19,12 @@ _INIT = re.compile(rb"^\[FATAL tini \(\d+\)\] exec (.*) failed: (.*)$", re.MULTI
 
 
 def line_writer(log: BoundedLog) -> Callable[[str], None]:
-    """Writes lines of text into a log."""
+    """A function that writes a line of text into the log."""
     return lambda text: log.write(f"{text}\n".encode())
 
 
 class ContainerRun:
-    """One step's container. `name` and `labels` identify it, so running it again adopts it."""
+    """One step's container. `name` and `labels` identify it, so that another run of the step adopts it."""
 
     def __init__(self, keeper: Keeper, spec: StepSpec, name: str, labels: Mapping[str, str]) -> None:
         self._keeper = keeper
@@ -39,9 +39,11 @@ class ContainerRun:
     async def create(
         self, body: Mapping[str, Any], log: BoundedLog, *, pull: str, platform: str = "", quiet: bool = False
     ) -> Inspected:
-        """Create or adopt. An earlier attempt's ended container of the same user-given name makes room.
+        """Create the container, or adopt it.
 
-        Raises EngineRefusal and ExecutorUnavailable.
+        An ended container of an earlier attempt, of the same name given by the user, is removed to make room
+        (`test_rm_waits_for_the_release_and_makes_room_for_the_next_attempt`). Raises EngineRefusal and
+        ExecutorUnavailable.
         """
         say = line_writer(log)
 
@@ -60,7 +62,10 @@ class ContainerRun:
         return await create()
 
     def _superseded(self, labels: Mapping[str, str]) -> bool:
-        """Whether the container is an earlier attempt's of this step: its result is durable, or we would not run."""
+        """Whether these labels are those of an earlier attempt of this step, to be removed.
+
+        That attempt's result is durable, or this attempt would not run.
+        """
         earlier = labels.get(body.ATTEMPT, "")
         return (
             earlier.isdecimal()
@@ -70,7 +75,7 @@ class ContainerRun:
         )
 
     async def equip(self, found: Inspected, networks: list[tuple[str, dict[str, Any]]]) -> None:
-        """What lies between create and start: further networks, secrets. Raises EngineRefusal."""
+        """Do what comes between create and start: connect further networks, put secrets in. Raises EngineRefusal."""
         if found.state.status != "created":
             return
         for network, endpoint in networks:
@@ -79,7 +84,7 @@ class ContainerRun:
                     "POST", f"/networks/{network}/connect", body={"Container": found.id, "EndpointConfig": endpoint}
                 )
             except EngineRefusal as refusal:
-                if "already exists" not in refusal.message:  # by an earlier daemon's hand
+                if "already exists" not in refusal.message:  # an earlier daemon has connected it
                     raise
         if self._spec.secrets:
             archive = body.secrets_archive(self._spec.secrets)
@@ -88,7 +93,7 @@ class ContainerRun:
                 await response.read()
 
     async def attend(self, found: Inspected, log: BoundedLog, *, fresh: bool) -> StepExit:
-        """Follow the output and wait for the end of a container that has been started."""
+        """Copy the output of a container that was started, and wait for its end."""
         output = OutputCopy(self._keeper.engine, found.id, log, tty=found.config.tty, fresh=fresh)
         return await attend(self._keeper, found, output)
 
@@ -102,9 +107,9 @@ class ContainerRun:
         networks: list[tuple[str, dict[str, Any]]] | None = None,
         complain: Callable[[str], str] = lambda text: text,
     ) -> StepExit:
-        """Create or adopt, start once, and return when the container has ended and its output is written.
+        """Create or adopt the container and start it once. Returns after it has ended and its output is written.
 
-        `complain` makes the line in the log out of what the engine said when it refused.
+        `complain` turns the engine's text into the line of the log when the engine refuses.
         """
         with BoundedLog(self._spec.log, self._spec.log_limit, resume=True) as log:
             try:
@@ -125,10 +130,10 @@ class ContainerRun:
 
 
 def _by_init(result: StepExit, log: BoundedLog) -> StepExit:
-    """A program that the container's init (tini) could not execute: never started, as far as the step is concerned.
+    """The result, corrected for a program that the container's init (tini) could not execute: it never started.
 
-    Without an init the engine refuses the start and says why; with one the container starts, and only its last words
-    tell a missing program from one that ended with 127 itself.
+    Without an init the engine refuses to start such a container and says why. With an init the container starts, and
+    only its last words tell a missing program from a program that has ended with 127 itself.
     """
     if result.code not in (126, 127) or (found := _INIT.search(log.tail(4096))) is None:
         return result
@@ -137,7 +142,7 @@ def _by_init(result: StepExit, log: BoundedLog) -> StepExit:
 
 
 async def attend(keeper: Keeper, found: Inspected, output: OutputCopy) -> StepExit:
-    """Copy a running container's output and wait for its end. Cancelling leaves the container running."""
+    """Copy a running container's output and wait for its end. Cancelling this leaves the container running."""
     follower = asyncio.create_task(output.follow())
     try:
         code, held = await keeper.ended(found)

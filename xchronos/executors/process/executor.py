@@ -1,9 +1,13 @@
 """Runs steps as processes of the host that outlive the daemon.
 
-Each program is the child of a tiny wrapper in a session of its own, which writes straight to the log file and notes
-the exit status on disk. A daemon that comes back finds the wrapper by pid, start time and boot id and waits on, or
-collects the status. The start itself is claimed by a link(2) that only one wrapper can win, so a crash at any point
-cannot start a program twice; a claim whose wrapper is dead without a status is a lost step.
+- Each program is the child of a small wrapper in a session of its own. The program writes directly to the log file, and
+  the wrapper writes the exit status to the disk.
+- A daemon that comes back finds the wrapper by pid, start time and boot id. It waits for the wrapper's end, or collects
+  the status (`test_a_reused_pid_is_not_touched`).
+- The wrapper claims the start by a link(2) that only one wrapper can win. So a crash at any point cannot start a
+  program twice (`test_a_crash_before_the_claim_starts_it_once`).
+- A claim whose wrapper is dead and has left no status is a lost step
+  (`test_a_wrapper_that_died_means_lost_and_is_not_started_again`).
 """
 
 import asyncio
@@ -24,13 +28,13 @@ from xchronos.executors.process.record import Claim, Home, attempt_home
 from xchronos.executors.signals import signal_number
 
 TRIM_INTERVAL = 0.5
-"""Seconds between two looks at the size of a running step's log."""
+"""Seconds between two looks at the size of the log of a running step."""
 
 STEP_LOOK_INTERVAL = 0.005
 """Seconds between two looks at a step that is being started."""
 
 START_LIMIT = 10.0
-"""Seconds after which a start no longer holds up the next one, nor a signal that is meant for it."""
+"""Seconds that one start may hold up the next start, and a signal may wait for the start of its step."""
 
 _WHOLE = ("control-group", "mixed")
 
@@ -38,9 +42,12 @@ _WHOLE = ("control-group", "mixed")
 class ProcessExecutor:
     """Host processes. `state` is a directory of this executor alone; it is made when it is missing.
 
-    Kill modes: `control-group` signals every process of the step, `mixed` and `process` the main one, `none` nobody;
-    `kill` ends everything for `control-group` and `mixed`, the main process for the others. When an attempt is
-    released, what it left running ends with it under `control-group` and `mixed`.
+    What a step's kill mode means:
+
+    - `stop` signals every process of the step with `control-group`, the main process with `mixed` and `process`, and
+      nobody with `none` (`test_stop_reaches_whom_the_kill_mode_says`).
+    - `kill` ends every process with `control-group` and `mixed`, the main process with the others.
+    - `release` ends what the attempt left running with `control-group` and `mixed`.
     """
 
     name = "process"
@@ -49,7 +56,8 @@ class ProcessExecutor:
     def __init__(self, state: Path) -> None:
         self._state = state
         self._children: set[int] = set()
-        # Hundreds of starts at once would starve the daemon itself, its leases included: two for each core.
+        # Two starts for each core at a time: hundreds would starve the daemon itself and its leases
+        # (`test_a_crowd_of_starts_does_not_starve_the_daemon`).
         self._gate = asyncio.Semaphore(2 * (os.cpu_count() or 1))
         self._queued: dict[tuple[str, int, str], str] = {}
 
@@ -65,7 +73,7 @@ class ProcessExecutor:
             claim = home.claim
             if claim is not None:
                 await self._watch(claim, spec)
-                # The status is read after the wrapper was seen gone: it writes it before it goes.
+                # The wrapper writes the status before it ends, so the status is read after the wrapper was seen gone.
                 return home.status or StepExit(lost=True, reason="the process vanished without an exit status")
             if spawned:
                 return StepExit(code=wrapper.EXEC, reason="the wrapper ended early; its words are in the log")
@@ -88,7 +96,10 @@ class ProcessExecutor:
             tree.reap(self._children)
 
     async def _begin(self, home: Home, spec: StepSpec) -> Claim | None:
-        """Spawn a wrapper and wait until it has claimed the start, or has gone. Returns the wrapper."""
+        """Spawn a wrapper and wait until the start is claimed or the wrapper has gone. Returns the wrapper.
+
+        Returns None when the wrapper ended immediately.
+        """
         pid = self._spawn(home, spec.log)
         ticks = start_ticks(pid)
         if ticks is None:
@@ -118,12 +129,12 @@ class ProcessExecutor:
         return pid
 
     async def _watch(self, claim: Claim, spec: StepSpec) -> None:
-        """Return when the wrapper has gone; keep the log within its bounds meanwhile."""
+        """Return when the wrapper has gone. Keep the log within its bounds meanwhile."""
         try:
             descriptor = os.pidfd_open(claim.pid)
         except ProcessLookupError:
             descriptor = -1
-        # The pid is looked at behind the open descriptor: from here on it cannot come to mean another process.
+        # The pid is checked after its descriptor was opened: the descriptor cannot come to mean another process later.
         if descriptor >= 0 and claim.alive:
             loop = asyncio.get_running_loop()
             gone = asyncio.Event()
@@ -150,7 +161,11 @@ class ProcessExecutor:
             await asyncio.to_thread(trim, spec.log, spec.log_limit)
 
     async def _leader(self, spec: StepSpec) -> int | None:
-        """The wrapper of a running step; one that is being started is waited for, as long as a start may take."""
+        """The pid of a running step's wrapper; None when the step does not run.
+
+        Waits for a step that is being started, for as long as a start may take
+        (`test_a_stop_that_comes_with_the_start_is_not_lost`).
+        """
         home = Home.of(self._state, spec)
         until = time.monotonic() + START_LIMIT
         while time.monotonic() < until:
@@ -193,12 +208,12 @@ class ProcessExecutor:
         return found
 
     async def stop(self, spec: StepSpec, signal: str) -> None:
-        """Send a signal, as the kill mode says."""
+        """Send a signal, as the kill mode says. See `Executor.stop`."""
         if spec.kill_mode != "none":
             await self._signal(spec, signal, whole=spec.kill_mode == "control-group")
 
     async def kill(self, spec: StepSpec) -> None:
-        """SIGKILL: the whole tree, or the main process alone where the kill mode spares the others."""
+        """SIGKILL the whole tree, or only the main process if the kill mode says so. See `Executor.kill`."""
         await self._signal(spec, "SIGKILL", whole=spec.kill_mode in _WHOLE)
 
     async def _signal(self, spec: StepSpec, name: str, *, whole: bool) -> None:
@@ -235,16 +250,16 @@ class ProcessExecutor:
 
     @staticmethod
     def _reused(claim: Claim) -> bool:
-        """Whether the wrapper's pid, and with it perhaps its session's number, may mean somebody else today.
+        """Whether the wrapper's pid, and with it the number of its session, may mean another process by now.
 
-        While a member of the old session lives, the kernel gives its number to nobody: a living process of that pid
-        that is not the wrapper proves that the old session is empty, and so does another boot.
+        While a member of the old session lives, the kernel gives the session's number to no other process. So a living
+        process of that pid that is not the wrapper proves that the old session is empty. Another boot proves it too.
         """
         ticks = start_ticks(claim.pid)
         return claim.boot != boot_id() or (ticks is not None and ticks != claim.ticks)
 
     async def leftovers(self) -> list[Leftover]:
-        """Every process that there is a record of."""
+        """Every process that has a record here."""
         found = []
         for home in Home.all(self._state):
             record, claim = home.record, home.claim
@@ -266,12 +281,12 @@ class ProcessExecutor:
         tree.reap(self._children)
 
     async def close(self) -> None:
-        """Let go; what runs goes on."""
+        """Collect the children that have ended. What runs goes on."""
         tree.reap(self._children)
 
 
 def _tidy(attempt: Path) -> None:
-    """Remove an attempt's directory, if it is there and no step of it is recorded any more."""
+    """Remove an attempt's directory, if it is there and has no record of a step any more."""
     try:
         attempt.rmdir()
     except OSError as error:

@@ -1,4 +1,4 @@
-"""What is on disk about one host process: the files beside its wrapper (see `process_wrapper`)."""
+"""What is on disk about one host process: its record, and the files of its wrapper (see `wrapper`)."""
 
 import hashlib
 import os
@@ -17,7 +17,7 @@ from xchronos.model.policies import OnPartition
 
 
 class ProcessRecord(msgspec.Struct, frozen=True):
-    """Who a host process belongs to. Durable before the process is started."""
+    """Which step a host process belongs to. It is durable before the process is started."""
 
     unit: str
     execution: str
@@ -29,7 +29,7 @@ class ProcessRecord(msgspec.Struct, frozen=True):
 
 
 class Claim(msgspec.Struct, frozen=True):
-    """The wrapper that won the right to start the program."""
+    """The wrapper that won the right to start the program: its pid, start time in clock ticks, and boot id."""
 
     pid: int
     ticks: int
@@ -37,7 +37,7 @@ class Claim(msgspec.Struct, frozen=True):
 
     @property
     def alive(self) -> bool:
-        """Whether that very wrapper still lives: same boot, same pid, same start."""
+        """Whether this very wrapper still lives: same boot, same pid, same start time."""
         return self.boot == boot_id() and start_ticks(self.pid) == self.ticks
 
 
@@ -54,7 +54,7 @@ class Home:
 
     @classmethod
     def of(cls, state: Path, spec: StepSpec) -> "Home":
-        """The home of a step."""
+        """The home of this step."""
         return cls(attempt_home(state, spec.execution, spec.attempt) / spec.step)
 
     @classmethod
@@ -72,7 +72,7 @@ class Home:
             spec.program, spec.user, spec.group, directory, own,
             str(len(spec.argv)), *spec.argv, *(f"{name}={value}" for name, value in spec.env.items()),
         ]  # fmt: skip
-        # For the daemon's user alone: environments hold secrets.
+        # Only the daemon's user may read them: environments hold secrets.
         write_whole(self.path / "plan", os.fsencode("\0".join(plan)), "file", mode=0o600)
         record = ProcessRecord(
             spec.unit, spec.execution, spec.attempt, spec.step, spec.kill_mode, on_partition=spec.on_partition
@@ -83,12 +83,12 @@ class Home:
 
     @property
     def record(self) -> ProcessRecord:
-        """The record."""
+        """The record, read from the disk."""
         return msgspec.json.decode((self.path / "record").read_bytes(), type=ProcessRecord)
 
     @property
     def claim(self) -> Claim | None:
-        """Which wrapper started, or is about to start, the program; None: nobody ever did."""
+        """The wrapper that has started the program or is about to; None when none has claimed the start."""
         try:
             pid, ticks, boot = (self.path / "claim").read_text().split()
         except FileNotFoundError:
@@ -97,7 +97,7 @@ class Home:
 
     @property
     def status(self) -> StepExit | None:
-        """How the program ended; None while it has not, or when nobody lived to write it down."""
+        """How the program ended; None before that, and also when the wrapper died before it could write it."""
         try:
             text = os.fsdecode((self.path / "status").read_bytes())
         except FileNotFoundError:
@@ -112,7 +112,7 @@ class Home:
         )
 
     def forget(self) -> None:
-        """Remove the files."""
+        """Remove the directory and its files."""
         shutil.rmtree(self.path, ignore_errors=True)
 
 

@@ -1,4 +1,4 @@
-"""The processes of a step: everything in the session of its wrapper, and everything that descends from it."""
+"""The processes of a step: every process in the session of its wrapper, and every descendant of the wrapper."""
 
 import os
 import signal
@@ -9,7 +9,7 @@ from xchronos.executors.hostfacts import stat_fields
 
 
 class Seen(NamedTuple):
-    """One process in a look at /proc."""
+    """One process as /proc showed it: its pid, its parent's pid, its session's number."""
 
     pid: int
     parent: int
@@ -28,10 +28,11 @@ def look() -> list[Seen]:
 
 
 def members(leader: int) -> list[int]:
-    """The pids of a step, parents before children, without its wrapper (the session's leader).
+    """The pids of a step's processes in rising order, without the wrapper (the session's leader).
 
-    The session finds what was orphaned, the descent what made a session of its own; what did both is out of reach,
-    and is what a container is for.
+    By the session a process is found whose parent has ended; by its descent one that has made a session of its own
+    (`test_kill_ends_the_whole_tree_even_in_other_sessions`). A process that did both is not found; containers are for
+    such programs.
     """
     seen = look()
     found = {leader}
@@ -44,12 +45,12 @@ def members(leader: int) -> list[int]:
 
 
 def main_process(leader: int) -> int | None:
-    """The wrapper's own child: the step's main process. None before the fork and after the end."""
+    """The step's main process: the wrapper's own child. None before the fork and after the child's end."""
     return next((process.pid for process in look() if process.parent == leader), None)
 
 
 def send(pids: list[int], number: int) -> None:
-    """Send a signal to each; those that have ended are passed over. A stopped process is woken to receive it."""
+    """Send a signal to each pid; those that have ended are skipped. SIGTERM and SIGHUP also wake a stopped process."""
     for pid in pids:
         with suppress(ProcessLookupError):
             os.kill(pid, number)
@@ -58,7 +59,7 @@ def send(pids: list[int], number: int) -> None:
 
 
 def kill_all(leader: int) -> None:
-    """SIGKILL a whole tree, again until nothing new appears: a forking one may outrun a single look."""
+    """SIGKILL a whole tree, again until no process is left: a process that forks may escape a single look."""
     for _ in range(20):
         pids = members(leader)
         if not pids:
@@ -67,13 +68,13 @@ def kill_all(leader: int) -> None:
 
 
 def has_executed(pid: int) -> bool:
-    """Whether a forked process runs its program already (the kernel's PF_FORKNOEXEC is off)."""
+    """Whether a forked process runs its own program already: the kernel's flag PF_FORKNOEXEC is off."""
     fields = stat_fields(pid)
     return fields is not None and not int(fields[6]) & 0x40
 
 
 def reap(children: set[int]) -> None:
-    """Let those children of this process that have ended go, from the kernel's table and from `children`."""
+    """Collect the ended children of this process, so that no zombies stay, and remove them from `children`."""
     for pid in tuple(children):
         with suppress(ChildProcessError):
             if os.waitpid(pid, os.WNOHANG)[0] == 0:

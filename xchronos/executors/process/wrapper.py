@@ -1,17 +1,19 @@
-"""The parent of one host process: claims the start, starts the program, writes down how it ended.
+"""The parent of one host process: it claims the start, starts the program, and writes down how the program ended.
 
-Run as a script of its own (`python -I -S process_wrapper.py <directory>`), in a session of its own, so that it and the
-program outlive the daemon. It imports nothing but built-in modules: it starts in about 10 ms and stays small while the
-program runs. In `<directory>` it reads
+It is run as a script (`python -I -S wrapper.py <directory>`) in a session of its own, so that it and the program
+outlive the daemon. It imports only built-in modules, so it starts in about 10 ms and stays small.
+
+In `<directory>` it reads
 
 - `plan`: the step, NUL-separated: program, user, group, working directory, `own` if that is the attempt's own, number
   of arguments, arguments, environment assignments;
 
-and writes, each durably and at once:
+and writes two files, each whole and durable before it goes on:
 
-- `claim`: `<pid> <start ticks> <boot id>`, made by link(2), which only one wrapper can win: whoever finds a claim knows
-  that the program was, or is about to be, started by somebody else;
-- `status`: exit code, signal number, whether it was started, start and end in ns since the epoch, a text.
+- `claim`: `<pid> <start ticks> <boot id>`. It is made by link(2), which only one wrapper can win. A wrapper that finds
+  a claim knows that another one has started the program or is about to, and ends
+  (`test_of_two_wrappers_one_starts_the_program`).
+- `status`: exit code, signal number, whether the program was started, start and end in ns since the epoch, a text.
 """
 
 import errno
@@ -20,13 +22,13 @@ import signal
 import sys
 import time
 
-# systemd's exit codes for what goes wrong between fork and execve.
+# systemd's exit codes for what goes wrong between fork and execve (`test_what_fails_before_execve_has_systemds_code`).
 CHDIR, EXEC, GROUP, USER = 200, 203, 216, 217
 _BYSTANDERS = frozenset({signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD, signal.SIGCONT})
 
 
 class SetupError(Exception):
-    """The program could not be started: systemd's exit code and a text."""
+    """The program could not be started; `code` is systemd's exit code for that."""
 
     def __init__(self, code: int, text: str) -> None:
         self.code = code
@@ -40,9 +42,9 @@ def read(path: str) -> bytes:
 
 
 def publish(directory: str, name: str, text: str, *, exclusive: bool = False) -> bool:
-    """Write a file durably and all at once. `exclusive`: False is returned when it exists already.
+    """Write a whole file durably. With `exclusive`, returns False and writes nothing when the file exists already.
 
-    As `durable.write_whole` does, which a script that has to start in 10 ms cannot import.
+    This is what `durable.write_whole` does; a script that has to start in 10 ms cannot import that.
     """
     temporary = os.path.join(directory, f".{name}.{os.getpid()}")  # noqa: PTH118
     with open(temporary, "w", encoding="utf-8", errors="surrogateescape") as file:  # noqa: PTH123
@@ -132,7 +134,7 @@ def child(plan: list[bytes], report: int) -> None:
     try:
         os.setpgid(0, 0)
         for caught in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
-            # Of a broken pipe systemd's processes hear by the error of their write (IgnoreSIGPIPE=yes, its default).
+            # SIGPIPE is ignored, as systemd does by default (IgnoreSIGPIPE=yes): a program's write then fails instead.
             signal.signal(caught, signal.SIG_IGN if caught == signal.SIGPIPE else signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         program, user, group, directory, own = (os.fsdecode(part) for part in plan[:5])
@@ -141,7 +143,8 @@ def child(plan: list[bytes], report: int) -> None:
         env = dict(part.split(b"=", 1) for part in plan[6 + count :])
         os.umask(0o022)
         if own:
-            # Nobody but the daemon's user has a way through its state to there.
+            # The attempt's own directory is below the daemon's state, where no other user may pass. So enter it before
+            # becoming that user (`test_anybody_is_let_into_the_attempts_own_directory_only`).
             enter(directory)
         become(user, group)
         if not own:
@@ -149,16 +152,16 @@ def child(plan: list[bytes], report: int) -> None:
         execute(program, arguments, env)
     except SetupError as error:
         os.write(report, f"{error.code} {error}".encode(errors="surrogateescape"))
-    except BaseException as error:  # noqa: BLE001 - the parent must hear of it, whatever it is
+    except BaseException as error:  # noqa: BLE001 - the parent must be told of any error
         os.write(report, f"{EXEC} {type(error).__name__}: {error}".encode(errors="replace"))
     os._exit(EXEC)
 
 
 def main(directory: str) -> int:
-    """Claim, start, wait, write the status."""
-    os.closerange(3, os.sysconf("SC_OPEN_MAX"))  # whatever the daemon's own parent left open for it
+    """Claim the start, start the program, wait for its end, write the status."""
+    os.closerange(3, os.sysconf("SC_OPEN_MAX"))  # files that the daemon has inherited, for example
     for heard in signal.valid_signals() - _BYSTANDERS:
-        signal.signal(heard, signal.SIG_IGN)  # what is meant for the program must not end its chronicler
+        signal.signal(heard, signal.SIG_IGN)  # signals to the program's session must not end the wrapper
     with open("/proc/self/stat", encoding="utf-8", errors="replace") as file:  # noqa: PTH123
         ticks = file.read().rpartition(")")[2].split()[19]
     boot = read("/proc/sys/kernel/random/boot_id").decode().strip()
