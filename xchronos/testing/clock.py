@@ -1,11 +1,11 @@
 """A clock that jumps: hours of schedule in milliseconds, the same way every time.
 
-`run_virtual` runs a coroutine on an event loop whose time is made up. Whenever every task of the loop waits for a
-timer, the time of the nearest one is simply declared to have come. That covers the clock's own `sleep` and asyncio's
-timers (`asyncio.sleep`, `asyncio.timeout`, `wait(timeout=...)`) alike, so both always agree::
+`run_virtual` runs a coroutine on an event loop of made-up time. When every task of the loop waits for a timer, the
+clock jumps to the nearest one. The clock's own `sleep` and asyncio's timers (`asyncio.sleep`, `asyncio.timeout`,
+`wait(timeout=...)`) use the same time, so they always agree::
 
     async def night(clock: VirtualClock) -> None:
-        await clock.sleep(8 * HOUR)  # returns at once, eight hours later
+        await clock.sleep(8 * HOUR)  # returns immediately, and it is eight hours later
         clock.jump(-HOUR)            # somebody sets the wall clock back
 
     run_virtual(night)
@@ -22,17 +22,17 @@ from typing import TypeVar, TypeVarTuple, Unpack
 from xchronos.clock import SECOND, Instant, Micros
 
 START: Instant = 1_900_000_000 * SECOND
-"""Where the wall clock begins unless told otherwise: 2030-03-17T17:46:40Z."""
+"""Where the wall clock begins by default: 2030-03-17T17:46:40Z."""
 
 STUCK = 10.0
-"""Real seconds without any event, timer or thread after which everything is taken to wait for ever."""
+"""Real seconds without any event, timer or thread, after which the loop concludes that everything waits for ever."""
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 
 class VirtualClock:
-    """A `Clock` of made-up time. It only works inside `run_virtual`."""
+    """A `Clock` of made-up time. It works only inside `run_virtual`."""
 
     def __init__(self, start: Instant = START) -> None:
         self._elapsed: Micros = 0
@@ -47,7 +47,7 @@ class VirtualClock:
         return self._elapsed
 
     async def sleep(self, length: Micros) -> None:
-        """Return exactly `length` later (for a length that is not positive: after letting the other tasks run)."""
+        """Return exactly `length` later. For a length that is not positive: after the other tasks have had a turn."""
         if length <= 0:
             await asyncio.sleep(0)
             return
@@ -60,7 +60,7 @@ class VirtualClock:
             timer.cancel()
 
     def jump(self, length: Micros) -> None:
-        """Set the wall clock forward, or backward where `length` is negative. No sleeper notices."""
+        """Set the wall clock forward, or backward if `length` is negative. No sleeper notices."""
         self._wall += length
 
     def advance(self, length: Micros) -> None:
@@ -71,7 +71,11 @@ class VirtualClock:
 
 
 class _Jumping(selectors.DefaultSelector):
-    """Where an event loop waits when nothing is ready: here the clock jumps instead."""
+    """The event loop's selector. A loop waits here when nothing is ready; this one lets the clock jump instead.
+
+    `outside` is how many real seconds it waits before each jump. `threads` is how many threads are at work now; the
+    clock does not jump while there are any.
+    """
 
     def __init__(self, clock: VirtualClock, outside: float) -> None:
         super().__init__()
@@ -103,8 +107,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._virtual = clock
         self._threads = ThreadPoolExecutor(thread_name_prefix="virtual")
         super().__init__(self._jumping)
-        # A timer is due when its time is less than this away. The loop's own nanosecond vanishes in the rounding of a
-        # float after some weeks, and a timer that is exactly due would then never be run.
+        # A timer is due when its time is nearer than this. asyncio's own nanosecond is lost in the rounding of a float
+        # after some weeks, and then a timer that is exactly due would never run.
         self._clock_resolution = 0.5 / SECOND
 
     def time(self) -> float:
@@ -114,11 +118,12 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def run_in_executor(
         self, executor: Executor | None, func: Callable[[Unpack[Ts]], T], *args: *Ts
     ) -> "asyncio.Future[T]":
-        """As the base class; time stands still until the thread is done, even when nobody waits for it any more."""
+        """As the base class. Time stands still until the thread is done, even when nobody waits for it any more."""
         work = (executor or self._threads).submit(func, *args)
         self._jumping.threads += 1
         result = asyncio.wrap_future(work, loop=self)
-        # Behind the callback of `result`: the clock must not jump between the thread's end and the news of it.
+        # Registered after the callback of `result`, so it runs after that: the clock must not jump between the end of
+        # the thread and the news of it.
         work.add_done_callback(lambda _: self.call_soon_threadsafe(self._thread_ended))
         return result
 
@@ -126,7 +131,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._jumping.threads -= 1
 
     def close(self) -> None:
-        """As the base class; waits for the threads."""
+        """As the base class. Waits for the threads."""
         self._threads.shutdown()
         super().close()
 
@@ -135,8 +140,8 @@ def run_virtual(main: Callable[[VirtualClock], Awaitable[T]], start: Instant = S
     """Run `main(clock)` to its end in made-up time and return its result.
 
     `outside` is for coroutines that also wait for what happens outside of the loop (sockets, processes, threads of
-    their own): so many real seconds are given to it before every jump. Raises RuntimeError when everything waits for
-    ever.
+    their own): before every jump the loop waits for it so many real seconds. Raises RuntimeError when everything waits
+    for ever.
     """
     clock = VirtualClock(start)
 

@@ -1,9 +1,9 @@
 # ruff: noqa: D102 - a clause is its name
-"""ExecutorContract: what every executor promises, as tests to inherit.
+"""`ExecutorContract`: what every executor promises, as tests to inherit. Needs pytest and pytest-asyncio.
 
-A test class derives from `ExecutorContract`, says how an executor is made and what its steps look like, and pytest
-runs every clause on it. Scripts are POSIX shell; an executor without a shell (`shell = False`) is only asked for the
-clauses that need none, with the scripts `exit <n>` and `sleep <n>`.
+A test class derives from it and says how an executor is made and what its steps look like; pytest then runs every
+clause. Scripts are POSIX shell. An executor without a shell (`shell = False`) is tested only by the clauses that need
+none, with the scripts `exit <n>` and `sleep <n>`.
 """
 
 import asyncio
@@ -28,23 +28,23 @@ def output(spec: StepSpec) -> str:
 
 
 async def eventually(condition: Callable[[], bool], seconds: float = 15.0) -> None:
-    """Return when the condition holds; fail when it does not within the time."""
+    """Return when the condition holds. Raises TimeoutError when it does not within `seconds`."""
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110 - it looks at files and processes, which set no Event
             await asyncio.sleep(0.01)
 
 
 class ExecutorContract:
-    """The clauses. Subclasses define `make_executor` and, when it needs more than argv, `adapt`."""
+    """The clauses. A subclass defines `make_executor`, and `adapt` if a step of its executor needs more than argv."""
 
     shell: bool = True
 
     @abstractmethod
     def make_executor(self, directory: Path) -> Executor:
-        """A new executor object; `directory` is the same for all objects of one test."""
+        """A new executor. All executors of one test get the same `directory`."""
 
     def adapt(self, spec: StepSpec) -> StepSpec:
-        """The spec as this executor needs it."""
+        """The spec with what this executor needs."""
         return spec
 
     @pytest_asyncio.fixture
@@ -56,7 +56,7 @@ class ExecutorContract:
 
     @pytest_asyncio.fixture
     async def make(self, executor: Executor, tmp_path: Path) -> AsyncIterator[Callable[..., StepSpec]]:
-        """Builds specs of one fresh attempt, which is released at the end of the test."""
+        """A function that builds specs of one new attempt. The attempt is released at the end of the test."""
         execution = f"contract-{uuid.uuid4().hex[:12]}.service/0/0"
         (tmp_path / "attempt").mkdir()
         made: list[StepSpec] = []
@@ -82,18 +82,18 @@ class ExecutorContract:
         await executor.release(execution, 1)
 
     def need_shell(self) -> None:
-        """Skip a clause that an executor without a shell cannot be asked for."""
+        """Skip a clause that needs a shell if the executor has none."""
         if not self.shell:
             pytest.skip("this executor runs no shell")
 
     def need_recovery(self, executor: Executor) -> None:
-        """Skip a clause about adoption for an executor whose steps die with the daemon."""
+        """Skip a clause about adoption if the executor's steps die with the daemon."""
         if not executor.recoverable:
             pytest.skip("this executor's steps do not outlive the daemon")
 
     @staticmethod
     async def abandon(task: "asyncio.Task[StepExit]") -> None:
-        """Cancel a run and wait until it let go."""
+        """Cancel a run and wait until its task has ended."""
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task

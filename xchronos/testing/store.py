@@ -30,7 +30,8 @@ from xchronos.testing.store_base import MUST_COME_WITHIN, collect, keys, put, wr
 from xchronos.testing.store_leases import LeaseClauses
 from xchronos.testing.store_watches import WatchClauses
 
-# In the order of their UTF-8 bytes, which UTF-16 and locales order differently; with the wildcards of SQL and shells.
+# Keys in the order of their UTF-8 bytes. UTF-16 and locales would order them differently. Some of them are wildcards of
+# SQL and of shells.
 ORDERED = ["%", "*", "/", "/a", "/a\0", "/a/", "/a/b", "/ab", "B", "[", "_", "a", "aa", "\x7f", "é", "\ud7ff", "\ue000"]
 ORDERED += ["\uffff", "\U00010000", "\U0001f600", "\U0010ffff", "\U0010ffffx", "\U0010ffff\U0010ffff"]
 
@@ -57,7 +58,7 @@ class StoreContract(WatchClauses, LeaseClauses):
         assert [first, second, third, fourth] == list(range(first, first + 4))
 
     async def test_one_revision_for_all_of_a_txn(self, store: Store) -> None:
-        """Whatever it does, it does at once."""
+        """All that a Txn does has the same revision."""
         before = await write(store, Put("/a", b""), Put("/b", b""), Put("/p/1", b""), Put("/p/2", b""))
         after = await write(store, Put("/c", b""), Delete("/a"), Put("/b", b"2"), DeleteRange("/p/"))
         assert after == before + 1
@@ -95,7 +96,7 @@ class StoreContract(WatchClauses, LeaseClauses):
     async def test_guards(
         self, store: Store, key: str, revision: str, target: Literal["mod", "create"], holds: bool
     ) -> None:
-        """Each kind, holding and failing; one that fails among others that hold is enough."""
+        """Each kind of guard, holding and failing. One that fails among others that hold is enough."""
         created = await put(store, "/g", b"1")
         changed = await put(store, "/g", b"2")
         revisions = {"created": created, "changed": changed, "later": changed + 1, "absent": 0}
@@ -107,7 +108,7 @@ class StoreContract(WatchClauses, LeaseClauses):
             assert (await store.get("/done") is not None) == holds
 
     async def test_guards_look_at_the_store_before_the_txn(self, store: Store) -> None:
-        """A Txn may create the very key that it guards to be absent: once."""
+        """A Txn may create the key that its guard says is absent. It succeeds only once."""
         txn = Txn([Guard("/once", 0)], [Put("/once", b"")])
         assert (await store.commit(txn)).succeeded
         assert not (await store.commit(txn)).succeeded
@@ -130,7 +131,7 @@ class StoreContract(WatchClauses, LeaseClauses):
         ids=str,
     )
     async def test_a_malformed_txn_is_refused(self, store: Store, operations: list[Operation]) -> None:
-        """No two operations on one key, no key that is none; and nothing is written, nor by the rest of a call."""
+        """Two operations on one key, or no valid key: then nothing is written, not even by the call's other Txns."""
         before = await put(store, "/d/y")
         with pytest.raises(StoreError):
             await store.commit(Txn((), [Put("/other", b""), *operations]))
@@ -166,7 +167,7 @@ class StoreContract(WatchClauses, LeaseClauses):
         assert (await store.range("/v")).items == [item]
 
     async def test_keys_are_ordered_by_their_bytes(self, store: Store) -> None:
-        """Whatever the order of writing; each is its own key."""
+        """Whatever the order of writing. Keys that look alike are different keys."""
         for key in reversed(ORDERED):
             await put(store, key, key.encode())
         items = (await store.range("")).items
@@ -250,7 +251,7 @@ class StoreContract(WatchClauses, LeaseClauses):
         return items
 
     async def test_paging_is_one_consistent_read(self, store: Store) -> None:
-        """Pages at the first page's revision, while every key is rewritten and moved: the sum never changes."""
+        """Pages at the first page's revision show one state, while another task moves every key."""
         size = 40
         await write(store, *[Put(f"/p/{number:02d}", b"0") for number in range(size)])
 
@@ -274,7 +275,7 @@ class StoreContract(WatchClauses, LeaseClauses):
         await task
 
     async def test_commit_many_is_many_commits(self, store: Store) -> None:
-        """Each with its own guards and revision; one that fails does not touch the others; order is kept."""
+        """Each Txn has its own guards and revision. One that fails does not touch the others. The order is kept."""
         before = await put(store, "/a", b"")
         results = await store.commit_many(
             [
@@ -296,7 +297,7 @@ class StoreContract(WatchClauses, LeaseClauses):
         assert await store.commit_many([]) == []
 
     async def test_the_past_between_the_txns_of_one_call(self, store: Store) -> None:
-        """Txns that are carried out together are revisions of their own, to readers of the past and to watches."""
+        """Txns that are carried out together have revisions of their own, for readers of the past and for watches."""
         txns = [Txn((), [Put("/a", b"%d" % number), Put(f"/b/{number}", b"")]) for number in range(6)]
         revisions = [result.revision for result in await store.commit_many(txns)]
         for number, revision in enumerate(revisions):
@@ -319,7 +320,7 @@ class StoreContract(WatchClauses, LeaseClauses):
         assert [by_key[f"/m/{n}"] for n in range(300)] == [result.revision for result in results]
 
     async def test_guarded_increments_lose_nothing(self, store: Store) -> None:
-        """Tasks that read, add one and commit if unchanged: the counter counts them all."""
+        """Tasks read a counter, add one, and commit if it is unchanged: no addition is lost."""
         await put(store, "/counter", b"0")
 
         async def add(times: int) -> None:
@@ -338,7 +339,7 @@ class StoreContract(WatchClauses, LeaseClauses):
         assert item.value == b"80"
 
     async def test_a_cancelled_commit_is_whole_or_nothing(self, store: Store) -> None:
-        """Its caller is gone, but the Txn is not torn and the store goes on."""
+        """The caller is gone, but the Txn happens as a whole or not at all, and the store goes on."""
         for number in range(20):
             names = [f"/c/{number}/{part}" for part in range(5)]
             task = asyncio.create_task(write(store, *[Put(name, b"") for name in names]))
@@ -361,7 +362,7 @@ class StoreContract(WatchClauses, LeaseClauses):
             assert (await store.range("/r")).revision >= revision
 
     async def test_a_closed_store_says_so(self, store: Store) -> None:
-        """Every call; and closing again does nothing."""
+        """Every call raises StoreError. Closing again does nothing."""
         await store.close()
         await store.close()
         for call in (

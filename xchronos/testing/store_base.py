@@ -1,4 +1,4 @@
-"""What the parts of the store contract's tests share: how a store comes and goes, and short words for writing."""
+"""What the parts of the store contract's tests share: opening and closing the store, and short calls for writing."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -10,16 +10,16 @@ import pytest_asyncio
 from xchronos.store.contract import Event, Operation, Put, Store, Txn, WatchBatch
 
 MUST_COME_WITHIN = 20.0
-"""Seconds that a test waits for what must come."""
+"""Real seconds that a test waits for what must come."""
 
 
 async def put(store: Store, key: str, value: bytes = b"", lease: int = 0) -> int:
-    """Write one key without a guard; the revision."""
+    """Write one key without a guard; returns the revision."""
     return await write(store, Put(key, value, lease))
 
 
 async def write(store: Store, *operations: Operation) -> int:
-    """Carry out operations without guards; the revision."""
+    """Carry out operations without guards; returns the revision."""
     committed = await store.commit(Txn((), operations))
     assert committed.succeeded
     return committed.revision
@@ -49,18 +49,18 @@ async def collect(batches: AsyncIterator[WatchBatch], count: int) -> list[Event]
 
 
 class StoreClauses:
-    """The ground on which the clauses of the contract stand."""
+    """The base of all clauses: the store under test, and how its time passes."""
 
     pytestmark = pytest.mark.asyncio
     ttl = 2.0
     """Seconds that the leases of the tests live. A store with a coarse clock may want more."""
 
     async def open_store(self, directory: Path) -> Store:
-        """An empty store. `directory` is empty, and the test's own."""
+        """A new, empty store. `directory` is empty and belongs to the test."""
         raise NotImplementedError
 
     async def pass_time(self, seconds: float) -> None:
-        """Let time pass for the store's leases. A store with a clock of its own moves that instead of waiting."""
+        """Let time pass for the store's leases. A test of a store with a made-up clock overrides this to move it."""
         await asyncio.sleep(seconds)
 
     @pytest_asyncio.fixture

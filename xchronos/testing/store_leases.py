@@ -10,7 +10,7 @@ from xchronos.testing.store_base import StoreClauses, collect, keys, put, write
 
 
 class LeaseClauses(StoreClauses):
-    """A lease that is not renewed takes its keys with it, once, visibly."""
+    """A lease that is not renewed ends, and its keys are deleted by one revision that watches see."""
 
     async def test_leases_are_positive_and_distinct(self, store: Store) -> None:
         """0 means "no lease", so no lease is 0."""
@@ -20,7 +20,7 @@ class LeaseClauses(StoreClauses):
 
     @pytest.mark.parametrize("ttl", [0, -1, math.inf, math.nan])
     async def test_a_ttl_is_a_positive_number(self, store: Store, ttl: float) -> None:
-        """Neither nothing nor for ever."""
+        """Neither 0 seconds nor for ever."""
         with pytest.raises(StoreError):
             await store.grant(ttl)
 
@@ -87,7 +87,7 @@ class LeaseClauses(StoreClauses):
         assert (await store.range("")).revision == before
 
     async def test_a_put_binds_the_key_anew(self, store: Store) -> None:
-        """To its own lease, or to none; the earlier lease has no claim any more."""
+        """To the lease that the Put names, or to none. The earlier lease does not delete the key any more."""
         first, second = await store.grant(60 * self.ttl), await store.grant(60 * self.ttl)
         for key in ("/l/freed", "/l/moved", "/l/kept", "/l/again"):
             await put(store, key, b"", first)
@@ -121,7 +121,7 @@ class LeaseClauses(StoreClauses):
         assert not committed.succeeded
 
     async def test_a_lost_lease_in_commit_many_tears_no_txn(self, store: Store) -> None:
-        """The call says LeaseLost; every Txn of it is there as a whole or not at all, the one with the lease is not."""
+        """The call raises LeaseLost. Each Txn happened as a whole or not at all; that with the lease did not."""
         good = Txn((), [Put("/l/a", b""), Put("/l/b", b"")])
         bad = Txn((), [Put("/l/c", b""), Put("/l/d", b"", 987_654_321)])
         with pytest.raises(LeaseLost):
@@ -129,7 +129,7 @@ class LeaseClauses(StoreClauses):
         assert await keys(store, "/l/") in ([], ["/l/a", "/l/b"])
 
     async def test_a_key_of_a_lease_guards_its_holder(self, store: Store) -> None:
-        """The create revision is a fencing token: whoever was deposed cannot write, though the key is there again."""
+        """The create revision is a fencing token: a former holder cannot write, though the key is there again."""
         mine = await store.grant(self.ttl)
         term = await put(store, "/l/owner", b"me", mine)
         fenced = Txn([Guard("/l/owner", term, "create")], [Put("/l/work", b"done")])

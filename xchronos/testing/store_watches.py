@@ -39,7 +39,7 @@ class WatchClauses(StoreClauses):
             assert [event.key for event in await collect(batches, 2)] == ["x", "/y"]
 
     async def test_events_of_a_revision_keep_the_order_of_the_operations(self, store: Store) -> None:
-        """And they come in one batch, however many they are."""
+        """All events of one revision come in one batch, however many they are."""
         size = store.max_operations
         names = [f"/w/{number * 7919 % size:04d}" for number in range(size)]
         async with store.watch("/w/") as batches:
@@ -50,7 +50,7 @@ class WatchClauses(StoreClauses):
             assert {event.mod_revision for event in batch.events} == {revision}
 
     async def test_watch_from_a_revision_includes_it(self, store: Store) -> None:
-        """The start revision's own events come first, then what follows, live, without a gap."""
+        """The start revision's own events come first, then all that follow, without a gap."""
         await put(store, "/w/1")
         second = await put(store, "/w/2")
         await put(store, "/w/3")
@@ -72,7 +72,7 @@ class WatchClauses(StoreClauses):
             assert [event.key for event in await collect(batches, 1)] == ["/w/4"]
 
     async def test_a_page_and_a_watch_leave_no_gap(self, store: Store) -> None:
-        """A page, then the events from its revision + 1, make up the present, while others write all the time."""
+        """A page and then the events from its revision + 1 give the present state, while others write all the time."""
 
         async def writer() -> None:
             for number in range(120):
@@ -95,7 +95,7 @@ class WatchClauses(StoreClauses):
         assert state == {item.key: item.value for item in (await store.range("/w/")).items}
 
     async def test_resuming_after_a_batch_misses_and_repeats_nothing(self, store: Store) -> None:
-        """A watcher that leaves after every batch and resumes from its revision + 1 sees what one that stays sees."""
+        """A watcher that leaves after every batch and resumes from its revision + 1 misses nothing, repeats nothing."""
         start = (await store.range("")).revision + 1
         total = 60
 
@@ -183,7 +183,7 @@ class WatchClauses(StoreClauses):
         assert len(await keys(store, "/w/")) == 5
 
     async def test_compaction_at_a_deletion_hides_nothing(self, store: Store) -> None:
-        """The deletion is gone with its revision, and who asks for it is told so; a reader of that revision knows."""
+        """The deletion is gone with its revision: a watch from it raises Compacted; a read at it has no such key."""
         await put(store, "/w/a")
         deleted = await write(store, Delete("/w/a"))
         later = await put(store, "/w/b")
@@ -196,7 +196,7 @@ class WatchClauses(StoreClauses):
             assert [event.mod_revision for event in await collect(batches, 1)] == [later]
 
     async def test_compaction_knows_its_bounds(self, store: Store) -> None:
-        """What is compacted already may be compacted again; the future may not."""
+        """What is compacted already may be compacted again; a revision of the future may not."""
         revisions = [await put(store, f"/w/{number}") for number in range(3)]
         await store.compact(revisions[1])
         await store.compact(revisions[1])
@@ -207,7 +207,7 @@ class WatchClauses(StoreClauses):
             assert len(await collect(batches, 1)) == 1
 
     async def test_compaction_does_not_end_a_watch_that_keeps_up(self, store: Store) -> None:
-        """Up to the newest revision, again and again, while events come."""
+        """Even if it goes up to the newest revision, again and again, while events come."""
         async with store.watch("/w/") as batches:
             for number in range(20):
                 await store.compact(await write(store, Put(f"/w/{number}", b""), Delete(f"/w/{number - 1}")))
@@ -215,7 +215,7 @@ class WatchClauses(StoreClauses):
                 assert events[0].key == f"/w/{number}"
 
     async def test_closing_the_store_ends_its_watches(self, store: Store) -> None:
-        """A watch that waits is told, for it never ends by itself."""
+        """A watch that waits raises StoreError, since it never ends by itself."""
         async with store.watch("/w/") as batches:
             waiting = asyncio.ensure_future(anext(batches))
             await asyncio.sleep(0)

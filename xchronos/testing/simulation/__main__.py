@@ -13,7 +13,7 @@ SEEDS_PER_TASK = 8
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run seeds. Returns 1 when one of them breaks a promise."""
+    """Run seeds as the arguments say. Returns the exit code: 1 when a seed breaks a promise."""
     parser = argparse.ArgumentParser(prog="python -m xchronos.testing.simulation", description=__doc__)
     parser.add_argument("--seeds", type=int, default=100, help="how many seeds to run (100)")
     parser.add_argument("--start", type=int, default=0, help="the first of them (0)")

@@ -1,4 +1,4 @@
-"""The course of events: what is done to daemons, the store and the units while there is trouble."""
+"""The course of events: everything that is done to daemons, the store and the units during the trouble."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -14,7 +14,10 @@ from xchronos.testing.simulation.world import SimulatedMachine, World
 
 
 class Course:
-    """Every method named in a scenario's weights is one kind of event; it takes effect at once, its end comes later."""
+    """Makes things go wrong. A scenario's weights name methods of this class: each is one kind of event.
+
+    An event takes effect immediately. What ends it (a daemon that comes back, say) happens later, in a task.
+    """
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -25,7 +28,7 @@ class Course:
         self._later: list[asyncio.Task[None]] = []
 
     async def begin(self) -> None:
-        """Bring everything up, with all units but the last, in good weather."""
+        """Start every daemon that is not late, and submit all units but the last. Nothing goes wrong yet."""
         for member in self.world.members:
             if member.plan.late:
                 self._meanwhile(self._back(member, self._length(self.scenario.seconds * SECOND)))
@@ -38,7 +41,7 @@ class Course:
             await self.world.sleep(SECOND)
 
     async def trouble(self) -> None:
-        """Do what the seed says for as long as it says; ends early when a promise is broken."""
+        """Make events happen, as often and for as long as the scenario says. Ends early when a promise is broken."""
         world, weights = self.world, self.scenario.weights
         self._set_mood(self.scenario.mood)
         names = sorted(weights)
@@ -50,7 +53,7 @@ class Course:
                 await getattr(self, what)()
 
     async def calm(self) -> None:
-        """End all trouble: everybody is up, connected and asked to go on; what was begun comes to its end first."""
+        """End all trouble. What was begun ends first; then every daemon is up, connected and running."""
         world = self.world
         if self.scenario.back or self.scenario.leap:
             for member in world.members:
@@ -64,13 +67,13 @@ class Course:
             if member.process is None:
                 await world.up(member)
         world.set_away(away=False)
-        # Cordoned machines and paused schedules are there for people to remember.
+        # The cluster does not uncordon machines or resume schedules by itself: people have to.
         while any(member.name not in world.machines() for member in world.members if "agent" in member.plan.roles):
             await world.sleep(SECOND)
         await self.submit()
         for member in world.members:
             await world.ask(world.wishes.uncordon(member.name))
-            # By what is left now somebody can run everything.
+            # With the metadata of the beginning there is a machine for every unit.
             await world.ask(world.wishes.set_metadata(member.name, {"zone": member.plan.zone}))
         for name in sorted(world.monitor.living):
             await world.ask(world.registry.set_desired(name, "active"))
@@ -78,13 +81,13 @@ class Course:
                 await self._keep(name)
 
     async def _keep(self, name: str) -> None:
-        """Have a unit run that is to be kept running, and that somebody may have stopped."""
+        """Start a unit that is kept running, since somebody may have stopped it."""
         world = self.world
         while name in world.monitor.living:
             try:
                 await world.registry.start(name, now=world.clock.now())
             except Conflict:
-                await world.sleep(SECOND // 2)  # it is still being stopped
+                await world.sleep(SECOND // 2)  # it is still stopping
             else:
                 return
 
@@ -98,7 +101,7 @@ class Course:
         return self.random.randrange(10 * MILLISECOND, most)
 
     def _some(self) -> SimulatedMachine | None:
-        """A member whose daemon runs."""
+        """A random member whose daemon runs; None when no daemon does."""
         found = [member for member in self.world.members if member.process is not None]
         return self.random.choice(found) if found else None
 
@@ -112,7 +115,7 @@ class Course:
     # -- daemons and machines -----------------------------------------------------------------------------------------
 
     async def kill(self, *, power: bool = False) -> None:
-        """A daemon is killed (kill -9), and is back soon."""
+        """A daemon is killed (kill -9), and comes back soon."""
         member = self._some()
         if member is not None:
             await self.world.kill(member, power=power)
@@ -151,7 +154,7 @@ class Course:
             self.world.go_on(member)
 
     async def cut(self) -> None:
-        """A daemon cannot reach the store, the others can."""
+        """A daemon cannot reach the store for a while; the others can."""
         member = self._some()
         if member is not None and member.connection is not None and not member.connection.cut:
             self.world.cut(member, cut=True)
@@ -190,7 +193,7 @@ class Course:
     # -- the store ----------------------------------------------------------------------------------------------------
 
     async def away(self) -> None:
-        """Nobody can reach the store."""
+        """Nobody can reach the store for a while."""
         if not self.world.store.away:
             self.world.set_away(away=True)
             self._meanwhile(self._come_back(self._length(2 * self.scenario.ttl)))
@@ -212,7 +215,7 @@ class Course:
     # -- people -------------------------------------------------------------------------------------------------------
 
     async def submit(self) -> None:
-        """Units that are not there (yet, or any more) are submitted."""
+        """All units that are not there (yet, or any more) are submitted."""
         for plan in self.scenario.units:
             if plan.name not in self.world.monitor.living:
                 await self.world.submit(plan.name, plan.text())
@@ -231,7 +234,7 @@ class Course:
             await self.world.submit(name, self._plans[name].text(interval=self.random.randrange(1, 4)))
 
     async def destroy(self) -> None:
-        """A unit is destroyed, whatever of it runs."""
+        """A unit is destroyed, even if it runs."""
         name = self._unit()
         if name:
             await self.world.destroy(name)
@@ -271,7 +274,7 @@ class Course:
                 await self.world.ask(wishes.cordon(name) if what == "cordon" else wishes.uncordon(name))
 
     async def move(self) -> None:
-        """A machine gets other metadata, and what asks for the former ones has to go elsewhere."""
+        """A machine gets other metadata. Units that ask for the former metadata have to go elsewhere."""
         machines = self.world.machines()
         if machines:
             name, zone = self.random.choice(machines), self.random.choice(("east", "west"))

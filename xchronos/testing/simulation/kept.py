@@ -1,4 +1,4 @@
-"""What must hold in the end of units that are kept running: all of their copies are there, and where they belong."""
+"""What must hold at the end for units that are kept running: all their copies run, and each where it belongs."""
 
 from collections.abc import Iterable, Mapping
 
@@ -11,7 +11,7 @@ from xchronos.store.contract import KeyValue
 
 
 def unsettled(rows: Mapping[str, KeyValue], keys: Keys, units: Iterable[Unit]) -> str:
-    """What is not as it is to be with the units that are kept running; empty when nothing is."""
+    """What is wrong with the units that are kept running, in words; empty when nothing is wrong."""
     kept = [unit for unit in units if unit.keep_running]
     if not kept:
         return ""
@@ -39,7 +39,7 @@ def unsettled(rows: Mapping[str, KeyValue], keys: Keys, units: Iterable[Unit]) -
 
 
 def _home(execution: Execution) -> str:
-    """The machine that has an execution, or had it last."""
+    """The machine that has an execution, or had it last; "" when none ever had."""
     if execution.current is not None:
         return execution.current.machine
     return execution.attempts[-1].machine if execution.attempts else ""

@@ -1,11 +1,13 @@
-"""An event loop in made-up time on which several processes live, each of which can be stopped and continued alone.
+"""An event loop of made-up time with several *processes* on it, each of which can be stopped and continued alone.
 
-Every callback belongs to the *process* in whose context it was made; tasks hand it on to what they start. While a
-process is stopped (SIGSTOP), what would run in it is kept, and runs in the same order when it goes on: it then finds
-its timers late, and answers that have long been lying there. What belongs to no process is the world: it never stops.
+Every callback belongs to the process in whose context it was made; what a task starts belongs to the task's process
+(`test_what_a_process_starts_belongs_to_it`). While a process is stopped (SIGSTOP), its callbacks are held. They run in
+the same order when it goes on: it then finds its timers late, and answers that came long ago
+(`test_a_stopped_process_finds_its_timers_late_and_its_turns_in_order`). What belongs to no process is the world; it
+never stops.
 
-There is no selector and there are no threads: `run_in_executor` calls the function at once. So nothing depends on
-anything but the program, and the same program takes the same course in every run.
+There is no selector, and there are no threads: `run_in_executor` calls the function immediately. So a run depends on
+nothing but the program, and the same program takes the same course every time.
 """
 
 import asyncio
@@ -22,18 +24,21 @@ from xchronos.clock import SECOND, Micros
 T = TypeVar("T")
 
 CURRENT_PROCESS: ContextVar["Process | None"] = ContextVar("CURRENT_PROCESS", default=None)
-"""The process to which what runs now belongs."""
+"""The process that the running code belongs to; None: the world."""
 
 MOST_TURNS = 2_000_000
-"""How many callbacks a run may take: more of them mean that something turns round and round."""
+"""How many callbacks a run may take. More of them mean that something goes on without end."""
 
 
 class Stuck(RuntimeError):  # noqa: N818 - reads as what it says
-    """Nothing can ever happen any more, or things happen without end."""
+    """Nothing can happen any more, or callbacks go on without end."""
 
 
 class Process:
-    """What can be stopped, continued and ended by itself."""
+    """Something that can be stopped, continued and ended by itself.
+
+    `held` has the callbacks of a stopped process; None while it runs. `alive` becomes False when it is killed.
+    """
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -43,12 +48,12 @@ class Process:
 
     @property
     def stopped(self) -> bool:
-        """Whether it is stopped at the moment."""
+        """Whether it is stopped now."""
         return self.held is not None
 
 
 class _Handle:
-    """A callback to come; what asyncio knows as Handle and TimerHandle."""
+    """A callback to come: what asyncio calls a Handle or a TimerHandle. `when_` is in seconds; `void`: cancelled."""
 
     __slots__ = ("args", "callback", "context", "owner", "void", "when_")
 
@@ -79,7 +84,7 @@ class _Handle:
 
 
 class _Task(asyncio.Task[T]):
-    """A task whose place in a set depends on its number and not on its address."""
+    """A task with a number as its hash, so that the order of a set of tasks does not depend on their addresses."""
 
     _numbers = count()
 
@@ -95,7 +100,11 @@ class _Task(asyncio.Task[T]):
 
 
 class SimulatedLoop(asyncio.AbstractEventLoop):
-    """The loop. `elapsed` is the time since its start in microseconds."""
+    """The loop.
+
+    `elapsed` is the time since its start in microseconds, `turns` how many callbacks have run, and `troubles` what went
+    wrong in them.
+    """
 
     def __init__(self) -> None:
         self.elapsed: Micros = 0
@@ -111,7 +120,7 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
     # -- running ------------------------------------------------------------------------------------------------------
 
     def run(self, main: Coroutine[Any, Any, T]) -> T:
-        """Run `main`, which is of the world, to its end. Raises Stuck."""
+        """Run `main` to its end; it belongs to the world. Raises Stuck."""
         task = self.create_task(main)
         hooks = sys.get_asyncgen_hooks()
         asyncio._set_running_loop(self)  # noqa: SLF001 - meant for loops
@@ -139,7 +148,7 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
                     handle.context.run(handle.callback, *handle.args)
                 except (SystemExit, KeyboardInterrupt):
                     raise
-                except BaseException as error:  # noqa: BLE001 - as every loop: a callback's failure is told, not spread
+                except BaseException as error:  # noqa: BLE001 - as in every loop, a callback's error does not end it
                     self.call_exception_handler({"message": "a callback failed", "exception": error})
         if self.turns > MOST_TURNS:
             raise Stuck(f"{self.turns} callbacks, and no end of it")
@@ -160,7 +169,7 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
     # -- processes ----------------------------------------------------------------------------------------------------
 
     def spawn(self, process: Process, work: Coroutine[Any, Any, T], name: str = "") -> "asyncio.Task[T]":
-        """A task in a process."""
+        """Start a task that belongs to a process."""
         context = self._world.copy()
         context.run(CURRENT_PROCESS.set, process)
         return self.create_task(work, name=name or process.name, context=context)
@@ -176,9 +185,10 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         self._ready.extend(held)
 
     async def end_process(self, process: Process) -> None:
-        """SIGKILL: nothing that the process still does has an effect (its `alive` says so to whoever it asks).
+        """SIGKILL: nothing that the process still does has an effect.
 
-        Its tasks are cancelled, over and over, until they have given up.
+        Everything that a process can ask looks at its `alive`. Its tasks are cancelled, again and again, until all have
+        ended (`test_an_ended_process_does_nothing_more_however_it_clings`).
         """
         process.alive = False
         self.continue_process(process)
@@ -199,7 +209,7 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         return self.elapsed / SECOND
 
     def at(self, moment: Micros, callback: Callable[..., object], *args: Any) -> _Handle:
-        """Call something of the world at a moment."""
+        """Call something of the world at `moment`, in microseconds since the start."""
         handle = _Handle(callback, args, self._world, None, moment / SECOND)
         heappush(self._timers, (moment, next(self._order), handle))
         return handle
@@ -241,13 +251,13 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         task: asyncio.Task[T] = _Task(coro, loop=self, name=name, context=context)
         owner = context.get(CURRENT_PROCESS)
         if owner is not None:
-            if len(owner.tasks) > 200:
+            if len(owner.tasks) > 200:  # drop those that have ended, now and then
                 owner.tasks = [other for other in owner.tasks if not other.done()]
             owner.tasks.append(task)
         return task
 
     def run_in_executor(self, executor: object, func: Callable[..., T], *args: Any) -> Awaitable[T]:  # type: ignore[override]  # noqa: ARG002
-        """See asyncio; the function is called at once, and takes no time."""
+        """See asyncio. The function is called immediately and takes no time."""
         future: asyncio.Future[T] = self.create_future()
         try:
             future.set_result(func(*args))
@@ -256,7 +266,7 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         return future
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
-        """See asyncio; nothing of the kind is expected, so it is a finding."""
+        """See asyncio. Here every failure is a finding (`test_a_callback_that_fails_is_a_finding`)."""
         error = context.get("exception")
         self.troubles.append(f"{context['message']}: {type(error).__name__}: {error}" if error else context["message"])
 
@@ -294,7 +304,7 @@ class WorldClock:
         return self._loop.elapsed
 
     async def sleep(self, length: Micros) -> None:
-        """Return exactly `length` later, if the process is not stopped just then."""
+        """Return exactly `length` later, unless the process is stopped then."""
         if length <= 0:
             await asyncio.sleep(0)
             return

@@ -1,4 +1,4 @@
-"""Machines that run steps, and the sink: what really started and ended, written down outside of the cluster."""
+"""Machines that run steps, and the sink: the record outside of the cluster of what really started and ended."""
 
 import asyncio
 from collections.abc import Callable, Collection
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 class SimulatedStart(msgspec.Struct):
-    """One step that was really started. `ended` and `code` are None while it runs; both in true time."""
+    """One step that was really started, at a true time `at`. `ended` (true time) and `code` are None while it runs."""
 
     unit: str
     execution: str
@@ -25,17 +25,17 @@ class SimulatedStart(msgspec.Struct):
     machine: str
     at: Instant
     process: Process | None
-    """Of which process it is a part, for a step that is one."""
+    """The daemon's process, for a step that is a call in it; None for a container."""
     ended: Instant | None = None
     code: int | None = None
     signal: str = ""
     life: int = 0
-    """In which life of its unit (see `Monitor.births`) its execution was claimed."""
+    """The life of its unit (see `Monitor.births`) in which its execution was claimed; set when it starts."""
     step: str = ""
 
 
 class Body(msgspec.Struct, frozen=True):
-    """What a step is going to do: run so long, and end with this code; `deaf` steps do not heed SIGTERM."""
+    """What a step will do: run for `length`, and end with `code`. A `deaf` step ignores every signal but SIGKILL."""
 
     length: Micros
     code: int
@@ -43,7 +43,7 @@ class Body(msgspec.Struct, frozen=True):
 
 
 class Sink:
-    """Everything that started. `started` is called at the very instant of a start, `ended` at that of an end."""
+    """Everything that started. It calls `started` at the instant of a start, and `ended` at that of an end."""
 
     def __init__(
         self, clock: WorldClock, body: Callable[[StepSpec], Body], started: Callable[[SimulatedStart], None],
@@ -91,7 +91,7 @@ class CallExecutor:
     async def run(self, spec: StepSpec) -> StepExit:
         """See `Executor.run`."""
         if not self._process.alive:
-            await asyncio.get_running_loop().create_future()  # a dead process starts nothing; nor does it come back
+            await asyncio.get_running_loop().create_future()  # a dead process starts nothing: wait for ever
         if spec.forbidden:
             return StepExit(lost=True, reason=FORBIDDEN)
         started = to_datetime(self._clock.now())
@@ -104,7 +104,7 @@ class CallExecutor:
             signal = asked.result() if asked.done() and not timer.done() else ""
             self._sink.end(start, None if signal else body.code, signal)
         finally:
-            # Cancelled: the daemon goes away, and the call with it.
+            # If this was cancelled, the daemon goes away and the call with it. Otherwise the end is there already.
             self._sink.end(start, None, "SIGKILL")
             timer.cancel()
             del self._running[spec.identity]
@@ -140,7 +140,7 @@ class CallExecutor:
 
 
 class _Container:
-    """One step on a machine, whatever becomes of the daemon. `start` is None until it is started."""
+    """One step on a machine, which the daemon's end does not end. `start` is None until it is started."""
 
     def __init__(self, spec: StepSpec, over: "asyncio.Future[None]") -> None:
         self.spec = spec
@@ -161,7 +161,7 @@ class SimulatedEngine:
         self.boot = 0
         """How often the machine has been switched off."""
         self.answers = asyncio.Event()
-        """Whether it answers anybody; what it runs goes on while it does not."""
+        """Set while it answers. While it does not, what it runs goes on."""
         self.answers.set()
 
     def create(self, spec: StepSpec) -> _Container:
@@ -172,7 +172,7 @@ class SimulatedEngine:
         return container
 
     def start(self, container: _Container) -> None:
-        """Start a container that was not started yet; one that was removed meanwhile stays away."""
+        """Start a container that was not started yet and is still there."""
         spec = container.spec
         if container.start is None and self.containers.get(spec.identity) is container:
             container.start, body = self.sink.start(spec, self.machine)
@@ -198,19 +198,19 @@ class SimulatedEngine:
             self.finish(container, None, "SIGKILL")
 
     def power_off(self) -> None:
-        """What runs ends, what was asked is forgotten; what is left is still there when the machine comes back."""
+        """What runs ends, and requests are forgotten. The containers are still there when the machine comes back."""
         self.boot += 1
         for container in self.containers.values():
             if container.start is not None:
                 self.finish(container, None, "SIGKILL")
 
     def moment(self) -> Micros:
-        """How long the engine takes for something."""
+        """How long the engine takes for the next thing."""
         return self.random.randrange(1, 20) * MILLISECOND
 
 
 class ContainerExecutor:
-    """A daemon's hands on its machine's engine: what was asked of that happens, whatever becomes of the daemon."""
+    """A daemon's access to its machine's engine. What was asked of the engine happens, even if the daemon dies."""
 
     name = "docker"
     recoverable = True
@@ -299,25 +299,25 @@ class ContainerExecutor:
 
 
 class SimulatedGuardian:
-    """A machine's guardian process (`xchronos.agent.guardian`): kills what must not outlive its lease."""
+    """A machine's guardian process (see `xchronos.agent.guardian`): it kills what must not outlive the lease."""
 
     def __init__(self, engine: SimulatedEngine) -> None:
         self.deadline: Micros | None = None
-        """When it strikes unless that is put off; None: nothing is guarded."""
+        """When it kills, unless the agent puts that off; None: nothing is guarded."""
         self.rebooted = False
         """Whether the machine went down while something was guarded."""
         self.marked: Micros = -1
-        """When it has last struck for anything."""
+        """When it has last killed or removed something; -1: never."""
         self._engine = engine
         self._looks = False
 
     @property
     def now(self) -> Micros:
-        """The machine's own clock, which goes on while processes are stopped."""
+        """The machine's own clock. It goes on while processes are stopped."""
         return self._engine.loop.elapsed
 
     def put_off(self, left: Micros) -> None:
-        """The agent has written another deadline, `left` from now."""
+        """The agent has written another deadline: `left` from now."""
         self.deadline = self._engine.loop.elapsed + left
         if not self._looks:
             self._looks = True
@@ -350,7 +350,7 @@ class SimulatedGuardian:
 
 
 class GuardianHand:
-    """A daemon's side of its machine's guardian: a `Watchman`."""
+    """A daemon's access to its machine's guardian: a `Watchman`."""
 
     def __init__(self, guardian: SimulatedGuardian, process: Process) -> None:
         self._guardian = guardian

@@ -1,18 +1,19 @@
-"""What must hold at every step: watched at the store and at the sink, at the very instant at which something happens.
+"""The promises that must hold all the time, checked at the store and at the sink at the instant when something happens.
 
-- I1 At most one start per (unit, fire time, attempt, copy); and none before the store holds its claim.
-- I2 An execution is in exactly one place, what has ended is never written again, nothing open vanishes, and a fire time
-  is recorded in the same revision that moves the cursor past it.
-- I3 Nothing starts before its fire time: strictly by the clock of the scheduler that claimed it (`claimed_at`), and in
-  true time by no more than the clocks of the schedulers are ahead of it.
-- A pause between attempts, or a RandomizedDelay=, is over in time, however often the clocks are set back meanwhile.
-- I5 Nobody writes for a shard that is not his: each of a scheduler's writes finds it owning the unit's shard.
-- Copies of one fire time are on distinct machines. With OnPartition=stop an attempt starts when the one before it has
-  ended, and with a Concurrency other than allow two fire times never run at the same time.
-- A history is cut down to HistoryLimit and no further; OnSuccess= and OnFailure= start nothing without such an end.
-- What `rules` says.
+- I1: there is at most one start per (unit, fire time, attempt, copy), and none before the store holds its claim.
+- I2: an execution is in exactly one place. What has ended is never written again. Nothing open vanishes. A fire time is
+  recorded in the same revision that moves the cursor past it.
+- I3: nothing starts before its fire time. This holds strictly by the clock of the scheduler that claimed it
+  (`claimed_at`). In true time a start may be early by as much as the schedulers' clocks are ahead.
+- I5: a scheduler writes only for units of shards that it owns when the write happens.
+- A pause between attempts, or a RandomizedDelay=, is over in time, however often clocks are set back meanwhile.
+- Copies of one fire time are on distinct machines.
+- With OnPartition=stop an attempt starts only after the one before it has ended, and two fire times never run at the
+  same time unless Concurrency is allow.
+- A history is cut down to HistoryLimit, and no further. OnSuccess= and OnFailure= start a unit only after such an end.
+- And what `rules` checks.
 
-I4 (the history equals the sink) and the whole of I2 are checked at the end: see `verdict`.
+I4 (the history equals the sink) and the rest of I2 are checked at the end: see `verdict`.
 """
 
 from collections.abc import Callable, Mapping
@@ -32,24 +33,27 @@ from xchronos.testing.simulation.machines import SimulatedStart
 from xchronos.testing.simulation.rules import Rules
 
 BY_HAND = frozenset(("manual", "chain", "kept"))
-"""What starts executions beside the grids of triggers."""
-
+"""The triggers of executions that are on no trigger's grid."""
 
 PAUSE_SLACK: Micros = SECOND
-"""How much longer than it was to be a pause may last in good weather: as long as a scheduler sleeps at most."""
+"""How much longer than planned a pause may last in good weather: the longest sleep of a scheduler."""
 
 
 class Era(msgspec.Struct):
-    """A stretch of a unit's life with the same triggers; `schedule` is the last state of its cursor."""
+    """The part of a unit's life with the same triggers. `life` is the unit's life (the create revision of its record).
+
+    `schedule` is the last state of the unit's cursor.
+    """
 
     life: int
     schedule: Schedule
 
 
 class Monitor:
-    """Checks what happens and remembers what the verdict needs. `violate` is told of everything that must not be.
+    """Checks what happens, and remembers what the verdict needs. `violate` is called with everything that must not be.
 
-    `now` is the true time; `units` gives the meaning of a unit.
+    `now` gives the true time, `units` the meaning of a unit. `eras`, `lives` and `living` follow the store: by unit its
+    eras and its present life, and the units that are there.
     """
 
     def __init__(
@@ -61,18 +65,18 @@ class Monitor:
         slots: Mapping[str, int],
     ) -> None:
         self.members: frozenset[str] = frozenset()
-        """Who is a daemon, among the authors."""
+        """The authors of writes that are daemons."""
         self.ahead: Micros = 0
-        """How far the wall clock of any scheduler has ever been ahead of the true time."""
+        """How far the wall clock of any member has ever been ahead of the true time; the world raises it."""
         self.overlap_excused = False
-        """Whether something has happened after which OnPartition=stop cannot keep its word."""
+        """Whether something has happened after which OnPartition=stop cannot be kept; never False again then."""
         self.good_weather = False
-        """Whether nothing but clocks can hold anybody up."""
+        """Whether nothing goes wrong in this run but the clocks."""
         self.eras: dict[str, list[Era]] = {}
         self.lives: dict[str, int] = {}
         self.living: set[str] = set()
         self.births: dict[str, int] = {}
-        """In which life of its unit (the create revision of the unit's record) each execution was claimed."""
+        """By execution: the life of its unit (the create revision of the unit's record) in which it was claimed."""
         self._keys = keys
         self._violate = violate
         self._units = units
@@ -91,7 +95,7 @@ class Monitor:
     # -- the store ----------------------------------------------------------------------------------------------------
 
     def committed(self, author: str, changes: list[Change], revision: int) -> None:
-        """A revision has come to be."""
+        """A revision has been written. `author` is who wrote it; "" for the store itself."""
         keys = self._keys
         touched: dict[str, bool] = {}
         moved: set[str] = set()
@@ -111,8 +115,8 @@ class Monitor:
                 if execution is None:
                     continue
                 if not touched[execution_id] and self.births.get(execution_id) != self._life(execution.unit):
-                    # A unit that was destroyed and submitted again is another one, whose fire times may be the same:
-                    # on a scheduler whose clock is behind.
+                    # A unit that was destroyed and submitted again is another unit. A scheduler whose clock is behind
+                    # may give it the same fire times.
                     self.births[execution_id] = self._life(execution.unit)
                     self._ended.discard(execution_id)
                     fresh.append(execution)
@@ -120,7 +124,7 @@ class Monitor:
                     before = self._decode(key, previous.value)
                     if before is None or _told(before) != _told(execution):
                         self._violate(f"I2: the record of {execution_id} was written a second time by {author}")
-                    # A late result was added to it, and nothing else has changed.
+                    # Only a late result was added to the record.
                     del touched[execution_id]
                 places[key] = execution
                 self.rules.waits(execution)
@@ -169,18 +173,19 @@ class Monitor:
         return self.lives.get(unit, 0)
 
     def _claimed(self, execution: Execution, moved: set[str]) -> None:
-        """A new execution."""
+        """A new execution: check how it was claimed."""
         if execution.trigger in BY_HAND:
             return
         prefix = execution.id[: execution.id.rindex("/") + 1]
         if execution.unit not in moved and not self._on.get(prefix):
-            # (A fire time of a Global unit that had to wait gets its other copies when the first one is placed.)
+            # A fire time of a Global unit that had to wait gets its other copies when the first one is placed: then
+            # its neighbours are there already, and the cursor does not move.
             self._violate(f"I2: {execution.id} was claimed without moving the cursor of {execution.unit}")
         if execution.claimed_at is None or execution.claimed_at < execution.fire_time:
             self._violate(f"I3: {execution.id} was claimed before its fire time, at {execution.claimed_at}")
 
     def _gone(self, key: str, execution: Execution) -> None:
-        """A record has been removed from where it was."""
+        """A record was removed from its place."""
         if not key.startswith(self._keys.executions):
             self.rules.left(self._keys.locate(key)[0], execution)
             return
@@ -192,7 +197,7 @@ class Monitor:
             self._violate(f"{execution.id} was removed from the history, of which {left} are left")
 
     def _chained(self, execution: Execution, touched: Mapping[str, bool]) -> None:
-        """A unit was started by the end of another one's execution, which is written in the same revision."""
+        """A unit was started by the end of another unit's execution. Check that this end is in the same revision."""
         by = execution.reason.rpartition(" of ")[2]
         ended = [one for one in self._places.get(by, {}).values() if one.state == "ended"]
         unit = self._units(unit_of(by))
@@ -204,17 +209,17 @@ class Monitor:
             self._violate(f"{execution.id} was started by the end of {by}, which was {ended[0].outcome}")
 
     def _owner_writes(self, author: str, key: str, execution: Execution, previous: KeyValue | None) -> None:
-        """What only a scheduler writes: what waits, and what is placed anew."""
+        """Check who writes what only the shard's owner may write: an execution that waits, or is placed anew."""
         scheduled = key.startswith(self._keys.pending) or (execution.state == "placed" and previous is None)
         if scheduled and execution.trigger not in BY_HAND:
             before = self._decode(key, previous.value) if previous is not None else None
-            if before is None or _told(before) != _told(execution):  # an agent adds late results
+            if before is None or _told(before) != _told(execution):  # an agent may add a late result
                 self._own(author, execution.unit, execution.id)
         if execution.state == "running" and execution.current is not None:
             self._claims.add((execution.id, execution.current.number, execution.current.machine))
 
     def _paused(self, execution_id: str, execution: Execution) -> None:
-        """Note how long an execution is to pause, and see that it did so no longer."""
+        """Note how long an execution is to pause; after the pause, check that it was not longer."""
         since = execution.waits_since or execution.claimed_at
         pauses = execution.state == "delayed" and execution.due_at is not None and since is not None
         if pauses and execution_id in self._pauses:
@@ -268,7 +273,7 @@ class Monitor:
             self._violate(f"I2: {execution_id} has come back after its end, at revision {revision}")
         neighbours = self._on.setdefault(prefix, {})
         beside = [other for other, where in neighbours.items() if where == machine and other != execution_id]
-        # (What a former life of the unit has left there is no copy of this one.)
+        # An execution that a former life of the unit has left there is no copy of this one.
         if machine and any(self.births[other] == self.births[execution_id] for other in beside):
             self._violate(f"two copies of {prefix} are on {machine} at revision {revision}")
         neighbours[execution_id] = machine
@@ -276,7 +281,7 @@ class Monitor:
     # -- the sink -----------------------------------------------------------------------------------------------------
 
     def started(self, start: SimulatedStart) -> None:
-        """A step starts."""
+        """A step starts: check I1 and I3, the rules, and that nothing runs beside it that must not."""
         start.life = self.births.get(start.execution, 0)
         identity = (start.life, start.execution, start.attempt, start.step)
         if identity in self._started:
@@ -295,10 +300,10 @@ class Monitor:
         self._running.setdefault(start.unit, []).append(start)
 
     def _alone(self, unit: Unit, start: SimulatedStart) -> None:
-        """Nothing of an earlier attempt runs any more, nor of another fire time that this one must not overlap."""
+        """Check that no earlier attempt runs any more, and no other fire time that this one must not overlap."""
         fire = start.execution.rpartition("/")[0]
         for other in self._running.get(unit.name, ()):
-            # A call in a process that is stopped does not run; when the process goes on it is over at once.
+            # A call in a stopped process does not run. When the process goes on, the call ends immediately.
             still = other.process is not None and other.process.stopped
             another = unit.concurrency != "allow" and other.execution.rpartition("/")[0] != fire
             if (another or other.execution == start.execution) and not still:
@@ -311,7 +316,7 @@ class Monitor:
 
 
 def _told(execution: Execution) -> Execution:
-    """A record without what may be added to it when an attempt ends late, which was given up with its machine."""
+    """A record without what a late result may add: an attempt that was given up with its machine may end later."""
     attempts = [
         msgspec.structs.replace(attempt, late=None, started_at=None, steps=(), reason="")
         if attempt.outcome is Outcome.LOST
@@ -322,5 +327,5 @@ def _told(execution: Execution) -> Execution:
 
 
 def _stamp(instant: int) -> str:
-    """An instant as it stands in keys."""
+    """An instant in the form that it has in keys."""
     return f"{to_datetime(instant):%Y%m%dT%H%M%S.%f}Z"

@@ -1,10 +1,12 @@
 """What lies between a daemon and the store: requests and answers that take time, get lost, or arrive too late.
 
-Within the store's contract everything is allowed that a network does: a write may have happened although no answer
-came, may happen after its caller was told that nothing is known, and two requests under way may overtake each other.
-Watches are streams of messages that carry the revision that they continue from, as a client of a cluster store has
-them: what is delayed comes late and in bigger batches, what comes twice is dropped; but what is lost or out of order
-leaves a gap, which the client sees, so the watch breaks.
+Everything is allowed that a network does and that the store's contract permits. A write may have happened although no
+answer came. It may even happen after its caller was told that nobody knows. Of two requests under way, one may overtake
+the other.
+
+Watches are streams of messages, as a client of a cluster store has them. Each message names the revision that it
+continues from. Delayed messages come late and in bigger batches. A message that comes twice is dropped. A message that
+is lost or out of order leaves a gap; the client sees that, and the watch breaks.
 """
 
 import asyncio
@@ -29,15 +31,15 @@ Observer = Callable[[str, list[Change], int], None]
 
 
 class WorldStore(MemoryStore):
-    """The store itself. `observe(author, changes, revision)` hears of every revision at the instant it comes to be."""
+    """The store itself. It calls `observe(author, changes, revision)` at the instant when a revision is written."""
 
     def __init__(self, clock: Clock, observe: Observer) -> None:
         super().__init__(clock)
         self.author = ""
-        """Who is writing just now; nobody when a lease ends by itself."""
+        """Who is writing now; "" for nobody, as when a lease ends by itself."""
         self.feeds: dict[Feed, None] = {}
         self.away = False
-        """Whether the whole store is out of everybody's reach."""
+        """Whether nobody can reach the store."""
         self._observe = observe
 
     @property
@@ -46,7 +48,7 @@ class WorldStore(MemoryStore):
         return self._history.revision
 
     def rows(self) -> dict[str, KeyValue]:
-        """Everything that lives, to be looked at only."""
+        """All living keys. Only for looking: never change them."""
         return self._rows
 
     def since(self, revision: int, prefix: str) -> list[Event]:
@@ -67,7 +69,7 @@ class WorldStore(MemoryStore):
 
 
 class Mood(msgspec.Struct):
-    """How bad a connection is: chances per request or message, lengths in microseconds."""
+    """How bad a connection is. Chances are per request or message, from 0 to 1; lengths are in microseconds."""
 
     latency: Micros = 2 * MILLISECOND
     refuse: float = 0.0
@@ -82,10 +84,10 @@ class Mood(msgspec.Struct):
 
 
 GIVE_UP: Micros = 2 * SECOND
-"""When a client says that there is no answer."""
+"""How long after a request a client says that there is no answer."""
 
 LONGEST_SILENCE: Micros = SECOND
-"""How long it takes a client at most to find that its stream is dead."""
+"""How long a client takes, at most, to find that its stream is dead."""
 
 
 class Connection:
@@ -99,7 +101,7 @@ class Connection:
         self.store = store
         self.mood = Mood()
         self.cut = False
-        """Whether nothing gets through, in neither direction."""
+        """Whether nothing gets through, in either direction."""
         self.max_operations = store.max_operations
         self._loop = loop
         self._process = process
@@ -108,13 +110,13 @@ class Connection:
         self._feeds: dict[Feed, None] = {}
 
     def tell(self, what: str, more: str = "") -> None:
-        """Something has gone wrong on this connection."""
+        """Report that something has gone wrong on this connection."""
         self._told(what, f"{self._process.name}: {what} {more}")
 
     # -- requests -----------------------------------------------------------------------------------------------------
 
     def travel(self) -> Micros:
-        """How long a message is under way."""
+        """How long the next message takes."""
         length = self._random.randrange(self.mood.latency // 2, self.mood.latency + 1)
         if self.mood.delay and self._random.random() < self.mood.delay:
             self.tell("delayed")
@@ -127,7 +129,7 @@ class Connection:
         return self.cut or self.store.away or not self._process.alive
 
     async def _ask(self, operation: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Have an operation carried out at the store's place, and wait for its answer."""
+        """Send an operation to the store and wait for its answer. Either may be lost or late."""
         if not self._process.alive:
             raise StoreUnavailable("this process is dead")
         loop, random, mood = self._loop, self._random, self.mood
@@ -169,7 +171,7 @@ class Connection:
             loop.at(back, self._return, answer, result, error, give_up)
 
     def _carry_out(self, operation: Callable[[], Coroutine[Any, Any, T]]) -> tuple[T | None, StoreError | None]:
-        """The memory store never waits for anything, so its coroutines end at the first step."""
+        """Carry out an operation now. The memory store never waits, so its coroutines end at their first step."""
         self.store.author = self._process.name
         try:
             operation().send(None)
@@ -210,7 +212,7 @@ class Connection:
         return await self._ask(lambda: self.store.commit(txn))
 
     async def commit_many(self, txns: Sequence[Txn]) -> list[Committed]:
-        """See `Store.commit_many`; now and then others come between, and only a part of them gets there."""
+        """See `Store.commit_many`. Now and then each Txn goes by itself: others come between, and some may be lost."""
         if len(txns) > 1 and self._random.random() < self.mood.split:
             self.tell("split")
             return [await self.commit(txn) for txn in txns]
@@ -233,7 +235,7 @@ class Connection:
         await self._ask(lambda: self.store.compact(revision))
 
     async def close(self) -> None:
-        """The world's store goes on without this process."""
+        """Does nothing: the world's store goes on without this process."""
 
     # -- watches ------------------------------------------------------------------------------------------------------
 
@@ -256,7 +258,7 @@ class Connection:
         self.store.feeds.pop(feed, None)
 
     def break_watches(self, reason: str) -> None:
-        """Let the client find that its streams are dead."""
+        """End all watches of this connection with an error."""
         for feed in list(self._feeds):
             feed.fail(reason)
 
@@ -333,7 +335,7 @@ class Feed:
             connection.tell("events dropped", f"#{revision}")
             self._break_soon()
             return
-        # One stream: nothing overtakes anything, unless a fault says so below.
+        # This is one stream, so no message overtakes another, except by the fault below.
         moment = self._latest = max(self._latest, self._loop.elapsed + connection.travel())
         if self._held_back is not None:
             held, self._held_back = self._held_back, None
@@ -368,7 +370,10 @@ class Feed:
         self._wake()
 
     def _break_soon(self) -> None:
-        """Something was lost: what comes next shows the gap, or else the stream's own sign of life does."""
+        """Something was lost: the watch breaks within a second, if no later message shows the gap before.
+
+        A real client finds that out by the stream's own sign of life.
+        """
         self._loop.at(
             self._loop.elapsed + self._random.randrange(LONGEST_SILENCE),
             self.fail,
@@ -376,7 +381,7 @@ class Feed:
         )
 
     def fail(self, reason: str) -> None:
-        """End the watch; its client has to begin again."""
+        """End the watch with an error. Its client has to begin a new one."""
         if self._error is None:
             self._connection.tell("watches broken", f"({reason})")
             self._error = StoreUnavailable(reason)

@@ -1,12 +1,12 @@
-"""What a unit asks for beyond being run: the room and the company of its machine, its budget, the order of its steps.
+"""Checks at the instant of each start what a unit asks for: room on its machine, neighbours, budget, order of steps.
 
-Judged at the sink, at the very instant of a start, against what the store holds then:
+Each start at the sink is compared with what the store holds at that instant:
 
-- On no machine more attempts are at work than it has slots, nor two units of which one is in conflict with the other.
-  What was given up with its machine, and goes on there (OnPartition=continue), counts no more.
-- No attempt is beyond MaxAttempts; those that were lost are not charged. None starts before its pause is over.
-- The steps of an attempt start one behind the other, in their order, and none beside another.
-- What waits says why.
+- On no machine are more attempts at work than it has slots, and no two units of which one conflicts with the other. An
+  attempt that was given up with its machine, and goes on there (OnPartition=continue), does not count any more.
+- No attempt is beyond MaxAttempts; lost attempts are not charged. No attempt starts before its pause is over.
+- The steps of an attempt start one after another, in their order, and never two together.
+- An execution that waits says why.
 """
 
 from collections.abc import Callable, Mapping
@@ -24,9 +24,10 @@ WITHOUT_A_MACHINE = frozenset(("waiting", "queued", "delayed"))
 
 
 class Rules:
-    """Judges starts. `violate` is told of everything that must not be; `placed` gives what a machine has of the store.
+    """Judges starts. `violate` is called with everything that must not be; `units` gives the meaning of a unit.
 
-    `slots` are the machines', 0 for no limit; `spread` is how far any two wall clocks have ever been apart.
+    `slots` are the machines', 0 for no limit. `spread` is how far any two wall clocks have ever been apart; the world
+    raises it when it sets a clock.
     """
 
     def __init__(
@@ -40,12 +41,12 @@ class Rules:
         self._steps: dict[tuple[int, str, int], SimulatedStart] = {}
 
     def waits(self, execution: Execution) -> None:
-        """An execution is written that no machine has."""
+        """An execution's record is written. If no machine has it, it must say why it waits."""
         if execution.state in WITHOUT_A_MACHINE and not execution.reason:
             self._violate(f"{execution.id} is {execution.state}, and does not say why")
 
     def started(self, start: SimulatedStart, execution: Execution | None) -> None:
-        """A step starts; `execution` is its record, on its machine, None when the store has it there no more."""
+        """A step starts. `execution` is its record on its machine, None when the store has none there any more."""
         unit = self._units(start.unit)
         if unit is None:
             return
@@ -57,7 +58,7 @@ class Rules:
             self._at_work.setdefault(start.machine, {})[start.execution, start.attempt] = start
 
     def left(self, machine: str, execution: Execution) -> None:
-        """The store has an execution on a machine no more, or its attempt has ended there."""
+        """The store has an execution on a machine no longer, or its attempt there has ended."""
         if execution.current is not None:
             self._at_work.get(machine, {}).pop((execution.id, execution.current.number), None)
 

@@ -1,4 +1,4 @@
-"""What a seed stands for: who takes part, which units there are, and how bad it gets."""
+"""What a seed stands for: which daemons and machines take part, which units there are, and what goes wrong."""
 
 from random import Random
 
@@ -12,7 +12,7 @@ from xchronos.testing.simulation.shapes import ALONE, RESTARTED, SHAPE_GROUPS, S
 
 
 class MemberPlan(msgspec.Struct):
-    """One daemon and its machine."""
+    """One daemon and its machine. `slots` 0: no limit. `skew` is how far its wall clock is ahead of the true time."""
 
     name: str
     roles: frozenset[str]
@@ -20,11 +20,11 @@ class MemberPlan(msgspec.Struct):
     skew: Micros
     zone: str
     late: bool = False
-    """Whether it comes only when the others are at work."""
+    """Whether the daemon starts only after the others are at work."""
 
 
 class UnitPlan(msgspec.Struct):
-    """One unit: its name is its shape and a number."""
+    """One unit; its name is its shape and a number. `interval` is in seconds, `fires` a count."""
 
     name: str
     shape: str
@@ -39,7 +39,7 @@ class UnitPlan(msgspec.Struct):
         return SHAPES[self.shape].kept
 
     def text(self, *, note: str = "", interval: int = 0) -> bytes:
-        """The unit file; another `note` is another revision, another `interval` other triggers."""
+        """The unit file. Another `note` makes another revision of it; another `interval` makes other triggers."""
         end = to_datetime(START + (self.interval * self.fires + 4) * SECOND).isoformat().replace("+00:00", "Z")
         return text(
             SHAPES[self.shape],
@@ -54,7 +54,12 @@ class UnitPlan(msgspec.Struct):
 
 
 class Scenario(msgspec.Struct):
-    """Everything that is decided before a run begins."""
+    """Everything that is decided before a run begins.
+
+    `seconds` is how long the trouble lasts, `longest_step` how long a step may run, and `failing` the chance that a
+    step of a flaky unit fails. `weights` says how often each kind of event of `Course` happens. With `leave_nothing`,
+    all units are destroyed at the end, and the store must be empty then.
+    """
 
     seed: int
     members: list[MemberPlan]
@@ -67,23 +72,29 @@ class Scenario(msgspec.Struct):
     weights: dict[str, int]
     leave_nothing: bool
     back: Micros = 0
-    """How far clocks are set back at a time, in a run in which nothing else goes wrong; in the end they are right."""
+    """How far clocks are set back at a time, in a run in which nothing else goes wrong; 0: they are not.
+
+    At the end all clocks are right.
+    """
 
     leap: Micros = 0
-    """How far a clock may be from where it belongs, either way, in a run of that; in the end they are right."""
+    """How far a clock may leap from its place, either way, in a run of leaping clocks; 0: no such run.
+
+    At the end all clocks are right.
+    """
     max_operations: int = 0
-    """How many operations the store takes in a Txn; 0: as many as stores do."""
+    """How many operations the store takes in a Txn; 0: as many as other stores do."""
     remembers: Micros = 0
     """For how long the leader lets the store keep its past; 0: for ever."""
 
     @property
     def patience(self) -> Micros:
-        """How long a machine must be away, at least, to be given up by a scheduler that has not heard for long."""
+        """How long a machine must be away, at least, before a scheduler that was cut off itself gives it up."""
         return max(self.ttl, REJOINING)
 
     @property
     def ahead(self) -> Micros:
-        """How far the clock of the foremost member is ahead."""
+        """How far the clock that is most ahead is ahead of the true time; 0 when none is."""
         return max(0, *(member.skew for member in self.members))
 
 
@@ -92,12 +103,12 @@ USERS = ("start", "end", "change", "retrigger", "destroy", "hold", "cordon", "mo
 
 
 def draw(seed: int) -> Scenario:
-    """The scenario of a seed. Some are calm, most have some kinds of fault, few have all."""
+    """The scenario of a seed. Some scenarios are calm, most have some kinds of fault, few have all kinds."""
     random = Random(f"scenario {seed}")
     number = random.choice((2, 3, 3, 4))
     skewed = random.random() < 0.4
     members = [_member(random, index, skewed=skewed) for index in range(number)]
-    # Whoever there is, somebody schedules and two machines run.
+    # In every scenario two members schedule and run steps.
     for member in members[:2]:
         member.roles = frozenset(("scheduler", "agent"))
     members[0].zone = "east"
@@ -108,7 +119,8 @@ def draw(seed: int) -> Scenario:
             interval, fires = random.randrange(1, 4), random.randrange(2, 6)
             units.append(UnitPlan(f"{shape}{number}.service", shape, interval, fires, random.random() < 0.35))
     if any(unit.kept for unit in units):
-        # What never ends takes a slot for ever: that others wait for it is as it should be, and no rest ever comes.
+        # A unit that is kept running takes a slot for ever. Others would rightly wait for that slot, and the cluster
+        # would never come to rest.
         for member in members:
             member.slots = 0
     for member in members[2:]:
@@ -153,21 +165,22 @@ def draw(seed: int) -> Scenario:
 
 
 def _leap(scenario: Scenario) -> None:
-    """Clocks that leap ahead and back by up to most of an hour, while daemons die and are stopped.
+    """Make clocks leap ahead and back by up to 50 minutes, while daemons die and are stopped.
 
-    Nothing is submitted meanwhile: when a unit begins is a matter of the clock of whoever accepts it.
+    Nothing is submitted meanwhile: a unit begins by the clock of the scheduler that accepts it, so nobody could say
+    which fire times are due.
     """
     weights = dict.fromkeys(("jump", "kill", "pause", "start", "end"), 1)
     scenario.weights = dict.fromkeys(scenario.weights, 0) | weights | {"nothing": 3}
     scenario.leap = 50 * MINUTE
-    # Nor do they begin anew by the clock of whoever finds them late.
+    # For the same reason no unit may begin anew by the clock of the scheduler that finds it late.
     scenario.units = [unit for unit in scenario.units if unit.shape not in RESTARTED] or [
         UnitPlan("plain0.service", "plain", 1, 3, recoverable=True)
     ]
 
 
 def _set_back(scenario: Scenario) -> None:
-    """Pauses and delays, while everybody's clock is set back again and again."""
+    """Make pauses and delays, while all clocks are set back again and again."""
     scenario.units = [
         UnitPlan(f"{shape}{index}.service", shape, 1, 3, recoverable=False)
         for index, shape in enumerate(("retries", "backoff", "spread"))
@@ -180,9 +193,10 @@ def _set_back(scenario: Scenario) -> None:
 
 
 def _divide(scenario: Scenario, random: Random) -> None:
-    """Long runs that must not overlap, on machines that nobody can reach for longer than their leases last.
+    """Make long runs that must not overlap, on machines that are cut off for longer than their leases last.
 
-    Not all of them at once, nor too often: who is to give a machine up must have heard the store for long enough.
+    Not all machines are cut off together, and not too often: a scheduler gives a machine up only after it has heard the
+    store for long enough itself.
     """
     scenario.units = [
         UnitPlan(f"{shape}{index}.service", shape, 3, random.randrange(4, 9), random.random() < 0.6)

@@ -1,29 +1,31 @@
-"""The unit files that scenarios are made of: each shape asks for something of its own, some only as a group."""
+"""The unit files of scenarios. Each shape asks for something special; some mean something only in groups."""
 
 import msgspec
 
 LENIENT = "MisfireThreshold=1h"
-"""Late fire times are made up for, so that every one of the grid is executed."""
+"""The [X-Chronos] line of units whose late fire times are all executed, so that every one of the grid is."""
 
 REPEATS = ("TriggerRepeatInterval={i}s", "TriggerRepeatCount={n}")
+"""The [X-Chronos] lines of a trigger that fires every {i} seconds, {n} times."""
 
 ONCE = "Type=oneshot\nExecStart=/bin/true\nTimeoutStopSec=500ms\n"
-"""The [Service] of a unit that says nothing special there."""
+"""The [Service] section of a unit that says nothing special there."""
 
 ALWAYS = "Type=simple\nExecStart=/bin/true\nRestart=always\nTimeoutStopSec=500ms\n"
-"""That of a unit that is kept running."""
+"""The [Service] section of a unit that is kept running."""
 
 STEPS = (
     "Type=oneshot\nExecStartPre=/bin/true\nExecStart=/bin/true\nExecStart=/bin/true\n"
     "ExecStop=/bin/true\nExecStopPost=/bin/true\nTimeoutStopSec=500ms\n"
 )
+"""The [Service] section of a unit with every kind of step."""
 
 
 class Shape(msgspec.Struct, frozen=True):
-    """What a unit of the shape says: its [X-Chronos], and where they differ, [Unit], [Service] and [X-Fleet].
+    """What a unit of the shape says: the lines of [X-Chronos], and the text of [Service], [X-Fleet] and [Unit].
 
-    In `chronos` stand {i}, {n} and {end} for an interval, a count and an instant; everywhere {g} for the number that
-    the names of a group have in common.
+    In `chronos`, {i} is an interval in seconds, {n} a count and {end} an instant. In `fleet` and `unit`, {g} is the
+    number that the names of a group have in common.
     """
 
     chronos: tuple[str, ...] = ()
@@ -107,17 +109,17 @@ SHAPE_GROUPS: dict[str, tuple[str, ...]] = {
     "successors": ("former", "newer"),
     "chain": ("first", "then", "otherwise"),
 }
-"""Shapes that come together."""
+"""Shapes that are drawn together."""
 
 RESTARTED = frozenset(("smart", "caught", "dropped"))
-"""Those whose misfire policy may begin their grid anew."""
+"""The shapes whose misfire policy may begin their grid anew."""
 
 ALONE = sorted(SHAPES.keys() - {shape for group in SHAPE_GROUPS.values() for shape in group})
 """The shapes that mean something by themselves."""
 
 
 def text(shape: Shape, group: str, *, kind: str, container: str, note: str, **values: object) -> bytes:
-    """The unit file of a shape; `values` are those of its [X-Chronos]."""
+    """The unit file of a shape; `values` are put into its [X-Chronos]."""
     chronos = "\n".join(shape.chronos).format(**values)
     fleet = f"[X-Fleet]\n{shape.fleet.format(g=group)}" if shape.fleet else ""
     return (

@@ -1,4 +1,4 @@
-"""One seed from its beginning to its verdict: trouble for a while, then calm, then what must hold."""
+"""One seed from its beginning to its verdict: trouble for a while, then calm until all is at rest, then the verdict."""
 
 import gc
 import logging
@@ -21,13 +21,17 @@ from xchronos.testing.simulation.verdict import SeedVerdict
 from xchronos.testing.simulation.world import World
 
 CALM_WITHIN: Micros = 180 * SECOND
-"""How long after the last fault everything must have come to its end: lease TTLs, retries and queues on few slots."""
+"""How long after the last fault everything must be at rest. Lease TTLs, retries and queues on few slots take time."""
 
 TICK: Micros = 100 * MILLISECOND
 
 
 class Report(msgspec.Struct, frozen=True):
-    """What became of a seed. `hash` is that of everything that happened; `trace` is empty unless it was asked for."""
+    """What became of a seed.
+
+    `hash` is a digest of everything that happened. `counts` says how often each kind of thing did, `seconds` how much
+    cluster time passed, `turns` how many callbacks ran. `trace` is empty unless it was asked for.
+    """
 
     seed: int
     violations: tuple[str, ...]
@@ -39,8 +43,11 @@ class Report(msgspec.Struct, frozen=True):
 
 
 def simulate(seed: int, *, trace: bool = False) -> Report:
-    """Run a seed. The same seed on the same code gives the same report, in any process."""
-    loop = SimulatedLoop()  # type: ignore[abstract] # no files, sockets, signals: only what is asked of it
+    """Run a seed. The same seed on the same code gives the same report, in any process.
+
+    `test_a_seed_is_the_same_run_in_every_process` pins that.
+    """
+    loop = SimulatedLoop()  # type: ignore[abstract] # it has no files, sockets or signals: nothing here needs them
     with _quiet(loop.troubles), _directory() as directory:
         world = World(loop, draw(seed), directory, keep_trace=trace)
         try:
@@ -63,7 +70,10 @@ def simulate(seed: int, *, trace: bool = False) -> Report:
 
 @contextmanager
 def _quiet(troubles: list[str]) -> Iterator[None]:
-    """No log but of errors, which nothing here may cause; no garbage collection when the seed does not ask for it."""
+    """Log errors only, into `troubles`: nothing here may cause one. Turn the garbage collection off.
+
+    A collection would run finalizers at moments that depend on more than the seed.
+    """
     before, collecting = structlog.get_config(), gc.isenabled()
 
     def collect(_logger: object, _name: str, event: MutableMapping[str, Any]) -> NoReturn:
@@ -85,7 +95,7 @@ def _quiet(troubles: list[str]) -> Iterator[None]:
 
 @contextmanager
 def _directory() -> Iterator[Path]:
-    """Where agents keep their journals: in memory, if the machine has such a place."""
+    """A temporary directory for the agents' journals: in memory, if this machine has such a place."""
     memory = Path("/dev/shm")  # noqa: S108 - only as a parent
     directory = Path(tempfile.mkdtemp(prefix="xchronos-simulation-", dir=memory if memory.is_dir() else None))
     try:
@@ -95,7 +105,7 @@ def _directory() -> Iterator[Path]:
 
 
 async def _run(world: World) -> None:
-    """Trouble, calm, verdict. Ends early once something is wrong."""
+    """Trouble, calm, verdict. Ends early when a promise is broken."""
     try:
         course = Course(world)
         await course.begin()
@@ -114,7 +124,7 @@ async def _run(world: World) -> None:
 
 
 async def _rest(world: World) -> bool:
-    """Wait until nothing is left to be done. False when that does not come about, or something else is wrong."""
+    """Wait until nothing is left to do. False when that takes too long, or when a promise is broken."""
     until = world.loop.elapsed + CALM_WITHIN
     while restless := world.restless():
         if world.violations:
@@ -136,7 +146,7 @@ def _judge(world: World) -> None:
 
 
 async def _destroy_everything(world: World) -> None:
-    """Destroy all units and end all daemons: the store is as empty as it was before them."""
+    """Destroy all units and end all daemons. Then the store must be as empty as it was before."""
     for name in sorted(world.monitor.living):
         await world.destroy(name)
     if not await _rest(world):

@@ -1,4 +1,8 @@
-"""What must hold when all is calm again: I2 against grids computed from the triggers alone, I4 against the sink."""
+"""What must hold when all is calm again: I2 against the triggers' own grids, I4 against the sink.
+
+I2: every due fire time of a unit has one record per copy, and no other fire time has one. I4: the history says what the
+sink saw. `monitor` lists all promises.
+"""
 
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -16,11 +20,11 @@ from xchronos.testing.simulation.machines import SimulatedStart
 from xchronos.testing.simulation.monitor import BY_HAND, Era, Monitor
 
 RAN = frozenset((Outcome.SUCCEEDED, Outcome.FAILED, Outcome.TIMED_OUT))
-"""Outcomes of attempts that cannot be had without a start."""
+"""The outcomes that an attempt can have only if it has started."""
 
 
 def grid(unit: Unit, index: int, era: Schedule) -> Iterable[Instant]:
-    """The fire times of a trigger from its acceptance on, by the trigger's own arithmetic and the unit's bounds."""
+    """A trigger's fire times from its acceptance on: by the trigger's arithmetic alone, within the unit's bounds."""
     trigger = unit.triggers[index].trigger
     anchor, accepted = to_instant(era.anchor), to_instant(era.accepted_at)
     after = anchor - 1
@@ -38,7 +42,7 @@ def grid(unit: Unit, index: int, era: Schedule) -> Iterable[Instant]:
 
 
 class SeedVerdict:
-    """Judges a finished run. `violate` is told of everything that must not be."""
+    """Judges a finished run. `violate` is called with everything that must not be."""
 
     def __init__(
         self,
@@ -49,7 +53,7 @@ class SeedVerdict:
         units: Callable[[str], Unit | None],
     ) -> None:
         self.history: dict[str, list[Execution]] = {}
-        """By unit, what was claimed in its present life."""
+        """By unit: the executions in the history that were claimed in the unit's present life."""
         self._monitor = monitor
         self._violate = violate
         self._units = units
@@ -65,13 +69,16 @@ class SeedVerdict:
                         self.history.setdefault(execution.unit, []).append(execution)
 
     def _now(self, unit: str, life: int) -> bool:
-        """Whether a life of a unit is the present one."""
+        """Whether this life of a unit is its present one."""
         return unit in self._monitor.living and life == self._monitor.lives[unit]
 
     # -- I2 -----------------------------------------------------------------------------------------------------------
 
     def fire_times(self, unit: Unit, eras: list[Era], texts: dict[str, Unit]) -> None:
-        """Every due fire time of a living unit has one record per copy; `texts` are its texts by fingerprint."""
+        """Check that every due fire time of a living unit has one record per copy.
+
+        `eras` are those of its present life. `texts` has all meanings of the unit, by fingerprint.
+        """
         records = [execution for execution in self.history.get(unit.name, ()) if execution.trigger not in BY_HAND]
         if any(state.restarted_at is not None for era in eras for state in era.schedule.triggers):
             self._total(unit, eras, records)
@@ -89,7 +96,7 @@ class SeedVerdict:
                         break  # the triggers were changed before this one was claimed
                     due[at] = None
         if unit.max_runs is not None and len(eras) > 1:
-            return  # what ran before the triggers were changed counts too
+            return  # what ran before the triggers were changed counts towards MaxRuns, so nobody can say what is due
         if unit.max_runs is not None:
             due = dict.fromkeys(sorted(due)[: unit.max_runs])
         self._compare(unit, due, records)
@@ -108,7 +115,7 @@ class SeedVerdict:
                 made_up.append(execution)
         allowed = {one.claimed_at for one in records if one.missed is not None}
         for execution in made_up:
-            # NOW fires once in the name of a whole gap, off the grid.
+            # The misfire policy NOW fires once for a whole gap, at a time that is not on the grid.
             if execution.claimed_at not in allowed or unit.misfire.policy is MisfirePolicy.IGNORE:
                 self._violate(f"I2: {execution.id} is no fire time of its unit")
         copies = 1 if unit.is_global else unit.availability
@@ -126,12 +133,12 @@ class SeedVerdict:
                     self._violate(f"I2: {unit.name} has {number} records for the fire time {at}, expected {copies}")
 
     def _oldest_kept(self, unit: Unit) -> Execution | None:
-        """The oldest of the records that HistoryLimit= keeps; those before it may have been removed, or may not yet."""
+        """The oldest record that HistoryLimit= keeps; None when it keeps all. Older ones may be removed already."""
         kept = sorted(self.history.get(unit.name, ()), key=lambda execution: execution.id)
         return kept[-unit.history_limit] if len(kept) >= unit.history_limit else None
 
     def _total(self, unit: Unit, eras: list[Era], records: list[Execution]) -> None:
-        """A misfire policy has restarted the grid: the count is what is left to compare."""
+        """Compare the count only: a misfire policy has begun the grid anew, so its fire times cannot be known."""
         count = unit.triggers[0].trigger.count
         wanted = unit.availability * count if count is not None else None
         fired = sum(1 for execution in records if execution.missed is None)
@@ -142,10 +149,10 @@ class SeedVerdict:
     # -- I4 -----------------------------------------------------------------------------------------------------------
 
     def sink(self, starts: Iterable[SimulatedStart]) -> None:
-        """The history of living units equals the sink.
+        """Check that the history of living units equals the sink.
 
-        What ran in a former life of a unit is forgotten, what is beyond HistoryLimit may be; and of what is still open
-        there is no history yet.
+        The history has forgotten what ran in a former life of a unit. It may have forgotten what is beyond
+        HistoryLimit. It does not have yet what is still open.
         """
         by_attempt: dict[tuple[str, int], list[SimulatedStart]] = {}
         for start in starts:
@@ -198,7 +205,7 @@ class SeedVerdict:
                 self._violate(f"{name} failed after {charged} attempts of {unit.retry.max_attempts}")
 
     def _attempt(self, what: str, attempt: Attempt, ran: list[SimulatedStart]) -> None:
-        """An attempt's record says what the sink says."""
+        """Check that an attempt's record says what the sink says."""
         if not ran:
             if attempt.outcome in RAN and any(step.started_at for step in attempt.steps):
                 self._violate(f"I4: {what} is {attempt.outcome}, and never started")
@@ -220,7 +227,7 @@ class SeedVerdict:
                     self._violate(f"I4: {what} does not tell of {start.step}, which ended with {start.code}")
 
     def _tidied_up(self, what: str, unit: Unit, ran: list[SimulatedStart]) -> None:
-        """Whatever became of it, ExecStopPost= has had its turn."""
+        """Check that the last step was that of ExecStopPost=, whatever became of the attempt."""
         last = unit.service.steps[-1]
         if last.phase == "stop-post" and ran[-1].step != last.name:
             self._violate(f"{what} has ended with {ran[-1].step}, and without {last.name}")

@@ -1,4 +1,4 @@
-"""The world of one run: the store, the machines, the daemons, and what is done to them."""
+"""The world of one run: the store, the machines, the daemons, and all that can be done to them."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -40,7 +40,7 @@ from xchronos.unitfile import HostFacts
 
 
 class SimulatedMachine:
-    """A machine and the daemon on it. `roles` is None while no daemon runs."""
+    """A machine and the daemon on it. `process`, `connection` and `roles` are None while no daemon runs."""
 
     def __init__(self, plan: MemberPlan, world: "World") -> None:
         self.plan = plan
@@ -56,7 +56,12 @@ class SimulatedMachine:
 
 
 class World:
-    """Runs the members of a scenario. What must not be is in `violations`, what happened in `trace` if it is kept."""
+    """Runs the members of a scenario.
+
+    `violations` has the promises that were broken, `trace` what happened (None when it is not kept), and `counts` how
+    often each kind of thing did. `units` has the present meaning of each unit that was ever submitted, and `texts` all
+    its meanings by fingerprint.
+    """
 
     def __init__(self, loop: SimulatedLoop, scenario: Scenario, directory: Path, *, keep_trace: bool = False) -> None:
         self.loop = loop
@@ -90,11 +95,11 @@ class World:
     # -- what is told -------------------------------------------------------------------------------------------------
 
     def random(self, what: str) -> Random:
-        """A source of chance of its own, so that one more question here changes nothing there."""
+        """A source of chance for one purpose. So one more question of one purpose changes nothing for the others."""
         return Random(f"{what} of {self.scenario.seed}")
 
     def count(self, what: str) -> None:
-        """One more of a kind of thing."""
+        """Count one more of a kind of thing."""
         self.counts[what] = self.counts.get(what, 0) + 1
 
     def _told(self, what: str, text: str) -> None:
@@ -102,7 +107,7 @@ class World:
         self.note(text)
 
     def note(self, text: str, value: bytes = b"") -> None:
-        """Something has happened; `value` is what was written."""
+        """Note in the hash (and in the trace, if it is kept) that something has happened; `value` was written."""
         line = f"{self.loop.elapsed / SECOND:10.6f} {text}"
         self._digest.update(line.encode() + value)
         if self.trace is not None:
@@ -115,7 +120,7 @@ class World:
 
     @property
     def hash(self) -> str:
-        """What happened, in 32 digits: equal runs have equal ones."""
+        """A digest of everything that happened, in 32 digits. Equal runs have equal digests."""
         return self._digest.hexdigest()
 
     def _committed(self, author: str, changes: list[Change], revision: int) -> None:
@@ -133,7 +138,7 @@ class World:
         self.monitor.ended(start)
 
     def _body(self, spec: StepSpec) -> Body:
-        """What a step does; by its identity, so that no other step's existence changes it."""
+        """What a step does. It is drawn by the step's identity, so that no other step can change it."""
         random = Random(f"{self.scenario.seed} {spec.execution} {spec.attempt} {spec.step}")
         length = random.randrange(self.scenario.longest_step)
         shape = SHAPES[self.plans[spec.unit].shape]
@@ -147,7 +152,7 @@ class World:
     # -- daemons ------------------------------------------------------------------------------------------------------
 
     async def up(self, member: SimulatedMachine) -> None:
-        """Start a daemon on a member's machine; returns once it is ready, or has had long enough to be."""
+        """Start a daemon on a member's machine. Returns immediately; the daemon gets ready in its own process."""
         plan = member.plan
         process = member.process = Process(plan.name)
         connection = member.connection = Connection(self.store, self.loop, process, member.random, self._told)
@@ -183,12 +188,12 @@ class World:
             await roles.start()
             self.note(f"{process.name} READY")
             await roles.wait()
-        except Exception as error:  # noqa: BLE001 - whatever ended it
+        except Exception as error:  # noqa: BLE001 - no error at all may end a living daemon
             if process.alive:
                 self.violate(f"the daemon of {process.name} has ended: {_words(error)}")
 
     async def kill(self, member: SimulatedMachine, *, power: bool = False) -> None:
-        """End a daemon by kill -9; with `power`, the whole machine goes down with everything on it."""
+        """End a daemon by kill -9. With `power`, the whole machine goes down, with everything on it."""
         assert member.process is not None
         self.note(f"{member.name} {'POWER OFF' if power else 'KILL'}")
         self.count("power" if power else "kill")
@@ -205,7 +210,7 @@ class World:
         member.leaving = False
 
     async def leave(self, member: SimulatedMachine, grace: Micros) -> None:
-        """SIGTERM: the daemon ends by itself, in order."""
+        """SIGTERM: the daemon ends by itself, in order, within `grace`. It is killed after 30 seconds."""
         assert member.process is not None
         assert member.roles is not None
         self.note(f"{member.name} LEAVE with a grace of {grace / SECOND} s")
@@ -214,7 +219,7 @@ class World:
         work = self.loop.spawn(process, member.roles.stop(grace), f"end of {member.name}")
         await asyncio.wait({work}, timeout=30)
         if member.process is not process:
-            return  # killed meanwhile
+            return  # it was killed meanwhile
         if not work.done():
             self.note(f"{member.name} does not end; killed")
         elif work.exception() is not None:
@@ -282,7 +287,7 @@ class World:
             lease = random.choice(leases)
             self.note(f"store EXPIRES the lease {lease}")
             self.count("expire")
-            # No margin of a machine's can hold what ends before its time.
+            # A machine's margins rely on its lease living for the TTL, so they cannot hold now.
             self.monitor.overlap_excused = self.monitor.overlap_excused or lease in machines
             try:
                 await self.store.revoke(lease)
@@ -300,7 +305,7 @@ class World:
         await self.ask(self.registry.submit(name, text, now=self.clock.now()))
 
     async def ask(self, request: Coroutine[Any, Any, object]) -> None:
-        """Make a request of a person's, which may be refused."""
+        """Make a person's request. That it is refused is no violation."""
         try:
             await request
         except (Conflict, NotFound, StoreError) as error:
@@ -312,13 +317,13 @@ class World:
         await self.ask(self.registry.destroy(name))
 
     def machines(self) -> list[str]:
-        """The ids of the machines that are alive, as the store has them."""
+        """The ids of the machines that the store has as alive."""
         return [key[len(self.keys.machines) :] for key in self.store.rows() if key.startswith(self.keys.machines)]
 
     # -- quiet --------------------------------------------------------------------------------------------------------
 
     def restless(self) -> str:
-        """What keeps the cluster from being at rest; empty when nothing does."""
+        """What keeps the cluster from being at rest, in words; empty when nothing does."""
         rows, keys = self.store.rows(), self.keys
         for key in sorted(rows):
             if key.startswith((keys.pending, keys.placements)) and not self.kept(unit_of(keys.locate(key)[1])):
@@ -348,7 +353,7 @@ class World:
         return next((f"{one.execution} runs on {one.machine}" for one in runs), "")
 
     def kept(self, unit: str) -> bool:
-        """Whether a unit is there, and kept running."""
+        """Whether a unit is there and is kept running."""
         return unit in self.monitor.living and self.plans[unit].kept
 
     async def sleep(self, length: Micros) -> None:
@@ -357,7 +362,7 @@ class World:
 
 
 def _words(error: BaseException) -> str:
-    """An exception, and those that it is made of."""
+    """An exception in words; for a group, the exceptions in it."""
     if isinstance(error, BaseExceptionGroup):
         return "; ".join(_words(inner) for inner in error.exceptions)
     return f"{type(error).__name__}: {error}"
