@@ -7,7 +7,7 @@ import structlog
 
 from xchronos.clock import Instant
 from xchronos.engine.committer import Committer
-from xchronos.engine.state.cluster_state import OpenExecution
+from xchronos.engine.state.open_execution import OpenExecution
 from xchronos.model.policies import Outcome
 from xchronos.model.records import Execution
 from xchronos.model.unit import Unit

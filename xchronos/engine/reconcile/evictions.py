@@ -5,7 +5,7 @@ import msgspec
 from xchronos.clock import SECOND, Instant, Micros
 from xchronos.engine.committer import Committer
 from xchronos.engine.reconcile.lost import LostAttempts
-from xchronos.engine.state.cluster_state import OpenExecution
+from xchronos.engine.state.open_execution import OpenExecution
 from xchronos.registry.keys import unit_of
 from xchronos.scheduler.eviction import (
     follows_its_peer,

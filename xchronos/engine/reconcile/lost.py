@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from xchronos.clock import Instant
 from xchronos.engine.committer import Committer
-from xchronos.engine.state.cluster_state import OpenExecution
+from xchronos.engine.state.open_execution import OpenExecution
 from xchronos.model.records import Execution
 from xchronos.registry.keys import unit_of
 from xchronos.scheduler.completion import lose, take_back

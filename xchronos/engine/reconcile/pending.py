@@ -8,7 +8,7 @@ from xchronos.clock import Instant
 from xchronos.engine.committer import Committer
 from xchronos.engine.reconcile.completions import Completions
 from xchronos.engine.reconcile.views import NO_COPIES, Views
-from xchronos.engine.state.cluster_state import OpenExecution
+from xchronos.engine.state.open_execution import OpenExecution
 from xchronos.registry.keys import unit_of
 from xchronos.registry.units import Loaded
 from xchronos.scheduler.pending import (

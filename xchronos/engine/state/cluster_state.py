@@ -19,8 +19,6 @@ from xchronos.scheduler.ranking import Ranking
 from xchronos.scheduler.view import fire_prefix, undecided
 from xchronos.store.contract import Event, KeyValue
 
-__all__ = ["ClusterState", "OpenExecution"]
-
 
 def _waits_since(execution: Execution) -> Instant:
     since = execution.waits_since or execution.claimed_at
