@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 
+import msgspec
+
 from tests.agent.worlds import FIRE, KEYS, LONG, ONE, Cluster
 from xchronos.clock import SECOND
 from xchronos.executors.contract import StepExit
@@ -123,6 +125,24 @@ def test_a_record_that_cannot_be_read_harms_nobody(play: Callable[..., None]) ->
         assert (await c.ended(execution)).outcome is Outcome.SUCCEEDED
 
     play(test)
+
+
+def test_a_record_in_a_state_that_leads_nowhere_is_left_as_it_is(play: Callable[..., None]) -> None:
+    async def test(c: Cluster) -> None:
+        execution = await c.begin()
+        now = await c.placed(execution)
+        assert now is not None
+        wrong = encode(msgspec.structs.replace(now, state="queued"))
+        key = KEYS.placement("m1", execution.id)
+        await c.memory.commit(Txn((), (Put(key, wrong),)))
+        await c.clock.sleep(10 * SECOND)
+        left = await c.memory.get(key)
+        assert left is not None
+        assert left.value == wrong
+        await c.submit(ONE, name="other.service")
+        assert (await c.ended(await c.place(name="other.service"), 60)).outcome is Outcome.FAILED
+
+    play(test, {"start-0": (2.0, StepExit(3, started_at=FIRE))})
 
 
 def test_a_defect_fails_the_attempt_and_no_other(play: Callable[..., None]) -> None:

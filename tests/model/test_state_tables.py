@@ -1,5 +1,6 @@
 """The two state tables: total, every illegal event refused, every state reachable, the diagram true."""
 
+from datetime import UTC, datetime
 from typing import get_args
 
 import pytest
@@ -12,11 +13,12 @@ from xchronos.model.lifecycle import (
     AttemptState,
     ExecutionEvent,
     IllegalEvent,
+    advance,
     attempt_after,
     diagram,
     execution_after,
 )
-from xchronos.model.records import ExecutionState
+from xchronos.model.records import Attempt, Execution, ExecutionState
 
 EXECUTION_STATES, EXECUTION_EVENTS = get_args(ExecutionState), get_args(ExecutionEvent)
 ATTEMPT_STATES, ATTEMPT_EVENTS = get_args(AttemptState), get_args(AttemptEvent)
@@ -54,6 +56,15 @@ def test_every_event_in_every_state_of_an_execution(state, event):
     with pytest.raises(IllegalEvent, match=f"an execution that is {state} cannot take the event '{event}'"):
         execution_after(state, event)
     assert EXECUTION == EXECUTION_AFTER
+
+
+def test_a_record_changes_with_its_state_or_not_at_all():
+    placed = Execution("a.service", datetime(2030, 1, 1, tzinfo=UTC), state="placed", current=Attempt(1, "m1"))
+    begun = advance(placed, "start", current=Attempt(1, "m1", revision="r"))
+    assert (begun.state, begun.current, begun.id) == ("running", Attempt(1, "m1", revision="r"), placed.id)
+    with pytest.raises(IllegalEvent, match="an execution that is running cannot take the event 'start'"):
+        advance(begun, "start", current=None)
+    assert (begun.state, begun.current.revision) == ("running", "r")
 
 
 @pytest.mark.parametrize("event", ATTEMPT_EVENTS)

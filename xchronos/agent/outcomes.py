@@ -1,8 +1,7 @@
 """How an attempt ends that nothing was run of, and what an execution is that ends with its attempt."""
 
-import msgspec
-
 from xchronos.agent.attempt.interfaces import AttemptEnd
+from xchronos.model.lifecycle import advance
 from xchronos.model.policies import Outcome
 from xchronos.model.records import Attempt, Execution
 from xchronos.model.unit import Unit
@@ -34,9 +33,9 @@ def cancelled(reason: str) -> AttemptEnd:
 
 def concluded(execution: Execution, attempt: Attempt) -> Execution:
     """The execution's last record, when nothing follows the attempt."""
-    return msgspec.structs.replace(
+    return advance(
         execution,
-        state="ended",
+        "end",
         attempts=(*execution.attempts, attempt),
         current=None,
         outcome=attempt.outcome,

@@ -24,6 +24,7 @@ from xchronos.agent.retrying import PatientSteps, patiently
 from xchronos.agent.steps.spec import AttemptSteps
 from xchronos.clock import to_datetime
 from xchronos.errors import ExecutorUnavailable, UnitFileError
+from xchronos.model.lifecycle import IllegalEvent, advance
 from xchronos.model.policies import Outcome
 from xchronos.model.records import Attempt, Execution, StepResult
 from xchronos.model.unit import Unit
@@ -136,6 +137,9 @@ class PlacementRunner:
         """Carry the attempt out and record its end. Cancelling leaves what runs running."""
         try:
             await self._work()
+        except IllegalEvent:
+            # The record is in a state that no agent's write leads on from: it is left as it is, for people to see.
+            log.exception("a placement's record is in a state that it cannot be in", execution=self.execution.id)
         except Exception as error:
             # A defect must not leave an execution running for ever, nor take the other attempts down with it.
             log.exception("attempt could not be carried out", execution=self.execution.id)
@@ -263,7 +267,7 @@ class PlacementRunner:
                 await self._close(outcomes.cancelled(reason) if reason else outcomes.lost(self._leaving))
                 return False
             attempt = msgspec.structs.replace(self.attempt, started_at=started, revision=unit.revision)
-            wanted = msgspec.structs.replace(self.execution, state="running", current=attempt)
+            wanted = advance(self.execution, "start", current=attempt)
             self.written = encode(wanted)
             done = await self._commit(begin(self.key, self.written, self.known))
             if done.succeeded:
@@ -381,7 +385,7 @@ class PlacementRunner:
     def _record(self, execution: Execution, attempt: Attempt) -> Txn:
         if attempt.outcome is Outcome.SUCCEEDED and not execution.report:
             return finish(self._shop.keys, self.key, outcomes.concluded(execution, attempt), self.known)
-        self.written = encode(msgspec.structs.replace(execution, state="reported", current=attempt))
+        self.written = encode(advance(execution, "report", current=attempt))
         return report(self.key, self.written, self.known)
 
     async def _commit(self, txn: Txn) -> Committed:
