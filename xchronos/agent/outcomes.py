@@ -4,7 +4,6 @@ from xchronos.agent.attempt.interfaces import AttemptEnd
 from xchronos.model.lifecycle import advance
 from xchronos.model.policies import Outcome
 from xchronos.model.records import Attempt, Execution
-from xchronos.model.unit import Unit
 
 
 def failed(reason: str) -> AttemptEnd:
@@ -42,8 +41,3 @@ def concluded(execution: Execution, attempt: Attempt) -> Execution:
         reason=attempt.reason,
         ended_at=attempt.ended_at,
     )
-
-
-def goes_on(unit: Unit) -> bool:
-    """Whether an attempt outlives the loss of its machine. One that is kept running has its successor elsewhere."""
-    return unit.on_partition == "continue" and not unit.keep_running

@@ -31,6 +31,7 @@ from xchronos.model.unit import Unit
 from xchronos.registry.codec import decode, encode
 from xchronos.registry.transitions import begin, finish, report
 from xchronos.registry.units import Loaded, compile_record
+from xchronos.scheduler.policies.partition import outlives_lease
 from xchronos.store.contract import Committed, Event, KeyValue, Txn
 
 log = structlog.get_logger(__name__)
@@ -94,7 +95,7 @@ class PlacementRunner:
         self._make_room()
         unit = self.unit
         given_up = self._shop.contact.lapses > self._lapses
-        if given_up and self._run is not None and self.end is None and unit is not None and outcomes.goes_on(unit):
+        if given_up and self._run is not None and self.end is None and unit is not None and outlives_lease(unit):
             log.warning("this machine was given up; the attempt goes on", execution=self.execution.id)
             self.alone = True
             self._minding = asyncio.create_task(self._shop.late.mind(self.execution.id, self.stop))
