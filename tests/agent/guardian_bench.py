@@ -38,31 +38,31 @@ class Bench:
         self.directory = directory
         self.docker = docker
         self.owner = uuid.uuid4().hex
-        self.contact = LeaseClock(SystemClock(), TTL)
-        self.guarding = self.new_agent()
+        self.lease_clock = LeaseClock(SystemClock(), TTL)
+        self.guardian = self.new_agent()
         self.processes = ProcessExecutor(directory / "processes")
         self.tasks: list[asyncio.Task[StepExit]] = []
 
     def new_agent(self) -> GuardianClient:
-        guarding = GuardianClient(
+        guardian = GuardianClient(
             self.directory / "guardian",
             docker=self.docker,
             namespace="xchronos-tests",
             owner=self.owner,
             processes=self.directory / "processes",
         )
-        guarding.follow(self.contact)
-        return guarding
+        guardian.follow(self.lease_clock)
+        return guardian
 
     def die(self) -> None:
         """The agent is gone, as by kill -9: its locks are free, and nobody renews anything."""
-        for descriptor in (self.guarding._state, self.guarding._agent, self.guarding._lock, self.guarding._mark):
+        for descriptor in (self.guardian._state, self.guardian._agent, self.guardian._lock, self.guardian._mark):
             os.close(descriptor)
-        self.guarding._state = self.guarding._mark = -1
-        self.contact = LeaseClock(SystemClock(), TTL)
+        self.guardian._state = self.guardian._mark = -1
+        self.lease_clock = LeaseClock(SystemClock(), TTL)
 
     def renew(self) -> None:
-        self.contact.renewed(SystemClock().monotonic())
+        self.lease_clock.renewed(SystemClock().monotonic())
 
     def spec(self, script: str, policy: str = "stop", **more: object) -> StepSpec:
         step = f"start-{len(self.tasks)}"
@@ -83,9 +83,9 @@ async def clean(bench: Bench) -> None:
         task.cancel()
     await asyncio.gather(*bench.tasks, return_exceptions=True)
     await bench.processes.remove(await bench.processes.leftovers())
-    bench.guarding.end()
+    bench.guardian.end()
     await eventually(lambda: not holder(bench.directory))
-    bench.guarding.end()
+    bench.guardian.end()
 
 
 class FakeEngine:

@@ -153,15 +153,15 @@ class Machine:
 
     async def _one(self, execution: Execution) -> AttemptEnd:
         assert execution.current is not None
-        place = HostContext("here", host_facts("here"), dict(os.environ), self.where / "secrets", 1 << 20)
-        unmet = unmet_conditions(self.unit, place.facts)
+        host = HostContext("here", host_facts("here"), dict(os.environ), self.where / "secrets", 1 << 20)
+        unmet = unmet_conditions(self.unit, host.facts)
         if unmet is not None:
             return unmet
         directory = self.where / f"attempt-{to_instant(execution.fire_time)}-{execution.current.number}"
         journal = AttemptJournal(directory, self.clock)
         journal.create(UnitRecord())
         steps = self._steps = AttemptSteps(
-            ResolvedUnit(self.unit, place, {"process": self.executor}), execution, str(directory)
+            ResolvedUnit(self.unit, host, {"process": self.executor}), execution, str(directory)
         )
         run = self._run = AttemptRun(self.unit.service, steps, journal, self.clock)
         try:

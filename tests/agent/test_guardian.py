@@ -23,7 +23,7 @@ from xchronos.testing.executors import eventually, output
 
 async def test_it_waits_for_the_deadline_and_kills_all_that_must_not_outlive_it(bench: Bench) -> None:
     bench.renew()
-    await bench.guarding.ready()
+    await bench.guardian.ready()
     stop = bench.spec("setsid sh -c 'echo $$ > grandchild; exec sleep 300' & echo $$ > child; trap '' TERM; sleep 300")
     stop = msgspec.structs.replace(stop, kill_mode="none", working_directory=str(bench.directory))
     ended = bench.run(stop)
@@ -46,7 +46,7 @@ async def test_it_waits_for_the_deadline_and_kills_all_that_must_not_outlive_it(
 
 async def test_what_is_started_too_late_is_not(bench: Bench) -> None:
     bench.renew()
-    await bench.guarding.ready()
+    await bench.guardian.ready()
     spec = bench.spec("echo started")
     home = Home.of(bench.directory / "processes", spec)
     home.prepare(spec)  # and then the agent was paused, before it spawned the wrapper
@@ -73,7 +73,7 @@ async def test_old_and_broken_records_do_no_harm(bench: Bench) -> None:
         (bench.directory / "processes" / "b" / "start-0").mkdir(parents=True)
         (bench.directory / "processes" / "b" / "start-0" / "record").write_text("{")
         bench.renew()
-        await bench.guarding.ready()
+        await bench.guardian.ready()
         ended = bench.run(bench.spec("sleep 300"))
         assert (await asyncio.wait_for(ended, 10)).signal == "SIGKILL"
         assert bystander.poll() is None
@@ -86,17 +86,17 @@ async def test_old_and_broken_records_do_no_harm(bench: Bench) -> None:
 
 async def test_it_ends_when_told(bench: Bench) -> None:
     bench.renew()
-    await asyncio.gather(*(bench.guarding.ready() for _ in range(5)))
+    await asyncio.gather(*(bench.guardian.ready() for _ in range(5)))
     assert holder(bench.directory)
-    assert len(bench.guarding._children) == 1
-    bench.guarding.end()
+    assert len(bench.guardian._children) == 1
+    bench.guardian.end()
     await eventually(lambda: not holder(bench.directory), 5)
 
 
 async def test_it_outlives_its_agent_for_as_long_as_needed(bench: Bench) -> None:
     began = SystemClock().monotonic()
     bench.renew()
-    await bench.guarding.ready()
+    await bench.guardian.ready()
     ended = bench.run(bench.spec("sleep 300"))
     await asyncio.sleep(0.2)
     bench.die()
@@ -104,26 +104,26 @@ async def test_it_outlives_its_agent_for_as_long_as_needed(bench: Bench) -> None
     assert (await asyncio.wait_for(ended, 10)).signal == "SIGKILL"
     await eventually(lambda: not holder(bench.directory), 5)
     # The next agent of this machine learns that its predecessor's time was up.
-    bench.guarding = bench.new_agent()
+    bench.guardian = bench.new_agent()
     bench.renew()
-    assert not bench.guarding.struck_since(0), "not known yet"
-    await bench.guarding.ready()
-    assert bench.guarding.struck
-    assert bench.guarding.struck_since(began)
-    assert not bench.guarding.struck_since(SystemClock().monotonic())
+    assert not bench.guardian.struck_since(0), "not known yet"
+    await bench.guardian.ready()
+    assert bench.guardian.struck
+    assert bench.guardian.struck_since(began)
+    assert not bench.guardian.struck_since(SystemClock().monotonic())
 
 
 async def test_an_agent_that_is_back_in_time_goes_on_with_the_same_guardian(bench: Bench) -> None:
     bench.renew()
-    await bench.guarding.ready()
+    await bench.guardian.ready()
     first = holder(bench.directory)
     ended = bench.run(bench.spec("sleep 300"))
     await asyncio.sleep(0.5)
     bench.die()
-    bench.guarding = bench.new_agent()
+    bench.guardian = bench.new_agent()
     bench.renew()
-    await bench.guarding.ready()
-    assert not bench.guarding.struck
+    await bench.guardian.ready()
+    assert not bench.guardian.struck
     for _ in range(4):
         await asyncio.sleep(0.5 * TTL / SECOND)
         bench.renew()
@@ -133,35 +133,35 @@ async def test_an_agent_that_is_back_in_time_goes_on_with_the_same_guardian(benc
 
 async def test_a_daemon_that_has_no_store_yet_keeps_its_predecessors_deadline(bench: Bench) -> None:
     bench.renew()
-    await bench.guarding.ready()
+    await bench.guardian.ready()
     ended = bench.run(bench.spec("sleep 300"))
     await asyncio.sleep(0.2)
     os.kill(holder(bench.directory), signal.SIGKILL)  # as a container engine ends all of a container
     bench.die()
-    bench.guarding = bench.new_agent()
-    await bench.guarding.revive()
+    bench.guardian = bench.new_agent()
+    await bench.guardian.revive()
     assert holder(bench.directory)
     assert (await asyncio.wait_for(ended, 10)).signal == "SIGKILL"
 
 
 async def test_nobody_is_revived_for_nothing(bench: Bench) -> None:
-    await bench.guarding.revive()
+    await bench.guardian.revive()
     assert not holder(bench.directory)
     bench.renew()
-    await bench.guarding.ready()
-    bench.guarding.end()
+    await bench.guardian.ready()
+    bench.guardian.end()
     await eventually(lambda: not holder(bench.directory), 5)
-    bench.guarding = bench.new_agent()
-    await bench.guarding.revive()
+    bench.guardian = bench.new_agent()
+    await bench.guardian.revive()
     assert not holder(bench.directory)
     bench.renew()
-    await bench.guarding.ready()
-    assert not bench.guarding.struck
+    await bench.guardian.ready()
+    assert not bench.guardian.struck
 
 
 async def test_a_guardian_that_is_gone_is_replaced(bench: Bench) -> None:
     bench.renew()
-    await bench.guarding.ready()
+    await bench.guardian.ready()
     first = holder(bench.directory)
     os.kill(first, signal.SIGKILL)
     await eventually(lambda: holder(bench.directory) != first, 5)
@@ -171,20 +171,20 @@ async def test_a_guardian_that_is_gone_is_replaced(bench: Bench) -> None:
 
 async def test_two_agents_of_one_machine_are_refused(bench: Bench) -> None:
     bench.renew()
-    await bench.guarding.ready()
+    await bench.guardian.ready()
     with pytest.raises(OSError, match="another agent uses"):
         await bench.new_agent().ready()
 
 
 async def test_an_engine_behind_tls_is_refused(tmp_path: Path) -> None:
-    guarding = GuardianClient(tmp_path, docker="https://engine:2376", namespace="n", owner="o", processes=None)
+    guardian = GuardianClient(tmp_path, docker="https://engine:2376", namespace="n", owner="o", processes=None)
     with pytest.raises(OSError, match="TLS"):
-        await guarding.ready()
+        await guardian.ready()
 
 
 async def test_a_guardian_that_cannot_start_is_an_error(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process, "_ROOT", "/nowhere", raising=False)
     monkeypatch.setattr("xchronos.agent.guardian.client._ROOT", "/nowhere")
     with pytest.raises(OSError, match="has not started"):
-        await bench.guarding.ready()
+        await bench.guardian.ready()
     assert "No module named" in (bench.directory / "guardian" / "guardian.log").read_text()

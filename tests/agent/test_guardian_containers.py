@@ -44,7 +44,7 @@ async def test_containers(tmp_path: Path, docker_host: str, busybox_image: str) 
 
     try:
         bench.renew()
-        await bench.guarding.ready()
+        await bench.guardian.ready()
         steps = {
             "stop": container("stop"),
             "named": line("named", "run --network none --name NAME-a IMAGE sleep 300"),

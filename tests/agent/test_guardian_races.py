@@ -38,9 +38,9 @@ class Life:
         self.tasks: list[asyncio.Task[None]] = []
 
     def boot(self, *, resumed: bool = False) -> None:
-        self.contact = LeaseClock(self.clock, TTL)
-        self.contact.renewed(self.clock.monotonic())
-        partition = Partition(self.clock, self.contact, self.hand)
+        self.lease_clock = LeaseClock(self.clock, TTL)
+        self.lease_clock.renewed(self.clock.monotonic())
+        partition = Partition(self.clock, self.lease_clock, self.hand)
         self.tasks.append(asyncio.create_task(partition.run()))
         run = AttemptRun(service(self.text), WorldSteps(self.world), self.memory, self.clock)
         self.end = asyncio.create_task(partition.carry_out(run, None, self.memory, self.kill_all, resumed=resumed))
@@ -57,9 +57,9 @@ class Life:
             case "kill":
                 self.world.send("start-0", "start-0", "SIGKILL")
             case "renew":
-                self.contact.renewed(self.clock.monotonic())
+                self.lease_clock.renewed(self.clock.monotonic())
             case "lapse":
-                self.contact.lapse()
+                self.lease_clock.lapse()
             case "crash":
                 for task in (self.end, *self.tasks):
                     task.cancel()

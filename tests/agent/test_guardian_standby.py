@@ -39,7 +39,7 @@ async def test_it_kills_in_time_when_the_agent_and_its_guardian_are_frozen(tmp_p
     bench = Bench(tmp_path, f"unix://{tmp_path}/docker.sock")
     try:
         bench.renew()
-        await bench.guarding.ready()
+        await bench.guardian.ready()
         inside = holder(tmp_path)
         assert inside, "0 would be this process"
         os.kill(inside, signal.SIGSTOP)
@@ -51,16 +51,16 @@ async def test_it_kills_in_time_when_the_agent_and_its_guardian_are_frozen(tmp_p
         began = time.monotonic()
         await eventually(lambda: "POST /containers/must-end/kill" in engine.asked, 20)
         assert time.monotonic() - began >= 0.8 * TTL / SECOND - 0.1
-        assert bench.guarding.struck_since(0), "the agent must not take it for a failure"
+        assert bench.guardian.struck_since(0), "the agent must not take it for a failure"
         # Another life of the agent, with another owner.
         bench.owner = "other"
         asked = len(engine.asked)
         os.kill(inside, signal.SIGKILL)
         await eventually(lambda: not holder(tmp_path))
         bench.die()
-        bench.guarding = bench.new_agent()
+        bench.guardian = bench.new_agent()
         bench.renew()
-        await bench.guarding.ready()
+        await bench.guardian.ready()
         inside = holder(tmp_path)
         assert inside, "0 would be this process"
         os.kill(inside, signal.SIGKILL)

@@ -141,11 +141,11 @@ def test_a_late_result_is_told_for_good_whatever_moves_between_any_two_requests(
         others = Elsewhere(store)
         moves: Iterator[Callable[[], Awaitable[None]]] = iter([getattr(others, name) for name in names])
         stepped: Store = Stepped(store, counts, moves)  # as much of one as is asked
-        late = LateResults(stepped, KEYS, clock)
-        work = asyncio.create_task(late.run())
-        late.put(WAITING.id, ENDED)
+        late_results = LateResults(stepped, KEYS, clock)
+        work = asyncio.create_task(late_results.run())
+        late_results.put(WAITING.id, ENDED)
         began = clock.monotonic()
-        while late.busy:
+        while late_results.busy:
             await clock.sleep(SECOND // 100)
         assert clock.monotonic() - began < SECOND, "a refusal is news: there is nothing to wait for"
         work.cancel()
@@ -178,12 +178,12 @@ def test_a_record_that_cannot_be_read_holds_up_no_other() -> None:
         await store.commit(
             Txn((), (Put(destination(KEYS, WAITING), b"{"), Put(destination(KEYS, other), encode(other))))
         )
-        late = LateResults(store, KEYS, clock)
-        work = asyncio.create_task(late.run())
-        late.put(WAITING.id, ENDED)
-        late.put(other.id, ENDED)
+        late_results = LateResults(store, KEYS, clock)
+        work = asyncio.create_task(late_results.run())
+        late_results.put(WAITING.id, ENDED)
+        late_results.put(other.id, ENDED)
         await clock.sleep(SECOND)
-        assert not late.busy
+        assert not late_results.busy
         work.cancel()
         await asyncio.wait({work})
         item = await store.get(destination(KEYS, other))
@@ -220,8 +220,8 @@ async def told(c: Cluster, execution: Execution) -> Outcome | None:
 
 def shared(c: Cluster) -> None:
     """Other machines use the store as well."""
-    c.contact.alone = False
-    c.contact.renewed(c.clock.monotonic())
+    c.lease_clock.alone = False
+    c.lease_clock.renewed(c.clock.monotonic())
 
 
 def test_an_end_that_waits_for_the_store_while_the_machine_is_given_up_is_a_late_result(
@@ -232,7 +232,7 @@ def test_an_end_that_waits_for_the_store_while_the_machine_is_given_up_is_a_late
         execution = await c.begin()
         c.store.hold.clear()  # what is written from now on stays on its way
         await c.clock.sleep(2 * SECOND)
-        c.contact.lapse()
+        c.lease_clock.lapse()
         await give_up(c, execution)
         await c.clock.sleep(SECOND)
         c.store.hold.set()
@@ -258,7 +258,7 @@ def test_a_shutdown_waits_for_late_results(play: Callable[..., None]) -> None:
     async def test(c: Cluster) -> None:
         shared(c)
         execution = await c.begin()
-        c.contact.lapse()
+        c.lease_clock.lapse()
         await give_up(c, execution)
         await c.clock.sleep(SECOND)
         c.store.take_down()

@@ -9,66 +9,71 @@ TTL = 10 * SECOND
 
 def test_the_stages_are_counted_from_before_the_question() -> None:
     clock = VirtualClock()
-    contact = LeaseClock(clock, TTL)
-    assert contact.stage == "over"  # it has not joined
+    lease_clock = LeaseClock(clock, TTL)
+    assert lease_clock.stage == "over"  # it has not joined
     asked = clock.monotonic()
     clock.advance(2 * SECOND)  # the answer took its time
-    contact.renewed(asked)
-    assert (contact.stage, contact.stops_in, contact.kills_in) == ("good", 4 * SECOND, 6 * SECOND)
+    lease_clock.renewed(asked)
+    assert (lease_clock.stage, lease_clock.stops_in, lease_clock.kills_in) == ("good", 4 * SECOND, 6 * SECOND)
     clock.advance(4 * SECOND)
-    assert (contact.stage, contact.stops_in) == ("stopping", 0)
+    assert (lease_clock.stage, lease_clock.stops_in) == ("stopping", 0)
     clock.advance(2 * SECOND - 1)
-    assert (contact.stage, contact.lapses) == ("stopping", 0)
+    assert (lease_clock.stage, lease_clock.lapses) == ("stopping", 0)
     clock.advance(1)
-    assert (contact.stage, contact.lapses) == ("over", 1)
+    assert (lease_clock.stage, lease_clock.lapses) == ("over", 1)
     clock.advance(TTL)
-    assert (contact.stage, contact.lapses) == ("over", 1)
+    assert (lease_clock.stage, lease_clock.lapses) == ("over", 1)
 
 
 def test_a_jump_of_the_wall_clock_means_nothing() -> None:
     clock = VirtualClock()
-    contact = LeaseClock(clock, TTL)
-    contact.renewed(clock.monotonic())
+    lease_clock = LeaseClock(clock, TTL)
+    lease_clock.renewed(clock.monotonic())
     for jump in (HOUR, -2 * HOUR):
         clock.jump(jump)
-        assert (contact.stage, contact.stops_in, contact.lapses) == ("good", 6 * SECOND, 0)
+        assert (lease_clock.stage, lease_clock.stops_in, lease_clock.lapses) == ("good", 6 * SECOND, 0)
 
 
 def test_a_lapse_counts_once_however_it_is_learnt() -> None:
     clock = VirtualClock()
-    contact = LeaseClock(clock, TTL)
-    contact.lapse()  # nothing was held
-    contact.renewed(0)
-    contact.lapse()
-    assert (contact.stage, contact.lapses) == ("over", 1)
-    contact.renewed(clock.monotonic())
-    assert (contact.stage, contact.lapses) == ("good", 1)
+    lease_clock = LeaseClock(clock, TTL)
+    lease_clock.lapse()  # nothing was held
+    lease_clock.renewed(0)
+    lease_clock.lapse()
+    assert (lease_clock.stage, lease_clock.lapses) == ("over", 1)
+    lease_clock.renewed(clock.monotonic())
+    assert (lease_clock.stage, lease_clock.lapses) == ("good", 1)
     clock.advance(TTL)
-    assert contact.lapses == 2
-    contact.lapse()
-    assert contact.lapses == 2
-    contact.renewed(clock.monotonic())
+    assert lease_clock.lapses == 2
+    lease_clock.lapse()
+    assert lease_clock.lapses == 2
+    lease_clock.renewed(clock.monotonic())
     clock.advance(TTL)
-    contact.renewed(clock.monotonic())  # the lease had survived; nobody here could know
-    assert (contact.stage, contact.lapses) == ("good", 3)
+    lease_clock.renewed(clock.monotonic())  # the lease had survived; nobody here could know
+    assert (lease_clock.stage, lease_clock.lapses) == ("good", 3)
 
 
 def test_a_store_of_its_own_is_never_lost() -> None:
     clock = VirtualClock()
-    contact = LeaseClock(clock, TTL, alone=True)
-    contact.renewed(0)
+    lease_clock = LeaseClock(clock, TTL, alone=True)
+    lease_clock.renewed(0)
     clock.advance(HOUR)
-    assert (contact.stage, contact.stops_in, contact.kills_in, contact.lapses) == ("good", None, None, 0)
-    contact.lapse()
-    assert (contact.stage, contact.lapses) == ("good", 1)
+    assert (lease_clock.stage, lease_clock.stops_in, lease_clock.kills_in, lease_clock.lapses) == (
+        "good",
+        None,
+        None,
+        0,
+    )
+    lease_clock.lapse()
+    assert (lease_clock.stage, lease_clock.lapses) == ("good", 1)
 
 
 def test_who_listens_hears_of_every_move() -> None:
     heard = []
-    contact = LeaseClock(VirtualClock(), TTL)
-    contact.listen(lambda: heard.append(contact.stops_in))
-    contact.renewed(0)
-    contact.lapse()
+    lease_clock = LeaseClock(VirtualClock(), TTL)
+    lease_clock.listen(lambda: heard.append(lease_clock.stops_in))
+    lease_clock.renewed(0)
+    lease_clock.lapse()
     assert heard == [6 * SECOND, 0]
 
 

@@ -246,8 +246,8 @@ def test_a_store_that_hangs_and_an_engine_that_hangs_hold_up_no_heartbeat(tmp_pa
             await renew(lease)
 
         c.store.renew = renew_late  # type: ignore[method-assign]
-        contact = LeaseClock(clock, TTL)
-        membership = Membership(c.store, KEYS, clock, contact, Machine("m1", "a"), describe)
+        lease_clock = LeaseClock(clock, TTL)
+        membership = Membership(c.store, KEYS, clock, lease_clock, Machine("m1", "a"), describe)
         task = asyncio.create_task(membership.run())
         await clock.sleep(SECOND)
         first = await c.memory.get(KEYS.machine("m1"))
@@ -258,7 +258,7 @@ def test_a_store_that_hangs_and_an_engine_that_hangs_hold_up_no_heartbeat(tmp_pa
             now = await c.memory.get(KEYS.machine("m1"))
             assert now is not None
             assert now.lease == first.lease
-            assert (contact.stage, contact.lapses) == ("good", 0)
+            assert (lease_clock.stage, lease_clock.lapses) == ("good", 0)
         found = await seen(c)
         assert found is not None
         assert found.metadata == {"asked": "4"}

@@ -50,10 +50,10 @@ class Bench:
             "docker": self.docker,
             "process": ProcessExecutor(self.directory / "processes"),
         }
-        place = HostContext("m1", FACTS, dict(os.environ), self.directory / "secrets", 1 << 20)
+        host = HostContext("m1", FACTS, dict(os.environ), self.directory / "secrets", 1 << 20)
         machine = Machine("m1", executors=("docker", "process"), docker="20")
         self.agent = Agent(
-            self.store, KEYS, SystemClock(), place, executors, self.directory / "attempts", lambda: machine,
+            self.store, KEYS, SystemClock(), host, executors, self.directory / "attempts", lambda: machine,
             lambda: asyncio.sleep(0), LeaseClock(SystemClock(), SECOND, alone=True), CollectorRegistry(),
         )  # fmt: skip
         self.task = asyncio.create_task(self.agent.run())

@@ -23,8 +23,8 @@ def play(play: Callable[..., None]) -> Callable[..., None]:
 
     def leased(test: Callable[[Cluster], Awaitable[None]], plans: object = None, watchman: Hand | None = None) -> None:
         async def main(c: Cluster) -> None:
-            c.contact = LeaseClock(c.clock, TTL)
-            c.contact.renewed(0)
+            c.lease_clock = LeaseClock(c.clock, TTL)
+            c.lease_clock.renewed(0)
             await test(c)
 
         play(main, plans, watchman=watchman)
@@ -75,7 +75,7 @@ def test_a_renewal_in_time_changes_nothing(play: Callable[..., None]) -> None:
         execution = await running(c)
         for _ in range(10):
             await c.clock.sleep(4 * SECOND)
-            c.contact.renewed(c.clock.monotonic())
+            c.lease_clock.renewed(c.clock.monotonic())
         assert c.world.signals == []
         assert (await c.placed(execution)).state == "running"
 
@@ -88,7 +88,7 @@ def test_a_renewal_while_it_is_stopped_spares_it_the_killing(play: Callable[...,
         c.world.deaf.add("start-0")
         await c.clock.sleep(6 * SECOND)
         for _ in range(6):
-            c.contact.renewed(c.clock.monotonic())
+            c.lease_clock.renewed(c.clock.monotonic())
             await c.clock.sleep(3 * SECOND)
         assert c.world.signals == [("start-0", "SIGTERM")]
         attempt = await c.ended(execution, 20)
@@ -102,7 +102,7 @@ def test_the_stores_word_that_the_lease_is_over_kills_at_once(play: Callable[...
     async def test(c: Cluster) -> None:
         execution = await running(c)
         c.world.deaf.add("start-0")
-        c.contact.lapse()
+        c.lease_clock.lapse()
         await c.clock.sleep(SECOND // 10)
         assert c.world.signals[-1] == ("start-0", "SIGKILL")
         assert (await c.ended(execution, 1)).outcome is Outcome.LOST
@@ -112,7 +112,7 @@ def test_the_stores_word_that_the_lease_is_over_kills_at_once(play: Callable[...
 
 def test_when_time_is_up_nothing_is_started(play: Callable[..., None]) -> None:
     async def test(c: Cluster) -> None:
-        c.contact.lapse()
+        c.lease_clock.lapse()
         execution = await running(c)
         await c.clock.sleep(60 * SECOND)
         assert c.world.starts == []
@@ -123,7 +123,7 @@ def test_when_time_is_up_nothing_is_started(play: Callable[..., None]) -> None:
         await c.clock.sleep(SECOND)
         assert c.world.starts == ["start-0"]
         assert (await c.placed(other)).state == "running"
-        c.contact.renewed(c.clock.monotonic())
+        c.lease_clock.renewed(c.clock.monotonic())
         await c.clock.sleep(SECOND)
         assert (await c.placed(execution)).state == "running"
         assert c.world.starts == ["start-0", "start-0"]
@@ -140,7 +140,7 @@ def test_what_was_killed_is_not_begun_again_by_the_next_agent(play: Callable[...
         assert c.world.signals[-1] == ("start-0", "SIGKILL")
         await c.crash()
         c.store.bring_up()
-        c.contact.renewed(c.clock.monotonic())
+        c.lease_clock.renewed(c.clock.monotonic())
         c.boot()
         attempt = await c.ended(execution, 10)
         assert (attempt.outcome, attempt.reason) == (Outcome.LOST, CUT_OFF)
@@ -172,7 +172,7 @@ def test_what_a_guardian_may_have_killed_is_not_begun_again(play: Callable[..., 
         assert len(c.executor.removed) >= 3, "again, until nothing is left"
         assert watchman.asked == 2
         # What begins now concerns nobody who has died before.
-        c.contact.renewed(c.clock.monotonic())
+        c.lease_clock.renewed(c.clock.monotonic())
         other = await c.place(copy=1)
         await c.clock.sleep(SECOND)
         now = await c.placed(other)

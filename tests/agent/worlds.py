@@ -202,7 +202,7 @@ class Hand:
     def struck_since(self, at: int) -> bool:
         return self.marked >= at
 
-    def follow(self, contact: LeaseClock) -> None:
+    def follow(self, lease_clock: LeaseClock) -> None:
         pass
 
     async def ready(self) -> None:
@@ -282,18 +282,18 @@ class Cluster:
         self.machine = Machine("m1", executors=("python",))
         self.wanted: Machine | None = None
         self.registry = CollectorRegistry()
-        self.contact = LeaseClock(clock, 10 * SECOND, alone=True)
+        self.lease_clock = LeaseClock(clock, 10 * SECOND, alone=True)
         self.agent = self._agent()
         self._task: asyncio.Task[None] | None = None
 
     def _agent(self) -> Agent:
         executors: dict[str, Executor] = {"python": self.executor}
         self.registry = CollectorRegistry()
-        place = HostContext("m1", FACTS, {}, self.directory / "secrets", 1 << 20)
+        host = HostContext("m1", FACTS, {}, self.directory / "secrets", 1 << 20)
         store: Store = self.store  # as much of a store as an agent needs
         return Agent(
-            store, KEYS, self.clock, place, executors, self.directory / "attempts", lambda: self.machine, self.refresh,
-            self.contact, self.registry, self.watchman,
+            store, KEYS, self.clock, host, executors, self.directory / "attempts", lambda: self.machine, self.refresh,
+            self.lease_clock, self.registry, self.watchman,
         )  # fmt: skip
 
     async def refresh(self) -> None:

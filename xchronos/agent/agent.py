@@ -43,8 +43,8 @@ class Agent:
     """Runs the attempts placed on one machine.
 
     `executors` are what it runs steps with, by kind; `directory` is where attempts keep their files; `machine` gives
-    the machine as it is advertised, `refresh` has it look up what people want of it, and `contact` is what is known of
-    its lease. `watchman` is its guardian, if there is one.
+    the machine as it is advertised, `refresh` has it look up what people want of it, and `lease_clock` is what is known
+    of its lease. `watchman` is its guardian, if there is one.
     """
 
     def __init__(
@@ -52,28 +52,28 @@ class Agent:
         store: Store,
         keys: Keys,
         clock: Clock,
-        place: HostContext,
+        host: HostContext,
         executors: Mapping[str, Executor],
         directory: Path,
         machine: Callable[[], Machine],
         refresh: Callable[[], Awaitable[None]],
-        contact: LeaseClock,
+        lease_clock: LeaseClock,
         registry: CollectorRegistry,
         watchman: Watchman | None = None,
     ) -> None:
         self._store = store
         self._clock = clock
-        self._prefix = keys.machine_placements(place.machine)
+        self._prefix = keys.machine_placements(host.machine)
         self._batcher = Batcher(store)
         units = UnitCache(store, keys)
-        self._partition = Partition(clock, contact, watchman)
-        self._late = LateResults(store, keys, clock)
-        self._tidying = FileGc(store, keys, clock, directory, self._busy_units)
-        self._shop = AgentContext(
+        self._partition = Partition(clock, lease_clock, watchman)
+        self._late_results = LateResults(store, keys, clock)
+        self._file_gc = FileGc(store, keys, clock, directory, self._busy_units)
+        self._context = AgentContext(
             store=store,
             keys=keys,
             clock=clock,
-            place=place,
+            host=host,
             executors=executors,
             directory=directory,
             machine=machine,
@@ -81,9 +81,9 @@ class Agent:
             batcher=self._batcher,
             units=units,
             here=MachineView(machine()),
-            contact=contact,
+            lease_clock=lease_clock,
             partition=self._partition,
-            late=self._late,
+            late_results=self._late_results,
         )
         self._from = 0
         self._running: dict[str, PlacementRunner] = {}
@@ -99,14 +99,14 @@ class Agent:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._batcher.run(), name="agent batcher")
             group.create_task(self._partition.run(), name="partition")
-            group.create_task(self._late.run(), name="late results")
+            group.create_task(self._late_results.run(), name="late results")
             try:
                 await self._follow()
                 # Nothing is placed here without its scratch directory being made after this.
-                await asyncio.to_thread(sweep, self._shop.directory, {one.directory for one in self._working})
-                for kind, executor in self._shop.executors.items():
+                await asyncio.to_thread(sweep, self._context.directory, {one.directory for one in self._working})
+                for kind, executor in self._context.executors.items():
                     group.create_task(self._sweep(kind, executor), name=f"sweep of {kind}")
-                group.create_task(self._tidying.run(), name="tidying")
+                group.create_task(self._file_gc.run(), name="tidying")
                 self.ready.set()
                 while True:
                     await self._watch()
@@ -120,7 +120,7 @@ class Agent:
 
     async def drain(self, grace: Micros, reason: str = SHUTTING_DOWN) -> None:
         """Start nothing new; give what runs `grace` microseconds to end, then stop it as its unit says."""
-        self._shop.closing = reason
+        self._context.closing = reason
         working = self._unrecorded()
         if working:
             log.info("waiting for running attempts", attempts=len(working), grace_seconds=grace / SECOND)
@@ -129,7 +129,7 @@ class Agent:
             placement.leave(reason)
         # Nothing runs of what was not begun, which may wait for a store that is away.
         await self._until(lambda: all(one.unit is None or one.end is not None for one in self._unrecorded()), None)
-        if not await self._until(lambda: not self._unrecorded() and not self._late.busy, RECORDING):
+        if not await self._until(lambda: not self._unrecorded() and not self._late_results.busy, RECORDING):
             log.warning("the store does not answer; what has ended will be recorded after the next start")
 
     def _unrecorded(self) -> list[PlacementRunner]:
@@ -193,9 +193,9 @@ class Agent:
             return
         if known is not None:
             known.lost()
-        if execution.state == "reported" or execution.current is None or self._shop.closing:
+        if execution.state == "reported" or execution.current is None or self._context.closing:
             return
-        placement = PlacementRunner(self._shop, item, execution, known)
+        placement = PlacementRunner(self._context, item, execution, known)
         self._running[item.key] = placement
         self._working[placement] = None
         placement.task = asyncio.create_task(self._work(placement), name=item.key)

@@ -27,13 +27,14 @@ class AgentContext:
 
     `machine` is the machine as it is advertised, which `refresh` has looked up anew; `here` is what it runs.
     `closing` says why nothing new is started any more. While some of what an earlier agent began is `resuming`, nobody
-    knows yet how much room there is. `contact`, `partition` and `late` are for when the store is out of reach.
+    knows yet how much room there is. `lease_clock`, `partition` and `late_results` are for when the store is out of
+    reach.
     """
 
     store: Store
     keys: Keys
     clock: Clock
-    place: HostContext
+    host: HostContext
     executors: Mapping[str, Executor]
     directory: Path
     machine: Callable[[], Machine]
@@ -41,22 +42,22 @@ class AgentContext:
     batcher: Batcher
     units: UnitCache
     here: MachineView
-    contact: LeaseClock
+    lease_clock: LeaseClock
     partition: Partition
-    late: LateResults
+    late_results: LateResults
     closing: str = ""
     resuming: set[object] = field(default_factory=set)
     resumed: asyncio.Event = field(default_factory=asyncio.Event)
     _judged: dict[str, tuple[Machine, Unit, str]] = field(default_factory=dict)
-    _recipes: dict[str, ResolvedUnit] = field(default_factory=dict)
+    _resolved: dict[str, ResolvedUnit] = field(default_factory=dict)
 
-    def recipe(self, unit: Unit) -> ResolvedUnit:
+    def resolved(self, unit: Unit) -> ResolvedUnit:
         """What the unit means on this machine; worked out once for as long as the unit is what it was."""
-        known = self._recipes.get(unit.name)
+        known = self._resolved.get(unit.name)
         if known is None or known.unit is not unit:
-            if len(self._recipes) >= CACHED:
-                self._recipes.clear()
-            known = self._recipes[unit.name] = ResolvedUnit(unit, self.place, self.executors)
+            if len(self._resolved) >= CACHED:
+                self._resolved.clear()
+            known = self._resolved[unit.name] = ResolvedUnit(unit, self.host, self.executors)
         return known
 
     def refusals(self, unit: Unit) -> tuple[str, str]:

@@ -46,7 +46,11 @@ class PlacementRunner:
     """
 
     def __init__(
-        self, shop: AgentContext, item: KeyValue | Event, execution: Execution, before: "PlacementRunner | None" = None
+        self,
+        context: AgentContext,
+        item: KeyValue | Event,
+        execution: Execution,
+        before: "PlacementRunner | None" = None,
     ) -> None:
         self.execution = execution
         self.key = item.key
@@ -61,16 +65,16 @@ class PlacementRunner:
         self.alone = False
         self._minding: asyncio.Task[None] | None = None
         self._before = before
-        self._lapses = shop.contact.lapses
+        self._lapses = context.lease_clock.lapses
         self.unit: Unit | None = None
-        self._shop = shop
+        self._context = context
         self._run: AttemptRun | None = None
         self.taken_away = False
         self._leaving = self.attempt.leave
         self._holds: Unit | None = None
         if execution.state == "running":
-            shop.resuming.add(self)
-            shop.resumed.clear()
+            context.resuming.add(self)
+            context.resumed.clear()
         self._ended_at: datetime | None = None
 
     # -- what others tell it ------------------------------------------------------------------------------------------
@@ -94,11 +98,11 @@ class PlacementRunner:
         self.taken_away = True
         self._make_room()
         unit = self.unit
-        given_up = self._shop.contact.lapses > self._lapses
+        given_up = self._context.lease_clock.lapses > self._lapses
         if given_up and self._run is not None and self.end is None and unit is not None and outlives_lease(unit):
             log.warning("this machine was given up; the attempt goes on", execution=self.execution.id)
             self.alone = True
-            self._minding = asyncio.create_task(self._shop.late.mind(self.execution.id, self.stop))
+            self._minding = asyncio.create_task(self._context.late_results.mind(self.execution.id, self.stop))
         else:
             self.stop(TAKEN_AWAY)
 
@@ -130,7 +134,7 @@ class PlacementRunner:
     def _files(self) -> str:
         execution = self.execution
         number = self.attempt.number
-        return attempt_directory(self._shop.directory, execution.unit, execution.fire_time, execution.copy, number)
+        return attempt_directory(self._context.directory, execution.unit, execution.fire_time, execution.copy, number)
 
     # -- its way ------------------------------------------------------------------------------------------------------
 
@@ -146,7 +150,7 @@ class PlacementRunner:
             log.exception("attempt could not be carried out", execution=self.execution.id)
             if not self.recorded and self.execution.current is not None:
                 begun = self.execution.state != "placed"
-                await self._close(outcomes.hindered(self._shop.place.machine, error, begun=begun))
+                await self._close(outcomes.hindered(self._context.host.machine, error, begun=begun))
         finally:
             self._is_known()
             self._make_room()
@@ -158,24 +162,24 @@ class PlacementRunner:
     def _take_room(self, unit: Unit) -> None:
         if not self.taken_away:
             self._holds = unit
-            self._shop.here.take(unit)
+            self._context.here.take(unit)
         self._is_known()
 
     def _is_known(self) -> None:
-        self._shop.resuming.discard(self)
-        if not self._shop.resuming:
-            self._shop.resumed.set()
+        self._context.resuming.discard(self)
+        if not self._context.resuming:
+            self._context.resumed.set()
 
     def _make_room(self) -> None:
         """Count no longer among what this machine runs: others may come from now on."""
         unit, self._holds = self._holds, None
         if unit is not None:
-            self._shop.here.release(unit)
+            self._context.here.release(unit)
 
     async def _work(self) -> None:
         state = self.execution.state
         if state == "running":
-            await self._resume(AttemptJournal(self.directory, self._shop.clock))
+            await self._resume(AttemptJournal(self.directory, self._context.clock))
             return
         if state != "placed":
             return  # what was read first is long past: it has been handed back since, and nobody must wait for it
@@ -190,14 +194,16 @@ class PlacementRunner:
         loaded = await self._read_unit()
         unit = loaded.unit if loaded is not None else None
         if unit is not None and unit.on_partition == "stop":
-            await self._shop.partition.in_contact(self._is_wanted)
+            await self._context.partition.in_contact(self._is_wanted)
         end = await self._refusal(unit)
         if end is not None or unit is None or loaded is None:
             await self._close(end or outcomes.cancelled("the unit was destroyed"))
             return
         self._take_room(unit)
         steps = self._steps_of(unit)
-        journal = AttemptJournal(self.directory, self._shop.clock) if self._shop.recipe(unit).recoverable else None
+        journal = (
+            AttemptJournal(self.directory, self._context.clock) if self._context.resolved(unit).recoverable else None
+        )
         if journal is not None:
             await asyncio.to_thread(journal.create, loaded.record)
         if await self._begin(unit):
@@ -206,14 +212,14 @@ class PlacementRunner:
         elif self.execution.state == "running" and await self._look_again() and self.execution.state == "running":
             # An earlier daemon has asked for that, and it happened only after this one had read what there is.
             self._make_room()
-            await self._resume(AttemptJournal(self.directory, self._shop.clock))
+            await self._resume(AttemptJournal(self.directory, self._context.clock))
 
     def _steps_of(self, unit: Unit) -> AttemptSteps:
-        permitted = self._shop.partition.permits if unit.on_partition == "stop" else None
-        return AttemptSteps(self._shop.recipe(unit), self.execution, self._files, permitted)
+        permitted = self._context.partition.permits if unit.on_partition == "stop" else None
+        return AttemptSteps(self._context.resolved(unit), self.execution, self._files, permitted)
 
     def _is_wanted(self) -> bool:
-        unwanted = self.taken_away or self._leaving or self.execution.stop_requested or self._shop.closing
+        unwanted = self.taken_away or self._leaving or self.execution.stop_requested or self._context.closing
         return not unwanted
 
     async def _join(self, before: "PlacementRunner", ended: "asyncio.Task[None]") -> None:
@@ -230,35 +236,35 @@ class PlacementRunner:
 
     async def _read_unit(self) -> Loaded | None:
         """The unit as it is now. Nobody tells an agent of changes; the placement says which text it was decided by."""
-        units, name = self._shop.units, self.execution.unit
+        units, name = self._context.units, self.execution.unit
         known = units.peek(name)
         if known is not None and known.record.revision != self.attempt.revision:
             units.forget(name)
-        return await patiently(self._shop.clock, lambda: units.get(name), what="store")
+        return await patiently(self._context.clock, lambda: units.get(name), what="store")
 
     async def _refusal(self, unit: Unit | None) -> AttemptEnd | None:
         """Why this attempt must not start here; the machine judges by the predicate that the scheduler placed it by."""
-        if self._shop.resuming:
-            await self._shop.resumed.wait()
-        if unit is not None and any(self._shop.refusals(unit)):
+        if self._context.resuming:
+            await self._context.resumed.wait()
+        if unit is not None and any(self._context.refusals(unit)):
             # The scheduler may have heard sooner of what people want of this machine.
-            await patiently(self._shop.clock, self._shop.refresh, what="store")
+            await patiently(self._context.clock, self._context.refresh, what="store")
         if self.execution.stop_requested:
             return outcomes.cancelled(self.execution.stop_requested)
         if self._leaving:
             return outcomes.lost(self._leaving)
         if unit is None:
             return None
-        misfits, crowd = self._shop.refusals(unit)
+        misfits, crowd = self._context.refusals(unit)
         if misfits or crowd:
             reasons = ", ".join(words for words in (misfits, crowd) if words)
-            return outcomes.lost(f"{self._shop.place.machine} {reasons}", crowded=not misfits)
-        return unmet_conditions(unit, self._shop.place.facts)
+            return outcomes.lost(f"{self._context.host.machine} {reasons}", crowded=not misfits)
+        return unmet_conditions(unit, self._context.host.facts)
 
     async def _begin(self, unit: Unit) -> bool:
         """Record durably that the attempt starts. False when the placement has changed: then nothing may start."""
-        started = to_datetime(self._shop.clock.now())
-        while not self.taken_away and not self._shop.closing:
+        started = to_datetime(self._context.clock.now())
+        while not self.taken_away and not self._context.closing:
             if self.execution.state != "placed":
                 # Either the answer to this very write was lost on its way, and it had happened; or what was read first
                 # is long past: the attempt has been begun, and may have ended, and must not be begun again.
@@ -300,7 +306,7 @@ class PlacementRunner:
             return f"its journal cannot be read: {error}"
 
     async def _carry_out(self, unit: Unit, steps: AttemptSteps, journal: AttemptJournal | None) -> None:
-        clock = self._shop.clock
+        clock = self._context.clock
         self.unit = unit
         memory: Memory = journal or ForgetfulMemory(clock)
         run = self._run = AttemptRun(
@@ -310,18 +316,18 @@ class PlacementRunner:
             clock,
             progress=self._has_progressed,
         )
-        if self._shop.closing:
-            self.leave(self._shop.closing)
+        if self._context.closing:
+            self.leave(self._context.closing)
         for reason in (self.execution.stop_requested, self._leaving, TAKEN_AWAY if self.taken_away else ""):
             if reason:
                 run.stop(reason)
         prepare = None
         if unit.artifact:
             scratch = self.directory / "scratch"
-            prepare = lambda: fetch_once(unit, self._shop.place.facts, memory, scratch)  # noqa: E731 - bound to the above
+            prepare = lambda: fetch_once(unit, self._context.host.facts, memory, scratch)  # noqa: E731 - bound to the above
         if unit.on_partition == "stop":
             resumed = not self.began
-            end = await self._shop.partition.carry_out(run, prepare, memory, steps.end_all, resumed=resumed)
+            end = await self._context.partition.carry_out(run, prepare, memory, steps.end_all, resumed=resumed)
             end = msgspec.structs.replace(end, steps=end.steps or self.steps)
         else:
             end = await run.run(prepare)
@@ -335,14 +341,14 @@ class PlacementRunner:
         self.steps = results
 
     def _tidy(self, unit: Unit) -> None:
-        AttemptJournal(self.directory, self._shop.clock).close()
-        forget(self._shop.directory, unit.name, unit.history_limit)
+        AttemptJournal(self.directory, self._context.clock).close()
+        forget(self._context.directory, unit.name, unit.history_limit)
 
     # -- its record ---------------------------------------------------------------------------------------------------
 
     async def _close(self, end: AttemptEnd) -> None:
         """Record the attempt's end: a success is final here, everything else goes back to the scheduler."""
-        self._ended_at = to_datetime(self._shop.clock.now())
+        self._ended_at = to_datetime(self._context.clock.now())
         while not self.taken_away:
             execution = self.execution
             if execution.state == "reported":
@@ -374,7 +380,7 @@ class PlacementRunner:
             return
         if end.outcome is Outcome.CANCELLED and run.stop_reason == TAKEN_AWAY:
             return  # it has come to nothing of its own
-        self._shop.late.put(self.execution.id, self.ended(end))
+        self._context.late_results.put(self.execution.id, self.ended(end))
 
     def ended(self, end: AttemptEnd) -> Attempt:
         """The attempt's record with its end."""
@@ -385,17 +391,17 @@ class PlacementRunner:
 
     def _record(self, execution: Execution, attempt: Attempt) -> Txn:
         if attempt.outcome is Outcome.SUCCEEDED and not execution.report:
-            return finish(self._shop.keys, self.key, outcomes.concluded(execution, attempt), self.known)
+            return finish(self._context.keys, self.key, outcomes.concluded(execution, attempt), self.known)
         self.written = encode(advance(execution, "report", current=attempt))
         return report(self.key, self.written, self.known)
 
     async def _commit(self, txn: Txn) -> Committed:
         """Commit, however long the store takes to answer; the end of what runs is kept until it can be recorded."""
-        return await patiently(self._shop.clock, lambda: self._shop.batcher.submit(txn), what="store")
+        return await patiently(self._context.clock, lambda: self._context.batcher.submit(txn), what="store")
 
     async def _look_again(self) -> bool:
         """Read the placement anew. False when it is gone, or another one by now."""
-        item = await patiently(self._shop.clock, lambda: self._shop.store.get(self.key), what="store")
+        item = await patiently(self._context.clock, lambda: self._context.store.get(self.key), what="store")
         if item is None or item.create_revision != self.life:
             return False
         # Read, not heard of: what this agent has written itself counts too.

@@ -50,16 +50,16 @@ class AttemptRun:
         self._steps = steps
         self._memory = memory
         self._clock = clock
-        self._ending = Termination(service, steps, clock)
+        self._termination = Termination(service, steps, clock)
         self._progress = progress
         self._results: list[StepResult] = []
         self._tasks: set[AnyTask] = set()
         self._main: asyncio.Task[StepResult] | None = None
         self._main_pid = 0
         self._main_result: StepResult | None = None
-        self._turning = StopPoint(memory)
+        self._stop_point = StopPoint(memory)
         self._adopted = {step.name for step in service.steps if memory.begun(step.name)}
-        self._account = ServiceResult()
+        self._result = ServiceResult()
 
     def stop(self, reason: str) -> None:
         """Ask the attempt to stop, as `systemctl stop` does; the walk goes on to its end from there."""
@@ -77,7 +77,7 @@ class AttemptRun:
                 return self._end()
             while (phase := self.phase) != "done":
                 self.phase = attempt_after(phase, await self._pass(phase) if self._eventful(phase) else "next")
-            self._account.fail("timeout", await self._ending.clear_away())
+            self._result.fail("timeout", await self._termination.clear_away())
         finally:
             # What still has a task is being left as it is: the daemon goes, or the unit's kill mode says so.
             for task in self._tasks:
@@ -117,7 +117,7 @@ class AttemptRun:
             self._stopped()
             return False
         trouble: str = task.result()
-        self._account.fail("resources", trouble)
+        self._result.fail("resources", trouble)
         return not trouble
 
     async def _condition(self) -> AttemptEvent:
@@ -127,7 +127,7 @@ class AttemptRun:
             except _Stop:
                 return "stop"
             if unmet(result):
-                self._account.fail("exec-condition", f"{step.name}: the condition was not met: {result.reason}")
+                self._result.fail("exec-condition", f"{step.name}: the condition was not met: {result.reason}")
                 return "skip"
             if self._taken_in(step, result):
                 return "fail"
@@ -163,7 +163,7 @@ class AttemptRun:
             cause = await wait({main, started}, self._clock, limit, None if adopted else self._asked)
             if cause:
                 event = self._stopped() if cause == "stop" else self._expired(step, "TimeoutStartSec")
-                await self._turning.keep(step)
+                await self._stop_point.keep(step)
                 return event
             pid = started.result() if started.done() else None
             if pid == 0:
@@ -184,9 +184,9 @@ class AttemptRun:
         return event
 
     async def _running(self) -> AttemptEvent:
-        if self._turning.earlier is not None:
+        if self._stop_point.earlier is not None:
             # An earlier daemon was ending the attempt, and went away before it was through.
-            return self._recalled(self._turning.earlier)
+            return self._recalled(self._stop_point.earlier)
         if self._main is not None:
             step = self._main_step()
             cause = await wait({self._main}, self._clock, self._left(step, self._service.runtime_max), self._asked)
@@ -195,29 +195,29 @@ class AttemptRun:
                     self._stopped()
                 else:
                     self._expired(step, "RuntimeMaxSec")
-                await self._turning.keep(step)
+                await self._stop_point.keep(step)
                 return "stop"
             if self._main_ended():
                 return "main-failed"
         if self._service.remain_after_exit:
             await asyncio.wait({self._asked})
             event = self._stopped()
-            await self._turning.keep()
+            await self._stop_point.keep()
             return event
         return "next"
 
     async def _signal(self) -> AttemptEvent:
         """End the main process if it still runs, else what the steps have left behind."""
         if self._main is None or self._main.done():
-            self._account.fail("timeout", await self._ending.clear_away())
+            self._result.fail("timeout", await self._termination.clear_away())
         else:
             step = self._main_step()
-            self._turning.mark = self._turning.mark or ("cancelled", self._account.reason)
-            await self._turning.keep(step)
-            ended, trouble = await self._ending.end(step, self._main)
-            self._account.fail("timeout", trouble)
+            self._stop_point.mark = self._stop_point.mark or ("cancelled", self._result.reason)
+            await self._stop_point.keep(step)
+            ended, trouble = await self._termination.end(step, self._main)
+            self._result.fail("timeout", trouble)
             if not ended:
-                self._note(step, await self._keep(step, StepExit(), self._turning.mark[0], self._ending.spared))
+                self._note(step, await self._keep(step, StepExit(), self._stop_point.mark[0], self._termination.spared))
                 return "next"
         if self._main is not None:
             self._main_ended()
@@ -232,13 +232,13 @@ class AttemptRun:
             self._note(step, result)
             if result.outcome == "cancelled":
                 self._recalled(result)
-                self._account.fold(again(self._service, step, result).result)
+                self._result.fold(again(self._service, step, result).result)
                 raise _Stop
             return result
         if stoppable and not self._memory.begun(step.name) and await self._turned(step):
             raise _Stop
-        intended = self._turning.was_at(step)
-        if self._turning.earlier is None and not self._memory.begun(step.name):
+        intended = self._stop_point.was_at(step)
+        if self._stop_point.earlier is None and not self._memory.begun(step.name):
             over = self._steps.at_once(step, self._told(step))
             if over is not None:
                 return await self._over(step, over)
@@ -259,14 +259,14 @@ class AttemptRun:
             self._expired(step, setting)
         outcome: StepOutcome = "cancelled" if cause == "stop" else "timed_out"
         why = self.stop_reason if cause == "stop" else self._expiry(setting)
-        await self._turning.keep(step, outcome, why)
-        ended, trouble = await self._ending.end(step, task)
-        self._account.fail("timeout", trouble)
+        await self._stop_point.keep(step, outcome, why)
+        ended, trouble = await self._termination.end(step, task)
+        self._result.fail("timeout", trouble)
         exit_ = task.result() if ended else StepExit()
-        why = why if ended else f"{why}; {self._ending.spared}"
+        why = why if ended else f"{why}; {self._termination.spared}"
         result = self._note(step, await self._keep(step, exit_, outcome, why))
         if cause == "stop":
-            self._account.fold(again(self._service, step, result).result)
+            self._result.fold(again(self._service, step, result).result)
             raise _Stop
         return result
 
@@ -283,8 +283,8 @@ class AttemptRun:
         exit_ = await self._exit_of(step)
         verdict = judge(self._service, step, exit_)
         outcome, why = verdict.outcome, verdict.words
-        if self._turning.mark is not None and outcome != "lost":
-            outcome, why = self._turning.mark
+        if self._stop_point.mark is not None and outcome != "lost":
+            outcome, why = self._stop_point.mark
         return self._note(step, await self._keep(step, exit_, outcome, why))
 
     async def _exit_of(self, step: Step) -> StepExit:
@@ -311,14 +311,14 @@ class AttemptRun:
     # -- what has become of it ----------------------------------------------------------------------------------------
 
     def _stopped(self) -> AttemptEvent:
-        self._account.cancelled = True
-        self._turning.mark = ("cancelled", self.stop_reason)
+        self._result.cancelled = True
+        self._stop_point.mark = ("cancelled", self.stop_reason)
         return "stop"
 
     def _expired(self, step: Step, setting: str) -> AttemptEvent:
         expiry = self._expiry(setting)
-        self._turning.mark = self._turning.mark or ("timed_out", expiry)
-        self._account.fail("timeout", f"{step.name}: {expiry}")
+        self._stop_point.mark = self._stop_point.mark or ("timed_out", expiry)
+        self._result.fail("timeout", f"{step.name}: {expiry}")
         return "fail"
 
     def _expiry(self, setting: str) -> str:
@@ -326,12 +326,12 @@ class AttemptRun:
 
     async def _turned(self, step: Step) -> bool:
         """Whether the walk turns before a step that was not begun: asked to by now, or in an earlier daemon's life."""
-        turned = self._turning.was_at(step)
+        turned = self._stop_point.was_at(step)
         if turned is not None:
             self._recalled(turned)
         elif self._asked.done():
             self._stopped()
-            await self._turning.keep(step)
+            await self._stop_point.keep(step)
         else:
             return False
         return True
@@ -339,9 +339,7 @@ class AttemptRun:
     def _recalled(self, result: StepResult) -> AttemptEvent:
         """Go on ending the attempt for the reason for which an earlier daemon began to."""
         if result.outcome == "timed_out":
-            self._account.fail(
-                "timeout", f"{result.command if result.name == ENDING else result.name}: {result.reason}"
-            )
+            self._result.fail("timeout", f"{result.command if result.name == ENDING else result.name}: {result.reason}")
         else:
             self.stop(result.reason)
             self._stopped()
@@ -350,13 +348,13 @@ class AttemptRun:
     def _taken_in(self, step: Step, result: StepResult) -> bool:
         """Let a step's end count. Whether it is a failure."""
         if result.outcome == "timed_out":
-            self._account.fail("timeout", f"{result.name}: {result.reason}")
+            self._result.fail("timeout", f"{result.name}: {result.reason}")
             return True
         verdict = again(self._service, step, result)
         if verdict.result == "success":
             return False
-        if self._account.result == "success":
-            self._account.fail(verdict.result, f"{result.name}: {verdict.words}")
+        if self._result.result == "success":
+            self._result.fail(verdict.result, f"{result.name}: {verdict.words}")
         return True
 
     def _main_ended(self) -> bool:
@@ -365,12 +363,12 @@ class AttemptRun:
         result = self._main.result()
         if result.outcome in ("cancelled", "timed_out"):
             # When it ended unclean, systemd's word for the whole is that.
-            self._account.fold(again(self._service, self._main_step(), result).result)
+            self._result.fold(again(self._service, self._main_step(), result).result)
             return False
         return self._taken_in(self._main_step(), result)
 
     def _end(self) -> AttemptEnd:
-        return self._account.end(self.stop_reason, self._results, self._main_result)
+        return self._result.end(self.stop_reason, self._results, self._main_result)
 
     # -- records ------------------------------------------------------------------------------------------------------
 
@@ -394,7 +392,7 @@ class AttemptRun:
         """What a step is told of the attempt so far."""
         env: dict[str, str] = {}
         if step.phase in ("stop", "stop-post"):
-            env = exit_environment(self._account.result, self._main_result)
+            env = exit_environment(self._result.result, self._main_result)
         if self._main_pid and self._main is not None and not self._main.done():
             env["MAINPID"] = str(self._main_pid)
         return env

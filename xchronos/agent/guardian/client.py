@@ -44,7 +44,7 @@ class GuardianClient:
                 "processes": str(processes or ""),
             }
         )
-        self._contact: LeaseClock | None = None
+        self._lease_clock: LeaseClock | None = None
         self._boot = boot_id().replace("-", "")
         self._state = self._agent = self._lock = self._mark = -1
         self._struck = False
@@ -64,10 +64,10 @@ class GuardianClient:
         mark = process.marked(self._mark, self._boot)
         return mark is not None and mark // 1000 >= at
 
-    def follow(self, contact: LeaseClock) -> None:
-        """Let the deadline be what `contact` says."""
-        self._contact = contact
-        contact.listen(self._put_off)
+    def follow(self, lease_clock: LeaseClock) -> None:
+        """Let the deadline be what `lease_clock` says."""
+        self._lease_clock = lease_clock
+        lease_clock.listen(self._put_off)
 
     async def ready(self) -> None:
         """Return when everything that is started from now on is guarded. Raises OSError when it cannot be."""
@@ -154,7 +154,7 @@ class GuardianClient:
             log.error("no guardian can be started", reason=str(error))  # noqa: TRY400
 
     def _write(self, *, over: bool = False) -> None:
-        left = 0 if self._contact is None else self._contact.kills_in or 0
+        left = 0 if self._lease_clock is None else self._lease_clock.kills_in or 0
         deadline = process.now() + left * 1000
         os.pwrite(self._state, process.written(max(deadline, 1), over=over, boot=self._boot), 0)
 

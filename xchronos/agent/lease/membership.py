@@ -26,7 +26,7 @@ SHUTTING_DOWN = "xchronosd is shutting down"
 
 
 class Membership:
-    """Advertises a machine for as long as it runs, and tells `contact` of every renewal.
+    """Advertises a machine for as long as it runs, and tells `lease_clock` of every renewal.
 
     `describe` gives the machine as it is now; it is asked again with every heartbeat, which does not wait for the
     answer. A change is written at once, as is a change of what people want of the machine. `machine` is the machine as
@@ -38,15 +38,15 @@ class Membership:
         store: Store,
         keys: Keys,
         clock: Clock,
-        contact: LeaseClock,
+        lease_clock: LeaseClock,
         machine: Machine,
         describe: Callable[[], Awaitable[Machine]],
     ) -> None:
         self._store = store
         self._keys = keys
         self._clock = clock
-        self._contact = contact
-        self._ttl = contact.ttl
+        self._lease_clock = lease_clock
+        self._ttl = lease_clock.ttl
         self._id = machine.id
         self._describe = describe
         self._describing: asyncio.Task[None] | None = None
@@ -80,7 +80,7 @@ class Membership:
                 except LeaseLost:
                     log.warning("machine lease lost; joining anew")
                     self._lease, self._joined = 0, False
-                    self._contact.lapse()
+                    self._lease_clock.lapse()
                 except (StoreUnavailable, TimeoutError) as error:
                     log.warning("store unavailable; what runs goes on", reason=str(error) or "no answer in time")
                     await self._clock.sleep(spread(self._clock, min(pause // 2, SECOND)))
@@ -104,7 +104,7 @@ class Membership:
         """Give the machine's place back at once. Only for one on which nothing runs any more."""
         lease, self._lease = self._lease, 0
         if lease:
-            self._contact.lapse()
+            self._lease_clock.lapse()
             try:
                 await self._store.revoke(lease)
             except StoreError as error:
@@ -156,7 +156,7 @@ class Membership:
                 # Whatever has kept it from being written: it is still to be.
                 self._news.set()
                 raise
-        self._contact.renewed(asked)
+        self._lease_clock.renewed(asked)
 
     async def _advertise(self, described: Machine) -> None:
         """Write the machine's record, unless it says just this already."""

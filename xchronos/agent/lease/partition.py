@@ -1,4 +1,4 @@
-"""`OnPartition=stop`: ends such attempts before the store can give this machine up (see `contact` for the margins).
+"""`OnPartition=stop`: ends such attempts before the store can give this machine up (see `lease_clock` for the margins).
 
 Nothing here waits for the store. What the agent cannot do because it is paused or dead itself, its guardian does.
 """
@@ -46,8 +46,8 @@ class Watchman(Protocol):
         """Whether anything was struck for at `at` on the monotonic clock, or later: what has ended may be its doing."""
         ...
 
-    def follow(self, contact: LeaseClock) -> None:
-        """Strike when `contact` says that it is time to."""
+    def follow(self, lease_clock: LeaseClock) -> None:
+        """Strike when `lease_clock` says that it is time to."""
         ...
 
     async def ready(self) -> None:
@@ -70,27 +70,27 @@ class _Ward:
 class Partition:
     """Minds the attempts with `OnPartition=stop`. `watchman` is None where no process outlives the agent."""
 
-    def __init__(self, clock: Clock, contact: LeaseClock, watchman: Watchman | None = None) -> None:
+    def __init__(self, clock: Clock, lease_clock: LeaseClock, watchman: Watchman | None = None) -> None:
         self._clock = clock
-        self._contact = contact
+        self._lease_clock = lease_clock
         self._watchman = watchman
         self._wards: dict[_Ward, None] = {}
         self._news = asyncio.Event()
-        contact.listen(self._news.set)
+        lease_clock.listen(self._news.set)
         if watchman is not None:
-            watchman.follow(contact)
+            watchman.follow(lease_clock)
 
     async def in_contact(self, wanted: Callable[[], bool]) -> None:
         """Wait while the lease is about to end, unless it is not `wanted` any more.
 
         What began now would be ended at once, handed back, and placed here again, over and over.
         """
-        while self._contact.stage != "good" and wanted():
-            await self._clock.sleep(self._contact.ttl // 100)
+        while self._lease_clock.stage != "good" and wanted():
+            await self._clock.sleep(self._lease_clock.ttl // 100)
 
     def permits(self) -> bool:
         """Whether a step of such an attempt may be started now; asked right before it is."""
-        return self._contact.stage != "over"
+        return self._lease_clock.stage != "over"
 
     async def run(self) -> None:
         """Look after the attempts until cancelled."""
@@ -98,16 +98,16 @@ class Partition:
             self._news.clear()
             for ward in tuple(self._wards):
                 self._apply(ward)
-            stage = self._contact.stage
+            stage = self._lease_clock.stage
             # With nothing left to do it is news that counts: a renewal, or the end of the lease.
-            left = {"good": self._contact.stops_in, "stopping": self._contact.kills_in, "over": None}[stage]
+            left = {"good": self._lease_clock.stops_in, "stopping": self._lease_clock.kills_in, "over": None}[stage]
             if left is None:
                 await self._news.wait()
             else:
                 await woken(self._clock, self._news, left)
 
     def _apply(self, ward: _Ward) -> None:
-        stage = self._contact.stage
+        stage = self._lease_clock.stage
         if stage != "good":
             ward.run.stop(CUT_OFF)
         if stage == "over":
@@ -139,7 +139,7 @@ class Partition:
         if struck:
             await self._kill(kill)
             return _lost()
-        lapses, began = self._contact.lapses, self._clock.monotonic()
+        lapses, began = self._lease_clock.lapses, self._clock.monotonic()
         earlier = memory.began() if resumed else None
         if earlier is not None:
             began = earlier  # it may have been struck for before the agent that began it put the time off again
@@ -162,7 +162,7 @@ class Partition:
         if end.outcome is Outcome.SUCCEEDED and not _killed(end):
             return end
         struck = self._watchman is not None and self._watchman.struck_since(began)
-        if run.stop_reason != CUT_OFF and self._contact.lapses == lapses and not struck:
+        if run.stop_reason != CUT_OFF and self._lease_clock.lapses == lapses and not struck:
             return end
         reason = CUT_OFF if CUT_OFF in end.reason or not end.reason else f"{CUT_OFF}: {end.reason}"
         return msgspec.structs.replace(end, outcome=Outcome.LOST, reason=reason)
@@ -181,7 +181,7 @@ class Partition:
     async def _kill(self, kill: Kill) -> None:
         # Again until nothing runs: the engine may still be about to start what it was asked to.
         while await patiently(self._clock, kill, what="executor", kind=ExecutorUnavailable, longest=SECOND // 5):
-            await self._clock.sleep(self._contact.ttl // 50)
+            await self._clock.sleep(self._lease_clock.ttl // 50)
 
 
 def _killed(end: AttemptEnd) -> bool:

@@ -50,7 +50,7 @@ class ResolvedUnit:
 
     Attributes:
         unit: The unit.
-        place: The machine.
+        host: The machine.
         name: The unit's name, taken apart.
         kinds: The kinds of executor that its steps need.
         recoverable: Whether a restarted daemon finds every step of an attempt again.
@@ -58,9 +58,9 @@ class ResolvedUnit:
         hosts: Those of its executors that run processes of this machine.
     """
 
-    def __init__(self, unit: Unit, place: HostContext, executors: Mapping[str, Executor]) -> None:
+    def __init__(self, unit: Unit, host: HostContext, executors: Mapping[str, Executor]) -> None:
         self.unit = unit
-        self.place = place
+        self.host = host
         self.executors = executors
         self.name = UnitName.parse(unit.name)
         self.kinds: Collection[str] = sorted({self.kind_of(step) for step in unit.service.steps})
@@ -80,13 +80,13 @@ class ResolvedUnit:
 
     def expand(self, text: str) -> str:
         """Fill in the machine's specifiers."""
-        return expand(text, self.name, self.place.facts) if "%" in text else text
+        return expand(text, self.name, self.host.facts) if "%" in text else text
 
     def command(self, step: Step) -> ResolvedCommand:
         """What a step with a program executes. Raises InvalidValue when no valid command comes out."""
         known = self._commands.get(step.name)
         if known is None:
-            made = step.line.specify(self.name, self.place.facts)
+            made = step.line.specify(self.name, self.host.facts)
             plain = step.line.no_variables or not any("$" in word for word in made.argv)
             known = self._commands[step.name] = ResolvedCommand(made.path, made.argv, plain)
         return known
@@ -110,14 +110,14 @@ class ResolvedUnit:
         env = {} if in_container else {"PATH": PATH, "LANG": "C.UTF-8"}
         if kind == "process":
             env |= self._user_environment()
-        for variable in parse_variable_names(service.pass_environment, self.name, self.place.facts)[0]:
-            if variable in self.place.environ:
-                env[variable] = self.place.environ[variable]
+        for variable in parse_variable_names(service.pass_environment, self.name, self.host.facts)[0]:
+            if variable in self.host.environ:
+                env[variable] = self.host.environ[variable]
         if service.environment:
-            env |= parse_environment(service.environment, self.name, self.place.facts).values
+            env |= parse_environment(service.environment, self.name, self.host.facts).values
         for pattern, optional in service.environment_files:
             env |= self._read(self.expand(pattern), optional=optional)
-        unset, _ = parse_variable_names(service.unset_environment, self.name, self.place.facts, assignments=True)
+        unset, _ = parse_variable_names(service.unset_environment, self.name, self.host.facts, assignments=True)
         return dict(unset_variables(env, unset)) if unset else env
 
     def _user_environment(self) -> dict[str, str]:

@@ -27,11 +27,11 @@ class AttemptSteps:
     """Runs the steps of one attempt on this machine's executors."""
 
     def __init__(
-        self, recipe: ResolvedUnit, execution: Execution, directory: str, permitted: Callable[[], bool] | None = None
+        self, resolved: ResolvedUnit, execution: Execution, directory: str, permitted: Callable[[], bool] | None = None
     ) -> None:
         if execution.current is None:
             raise ValueError(f"{execution.id} has no current attempt")
-        self._recipe = recipe
+        self._resolved = resolved
         self._execution = execution
         self._id = execution.id
         self._attempt = execution.current.number
@@ -44,8 +44,8 @@ class AttemptSteps:
 
     def at_once(self, step: Step, env: Mapping[str, str]) -> StepExit | None:
         """Run a step that is over when this returns; None for all others: these are `run`'s."""
-        kind = self._recipe.kind_of(step)
-        direct = self._recipe.direct.get(kind)
+        kind = self._resolved.kind_of(step)
+        direct = self._resolved.direct.get(kind)
         if direct is None:
             return None
         spec = self._prepared(step, env, kind)
@@ -55,8 +55,8 @@ class AttemptSteps:
 
     async def run(self, step: Step, env: Mapping[str, str]) -> StepExit:
         """Run a step; what keeps it from being started is its end."""
-        kind = self._recipe.kind_of(step)
-        executor = self._recipe.executors.get(kind)
+        kind = self._resolved.kind_of(step)
+        executor = self._resolved.executors.get(kind)
         if executor is None:
             return StepExit(reason=f"this machine does not run the {kind} executor")
         spec = self._specs.get(step.name) or self._prepared(step, env, kind)
@@ -71,36 +71,36 @@ class AttemptSteps:
         self._ended.add(step.name)
         spec = self._specs.get(step.name)
         if spec is not None:
-            await self._recipe.executors[self._recipe.kind_of(step)].stop(spec, signal)
+            await self._resolved.executors[self._resolved.kind_of(step)].stop(spec, signal)
 
     async def kill(self, step: Step) -> None:
         """End a step that was begun."""
         self._ended.add(step.name)
         spec = self._specs.get(step.name)
         if spec is not None:
-            await self._recipe.executors[self._recipe.kind_of(step)].kill(spec)
+            await self._resolved.executors[self._resolved.kind_of(step)].kill(spec)
 
     async def started(self, step: Step) -> int | None:
         """Wait until the program runs: its pid on this machine, 0 if it has ended; None for containers and calls."""
         await asyncio.sleep(0)  # `run` of this very step has its turn first
         spec = self._specs.get(step.name)
-        host = self._recipe.executors.get(self._recipe.kind_of(step))
+        host = self._resolved.executors.get(self._resolved.kind_of(step))
         return await host.started(spec) if spec is not None and isinstance(host, HostExecutor) else None
 
     async def left_behind(self, signal: str = "") -> bool:
         """Whether steps that have ended left processes running on this machine; sends these a signal if given."""
         found = False
-        for host in self._recipe.hosts:
+        for host in self._resolved.hosts:
             found |= await host.left_behind(self._id, self._attempt, signal)
         return found
 
     async def end_all(self) -> bool:
         """Kill everything of the attempt, whatever its kill mode. Returns whether anything was still running."""
         ran = await self.left_behind("SIGKILL")
-        for step in self._recipe.unit.service.steps:
+        for step in self._resolved.unit.service.steps:
             await self.kill(step)
-        for kind in self._recipe.kinds:
-            executor = self._recipe.executors.get(kind)
+        for kind in self._resolved.kinds:
+            executor = self._resolved.executors.get(kind)
             if executor is not None:
                 left = [
                     one
@@ -113,8 +113,8 @@ class AttemptSteps:
 
     async def release(self) -> None:
         """Remove what is left of the attempt, now that its result is durable."""
-        for kind in self._recipe.kinds:
-            executor = self._recipe.executors.get(kind)
+        for kind in self._resolved.kinds:
+            executor = self._resolved.executors.get(kind)
             if executor is not None:
                 await executor.release(self._id, self._attempt)
 
@@ -133,15 +133,15 @@ class AttemptSteps:
         return spec
 
     def _spec(self, step: Step, extra: Mapping[str, str], kind: str) -> StepSpec:
-        recipe = self._recipe
-        unit, place, service = recipe.unit, recipe.place, recipe.unit.service
+        resolved = self._resolved
+        unit, host, service = resolved.unit, resolved.host, resolved.unit.service
         in_container = kind == "docker" and not step.docker
-        env = recipe.environment(kind, in_container=in_container)
+        env = resolved.environment(kind, in_container=in_container)
         self._add_own_environment(env, in_container=in_container)
         env.update(extra)
         program, argv = "", cast("tuple[str, ...]", ())
         if step.line.program:
-            command = recipe.command(step)
+            command = resolved.command(step)
             program = command.program
             argv = command.argv if command.plain else expand_variables(command.argv, env)
         # `+` and `!` keep the daemon's identity; `!!` is for kernels without ambient capabilities, of old.
@@ -156,9 +156,9 @@ class AttemptSteps:
             env=env,
             directory=self._directory,
             log_path=f"{self._directory}/{step.name}.log",
-            log_limit=place.log_limit,
-            user="" if keeps_identity else recipe.expand(service.user),
-            group="" if keeps_identity else recipe.expand(service.group),
+            log_limit=host.log_limit,
+            user="" if keeps_identity else resolved.expand(service.user),
+            group="" if keeps_identity else resolved.expand(service.group),
             working_directory=self._working_directory(),
             stop_signal=service.kill_signal,
             kill_mode=service.kill_mode,
@@ -174,7 +174,7 @@ class AttemptSteps:
 
     def _in_container(self, spec: StepSpec, container: Container, step: Step) -> StepSpec:
         extras = container.extras
-        body: dict[str, Any] = _expand_all(container.body, self._recipe.name, self._recipe.place.facts)
+        body: dict[str, Any] = _expand_all(container.body, self._resolved.name, self._resolved.host.facts)
         if step.line.program:
             if body.get("Entrypoint"):
                 # The image's entry point was replaced in [Container]: the line is what it is given.
@@ -186,13 +186,13 @@ class AttemptSteps:
         host["Binds"] = [*(host.get("Binds") or ()), f"{self._scratch}:{SCRATCH}"]
         from_files: list[str] = []
         for file in extras.env_files:
-            from_files += read_assignments(Path(self._recipe.expand(file)), spec.env)
+            from_files += read_assignments(Path(self._resolved.expand(file)), spec.env)
         body["Env"] = [*from_files, *(body.get("Env") or ())]
         for file in extras.label_files:
-            pairs = (pair.partition("=") for pair in read_assignments(Path(self._recipe.expand(file)), None))
+            pairs = (pair.partition("=") for pair in read_assignments(Path(self._resolved.expand(file)), None))
             body["Labels"] = {**{key: value for key, _, value in pairs}, **(body.get("Labels") or {})}
         if extras.seccomp_profile:
-            profile = Path(self._recipe.expand(extras.seccomp_profile)).read_text(encoding="utf-8")
+            profile = Path(self._resolved.expand(extras.seccomp_profile)).read_text(encoding="utf-8")
             host["SecurityOpt"] = [*(host.get("SecurityOpt") or ()), f"seccomp={profile}"]
         present = [device for device in extras.optional_devices if Path(device["PathOnHost"]).exists()]
         if present:
@@ -210,11 +210,11 @@ class AttemptSteps:
 
     def _secret(self, name: str) -> str:
         if "/" in name or name.startswith("."):
-            raise InvalidValue(f"secret {name!r}: expected the name of a file in {self._recipe.place.secrets}")
+            raise InvalidValue(f"secret {name!r}: expected the name of a file in {self._resolved.host.secrets}")
         try:
-            return (self._recipe.place.secrets / name).read_text(encoding="utf-8")
+            return (self._resolved.host.secrets / name).read_text(encoding="utf-8")
         except FileNotFoundError:
-            raise InvalidValue(f"secret {name!r}: there is no file {self._recipe.place.secrets / name}") from None
+            raise InvalidValue(f"secret {name!r}: there is no file {self._resolved.host.secrets / name}") from None
 
     def _add_own_environment(self, env: dict[str, str], *, in_container: bool) -> None:
         execution, attempt = self._execution, self._attempt
@@ -224,19 +224,19 @@ class AttemptSteps:
         env["XCHRONOS_FIRE_TIME"] = fire_time.isoformat().replace("+00:00", "Z")
         env["XCHRONOS_ATTEMPT"] = str(attempt)
         env["XCHRONOS_COPY"] = str(execution.copy)
-        env["XCHRONOS_MACHINE"] = self._recipe.place.machine
+        env["XCHRONOS_MACHINE"] = self._resolved.host.machine
         env["INVOCATION_ID"] = f"{fire_key(fire_time)}-{execution.copy}-{attempt}"
         if execution.payload:
             env["XCHRONOS_PAYLOAD"] = execution.payload
         env["XCHRONOS_SCRATCH"] = SCRATCH if in_container else self._scratch
 
     def _working_directory(self) -> str:
-        service = self._recipe.unit.service
+        service = self._resolved.unit.service
         if not service.working_directory:
             return self._scratch
-        wanted = self._recipe.expand(service.working_directory)
+        wanted = self._resolved.expand(service.working_directory)
         if wanted == "~":
-            wanted = self._recipe.place.facts.home
+            wanted = self._resolved.host.facts.home
         if service.working_directory_optional and not Path(wanted).is_dir():
             return self._scratch
         return wanted
