@@ -2,7 +2,7 @@
 
 import asyncio
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import pytest
 
@@ -362,12 +362,14 @@ def test_a_stop_that_nobody_repeats_is_not_forgotten(turn: str) -> None:
     plans = {"stop-0": (4.0, OK), "stop-post-0": (4.0, OK)} | ({} if "oneshot" in text else {"start-0": LONG})
 
     async def main(clock: VirtualClock, crash: float) -> tuple[AttemptEnd, list[str]]:
-        def heard(results: Sequence[StepResult]) -> None:
-            if results[-1].name == behind:
-                run.stop("the daemon ends")
+        class Notices(Remembers):
+            async def record(self, result: StepResult) -> None:
+                await super().record(result)
+                if result.name == behind:
+                    run.stop("the daemon ends")
 
-        world, memory = World(clock, plans), Remembers(clock)
-        run = AttemptRun(service(text), WorldSteps(world), memory, clock, progress=heard)
+        world, memory = World(clock, plans), Notices(clock)
+        run = AttemptRun(service(text), WorldSteps(world), memory, clock)
         if not behind:
             run.stop("the daemon ends")
         task = asyncio.create_task(run.run())

@@ -96,7 +96,7 @@ class WorldSteps:
     def __init__(self, world: World) -> None:
         self.world = world
 
-    def at_once(self, step: Step, env: Mapping[str, str]) -> StepExit | None:
+    def call(self, step: Step, env: Mapping[str, str]) -> StepExit | None:
         return None
 
     async def run(self, step: Step, env: Mapping[str, str]) -> StepExit:

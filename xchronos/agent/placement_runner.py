@@ -57,7 +57,6 @@ class PlacementRunner:
         self.life = item.create_revision
         self.known = item.mod_revision
         self.written = b""
-        self.steps: Sequence[StepResult] = ()
         self.began = False
         self.end: AttemptEnd | None = None
         self.recorded = False
@@ -126,6 +125,11 @@ class PlacementRunner:
         return self.execution.current
 
     @property
+    def steps(self) -> Sequence[StepResult]:
+        """What its steps came to so far."""
+        return self._run.results if self._run is not None else ()
+
+    @property
     def directory(self) -> Path:
         """Where the attempt keeps its files."""
         return Path(self._files)
@@ -156,8 +160,6 @@ class PlacementRunner:
             self._make_room()
             if self._minding is not None:
                 self._minding.cancel()
-            # The run knows this placement: let go of, both are gone at once, and not when the collector comes.
-            self._run = None
 
     def _take_room(self, unit: Unit) -> None:
         if not self.taken_away:
@@ -314,7 +316,6 @@ class PlacementRunner:
             PatientSteps(steps, clock),
             memory,
             clock,
-            progress=self._has_progressed,
         )
         if self._context.closing:
             self.leave(self._context.closing)
@@ -336,9 +337,6 @@ class PlacementRunner:
         await patiently(clock, steps.release, what="executor", kind=ExecutorUnavailable)
         if journal is not None or unit.artifact:
             await asyncio.to_thread(self._tidy, unit)
-
-    def _has_progressed(self, results: Sequence[StepResult]) -> None:
-        self.steps = results
 
     def _tidy(self, unit: Unit) -> None:
         AttemptJournal(self.directory, self._context.clock).close()

@@ -52,9 +52,9 @@ class PatientSteps:
         self._steps = steps
         self._clock = clock
 
-    def at_once(self, step: Step, env: Mapping[str, str]) -> StepExit | None:
-        """See `Steps.at_once`."""
-        return self._steps.at_once(step, env)
+    def call(self, step: Step, env: Mapping[str, str]) -> StepExit | None:
+        """See `Steps.call`."""
+        return self._steps.call(step, env)
 
     async def run(self, step: Step, env: Mapping[str, str]) -> StepExit:
         """See `Steps.run`."""

@@ -18,15 +18,17 @@ from xchronos.unitfile import HostFacts, UnitName, expand
 MAX_SIZE = 4 * 1024**3
 """Bytes that an artifact may have."""
 
-TIME_LIMIT = 1800.0
-"""Seconds that fetching one may take."""
+FETCH_LIMIT = 1800.0
+"""Seconds that fetching an artifact may take."""
 
-SILENCE = 60.0
+SERVER_SILENCE_LIMIT = 60.0
 """Seconds of silence after which a server is given up."""
 
-CHUNK = 1 << 20
+READ_SIZE = 1 << 20
+"""Bytes that are read from the server, or from the file, and written to the disk in one piece."""
 
-_STEP = "artifact"
+_ENTRY = "artifact"
+"""The fetching's entry in the attempt's memory. No step is called so."""
 
 
 class NotFetched(XchronosError):  # noqa: N818 - reads as what it says
@@ -34,17 +36,17 @@ class NotFetched(XchronosError):  # noqa: N818 - reads as what it says
 
 
 async def fetch_once(unit: Unit, facts: HostFacts, memory: Memory, scratch: Path) -> str:
-    """Fetch the unit's artifact unless the attempt has it already. Returns why that failed, "" when it did not."""
-    if memory.result(_STEP) is not None:
-        return ""  # an earlier daemon fetched it, and a step may have moved it since
+    """Fetch the unit's artifact, unless the attempt has it already. Returns why that failed, or ""."""
+    if memory.result(_ENTRY) is not None:
+        return ""  # fetched before this daemon started; a step may have moved it since
     try:
         url = expand(unit.artifact, UnitName.parse(unit.name), facts)
-        await asyncio.wait_for(fetch(url, unit.artifact_sha256, scratch), TIME_LIMIT)
+        await asyncio.wait_for(fetch(url, unit.artifact_sha256, scratch), FETCH_LIMIT)
     except (InvalidValue, NotFetched) as error:
         return f"Artifact={unit.artifact}: {error}"
     except TimeoutError:
-        return f"Artifact={unit.artifact}: it could not be fetched within {TIME_LIMIT:.0f} s"
-    await memory.record(StepResult(_STEP, url, "succeeded"))
+        return f"Artifact={unit.artifact}: it could not be fetched within {FETCH_LIMIT:.0f} s"
+    await memory.record(StepResult(_ENTRY, url, "succeeded"))
     return ""
 
 
@@ -87,12 +89,12 @@ async def fetch(url: str, sha256: str, directory: Path) -> Path:
 
 
 async def _from_server(url: str) -> AsyncGenerator[bytes, None]:
-    timeout = aiohttp.ClientTimeout(total=None, connect=SILENCE, sock_read=SILENCE)
+    timeout = aiohttp.ClientTimeout(total=None, connect=SERVER_SILENCE_LIMIT, sock_read=SERVER_SILENCE_LIMIT)
     try:
         async with aiohttp.ClientSession(timeout=timeout, trust_env=True) as session, session.get(url) as response:
             if response.status != 200:
                 raise NotFetched(f"the server answered {response.status} {response.reason or ''}".rstrip())
-            async for chunk in response.content.iter_chunked(CHUNK):
+            async for chunk in response.content.iter_chunked(READ_SIZE):
                 yield chunk
     except aiohttp.ClientError as error:
         raise NotFetched(str(error) or type(error).__name__) from error
@@ -100,5 +102,5 @@ async def _from_server(url: str) -> AsyncGenerator[bytes, None]:
 
 async def _from_file(path: Path) -> AsyncGenerator[bytes, None]:
     with await asyncio.to_thread(path.open, "rb") as file:
-        while chunk := await asyncio.to_thread(file.read, CHUNK):
+        while chunk := await asyncio.to_thread(file.read, READ_SIZE):
             yield chunk

@@ -1,6 +1,6 @@
 """Condition*= and Assert*= of [Unit]: what the machine must be like before an attempt begins (systemd.unit(5)).
 
-They are judged for units whose steps run on the host: in a container they would speak of the wrong file system.
+Only units whose steps run on the host have them: in a container they would speak of the wrong file system.
 """
 
 import glob
@@ -19,9 +19,9 @@ from xchronos.unitfile import HostFacts, UnitName, expand
 
 
 def unmet_conditions(unit: Unit, facts: HostFacts) -> AttemptEnd | None:
-    """How an attempt ends that must not begin on this machine; None when it may.
+    """How an attempt ends that must not begin on this machine; None when it may begin.
 
-    A condition that does not hold skips the attempt quietly, an assertion fails it.
+    A condition that does not hold skips the attempt; an assertion that does not hold fails it.
     """
     if not unit.conditions:
         return None
@@ -36,7 +36,10 @@ def unmet_conditions(unit: Unit, facts: HostFacts) -> AttemptEnd | None:
 
 
 def _unmet(conditions: Iterable[HostCondition], name: UnitName, facts: HostFacts) -> str:
-    """The first that keeps the attempt from beginning: each plain one must hold, and one of those with `|`."""
+    """The first that keeps the attempt from beginning; "" when none does.
+
+    Every plain condition must hold, and one of those with `|`.
+    """
     alternatives: list[str] = []
     alternative_holds = False
     for condition in conditions:

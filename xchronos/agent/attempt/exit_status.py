@@ -1,4 +1,4 @@
-"""What a step's end means: systemd's notion of a clean exit, its result words, the environment that tells of them."""
+"""What a step's end means: systemd's notion of a clean exit, its words for results, and the environment that tells."""
 
 from datetime import datetime
 
@@ -9,17 +9,23 @@ from xchronos.model.records import StepOutcome, StepResult
 from xchronos.model.unit import Service, Step
 
 CLEAN_SIGNALS = frozenset(("SIGHUP", "SIGINT", "SIGTERM", "SIGPIPE"))
-"""What systemd takes for a clean end of the main process, the service being no oneshot."""
+"""The signals that end a main process cleanly, by systemd's rules; not that of a oneshot."""
 
-EXEC = 203
-"""systemd's exit code for a program that could not be run."""
+EXIT_CANNOT_RUN = 203
+"""systemd's exit code for a program that could not be run (EXIT_EXEC)."""
 
-REFUSED = 125
+EXIT_ENGINE_REFUSED = 125
 """The docker client's exit code when the engine refused to start anything."""
 
 
 class ExitStatus(msgspec.Struct, frozen=True, gc=False):
-    """`result` is systemd's word for it; `success` also where the line's `-` says so. `words` are for people."""
+    """What a step's end means.
+
+    Attributes:
+        outcome: For the step's record.
+        result: systemd's word for it; `success` also where the line's `-` says so.
+        words: Why it is no plain success, for people.
+    """
 
     outcome: StepOutcome
     result: str
@@ -34,7 +40,7 @@ def judge(service: Service, step: Step, exit_: StepExit) -> ExitStatus:
         return ExitStatus("succeeded", "success")
     words = exit_.reason or _words(exit_)
     if exit_.code is None and not exit_.signal:
-        # It could not even be attempted (a missing EnvironmentFile): no failure of the command that `-` could excuse.
+        # The command was not even tried (a missing EnvironmentFile): `-` excuses failures of the command only.
         return ExitStatus("failed", "resources", words)
     if step.line.ignore_failure:
         return ExitStatus("ignored", "success", words)
@@ -43,8 +49,8 @@ def judge(service: Service, step: Step, exit_: StepExit) -> ExitStatus:
     return ExitStatus("failed", "signal" if exit_.signal else "exit-code", words)
 
 
-def again(service: Service, step: Step, result: StepResult) -> ExitStatus:
-    """The verdict on a recorded end; one that the attempt itself brought about is judged by its status, too."""
+def judge_recorded(service: Service, step: Step, result: StepResult) -> ExitStatus:
+    """What a recorded end means. An end that the attempt itself brought about is judged by its status, too."""
     if result.outcome == "lost":
         return ExitStatus("lost", "lost", result.reason)
     if result.exit_code is None and not result.signal and result.outcome in ("cancelled", "timed_out"):
@@ -54,16 +60,16 @@ def again(service: Service, step: Step, result: StepResult) -> ExitStatus:
 
 
 def unmet(result: StepResult) -> bool:
-    """Whether an ExecCondition that did not succeed says "not now" (systemd: 1 to 254) rather than that it failed."""
+    """Whether an ExecCondition that did not succeed says "not now" (systemd: 1 to 254), and not that it failed."""
     code = result.exit_code
     if code is None or result.outcome != "failed":
         return False
     # A condition in a container that the engine refused to start has said nothing.
-    return 1 <= code <= 254 and not (code == REFUSED and result.started_at is None)
+    return 1 <= code <= 254 and not (code == EXIT_ENGINE_REFUSED and result.started_at is None)
 
 
 def recorded(step: Step, exit_: StepExit, outcome: StepOutcome, reason: str, now: datetime) -> StepResult:
-    """The record of a step's end; `now` where the executor does not know when that was."""
+    """The record of a step's end. `now` is taken for the time where the executor does not know it."""
     return StepResult(
         name=step.name,
         command=step.text,
@@ -85,15 +91,15 @@ def exit_environment(result: str, main: StepResult | None) -> dict[str, str]:
         if main.signal:
             env["EXIT_CODE"], env["EXIT_STATUS"] = "killed", main.signal.removeprefix("SIG")
         elif main.exit_code is not None:
-            # A program that is not there and that its `-` excuses is passed over, with success.
-            passed_over = main.outcome == "ignored" and main.exit_code == EXEC and main.started_at is None
+            # A program that is not there, and that its `-` excuses, counts as a success.
+            passed_over = main.outcome == "ignored" and main.exit_code == EXIT_CANNOT_RUN and main.started_at is None
             env["EXIT_CODE"], env["EXIT_STATUS"] = "exited", "0" if passed_over else str(main.exit_code)
     return env
 
 
 def _clean(service: Service, step: Step, exit_: StepExit) -> bool:
     if exit_.signal:
-        # Only what is meant to run until somebody ends it may end so: no oneshot, and no command beside the main one.
+        # Only a process that runs until somebody ends it may end by a signal: no oneshot, no command but the main one.
         daemon = service.type != "oneshot" and step.phase == "start"
         return exit_.signal in service.success.signals or (daemon and exit_.signal in CLEAN_SIGNALS)
     return exit_.code == 0 or exit_.code in service.success.codes

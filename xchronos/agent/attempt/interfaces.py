@@ -1,4 +1,4 @@
-"""What an attempt's walk needs from the machine that it runs on, and what it comes to."""
+"""What an attempt's walk needs of the machine that it runs on, and what it comes to."""
 
 from collections.abc import Mapping
 from typing import Protocol
@@ -15,8 +15,8 @@ from xchronos.model.unit import Step
 class Steps(Protocol):
     """Runs the steps of one attempt."""
 
-    def at_once(self, step: Step, env: Mapping[str, str]) -> StepExit | None:
-        """Run a step that is over when this returns; None for all others: these are `run`'s."""
+    def call(self, step: Step, env: Mapping[str, str]) -> StepExit | None:
+        """Run a step that is over when this returns. None: the step is of another kind, and is `run`'s."""
         ...
 
     async def run(self, step: Step, env: Mapping[str, str]) -> StepExit:
@@ -24,9 +24,9 @@ class Steps(Protocol):
         ...
 
     async def started(self, step: Step) -> int | None:
-        """Wait until the step's program runs and return its pid; 0 when it could not be started, or has ended.
+        """Wait until the step's program runs, and return its pid. 0: it could not be started, or it has ended.
 
-        None, at once, where nobody can tell.
+        None, immediately, where nobody can tell.
         """
         ...
 
@@ -35,7 +35,7 @@ class Steps(Protocol):
         ...
 
     async def kill(self, step: Step) -> None:
-        """SIGKILL a running step."""
+        """Send SIGKILL to a running step."""
         ...
 
     async def left_behind(self, signal: str = "") -> bool:
@@ -44,7 +44,7 @@ class Steps(Protocol):
 
 
 class Memory(Protocol):
-    """What the attempt's journal remembers, so that a restarted daemon repeats nothing."""
+    """What the attempt remembers on this machine, so that a restarted daemon repeats nothing."""
 
     def result(self, step: str) -> StepResult | None:
         """The recorded result of a step that has ended."""
@@ -55,11 +55,11 @@ class Memory(Protocol):
         ...
 
     def elapsed(self, step: str) -> Micros:
-        """For how long a step that was begun has been running; begins it when it was not."""
+        """For how long a step has been running, in microseconds. A step that was not begun is begun now."""
         ...
 
     def began(self) -> Micros | None:
-        """When the first step was begun, on this boot's monotonic clock; None if none was, or in another boot."""
+        """When the first step was begun, on this boot's monotonic clock. None: no step was begun in this boot."""
         ...
 
     async def record(self, result: StepResult) -> None:
@@ -68,9 +68,15 @@ class Memory(Protocol):
 
 
 class AttemptEnd(msgspec.Struct, frozen=True, gc=False):
-    """How the attempt ended. `result` is systemd's word (success, exit-code, signal, timeout, oom-kill ...).
+    """How an attempt ended.
 
-    `crowded`: it was lost for want of room alone.
+    Attributes:
+        outcome: How it ended, in the words of the records.
+        reason: Why, for people; empty when there is nothing to say.
+        result: systemd's word for it: success, exit-code, signal, timeout, oom-kill ...
+        steps: What its steps came to, in the order in which they ended.
+        main: What its main process came to; None when there was none.
+        crowded: It was lost for want of room alone.
     """
 
     outcome: Outcome

@@ -1,7 +1,8 @@
 """An attempt's own memory on this machine: what it has done so far, so that a restarted daemon repeats nothing.
 
-A directory per attempt holds the unit's text as the attempt began with it, the steps begun and ended, the steps'
-output, and while it runs the scratch directory that its steps share.
+Each attempt has a directory. It holds the unit's text as the attempt began with it (`unit.json`), which steps were
+begun and how they ended (`journal.json`), the steps' output, and while the attempt runs the scratch directory that its
+steps share.
 """
 
 import asyncio
@@ -24,7 +25,15 @@ log = structlog.get_logger(__name__)
 
 
 class _AttemptNotes(msgspec.Struct):
-    """The journal's file. `clocked` is what the monotonic clock read when each step was begun, in the life `boot`."""
+    """The journal's file.
+
+    Attributes:
+        begun: When each step was begun, by the wall clock.
+        ended: What each step that has ended came to. Entries that are no steps: `artifact`, `ending`, `severed`.
+        clocked: What the monotonic clock read when each step was begun, in the boot `boot`.
+        boot: The boot id of the machine.
+        v: The format's version.
+    """
 
     begun: dict[str, datetime] = {}
     ended: dict[str, StepResult] = {}
@@ -33,12 +42,12 @@ class _AttemptNotes(msgspec.Struct):
     v: int = 1
 
 
-_ORDER = {phase: place for place, phase in enumerate(ATTEMPT)}
+_PHASE_ORDER = {phase: position for position, phase in enumerate(ATTEMPT)}
 _DECODER = msgspec.json.Decoder(_AttemptNotes)
 
 
 class ForgetfulMemory:
-    """The memory of attempts that cannot be resumed: their executors run steps inside this process."""
+    """The memory of an attempt that cannot be resumed, because its steps run inside this process."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -53,7 +62,7 @@ class ForgetfulMemory:
         return step in self._begun
 
     def elapsed(self, step: str) -> Micros:
-        """How long the step has been running."""
+        """How long the step has been running, in microseconds."""
         now = self._clock.monotonic()
         return now - self._begun.setdefault(step, now)
 
@@ -68,8 +77,10 @@ class ForgetfulMemory:
 class AttemptJournal:
     """The memory of an attempt whose steps outlive the daemon, in `directory`.
 
-    What a full disk has no room for is remembered as long as this daemon lives: a step that has ended well is no
-    failure because of it, and a daemon that comes after a crash asks the executor, which knows its steps by itself.
+    What a full disk has no room for is remembered while this daemon lives: a step that has ended well is no failure
+    because of a full disk. After a crash the next daemon asks the executor, which knows its steps by itself.
+    Pinned by
+    `test_a_step_that_ended_well_is_no_failure_because_its_journal_has_no_room`.
     """
 
     def __init__(self, directory: Path, clock: Clock) -> None:
@@ -91,7 +102,7 @@ class AttemptJournal:
         return (self.directory / "unit.json").exists()
 
     def open(self) -> UnitRecord:
-        """Go on with an attempt that was begun: the unit as it was then. Raises OSError or ValueError if unreadable."""
+        """Go on with an attempt that was begun. Returns the unit as it was then. Raises OSError or ValueError."""
         record = msgspec.json.decode((self.directory / "unit.json").read_bytes(), type=UnitRecord)
         if self._file.exists():
             self._notes = _DECODER.decode(self._file.read_bytes())
@@ -99,7 +110,7 @@ class AttemptJournal:
         return record
 
     def create(self, record: UnitRecord) -> None:
-        """Begin: keep the unit's text, so that the attempt finishes with the text that it began with."""
+        """Begin. Keeps the unit's text, so that the attempt ends with the text that it began with."""
         self.scratch.mkdir(parents=True, exist_ok=True)
         # Steps in containers run as other users than the daemon.
         self.scratch.chmod(0o1777)
@@ -114,21 +125,21 @@ class AttemptJournal:
         return step in self._notes.begun
 
     def elapsed(self, step: str) -> Micros:
-        """How long ago the step was begun; by the wall clock only what was before the machine's last boot."""
+        """How long ago the step was begun, in microseconds. The wall clock counts only across a boot of the machine."""
         known = self._begun.get(step)
         if known is None:
             known = self._begun[step] = self._when(step)
         return self._clock.monotonic() - known
 
     def _when(self, step: str) -> Micros:
-        """When a step was begun, on this boot's monotonic clock; it is begun now if it was not."""
+        """When a step was begun, on this boot's monotonic clock. A step that was not begun is begun now."""
         notes, boot, monotonic = self._notes, boot_id(), self._clock.monotonic()
         if step not in notes.begun:
             if notes.boot != boot:
                 notes.boot, notes.clocked = boot, {}
             notes.begun[step] = to_datetime(self._clock.now())
             notes.clocked[step] = monotonic
-            # Not forced to the disk: after a power cut the step has ended, and its time limit with it.
+            # Not forced to the disk: a power cut ends the step, and nobody needs its time limit any more.
             self._save(durable=False)
             return monotonic
         if notes.boot == boot and step in notes.clocked:
@@ -136,20 +147,20 @@ class AttemptJournal:
         return monotonic - max(self._clock.now() - to_instant(notes.begun[step]), 0)
 
     def began(self) -> Micros | None:
-        """When the first step was begun, on this boot's monotonic clock; None if none was, or in another boot."""
+        """When the first step was begun, on this boot's monotonic clock; None: no step was begun in this boot."""
         return min(self._notes.clocked.values(), default=None) if self._notes.boot == boot_id() else None
 
     async def record(self, result: StepResult) -> None:
-        """Remember a step's end, durably where the disk lets it."""
+        """Remember a step's end: durably, unless the disk is full."""
         self._notes.ended[result.name] = result
         await asyncio.get_running_loop().run_in_executor(None, self._save)
 
     def close(self) -> None:
-        """The attempt has ended and its record is durable: its output stays, the rest goes."""
+        """The attempt has ended and its record is durable. Its output stays, its scratch directory goes."""
         shutil.rmtree(self.scratch, ignore_errors=True)
 
     def _save(self, *, durable: bool = True) -> None:
-        # The main process and a command beside it may end at the same moment, each saved by a thread.
+        # The main process and another command may end together, and each end is saved by a thread of its own.
         with self._saving:
             try:
                 _write(self._file, msgspec.json.encode(self._notes), durable=durable)
@@ -158,26 +169,26 @@ class AttemptJournal:
 
 
 def attempt_directory(root: Path, unit: str, fire_time: datetime, copy: int, attempt: int) -> str:
-    """Where an attempt's files are: sorts by fire time below the unit's own directory."""
-    # A string: most attempts that run inside this process never look there, and a Path costs more than all of them do.
+    """Where an attempt's files are: below its unit's directory, sorted by fire time."""
+    # A string: most attempts that run inside this process never look there, and making a Path is dear.
     return f"{root}/{unit}/{fire_key(fire_time)}-{copy}-{attempt}"
 
 
 def logs_in(directory: str) -> list[tuple[str, Path]]:
-    """The steps of an attempt that have output here, with their log files, in the order of systemd's phases."""
+    """The steps of an attempt that have output here, with their log files, in the order in which the steps run."""
     where = Path(directory)
     if not where.is_dir():
         return []
     files = []
     for path in where.glob("*.log"):
         phase, _, number = path.stem.rpartition("-")
-        if phase in _ORDER and number.isdecimal():
-            files.append((_ORDER[phase], int(number), path))
+        if phase in _PHASE_ORDER and number.isdecimal():
+            files.append((_PHASE_ORDER[phase], int(number), path))
     return [(path.stem, path) for _, _, path in sorted(files)]
 
 
 def forget(root: Path, unit: str, keep: int) -> None:
-    """Remove the files of a unit's oldest attempts, all but `keep`; those with a scratch directory still run."""
+    """Remove the files of a unit's oldest attempts, all but `keep`. An attempt with a scratch directory still runs."""
     home = root / unit
     if not home.is_dir():
         return
@@ -189,14 +200,14 @@ def forget(root: Path, unit: str, keep: int) -> None:
 
 
 def sweep(root: Path, held: Collection[Path]) -> None:
-    """Remove the scratch directories of attempts that are not worked on any more; their output stays."""
+    """Remove the scratch directories of attempts that nobody works on any more. Their output stays."""
     for scratch in root.glob("*/*/scratch"):
         if scratch.parent not in held:
             shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _write(path: Path, data: bytes, *, durable: bool = True) -> None:
-    """Write a file so that after a crash it is the old one or the new one, never a torn one."""
+    """Write a file so that after a crash it is the old file or the new one, never a torn one."""
     fresh = path.with_name(path.name + ".new")
     with fresh.open("wb") as file:
         file.write(data)

@@ -1,4 +1,4 @@
-"""What an attempt comes to: the first failure, what else was said on the way, and systemd's word for the whole."""
+"""What an attempt comes to: its first failure, what else was said on the way, and systemd's word for the whole."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,13 @@ from xchronos.model.records import StepResult
 
 
 class ServiceResult:
-    """Gathers what the steps of an attempt come to. `result` is systemd's word: success, exit-code, timeout ..."""
+    """Gathers what the steps of an attempt come to.
+
+    Attributes:
+        result: systemd's word: success, exit-code, timeout ... The first that is not success stays.
+        reason: What went wrong, for people; the first failure first.
+        cancelled: The attempt was asked to stop, and the walk turned for it.
+    """
 
     def __init__(self) -> None:
         self.result = "success"
@@ -16,7 +22,7 @@ class ServiceResult:
         self.cancelled = False
 
     def fail(self, result: str, reason: str) -> None:
-        """The first failure is the attempt's; what else is said is why it took its course. Nothing for no reason."""
+        """Something failed; "" is no failure. The first failure is the attempt's, later reasons are added to it."""
         if not reason:
             return
         self.fold(result)
@@ -24,12 +30,12 @@ class ServiceResult:
             self.reason = f"{self.reason}; {reason}" if self.reason else reason
 
     def fold(self, result: str) -> None:
-        """Something ended so: it counts if nothing has failed before."""
+        """Something ended so. It counts if nothing has failed before."""
         if self.result == "success":
             self.result = result
 
     def end(self, stop_reason: str, steps: Sequence[StepResult], main: StepResult | None) -> AttemptEnd:
-        """The attempt's end, with the reason of the stop where it was asked to."""
+        """The attempt's end. `stop_reason` is what it was asked to stop for, if it was."""
         reason = self.reason
         if self.result == "exec-condition":
             outcome = Outcome.SKIPPED

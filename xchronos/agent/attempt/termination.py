@@ -1,4 +1,4 @@
-"""Bringing steps to an end: the stop signal, a time to obey it, SIGKILL; and the same for what they leave behind."""
+"""Bringing steps to an end: the stop signal, a time to obey it, SIGKILL. The same for what ended steps leave behind."""
 
 import asyncio
 from collections.abc import Collection
@@ -9,24 +9,33 @@ from xchronos.clock import MILLISECOND, SECOND, Clock, Micros
 from xchronos.model.unit import Service, Step
 from xchronos.unitfile.timespan import format_timespan
 
-LOOK_AGAIN: Micros = 20 * MILLISECOND
-"""How often processes that a step has left behind are looked for while they are being ended."""
+LEFTOVER_POLL: Micros = 20 * MILLISECOND
+"""The pause between two looks for processes that a step has left behind, while they are being ended."""
 
-KILLED_FOR: Micros = 5 * SECOND
-"""How long processes that were sent SIGKILL are waited for: one in the kernel's grasp must not hold up the attempt."""
+LEFTOVER_DEATH_LIMIT: Micros = 5 * SECOND
+"""How long left-behind processes are waited for after SIGKILL. A process that hangs in the kernel must not hold up the
+attempt."""
 
-ADOPTING: Micros = 5 * SECOND
-"""How long an engine may take to tell how a step has ended that an earlier daemon began, be its time over meanwhile."""
+ADOPTION_GRACE: Micros = 5 * SECOND
+"""How long an executor has to tell how an adopted step ended, even if the step's own time is over by then."""
 
 AnyTask: TypeAlias = "asyncio.Task[Any]"
 Cause: TypeAlias = Literal["", "stop", "timeout"]
+LimitSetting: TypeAlias = Literal["TimeoutStartSec", "TimeoutStopSec", "RuntimeMaxSec"]
+
+
+def limit_of(service: Service, setting: LimitSetting) -> Micros | None:
+    """The time, in microseconds, that a setting gives a command; None for no limit."""
+    if setting == "TimeoutStartSec":
+        return service.timeout_start
+    return service.timeout_stop if setting == "TimeoutStopSec" else service.runtime_max
 
 
 async def wait(
     tasks: Collection[AnyTask], clock: Clock, limit: Micros | None, asked: "asyncio.Future[None] | None" = None
 ) -> Cause:
     """Wait until one of the tasks is done (""), `asked` is ("stop"), or `limit` has passed ("timeout")."""
-    # What ends without having to wait for anything needs neither a timer nor anybody to be told.
+    # One turn of the loop first: a task that ends without waiting for anything needs no timer and no future.
     await asyncio.sleep(0)
     if any(task.done() for task in tasks):
         return ""
@@ -57,7 +66,7 @@ class Termination:
 
     @property
     def late(self) -> str:
-        """What is said of something that outlived the stop signal."""
+        """What is said of something that outlived the stop signal and its time to obey."""
         service = self._service
         return f"within TimeoutStopSec={format_timespan(service.timeout_stop or 0)} after {service.kill_signal}"
 
@@ -67,7 +76,10 @@ class Termination:
         return "left running: KillMode=none" if self._service.kill_mode == "none" else "left running: SendSIGKILL=no"
 
     async def end(self, step: Step, task: AnyTask) -> tuple[bool, str]:
-        """End a running step. Returns whether it has ended (a unit may forbid to force it), and what went wrong."""
+        """End a running step. Returns whether it has ended, and what went wrong.
+
+        A unit may forbid the signal (KillMode=none) or the killing (SendSIGKILL=no): then the step may run on.
+        """
         service = self._service
         if service.kill_mode == "none":
             return False, ""
@@ -82,7 +94,10 @@ class Termination:
         return True, f"{trouble} and was killed"
 
     async def clear_away(self) -> str:
-        """End what ended steps have left behind: asked and then killed, or killed. Returns what went wrong."""
+        """End what ended steps have left behind. Returns what went wrong; "" when nothing did.
+
+        KillMode=control-group asks first and kills what does not obey; KillMode=mixed kills.
+        """
         service, trouble = self._service, ""
         if service.kill_mode not in ("control-group", "mixed"):
             return ""
@@ -91,7 +106,7 @@ class Termination:
                 return ""
             trouble = f"processes that its steps had left running did not end {self.late}"
         if service.send_sigkill and await self._steps.left_behind("SIGKILL"):
-            await self._gone(KILLED_FOR)
+            await self._gone(LEFTOVER_DEATH_LIMIT)
         return trouble
 
     async def _gone(self, limit: Micros | None) -> bool:
@@ -100,5 +115,5 @@ class Termination:
         while await self._steps.left_behind():
             if limit is not None and self._clock.monotonic() - began >= limit:
                 return False
-            await self._clock.sleep(LOOK_AGAIN)
+            await self._clock.sleep(LEFTOVER_POLL)
         return True

@@ -42,7 +42,7 @@ class AttemptSteps:
         self._ended: set[str] = set()
         """Steps that were asked to end: whose start has not come about by now is not to be started any more."""
 
-    def at_once(self, step: Step, env: Mapping[str, str]) -> StepExit | None:
+    def call(self, step: Step, env: Mapping[str, str]) -> StepExit | None:
         """Run a step that is over when this returns; None for all others: these are `run`'s."""
         kind = self._resolved.kind_of(step)
         direct = self._resolved.direct.get(kind)

@@ -1,0 +1,182 @@
+"""One step of an attempt: run within its time limit, brought to an end when that expires, and remembered.
+
+Which step comes next is the walk's (`run`); what a step's end means is `exit_status`'s.
+"""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+from xchronos.agent.attempt.exit_status import exit_environment, judge, judge_recorded, recorded
+from xchronos.agent.attempt.interfaces import Memory, Steps
+from xchronos.agent.attempt.result import ServiceResult
+from xchronos.agent.attempt.stop_point import StopPoint
+from xchronos.agent.attempt.termination import (
+    ADOPTION_GRACE,
+    AnyTask,
+    Cause,
+    LimitSetting,
+    Termination,
+    limit_of,
+    wait,
+)
+from xchronos.clock import Clock, Micros, to_datetime
+from xchronos.executors.contract import StepExit
+from xchronos.model.records import StepOutcome, StepResult
+from xchronos.model.unit import Service, Step
+
+
+class StopTaken(Exception):  # noqa: N818 - control flow between the walk and its steps
+    """A command has ended, or was not begun, because the attempt was asked to stop."""
+
+
+class StepRunner:
+    """Runs the steps of one attempt, each at most once over all lives of the daemon.
+
+    Attributes:
+        results: What the steps came to, in the order in which they ended.
+        main: The task that runs the main process; None before it is begun, and in a oneshot.
+        main_pid: The main process's pid; 0 when it is not known.
+        main_result: What the last command of the start phase came to.
+    """
+
+    def __init__(
+        self, service: Service, steps: Steps, memory: Memory, clock: Clock, result: ServiceResult, stop_point: StopPoint
+    ) -> None:
+        self.results: list[StepResult] = []
+        self.main: asyncio.Task[StepResult] | None = None
+        self.main_pid = 0
+        self.main_result: StepResult | None = None
+        self.termination = Termination(service, steps, clock)
+        self._service = service
+        self._steps = steps
+        self._memory = memory
+        self._clock = clock
+        self._result = result
+        self._stop_point = stop_point
+        self._adopted = {step.name for step in service.steps if memory.begun(step.name)}
+        self._tasks: set[AnyTask] = set()
+
+    # -- a command ----------------------------------------------------------------------------------------------------
+
+    async def run(self, step: Step, setting: LimitSetting, *, stoppable: bool = True) -> StepResult:
+        """Run one command within the limit of a setting. Raises StopTaken when it ends for a stop of the attempt."""
+        result = self._memory.result(step.name)
+        if result is not None:
+            self._note(step, result)
+            if result.outcome == "cancelled":
+                self._stop_point.recall(result)
+                self._result.fold(judge_recorded(self._service, step, result).result)
+                raise StopTaken
+            return result
+        if stoppable and not self._memory.begun(step.name) and await self._stop_point.comes_before(step):
+            raise StopTaken
+        turned = self._stop_point.was_at(step)
+        if self._stop_point.earlier is None and not self._memory.begun(step.name):
+            exit_ = self._steps.call(step, self._told(step))
+            if exit_ is not None:
+                return await self._ended(step, exit_)
+        task = self.task(self._exit_of(step), step.name)
+        left = self.left(step, setting)
+        if turned is not None:
+            cause: Cause = "timeout"
+            if turned.outcome == "cancelled":
+                cause = "stop"
+                self._stop_point.request(turned.reason)
+        else:
+            cause = await wait({task}, self._clock, left, self._stop_point.asked if stoppable else None)
+        if not cause:
+            return await self._ended(step, task.result())
+        return await self._cut_short(step, setting, task, cause)
+
+    async def _cut_short(self, step: Step, setting: LimitSetting, task: AnyTask, cause: Cause) -> StepResult:
+        """End a command before its time, and let its end count. Raises StopTaken for a stop of the attempt."""
+        outcome: StepOutcome
+        if cause == "stop":
+            self._stop_point.stopped()
+            outcome, why = "cancelled", self._stop_point.reason
+        else:
+            self._stop_point.expired(step, setting)
+            outcome, why = "timed_out", self._stop_point.expiry(setting)
+        await self._stop_point.keep(step, outcome, why)
+        ended, trouble = await self.termination.end(step, task)
+        self._result.fail("timeout", trouble)
+        exit_ = task.result() if ended else StepExit()
+        why = why if ended else f"{why}; {self.termination.spared}"
+        result = await self.keep(step, exit_, outcome, why)
+        if cause == "stop":
+            self._result.fold(judge_recorded(self._service, step, result).result)
+            raise StopTaken
+        return result
+
+    async def _ended(self, step: Step, exit_: StepExit) -> StepResult:
+        """A step has ended by itself."""
+        status = judge(self._service, step, exit_)
+        return await self.keep(step, exit_, status.outcome, status.words)
+
+    # -- the main process ---------------------------------------------------------------------------------------------
+
+    async def run_main(self, step: Step) -> StepResult:
+        """Run the main process to its end, however long that takes."""
+        result = self._memory.result(step.name)
+        if result is not None:
+            return self._note(step, result)
+        exit_ = await self._exit_of(step)
+        status = judge(self._service, step, exit_)
+        outcome, why = status.outcome, status.words
+        # Read after the end: a turn that was remembered before the signal is what has brought it about.
+        if self._stop_point.mark is not None and outcome != "lost":
+            outcome, why = self._stop_point.mark
+        return await self.keep(step, exit_, outcome, why)
+
+    def started(self, step: Step) -> "asyncio.Task[int | None]":
+        """A task that waits for the main process to be started: see `Steps.started`."""
+        return self.task(self._steps.started(step), f"start of {step.name}")
+
+    async def _exit_of(self, step: Step) -> StepExit:
+        self._memory.elapsed(step.name)  # it is begun now
+        return await self._steps.run(step, self._told(step))
+
+    def left(self, step: Step, setting: LimitSetting) -> Micros | None:
+        """How much of its time a step has left, in microseconds; None: it has no limit."""
+        limit = limit_of(self._service, setting)
+        if limit is None:
+            return None
+        return max(limit - self._memory.elapsed(step.name), ADOPTION_GRACE if step.name in self._adopted else 0)
+
+    # -- tasks and records --------------------------------------------------------------------------------------------
+
+    def task(self, work: Coroutine[Any, Any, Any], name: str) -> AnyTask:
+        """A task that is cancelled with the walk."""
+        task: AnyTask = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def let_go(self) -> None:
+        """Wait for nothing any more. What still runs is left running: the daemon goes, or the kill mode says so."""
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def keep(self, step: Step, exit_: StepExit, outcome: StepOutcome, reason: str) -> StepResult:
+        """Remember a step's end, and let it be seen."""
+        result = recorded(step, exit_, outcome, reason, to_datetime(self._clock.now()))
+        await self._memory.record(result)
+        return self._note(step, result)
+
+    def _note(self, step: Step, result: StepResult) -> StepResult:
+        self.results.append(result)
+        if step.phase == "start":
+            self.main_result = result
+        return result
+
+    def _told(self, step: Step) -> dict[str, str]:
+        """What a step is told of the attempt so far."""
+        env: dict[str, str] = {}
+        if step.phase in ("stop", "stop-post"):
+            env = exit_environment(self._result.result, self.main_result)
+        if self.main_pid and self.main is not None and not self.main.done():
+            env["MAINPID"] = str(self.main_pid)
+        return env
