@@ -111,7 +111,7 @@ def test_what_has_not_begun_leaves_a_draining_machine_at_once_and_is_not_charged
         await cluster.start("s", roles={"scheduler"})
         connection = FaultyStore(cluster.store, cluster.clock, Random(1))
         held = await cluster.start("m1", roles=AGENT, store=connection)
-        held.agent._context.closing = "it is held up"
+        held.agent._context.admission.closed = "it is held up"
         await cluster.submit("a.service")
         await cluster.registry.start("a.service", now=cluster.clock.now())
         await cluster.sleep(1)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import msgspec
 import pytest
 
-from xchronos.agent import context, placement_runner
+from xchronos.agent import admission, placement_record, placement_runner
 from xchronos.agent.lease import lease_clock
 from xchronos.clock import SECOND
 from xchronos.engine import committer
@@ -82,23 +82,22 @@ def launch_before_claim(patch):
 
 def begin_whatever_changed(patch):
     """The agent's claim does not look at what it was decided upon."""
-    patch.setattr(placement_runner, "begin", lambda *args: without(transitions.begin(*args), 0))
+    patch.setattr(placement_record, "begin", lambda *args: without(transitions.begin(*args), 0))
 
 
 def finish_whatever_changed(patch):
     """The agent records an end although the placement was taken away from it."""
-    patch.setattr(placement_runner, "finish", lambda *args: without(transitions.finish(*args), 0))
+    patch.setattr(placement_record, "finish", lambda *args: without(transitions.finish(*args), 0))
 
 
 def report_whatever_changed(patch):
     """The agent hands back what was taken away from it."""
 
-    def record(self, execution, attempt):
-        txn = original(self, execution, attempt)
-        return Txn((), txn.operations)
+    def unguarded(self, attempt):
+        return Txn((), original(self, attempt).operations)
 
-    original = placement_runner.PlacementRunner._record
-    patch.setattr(placement_runner.PlacementRunner, "_record", record)
+    original = placement_record.PlacementRecord._end
+    patch.setattr(placement_record.PlacementRecord, "_end", unguarded)
 
 
 def a_clock_that_is_ahead(patch):
@@ -154,7 +153,7 @@ def no_guardian(patch):
 
 def machines_that_judge_nothing(patch):
     """An agent begins whatever is placed on it, however full its machine is by then."""
-    patch.setattr(context.AgentContext, "refusals", lambda self, unit: ("", ""))
+    patch.setattr(admission.Admission, "refusals", lambda self, unit: ("", ""))
 
 
 def retries_at_once(patch):

@@ -55,7 +55,7 @@ class LateResults:
         self._untold += 1
         self._results.put_nowait((execution_id, attempt))
 
-    async def mind(self, execution_id: str, stop: Callable[[str], None]) -> None:
+    async def watch_wish(self, execution_id: str, stop: Callable[[str], None]) -> None:
         """Ask until cancelled whether an attempt that goes on without a placement has to end, as nobody can tell it."""
         while True:
             asked = await patiently(self._clock, lambda: self._unwanted(execution_id), what="store")

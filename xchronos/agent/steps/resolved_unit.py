@@ -10,6 +10,7 @@ import msgspec
 from xchronos.errors import InvalidValue
 from xchronos.executors.contract import DirectExecutor, Executor, HostExecutor
 from xchronos.model.unit import Step, Unit
+from xchronos.registry.units import CACHED
 from xchronos.unitfile import (
     HostFacts,
     UnitName,
@@ -144,3 +145,21 @@ class ResolvedUnit:
                 if not optional:
                     raise InvalidValue(f"EnvironmentFile={path}: {error.strerror}") from error
         return env
+
+
+class ResolvedUnits:
+    """The units on one machine, each worked out once for as long as the unit is what it was."""
+
+    def __init__(self, host: HostContext, executors: Mapping[str, Executor]) -> None:
+        self._host = host
+        self._executors = executors
+        self._known: dict[str, ResolvedUnit] = {}
+
+    def of(self, unit: Unit) -> ResolvedUnit:
+        """What the unit means on this machine."""
+        known = self._known.get(unit.name)
+        if known is None or known.unit is not unit:
+            if len(self._known) >= CACHED:
+                self._known.clear()
+            known = self._known[unit.name] = ResolvedUnit(unit, self._host, self._executors)
+        return known
