@@ -1,24 +1,29 @@
-"""The agent's side of its guardian: it puts the deadline off with every renewal, and sees to it that there is one."""
+"""The agent's side of its guardian: puts the deadline off with every renewal, and sees to it that a guardian runs."""
 
 import asyncio
 import json
 import os
 import select
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 import structlog
 
 from xchronos.agent.guardian import process
-from xchronos.agent.lease.lease_clock import LeaseClock
 from xchronos.clock import Micros
 from xchronos.executors.hostfacts import boot_id
 from xchronos.executors.process import tree
 
 log = structlog.get_logger(__name__)
 
-STARTS_WITHIN = 20.0
+START_LIMIT = 20.0
 """Seconds that a guardian has to be ready."""
+
+LOCK_TRIES, LOCK_PAUSE = 100, 0.05
+"""How often, and after how many seconds each, the agent's lock is tried for. An old guardian that is about to end holds
+it for a moment, so that nobody relies on it any more."""
 
 _ROOT = str(Path(process.__file__).resolve().parents[3])
 _PROGRAM = (
@@ -26,10 +31,24 @@ _PROGRAM = (
 )
 
 
-class GuardianClient:
-    """A guardian in `directory`, started when it is first needed. See `partition.Watchman`, and `guardian.Guardian`.
+class KillDeadline(Protocol):
+    """What the guardian's deadline follows: the lease clock, of which nothing more is needed here."""
 
-    `docker` is the engine's address as DOCKER_HOST is written, `processes` the process executor's directory.
+    @property
+    def kills_in(self) -> Micros | None:
+        """How long until killing begins, in microseconds; not positive once it has begun. None: it never begins."""
+        ...
+
+    def listen(self, changed: Callable[[], None]) -> None:
+        """Have `changed` called immediately whenever that has moved."""
+        ...
+
+
+class GuardianClient:
+    """A guardian in `directory`, started when it is first needed: a `Watchman` (`lease.partition`).
+
+    `docker` is the engine's address as DOCKER_HOST is written, `namespace` and `owner` say whose containers are
+    guarded, and `processes` is the process executor's directory. The guardian itself is `process.Guardian`.
     """
 
     def __init__(self, directory: Path, *, docker: str, namespace: str, owner: str, processes: Path | None) -> None:
@@ -44,7 +63,7 @@ class GuardianClient:
                 "processes": str(processes or ""),
             }
         )
-        self._lease_clock: LeaseClock | None = None
+        self._deadline: KillDeadline | None = None
         self._boot = boot_id().replace("-", "")
         self._state = self._agent = self._lock = self._mark = -1
         self._struck = False
@@ -54,19 +73,19 @@ class GuardianClient:
 
     @property
     def struck(self) -> bool:
-        """See `partition.Watchman`; known once it is ready."""
+        """See `Watchman.struck`; known once it is ready."""
         return self._struck
 
     def struck_since(self, at: Micros) -> bool:
-        """See `partition.Watchman`."""
+        """See `Watchman.struck_since`."""
         if self._mark < 0:
             return False
         mark = process.marked(self._mark, self._boot)
         return mark is not None and mark // 1000 >= at
 
-    def follow(self, lease_clock: LeaseClock) -> None:
-        """Let the deadline be what `lease_clock` says."""
-        self._lease_clock = lease_clock
+    def follow(self, lease_clock: KillDeadline) -> None:
+        """Let the deadline be what the lease clock says."""
+        self._deadline = lease_clock
         lease_clock.listen(self._put_off)
 
     async def ready(self) -> None:
@@ -79,7 +98,7 @@ class GuardianClient:
                     await asyncio.to_thread(self._start)
 
     async def revive(self) -> None:
-        """Have the deadline of an agent before this one kept, while there is no contact to a store yet."""
+        """Start a guardian for the deadline of an agent before this one, while the store has not answered yet."""
         try:
             state = os.open(self._directory / "state", os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -93,7 +112,7 @@ class GuardianClient:
                 log.error("no guardian can be started", reason=str(error))  # noqa: TRY400 - nothing of ours failed
 
     def end(self) -> None:
-        """Nothing is left to guard: the guardian may go."""
+        """Nothing is left to guard. The guardian ends."""
         if self._state >= 0:
             self._write(over=True)
             for descriptor in (self._state, self._agent, self._lock, self._mark):
@@ -118,22 +137,21 @@ class GuardianClient:
         self._state = state
         self._write()
         if before is not None and not before[1]:
-            # Looked at behind the new deadline: what has not passed by now has not been struck for.
+            # Looked at after the new deadline was written: an old one that has not passed by now is never struck for.
             self._struck = before[2] != self._boot or before[0] <= process.now()
 
     def _leave_settings(self) -> None:
-        """For a guardian that stands by outside of this container."""
+        """Write the settings down, for a guardian that stands by outside of this container (`standby`)."""
         fresh = self._directory / "settings.new"
         with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
             file.write(self._settings)
         fresh.replace(self._directory / "settings")
 
     def _take_agents_lock(self) -> None:
-        # An old guardian that is about to end holds it for a moment, so that nobody relies on it any more.
-        for _ in range(100):
+        for _ in range(LOCK_TRIES):
             if process.locked(self._agent):
                 return
-            select.select([], [], [], 0.05)
+            select.select([], [], [], LOCK_PAUSE)
         raise OSError(f"another agent uses {self._directory}")
 
     def _put_off(self) -> None:
@@ -154,14 +172,14 @@ class GuardianClient:
             log.error("no guardian can be started", reason=str(error))  # noqa: TRY400
 
     def _write(self, *, over: bool = False) -> None:
-        left = 0 if self._lease_clock is None else self._lease_clock.kills_in or 0
+        left = 0 if self._deadline is None else self._deadline.kills_in or 0
         deadline = process.now() + left * 1000
         os.pwrite(self._state, process.written(max(deadline, 1), over=over, boot=self._boot), 0)
 
     # -- the process --------------------------------------------------------------------------------------------------
 
     def _alive(self) -> bool:
-        """Whether a guardian holds the lock, whoever has started it."""
+        """Whether a guardian runs, whoever has started it: it holds the lock."""
         if self._lock < 0:
             return False
         if not process.locked(self._lock):
@@ -191,7 +209,7 @@ class GuardianClient:
             os.close(report)
         self._children.add(pid)
         try:
-            if not select.select([receive], [], [], STARTS_WITHIN)[0] or not os.read(receive, 16):
+            if not select.select([receive], [], [], START_LIMIT)[0] or not os.read(receive, 16):
                 raise OSError(f"the guardian has not started; its words are in {self._directory / 'guardian.log'}")
         finally:
             os.close(receive)
