@@ -36,6 +36,7 @@ def test_a_change_between_claim_and_start(play: Callable[..., None], how: str, t
             attempt = await c.ended(execution)
             assert attempt.outcome is Outcome.CANCELLED
             assert attempt.reason.startswith("by hand")
+            assert (attempt.started_at is None) == (before.state == "placed"), "what was not begun was not recorded so"
         else:
             await c.memory.commit(Txn((), (Delete(KEYS.placement("m1", execution.id)),)))
             await c.clock.sleep(120 * SECOND)

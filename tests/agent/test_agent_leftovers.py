@@ -29,6 +29,23 @@ def test_leftovers_go_and_what_is_placed_here_stays(play: Callable[..., None]) -
     play(test, LONG)
 
 
+def test_what_was_begun_while_an_executor_was_away_is_no_leftover(play: Callable[..., None]) -> None:
+    async def test(c: Cluster) -> None:
+        await c.submit(ONE)
+        c.executor.away = 1_000
+        c.boot()
+        await c.clock.sleep(SECOND)
+        execution = await c.place()
+        await c.clock.sleep(SECOND)
+        c.executor.left = [Leftover(execution.id, 1, "start-0", running=True, what="mine")]
+        c.executor.away = 0
+        await c.clock.sleep(20 * SECOND)
+        assert c.world.starts == ["start-0"]
+        assert c.executor.removed == []
+
+    play(test, LONG)
+
+
 def test_output_is_kept_for_as_many_attempts_as_history(play: Callable[..., None]) -> None:
     async def test(c: Cluster) -> None:
         await c.submit(ONE, "HistoryLimit=2")

@@ -1,5 +1,6 @@
 """An agent that is asked to end: what it waits for, what it stops, and what it does not begin any more."""
 
+import asyncio
 from collections.abc import Callable
 
 import pytest
@@ -7,6 +8,21 @@ import pytest
 from tests.agent.worlds import LONG, Cluster
 from xchronos.clock import SECOND
 from xchronos.model.policies import Outcome
+from xchronos.store.contract import Committed, Put, Txn
+
+
+def spied(c: Cluster) -> list[Put]:
+    """What the agent sends to be written from now on."""
+    sent: list[Put] = []
+    batcher = c.agent._context.batcher
+    submit = batcher.submit
+
+    def submit_seen(txn: Txn) -> asyncio.Future[Committed]:
+        sent.extend(operation for operation in txn.operations if isinstance(operation, Put))
+        return submit(txn)
+
+    batcher.submit = submit_seen  # type: ignore[method-assign]
+    return sent
 
 
 def test_drain_waits_then_stops_then_records(play: Callable[..., None]) -> None:
@@ -37,12 +53,15 @@ def test_drain_lets_the_quick_ones_end(play: Callable[..., None]) -> None:
     play(test, LONG)
 
 
+@pytest.mark.parametrize("grace", [0, 2 * SECOND])
 @pytest.mark.parametrize("ticks", range(0, 30, 2))
-def test_drain_starts_nothing_that_is_on_its_way(play: Callable[..., None], ticks: int) -> None:
+def test_drain_starts_nothing_that_is_on_its_way(play: Callable[..., None], ticks: int, grace: int) -> None:
     async def test(c: Cluster) -> None:
         execution = await c.begin_for(ticks)
-        await c.agent.drain(0)
+        sent = spied(c)
+        await c.agent.drain(grace)
         await c.clock.sleep(SECOND)
+        assert not [put for put in sent if b'"running"' in put.value], "nothing is recorded as begun from then on"
         now = await c.placed(execution)
         assert now is not None
         assert now.state in ("placed", "reported")

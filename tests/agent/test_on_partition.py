@@ -8,7 +8,7 @@ from tests.agent.worlds import FIRE, OK, Cluster, Hand
 from xchronos.agent.lease.lease_clock import LeaseClock
 from xchronos.agent.lease.partition import CUT_OFF
 from xchronos.clock import SECOND
-from xchronos.executors.contract import Leftover, StepExit
+from xchronos.executors.contract import Leftover, StepExit, StepSpec
 from xchronos.model.policies import Outcome
 from xchronos.model.records import Execution
 
@@ -127,6 +127,23 @@ def test_when_time_is_up_nothing_is_started(play: Callable[..., None]) -> None:
         await c.clock.sleep(SECOND)
         assert (await c.placed(execution)).state == "running"
         assert c.world.starts == ["start-0", "start-0"]
+
+    play(test, LONG)
+
+
+def test_a_step_is_not_started_by_an_agent_that_hung_right_before_until_time_was_up(play: Callable[..., None]) -> None:
+    async def test(c: Cluster) -> None:
+        run = c.executor.run
+
+        async def run_late(spec: StepSpec) -> StepExit:
+            if spec.step == "start-0":
+                c.clock.advance(9 * SECOND)  # nobody else has a turn meanwhile, nor can kill anything
+            return await run(spec)
+
+        c.executor.run = run_late  # type: ignore[method-assign]
+        execution = await running(c, "ExecStartPre=a\nExecStart=b")
+        assert (await c.ended(execution, 10)).outcome is Outcome.LOST
+        assert c.world.starts == ["start-pre-0"]
 
     play(test, LONG)
 

@@ -73,8 +73,8 @@ def launch_before_claim(patch):
     """The agent starts first, and writes down later that it has."""
     begin = placement_runner.PlacementRunner._begin
 
-    async def begin_later(self, unit):
-        self.begin_later = asyncio.create_task(begin(self, unit))
+    async def begin_later(self, placement, unit):
+        placement.begin_later = asyncio.create_task(begin(self, placement, unit))
         return True
 
     patch.setattr(placement_runner.PlacementRunner, "_begin", begin_later)

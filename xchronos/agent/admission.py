@@ -68,16 +68,20 @@ class Admission:
 
     # -- judging ------------------------------------------------------------------------------------------------------
 
-    async def learn(self, unit: Unit | None) -> None:
-        """Wait until `refusal` can be judged: what runs here is known, and news that the scheduler had is here too."""
+    async def all_known(self) -> None:
+        """Wait until it is known what this machine runs. Nothing can be judged before that."""
         if self._resuming:
             await self._all_resumed.wait()
-        if unit is not None and any(self.refusals(unit)):
-            # The scheduler may have heard sooner of what people want of this machine.
-            await patiently(self._clock, self._refresh, what="store")
+
+    async def refresh(self) -> None:
+        """Look up what people want of this machine: the scheduler may have heard sooner of that."""
+        await patiently(self._clock, self._refresh, what="store")
 
     def refusal(self, unit: Unit) -> AttemptEnd | None:
-        """How an attempt of the unit ends that must not begin here now; None: `take` may follow immediately."""
+        """How an attempt of the unit ends that must not begin here now; None: `take` may follow immediately.
+
+        It is `lost` when this machine cannot run it, and another may.
+        """
         misfits, crowd = self.refusals(unit)
         if misfits or crowd:
             reasons = ", ".join(words for words in (misfits, crowd) if words)

@@ -93,13 +93,14 @@ class Agent:
             partition=Partition(clock, lease_clock, watchman),
             late_results=LateResults(store, keys, clock),
         )
+        self._runner = PlacementRunner(self._context)
         self._next_revision = 0
         self._placements: dict[str, Placement] = {}
         """The newest placement of each key that is not over."""
         self._at_work: dict[Placement, None] = {}
         """All that have a task: a placement that was taken away still ends what runs."""
         self._over: dict[str, int] = {}
-        """The lives of keys that this agent has recorded as ended, until the watch has told that they are gone."""
+        """By key, the life that this agent has recorded as ended, until the watch has told that it is gone."""
 
     # -- life ---------------------------------------------------------------------------------------------------------
 
@@ -124,10 +125,9 @@ class Agent:
                     await self._watch()
                     await self._follow()
             finally:
-                tasks = [placement.task for placement in self._at_work if placement.task is not None]
-                for task in tasks:
-                    task.cancel()
-                if tasks:
+                if tasks := [placement.task for placement in self._at_work if placement.task is not None]:
+                    for task in tasks:
+                        task.cancel()
                     await asyncio.wait(tasks)
 
     async def drain(self, grace: Micros, reason: str = SHUTTING_DOWN) -> None:
@@ -140,7 +140,7 @@ class Agent:
         for placement in self._unrecorded():
             placement.leave(reason)
         # What was not begun may wait for a store that is away. Nothing of it runs, so nobody waits for it here.
-        await self._until(lambda: not any(one.running for one in self._unrecorded()), None)
+        await self._until(lambda: not any(one.at_work for one in self._unrecorded()), None)
         late_results = self._context.late_results
         if not await self._until(lambda: not self._unrecorded() and not late_results.busy, RECORDING_LIMIT):
             log.warning("the store does not answer; what has ended will be recorded after the next start")
@@ -219,7 +219,7 @@ class Agent:
         record = placement.record
         self._metrics.running += 1
         try:
-            await PlacementRunner(self._context, placement).run()
+            await self._runner.run(placement)
         finally:
             self._metrics.running -= 1
             self._at_work.pop(placement, None)

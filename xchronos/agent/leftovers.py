@@ -17,7 +17,7 @@ async def remove_leftovers(clock: Clock, kind: str, executor: Executor, is_held:
 
     Asks for as long as the executor is away. `is_held` is asked after the executor has answered, and not before: what
     was begun meanwhile is held by then. Pinned by
-    `test_leftovers_go_and_what_is_placed_here_stays`.
+    `test_what_was_begun_while_an_executor_was_away_is_no_leftover`.
     """
     of = f"{kind} executor"
     found = await patiently(clock, executor.leftovers, what=of, kind=ExecutorUnavailable)

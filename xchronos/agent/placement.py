@@ -65,7 +65,7 @@ class Placement:
         return self.record.execution
 
     @property
-    def running(self) -> bool:
+    def at_work(self) -> bool:
         """Whether the attempt was begun and has not ended yet."""
         return self.attempt is not None and self.end is None
 
@@ -87,15 +87,18 @@ class Placement:
             return
         self.record.taken_away = True
         self.make_room()
-        attempt = self.attempt
-        given_up = self._context.lease_clock.lapses > self._lapses
-        if given_up and attempt is not None and self.running and outlives_lease(attempt.unit):
+        attempt = self.attempt if self.end is None else None
+        if attempt is not None and self._is_given_up() and outlives_lease(attempt.unit):
             log.warning("this machine was given up; the attempt goes on", execution=self.execution.id)
             self.alone = True
             watch = self._context.late_results.watch_wish(self.execution.id, attempt.stop)
             self._wish_watch = asyncio.create_task(watch, name=f"wish of {self.execution.id}")
         else:
             self.stop(TAKEN_AWAY)
+
+    def _is_given_up(self) -> bool:
+        """Whether the store may have given this machine up since the placement came."""
+        return self._context.lease_clock.lapses > self._lapses
 
     def leave(self, reason: str) -> None:
         """End what runs, as the unit says, for another machine to try: the attempt is lost, not cancelled."""
@@ -111,8 +114,9 @@ class Placement:
 
     def called_off(self) -> AttemptEnd | None:
         """How an attempt that was not begun ends, because somebody wants it to; None: nobody does."""
-        if self.execution.stop_requested:
-            return outcomes.cancelled(self.execution.stop_requested)
+        stop_requested = self.record.execution.stop_requested
+        if stop_requested:
+            return outcomes.cancelled(stop_requested)
         return outcomes.lost(self.leaving) if self.leaving else None
 
     async def look_again(self) -> bool:
@@ -153,18 +157,18 @@ class Placement:
         Checks anew before each try what the end is, as a request to stop may have come while it was written. Pinned by
         `test_a_stop_is_not_overwritten_by_the_report`.
         """
-        ended_at = to_datetime(self._context.clock.now())
-        while not self.record.taken_away:
-            execution = self.execution
+        record, ended_at = self.record, to_datetime(self._context.clock.now())
+        while not record.taken_away:
+            execution = record.execution
             if execution.state == "reported":
-                self.record.ended = True  # an answer was lost on its way, or what was read first is long past
+                record.ended = True  # an answer was lost on its way, or what was read first is long past
                 return
             if end.outcome is Outcome.CANCELLED and self.attempt is not None and not execution.stop_requested:
                 # It was stopped, by this daemon or an earlier one, but nobody wants the execution to end.
                 end = msgspec.structs.replace(end, outcome=Outcome.LOST)
             self.end = end
-            attempt = outcomes.ended(self.record.attempt, end, ended_at)
-            if await self.record.end(attempt):
+            attempt = outcomes.ended(record.attempt, end, ended_at)
+            if await record.end(attempt):
                 self.make_room()
                 if end.outcome is not Outcome.SUCCEEDED:
                     log.info(
@@ -176,11 +180,11 @@ class Placement:
                 break
         log.info(
             "the placement is gone: recorded already, or taken away",
-            execution=self.execution.id, outcome=end.outcome.value,
+            execution=record.execution.id, outcome=end.outcome.value,
         )  # fmt: skip
         late = self._late_result(end)
         if late is not None:
-            self._context.late_results.put(self.execution.id, outcomes.ended(self.record.attempt, late, ended_at))
+            self._context.late_results.put(record.execution.id, outcomes.ended(record.attempt, late, ended_at))
 
     def _late_result(self, end: AttemptEnd) -> AttemptEnd | None:
         """What is to be told of an attempt that is recorded as lost; None: no more than that."""

@@ -59,6 +59,11 @@ class PlacementRecord:
             raise ValueError(f"{self.execution.id} is placed here without a current attempt")
         return self.execution.current
 
+    @property
+    def is_running(self) -> bool:
+        """Whether the record says that the attempt runs."""
+        return self.execution.state == "running"
+
     def take_in(self, item: KeyValue | Event) -> bool:
         """The record was rewritten. Whether that was news. Raises StoreError if the record cannot be read."""
         # This agent's own writes are told by the store's answer. What the watch tells of them is old by then.

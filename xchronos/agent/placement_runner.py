@@ -20,10 +20,12 @@ from xchronos.agent.attempt.journal import AttemptJournal
 from xchronos.agent.attempt_runner import AttemptRunner
 from xchronos.agent.context import AgentContext
 from xchronos.agent.placement import TAKEN_AWAY, Placement
+from xchronos.agent.placement_record import PlacementRecord
 from xchronos.agent.retrying import patiently
 from xchronos.clock import to_datetime
 from xchronos.errors import UnitFileError
 from xchronos.model.lifecycle import IllegalEvent
+from xchronos.model.policies import Outcome
 from xchronos.model.unit import Unit
 from xchronos.registry.units import Loaded, compile_record
 
@@ -31,22 +33,22 @@ log = structlog.get_logger(__name__)
 
 
 class PlacementRunner:
-    """Works on one placement."""
+    """Works on the placements of one agent."""
 
-    def __init__(self, context: AgentContext, placement: Placement) -> None:
+    def __init__(self, context: AgentContext) -> None:
         self._context = context
-        self._placement = placement
-        self._record = placement.record
 
-    async def run(self) -> None:
+    async def run(self, placement: Placement) -> None:
         """Carry the attempt out and record its end. Cancelling leaves what runs running."""
-        record = self._record
+        record = placement.record
         try:
             # In every other state the record was read long ago: the attempt was handed back since, and nobody waits.
             if record.execution.state == "running":
-                await self._resume()
-            elif record.execution.state == "placed" and not await self._joined():
-                await self._start()
+                await self._resume(placement)
+            elif record.execution.state == "placed":
+                before = placement.before
+                if before is None or not await self._joined(placement, before):
+                    await self._start(placement)
         except IllegalEvent:
             # The record is in a state that no agent's write leads on from: it is left as it is, for people to see.
             log.exception("a placement's record is in a state that it cannot be in", execution=record.execution.id)
@@ -55,27 +57,26 @@ class PlacementRunner:
             log.exception("attempt could not be carried out", execution=record.execution.id)
             if not record.ended and record.execution.current is not None:
                 begun = record.execution.state != "placed"
-                await self._placement.close(outcomes.hindered(self._context.host.machine, error, begun=begun))
+                await placement.close(outcomes.hindered(self._context.host.machine, error, begun=begun))
         finally:
-            self._placement.let_go()
+            placement.let_go()
 
     # -- its start ----------------------------------------------------------------------------------------------------
 
-    async def _joined(self) -> bool:
+    async def _joined(self, placement: Placement, before: Placement) -> bool:
         """Wait for what this agent had of the same execution: no two attempts of it are at work side by side.
 
         True when the execution has come back to the machine where an attempt of it still runs. Nothing is started for
         it then: the end of that attempt is its end.
         """
-        placement, before = self._placement, self._placement.before
-        if before is None or before.task is None:
-            return False
         ended, attempt = before.task, before.attempt
-        if attempt is None or not before.alone or not before.running:
+        if ended is None:
+            return False
+        if attempt is None or not before.alone or not before.at_work:
             await asyncio.wait({ended})
             placement.before = None
             return False
-        if await self._begin(attempt.unit):
+        if await self._begin(placement, attempt.unit):
             await asyncio.wait({ended})
             if before.end is not None:
                 reason = f"attempt {before.record.attempt.number}, which had been given up, went on here"
@@ -83,68 +84,67 @@ class PlacementRunner:
                 await placement.close(msgspec.structs.replace(before.end, reason=reason, steps=()))
         return True
 
-    async def _start(self) -> None:
+    async def _start(self, placement: Placement) -> None:
         """Begin the attempt, unless something speaks against it, and carry it out."""
-        loaded = await self._read_unit()
+        context, record = self._context, placement.record
+        loaded = await self._read_unit(record)
         unit = loaded.unit if loaded is not None else None
         if unit is not None and unit.on_partition == "stop":
-            await self._context.partition.in_contact(self._is_wanted)
-        await self._context.admission.learn(unit)
-        # No await from here until the room is taken: see `admission`.
-        end = self._refusal(unit)
+            await context.partition.in_contact(lambda: self._is_wanted(placement))
+        await context.admission.all_known()
+        end = self._refusal(placement, unit)
+        if end is not None and end.outcome is Outcome.LOST:
+            await context.admission.refresh()
+            end = self._refusal(placement, unit)
+        # No await between the judging and the taking of the room: see `admission`.
         if end is not None or unit is None or loaded is None:
-            await self._placement.close(end or outcomes.cancelled("the unit was destroyed"))
+            await placement.close(end or outcomes.cancelled("the unit was destroyed"))
             return
-        self._placement.take_room(unit)
+        placement.take_room(unit)
         journal = None
-        if self._context.resolved.of(unit).recoverable:
-            journal = AttemptJournal(Path(self._record.directory), self._context.clock)
+        if context.resolved.of(unit).recoverable:
+            journal = AttemptJournal(Path(record.directory), context.clock)
             await asyncio.to_thread(journal.create, loaded.record)
-        # Whatever has changed while these were awaited, `_begin` finds: it checks before each try.
-        if await self._begin(unit):
-            self._placement.began = True
-            await self._carry_out(unit, journal, resumed=False)
-        elif self._running and await self._placement.look_again() and self._running:
+        # Whatever has changed while that was awaited, `_begin` finds: it checks before each try.
+        if await self._begin(placement, unit):
+            placement.began = True
+            await self._carry_out(placement, unit, journal, resumed=False)
+        elif record.is_running and await placement.look_again() and record.is_running:
             # An earlier daemon has asked for that, and it happened only after this one had read what there is.
-            self._placement.make_room()
-            await self._resume()
+            placement.make_room()
+            await self._resume(placement)
 
-    @property
-    def _running(self) -> bool:
-        return self._record.execution.state == "running"
-
-    async def _read_unit(self) -> Loaded | None:
+    async def _read_unit(self, record: PlacementRecord) -> Loaded | None:
         """The unit as it is now. Nobody tells an agent of changes; the placement says which text it was decided by."""
-        units, name = self._context.units, self._record.execution.unit
+        units, name = self._context.units, record.execution.unit
         known = units.peek(name)
-        if known is not None and known.record.revision != self._record.attempt.revision:
+        if known is not None and known.record.revision != record.attempt.revision:
             units.forget(name)
         return await patiently(self._context.clock, lambda: units.get(name), what="store")
 
-    def _is_wanted(self) -> bool:
+    def _is_wanted(self, placement: Placement) -> bool:
         """Whether it is worth waiting for the attempt's start."""
-        gone = self._record.taken_away or self._context.admission.closed
-        return not gone and self._placement.called_off() is None
+        gone = placement.record.taken_away or self._context.admission.closed
+        return not gone and placement.called_off() is None
 
-    def _refusal(self, unit: Unit | None) -> AttemptEnd | None:
+    def _refusal(self, placement: Placement, unit: Unit | None) -> AttemptEnd | None:
         """How the attempt ends that must not start here now; None: it may start, if there is a unit."""
-        return self._placement.called_off() or (self._context.admission.refusal(unit) if unit is not None else None)
+        return placement.called_off() or (self._context.admission.refusal(unit) if unit is not None else None)
 
-    async def _begin(self, unit: Unit) -> bool:
+    async def _begin(self, placement: Placement, unit: Unit) -> bool:
         """Record durably that the attempt starts. False: nothing may start, as the placement is gone or has changed.
 
         Checks anew before each try, as the record may have changed before, and while, it was written. Pinned by
-        `test_a_change_between_claim_and_start`,
-        `test_leaving_at_any_moment_of_a_start` and
+        `test_a_change_between_claim_and_start` and
         `test_drain_starts_nothing_that_is_on_its_way`.
         """
-        record, placement = self._record, self._placement
+        record = placement.record
         started = to_datetime(self._context.clock.now())
         while not record.taken_away and not self._context.admission.closed:
             if record.execution.state != "placed":
                 # Either the answer to this very write was lost, and it had happened; or what was read first is long
                 # past: the attempt was begun then, and may have ended, and must not be begun again.
-                return self._running and record.attempt.started_at == started
+                return record.is_running and record.attempt.started_at == started
             end = placement.called_off()
             if end is not None:
                 await placement.close(end)
@@ -157,23 +157,26 @@ class PlacementRunner:
 
     # -- the attempt --------------------------------------------------------------------------------------------------
 
-    async def _resume(self) -> None:
+    async def _resume(self, placement: Placement) -> None:
         """Go on with an attempt that an earlier agent began on this machine."""
-        journal = AttemptJournal(Path(self._record.directory), self._context.clock)
-        unit = await asyncio.to_thread(_begun_with, journal, self._record.execution.unit)
+        record = placement.record
+        journal = AttemptJournal(Path(record.directory), self._context.clock)
+        unit = await asyncio.to_thread(_begun_with, journal, record.execution.unit)
         if isinstance(unit, str):
-            await self._placement.close(outcomes.fate_unknown(unit))
+            await placement.close(outcomes.fate_unknown(unit))
             return
-        log.info("taking up a running attempt", execution=self._record.execution.id)
-        self._placement.take_room(unit)
-        await self._carry_out(unit, journal, resumed=True)
+        log.info("taking up a running attempt", execution=record.execution.id)
+        placement.take_room(unit)
+        await self._carry_out(placement, unit, journal, resumed=True)
 
-    async def _carry_out(self, unit: Unit, journal: AttemptJournal | None, *, resumed: bool) -> None:
-        placement, record = self._placement, self._record
+    async def _carry_out(
+        self, placement: Placement, unit: Unit, journal: AttemptJournal | None, *, resumed: bool
+    ) -> None:
+        record, closed = placement.record, self._context.admission.closed
         attempt = placement.attempt = AttemptRunner(self._context, record, unit, journal, resumed=resumed)
         # Whoever wanted it to end while there was no attempt to tell: the first reason is the one that counts.
-        if self._context.admission.closed:
-            placement.leave(self._context.admission.closed)
+        if closed:
+            placement.leave(closed)
         for reason in (record.execution.stop_requested, placement.leaving, TAKEN_AWAY if record.taken_away else ""):
             if reason:
                 attempt.stop(reason)

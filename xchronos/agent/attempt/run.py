@@ -44,6 +44,8 @@ class AttemptRun:
         self._phases: dict[AttemptState, list[Step]] = {}
         for step in service.steps:
             self._phases.setdefault(step.phase, []).append(step)
+        # The phases in which there may be more to do than to leave them.
+        self._eventful = {*self._phases, "start", "running", "signal"}
         self._memory = memory
         self._clock = clock
         self._result = ServiceResult()
@@ -73,19 +75,14 @@ class AttemptRun:
             if prepare is not None and not await self._prepared(prepare):
                 return self._end()
             while (phase := self.phase) != "done":
-                self.phase = attempt_after(phase, await self._pass(phase) if self._eventful(phase) else "next")
+                eventful = phase in self._eventful or (phase == "start-post" and self._steps.main is not None)
+                self.phase = attempt_after(phase, await self._pass(phase) if eventful else "next")
             self._result.fail("timeout", await self._steps.termination.clear_away())
         finally:
             await self._steps.let_go()
         return self._end()
 
     # -- phases -------------------------------------------------------------------------------------------------------
-
-    def _eventful(self, phase: AttemptState) -> bool:
-        """Whether there is anything to do in a phase but to leave it."""
-        if phase in self._phases or phase in ("start", "running", "signal"):
-            return True
-        return phase == "start-post" and self._steps.main is not None
 
     def _pass(self, phase: AttemptState) -> Awaitable[AttemptEvent]:
         match phase:
