@@ -13,7 +13,7 @@ import pytest
 
 from tests.agent.guardian_bench import TTL, Bench, FakeEngine, clean, holder
 from xchronos.agent.guardian import process
-from xchronos.agent.guardian.process import LOOK, STRIKE_AGAIN
+from xchronos.agent.guardian.process import STATE_POLL, STRIKE_POLL
 from xchronos.agent.guardian.standby import Standby
 from xchronos.clock import SECOND
 from xchronos.executors.hostfacts import boot_id
@@ -91,17 +91,17 @@ def test_it_looks_as_often_as_there_is_need(directory: Path) -> None:
     standby = Standby(directory)
     state = directory / "state"
     try:
-        assert standby.look() == LOOK, "nobody is there who could start anything"
+        assert standby.look() == STATE_POLL, "nobody is there who could start anything"
         agent = os.open(directory / "agent", os.O_RDWR)
         fcntl.flock(agent, fcntl.LOCK_EX | fcntl.LOCK_NB)  # what looked has let go of it again
-        assert standby.look() == STRIKE_AGAIN
+        assert standby.look() == STRIKE_POLL
         asked = len(engine.asked)
         in_a_minute = process.now() + 60 * 10**9
         for written, wanted in (
-            (process.written(1, over=True, boot=boot_id()), LOOK),
-            (process.written(1, over=False, boot="0" * 32), LOOK),
-            (process.written(in_a_minute, over=False, boot=boot_id()), LOOK),
-            (b"torn", STRIKE_AGAIN),
+            (process.written(1, over=True, boot=boot_id()), STATE_POLL),
+            (process.written(1, over=False, boot="0" * 32), STATE_POLL),
+            (process.written(in_a_minute, over=False, boot=boot_id()), STATE_POLL),
+            (b"torn", STRIKE_POLL),
         ):
             state.write_bytes(written)
             assert standby.look() == wanted

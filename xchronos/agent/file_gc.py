@@ -1,7 +1,7 @@
-"""What attempts of destroyed units left on this machine is removed, a while after the unit is gone.
+"""Removes what attempts of destroyed units left on this machine, a while after the unit is gone.
 
-Nobody tells an agent that a unit was destroyed, and it may have been away then: it looks now and again at the units of
-which it still has files.
+Nobody tells an agent that a unit was destroyed, and the agent may have been away then. So it looks from time to time
+whether the units still exist of which it has files.
 """
 
 import asyncio
@@ -19,12 +19,14 @@ from xchronos.store.reading import read_some
 
 log = structlog.get_logger(__name__)
 
-EVERY: Micros = 10 * MINUTE
-"""How long between two looks. What goes was gone at two looks, so that a wrong or an empty store costs no output."""
+GC_PERIOD: Micros = 10 * MINUTE
+"""The time between two looks. Files go when their unit was gone at two looks in a row: a store that is empty by mistake
+must not cost their output. Pinned by
+`test_a_unit_that_comes_back_soon_keeps_its_output`."""
 
 
 class FileGc:
-    """Removes the files of units that are gone from `directory`. `busy` are the units of which something runs here."""
+    """Removes the files of units that are gone, below `directory`. `busy` gives the units of what runs here."""
 
     def __init__(
         self, store: Store, keys: Keys, clock: Clock, directory: Path, busy: Callable[[], Collection[str]]
@@ -40,10 +42,10 @@ class FileGc:
         """Look again and again, until cancelled."""
         while True:
             await self._look()
-            await self._clock.sleep(spread(self._clock, EVERY))
+            await self._clock.sleep(spread(self._clock, GC_PERIOD))
 
     async def _look(self) -> None:
-        # Listed before the store is asked: what a unit of the same name begins from now on is not among it.
+        # Listed before the store is asked: a new unit of the same name makes its files later, so they are not listed.
         found = await asyncio.to_thread(_files, self._directory)
         known = await patiently(
             self._clock, lambda: read_some(self._store, self._keys.jobs, found.keys()), what="store"
@@ -56,7 +58,7 @@ class FileGc:
 
 
 def _files(root: Path) -> dict[str, tuple[Path, list[Path]]]:
-    """By unit, its directory and those of its attempts."""
+    """By unit, its directory and the directories of its attempts."""
     if not root.is_dir():
         return {}
     return {home.name: (home, list(home.iterdir())) for home in root.iterdir() if home.is_dir()}

@@ -1,7 +1,7 @@
 """Late results: how attempts ended whose machine the store had given up meanwhile.
 
-Such an attempt is recorded as lost, and its execution goes on elsewhere or is over. What really became of it is written
-into that attempt's record, wherever the execution is by now; no outcome is ever overwritten by it.
+Such an attempt is recorded as lost, and its execution goes on elsewhere, or is over. What really became of the attempt
+is written into its record, wherever the execution is by then. No outcome is overwritten.
 """
 
 import asyncio
@@ -22,11 +22,11 @@ from xchronos.store.contract import KeyValue, Store
 
 log = structlog.get_logger(__name__)
 
-PAGE = 1_000
-"""How many placements are looked through at once for the one that an execution has by now."""
+PLACEMENTS_PER_PAGE = 1_000
+"""How many keys are read in one request when an execution's placement is looked for on all machines."""
 
-LOOK: Micros = 10 * SECOND
-"""How often it is asked whether somebody wants what goes on here to end."""
+WISH_POLL: Micros = 10 * SECOND
+"""The pause between two looks whether somebody wants an attempt to end that goes on without a placement."""
 
 
 class LateResults:
@@ -37,31 +37,34 @@ class LateResults:
         self._keys = keys
         self._clock = clock
         self._results: asyncio.Queue[tuple[str, Attempt]] = asyncio.Queue()
-        self._untold = 0
+        self._unwritten = 0
 
     @property
     def busy(self) -> bool:
-        """Whether there are results that are not told yet."""
-        return self._untold > 0
+        """Whether there are results that are not written yet."""
+        return self._unwritten > 0
 
     async def run(self) -> None:
         """Write until cancelled."""
         while True:
             await self._tell(*await self._results.get())
-            self._untold -= 1
+            self._unwritten -= 1
 
     def put(self, execution_id: str, attempt: Attempt) -> None:
-        """An attempt has ended (`attempt` says how) whose placement is gone."""
-        self._untold += 1
+        """An attempt has ended, whose placement is gone. `attempt` is its record with its end."""
+        self._unwritten += 1
         self._results.put_nowait((execution_id, attempt))
 
     async def watch_wish(self, execution_id: str, stop: Callable[[str], None]) -> None:
-        """Ask until cancelled whether an attempt that goes on without a placement has to end, as nobody can tell it."""
+        """Call `stop` when somebody wants an attempt to end that goes on without a placement. Asks until cancelled.
+
+        Nobody else can tell such an attempt: it is asked for in records that this agent does not follow.
+        """
         while True:
             asked = await patiently(self._clock, lambda: self._unwanted(execution_id), what="store")
             if asked:
                 stop(asked)
-            await self._clock.sleep(LOOK)
+            await self._clock.sleep(WISH_POLL)
 
     async def _unwanted(self, execution_id: str) -> str:
         if await self._store.get(self._keys.job(unit_of(execution_id))) is None:
@@ -73,12 +76,16 @@ class LateResults:
         return ""
 
     async def _tell(self, execution_id: str, attempt: Attempt) -> None:
-        # What is refused was moved or written by somebody else since it was read: there is something new to read.
+        # Refused: somebody else has moved or written the record since it was read, so there is something new to read.
         while not await patiently(self._clock, lambda: self._settled(execution_id, attempt), what="store"):
             pass
 
     async def _settled(self, execution_id: str, attempt: Attempt) -> bool:
-        """Whether it is told for good, or there is nothing to be told; False when the record has just changed."""
+        """Whether nothing is left to be told; False when the record has just changed.
+
+        Pinned by
+        `test_a_late_result_is_told_for_good_whatever_moves_between_any_two_requests`.
+        """
         item = await self._find(execution_id)
         if item is None:
             log.info("the record of a late result is gone", execution=execution_id, attempt=attempt.number)
@@ -98,8 +105,9 @@ class LateResults:
     async def _find(self, execution_id: str) -> KeyValue | None:
         """The record, wherever it is; None when there is none any more.
 
-        Everything is read as of one moment, in which it was in exactly one place, and what is gone stays gone. The
-        machine that has it need not be alive: its record may have ended, and nobody have moved on what it had.
+        Everything is read as of one revision. At each revision the record is in exactly one place, and what is gone
+        stays gone. All machines' placements are looked through, not only those of machines that are alive: a machine's
+        record may have ended before anybody has moved what it had.
         """
         revision = 0
         for key in (self._keys.execution(execution_id), self._keys.pending_execution(execution_id)):
@@ -110,7 +118,7 @@ class LateResults:
         start, more = "", True
         while more:
             page = await self._store.range(
-                self._keys.placements, start=start, limit=PAGE, keys_only=True, revision=revision
+                self._keys.placements, start=start, limit=PLACEMENTS_PER_PAGE, keys_only=True, revision=revision
             )
             for item in page.items:
                 if self._keys.split_placement(item.key)[1] == execution_id:
@@ -121,7 +129,7 @@ class LateResults:
 
 
 def with_late_result(execution: Execution, ended: Attempt) -> Execution | None:
-    """The execution with the real end of an attempt that was given up; None when no such attempt waits for one."""
+    """The execution, with the real end of an attempt that was given up. None: no such attempt waits for its end."""
     for index, known in enumerate(execution.attempts):
         if (known.number, known.machine) == (ended.number, ended.machine):
             if known.outcome is not Outcome.LOST or known.late is not None:

@@ -1,4 +1,4 @@
-"""What an agent counts: plain numbers, made into samples when somebody asks for them."""
+"""What an agent counts: plain numbers, which become samples when somebody asks for them."""
 
 from collections import Counter
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Asking again: a store or an engine that is away for a while stops nothing that runs."""
+"""Asking again: a store or an executor that is away for a while stops nothing that runs."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeVar
@@ -18,9 +18,9 @@ T = TypeVar("T")
 
 
 def spread(clock: Clock, length: Micros) -> Micros:
-    """Between half of `length` and all of it, so that many who wait for the same thing do not all ask at once.
+    """Between half of `length` and all of it, so that many who wait for the same thing do not all ask together.
 
-    By what the monotonic clock reads: no two machines were booted at the same microsecond.
+    The monotonic clock decides: no two machines were booted in the same microsecond.
     """
     half = length // 2
     return half + crc32(clock.monotonic().to_bytes(8, "big")) % (length - half + 1)
@@ -34,7 +34,7 @@ async def patiently(
     kind: type[Exception] = StoreError,
     longest: Micros = 5 * SECOND,
 ) -> T:
-    """Ask until there is an answer that is no error of `kind`; the log says meanwhile that `what` does not answer."""
+    """Ask until the answer is no error of `kind`. Meanwhile the log says that `what` does not answer."""
     pause = SECOND // 10
     while True:
         try:
@@ -46,7 +46,7 @@ async def patiently(
 
 
 class PatientSteps:
-    """Steps whose executor may be away for a while: nothing was started then, so asking again is safe."""
+    """Steps whose executor may be away for a while. It has started nothing then, so asking again is safe."""
 
     def __init__(self, steps: Steps, clock: Clock) -> None:
         self._steps = steps

@@ -1,20 +1,23 @@
-"""The guardian: kills what has `OnPartition=stop` when its agent cannot, because that is paused, hung or dead.
+"""The guardian: kills what has `OnPartition=stop` when its agent cannot, because the agent is paused, hung or dead.
 
-A process of its own, in a session of its own, that imports nothing but the standard library and two modules which do
-the same: it has to be small, and to go on whatever becomes of the daemon. Containers are the engine's and host
-processes their wrappers', so both survive the agent; the lease does not. It reads one thing, the deadline in the file
-that the agent renews with its lease, and when that has passed it
+It is a process of its own, in a session of its own. It imports nothing but the standard library and two modules that do
+the same (the interpreter runs with `-I -S`): it has to be small, and to go on whatever becomes of the daemon.
+Containers belong to the engine and host processes to their wrappers, so both survive the agent; the lease does not.
+
+The guardian reads one thing: the deadline in the state file, which the agent puts off with every renewal of its lease.
+When the deadline has passed, the guardian
 
 - kills every container of this owner that is labelled `xchronos.partition=stop`, and removes those that were created
-  and not started yet: an agent that was paused right before the start finds nothing to start;
+  and not started yet: an agent that was paused right before a start finds nothing to start;
 - kills every host process of a step recorded as `stop`, and claims the start of those that nobody has begun;
 
-and again until the deadline is put off. Its clock is CLOCK_BOOTTIME, which all processes of a machine share and which
-goes on while the machine sleeps. Before each of these it leaves a mark, so that the agent does not take what it has
-killed for something that has failed. It ends when its agent says so, or when that is dead and nothing is left.
+and does so again until the deadline is put off. Its clock is CLOCK_BOOTTIME, which all processes of a machine share and
+which goes on while the machine sleeps. Before each act it leaves a mark, so that the agent does not take what the
+guardian has killed for something that has failed. It ends when its agent says so, or when the agent is dead and nothing
+is left to kill.
 
 What it cannot do: act while it is stopped itself, or while the engine does not answer (it goes on asking). Where it is
-stopped together with its agent, in a container, another one stands by (`standby`).
+stopped together with its agent, in a container, another guardian stands by (`standby`).
 """
 
 import fcntl
@@ -34,20 +37,23 @@ from urllib.parse import quote
 from xchronos.executors.hostfacts import boot_id, start_ticks
 from xchronos.executors.process import tree
 
-LOOK = 1.0
-"""Seconds between two looks at the file."""
+STATE_POLL = 1.0
+"""Seconds between two looks at the state file."""
 
-STRIKE_AGAIN = 0.1
+STRIKE_POLL = 0.1
 """Seconds between two looks for what must not run, while the deadline has passed."""
 
-PATIENCE = 5.0
-"""Seconds that the engine has for one answer; a kill is answered when the container has ended."""
+WRITE_POLL = 0.001
+"""Seconds between two looks at a file that the agent, or another guardian, is just writing."""
 
-AT_ONCE = 8
+ENGINE_ANSWER_LIMIT = 5.0
+"""Seconds that the engine has for one answer. It answers a kill when the container has ended."""
+
+KILL_THREADS = 8
 """How many containers are killed side by side."""
 
 NOBODY = 1 << 22
-"""The pid in a claim of the guardian's: greater than any that Linux gives away, so the claimant is never alive."""
+"""The pid in a claim that the guardian has made: greater than any pid of Linux, so the claimant is never alive."""
 
 _STATE = struct.Struct("<QI16sI")
 _MARK = struct.Struct("<Q16sI")
@@ -60,7 +66,7 @@ def written(deadline: int, *, over: bool, boot: str) -> bytes:
 
 
 def read(descriptor: int) -> tuple[int, bool, str] | None:
-    """The deadline, whether it is over, and the boot id without dashes; None when there is no whole record."""
+    """The state file: the deadline, whether the guarding is over, and the boot id without dashes. None: it is torn."""
     data = os.pread(descriptor, _STATE.size, 0)
     if len(data) < _STATE.size or zlib.crc32(data[:-4]) != struct.unpack("<I", data[-4:])[0]:
         return None
@@ -69,12 +75,12 @@ def read(descriptor: int) -> tuple[int, bool, str] | None:
 
 
 def marked(descriptor: int, boot: str) -> int | None:
-    """When a guardian last struck in this boot (without dashes), in ns of CLOCK_MONOTONIC; None: it did not."""
+    """When a guardian last struck in this boot (an id without dashes), in ns of CLOCK_MONOTONIC; None: it did not."""
     while data := os.pread(descriptor, _MARK.size, 0):
         if len(data) == _MARK.size and zlib.crc32(data[:-4]) == struct.unpack("<I", data[-4:])[0]:
             moment, life, _ = _MARK.unpack(data)
             return moment if life.hex() == boot else None
-        time.sleep(0.001)  # it is being written
+        time.sleep(WRITE_POLL)  # it is being written
     return None
 
 
@@ -84,7 +90,7 @@ def now() -> int:
 
 
 def locked(descriptor: int) -> bool:
-    """Take a lock, unless somebody else holds it."""
+    """Take the lock of a file, unless somebody else holds it. Whether it was taken."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -93,15 +99,15 @@ def locked(descriptor: int) -> bool:
 
 
 def unlock(descriptor: int) -> None:
-    """Let go of a lock."""
+    """Let go of the lock of a file."""
     fcntl.flock(descriptor, fcntl.LOCK_UN)
 
 
 class Guardian:
     """Watches the deadline, and strikes.
 
-    `directory` holds the state file, the mark and the locks; `docker` is the engine's address ("": none), `owner` whose
-    containers in `namespace` they are, and `processes` the process executor's directory ("": none).
+    `directory` holds the state file, the mark and the locks. `docker` is the engine's address ("": none); the guarded
+    containers are those of `owner` in `namespace`. `processes` is the process executor's directory ("": none).
     """
 
     def __init__(self, directory: str, docker: str, namespace: str, owner: str, processes: str) -> None:
@@ -118,26 +124,30 @@ class Guardian:
     def run(self) -> None:
         """Guard until nobody needs it any more."""
         while True:
-            # Read before the file is: what is put off right behind that has not passed.
+            # The clock is read before the file: a deadline that is put off right after that has not passed.
             at = now()
             deadline, over = self._known()
             left = (deadline - at) / 1e9
             if left > 0 and not over:
-                time.sleep(min(left, LOOK))
+                time.sleep(min(left, STATE_POLL))
                 continue
             busy = not over and self.strike()
             if not busy and self._alone(deadline):
                 return
-            time.sleep(STRIKE_AGAIN)
+            time.sleep(STRIKE_POLL)
 
     def _known(self) -> tuple[int, bool]:
         """The deadline, and whether the guarding is over."""
         while (known := read(self._state)) is None:
-            time.sleep(0.001)  # it is being written
+            time.sleep(WRITE_POLL)  # it is being written
         return known[:2]
 
     def _strikes(self) -> bool:
-        """Whether the time is (still) up; asked for each thing, right before its end, and after it was found."""
+        """Whether the deadline has (still) passed. Asked of each thing after it was found, right before it is killed.
+
+        Leaves the mark when it has. Pinned by
+        `test_what_is_put_off_while_it_gets_no_processor_has_not_passed`.
+        """
         with self._marking:
             at = now()
             deadline, over = self._known()
@@ -153,7 +163,7 @@ class Guardian:
             os.write(2, f"{words}\n".encode())
 
     def _alone(self, deadline: int) -> bool:
-        """Whether no agent is there, and none can come before this process has ended: it would wait for the lock."""
+        """Whether no agent is there, and none can come before this process has ended: an agent waits for this lock."""
         if not locked(self._agent):
             return False
         known = read(self._state)
@@ -163,7 +173,7 @@ class Guardian:
         return False
 
     def strike(self) -> bool:
-        """End everything that must not run. Returns whether there may be more to do."""
+        """Kill everything that must not run. Returns whether there may be more to do."""
         busy = False
         for step in (self._strike_containers, self._strike_processes):
             try:
@@ -186,8 +196,8 @@ class Guardian:
                 todo.append(("POST", f"/containers/{container['Id']}/kill?signal=SIGKILL"))
             elif container["State"] == "created":
                 todo.append(("DELETE", f"/containers/{container['Id']}?force=1&v=1"))
-        pending = iter(todo)  # one for all: taking the next of a list is one step to the interpreter
-        workers = [threading.Thread(target=self._carry_out, args=(pending,)) for _ in todo[:AT_ONCE]]
+        pending = iter(todo)  # shared by the threads: taking the next of a list is one step of the interpreter
+        workers = [threading.Thread(target=self._carry_out, args=(pending,)) for _ in todo[:KILL_THREADS]]
         for worker in workers:
             worker.start()
         for worker in workers:
@@ -198,7 +208,7 @@ class Guardian:
         for job in pending:
             if not self._strikes():
                 return
-            # Refused or unanswered: whether it has ended anyhow is seen at the next look.
+            # When the engine refuses, or does not answer, the next look shows whether the container has ended anyhow.
             with suppress(OSError):
                 call(self._docker, *job)
 
@@ -209,7 +219,7 @@ class Guardian:
             return False
         busy = False
         for path in Path(self._processes).glob("*/*/record"):
-            # One record that cannot be read must not save the others.
+            # A record that cannot be read must not keep the others alive.
             with suppress(OSError, ValueError):
                 if json.loads(path.read_bytes()).get("on_partition") == "stop":
                     busy |= self._strike_process(path.parent)
@@ -228,7 +238,7 @@ class Guardian:
         leader, ticks, boot = claim.read_text().split()
         pid, living = int(leader), start_ticks(int(leader))
         if boot != self._boot or (living is not None and living != int(ticks)):
-            return False  # that was in another life of the machine, or somebody else has the number by now
+            return False  # that was in another boot of the machine, or another process has the number by now
         pids = tree.members(pid)
         if pids and not self._strikes():
             return False
@@ -237,9 +247,9 @@ class Guardian:
 
 
 def call(host: str, method: str, path: str) -> bytes:
-    """One request to the engine: the answer's body. Raises OSError when there is none, or one that refuses."""
+    """One request to the engine. Returns the answer's body. Raises OSError when there is no answer, or a refusal."""
     with _connected(host) as peer:
-        # HTTP/1.0: the answer ends with the connection, and comes in one piece.
+        # HTTP/1.0: the answer is not chunked, and ends with the connection.
         peer.sendall(f"{method} {path} HTTP/1.0\r\nHost: docker\r\nContent-Length: 0\r\n\r\n".encode())
         answer = b""
         while more := peer.recv(65536):
@@ -255,10 +265,10 @@ def _connected(host: str) -> socket.socket:
     scheme, _, rest = host.partition("://")
     if scheme != "unix":
         name, _, port = rest.rstrip("/").rpartition(":")
-        return socket.create_connection((name.strip("[]"), int(port)), PATIENCE)
+        return socket.create_connection((name.strip("[]"), int(port)), ENGINE_ANSWER_LIMIT)
     peer = socket.socket(socket.AF_UNIX)
     try:
-        peer.settimeout(PATIENCE)
+        peer.settimeout(ENGINE_ANSWER_LIMIT)
         peer.connect(rest)
     except OSError:
         peer.close()
@@ -267,11 +277,11 @@ def _connected(host: str) -> socket.socket:
 
 
 def main(settings: str) -> None:
-    """Guard, as `settings` (JSON: the arguments of `Guardian`) say. Says so on stdout once it does."""
+    """Guard, as `settings` (JSON: the arguments of `Guardian`) say. Writes to stdout once something guards."""
     os.closerange(3, os.sysconf("SC_OPEN_MAX"))  # whatever the daemon's own parent left open for it
     os.chdir("/")
     for heard in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
-        signal.signal(heard, signal.SIG_IGN)  # meant for the daemon; this process has its own end
+        signal.signal(heard, signal.SIG_IGN)  # meant for the daemon; this process knows by itself when to end
     wanted = json.loads(settings)
     lock = os.open(f"{wanted['directory']}/guardian", os.O_RDWR | os.O_CREAT, 0o600)
     if locked(lock):
@@ -280,4 +290,4 @@ def main(settings: str) -> None:
         os.close(1)
         guardian.run()
     else:
-        os.write(1, b"ready")  # there is one already
+        os.write(1, b"ready")  # another guardian runs already

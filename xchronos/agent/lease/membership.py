@@ -10,7 +10,7 @@ import structlog
 from xchronos.agent.lease.lease_clock import LeaseClock
 from xchronos.agent.retrying import spread
 from xchronos.aio import woken
-from xchronos.clock import SECOND, Clock
+from xchronos.clock import SECOND, Clock, Micros
 from xchronos.errors import Conflict, LeaseLost, StoreError, StoreUnavailable
 from xchronos.model.records import Machine, MachineWish
 from xchronos.registry.codec import Record, decode
@@ -21,16 +21,20 @@ from xchronos.store.contract import RENEWALS, KeyValue, Store
 
 log = structlog.get_logger(__name__)
 
-
 SHUTTING_DOWN = "xchronosd is shutting down"
+"""Why a machine is drained whose daemon is about to end."""
+
+WATCH_PAUSE: Micros = SECOND
+"""The pause before a watch that has ended is begun anew."""
 
 
 class Membership:
-    """Advertises a machine for as long as it runs, and tells `lease_clock` of every renewal.
+    """Advertises a machine for as long as it runs, and tells the lease clock of every renewal.
 
-    `describe` gives the machine as it is now; it is asked again with every heartbeat, which does not wait for the
-    answer. A change is written at once, as is a change of what people want of the machine. `machine` is the machine as
-    it is advertised: as it was described, and as people want it; it is another object only when it has changed.
+    Attributes:
+        machine: The machine as it is advertised: as it was described, and as people want it. A new object only when
+            something of it has changed.
+        joined: Set once the machine's record is written for the first time.
     """
 
     def __init__(
@@ -42,6 +46,11 @@ class Membership:
         machine: Machine,
         describe: Callable[[], Awaitable[Machine]],
     ) -> None:
+        """`machine` is the machine as it is known yet. `describe` gives it as it is now.
+
+        It is asked again with every heartbeat, which does not wait for the answer. A change is written immediately, and
+        so is a change of what people want of the machine.
+        """
         self._store = store
         self._keys = keys
         self._clock = clock
@@ -60,7 +69,7 @@ class Membership:
         self.joined = asyncio.Event()
 
     async def run(self) -> None:
-        """Join, and renew until cancelled. The lease is left to end by itself, unless `leave` is called then.
+        """Join, and renew until cancelled. After that the lease ends by itself, unless `leave` is called.
 
         Raises Conflict when another machine has this id.
         """
@@ -73,7 +82,7 @@ class Membership:
             while True:
                 try:
                     await self._look()
-                    # Whoever does not answer must not use up the time in which others could be asked.
+                    # A server that does not answer must not use up the time in which another one could be asked.
                     async with asyncio.timeout(max(pause, min(SECOND, self._ttl // 2)) / SECOND):
                         await self._beat()
                     self.joined.set()
@@ -93,15 +102,15 @@ class Membership:
             await asyncio.wait(tasks)
 
     def close_down(self, until: datetime) -> None:
-        """Advertise from now on that this daemon is about to end, as a drain of its machine.
+        """Advertise from now on that this daemon is about to end, as a drain of its machine until then.
 
-        So nothing new is placed here, and what is kept running begins elsewhere while other things still end.
+        So nothing new is placed here, and what is kept running begins elsewhere while the rest still ends here.
         """
         self._closing = until
         self._news.set()
 
     async def leave(self) -> None:
-        """Give the machine's place back at once. Only for one on which nothing runs any more."""
+        """Give the machine's place back immediately. Only for a machine on which nothing runs any more."""
         lease, self._lease = self._lease, 0
         if lease:
             self._lease_clock.lapse()
@@ -111,7 +120,7 @@ class Membership:
                 log.info("the machine's lease ends by itself", reason=str(error))
 
     async def refresh(self) -> None:
-        """Learn what people want of the machine now, not when the watch says so. Raises StoreError."""
+        """Look up what people want of the machine, without waiting for the watch. Raises StoreError."""
         self._set(self._wanted(self._described, await self._store.get(self._keys.wish(self._id))))
 
     def _wanted(self, described: Machine, item: KeyValue | None) -> Machine:
@@ -126,7 +135,7 @@ class Membership:
             self.machine = machine
 
     async def _look(self) -> None:
-        """Have the machine described; only the first time this waits for it."""
+        """Have the machine described. Only the first time, this waits for the description."""
         if self._describing is None:
             self._describing = asyncio.create_task(self._learn(), name="machine's description")
         if self._latest is None:
@@ -153,13 +162,13 @@ class Membership:
             try:
                 await self._advertise(described)
             except BaseException:
-                # Whatever has kept it from being written: it is still to be.
+                # Whatever kept the record from being written: it is still to be written.
                 self._news.set()
                 raise
         self._lease_clock.renewed(asked)
 
     async def _advertise(self, described: Machine) -> None:
-        """Write the machine's record, unless it says just this already."""
+        """Write the machine's record, unless the store has just this record already."""
         while True:
             held = await self._store.get(self._keys.machine(self._id))
             item = await self._store.get(self._keys.wish(self._id))
@@ -183,7 +192,7 @@ class Membership:
                 "give this one an id of its own (--machine-id)"
             )
         if self._joined and held.lease != self._lease:
-            # A restarted daemon takes its record over; the one that had it lives no more, unless there are two.
+            # A restarted daemon takes its own record over. A daemon that finds its record taken over is not alone.
             raise Conflict(
                 f"another daemon goes by the identity of machine {self._id!r} since {other.started_at} "
                 f"({other.hostname}, {other.address}): was the state directory copied, or is it used twice?"
@@ -193,18 +202,18 @@ class Membership:
         while True:
             try:
                 async with self._store.watch(key) as batches:
-                    # Whatever was written while nobody watched.
+                    # Something may have been written while nobody watched.
                     self._news.set()
                     async for batch in batches:
                         if any(event.key == key for event in batch.events):
                             self._news.set()
             except StoreError as error:
                 log.info("membership watches anew", reason=str(error))
-            await self._clock.sleep(SECOND)
+            await self._clock.sleep(WATCH_PAUSE)
 
 
 def _readable(item: KeyValue | None, kind: type[Record]) -> Record | None:
-    """A record; None when there is none, or, with a line in the log, when it cannot be read."""
+    """A record. None: there is no record, or it cannot be read, which the log says then."""
     if item is None:
         return None
     try:

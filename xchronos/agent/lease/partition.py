@@ -1,6 +1,6 @@
-"""`OnPartition=stop`: ends such attempts before the store can give this machine up (see `lease_clock` for the margins).
+"""`OnPartition=stop`: ends such attempts before the store can give this machine up (the margins: `lease_clock`).
 
-Nothing here waits for the store. What the agent cannot do because it is paused or dead itself, its guardian does.
+Nothing here waits for the store. What the agent cannot do, because it is paused or dead itself, its guardian does.
 """
 
 import asyncio
@@ -23,31 +23,37 @@ from xchronos.model.records import StepResult
 log = structlog.get_logger(__name__)
 
 CUT_OFF = "this machine had lost the store (OnPartition=stop)"
+"""What an attempt is stopped for, and recorded with, whose machine may be given up soon."""
 
-SEVERED = "severed"
-"""The memory's entry that says that everything of the attempt was killed: no step of it may be run again."""
+SEVERED_ENTRY = "severed"
+"""The memory's entry that says that all of the attempt was killed: no step of it may be run again. No step is called
+so."""
 
-KILLED = 128 + 9
-"""The exit code of a container whose main process was killed."""
+EXIT_KILLED = 128 + 9
+"""The exit code of a container whose main process was sent SIGKILL."""
+
+KILL_RETRY_LIMIT: Micros = SECOND // 5
+"""The longest pause before an executor that does not answer is asked again to kill."""
+
 
 Prepare: TypeAlias = Callable[[], Coroutine[Any, Any, str]] | None
 Kill: TypeAlias = Callable[[], Awaitable[bool]]
 
 
 class Watchman(Protocol):
-    """Kills in the agent's place; see `guarding.Guarding`."""
+    """Kills in the agent's place: a guardian, as the agent sees it (`guardian.client.GuardianClient`)."""
 
     @property
     def struck(self) -> bool:
-        """Whether the agent before this one was away for longer than its lease was good for; known once ready."""
+        """Whether the agent before this one was away for longer than its lease was good for. Known once it is ready."""
         ...
 
     def struck_since(self, at: Micros) -> bool:
-        """Whether anything was struck for at `at` on the monotonic clock, or later: what has ended may be its doing."""
+        """Whether the guardian has struck at `at` on the monotonic clock, or later. What has ended may be its doing."""
         ...
 
     def follow(self, lease_clock: LeaseClock) -> None:
-        """Strike when `lease_clock` says that it is time to."""
+        """Strike when the lease clock says that it is time to."""
         ...
 
     async def ready(self) -> None:
@@ -60,7 +66,7 @@ class Watchman(Protocol):
 
 
 class _Ward:
-    """An attempt that is minded."""
+    """An attempt that is looked after. `over` is set when its time is up."""
 
     def __init__(self, run: AttemptRun) -> None:
         self.run = run
@@ -68,7 +74,7 @@ class _Ward:
 
 
 class Partition:
-    """Minds the attempts with `OnPartition=stop`. `watchman` is None where no process outlives the agent."""
+    """Looks after the attempts with `OnPartition=stop`. `watchman` is None where no process outlives the agent."""
 
     def __init__(self, clock: Clock, lease_clock: LeaseClock, watchman: Watchman | None = None) -> None:
         self._clock = clock
@@ -81,15 +87,19 @@ class Partition:
             watchman.follow(lease_clock)
 
     async def in_contact(self, wanted: Callable[[], bool]) -> None:
-        """Wait while the lease is about to end, unless it is not `wanted` any more.
+        """Wait while the lease is about to end; stop waiting when what waits is not `wanted` any more.
 
-        What began now would be ended at once, handed back, and placed here again, over and over.
+        An attempt that began now would be ended immediately, handed back, and placed here again, over and over. Pinned
+        by `test_when_time_is_up_nothing_is_started`.
         """
         while self._lease_clock.stage != "good" and wanted():
             await self._clock.sleep(self._lease_clock.ttl // 100)
 
     def permits(self) -> bool:
-        """Whether a step of such an attempt may be started now; asked right before it is."""
+        """Whether a step of such an attempt may be started now. Asked right before each start, without an await after.
+
+        Pinned by `test_a_step_is_not_started_by_an_agent_that_hung_right_before_until_time_was_up`.
+        """
         return self._lease_clock.stage != "over"
 
     async def run(self) -> None:
@@ -99,7 +109,7 @@ class Partition:
             for ward in tuple(self._wards):
                 self._apply(ward)
             stage = self._lease_clock.stage
-            # With nothing left to do it is news that counts: a renewal, or the end of the lease.
+            # When nothing is left to do, only news changes that: a renewal, or the end of the lease.
             left = {"good": self._lease_clock.stops_in, "stopping": self._lease_clock.kills_in, "over": None}[stage]
             if left is None:
                 await self._news.wait()
@@ -124,10 +134,10 @@ class Partition:
     ) -> AttemptEnd:
         """Walk an attempt to its end, or kill it when this machine's time is up.
 
-        `kill` ends everything of the attempt at once, and says whether anything of it was still running; `resumed`
-        tells that an earlier agent began it. What was ended because the store was away is lost, and not charged.
+        `prepare` is the walk's. `kill` ends everything of the attempt and says whether anything of it still ran.
+        `resumed`: an earlier agent began it. What is ended because the store was away is lost, and not charged.
         """
-        struck = memory.result(SEVERED) is not None
+        struck = memory.result(SEVERED_ENTRY) is not None
         if self._watchman is not None:
             try:
                 await self._watchman.ready()
@@ -142,7 +152,7 @@ class Partition:
         lapses, began = self._lease_clock.lapses, self._clock.monotonic()
         earlier = memory.began() if resumed else None
         if earlier is not None:
-            began = earlier  # it may have been struck for before the agent that began it put the time off again
+            began = earlier  # the guardian may have struck before the agent that began it put the deadline off again
         ward = _Ward(run)
         self._wards[ward] = None
         self._apply(ward)
@@ -168,25 +178,25 @@ class Partition:
         return msgspec.structs.replace(end, outcome=Outcome.LOST, reason=reason)
 
     async def _sever(self, walk: "asyncio.Task[AttemptEnd]", memory: Memory, kill: Kill) -> None:
-        """Let nothing more of it begin, and kill what there is."""
+        """Let nothing more of the attempt begin, and kill what there is."""
         log.warning("this machine's lease is about to end; what is left of an attempt is killed")
         walk.cancel()
         await asyncio.wait({walk})
-        remembered = asyncio.create_task(memory.record(StepResult(SEVERED, "", "lost", reason=CUT_OFF)))
+        remembered = asyncio.create_task(memory.record(StepResult(SEVERED_ENTRY, "", "lost", reason=CUT_OFF)))
         try:
             await self._kill(kill)
         finally:
             await remembered
 
     async def _kill(self, kill: Kill) -> None:
-        # Again until nothing runs: the engine may still be about to start what it was asked to.
-        while await patiently(self._clock, kill, what="executor", kind=ExecutorUnavailable, longest=SECOND // 5):
+        # Again until nothing runs: an executor may still be about to start what it was asked to start.
+        while await patiently(self._clock, kill, what="executor", kind=ExecutorUnavailable, longest=KILL_RETRY_LIMIT):
             await self._clock.sleep(self._lease_clock.ttl // 50)
 
 
 def _killed(end: AttemptEnd) -> bool:
-    """Whether a success may be that of somebody who has sent SIGKILL, which SuccessExitStatus= can list."""
-    return any(step.signal == "SIGKILL" or step.exit_code == KILLED for step in end.steps)
+    """Whether what counts as a success may be SIGKILL's doing (SuccessExitStatus= can list that)."""
+    return any(step.signal == "SIGKILL" or step.exit_code == EXIT_KILLED for step in end.steps)
 
 
 def _lost() -> AttemptEnd:

@@ -1,4 +1,4 @@
-"""Facts about this machine: for specifiers, for the machine's record, and its identity."""
+"""Facts about this machine: for specifiers, for the machine's record, and for its identity."""
 
 import grp
 import os
@@ -12,11 +12,11 @@ from xchronos.durable import write_whole
 from xchronos.unitfile.specifiers import HostFacts
 
 _ARCHITECTURES = {"x86_64": "x86-64", "i686": "x86", "i386": "x86", "aarch64": "arm64", "armv7l": "arm"}
-"""What systemd calls what uname calls otherwise (`%a`)."""
+"""systemd's name of an architecture (`%a`), by uname's, where the two differ."""
 
 
 def host_facts(machine_id: str) -> HostFacts:
-    """What the machine's specifiers expand to. `%m` is the machine id that this machine goes by in the cluster."""
+    """What specifiers expand to on this machine. `%m` is the id that the machine has in the cluster."""
     release = platform.freedesktop_os_release() if Path("/etc/os-release").exists() else {}
     user = pwd.getpwuid(os.geteuid())
     group = grp.getgrgid(os.getegid())
@@ -48,7 +48,7 @@ def total_memory() -> int:
 
 
 def default_machine_id(state: Path) -> str:
-    """The id that a machine goes by unless told otherwise: /etc/machine-id, else one drawn once and kept in `state`."""
+    """The machine's id unless its configuration says another: /etc/machine-id, else one drawn and kept in `state`."""
     return _first_line("/etc/machine-id") or drawn(state / "machine-id")
 
 

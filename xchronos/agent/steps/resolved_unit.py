@@ -1,4 +1,4 @@
-"""What a unit means on this machine, worked out once: all attempts of the unit share it."""
+"""What a unit means on this machine. It is worked out once, and all attempts of the unit share it."""
 
 import pwd
 from collections.abc import Collection, Mapping
@@ -21,12 +21,20 @@ from xchronos.unitfile import (
     unset_variables,
 )
 
-PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin"
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin"
 """systemd's default search path for programs."""
 
 
 class HostContext:
-    """This machine, as its steps see it. `secrets` is the directory of the machine's secrets."""
+    """This machine, as its steps see it.
+
+    Attributes:
+        machine: The machine's id.
+        facts: What specifiers expand to.
+        environ: The daemon's environment, of which PassEnvironment= takes from.
+        secrets: The directory of the machine's secrets.
+        log_limit: How many bytes of a step's output are kept.
+    """
 
     def __init__(
         self, machine: str, facts: HostFacts, environ: Mapping[str, str], secrets: Path, log_limit: int
@@ -39,7 +47,7 @@ class HostContext:
 
 
 class ResolvedCommand(msgspec.Struct, frozen=True):
-    """What a step executes, its specifiers filled in. `plain`: no word of it holds a variable."""
+    """What a step executes, with its specifiers filled in. `plain`: no word of it holds a variable."""
 
     program: str
     argv: tuple[str, ...]
@@ -53,10 +61,11 @@ class ResolvedUnit:
         unit: The unit.
         host: The machine.
         name: The unit's name, taken apart.
+        executors: This machine's executors, by kind.
         kinds: The kinds of executor that its steps need.
         recoverable: Whether a restarted daemon finds every step of an attempt again.
-        direct: Those executors, by kind, whose steps may be over as soon as they are begun.
-        hosts: Those of its executors that run processes of this machine.
+        direct: The executors, by kind, whose steps may be over as soon as they are begun.
+        process_executors: The executors of its steps that run processes of this machine.
     """
 
     def __init__(self, unit: Unit, host: HostContext, executors: Mapping[str, Executor]) -> None:
@@ -67,7 +76,9 @@ class ResolvedUnit:
         self.kinds: Collection[str] = sorted({self.kind_of(step) for step in unit.service.steps})
         self.recoverable = all(executors[kind].recoverable for kind in self.kinds if kind in executors)
         self.direct = {kind: one for kind, one in executors.items() if isinstance(one, DirectExecutor)}
-        self.hosts = [one for kind, one in executors.items() if kind in self.kinds and isinstance(one, HostExecutor)]
+        self.process_executors = [
+            one for kind, one in executors.items() if kind in self.kinds and isinstance(one, HostExecutor)
+        ]
         self._commands: dict[str, ResolvedCommand] = {}
         self._environments: dict[tuple[str, bool], dict[str, str]] = {}
 
@@ -107,8 +118,8 @@ class ResolvedUnit:
 
     def _environment(self, kind: str, *, in_container: bool) -> dict[str, str]:
         service = self.unit.service
-        # The image has its own PATH; a host process, and the reading of a docker line, begin with systemd's.
-        env = {} if in_container else {"PATH": PATH, "LANG": "C.UTF-8"}
+        # A container's image has a PATH of its own. Host processes and docker lines begin with systemd's.
+        env = {} if in_container else {"PATH": DEFAULT_PATH, "LANG": "C.UTF-8"}
         if kind == "process":
             env |= self._user_environment()
         for variable in parse_variable_names(service.pass_environment, self.name, self.host.facts)[0]:
@@ -129,7 +140,7 @@ class ResolvedUnit:
         try:
             entry = pwd.getpwuid(int(user)) if user.isdecimal() else pwd.getpwnam(user)
         except KeyError:
-            return {}  # the step's own failure, with systemd's exit code 217
+            return {}  # the step itself fails then, with systemd's exit code 217
         return {"USER": entry.pw_name, "LOGNAME": entry.pw_name, "HOME": entry.pw_dir, "SHELL": entry.pw_shell}
 
     @staticmethod

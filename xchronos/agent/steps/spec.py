@@ -1,6 +1,6 @@
 """From a unit's step to what an executor runs: specifiers, environment, scratch directory, the create body.
 
-Everything that speaks of this machine is filled in here, when the step is about to run.
+Everything that depends on this machine is filled in here, when the step is about to run.
 """
 
 import asyncio
@@ -20,15 +20,16 @@ from xchronos.model.unit import Container, Step
 from xchronos.unitfile import HostFacts, UnitName, expand, expand_variables
 
 SCRATCH = "/xchronos"
-"""Where containers have the attempt's scratch directory: the working directory, unless the unit names one."""
+"""Where a container has the attempt's scratch directory. It is the working directory, unless the unit names one."""
 
 
 class AttemptSteps:
-    """Runs the steps of one attempt on this machine's executors."""
+    """Runs the steps of one attempt on this machine's executors: a `Steps` (`attempt.interfaces`)."""
 
     def __init__(
         self, resolved: ResolvedUnit, execution: Execution, directory: str, permitted: Callable[[], bool] | None = None
     ) -> None:
+        """`permitted` says whether a step may be started now; None: it always may. ValueError without an attempt."""
         if execution.current is None:
             raise ValueError(f"{execution.id} has no current attempt")
         self._resolved = resolved
@@ -40,10 +41,10 @@ class AttemptSteps:
         self._permitted = permitted
         self._specs: dict[str, StepSpec] = {}
         self._ended: set[str] = set()
-        """Steps that were asked to end: whose start has not come about by now is not to be started any more."""
+        """Steps that were asked to end. One whose program does not run by then is not started any more."""
 
     def call(self, step: Step, env: Mapping[str, str]) -> StepExit | None:
-        """Run a step that is over when this returns; None for all others: these are `run`'s."""
+        """Run a step that is over when this returns. None: the step is of another kind, and is `run`'s."""
         kind = self._resolved.kind_of(step)
         direct = self._resolved.direct.get(kind)
         if direct is None:
@@ -54,7 +55,7 @@ class AttemptSteps:
         return StepExit(lost=True, reason=FORBIDDEN) if spec.forbidden else direct.call(spec)
 
     async def run(self, step: Step, env: Mapping[str, str]) -> StepExit:
-        """Run a step; what keeps it from being started is its end."""
+        """Run a step to its end. What keeps it from being started is its end, too."""
         kind = self._resolved.kind_of(step)
         executor = self._resolved.executors.get(kind)
         if executor is None:
@@ -62,7 +63,7 @@ class AttemptSteps:
         spec = self._specs.get(step.name) or self._prepared(step, env, kind)
         if isinstance(spec, StepExit):
             return spec
-        # (What was asked to end may run: then it is found, and waited for.)
+        # A step that was asked to end is not forbidden: it may run, and is found and waited for then.
         forbidden = self._permitted is not None and not self._permitted()
         return StepExit(lost=True, reason=FORBIDDEN) if forbidden else await executor.run(spec)
 
@@ -81,21 +82,21 @@ class AttemptSteps:
             await self._resolved.executors[self._resolved.kind_of(step)].kill(spec)
 
     async def started(self, step: Step) -> int | None:
-        """Wait until the program runs: its pid on this machine, 0 if it has ended; None for containers and calls."""
-        await asyncio.sleep(0)  # `run` of this very step has its turn first
+        """Wait until the program runs. Its pid on this machine; 0: it has ended; None: a container, or a call."""
+        await asyncio.sleep(0)  # `run` of this step has its turn first
         spec = self._specs.get(step.name)
-        host = self._resolved.executors.get(self._resolved.kind_of(step))
-        return await host.started(spec) if spec is not None and isinstance(host, HostExecutor) else None
+        executor = self._resolved.executors.get(self._resolved.kind_of(step))
+        return await executor.started(spec) if spec is not None and isinstance(executor, HostExecutor) else None
 
     async def left_behind(self, signal: str = "") -> bool:
-        """Whether steps that have ended left processes running on this machine; sends these a signal if given."""
+        """Whether steps that have ended left processes running on this machine; sends these a signal, if given."""
         found = False
-        for host in self._resolved.hosts:
-            found |= await host.left_behind(self._id, self._attempt, signal)
+        for executor in self._resolved.process_executors:
+            found |= await executor.left_behind(self._id, self._attempt, signal)
         return found
 
     async def end_all(self) -> bool:
-        """Kill everything of the attempt, whatever its kill mode. Returns whether anything was still running."""
+        """Kill everything of the attempt, whatever its kill mode says. Returns whether anything still ran."""
         ran = await self.left_behind("SIGKILL")
         for step in self._resolved.unit.service.steps:
             await self.kill(step)
@@ -112,7 +113,7 @@ class AttemptSteps:
         return ran
 
     async def release(self) -> None:
-        """Remove what is left of the attempt, now that its result is durable."""
+        """Remove what the executors have left of the attempt, now that its end is recorded."""
         for kind in self._resolved.kinds:
             executor = self._resolved.executors.get(kind)
             if executor is not None:
@@ -144,7 +145,7 @@ class AttemptSteps:
             command = resolved.command(step)
             program = command.program
             argv = command.argv if command.plain else expand_variables(command.argv, env)
-        # `+` and `!` keep the daemon's identity; `!!` is for kernels without ambient capabilities, of old.
+        # `+` and `!` keep the daemon's identity. `!!` does so on old kernels only, without ambient capabilities.
         keeps_identity = step.line.privilege in ("+", "!")
         spec = StepSpec(
             unit=unit.name,
@@ -177,13 +178,13 @@ class AttemptSteps:
         body: dict[str, Any] = _expand_all(container.body, self._resolved.name, self._resolved.host.facts)
         if step.line.program:
             if body.get("Entrypoint"):
-                # The image's entry point was replaced in [Container]: the line is what it is given.
+                # [Container] has replaced the image's entry point: the line is what that is given.
                 body["Cmd"] = list(spec.argv)
             else:
                 body["Entrypoint"], body["Cmd"] = [spec.program], list(spec.argv[1:])
         body["WorkingDir"] = body.get("WorkingDir") or SCRATCH
-        host = body["HostConfig"] = dict(body.get("HostConfig") or {})
-        host["Binds"] = [*(host.get("Binds") or ()), f"{self._scratch}:{SCRATCH}"]
+        host_config = body["HostConfig"] = dict(body.get("HostConfig") or {})
+        host_config["Binds"] = [*(host_config.get("Binds") or ()), f"{self._scratch}:{SCRATCH}"]
         from_files: list[str] = []
         for file in extras.env_files:
             from_files += read_assignments(Path(self._resolved.expand(file)), spec.env)
@@ -193,10 +194,10 @@ class AttemptSteps:
             body["Labels"] = {**{key: value for key, _, value in pairs}, **(body.get("Labels") or {})}
         if extras.seccomp_profile:
             profile = Path(self._resolved.expand(extras.seccomp_profile)).read_text(encoding="utf-8")
-            host["SecurityOpt"] = [*(host.get("SecurityOpt") or ()), f"seccomp={profile}"]
+            host_config["SecurityOpt"] = [*(host_config.get("SecurityOpt") or ()), f"seccomp={profile}"]
         present = [device for device in extras.optional_devices if Path(device["PathOnHost"]).exists()]
         if present:
-            host["Devices"] = [*(host.get("Devices") or ()), *present]
+            host_config["Devices"] = [*(host_config.get("Devices") or ()), *present]
         mounted: dict[str, str] = {}
         for secret in extras.secrets:
             text = self._secret(secret.name)
