@@ -29,7 +29,7 @@ def _keys(case: dict[str, Any]) -> dict[str, list[str]]:
 
 
 def rule(case: dict[str, Any]) -> str:
-    """Why a case is not xchronos's: the rule of UNITS.md 11 or DESIGN.md that wins over systemd's answer."""
+    """Why a case is not xchronos's: the rule of xchronos that wins over systemd's answer."""
     if not case.get("text"):
         return "no unit file: nothing is compiled"
     keys = _keys(case)
@@ -37,22 +37,22 @@ def rule(case: dict[str, Any]) -> str:
     if any(action.partition(":")[0] not in ACTIONS for action in case.get("actions", [])):
         return "an action that attempts do not have (an attempt is started and stopped)"
     if kind in ("forking", "notify", "notify-reload", "dbus"):
-        return "UNITS.md 11: every type ends when its main process does; readiness is not waited for"
+        return "every type ends when its main process does; readiness is not waited for"
     if kind == "oneshot" and "RuntimeMaxSec" in keys:
-        return "UNITS.md 11: RuntimeMaxSec bounds the main process of a oneshot, too"
+        return "RuntimeMaxSec bounds the main process of a oneshot, too"
     if any(key in keys for key in ("Requires", "Wants", "BindsTo", "Requisite", "OnFailure", "OnSuccess", "PartOf")):
         return "chains of units are the scheduler's, an attempt knows one unit"
     if case["final"].get("Result") == "start-limit-hit":
-        return "UNITS.md 11: attempts instead of start limits"
+        return "attempts instead of start limits"
     if len([action for action in case.get("actions", []) if action == "start"]) > 1 and "StartLimitBurst" in keys:
-        return "UNITS.md 11: attempts instead of start limits"
+        return "attempts instead of start limits"
     if case["final"].get("NRestarts", "0") != "0" and case["final"].get("Result") == "success":
-        return "UNITS.md 11: a fire time that succeeded is done, whatever Restart= says"
+        return "a fire time that succeeded is done, whatever Restart= says"
     inert = [key for key in keys if meaning("Service", key) == "container"]
     if inert:
         return f"a host process does without {', '.join(inert)}: they become settings of a container"
     if "pwd" in case["text"]:
-        return "DESIGN.md 8: the working directory is the attempt's scratch directory unless the unit names one"
+        return "the working directory is the attempt's scratch directory unless the unit names one"
     return ""
 
 

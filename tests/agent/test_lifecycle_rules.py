@@ -1,4 +1,4 @@
-"""The rules of UNITS.md 5 that the measured samples do not show, on real processes."""
+"""The rules of an attempt that the measured samples do not show, on real processes."""
 
 import asyncio
 from pathlib import Path
