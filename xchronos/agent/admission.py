@@ -68,10 +68,14 @@ class Admission:
 
     # -- judging ------------------------------------------------------------------------------------------------------
 
-    async def all_known(self) -> None:
-        """Wait until it is known what this machine runs. Nothing can be judged before that."""
-        if self._resuming:
-            await self._all_resumed.wait()
+    @property
+    def resuming(self) -> bool:
+        """Whether it is not known yet what this machine runs. Nothing can be judged before `all_resumed`."""
+        return bool(self._resuming)
+
+    async def all_resumed(self) -> None:
+        """Wait until it is known what this machine runs."""
+        await self._all_resumed.wait()
 
     async def refresh(self) -> None:
         """Look up what people want of this machine: the scheduler may have heard sooner of that."""

@@ -91,7 +91,8 @@ class PlacementRunner:
         unit = loaded.unit if loaded is not None else None
         if unit is not None and unit.on_partition == "stop":
             await context.partition.in_contact(lambda: self._is_wanted(placement))
-        await context.admission.all_known()
+        if context.admission.resuming:
+            await context.admission.all_resumed()
         end = self._refusal(placement, unit)
         if end is not None and end.outcome is Outcome.LOST:
             await context.admission.refresh()

@@ -49,6 +49,7 @@ class AttemptSteps:
         direct = self._resolved.direct.get(kind)
         if direct is None:
             return None
+        # Not kept: a spec refers to these steps, so only the collector could free the two; and it is over anyhow.
         spec = self._prepared(step, env, kind)
         if isinstance(spec, StepExit):
             return spec
@@ -63,6 +64,7 @@ class AttemptSteps:
         spec = self._specs.get(step.name) or self._prepared(step, env, kind)
         if isinstance(spec, StepExit):
             return spec
+        self._specs[step.name] = spec
         # A step that was asked to end is not forbidden: it may run, and is found and waited for then.
         forbidden = self._permitted is not None and not self._permitted()
         return StepExit(lost=True, reason=FORBIDDEN) if forbidden else await executor.run(spec)
@@ -127,11 +129,9 @@ class AttemptSteps:
     def _prepared(self, step: Step, env: Mapping[str, str], kind: str) -> StepSpec | StepExit:
         """What an executor needs for a step, or why it cannot be started."""
         try:
-            spec = self._spec(step, env, kind)
+            return self._spec(step, env, kind)
         except (InvalidValue, StartRefused, OSError) as error:
             return StepExit(reason=str(error))
-        self._specs[step.name] = spec
-        return spec
 
     def _spec(self, step: Step, extra: Mapping[str, str], kind: str) -> StepSpec:
         resolved = self._resolved
