@@ -1,6 +1,7 @@
 """Asking again, and not all at once."""
 
-from xchronos.agent.retrying import patiently, spread
+from xchronos.agent.retrying import ClockChance, patiently
+from xchronos.aio import spread
 from xchronos.clock import MILLISECOND, SECOND
 from xchronos.errors import StoreUnavailable
 from xchronos.testing.clock import VirtualClock, run_virtual
@@ -10,11 +11,11 @@ def test_pauses_are_spread_within_their_bounds() -> None:
     clock, found = VirtualClock(), set()
     for _ in range(1000):
         clock.advance(1237 * MILLISECOND)
-        pause = spread(clock, SECOND)
+        pause = spread(SECOND, ClockChance(clock))
         assert SECOND // 2 <= pause <= SECOND
         found.add(pause // (50 * MILLISECOND))
     assert len(found) >= 10, "over the whole range"
-    assert spread(clock, 1) in (0, 1)
+    assert spread(1, ClockChance(clock)) in (0, 1)
 
 
 def test_machines_that_lost_the_store_together_do_not_come_back_together() -> None:

@@ -21,6 +21,7 @@ from xchronos.agent.placement import Placement
 from xchronos.agent.placement_runner import PlacementRunner
 from xchronos.agent.retrying import patiently
 from xchronos.agent.steps.resolved_unit import HostContext, ResolvedUnits
+from xchronos.aio import cancel_and_wait, reached
 from xchronos.clock import SECOND, Clock, Micros
 from xchronos.errors import StoreError
 from xchronos.executors.contract import Executor, Leftover
@@ -125,10 +126,7 @@ class Agent:
                     await self._watch()
                     await self._follow()
             finally:
-                if tasks := [placement.task for placement in self._at_work if placement.task is not None]:
-                    for task in tasks:
-                        task.cancel()
-                    await asyncio.wait(tasks)
+                await cancel_and_wait(*(placement.task for placement in self._at_work if placement.task is not None))
 
     async def drain(self, grace: Micros, reason: str = SHUTTING_DOWN) -> None:
         """Start nothing new; give what runs `grace` microseconds to end, then stop it as its unit says."""
@@ -136,26 +134,19 @@ class Agent:
         unrecorded = self._unrecorded()
         if unrecorded:
             log.info("waiting for running attempts", attempts=len(unrecorded), grace_seconds=grace / SECOND)
-            await self._until(lambda: not self._unrecorded(), grace)
+            await reached(self._clock, lambda: not self._unrecorded(), SHUTDOWN_POLL, grace)
         for placement in self._unrecorded():
             placement.leave(reason)
         # What was not begun may wait for a store that is away. Nothing of it runs, so nobody waits for it here.
-        await self._until(lambda: not any(one.at_work for one in self._unrecorded()), None)
-        late_results = self._context.late_results
-        if not await self._until(lambda: not self._unrecorded() and not late_results.busy, RECORDING_LIMIT):
+        await reached(self._clock, lambda: not any(one.at_work for one in self._unrecorded()), SHUTDOWN_POLL)
+        if not await reached(self._clock, self._all_recorded, SHUTDOWN_POLL, RECORDING_LIMIT):
             log.warning("the store does not answer; what has ended will be recorded after the next start")
 
     def _unrecorded(self) -> list[Placement]:
         return [placement for placement in self._at_work if not placement.record.ended]
 
-    async def _until(self, reached: Callable[[], bool], limit: Micros | None) -> bool:
-        """Look again and again, for at most `limit` microseconds. Whether it was reached."""
-        began = self._clock.monotonic()
-        while not reached():
-            if limit is not None and self._clock.monotonic() - began >= limit:
-                return False
-            await self._clock.sleep(SHUTDOWN_POLL)
-        return True
+    def _all_recorded(self) -> bool:
+        return not self._unrecorded() and not self._context.late_results.busy
 
     # -- what is placed here ------------------------------------------------------------------------------------------
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import structlog
 
-from xchronos.agent.retrying import patiently, spread
+from xchronos.agent.retrying import ClockChance, patiently
+from xchronos.aio import spread
 from xchronos.clock import MINUTE, Clock, Micros
 from xchronos.registry.keys import Keys
 from xchronos.store.contract import Store
@@ -42,7 +43,7 @@ class FileGc:
         """Look again and again, until cancelled."""
         while True:
             await self._look()
-            await self._clock.sleep(spread(self._clock, GC_PERIOD))
+            await self._clock.sleep(spread(GC_PERIOD, ClockChance(self._clock)))
 
     async def _look(self) -> None:
         # Listed before the store is asked: a new unit of the same name makes its files later, so they are not listed.

@@ -7,6 +7,7 @@ from zlib import crc32
 import structlog
 
 from xchronos.agent.attempt.interfaces import Steps
+from xchronos.aio import Backoff, retry
 from xchronos.clock import SECOND, Clock, Micros
 from xchronos.errors import ExecutorUnavailable, StoreError
 from xchronos.executors.contract import StepExit
@@ -17,13 +18,15 @@ log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 
-def spread(clock: Clock, length: Micros) -> Micros:
-    """Between half of `length` and all of it, so that many who wait for the same thing do not all ask together.
+class ClockChance:
+    """Chance by what the monotonic clock reads: no two machines were booted at the same microsecond."""
 
-    The monotonic clock decides: no two machines were booted in the same microsecond.
-    """
-    half = length // 2
-    return half + crc32(clock.monotonic().to_bytes(8, "big")) % (length - half + 1)
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+
+    def randrange(self, start: int, /) -> int:
+        """See `aio.Chance`."""
+        return crc32(self._clock.monotonic().to_bytes(8, "big")) % start
 
 
 async def patiently(
@@ -35,14 +38,11 @@ async def patiently(
     longest: Micros = 5 * SECOND,
 ) -> T:
     """Ask until the answer is no error of `kind`. Meanwhile the log says that `what` does not answer."""
-    pause = SECOND // 10
-    while True:
-        try:
-            return await ask()
-        except kind as error:
-            log.warning("no answer; will ask again", of=what, reason=str(error))
-            await clock.sleep(spread(clock, pause))
-            pause = min(pause * 2, longest)
+
+    def told(error: Exception) -> None:
+        log.warning("no answer; will ask again", of=what, reason=str(error))
+
+    return await retry(ask, kind, Backoff(clock, SECOND // 10, longest, ClockChance(clock)), told)
 
 
 class PatientSteps:

@@ -20,6 +20,7 @@ from xchronos.agent.attempt.termination import (
     limit_of,
     wait,
 )
+from xchronos.aio import cancel_and_wait
 from xchronos.clock import Clock, Micros, to_datetime
 from xchronos.executors.contract import StepExit
 from xchronos.model.records import StepOutcome, StepResult
@@ -155,10 +156,7 @@ class StepRunner:
 
     async def let_go(self) -> None:
         """Wait for nothing any more. What still runs is left running: the daemon goes, or the kill mode says so."""
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        await cancel_and_wait(*self._tasks)
 
     async def keep(self, step: Step, exit_: StepExit, outcome: StepOutcome, reason: str) -> StepResult:
         """Remember a step's end, and let it be seen."""

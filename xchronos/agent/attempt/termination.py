@@ -5,6 +5,7 @@ from collections.abc import Collection
 from typing import Any, Literal, TypeAlias
 
 from xchronos.agent.attempt.interfaces import Steps
+from xchronos.aio import first
 from xchronos.clock import MILLISECOND, SECOND, Clock, Micros
 from xchronos.model.unit import Service, Step
 from xchronos.unitfile.timespan import format_timespan
@@ -42,15 +43,8 @@ async def wait(
     waiters: set[asyncio.Future[Any]] = {*tasks}
     if asked is not None:
         waiters.add(asked)
-    timer = None
-    if limit is not None:
-        timer = asyncio.ensure_future(clock.sleep(limit))
-        waiters.add(timer)
-    try:
-        await asyncio.wait(waiters, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        if timer is not None:
-            timer.cancel()
+    waiting = asyncio.wait(waiters, return_when=asyncio.FIRST_COMPLETED)
+    await (waiting if limit is None else first(waiting, clock.sleep(limit)))
     if any(task.done() for task in tasks):
         return ""
     return "stop" if asked is not None and asked.done() else "timeout"

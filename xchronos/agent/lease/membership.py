@@ -8,8 +8,8 @@ import msgspec
 import structlog
 
 from xchronos.agent.lease.lease_clock import LeaseClock
-from xchronos.agent.retrying import spread
-from xchronos.aio import woken
+from xchronos.agent.retrying import ClockChance
+from xchronos.aio import cancel_and_wait, spread, woken
 from xchronos.clock import SECOND, Clock, Micros
 from xchronos.errors import Conflict, LeaseLost, StoreError, StoreUnavailable
 from xchronos.model.records import Machine, MachineWish
@@ -92,14 +92,11 @@ class Membership:
                     self._lease_clock.lapse()
                 except (StoreUnavailable, TimeoutError) as error:
                     log.warning("store unavailable; what runs goes on", reason=str(error) or "no answer in time")
-                    await self._clock.sleep(spread(self._clock, min(pause // 2, SECOND)))
+                    await self._clock.sleep(spread(min(pause // 2, SECOND), ClockChance(self._clock)))
                 else:
                     await woken(self._clock, self._news, pause)
         finally:
-            tasks = {*watches, *([] if self._describing is None else [self._describing])}
-            for task in tasks:
-                task.cancel()
-            await asyncio.wait(tasks)
+            await cancel_and_wait(*watches, *([] if self._describing is None else [self._describing]))
 
     def close_down(self, until: datetime) -> None:
         """Advertise from now on that this daemon is about to end, as a drain of its machine until then.

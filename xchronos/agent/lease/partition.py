@@ -14,7 +14,7 @@ from xchronos.agent.attempt.interfaces import AttemptEnd, Memory
 from xchronos.agent.attempt.run import AttemptRun
 from xchronos.agent.lease.lease_clock import LeaseClock
 from xchronos.agent.retrying import patiently
-from xchronos.aio import woken
+from xchronos.aio import first, reached, woken
 from xchronos.clock import SECOND, Clock, Micros
 from xchronos.errors import ExecutorUnavailable
 from xchronos.model.policies import Outcome
@@ -92,8 +92,8 @@ class Partition:
         An attempt that began now would be ended immediately, handed back, and placed here again, over and over. Pinned
         by `test_when_time_is_up_nothing_is_started`.
         """
-        while self._lease_clock.stage != "good" and wanted():
-            await self._clock.sleep(self._lease_clock.ttl // 100)
+        lease_clock = self._lease_clock
+        await reached(self._clock, lambda: lease_clock.stage == "good" or not wanted(), lease_clock.ttl // 100)
 
     def permits(self) -> bool:
         """Whether a step of such an attempt may be started now. Asked right before each start, without an await after.
@@ -156,19 +156,13 @@ class Partition:
         ward = _Ward(run)
         self._wards[ward] = None
         self._apply(ward)
-        walk = asyncio.create_task(run.run(prepare))
-        over = asyncio.create_task(ward.over.wait())
         try:
-            await asyncio.wait({walk, over}, return_when=asyncio.FIRST_COMPLETED)
-            if not walk.done():
-                await self._sever(walk, memory, kill)
-                return _lost()
+            end = await first(run.run(prepare), ward.over.wait())
         finally:
             self._wards.pop(ward, None)
-            for task in (walk, over):
-                task.cancel()
-            await asyncio.wait({walk, over})
-        end = walk.result()
+        if end is None:
+            await self._sever(memory, kill)
+            return _lost()
         if end.outcome is Outcome.SUCCEEDED and not _killed(end):
             return end
         struck = self._watchman is not None and self._watchman.struck_since(began)
@@ -177,11 +171,9 @@ class Partition:
         reason = CUT_OFF if CUT_OFF in end.reason or not end.reason else f"{CUT_OFF}: {end.reason}"
         return msgspec.structs.replace(end, outcome=Outcome.LOST, reason=reason)
 
-    async def _sever(self, walk: "asyncio.Task[AttemptEnd]", memory: Memory, kill: Kill) -> None:
-        """Let nothing more of the attempt begin, and kill what there is."""
+    async def _sever(self, memory: Memory, kill: Kill) -> None:
+        """Kill what there is of an attempt whose walk was cancelled, so that nothing more of it begins."""
         log.warning("this machine's lease is about to end; what is left of an attempt is killed")
-        walk.cancel()
-        await asyncio.wait({walk})
         remembered = asyncio.create_task(memory.record(StepResult(SEVERED_ENTRY, "", "lost", reason=CUT_OFF)))
         try:
             await self._kill(kill)
