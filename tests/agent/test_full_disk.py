@@ -5,26 +5,37 @@ from pathlib import Path
 
 import pytest
 
-from tests.agent.worlds import FIRE, OK, ONE, Cluster
-from xchronos.agent.attempt.journal import attempt_directory
+from tests.agent.worlds import OK, ONE, Cluster
+from xchronos.agent.attempt import journal
 from xchronos.clock import SECOND
+from xchronos.durable import Strength, write_whole
 from xchronos.model.policies import Outcome
 
 FULL = Path("/dev/full")
 
 
-def fill(c: Cluster, name: str) -> None:
-    """Have no room for one of the attempt's files."""
-    home = Path(attempt_directory(c.directory / "attempts", "job.service", FIRE, 0, 1))
-    home.mkdir(parents=True)
-    (home / f"{name}.new").symlink_to(FULL)
+@pytest.fixture
+def fill(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Have no room for one of the attempts' files."""
+
+    def fill(name: str) -> None:
+        def write(path: Path, data: bytes, strength: Strength) -> None:
+            if path.name == name:
+                FULL.write_bytes(data)  # the kernel's own refusal
+            write_whole(path, data, strength)
+
+        monkeypatch.setattr(journal, "write_whole", write)
+
+    return fill
 
 
-def test_a_step_that_ended_well_is_no_failure_because_its_journal_has_no_room(play: Callable[..., None]) -> None:
+def test_a_step_that_ended_well_is_no_failure_because_its_journal_has_no_room(
+    play: Callable[..., None], fill: Callable[[str], None]
+) -> None:
     async def test(c: Cluster) -> None:
         await c.submit(ONE + "\nExecStart=/bin/more")
         execution = await c.place()
-        fill(c, "journal.json")
+        fill("journal.json")
         c.boot()
         attempt = await c.ended(execution)
         assert (attempt.outcome, attempt.reason) == (Outcome.SUCCEEDED, "")
@@ -33,11 +44,11 @@ def test_a_step_that_ended_well_is_no_failure_because_its_journal_has_no_room(pl
     play(test)
 
 
-def test_without_a_journal_a_crash_starts_nothing_again(play: Callable[..., None]) -> None:
+def test_without_a_journal_a_crash_starts_nothing_again(play: Callable[..., None], fill: Callable[[str], None]) -> None:
     async def test(c: Cluster) -> None:
         await c.submit(ONE + "\nExecStart=/bin/more")
         execution = await c.place()
-        fill(c, "journal.json")
+        fill("journal.json")
         c.boot()
         await c.clock.sleep(10 * SECOND)
         await c.crash()
@@ -49,11 +60,11 @@ def test_without_a_journal_a_crash_starts_nothing_again(play: Callable[..., None
     play(test, {"start-1": (60.0, OK)})
 
 
-def test_what_cannot_be_begun_is_for_another_machine(play: Callable[..., None]) -> None:
+def test_what_cannot_be_begun_is_for_another_machine(play: Callable[..., None], fill: Callable[[str], None]) -> None:
     async def test(c: Cluster) -> None:
         await c.submit(ONE)
         execution = await c.place()
-        fill(c, "unit.json")
+        fill("unit.json")
         c.boot()
         attempt = await c.ended(execution)
         assert attempt.outcome is Outcome.LOST

@@ -6,7 +6,6 @@ steps share.
 """
 
 import asyncio
-import os
 import shutil
 import threading
 from collections.abc import Collection
@@ -17,6 +16,7 @@ import msgspec
 import structlog
 
 from xchronos.clock import Clock, Micros, to_datetime, to_instant
+from xchronos.durable import Strength, write_whole
 from xchronos.executors.hostfacts import boot_id
 from xchronos.model.lifecycle import ATTEMPT
 from xchronos.model.records import StepResult, UnitRecord, fire_key
@@ -114,7 +114,7 @@ class AttemptJournal:
         self.scratch.mkdir(parents=True, exist_ok=True)
         # Steps in containers run as other users than the daemon.
         self.scratch.chmod(0o1777)
-        _write(self.directory / "unit.json", msgspec.json.encode(record))
+        write_whole(self.directory / "unit.json", msgspec.json.encode(record), "file")
 
     def result(self, step: str) -> StepResult | None:
         """The recorded result of a step that has ended."""
@@ -140,7 +140,7 @@ class AttemptJournal:
             notes.begun[step] = to_datetime(self._clock.now())
             notes.clocked[step] = monotonic
             # Not forced to the disk: a power cut ends the step, and nobody needs its time limit any more.
-            self._save(durable=False)
+            self._save("none")
             return monotonic
         if notes.boot == boot and step in notes.clocked:
             return notes.clocked[step]
@@ -159,11 +159,11 @@ class AttemptJournal:
         """The attempt has ended and its record is durable. Its output stays, its scratch directory goes."""
         shutil.rmtree(self.scratch, ignore_errors=True)
 
-    def _save(self, *, durable: bool = True) -> None:
+    def _save(self, strength: Strength = "file") -> None:
         # The main process and another command may end together, and each end is saved by a thread of its own.
         with self._saving:
             try:
-                _write(self._file, msgspec.json.encode(self._notes), durable=durable)
+                write_whole(self._file, msgspec.json.encode(self._notes), strength)
             except OSError as error:
                 log.warning("the journal cannot be written", file=str(self._file), reason=error.strerror)
 
@@ -204,14 +204,3 @@ def sweep(root: Path, held: Collection[Path]) -> None:
     for scratch in root.glob("*/*/scratch"):
         if scratch.parent not in held:
             shutil.rmtree(scratch, ignore_errors=True)
-
-
-def _write(path: Path, data: bytes, *, durable: bool = True) -> None:
-    """Write a file so that after a crash it is the old file or the new one, never a torn one."""
-    fresh = path.with_name(path.name + ".new")
-    with fresh.open("wb") as file:
-        file.write(data)
-        if durable:
-            file.flush()
-            os.fsync(file.fileno())
-    fresh.replace(path)

@@ -13,6 +13,7 @@ import structlog
 
 from xchronos.agent.guardian import process
 from xchronos.clock import Micros
+from xchronos.durable import write_whole
 from xchronos.executors.hostfacts import boot_id
 from xchronos.executors.process import tree
 
@@ -141,11 +142,8 @@ class GuardianClient:
             self._struck = before[2] != self._boot or before[0] <= process.now()
 
     def _leave_settings(self) -> None:
-        """Write the settings down, for a guardian that stands by outside of this container (`standby`)."""
-        fresh = self._directory / "settings.new"
-        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-            file.write(self._settings)
-        fresh.replace(self._directory / "settings")
+        """For a guardian that stands by outside of this container."""
+        write_whole(self._directory / "settings", self._settings.encode(), "none", mode=0o600)
 
     def _take_agents_lock(self) -> None:
         for _ in range(LOCK_TRIES):
