@@ -32,6 +32,11 @@ VALUES = [
 POLICY = asked_of(Unit) | asked_of(FleetRequirements) | set().union(*map(asked_of, VALUES))
 
 MAY_ASK: dict[str, dict[str, str]] = {
+    "engine": {
+        "name": "whose execution it is: keys, memory and log lines are called after it",
+        "revision": "which text of a unit an attempt runs; every record of the store has one, too",
+        "history_limit": "how many records are kept: `history_gc` deletes what is beyond, and decides nothing",
+    },
     "agent": {
         "name": "whose attempt it is: keys, directories and log lines are called after it",
         "revision": "which text of the unit the attempt ran",
@@ -48,6 +53,12 @@ MAY_ASK: dict[str, dict[str, str]] = {
 """By room, the fields that it may ask a unit for, each with the reason."""
 
 NAMESAKES: dict[str, dict[str, str]] = {
+    "engine": {
+        "context.ttl": "that of the leases of machines and schedulers",
+        "lease.backoff": "the pause before the store is asked again",
+        "self.backoff": "the same, in the lease",
+        "self.terms": "how many terms of shards have begun, a metric",
+    },
     "agent": {
         "lease_clock.ttl": "the lease's",
         "self.ttl": "the lease's, in the lease clock",

@@ -142,7 +142,7 @@ class GuardianClient:
             self._struck = before[2] != self._boot or before[0] <= process.now()
 
     def _leave_settings(self) -> None:
-        """For a guardian that stands by outside of this container."""
+        """Write the settings down, for a guardian that stands by outside of this container (`standby`)."""
         write_whole(self._directory / "settings", self._settings.encode(), "none", mode=0o600)
 
     def _take_agents_lock(self) -> None:
