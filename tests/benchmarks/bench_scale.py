@@ -27,12 +27,12 @@ from tests.benchmarks.rows import Row
 from xchronos.agent.steps.resolved_unit import HostContext
 from xchronos.clock import SECOND
 from xchronos.daemon.roles import Roles, RolesContext, RolesOptions
-from xchronos.engine.state import backpressure
 from xchronos.model.compile.unit import compile_unit
 from xchronos.model.records import Capacity, Machine
 from xchronos.registry.codec import encode
 from xchronos.registry.keys import Keys
 from xchronos.registry.units import record_of
+from xchronos.scheduler import feasibility
 from xchronos.store.contract import KeyValue, Put, Txn
 from xchronos.store.memory import MemoryStore
 from xchronos.store.paging import RevisionedTable
@@ -180,7 +180,7 @@ async def _waves(clock: VirtualClock, roles: Roles, count: int, fires: int) -> l
 
 def _child(machines: int, units: int, fires: int) -> None:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
-    backpressure.ENOUGH = 1 << 30  # nothing is ever begun here
+    feasibility.ENOUGH_TO_BEGIN = 1 << 30  # nothing is ever begun here
     with tempfile.TemporaryDirectory() as name:
 
         async def main(clock: VirtualClock) -> None:

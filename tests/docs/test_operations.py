@@ -19,8 +19,8 @@ from xchronos.agent.lease.lease_clock import KILL_AT, STOP_AT
 from xchronos.agent.metrics import AgentMetrics
 from xchronos.config import Settings, describe_settings
 from xchronos.engine.metrics import SchedulerMetrics
-from xchronos.engine.state.backpressure import ENOUGH
 from xchronos.registry.keys import SHARDS
+from xchronos.scheduler.feasibility import ENOUGH_TO_BEGIN
 from xchronos.store.contract import RENEWALS, Put, Txn
 from xchronos.store.etcd.access import EtcdAccess
 from xchronos.store.etcd.store import EtcdStore
@@ -73,7 +73,7 @@ def test_the_margins_are_those_of_the_code():
     assert f"they add up to {SHARDS}" in TEXT
     assert Settings(state_directory=Path()).heartbeat_ttl == 10_000_000
     assert "`heartbeat_ttl` (10 s)" in TEXT
-    assert f"{ENOUGH} placements that it has not begun" in TEXT
+    assert f"{ENOUGH_TO_BEGIN} placements that it has not begun" in TEXT
 
 
 def test_a_backup_of_a_running_sqlite_store_can_be_restored(tmp_path):

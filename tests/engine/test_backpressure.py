@@ -5,9 +5,9 @@ from itertools import pairwise
 import pytest
 
 from tests.engine.engine_cluster import AGENT, SCHEDULER, Cluster, run
-from xchronos.engine.state import backpressure
 from xchronos.model.records import Machine
 from xchronos.registry.codec import encode
+from xchronos.scheduler import feasibility
 from xchronos.store.contract import Put, Txn
 
 FEW = 20
@@ -16,7 +16,7 @@ QUICK = "TriggerRepeatInterval=100\nMisfireThreshold=1h\nHistoryLimit=10"
 
 @pytest.fixture(autouse=True)
 def _few(monkeypatch):
-    monkeypatch.setattr(backpressure, "ENOUGH", FEW)
+    monkeypatch.setattr(feasibility, "ENOUGH_TO_BEGIN", FEW)
 
 
 async def _hanging(cluster: Cluster, name: str) -> None:

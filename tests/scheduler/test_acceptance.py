@@ -11,7 +11,8 @@ from xchronos.clock import to_datetime
 from xchronos.errors import InvalidTrigger
 from xchronos.model.records import Owed, TriggerState
 from xchronos.scheduler import acceptance as module
-from xchronos.scheduler.acceptance import Accepted, Change, EndsFirst, accept_change, is_reborn
+from xchronos.scheduler.acceptance import Accepted, EndsFirst, UnitChange, accept_change, is_reborn
+from xchronos.scheduler.reasons import because
 from xchronos.scheduler.timing.schedule import accept
 
 STAMP = NOW + 1
@@ -19,7 +20,7 @@ EVERYWHERE = asks(is_global=True)
 
 
 def change(it, *, revision=2, created=1, error="", paused=False):
-    return Change("a.service", it, error, revision, created, paused)
+    return UnitChange("a.service", it, error, revision, created, paused)
 
 
 def decided(it, old=None, *there, now=NOW, revisions=None, cancelled=None, **fields):
@@ -105,13 +106,13 @@ class TestFewerCopies:
         there = [on("m"), on("n", 0, 1), on("o", 0, 2)]
         decision = decided(KEPT, self.OLD, *there)
         assert decision == EndsFirst(
-            {ident(0, 1): "Availability=1 now", ident(0, 2): "Availability=1 now"}, reborn=False
+            dict.fromkeys((ident(0, 1), ident(0, 2)), because("availability", count=1)), reborn=False
         )
 
     @pytest.mark.parametrize("asked", ["stopped", "cancelled"])
     def test_then_the_change_counts(self, asked):
         stop: dict[str, Any] = {"stop_requested": "x"} if asked == "stopped" else {}
-        cancelled = {ident(0, 1): "the unit was destroyed"} if asked == "cancelled" else {}
+        cancelled = {ident(0, 1): because("destroyed")} if asked == "cancelled" else {}
         decision = decided(KEPT, self.OLD, on("m"), on("n", 0, 1, **stop), cancelled=cancelled)
         assert isinstance(decision, Accepted)
         assert (decision.schedule.copies, decision.executions) == (1, ())
@@ -154,7 +155,7 @@ class TestNewLife:
     def test_what_is_left_of_it_ends_first(self):
         waits, runs = execution(state="waiting"), on("m", 10)
         decision = decided(unit(every(10)), self.OLD, waits, runs, created=2, revisions={waits.id: 9, runs.id: 9})
-        assert decision == EndsFirst(dict.fromkeys((waits.id, runs.id), "the unit was destroyed"), reborn=True)
+        assert decision == EndsFirst(dict.fromkeys((waits.id, runs.id), because("destroyed")), reborn=True)
         # What was asked to end is on its way.
         stopping = on("m", 10, stop_requested="the unit was destroyed")
         assert isinstance(decided(unit(every(10)), self.OLD, stopping, created=2), Accepted)
@@ -167,4 +168,4 @@ class TestNewLife:
         after = decided(unit(every(10)), self.OLD, start, created=5, revisions={start.id: 6})
         assert isinstance(after, Accepted)
         before = decided(unit(every(10)), self.OLD, start, created=5, revisions={start.id: 4})
-        assert before.cancelled == {start.id: "the unit was destroyed"}
+        assert before.cancelled == {start.id: because("destroyed")}

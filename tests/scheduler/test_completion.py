@@ -9,10 +9,10 @@ from xchronos.clock import SECOND, to_datetime
 from xchronos.model.lifecycle import IllegalEvent
 from xchronos.model.policies import Outcome, Retry
 from xchronos.scheduler.completion import KEPT_ATTEMPTS, chain, chain_of, complete, finish, lose, take_back
-from xchronos.scheduler.reasons import Reason
+from xchronos.scheduler.reasons import Reason, because
 
 FAILED, LOST, OK = Outcome.FAILED, Outcome.LOST, Outcome.SUCCEEDED
-WHY = Reason("asked", "why")
+WHY, X = Reason("asked", "why"), Reason("asked", "x")
 
 
 def reported(outcome, *earlier, **fields):
@@ -41,9 +41,9 @@ class TestAttempts:
 
     def test_who_was_to_end_does(self):
         it = job(retry=Retry(3))
-        ended = complete(it, reported(FAILED), NOW, "Availability=1 now")
+        ended = complete(it, reported(FAILED), NOW, because("availability", count=1))
         assert (ended.outcome, ended.reason) == (Outcome.CANCELLED, "Availability=1 now")
-        first = complete(it, reported(FAILED, stop_requested="stopped by ann"), NOW, "Availability=1 now")
+        first = complete(it, reported(FAILED, stop_requested="stopped by ann"), NOW, because("availability", count=1))
         assert first.reason == "stopped by ann"
 
     @pytest.mark.parametrize(
@@ -72,22 +72,22 @@ def test_what_no_machine_has_ends():
 
 class TestTakenFromItsMachine:
     def test_a_lost_machine(self):
-        back = lose(job(start_deadline=5 * SECOND), on("m"), NOW, "")
+        back = lose(job(start_deadline=5 * SECOND), on("m"), NOW, None)
         assert (back.state, back.current, back.deadline) == ("waiting", None, to_datetime(NOW + 5 * SECOND))
         assert (back.reason, back.waits_since) == ("attempt 1 was lost with m", MOMENT)
         (gone,) = back.attempts
         assert (gone.outcome, gone.reason, gone.ended_at) == (LOST, "the machine was lost", MOMENT)
 
     def test_one_that_was_not_begun(self):
-        back = take_back(job(), on("m", state="placed"), Reason("drained", "m is being drained"), NOW, "")
+        back = take_back(job(), on("m", state="placed"), Reason("drained", "m is being drained"), NOW, None)
         assert (back.state, back.reason) == ("waiting", "attempt 1 was not begun: m is being drained")
         assert back.attempts[0].reason == "m is being drained"
         assert back.deadline is None
-        assert take_back(None, on("m", state="placed"), WHY, NOW, "").deadline is None
+        assert take_back(None, on("m", state="placed"), WHY, NOW, None).deadline is None
 
-    @pytest.mark.parametrize(("asked", "wish", "why"), [("", "x", "x"), ("y", "x", "y"), ("y", "", "y")])
-    def test_who_was_to_end_does(self, asked, wish, why):
-        back = lose(job(), on("m", stop_requested=asked), NOW, wish)
+    @pytest.mark.parametrize(("asked", "cancelled", "why"), [("", X, "x"), ("y", X, "y"), ("y", None, "y")])
+    def test_who_was_to_end_does(self, asked, cancelled, why):
+        back = lose(job(), on("m", stop_requested=asked), NOW, cancelled)
         assert (back.state, back.outcome, back.reason) == ("ended", Outcome.CANCELLED, why)
         assert (back.stop_requested, back.ended_at) == (why, MOMENT)
 

@@ -8,7 +8,7 @@ from xchronos.clock import to_datetime
 from xchronos.model.policies import Outcome
 from xchronos.scheduler.pending import (
     Finish,
-    Place,
+    PlaceNow,
     Queue,
     Stay,
     WaitForMachine,
@@ -17,16 +17,16 @@ from xchronos.scheduler.pending import (
     find_place,
     urgency,
 )
-from xchronos.scheduler.reasons import Reason
+from xchronos.scheduler.reasons import Reason, because
 
 FAILED, LOST = Outcome.FAILED, Outcome.LOST
 AB = (view("a"), view("b"))
 EVERYWHERE = asks(is_global=True)
 
 
-def considered(it, record, *others, machines=AB, room=128, **fields):
+def considered(it, record, *others, machines=AB, txn_room=128, **fields):
     known = {name: fields.pop(name) for name in ("reached", "hopeless", "problem") if name in fields}
-    return consider(it, record, seen(record, *others, machines=machines, **fields), NOW, room=room, **known)
+    return consider(it, record, seen(record, *others, machines=machines, **fields), NOW, txn_room=txn_room, **known)
 
 
 def told(decision):
@@ -34,7 +34,7 @@ def told(decision):
     match decision:
         case Finish(outcome, reason):
             return "finish", str(outcome), reason.text
-        case Place(record):
+        case PlaceNow(record):
             return "place", record.current.machine, record.reason
         case WaitForMachine(record, reason):
             assert record is None or (record.state, record.reason) == ("waiting", reason.text)
@@ -115,11 +115,11 @@ def test_whose_clock_was_set_back_goes_by_its_own():
 def test_replace_asks_what_is_older_to_end():
     queued, older, newer = execution(50, state="queued"), on("a", 0), execution(60, state="queued")
     decision = considered(job(concurrency="replace"), queued, older, newer)
-    assert decision == Stay({older.id: f"replaced by {queued.id}"})
+    assert decision == Stay({older.id: because("replaced-by-fire", by=queued.id)})
     assert considered(job(concurrency="queue"), queued, older) == Stay({})
     decision = considered(job(concurrency="replace"), started(), older, newer)
     assert isinstance(decision, Queue)
-    assert decision.cancelled == {name: f"replaced by {ident(50)}" for name in (older.id, newer.id)}
+    assert decision.cancelled == {name: because("replaced-by-fire", by=ident(50)) for name in (older.id, newer.id)}
     assert considered(job(concurrency="queue"), started(), older).cancelled == {}
 
 
@@ -233,7 +233,7 @@ def test_the_machines_of_copies_that_have_ended_are_taken():
 class TestEveryMachine:
     def test_a_start_takes_all_of_them(self):
         decision = considered(job(requirements=EVERYWHERE), started(), machines=[view(name) for name in "cab"])
-        assert isinstance(decision, Place)
+        assert isinstance(decision, PlaceNow)
         both = [decision.execution, *decision.also]
         assert [(one.copy, one.current.machine, one.state) for one in both] == [
             (0, "a", "placed"),
@@ -243,7 +243,7 @@ class TestEveryMachine:
 
     def test_what_one_txn_does_not_hold_waits_for_the_next(self):
         machines = [view(f"m{n}") for n in range(6)]
-        decision = considered(job(requirements=EVERYWHERE), started(), machines=machines, room=5)
+        decision = considered(job(requirements=EVERYWHERE), started(), machines=machines, txn_room=5)
         assert [(one.state, one.copy) for one in decision.also] == [("waiting", 3), ("placed", 1), ("placed", 2)]
         assert decision.execution.state == "placed"
         assert len({one.current.machine for one in decision.also[1:]}) == 2
@@ -269,8 +269,8 @@ def test_what_was_hopeless_a_moment_ago_is_not_tried_again():
 def test_the_next_attempt_has_the_next_number_and_goes_on_round_the_machines():
     it = job(load_balancing="round-robin")
     record = waits(attempts=(attempt(4, LOST, "x"),))
-    decision = find_place(it, record, seen(record, machines=AB, last_machine="a"), NOW, room=10)
-    assert isinstance(decision, Place)
+    decision = find_place(it, record, seen(record, machines=AB, last_machine="a"), NOW, txn_room=10)
+    assert isinstance(decision, PlaceNow)
     assert (decision.execution.current.number, decision.last_machine) == (5, "b")
 
 

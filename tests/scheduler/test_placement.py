@@ -5,7 +5,17 @@ from hypothesis import strategies as st
 
 from tests.scheduler.schedule_builders import asks, job, step, view
 from xchronos.model.unit import Container
-from xchronos.scheduler.feasibility import MEBIBYTE, MachineView, Running, displaced, executors_needed, fits
+from xchronos.scheduler.feasibility import (
+    ENOUGH_TO_BEGIN,
+    MEBIBYTE,
+    MachineView,
+    Running,
+    displaced,
+    executors_needed,
+    fits,
+    has_room,
+    have_enough_to_begin,
+)
 from xchronos.scheduler.placement import place
 from xchronos.scheduler.ranking import FEW, FIRST_LOOK, MANY, Ranking
 from xchronos.scheduler.rejections import Rejection, by_machine, summary
@@ -17,6 +27,35 @@ IMAGE = Container("busybox", {})
 def running(**units):
     """Units by their prefix: what each asks."""
     return {f"{name}.service": Running(asked) for name, asked in units.items()}
+
+
+@pytest.mark.parametrize(
+    ("machines", "room"),
+    [
+        ([], False),
+        ([view("a")], True),
+        ([view("a", cordoned=True)], False),
+        ([view("a", attempts=2, slots=2), view("b", cordoned=True)], False),
+        ([view("a", attempts=2, slots=2), view("b", attempts=1, slots=2)], True),
+    ],
+)
+def test_whether_the_cluster_has_room(machines, room):
+    assert has_room(machines) is room
+
+
+@pytest.mark.parametrize(
+    ("machines", "unbegun", "enough"),
+    [
+        ([], {}, False),
+        ([view("a")], {}, False),
+        ([view("a")], {"a": ENOUGH_TO_BEGIN}, True),
+        ([view("a"), view("b")], {"a": ENOUGH_TO_BEGIN}, False),
+        ([view("a"), view("b", cordoned=True)], {"a": ENOUGH_TO_BEGIN}, True),
+        ([view("b", cordoned=True)], {"b": ENOUGH_TO_BEGIN}, False),
+    ],
+)
+def test_whether_the_machines_have_enough_to_begin(machines, unbegun, enough):
+    assert have_enough_to_begin(machines, unbegun) is enough
 
 
 class TestFeasibility:

@@ -132,11 +132,11 @@ class Roles:
                 store, keys, clock, host.machine, options.ttl, self.metrics, instance=options.instance, duties=duties
             )
         self.agent: Agent | None = None
-        self._contact: LeaseClock | None = None
+        self._lease_clock: LeaseClock | None = None
         self._membership: Membership | None = None
         if "agent" in options.roles:
-            contact = self._contact = LeaseClock(clock, options.ttl, alone=options.alone)
-            self._membership = member = Membership(store, keys, clock, contact, self._machine, self._describe)
+            lease_clock = self._lease_clock = LeaseClock(clock, options.ttl, alone=options.alone)
+            self._membership = member = Membership(store, keys, clock, lease_clock, self._machine, self._describe)
             self.agent = Agent(
                 store,
                 keys,
@@ -146,7 +146,7 @@ class Roles:
                 context.directory,
                 lambda: member.machine,
                 member.refresh,
-                contact,
+                lease_clock,
                 self.metrics,
                 context.watchman,
             )
@@ -167,7 +167,7 @@ class Roles:
             faults.append("the scheduler is not ready")
         elif self.engine is not None and not self.engine.heard:
             faults.append("the scheduler has no answer from the job store")
-        if self._contact is not None and self._contact.stage != "good":
+        if self._lease_clock is not None and self._lease_clock.stage != "good":
             faults.append("the agent has no answer from the job store")
         if self._away:
             faults.append(f"no answer from the job store: {self._away}")

@@ -4,7 +4,7 @@ Between the term's begin and the first decision lies the *adoption*: the shard's
 changed meanwhile are found, and what its executions need is noted. It is complete when
 
 - the cursors are as of the term's begin or later: former owners can write nothing any more;
-- every move of an execution before the term's begin is in the book, which a *pulse* tells: a key of our own, written
+- every move of an execution before the term's begin is in memory, which a *pulse* tells: a key of our own, written
   behind the term, that the watch of all executions brings in its order;
 - whatever happens to a unit while its shard is being read is noted, and looked at behind it.
 
@@ -89,7 +89,7 @@ class ShardAdoption:
         self._changed.set()
 
     async def run(self, least: int) -> None:
-        """Follow the ownership. `least` is as of when the last execution in the book was read. Never returns."""
+        """Follow the ownership. `least` is as of when the last execution in memory was read. Never returns."""
         self._least = least
         self._changed.set()
         while True:
@@ -145,7 +145,7 @@ class ShardAdoption:
         self._work.wake()
 
     async def _catch_up(self, term: int) -> None:
-        """Wait until whatever was written before the term, and whatever else has been read, is in the book."""
+        """Wait until whatever was written before the term, and whatever else has been read, is in memory."""
         least = max(term, self._least)
         if self._informer.seen < least:
             lease = self._ownership.lease.id

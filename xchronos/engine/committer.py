@@ -66,7 +66,7 @@ class Committer:
         self._under_way: Counter[str] = Counter()
 
     @property
-    def room(self) -> int:
+    def txn_room(self) -> int:
         """How many guards, and how many operations, a Txn may have."""
         return self._batcher.max_operations
 

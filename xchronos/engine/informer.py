@@ -1,4 +1,4 @@
-"""What the store's watches bring into the book and the agenda: units, machines, and every move of an execution.
+"""What the store's watches bring into memory and the work queue: units, machines, and every move of an execution.
 
 A watch that breaks is resumed where it broke, so an outage of the store costs nothing but the news that it delays.
 """
@@ -32,7 +32,7 @@ class Informer:
     """Fills the memory, and keeps it filled. `history` is told of what an agent has brought to its end.
 
     Attributes:
-        seen: Up to which revision every move of an execution is in the book.
+        seen: Up to which revision every move of an execution is in memory.
         noted: Where the events of units are kept besides, while somebody reads what they may be about.
     """
 
@@ -124,7 +124,7 @@ class Informer:
         await self._follow(self._keys.live, revision, self._take_executions)
 
     async def reach(self, revision: int) -> None:
-        """Wait until every move of an execution up to a revision is in the book."""
+        """Wait until every move of an execution up to a revision is in memory."""
         if self.seen < revision:
             future = asyncio.get_running_loop().create_future()
             self._awaited.append((revision, future))

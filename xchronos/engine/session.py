@@ -78,7 +78,7 @@ class Session:
                 group.create_task(self._informer.follow_machines(revision), name="watch machines")
                 group.create_task(self._informer.follow_executions(revision), name="watch executions")
                 read = await self._informer.read_executions()
-                group.create_task(self._adoption.run(read), name="tenure")
+                group.create_task(self._adoption.run(read), name="adoption")
                 await self._adoption.settled.wait()
                 log.info(
                     "scheduler has read the store", units=len(self._cluster.cursors.known), open=len(self._cluster.open)

@@ -1,7 +1,9 @@
 """The two state tables: an execution's and an attempt's. Total, in one file; the diagram is drawn from them.
 
-An event that a state does not know raises `IllegalEvent` and leaves the state as it was. Whoever moves a record on
-does so through `advance`: no other module writes a state by its name (`test_no_state_is_written_by_its_name`).
+An event that a state does not know raises `IllegalEvent` and leaves the state as it was. Rooms
+that carry decisions out move a record on through `advance`, the deciders in `scheduler/` ask `execution_after`. By its
+name a state is written only into an execution that is new (`test_no_state_is_written_by_its_name`). The tables allow
+more than today's deciders do: what is legal is the record's affair, what is done is theirs.
 """
 
 from collections.abc import Mapping

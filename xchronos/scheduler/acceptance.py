@@ -8,13 +8,13 @@ from xchronos.clock import Instant, to_datetime, to_instant
 from xchronos.errors import InvalidTrigger
 from xchronos.model.records import Execution, Schedule
 from xchronos.model.unit import Unit
-from xchronos.scheduler.reasons import because
+from xchronos.scheduler.reasons import Reason, because
 from xchronos.scheduler.starts import lacking, started, superfluous
 from xchronos.scheduler.timing.schedule import reconcile
 from xchronos.scheduler.view import View
 
 
-class Change(msgspec.Struct, frozen=True):
+class UnitChange(msgspec.Struct, frozen=True):
     """A unit's record as it is stored now.
 
     `unit` is None, and `error` says why, when it does not compile. `revision` is the record's modification revision,
@@ -53,19 +53,19 @@ class EndsFirst(msgspec.Struct, frozen=True):
     After the acceptance nobody would look at them again, or could tell them from those of the new life.
     """
 
-    cancelled: dict[str, str]
+    cancelled: dict[str, Reason]
     reborn: bool
 
 
 Acceptance: TypeAlias = Accepted | EndsFirst
 
 
-def is_reborn(change: Change, old: Schedule | None) -> bool:
+def is_reborn(change: UnitChange, old: Schedule | None) -> bool:
     """Whether the unit was destroyed and submitted again before anybody looked."""
     return old is not None and change.created > old.unit_revision
 
 
-def accept_change(change: Change, old: Schedule | None, view: View, now: Instant, stamp: Instant) -> Acceptance:
+def accept_change(change: UnitChange, old: Schedule | None, view: View, now: Instant, stamp: Instant) -> Acceptance:
     """Decide about a unit that is new or has changed.
 
     Nothing of a former life concerns a new one. A unit that is kept running begins with its acceptance; when its
@@ -82,7 +82,7 @@ def accept_change(change: Change, old: Schedule | None, view: View, now: Instant
     if reborn:
         left = _of_the_former_life(change, view)
         if any(not _is_asked(view, execution_id) for execution_id in left):
-            return EndsFirst(dict.fromkeys(left, because("destroyed").text), reborn=True)
+            return EndsFirst(dict.fromkeys(left, because("destroyed")), reborn=True)
         now, old_cursor = max(now, _last_fire(old) + 1), None
     else:
         old_cursor = old
@@ -95,7 +95,7 @@ def accept_change(change: Change, old: Schedule | None, view: View, now: Instant
         if schedule.fired and schedule.copies and unit.availability < schedule.copies:
             surplus = superfluous(unit, running)
             if surplus:
-                why = because("availability", count=unit.availability).text
+                why = because("availability", count=unit.availability)
                 return EndsFirst({execution.id: why for execution in surplus}, reborn=False)
         executions = _begin(unit, schedule, running, now, stamp)
         schedule = msgspec.structs.replace(schedule, fired=1, copies=0 if unit.is_global else unit.availability)
@@ -119,15 +119,19 @@ def _begin(unit: Unit, schedule: Schedule, running: list[Execution], now: Instan
 
 def _running(view: View) -> list[Execution]:
     """What there is of a unit, but for what was asked to end, and for what a former life has left."""
-    destroyed = because("destroyed").text
     return [
         view.open[execution_id].execution
         for execution_id in view.of_unit()
-        if not view.open[execution_id].execution.stop_requested and view.cancelled.get(execution_id) != destroyed
+        if not view.open[execution_id].execution.stop_requested and not _was_destroyed(view, execution_id)
     ]
 
 
-def _of_the_former_life(change: Change, view: View) -> list[str]:
+def _was_destroyed(view: View, execution_id: str) -> bool:
+    cancelled = view.cancelled.get(execution_id)
+    return cancelled is not None and cancelled.code == "destroyed"
+
+
+def _of_the_former_life(change: UnitChange, view: View) -> list[str]:
     """What a former life has left. Of undecided starts only their age tells whether they belong to it."""
     return [
         execution_id
@@ -147,7 +151,7 @@ def _last_fire(former: Schedule | None) -> Instant:
     return max(lasts, default=0)
 
 
-def _cursor(change: Change, old: Schedule | None, now: Instant) -> tuple[Schedule, str]:
+def _cursor(change: UnitChange, old: Schedule | None, now: Instant) -> tuple[Schedule, str]:
     """The cursor, and why nothing of the unit can fire, if so."""
     problem = because("unreadable", error=change.error).text
     if change.unit is not None:

@@ -24,7 +24,7 @@ class Chained(msgspec.Struct, frozen=True):
     unstartable: tuple[str, ...] = ()
 
 
-def complete(unit: Unit | None, execution: Execution, now: Instant, cancelled: str = "") -> Execution:
+def complete(unit: Unit | None, execution: Execution, now: Instant, cancelled: Reason | None = None) -> Execution:
     """The record of an execution whose attempt its agent has handed back: ended, or delayed until the next attempt.
 
     `unit` is None when it is gone or cannot be read: then its end is the attempt's. `cancelled` says why it was to
@@ -32,8 +32,8 @@ def complete(unit: Unit | None, execution: Execution, now: Instant, cancelled: s
     """
     attempt = execution.current
     assert attempt is not None
-    if cancelled and not execution.stop_requested:
-        execution = msgspec.structs.replace(execution, stop_requested=cancelled)
+    if cancelled is not None and not execution.stop_requested:
+        execution = msgspec.structs.replace(execution, stop_requested=cancelled.text)
     if unit is None:
         verdict: End | Again = End(attempt.outcome or Outcome.LOST, Reason("attempt", attempt.reason))
     else:
@@ -61,23 +61,25 @@ def finish(execution: Execution, outcome: Outcome, reason: Reason, now: Instant)
     )
 
 
-def give_back(unit: Unit | None, execution: Execution, lost: Reason, now: Instant, wish: str, why: Reason) -> Execution:
+def give_back(
+    unit: Unit | None, execution: Execution, lost: Reason, now: Instant, cancelled: Reason | None, why: Reason
+) -> Execution:
     """The record of an execution that is taken from its machine: it waits for another one, or ends if it was to.
 
-    The attempt is lost, for the reason `lost`. `why` is what the execution says of it; `wish` why it is to end.
+    The attempt is lost, for the reason `lost`. `why` is what the execution says of it; `cancelled` why it is to end.
     """
     assert execution.current is not None
     moment = to_datetime(now)
     attempt = msgspec.structs.replace(execution.current, outcome=Outcome.LOST, reason=lost.text, ended_at=moment)
-    wish = execution.stop_requested or wish
+    stop = execution.stop_requested or (cancelled.text if cancelled is not None else "")
     back = msgspec.structs.replace(
         execution,
         attempts=_with(execution, attempt, unit),
         current=None,
-        stop_requested=wish,
-        reason=wish or why.text,
+        stop_requested=stop,
+        reason=stop or why.text,
     )
-    if wish:
+    if stop:
         state = execution_after(execution.state, "end")
         return msgspec.structs.replace(back, state=state, outcome=Outcome.CANCELLED, ended_at=moment)
     deadline = None
@@ -87,18 +89,20 @@ def give_back(unit: Unit | None, execution: Execution, lost: Reason, now: Instan
     return msgspec.structs.replace(back, state=state, deadline=deadline, waits_since=moment)
 
 
-def lose(unit: Unit | None, execution: Execution, now: Instant, wish: str) -> Execution:
-    """The record of an execution whose machine is gone. `wish` is why it is to end, if it is."""
+def lose(unit: Unit | None, execution: Execution, now: Instant, cancelled: Reason | None) -> Execution:
+    """The record of an execution whose machine is gone. `cancelled` is why it is to end, if it is."""
     assert execution.current is not None
     why = because("attempt-taken-back", number=execution.current.number, machine=execution.current.machine)
-    return give_back(unit, execution, because("machine-lost"), now, wish, why)
+    return give_back(unit, execution, because("machine-lost"), now, cancelled, why)
 
 
-def take_back(unit: Unit | None, execution: Execution, reason: Reason, now: Instant, wish: str) -> Execution:
+def take_back(
+    unit: Unit | None, execution: Execution, reason: Reason, now: Instant, cancelled: Reason | None
+) -> Execution:
     """The record of an execution that has to leave its machine, whose agent has not begun it."""
     assert execution.current is not None
     why = because("attempt-not-begun", number=execution.current.number, why=reason.text)
-    return give_back(unit, execution, reason, now, wish, why)
+    return give_back(unit, execution, reason, now, cancelled, why)
 
 
 def chain_of(unit: Unit) -> tuple[str, ...]:

@@ -10,13 +10,13 @@ from xchronos.model.policies import Outcome
 from xchronos.model.records import Execution, Schedule, fire_key
 from xchronos.model.unit import Unit
 from xchronos.scheduler.feasibility import MachineView
-from xchronos.scheduler.pending import Finish, Place, find_place
+from xchronos.scheduler.pending import Finish, PlaceNow, find_place
 from xchronos.scheduler.ranking import Ranking
 from xchronos.scheduler.rejections import by_machine
 from xchronos.scheduler.timing.schedule import preview
 from xchronos.scheduler.view import KnownExecution, View, filed
 
-ROOM = 1_000_000
+TXN_ROOM = 1_000_000
 """How much a Txn may hold makes no difference to where an execution goes."""
 
 
@@ -145,8 +145,8 @@ def _of_an_execution(
 
 
 def _waiting(unit: Unit, execution: Execution, view: View, now: Instant, name: str) -> list[str]:
-    decision = find_place(unit, execution, view, now, room=ROOM)
-    if isinstance(decision, Place):
+    decision = find_place(unit, execution, view, now, txn_room=TXN_ROOM)
+    if isinstance(decision, PlaceNow):
         current = decision.execution.current
         assert current is not None
         return [f"{name} waits, though {current.machine} could take it now: the next turn places it"]

@@ -1,6 +1,6 @@
 """May this machine run that unit, beside what it runs? Every reason why not."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
@@ -109,8 +109,8 @@ def executors_needed(unit: Unit) -> list[str]:
 def fits(unit: Unit, view: MachineView) -> list[Rejection]:
     """Every reason why this machine cannot run one more attempt of the unit; empty when it can.
 
-    The scheduler and the machine's own agent judge by this one predicate, the agent but for cordons, which concern
-    only what is new, and peers, which may end at any time.
+    The machine's own agent judges by its parts, `unfit` and `crowded`: a cordon concerns only what is new, and a peer
+    may end at any time.
     """
     machine = view.machine
     found = [Rejection(machine.id, "cordoned")] if machine.cordoned else []
@@ -183,6 +183,33 @@ def _judge_capacity(unit: Unit, view: MachineView, found: list[Rejection]) -> No
 
 def _mebibytes(amount: int) -> str:
     return f"{max(0, amount) / MEBIBYTE:g} MiB"
+
+
+ENOUGH_TO_BEGIN = 500
+"""How many placements that it has not begun keep a machine at work until the next ones are there."""
+
+
+def has_room(views: Iterable[MachineView]) -> bool:
+    """Whether any machine takes one more attempt of anything: where none does, nothing that waits need be looked at."""
+    return any(
+        not view.machine.cordoned and (not view.machine.capacity.slots or view.attempts < view.machine.capacity.slots)
+        for view in views
+    )
+
+
+def have_enough_to_begin(views: Iterable[MachineView], unbegun: Mapping[str, int]) -> bool:
+    """Whether every machine that takes anything has enough that it has not begun: `unbegun` counts it, by machine.
+
+    Then a unit that has such placements waits with its further fire times (see `engine/state/backpressure`). A machine
+    that begins nothing holds nobody up while another one does.
+    """
+    enough = False
+    for view in views:
+        if not view.machine.cordoned:
+            enough = unbegun.get(view.machine.id, 0) >= ENOUGH_TO_BEGIN
+            if not enough:
+                return False
+    return enough
 
 
 def displaced(unit: Unit, view: MachineView) -> list[str]:

@@ -49,7 +49,7 @@ class Fired(msgspec.Struct, frozen=True):
 
     executions: tuple[Execution, ...]
     schedule: Schedule
-    cancelled: dict[str, str]
+    cancelled: dict[str, Reason]
     last_machine: str
     late: tuple[Micros, ...]
     problem: str = ""
@@ -71,8 +71,8 @@ def due(unit: Unit, schedule: Schedule, now: Instant) -> Due:
     return Due((*missed, *[Owed(fire.fire_time, fire.trigger) for fire in turned.fires]), turned.schedule)
 
 
-def rest_is_owed(unit: Unit, schedule: Schedule) -> str:
-    """The fire time whose first copies an earlier Txn holds, as ids of its copies begin; empty when there is none.
+def begun_before(unit: Unit, schedule: Schedule) -> str:
+    """The fire time of which an earlier Txn holds some copies: the prefix of their ids, empty when there is none.
 
     Its rest goes to other machines than they, also than those of copies that have ended (`View.ended`).
     """
@@ -81,8 +81,8 @@ def rest_is_owed(unit: Unit, schedule: Schedule) -> str:
     return f"{unit.name}/{fire_key(schedule.owed[0].fire_time)}/"
 
 
-def fire(unit: Unit, schedule: Schedule, view: View, now: Instant, room: int) -> Fired:
-    """Decide what the due fire times become. At most `room` records are written, the rest stays owed.
+def fire(unit: Unit, schedule: Schedule, view: View, now: Instant, most: int) -> Fired:
+    """Decide what the due fire times become. At most `most` records are written, the rest stays owed.
 
     Each copy is placed, waits, is queued, is delayed, or has ended as skipped or missed. Fire times that one Txn
     writes overlap each other like any others.
@@ -90,7 +90,7 @@ def fire(unit: Unit, schedule: Schedule, view: View, now: Instant, room: int) ->
     # Whoever has put them off had found them due, by a clock that may have been ahead of this one.
     now = max(now, *(to_instant(owed.fire_time) for owed in schedule.owed)) if schedule.owed else now
     decided = due(unit, schedule, now)
-    decision = _Decision(unit, view, now, room, rest_is_owed(unit, schedule))
+    decision = _Decision(unit, view, now, most, begun_before(unit, schedule))
     left = decision.record(decided.owed)
     moved, executions = decided.schedule, decision.executions
     skipped = len({one.fire_time for one in executions if one.outcome is Outcome.SKIPPED})
@@ -136,31 +136,31 @@ def free_numbers(execution_id: str, view: View, start: int, count: int) -> list[
     return numbers
 
 
-def replaced(others: Iterable[str], execution_id: str, by: str) -> dict[str, str]:
+def replaced(others: Iterable[str], execution_id: str, by: str) -> dict[str, Reason]:
     """Concurrency=replace: all else that there is of the unit has to end, but for the copies of the same fire time."""
-    prefix, why = fire_prefix(execution_id), because("replaced-by-fire", by=by).text
+    prefix, why = fire_prefix(execution_id), because("replaced-by-fire", by=by)
     return {other: why for other in sorted(others) if not other.startswith(prefix)}
 
 
 class _Decision:
     """One call of `fire`: what it has decided so far."""
 
-    def __init__(self, unit: Unit, view: View, now: Instant, room: int, begun: str) -> None:
+    def __init__(self, unit: Unit, view: View, now: Instant, most: int, begun: str) -> None:
         self._unit = unit
         self._view = view
         self._now = now
         self._moment = to_datetime(now)
-        self._room = room
+        self._most = most
         self._begun = begun
         self.executions: list[Execution] = []
-        self.cancelled: dict[str, str] = {}
+        self.cancelled: dict[str, Reason] = {}
         self.last_machine = view.last_machine
         self.late: list[Micros] = []
 
     def record(self, owed: Sequence[Owed]) -> Sequence[Owed]:
         """Records what is owed, in order. Returns what is left of it."""
         for index, one in enumerate(owed):
-            room = self._room - len(self.executions)
+            room = self._most - len(self.executions)
             if not room:
                 return owed[index:]
             if one.missed is not None:
@@ -195,10 +195,11 @@ class _Decision:
                 if earlier.state != "ended":
                     (queued if earlier.state == "queued" else active).add(earlier.id)
             decision = overlap(unit, sorted(active), len(queued), execution=first.id)
-            if decision.action == "skip":
+            # What an earlier Txn holds of this fire time has begun, and the rest follows it.
+            if decision.action == "skip" and not owed.copy:
                 self.executions.append(_ended(first, Outcome.SKIPPED, decision.reason, self._moment))
                 return None
-            if decision.action != "start":
+            if decision.action in ("queue", "replace"):
                 if decision.action == "replace":
                     by = f"the fire time {fire_key(owed.fire_time)}"
                     self.cancelled.update(replaced((*active, *queued), first.id, by))
@@ -237,7 +238,7 @@ class _Decision:
         )
         taken: Collection[str] = ()
         if self._begun and first.id.startswith(self._begun):
-            taken = machines_of_copies(unit, f"{self._begun}-1", view)  # none of the copies has this number
+            taken = machines_of_copies(unit, f"{self._begun}-1", view)  # -1 is no copy: it leaves none of them out
         chosen = place(unit, views, copies=copies, taken=taken, seed=first.id, last=self.last_machine)
         self.last_machine = last_machine_after(unit, chosen, self.last_machine)
         machines = sorted(chosen.machines) if unit.is_global else chosen.machines

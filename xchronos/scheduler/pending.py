@@ -20,7 +20,7 @@ from xchronos.scheduler.rejections import PASSING, Rejection, words_of
 from xchronos.scheduler.view import View, fire_prefix, undecided
 
 
-class Place(msgspec.Struct, frozen=True):
+class PlaceNow(msgspec.Struct, frozen=True):
     """It goes to a machine: `execution` is its record then. `also` are a Global unit's copies on all other machines."""
 
     execution: Execution
@@ -31,7 +31,8 @@ class Place(msgspec.Struct, frozen=True):
 class WaitForMachine(msgspec.Struct, frozen=True):
     """No machine takes it now. `execution` is the record then, None where it says so already.
 
-    `shared`: the same holds for every other execution of the unit that is like this one, until something changes.
+    `shared`: it is plain (no attempts yet, one copy, not Global). So the same holds for every other plain execution of
+    the unit, until something changes.
     """
 
     execution: Execution | None
@@ -44,7 +45,7 @@ class Queue(msgspec.Struct, frozen=True):
     """It waits for others of its unit to end; `cancelled` are those that are asked to, and why."""
 
     execution: Execution
-    cancelled: dict[str, str]
+    cancelled: dict[str, Reason]
 
 
 class Finish(msgspec.Struct, frozen=True):
@@ -57,10 +58,10 @@ class Finish(msgspec.Struct, frozen=True):
 class Stay(msgspec.Struct, frozen=True):
     """Its time has not come. `cancelled` are others that are asked to end for its sake, and why."""
 
-    cancelled: dict[str, str]
+    cancelled: dict[str, Reason]
 
 
-Decision: TypeAlias = Place | WaitForMachine | Queue | Finish | Stay
+Decision: TypeAlias = PlaceNow | WaitForMachine | Queue | Finish | Stay
 
 
 def urgency(unit: Unit | None, execution_id: str) -> tuple[int, str]:
@@ -79,7 +80,7 @@ def consider(
     view: View,
     now: Instant,
     *,
-    room: int,
+    txn_room: int,
     reached: Instant | None = None,
     hopeless: Reason | None = None,
     problem: str = "",
@@ -91,9 +92,9 @@ def consider(
         execution: Its record.
         view: What is known of its unit and of the machines.
         now: The wall clock.
-        room: How many guards, and how many operations, a Txn may have.
-        reached: What time it is for this execution, where its clock was set back while it waited (default: `now`).
-        hopeless: Why an execution that is like this one found no machine a moment ago (see `WaitForMachine.shared`).
+        txn_room: How many guards, and how many operations, a Txn may have.
+        reached: What time it is for this execution: later than `now` where the wall clock was set back while it waited.
+        hopeless: Why a plain execution of the same unit found no machine a moment ago (see `WaitForMachine.shared`).
         problem: See `unit`.
     """
     reached = now if reached is None else reached
@@ -112,7 +113,7 @@ def consider(
         held_up = _overlapping(unit, execution, view)
         if held_up is not None:
             return held_up
-    return find_place(unit, execution, view, now, room=room, hopeless=hopeless)
+    return find_place(unit, execution, view, now, txn_room=txn_room, hopeless=hopeless)
 
 
 def _holds_still(execution: Execution, view: View, reached: Instant) -> bool:
@@ -122,7 +123,7 @@ def _holds_still(execution: Execution, view: View, reached: Instant) -> bool:
     return execution.state == "delayed" and execution.due_at is not None and to_instant(execution.due_at) > reached
 
 
-def _older(view: View, execution_id: str) -> dict[str, str]:
+def _older(view: View, execution_id: str) -> dict[str, Reason]:
     prefix = fire_prefix(execution_id)
     older = [other for other in (*view.active, *view.queued) if other < prefix]
     return replaced(older, execution_id, execution_id)
@@ -144,8 +145,8 @@ def _overlapping(unit: Unit, execution: Execution, view: View) -> Finish | Queue
 
 
 def find_place(
-    unit: Unit, execution: Execution, view: View, now: Instant, *, room: int, hopeless: Reason | None = None
-) -> Place | WaitForMachine | Finish:
+    unit: Unit, execution: Execution, view: View, now: Instant, *, txn_room: int, hopeless: Reason | None = None
+) -> PlaceNow | WaitForMachine | Finish:
     """Decide about an execution whose turn has come; the arguments are those of `consider`."""
     plain = not execution.attempts and unit.availability == 1 and not unit.is_global
     if plain and hopeless is not None:
@@ -154,8 +155,8 @@ def find_place(
     if chosen.machines:
         number = execution.attempts[-1].number + 1 if execution.attempts else 1
         moved = placed(execution, chosen.machines[0], execution.copy, number, unit, now)
-        also = _other_copies(unit, execution, view, chosen.machines[1:], now, room) if unit.is_global else []
-        return Place(moved, last_machine_after(unit, chosen, view.last_machine), tuple(also))
+        also = _other_copies(unit, execution, view, chosen.machines[1:], now, txn_room) if unit.is_global else []
+        return PlaceNow(moved, last_machine_after(unit, chosen, view.last_machine), tuple(also))
     if unit.is_global and (execution.attempts or not chosen.unplaced):
         return _without_home(unit, execution, view, chosen)
     return _wait(execution, because("no-machine", why=chosen.summary), chosen.rejections, shared=plain)
@@ -172,13 +173,13 @@ def _wait(
 
 
 def _other_copies(
-    unit: Unit, execution: Execution, view: View, machines: Sequence[str], now: Instant, room: int
+    unit: Unit, execution: Execution, view: View, machines: Sequence[str], now: Instant, txn_room: int
 ) -> list[Execution]:
     """The copies of a Global unit on all other machines; for those that the Txn cannot hold, one that waits."""
-    room -= 2  # the execution itself leaves one place and comes to another
-    numbers = free_numbers(execution.id, view, execution.copy + 1, min(len(machines), room))
+    txn_room -= 2  # the execution itself leaves one place and comes to another
+    numbers = free_numbers(execution.id, view, execution.copy + 1, min(len(machines), txn_room))
     rest: list[Execution] = []
-    if len(machines) > room:
+    if len(machines) > txn_room:
         state = execution_after(execution.state, "wait")
         rest = [msgspec.structs.replace(execution, copy=numbers.pop(), state=state, due_at=None)]
     return rest + [

@@ -1,7 +1,8 @@
 """Why an execution is as it is, and why a schedule has ended: a code for programs, and its phrase for people.
 
-Every text that a decision writes into a record is made here. No code reads such a text back: what a decision depends
-on is in the records' other fields. (Why a *machine* is refused is in `rejections`.)
+Every text that a decision of this room writes into a record is made here. (Why a *machine* is refused is in
+`rejections`; why an attempt has ended, its agent says.) No decision depends on such a text, but on the records' other
+fields. A record that says the same already is not written again, that is all.
 """
 
 from typing import Literal

@@ -1,4 +1,7 @@
-"""Starts that no trigger asked for: by a person, by another unit's end, or of a unit that is kept running."""
+"""Starts that no trigger asked for: by a person, by another unit's end, or of a unit that is kept running.
+
+This says what a start is made of. Whether it may begin beside what runs is decided when it is looked at (`pending`).
+"""
 
 from collections.abc import Iterable, Sequence
 from typing import Literal, TypeAlias
@@ -79,19 +82,19 @@ class Spread(msgspec.Struct, frozen=True):
 
 
 def spread(
-    unit: Unit, view: View, machines: Sequence[MachineView], now: Instant, stamp: Instant, room: int
+    unit: Unit, view: View, machines: Sequence[MachineView], now: Instant, stamp: Instant, txn_room: int
 ) -> Spread | None:
     """Give each of `machines` the copy that it lacks of a unit that is kept running on every machine.
 
     None while a start of the unit was not placed anywhere yet: that takes every machine that fits then, and this is
-    about what it leaves. `room` is how many operations a Txn may have; `stamp` is the copies' fire time (`started`).
+    about what it leaves. `txn_room` is how many operations a Txn may have, `stamp` the copies' fire time (`started`).
     """
     open_of_it = [view.open[execution_id] for execution_id in view.of_unit()]
     if any(not held.machine and not held.execution.attempts for held in open_of_it):
         return None
     (first,) = started(unit, stamp, now, "kept", because("kept-everywhere"))
     chosen = place(unit, machines, taken=view.homes(), seed=first.id, last=view.last_machine)
-    copies = enumerate(chosen.machines[: room - 1])
+    copies = enumerate(chosen.machines[: txn_room - 1])
     return Spread(
         tuple(placed(first, machine, copy, 1, unit, now) for copy, machine in copies),
         last_machine_after(unit, chosen, view.last_machine),

@@ -7,6 +7,7 @@ import msgspec
 
 from xchronos.model.records import Execution
 from xchronos.scheduler.ranking import Ranking
+from xchronos.scheduler.reasons import Reason
 
 
 class HeldExecution(Protocol):
@@ -29,7 +30,7 @@ class HeldExecution(Protocol):
 
 
 class KnownExecution(msgspec.Struct, frozen=True):
-    """A `HeldExecution` that was read from the store, for those who keep no account of what is open."""
+    """A `HeldExecution` that was read from the store, for who does not follow what is open."""
 
     execution: Execution
     machine: str = ""
@@ -60,7 +61,7 @@ class View(msgspec.Struct):
     waiting: int = 0
     last_machine: str = ""
     ended: Mapping[str, str] = {}
-    cancelled: Mapping[str, str] = {}
+    cancelled: Mapping[str, Reason] = {}
 
     def of_unit(self) -> list[str]:
         """The ids of all of them, sorted."""

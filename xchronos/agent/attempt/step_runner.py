@@ -14,7 +14,7 @@ from xchronos.agent.attempt.stop_point import StopPoint
 from xchronos.agent.attempt.termination import (
     ADOPTION_GRACE,
     AnyTask,
-    Cause,
+    EndCause,
     LimitSetting,
     Termination,
     limit_of,
@@ -80,7 +80,7 @@ class StepRunner:
         task = self.task(self._exit_of(step), step.name)
         left = self.left(step, setting)
         if turned is not None:
-            cause: Cause = "timeout"
+            cause: EndCause = "timeout"
             if turned.outcome == "cancelled":
                 cause = "stop"
                 self._stop_point.request(turned.reason)
@@ -90,7 +90,7 @@ class StepRunner:
             return await self._ended(step, task.result())
         return await self._cut_short(step, setting, task, cause)
 
-    async def _cut_short(self, step: Step, setting: LimitSetting, task: AnyTask, cause: Cause) -> StepResult:
+    async def _cut_short(self, step: Step, setting: LimitSetting, task: AnyTask, cause: EndCause) -> StepResult:
         """End a command before its time, and let its end count. Raises StopTaken for a stop of the attempt."""
         outcome: StepOutcome
         if cause == "stop":

@@ -21,7 +21,7 @@ ADOPTION_GRACE: Micros = 5 * SECOND
 """How long an executor has to tell how an adopted step ended, even if the step's own time is over by then."""
 
 AnyTask: TypeAlias = "asyncio.Task[Any]"
-Cause: TypeAlias = Literal["", "stop", "timeout"]
+EndCause: TypeAlias = Literal["", "stop", "timeout"]
 LimitSetting: TypeAlias = Literal["TimeoutStartSec", "TimeoutStopSec", "RuntimeMaxSec"]
 
 
@@ -34,7 +34,7 @@ def limit_of(service: Service, setting: LimitSetting) -> Micros | None:
 
 async def wait(
     tasks: Collection[AnyTask], clock: Clock, limit: Micros | None, asked: "asyncio.Future[None] | None" = None
-) -> Cause:
+) -> EndCause:
     """Wait until one of the tasks is done (""), `asked` is ("stop"), or `limit` has passed ("timeout")."""
     # One turn of the loop first: a task that ends without waiting for anything needs no timer and no future.
     await asyncio.sleep(0)

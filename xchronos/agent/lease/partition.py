@@ -37,7 +37,7 @@ KILL_RETRY_LIMIT: Micros = SECOND // 5
 
 
 Prepare: TypeAlias = Callable[[], Coroutine[Any, Any, str]] | None
-Kill: TypeAlias = Callable[[], Awaitable[bool]]
+KillAttempt: TypeAlias = Callable[[], Awaitable[bool]]
 
 
 class Watchman(Protocol):
@@ -128,7 +128,7 @@ class Partition:
         run: AttemptRun,
         prepare: Prepare,
         memory: Memory,
-        kill: Kill,
+        kill: KillAttempt,
         *,
         resumed: bool,
     ) -> AttemptEnd:
@@ -171,7 +171,7 @@ class Partition:
         reason = CUT_OFF if CUT_OFF in end.reason or not end.reason else f"{CUT_OFF}: {end.reason}"
         return msgspec.structs.replace(end, outcome=Outcome.LOST, reason=reason)
 
-    async def _sever(self, memory: Memory, kill: Kill) -> None:
+    async def _sever(self, memory: Memory, kill: KillAttempt) -> None:
         """Kill what there is of an attempt whose walk was cancelled, so that nothing more of it begins."""
         log.warning("this machine's lease is about to end; what is left of an attempt is killed")
         remembered = asyncio.create_task(memory.record(StepResult(SEVERED_ENTRY, "", "lost", reason=CUT_OFF)))
@@ -180,7 +180,7 @@ class Partition:
         finally:
             await remembered
 
-    async def _kill(self, kill: Kill) -> None:
+    async def _kill(self, kill: KillAttempt) -> None:
         # Again until nothing runs: an executor may still be about to start what it was asked to start.
         while await patiently(self._clock, kill, what="executor", kind=ExecutorUnavailable, longest=KILL_RETRY_LIMIT):
             await self._clock.sleep(self._lease_clock.ttl // 50)

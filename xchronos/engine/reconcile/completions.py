@@ -1,4 +1,4 @@
-"""The ends of executions: what follows an attempt, a wish to stop, and what an end sets off."""
+"""The ends of executions: what follows an attempt or a request to stop, and what an end sets off."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ from xchronos.model.unit import Unit
 from xchronos.registry.keys import unit_of
 from xchronos.registry.units import Loaded
 from xchronos.scheduler.completion import chain, chain_of, complete, finish
-from xchronos.scheduler.reasons import Reason, because
+from xchronos.scheduler.reasons import Reason
 from xchronos.store.contract import Guard
 
 log = structlog.get_logger(__name__)
@@ -38,7 +38,7 @@ class Completions:
             entry = committer.cluster.open.get(execution_id)
             if entry is not None and entry.reported and not entry.busy:
                 unit = units.get(unit_of(execution_id))
-                cancelled = committer.work.cancels.pop(execution_id, "")
+                cancelled = committer.work.cancels.pop(execution_id, None)
                 settled = complete(unit, entry.execution, now, cancelled)
                 if settled.state == "ended":
                     self._end(execution_id, entry, settled, now, unit)
@@ -88,7 +88,7 @@ class Completions:
         chained = chain(unit, ended, units, running, now, [committer.stamp(now) for _ in names])
         for name in chained.unstartable:
             log.warning("a unit to be started by another one cannot be", unit=name, by=ended.id)
-        room = committer.room - 2
+        room = committer.txn_room - 2
         if len(chained.executions) > room:
             log.error("more is to be started than one Txn holds", by=ended.id, left_out=len(chained.executions) - room)
         return chained.executions[:room]
@@ -96,21 +96,21 @@ class Completions:
     async def carry_out_cancels(self, now: Instant) -> None:
         """End what has to end, or ask its machine to.
 
-        A wish stays until it is seen to be granted: a write of the agent's own may come before ours.
+        It is asked for until it is seen to be granted: a write of the agent's own may come before ours.
         """
         work, cluster = self._committer.work, self._committer.cluster
         for execution_id, reason in list(work.cancels.items()):
             entry = cluster.open.get(execution_id)
             if entry is None or (entry.machine and entry.execution.stop_requested):
-                # Its shard may have been lost, and its wish with it, while another one was carried out.
+                # Its shard may have been lost, and what was to end with it, while another one was carried out.
                 work.cancels.pop(execution_id, None)
             elif not entry.machine and not entry.busy:
                 await self._cancel(execution_id, entry, reason, now)
             elif not entry.busy and not entry.reported:
-                asked = msgspec.structs.replace(entry.execution, stop_requested=reason)
+                asked = msgspec.structs.replace(entry.execution, stop_requested=reason.text)
                 self._committer.move(execution_id, entry, asked)
 
-    async def _cancel(self, execution_id: str, entry: OpenExecution, reason: str, now: Instant) -> None:
+    async def _cancel(self, execution_id: str, entry: OpenExecution, reason: Reason, now: Instant) -> None:
         name = unit_of(execution_id)
         found = (await self._committer.load([name])).get(name)
         unit = found.unit if found is not None else None
@@ -118,4 +118,4 @@ class Completions:
             await self.have_chain(unit)
         if self._committer.cluster.open.get(execution_id) is entry and not entry.busy:
             # (Else: loading took a while; whatever has happened meanwhile is looked at by itself.)
-            self.finish(execution_id, entry, Outcome.CANCELLED, because("asked", why=reason), now, unit)
+            self.finish(execution_id, entry, Outcome.CANCELLED, reason, now, unit)

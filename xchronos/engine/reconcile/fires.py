@@ -10,7 +10,7 @@ from xchronos.engine.committer import Committer
 from xchronos.engine.reconcile.views import NO_COPIES, Views
 from xchronos.registry.transitions import claim
 from xchronos.registry.units import Loaded
-from xchronos.scheduler.fire import fire, rest_is_owed
+from xchronos.scheduler.fire import begun_before, fire
 
 log = structlog.get_logger(__name__)
 
@@ -52,11 +52,11 @@ class FireTimes:
             await asyncio.sleep(0)
 
     def _begun(self, name: str, loaded: Loaded) -> str:
-        """The fire time of which an earlier Txn holds some copies, as `rest_is_owed` says."""
+        """The fire time of which an earlier Txn holds some copies, as `begun_before` says."""
         cursor = self._committer.cluster.cursors.known.get(name)
         if cursor is None or cursor.busy or loaded.unit is None:
             return ""
-        return rest_is_owed(loaded.unit, cursor.schedule)
+        return begun_before(loaded.unit, cursor.schedule)
 
     def _fire(self, loaded: Loaded, now: Instant, ended: Mapping[str, str]) -> None:
         committer, name = self._committer, loaded.name
@@ -70,7 +70,7 @@ class FireTimes:
             committer.work.changed[name] = None
             committer.work.wake()
             return
-        fired = fire(unit, schedule, self._views.of(name, ended), now, committer.room - 1)
+        fired = fire(unit, schedule, self._views.of(name, ended), now, committer.txn_room - 1)
         if fired.problem:
             log.warning("unit's schedule ends", unit=name, reason=fired.problem)
         self._views.cancel(fired.cancelled)

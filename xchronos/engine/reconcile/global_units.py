@@ -42,7 +42,7 @@ class GlobalUnits:
         if unit is None or fence is None or not is_spread(schedule):
             return
         views = [cluster.machines[machine] for machine in sorted(machines & cluster.machines.keys())]
-        decided = spread(unit, self._views.of(name), views, now, committer.stamp(now), committer.room)
+        decided = spread(unit, self._views.of(name), views, now, committer.stamp(now), committer.txn_room)
         if decided is None:
             work.spread.add(name)
             return

@@ -29,7 +29,7 @@ class LostAttempts:
                     continue
                 left = True
                 if not entry.busy and not entry.reported:
-                    lost = lose(entry.unit, entry.execution, now, self._wish(execution_id))
+                    lost = lose(entry.unit, entry.execution, now, self._cancelled(execution_id))
                     # Refused when the machine is back.
                     self._bring_back(execution_id, entry, lost, [Guard(self._committer.keys.machine(machine), 0)])
             if not left:
@@ -37,11 +37,11 @@ class LostAttempts:
 
     def take_back(self, execution_id: str, entry: OpenExecution, reason: Reason, now: Instant) -> None:
         """Take an execution from its machine, whose agent has not begun it yet; refused when it has."""
-        back = take_back(entry.unit, entry.execution, reason, now, self._wish(execution_id))
+        back = take_back(entry.unit, entry.execution, reason, now, self._cancelled(execution_id))
         self._bring_back(execution_id, entry, back, ())
 
-    def _wish(self, execution_id: str) -> str:
-        return self._committer.work.cancels.pop(execution_id, "")
+    def _cancelled(self, execution_id: str) -> Reason | None:
+        return self._committer.work.cancels.pop(execution_id, None)
 
     def _bring_back(self, execution_id: str, entry: OpenExecution, back: Execution, guards: Sequence[Guard]) -> None:
         self._committer.move(execution_id, entry, back, extra=guards)

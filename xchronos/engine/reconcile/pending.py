@@ -11,10 +11,11 @@ from xchronos.engine.reconcile.views import NO_COPIES, Views
 from xchronos.engine.state.open_execution import OpenExecution
 from xchronos.registry.keys import unit_of
 from xchronos.registry.units import Loaded
+from xchronos.scheduler.feasibility import has_room
 from xchronos.scheduler.pending import (
     Decision,
     Finish,
-    Place,
+    PlaceNow,
     Queue,
     Stay,
     WaitForMachine,
@@ -58,7 +59,7 @@ class PendingExecutions:
                     await asyncio.sleep(0)
         if work.retry_waiting:
             work.retry_waiting = False
-            if cluster.waiting and cluster.has_room():
+            if cluster.waiting and has_room(cluster.machines.values()):
                 await self._place_waiting(now)
 
     async def _place_waiting(self, now: Instant) -> None:
@@ -74,7 +75,7 @@ class PendingExecutions:
         lines = [sorted(ids, reverse=True) for ids in waiting.values() if ids]
         heads = [(self._urgency(line[-1], loaded), line) for line in lines]
         heapq.heapify(heads)
-        while heads and cluster.has_room():
+        while heads and has_room(cluster.machines.values()):
             line = heads[0][1]
             execution_id = line.pop()
             await self._consider(execution_id, loaded, now, hopeless)
@@ -115,7 +116,7 @@ class PendingExecutions:
             entry.execution,
             self._views.of(name, ended),
             now,
-            room=self._committer.room,
+            txn_room=self._committer.txn_room,
             reached=reached,
             hopeless=hopeless.get(name),
             problem=found.error,
@@ -127,7 +128,8 @@ class PendingExecutions:
         if cluster.open.get(execution_id) is not entry or entry.machine or entry.busy:
             return False
         cursor = cluster.cursors.known.get(found.name)
-        # Its acceptance may have yet to forget what the unit's former life has left, and would forget this one's end.
+        # While the unit's new life is not accepted, its acceptance has yet to remove the history of the former life. It
+        # would remove the end of this execution with it.
         accepted = cursor is None or found.created <= cursor.schedule.unit_revision
         return accepted and committer.fence(found.name) is not None and found.name not in committer.work.refused
 
@@ -141,7 +143,8 @@ class PendingExecutions:
         hopeless: dict[str, Reason],
     ) -> None:
         committer, unit = self._committer, found.unit
-        # It may be of a later life of the unit than is known here, and once decided about it could not be told from it.
+        # A start by hand may belong to a later life of the unit than memory knows. Only while it is undecided can it be
+        # told from what the former life has left: so the write is refused when the unit's record has changed.
         upon = found if undecided(entry.execution) else None
         match decision:
             case Finish(outcome, reason):
@@ -157,7 +160,7 @@ class PendingExecutions:
         assert unit is not None
         committer.cluster.learn(execution_id, entry, unit)
         match decision:
-            case Place(execution, last_machine, also):
+            case PlaceNow(execution, last_machine, also):
                 self._views.carry_on(found.name, last_machine)
                 committer.move(execution_id, entry, execution, unit, also, upon=upon)
             case WaitForMachine(waiting, reason, _, shared):

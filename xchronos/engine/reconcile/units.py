@@ -9,7 +9,7 @@ from xchronos.engine.committer import Committer
 from xchronos.engine.reconcile.views import Views
 from xchronos.registry.transitions import claim, expire_unit, forget_unit
 from xchronos.registry.units import Loaded
-from xchronos.scheduler.acceptance import Accepted, Change, EndsFirst, accept_change, is_reborn
+from xchronos.scheduler.acceptance import Accepted, EndsFirst, UnitChange, accept_change, is_reborn
 from xchronos.scheduler.reasons import because
 from xchronos.store.contract import Committed, Guard
 
@@ -51,7 +51,7 @@ class UnitChanges:
             return
         old = cursor.schedule if cursor is not None else None
         paused = loaded.record.desired == "paused"
-        change = Change(name, loaded.unit, loaded.error, loaded.revision, loaded.created, paused)
+        change = UnitChange(name, loaded.unit, loaded.error, loaded.revision, loaded.created, paused)
         if is_reborn(change, old):
             # Nothing of its former life concerns it, nor does the news of its end, which may be all that the watch
             # has brought.
@@ -115,7 +115,7 @@ class UnitChanges:
                 continue
             entries = {execution_id: cluster.open[execution_id] for execution_id in cluster.of_unit(name)}
             running = [execution_id for execution_id, entry in entries.items() if entry.machine or entry.busy]
-            self._views.cancel(dict.fromkeys(running, because("destroyed").text))
+            self._views.cancel(dict.fromkeys(running, because("destroyed")))
             cursor = cluster.cursors.known.get(name)
             if running or (cursor is not None and cursor.busy):
                 continue

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from xchronos.engine.committer import Committer
 from xchronos.engine.state.copy_history import CopyHistory
+from xchronos.scheduler.reasons import Reason
 from xchronos.scheduler.view import View
 
 NO_COPIES: Mapping[str, str] = {}
@@ -42,7 +43,7 @@ class Views:
         if last_machine:
             self._cluster.last_machine[unit] = last_machine
 
-    def cancel(self, cancelled: Mapping[str, str]) -> None:
+    def cancel(self, cancelled: Mapping[str, Reason]) -> None:
         """Have executions end, for the reasons given; one that is to end already keeps its reason."""
         for execution_id, reason in cancelled.items():
             self._work.cancels.setdefault(execution_id, reason)

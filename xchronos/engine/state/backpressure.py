@@ -8,10 +8,7 @@ nevertheless.
 
 from collections.abc import Iterable
 
-from xchronos.scheduler.feasibility import MachineView
-
-ENOUGH = 500
-"""How many placements that it has not begun keep a machine at work until the next ones are there."""
+from xchronos.scheduler.feasibility import MachineView, have_enough_to_begin
 
 
 class Backpressure:
@@ -36,14 +33,8 @@ class Backpressure:
         return unit in self._units
 
     def everywhere(self, machines: Iterable[MachineView]) -> bool:
-        """Whether every machine that takes anything has enough: one that does not begin anything stops nobody."""
-        enough = False
-        for view in machines:
-            if not view.machine.cordoned:
-                enough = self._machines.get(view.machine.id, 0) >= ENOUGH
-                if not enough:
-                    return False
-        return enough
+        """Whether every machine that takes anything has enough to begin: the core says how much that is."""
+        return have_enough_to_begin(machines, self._machines)
 
 
 def _count_down(counts: dict[str, int], name: str) -> None:

@@ -275,14 +275,6 @@ class ClusterState:
         """Everything that is placed on a machine, in order of the ids."""
         return ((id_, self.open[id_]) for id_ in sorted(self._placed.get(machine, ())))
 
-    def has_room(self) -> bool:
-        """Whether any machine takes one more attempt of anything."""
-        return any(
-            not view.machine.cordoned
-            and (not view.machine.capacity.slots or view.attempts < view.machine.capacity.slots)
-            for view in self.machines.values()
-        )
-
 
 def _machine_of(execution: Execution) -> str:
     return execution.current.machine if execution.current is not None else ""

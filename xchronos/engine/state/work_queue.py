@@ -3,6 +3,7 @@
 import asyncio
 
 from xchronos.engine.state.cluster_state import ClusterState
+from xchronos.scheduler.reasons import Reason
 
 
 class WorkQueue:
@@ -38,7 +39,7 @@ class WorkQueue:
         self.spread: set[str] = set()
         self.short: set[str] = set()
         self.lost_machines: set[str] = set()
-        self.cancels: dict[str, str] = {}
+        self.cancels: dict[str, Reason] = {}
         self.retry_waiting = False
         self.refused: set[str] = set()
         self.refusals = 0
@@ -52,7 +53,7 @@ class WorkQueue:
             self.reported.add(execution_id)
 
     def left(self, unit: str, cluster: ClusterState) -> None:
-        """An execution of the unit is no longer where the book had it: who waits for that, or for the room, may go now.
+        """An execution of the unit is no longer where memory had it: who waits for that, or for the room, may go now.
 
         A machine that was refused only because it had a copy of a unit that is kept running everywhere lacks one now.
         """

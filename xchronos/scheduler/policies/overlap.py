@@ -8,7 +8,7 @@ import msgspec
 from xchronos.model.unit import Unit
 from xchronos.scheduler.reasons import NONE, Reason, because
 
-Action = Literal["start", "skip", "replace", "queue"]
+OverlapAction = Literal["start", "skip", "replace", "queue"]
 
 
 class Overlap(msgspec.Struct, frozen=True):
@@ -18,7 +18,7 @@ class Overlap(msgspec.Struct, frozen=True):
     likewise, and ask whatever else of the unit there is to end.
     """
 
-    action: Action
+    action: OverlapAction
     reason: Reason = NONE
 
 
@@ -39,7 +39,7 @@ def overlap(unit: Unit, active: Sequence[str], queued: int = 0, *, execution: st
         active = [other for other in active if not other.startswith(fire_time)]
         if not (active or queued):
             return _START
-    action: Action = "skip" if unit.concurrency == "forbid" else unit.concurrency
+    action: OverlapAction = "skip" if unit.concurrency == "forbid" else unit.concurrency
     return Overlap(action, because("overlap", policy=unit.concurrency, why=_named(active, queued)))
 
 

@@ -15,9 +15,9 @@ from xchronos.model.records import Attempt, Execution, StepResult
 from xchronos.model.unit import MAX_DELAY, ExitStatuses, Unit
 from xchronos.scheduler.reasons import Reason, because
 
-Cause = Literal["exit-code", "signal", "timeout"]
+FailureCause = Literal["exit-code", "signal", "timeout"]
 
-RESTARTS: dict[str, frozenset[Cause]] = {
+RESTARTS: dict[str, frozenset[FailureCause]] = {
     "always": frozenset(("exit-code", "signal", "timeout")),
     "on-failure": frozenset(("exit-code", "signal", "timeout")),
     "on-abnormal": frozenset(("signal", "timeout")),
@@ -196,7 +196,7 @@ def _wanted(unit: Unit, attempt: Attempt) -> bool:
     return causes is None or _cause(attempt) in causes
 
 
-def _cause(attempt: Attempt) -> Cause:
+def _cause(attempt: Attempt) -> FailureCause:
     if attempt.outcome is Outcome.TIMED_OUT:
         return "timeout"
     failed = next((step for step in attempt.steps if step.outcome == "failed"), None)

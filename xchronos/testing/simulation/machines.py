@@ -355,7 +355,7 @@ class GuardianHand:
     def __init__(self, guardian: SimulatedGuardian, process: Process) -> None:
         self._guardian = guardian
         self._process = process
-        self._contact: LeaseClock | None = None
+        self._lease_clock: LeaseClock | None = None
         self._open = False
         self._struck = False
 
@@ -368,10 +368,10 @@ class GuardianHand:
         """See `Watchman.struck_since`."""
         return self._guardian.marked >= at
 
-    def follow(self, contact: LeaseClock) -> None:
+    def follow(self, lease_clock: LeaseClock) -> None:
         """See `Watchman.follow`."""
-        self._contact = contact
-        contact.listen(self._put_off)
+        self._lease_clock = lease_clock
+        lease_clock.listen(self._put_off)
 
     async def ready(self) -> None:
         """See `Watchman.ready`."""
@@ -385,8 +385,8 @@ class GuardianHand:
                 self._struck = self._struck or before <= self._guardian.now
 
     def _put_off(self) -> None:
-        if self._open and self._process.alive and self._contact is not None:
-            self._guardian.put_off(max(self._contact.kills_in or 0, 0))
+        if self._open and self._process.alive and self._lease_clock is not None:
+            self._guardian.put_off(max(self._lease_clock.kills_in or 0, 0))
 
     def end(self) -> None:
         """See `Watchman.end`."""
