@@ -264,7 +264,7 @@ def test_what_ran_and_is_gone_is_lost_and_tried_again_once(house: OldHouse) -> N
         one = eventually(
             lambda unit=unit: next((e for e in house.of(unit) if e["state"] == "running"), None)  # type: ignore[misc]
         )
-        assert [(attempt["number"], attempt["outcome"]) for attempt in one["attempts"]] == [(1, "lost")], unit
+        assert [(attempt["number"], attempt["outcome"]) for attempt in one["attempts"]] == [(1, "lost")], one
         assert one["current"]["number"] == 2
     first, second = house.of("twice")
     assert ([attempt["outcome"] for attempt in first["attempts"]], second["state"]) == (["lost"], "waiting")

@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import sys
+import threading
 from contextlib import suppress
 from pathlib import Path
 
@@ -238,6 +239,20 @@ class TestProcess(ExecutorContract):
         (home.path / "claim").write_text(f"{os.getpid()} {start_ticks(os.getpid())} another-boot")
         assert (await executor.run(spec)).lost
         assert [left.running for left in await executor.leftovers()] == [False]
+
+    async def test_a_number_that_is_a_threads_now_means_lost(self, executor, make, tmp_path):
+        spec = make("exit 0")
+        home = self.home(tmp_path, spec)
+        home.prepare(spec)
+        until = threading.Event()
+        thread = threading.Thread(target=until.wait)
+        thread.start()
+        try:
+            (home.path / "claim").write_text(f"{thread.native_id} 1 {boot_id()}")
+            assert (await executor.run(spec)).lost
+        finally:
+            until.set()
+            thread.join()
 
     async def test_a_crash_before_the_claim_starts_it_once(self, executor, make, tmp_path):
         spec = make("echo once; exit 2")

@@ -132,7 +132,11 @@ class ProcessExecutor:
         """Return when the wrapper has gone. Keep the log within its bounds meanwhile."""
         try:
             descriptor = os.pidfd_open(claim.pid)
-        except ProcessLookupError:
+        except OSError as error:
+            # Nothing has the number any more, or only a thread of some other process (EINVAL, since Linux 6.9 ENOENT):
+            # either way the wrapper has gone (`test_a_number_that_is_a_threads_now_means_lost`).
+            if error.errno not in (errno.ESRCH, errno.EINVAL, errno.ENOENT):
+                raise
             descriptor = -1
         # The pid is checked after its descriptor was opened: the descriptor cannot come to mean another process later.
         if descriptor >= 0 and claim.alive:
