@@ -1,13 +1,14 @@
 """What schedulers read when they start, after an outage, and when a shard or a unit changes hands."""
 
 import asyncio
+import gc
 from collections import Counter
 
 import pytest
 
 from tests.engine.engine_cluster import AGENT, SCHEDULER, Cluster, unit_text
 from tests.engine.schedulers_world import TTL, UNITS, PausableStore, World, scenario
-from xchronos.errors import StoreUnavailable
+from xchronos.errors import Compacted, StoreUnavailable
 from xchronos.registry.keys import SHARDS
 from xchronos.testing.clock import VirtualClock, run_virtual
 
@@ -166,3 +167,43 @@ def test_a_unit_replaces_one_that_another_scheduler_owns():
         await cluster.close()
 
     run_virtual(main)
+
+
+class HungStore(PausableStore):
+    """While `hung` is set, writes get no answer, and the news that comes says that the store has forgotten its past."""
+
+    hung = False
+
+    async def commit_many(self, txns):
+        if self.hung:
+            await asyncio.Event().wait()
+        return await super().commit_many(txns)
+
+    async def deliver(self, batches):
+        async for batch in super().deliver(batches):
+            if self.hung:
+                raise Compacted(batch.revision)
+            yield batch
+
+
+def test_a_daemon_that_ends_while_a_session_does_leaves_nothing_at_work():
+    """It is cancelled while the last writes of a session that has ended are waited for."""
+
+    async def play(world: World) -> None:
+        told = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context["message"]))
+        store = HungStore(world.cluster.store, world.clock, world.random)
+        await world.cluster.start("s1", SCHEDULER, store=store, ttl=TTL)
+        await world.begin(["u.service"])
+        await world.cluster.sleep(2.9)
+        store.hung = True
+        await world.cluster.sleep(0.3)
+        await world.cluster.submit("v.service")
+        await world.cluster.sleep(0.1)
+        await world.cluster.kill("s1")
+        await world.cluster.sleep(0.1)
+        assert {task.get_name() for task in asyncio.all_tasks()} & {"batcher", "session"} == set()
+        gc.collect()
+        assert told == []
+
+    scenario(play)

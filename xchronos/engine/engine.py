@@ -127,19 +127,26 @@ class Engine:
             session.hold()
         self._session = session
         work = asyncio.create_task(session.run(self.ready.set), name="session")
+        tasks = (writing, work)
+        for task in tasks:
+            task.add_done_callback(_ask)
         try:
-            await asyncio.wait({work, writing}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
             self._session = None
-            await cancel_and_wait(work)
-            batcher.close()
-            await asyncio.wait({writing}, timeout=LAST_WRITES / SECOND)
-            if not writing.done() or writing.exception() is not None:
-                # Nobody waits for the answers any more. What has not arrived when the next session begins never will.
-                self._ownership.doubt_all()
-            await cancel_and_wait(writing)
-            # Asked for here: when this daemon ends just now, nobody else does.
-            problems = [task.exception() for task in (writing, work) if not task.cancelled()]
+            try:
+                await cancel_and_wait(work)
+                batcher.close()
+                await asyncio.wait({writing}, timeout=LAST_WRITES / SECOND)
+                if not writing.done() or writing.exception() is not None:
+                    # Nobody waits for the answers any more. What has not arrived when the next session begins never
+                    # will.
+                    self._ownership.doubt_all()
+                await cancel_and_wait(writing)
+            finally:
+                # This daemon may end while the last writes are waited for: nobody else ends them.
+                writing.cancel()
+        problems = [task.exception() for task in tasks if not task.cancelled()]
         for problem in problems:
             if problem is None:
                 continue
@@ -147,6 +154,12 @@ class Engine:
                 raise problem
             log.warning("scheduler reads everything again", reason=str(problem))
             await self._clock.sleep(SECOND // 5)
+
+
+def _ask(task: "asyncio.Task[None]") -> None:
+    """Ask how a task has ended: nobody else does when the daemon ends just then, and asyncio logs what is not asked."""
+    if not task.cancelled():
+        task.exception()
 
 
 def _first(problems: BaseExceptionGroup[XchronosError]) -> BaseException:
