@@ -32,6 +32,8 @@ class SimulatedStart(msgspec.Struct):
     life: int = 0
     """The life of its unit (see `Monitor.births`) in which its execution was claimed; set when it starts."""
     step: str = ""
+    unpowered: bool = False
+    """Whether it has ended because its machine lost its power."""
 
 
 class Body(msgspec.Struct, frozen=True):
@@ -202,6 +204,7 @@ class SimulatedEngine:
         self.boot += 1
         for container in self.containers.values():
             if container.start is not None:
+                container.start.unpowered = container.start.unpowered or container.start.ended is None
                 self.finish(container, None, "SIGKILL")
 
     def moment(self) -> Micros:

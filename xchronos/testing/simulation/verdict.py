@@ -218,6 +218,9 @@ class SeedVerdict:
             self._violate(f"I4: {what} succeeded with {codes} {[start.signal for start in ran]}")
         if told is Outcome.FAILED and not any(start.code or start.signal for start in ran):
             self._violate(f"I4: {what} failed, and ended with {codes}")
+        if attempt.outcome is Outcome.FAILED and not any(start.code or start.unpowered for start in ran):
+            # No step here sends itself a signal: somebody has ended it, and what he did it for is the outcome.
+            self._violate(f"{what} is charged as failed, and was ended by {[start.signal for start in ran]}")
         if any(start.ended is None for start in ran):
             self._violate(f"I4: {what} is {attempt.outcome}, and still runs")
         if attempt.outcome in RAN:
