@@ -222,6 +222,22 @@ class TestReconcile:
         assert next_due(reconcile(other, fresh, s(7), 2)) == s(7)
         assert reconcile(other, fresh, s(7), 2, paused=True).paused
 
+    def test_what_new_bounds_add_is_not_before_the_acceptance(self):
+        """The next scheduler's clock is behind that of the one that accepted the unit."""
+        it = unit(parse_cron("*/3 * * * * *"), not_after=s(10))
+        schedule = accept(it, s(9.5), 1)
+        assert next_due(schedule) is None
+        assert next_due(reconcile(it, schedule, s(5), 2, paused=True)) is None
+        assert next_due(reconcile(it, schedule, s(5), 2)) is None
+        longer = reconcile(changed(it, not_after=s(60)), schedule, s(5), 2)
+        assert next_due(longer) == s(12)
+
+    def test_what_new_bounds_add_is_not_before_the_anchor(self):
+        it = unit(parse_cron("* * * * * *"), start_delay=20 * SECOND, not_after=s(10))
+        schedule = accept(it, s(0), 1)
+        assert next_due(schedule) is None
+        assert next_due(reconcile(changed(it, not_after=s(60)), schedule, s(5), 2)) == s(20)
+
     def test_what_other_triggers_have_claimed_never_fires_again(self):
         it = unit(parse_cron("* * * * * *"))
         schedule = turn(it, accept(it, s(0), 1), s(5)).schedule

@@ -101,16 +101,18 @@ def reconcile(
     """The cursor for a unit that is new or changed: the old one while its triggers are the same, else a fresh one.
 
     A kept cursor is fitted to bounds that may have changed with the unit (NotBefore, NotAfter, TTL, MaxRuns): what the
-    new bounds exclude is dropped; what they add begins strictly after `now`.
+    new bounds exclude is dropped; what they add begins strictly after `now`, and not before acceptance or anchor: the
+    clock that says `now` may be behind that of the scheduler that accepted the unit.
     """
     if schedule is None or schedule.fingerprint != unit.fingerprint:
         return accept(unit, now, unit_revision, paused=paused, before=schedule)
     if schedule.unit_revision == unit_revision and schedule.paused == paused:
         return schedule
-    working = cursors(unit, schedule)
+    working, accepted_at = cursors(unit, schedule), to_instant(schedule.accepted_at)
     for cursor in working:
         if cursor.next is None:
-            cursor.next = cursor.after(now if cursor.last is None else max(now, cursor.last))
+            floor = max(now, accepted_at, now if cursor.last is None else cursor.last)
+            cursor.next = cursor.after(floor if cursor.kind == "at" else max(floor, cursor.anchor - 1))
         if unit.not_before is not None and cursor.next is not None and cursor.next < unit.not_before:
             if cursor.kind == "simple" and cursor.last is None:
                 cursor.begin_at(unit.not_before)
