@@ -219,7 +219,8 @@ class SeedVerdict:
         if told is Outcome.FAILED and not any(start.code or start.signal for start in ran):
             self._violate(f"I4: {what} failed, and ended with {codes}")
         if attempt.outcome is Outcome.FAILED and not any(start.code or start.unpowered for start in ran):
-            # No step here sends itself a signal: somebody has ended it, and what he did it for is the outcome.
+            # No step here signals itself. It was stopped, ran out of time, or was killed with its machine's lease: the
+            # outcome says which, and none of these is a failure of its own.
             self._violate(f"{what} is charged as failed, and was ended by {[start.signal for start in ran]}")
         if any(start.ended is None for start in ran):
             self._violate(f"I4: {what} is {attempt.outcome}, and still runs")
