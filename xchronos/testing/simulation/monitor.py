@@ -29,8 +29,8 @@ from xchronos.registry.codec import decode
 from xchronos.registry.keys import Keys, shard_of, unit_of
 from xchronos.store.contract import KeyValue
 from xchronos.store.transactions import Change
-from xchronos.testing.simulation.machines import SimulatedStart
 from xchronos.testing.simulation.rules import Rules
+from xchronos.testing.simulation.sink import SimulatedStart
 
 BY_HAND = frozenset(("manual", "chain", "kept"))
 """The triggers of executions that are on no trigger's grid."""

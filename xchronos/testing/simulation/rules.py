@@ -16,7 +16,7 @@ from xchronos.model.policies import Outcome
 from xchronos.model.records import Execution
 from xchronos.model.unit import Unit
 from xchronos.scheduler.policies.retry import pause
-from xchronos.testing.simulation.machines import SimulatedStart
+from xchronos.testing.simulation.sink import SimulatedStart
 from xchronos.unitfile.fleet.placement import has_conflict
 from xchronos.unitfile.fleet.requirements import FleetRequirements
 

@@ -16,8 +16,8 @@ from xchronos.registry.codec import decode
 from xchronos.registry.keys import Keys, unit_of
 from xchronos.scheduler.completion import KEPT_ATTEMPTS
 from xchronos.store.contract import KeyValue
-from xchronos.testing.simulation.machines import SimulatedStart
 from xchronos.testing.simulation.monitor import BY_HAND, Era, Monitor
+from xchronos.testing.simulation.sink import SimulatedStart
 
 RAN = frozenset((Outcome.SUCCEEDED, Outcome.FAILED, Outcome.TIMED_OUT))
 """The outcomes that an attempt can have only if it has started."""

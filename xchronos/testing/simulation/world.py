@@ -23,19 +23,17 @@ from xchronos.testing.clock import START
 from xchronos.testing.simulation.kept import unsettled
 from xchronos.testing.simulation.loop import Process, SimulatedLoop, WorldClock
 from xchronos.testing.simulation.machines import (
-    Body,
     CallExecutor,
     ContainerExecutor,
     GuardianHand,
     SimulatedEngine,
     SimulatedGuardian,
-    SimulatedStart,
-    Sink,
 )
 from xchronos.testing.simulation.monitor import Monitor
 from xchronos.testing.simulation.network import Connection, Mood, WorldStore
 from xchronos.testing.simulation.scenario import MemberPlan, Scenario
 from xchronos.testing.simulation.shapes import SHAPES
+from xchronos.testing.simulation.sink import Body, SimulatedStart, Sink
 from xchronos.unitfile import HostFacts
 
 
