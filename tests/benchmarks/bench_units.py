@@ -21,6 +21,7 @@ from prometheus_client import CollectorRegistry
 from tests.benchmarks.rows import Row
 from xchronos.clock import SECOND, SystemClock
 from xchronos.engine.engine import Engine
+from xchronos.engine.state.context import SchedulerContext
 from xchronos.model.compile.unit import compile_unit
 from xchronos.registry.keys import Keys
 from xchronos.registry.registry import Registry
@@ -82,7 +83,7 @@ async def _fill(path: Path, units: int) -> None:
                 for n in range(base, min(base + 500, units))
             )
         )
-    engine = Engine(store, Keys(), clock, "bench", 10 * SECOND, CollectorRegistry(), instance="bench")
+    engine = Engine(SchedulerContext(store, Keys(), clock, 10 * SECOND, "bench"), CollectorRegistry(), instance="bench")
     running = asyncio.create_task(engine.run())
     while len((await store.range(Keys().schedules, keys_only=True)).items) < units:  # noqa: ASYNC110 - only the store knows
         await asyncio.sleep(1)
@@ -95,7 +96,7 @@ async def _load(path: Path, idle: float) -> dict[str, float]:
     begin = time.perf_counter()
     store, clock = await SqliteStore.open(path), SystemClock()
     metrics = CollectorRegistry()
-    engine = Engine(store, Keys(), clock, "bench", 10 * SECOND, metrics, instance="bench")
+    engine = Engine(SchedulerContext(store, Keys(), clock, 10 * SECOND, "bench"), metrics, instance="bench")
     running = asyncio.create_task(engine.run())
     # The gauge is set at the end of the first turn, when everything that is due has been decided.
     while not metrics.get_sample_value("xchronos_units"):  # noqa: ASYNC110 - a gauge cannot be waited for

@@ -11,6 +11,7 @@ from tests.engine.schedulers_world import TTL, PausableStore, World, scenario
 from xchronos.clock import SECOND
 from xchronos.engine.engine import Engine
 from xchronos.engine.leader.duties import LeaderDuty
+from xchronos.engine.state.context import SchedulerContext
 from xchronos.errors import Conflict, StoreError
 from xchronos.registry.keys import SHARDS
 from xchronos.store.contract import Put, Txn
@@ -187,7 +188,9 @@ def test_two_daemons_cannot_have_one_id():
         await world.begin()
         store = world.cluster.store
         second = Engine(
-            store, world.cluster.keys, world.clock, "s1", TTL, CollectorRegistry(), instance="somebody else"
+            SchedulerContext(store, world.cluster.keys, world.clock, TTL, "s1"),
+            CollectorRegistry(),
+            instance="somebody else",
         )
         with pytest.raises(Conflict, match="another scheduler has the machine id 's1'"):
             await second.run()
@@ -196,7 +199,9 @@ def test_two_daemons_cannot_have_one_id():
         await world.balanced({"s1"})
         # The same identity, twice: the one that came first has to go.
         third = asyncio.create_task(
-            Engine(store, world.cluster.keys, world.clock, "s1", TTL, CollectorRegistry(), instance="s1").run()
+            Engine(
+                SchedulerContext(store, world.cluster.keys, world.clock, TTL, "s1"), CollectorRegistry(), instance="s1"
+            ).run()
         )
         with pytest.raises(Conflict, match="another scheduler has the machine id 's1'"):
             await world.cluster.running["s1"].wait()
@@ -222,7 +227,10 @@ def test_one_leads_and_is_replaced_at_once():
             store = PausableStore(world.cluster.store, world.clock, world.random)
             duties = [LeaderDuty("sweep", SECOND, partial(sweep, machine))]
             engine = Engine(
-                store, world.cluster.keys, world.clock, machine, TTL, CollectorRegistry(), instance="1", duties=duties
+                SchedulerContext(store, world.cluster.keys, world.clock, TTL, machine),
+                CollectorRegistry(),
+                instance="1",
+                duties=duties,
             )
             engines[machine] = asyncio.create_task(engine.run())
             await engine.ready.wait()

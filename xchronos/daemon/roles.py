@@ -24,6 +24,7 @@ from xchronos.clock import SECOND, Clock, Micros, to_datetime
 from xchronos.config.settings import HEARTBEAT_TTL
 from xchronos.engine.engine import Engine
 from xchronos.engine.leader.compaction import Compaction
+from xchronos.engine.state.context import SchedulerContext
 from xchronos.errors import ExecutorUnavailable, StoreError
 from xchronos.executors.contract import Executor
 from xchronos.model.records import Capacity, Machine
@@ -128,9 +129,8 @@ class Roles:
         self.engine: Engine | None = None
         if "scheduler" in options.roles:
             duties = [Compaction(store, keys, clock, options.history).duty] if options.history else []
-            self.engine = Engine(
-                store, keys, clock, host.machine, options.ttl, self.metrics, instance=options.instance, duties=duties
-            )
+            scheduler = SchedulerContext(store, keys, clock, options.ttl, host.machine)
+            self.engine = Engine(scheduler, self.metrics, instance=options.instance, duties=duties)
         self.agent: Agent | None = None
         self._lease_clock: LeaseClock | None = None
         self._membership: Membership | None = None

@@ -7,16 +7,14 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from xchronos.aio import cancel_and_wait, reached
-from xchronos.clock import MILLISECOND, SECOND, Clock, Micros
+from xchronos.clock import MILLISECOND, SECOND, Micros
 from xchronos.engine.leader.duties import LeaderDuties, LeaderDuty
 from xchronos.engine.metrics import SchedulerMetrics
 from xchronos.engine.session import Session, StartOver
 from xchronos.engine.shards.ownership import Ownership
 from xchronos.engine.state.context import SchedulerContext
 from xchronos.errors import Conflict, StoreError, XchronosError
-from xchronos.registry.keys import Keys
 from xchronos.store.batcher import Batcher
-from xchronos.store.contract import Store
 
 log = structlog.get_logger(__name__)
 
@@ -27,34 +25,28 @@ LAST_WRITES: Micros = SECOND
 class Engine:
     """Schedules the units of the shards that it owns.
 
-    `machine` is this daemon's id, `instance` as in its record, `ttl` the heartbeat's; `duties` are what is done once
-    for the whole cluster, when this scheduler leads it.
+    `registry` gets the metrics, `instance` is this daemon's as in its record; `duties` are what is done once for the
+    whole cluster, while this scheduler leads it.
     """
 
     def __init__(
         self,
-        store: Store,
-        keys: Keys,
-        clock: Clock,
-        machine: str,
-        ttl: Micros,
+        context: SchedulerContext,
         registry: CollectorRegistry,
         *,
         instance: str,
         duties: Sequence[LeaderDuty] = (),
     ) -> None:
-        self._context = SchedulerContext(store, keys, clock, ttl, machine)
-        self._store = store
-        self._clock = clock
+        self._context = context
+        self._store = context.store
+        self._clock = context.clock
         self._metrics = SchedulerMetrics(registry)
-        self._machine = machine
+        self._machine = context.machine
         self._session: Session | None = None
         self._holding = False
         self._changed = asyncio.Event()
-        self._ownership = Ownership(
-            store, keys, clock, machine, instance, ttl, self._shards_changed, self._quiet, self._metrics
-        )
-        self._duties = LeaderDuties(clock, self._ownership, duties)
+        self._ownership = Ownership(context, instance, self, self._metrics)
+        self._duties = LeaderDuties(context.clock, self._ownership, duties)
         self.ready = asyncio.Event()
 
     async def run(self) -> None:
@@ -110,12 +102,14 @@ class Engine:
         unsettled = self._session is not None and self._session.has_unsettled(self._machine)
         return self._ownership.may_go and not unsettled
 
-    def _shards_changed(self) -> None:
+    def shards_changed(self) -> None:
+        """See `ownership.ShardListener`."""
         self._changed.set()
         if self._session is not None:
             self._session.shards_changed()
 
-    def _quiet(self, numbers: Collection[int]) -> bool:
+    def quiet(self, numbers: Collection[int]) -> bool:
+        """See `ownership.ShardListener`."""
         return self._session is None or self._session.quiet(numbers)
 
     async def _one_session(self) -> None:

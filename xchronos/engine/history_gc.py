@@ -1,15 +1,13 @@
 """The histories of units, cut to their HistoryLimit."""
 
-from collections.abc import Callable
-
 import structlog
 
-from xchronos.clock import SECOND, Clock
+from xchronos.clock import SECOND
+from xchronos.engine.state.context import Fences, SchedulerContext
 from xchronos.errors import StoreUnavailable
-from xchronos.registry.keys import Keys
 from xchronos.registry.units import UnitCache
 from xchronos.store.batcher import Batcher
-from xchronos.store.contract import Delete, Guard, Store, Txn
+from xchronos.store.contract import Delete, Txn
 
 log = structlog.get_logger(__name__)
 
@@ -23,27 +21,19 @@ FIRST_LOOK = 5
 class HistoryGc:
     """Deletes the oldest records of histories that have grown too long, with work in proportion to what has ended."""
 
-    def __init__(
-        self,
-        store: Store,
-        keys: Keys,
-        clock: Clock,
-        units: UnitCache,
-        fence: Callable[[str], Guard | None],
-        batcher: Batcher,
-    ) -> None:
-        self._store = store
-        self._keys = keys
-        self._clock = clock
+    def __init__(self, context: SchedulerContext, units: UnitCache, fences: Fences, batcher: Batcher) -> None:
+        self._store = context.store
+        self._keys = context.keys
+        self._clock = context.clock
         self._units = units
-        self._fence = fence
+        self._fences = fences
         self._batcher = batcher
         self._room: dict[str, int] = {}
         self._full: set[str] = set()
 
     def ended(self, unit: str) -> None:
         """One more record is in the unit's history; the scheduler that owns the unit cuts it."""
-        if self._fence(unit) is None:
+        if self._fences.fence(unit) is None:
             return
         room = self._room.get(unit, FIRST_LOOK) - 1
         self._room[unit] = room
@@ -63,7 +53,7 @@ class HistoryGc:
                     self._full.add(unit)
 
     async def _cut(self, unit: str) -> None:
-        loaded = await self._units.get(unit) if self._fence(unit) is not None else None
+        loaded = await self._units.get(unit) if self._fences.fence(unit) is not None else None
         if loaded is None or loaded.unit is None:
             self._room.pop(unit, None)
             return
@@ -72,7 +62,7 @@ class HistoryGc:
             # Oldest first: whatever this finds before the last `limit` of them is beyond the limit.
             page = await self._store.range(self._keys.history(unit), limit=limit + step, keys_only=True)
             excess = page.items[: max(len(page.items) - limit, 0)]
-            fence = self._fence(unit)
+            fence = self._fences.fence(unit)
             if fence is None:
                 self._room.pop(unit, None)
                 return

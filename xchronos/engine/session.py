@@ -62,7 +62,7 @@ class Session:
         self._units = units = UnitCache(store, keys)
         copies = CopyHistory(store, keys)
         memory = SessionMemory(cluster, work, units, copies)
-        self._history_gc = HistoryGc(store, keys, clock, units, self._fence, batcher)
+        self._history_gc = HistoryGc(context, units, self, batcher)
         self._lost_machines = LostMachines(clock, context.ttl, ownership, cluster, work)
         self._informer = Informer(context, memory, self._lost_machines, self._history_gc)
         self._adoption = ShardAdoption(context, memory, ownership, self._informer, self._lost_machines)
@@ -178,5 +178,6 @@ class Session:
                 self._work.look.update(self._cluster.of_unit(name))
             self._work.wake()
 
-    def _fence(self, unit: str) -> Guard | None:
+    def fence(self, unit: str) -> Guard | None:
+        """See `context.Fences`."""
         return self._adoption.fence(unit)

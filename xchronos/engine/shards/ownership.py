@@ -12,22 +12,24 @@ watch, when the store ends the holder's lease.
 """
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import Protocol
 
 import structlog
 
 from xchronos.aio import reached, woken
-from xchronos.clock import MILLISECOND, SECOND, Clock, Micros
+from xchronos.clock import MILLISECOND, SECOND, Micros
 from xchronos.engine.metrics import SchedulerMetrics
 from xchronos.engine.shards.failure_detector import MAY_STAY_FREE, FailureDetector
 from xchronos.engine.shards.lease import Lease
+from xchronos.engine.state.context import SchedulerContext
 from xchronos.errors import Compacted, Conflict, LeaseLost, StoreUnavailable
 from xchronos.model.records import SchedulerRecord
 from xchronos.registry.codec import encode
-from xchronos.registry.keys import SHARDS, Keys
+from xchronos.registry.keys import SHARDS
 from xchronos.registry.roster import Roster
 from xchronos.scheduler.shards import assign
-from xchronos.store.contract import RENEWALS, Delete, Event, Guard, Put, Store, Txn
+from xchronos.store.contract import RENEWALS, Delete, Event, Guard, Put, Txn
 
 log = structlog.get_logger(__name__)
 
@@ -35,33 +37,35 @@ QUIET_LIMIT: Micros = SECOND // 2
 """A shard that is handed over waits so long for the answers to writes about it. Later ones are refused."""
 
 
+class ShardListener(Protocol):
+    """Has to do with what is owned."""
+
+    def shards_changed(self) -> None:
+        """The set of owned shards has changed."""
+        ...
+
+    def quiet(self, numbers: Collection[int]) -> bool:
+        """Whether no write about any of the shards is under way."""
+        ...
+
+
 class Ownership:
     """Holds a lease and, bound to it, the keys of the shards that this scheduler owns.
 
-    `owner` is the machine's id, `instance` tells its lives and its namesakes apart. `changed` is called whenever the
-    set of owned shards has changed; `quiet` says whether no write about any of some shards is under way.
+    The owner is the context's machine; `instance` tells its lives and its namesakes apart.
     """
 
     def __init__(
-        self,
-        store: Store,
-        keys: Keys,
-        clock: Clock,
-        owner: str,
-        instance: str,
-        ttl: Micros,
-        changed: Callable[[], None],
-        quiet: Callable[[Collection[int]], bool],
-        metrics: SchedulerMetrics,
+        self, context: SchedulerContext, instance: str, listener: ShardListener, metrics: SchedulerMetrics
     ) -> None:
+        store, clock, owner, ttl = context.store, context.clock, context.machine, context.ttl
         self._store = store
-        self._keys = keys
+        self._keys = context.keys
         self._clock = clock
         self._owner = owner
         self._instance = instance
         self._ttl = ttl
-        self._changed = changed
-        self._quiet = quiet
+        self._listener = listener
         self._metrics = metrics
         self._roster: Roster | None = None
         self._fences: dict[int, Guard] = {}
@@ -189,7 +193,7 @@ class Ownership:
         self._metrics.shards = len(owned)
         self._metrics.terms += len(owned.items() - before.items())
         log.info("scheduling", shards=len(owned), of=SHARDS)
-        self._changed()
+        self._listener.shards_changed()
 
     # -- what is done about it ----------------------------------------------------------------------------------------
 
@@ -264,7 +268,7 @@ class Ownership:
             log.info("handing over shards", shards=sorted(handed))
             self._given_up.update(handed.items())
             self._refresh()
-            await reached(self._clock, lambda: self._quiet(handed), 5 * MILLISECOND, QUIET_LIMIT)
+            await reached(self._clock, lambda: self._listener.quiet(handed), 5 * MILLISECOND, QUIET_LIMIT)
             await self._delete([(self._keys.shard(number), term) for number, term in handed.items()])
 
     async def _delete(self, held: Sequence[tuple[str, int]]) -> None:
