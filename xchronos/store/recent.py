@@ -31,18 +31,27 @@ class LruCache(Generic[K, V]):
 
     def put(self, key: K, value: V) -> None:
         """Keep a value, in the place of what the key had. One that is too heavy for the whole cache empties it."""
-        self.pop(key)
-        self._values[key] = value
-        self._weight += self._weight_of(value)
+        values, weigh = self._values, self._weigh
+        if weigh is None:
+            # Stores keep every row that they write: this path is all that it costs.
+            values[key] = value
+            values.move_to_end(key)
+            if len(values) > self._most:
+                values.popitem(last=False)
+            return
+        before = values.pop(key, None)
+        if before is not None:
+            self._weight -= weigh(before)
+        values[key] = value
+        self._weight += weigh(value)
         while self._weight > self._most:
-            _, oldest = self._values.popitem(last=False)
-            self._weight -= self._weight_of(oldest)
+            self._weight -= weigh(values.popitem(last=False)[1])
 
     def pop(self, key: K) -> V | None:
         """Take a value away; None when it is not here."""
         value = self._values.pop(key, None)
-        if value is not None:
-            self._weight -= self._weight_of(value)
+        if value is not None and self._weigh is not None:
+            self._weight -= self._weigh(value)
         return value
 
     def __contains__(self, key: K) -> bool:
@@ -51,6 +60,3 @@ class LruCache(Generic[K, V]):
 
     def __len__(self) -> int:
         return len(self._values)
-
-    def _weight_of(self, value: V) -> int:
-        return 1 if self._weigh is None else self._weigh(value)

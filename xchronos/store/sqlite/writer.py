@@ -185,8 +185,13 @@ class _Recent:
 
     def put(self, row: KeyValue) -> None:
         """The file has this row from now on."""
-        self.drop(row.key)
-        (self._new if row.create_revision == row.mod_revision else self._changed).put(row.key, row)
+        if row.create_revision == row.mod_revision:
+            if row.key in self._changed:  # removed and written anew
+                self._changed.pop(row.key)
+            self._new.put(row.key, row)
+        else:
+            self._new.pop(row.key)
+            self._changed.put(row.key, row)
 
     def drop(self, key: str) -> None:
         """The file does not have this row any more, or has another one of that key."""
