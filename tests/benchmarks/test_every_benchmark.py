@@ -4,6 +4,7 @@ import importlib
 import math
 
 import pytest
+import structlog
 
 from tests.benchmarks.__main__ import NAMES, ROOT, main
 from tests.benchmarks.bench_next_fire import EXPRESSIONS, START, steps
@@ -55,6 +56,15 @@ def test_no_benchmark_is_left_out():
     assert {"cluster", "container", "next_fire", "store"} <= set(NAMES)
 
 
+@pytest.fixture
+def logging_as_before():
+    """The command makes the log quiet for its own process, which is that of other tests here."""
+    before = structlog.get_config()
+    yield
+    structlog.configure(**before)
+
+
+@pytest.mark.usefixtures("logging_as_before")
 def test_the_command_prints_the_table_of_the_one_that_is_named(capsys):
     assert main(["--tiny", "intake"]) == 0
     assert "20 files taken in, all new" in capsys.readouterr().out
