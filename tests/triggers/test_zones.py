@@ -1,3 +1,4 @@
+import re
 import zoneinfo
 from datetime import UTC, datetime, timedelta
 from importlib import resources
@@ -5,9 +6,11 @@ from random import Random
 
 import pytest
 
+from tests.triggers.other_rules import release, tzif
+from xchronos.clock import SECOND, to_instant
 from xchronos.errors import InvalidTrigger, InvalidValue
 from xchronos.triggers.zone_rules import _day, _seconds, _unroll, read_tzif
-from xchronos.triggers.zones import FOREVER, Zone, utc, zone, zone_names
+from xchronos.triggers.zones import FOREVER, Zone, database, rules_of, utc, zone, zone_names
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 ODD = [
@@ -203,3 +206,35 @@ def test_a_footer_unrolls_behind_the_last_transition():
 def test_a_table_without_transitions_is_read():
     data = resources.files("tzdata").joinpath("zoneinfo", "Etc", "GMT+5").read_bytes()
     assert read_tzif(data) == (-5 * 3600, [])
+
+
+def test_a_release_is_what_its_files_say(tmp_path):
+    made = release(tmp_path / "tzdata", "2031c", {"Made/Up": tzif(3600, [(1_000, 7200)])}, expires=1_900_000_000)
+    assert (made.version, made.expires, made.names) == ("2031c", 1_900_000_000 * SECOND, frozenset(("Made/Up",)))
+    found = made.zone("Made/Up")
+    assert (found.offset_at(999), found.offset_at(1_000)) == (3600, 7200)
+    assert made.zone("Made/Up") is found
+    assert made.zone("UTC") is utc
+    with pytest.raises(InvalidTrigger, match=r"unknown time zone 'Made/Uq'.*did you mean 'Made/Up'"):
+        made.zone("Made/Uq")
+
+
+def test_the_digest_of_rules_is_the_same_for_the_same_rules_and_no_others(tmp_path):
+    tables = {"A": tzif(0, [(5, 60)]), "B": tzif(0, [(5, 60)]), "C": tzif(0, [(6, 60)]), "D": tzif(0, [(5, 61)])}
+    made = release(tmp_path / "tzdata", "2031a", tables)
+    digests = {name: made.zone(name).rules for name in tables}
+    assert digests["A"] == digests["B"]
+    assert len(set(digests.values())) == 3
+    assert utc.rules == ""
+
+
+def test_another_release_counts_within_and_not_after(tmp_path):
+    other = release(tmp_path / "tzdata", "2031a", {"Europe/Berlin": tzif(0, [])})
+    with rules_of(other):
+        assert (database(), zone_names(), zone("Europe/Berlin").fixed) == (other, frozenset(("Europe/Berlin",)), 0)
+    assert zone("Europe/Berlin").fixed is None
+
+
+def test_the_installed_release_is_known_by_iana_s_name():
+    assert re.fullmatch(r"20\d\d[a-z]", database().version)
+    assert database().expires > to_instant(datetime(2024, 1, 1, tzinfo=UTC))

@@ -2,7 +2,9 @@
 
 Every record of its own key has a format version `v`. A reader accepts unknown fields and supplies defaults for missing
 ones. So records of an older or newer xchronos still decode, which `test_an_older_versions_records_decode` and
-`test_a_newer_versions_fields_do_not_hinder_an_older_reader` pin. A change that breaks this needs a new version.
+`test_a_newer_versions_fields_do_not_hinder_an_older_reader` pin. An older writer drops fields that it does not
+know: whoever adds one says what its absence means. A change that breaks this needs a new version, which older readers
+refuse (`registry.codec.FORMAT`).
 
 Records that exist in thousands are `gc=False`: immutable values cannot form cycles, so the garbage collector need not
 look at them. Datetimes are aware and in UTC.
@@ -236,6 +238,21 @@ class Execution(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
         return f"{self.unit}/{fire_key(self.fire_time)}/{self.copy}"
 
 
+class Reading(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a daemon can read of units. One that says nothing of it reads what the defaults say."""
+
+    level: int = 1
+    """The feature level (`model.features`): it reads what needs this level or a lower one."""
+    version: str = ""
+    """The version of xchronos. Empty: it says nothing."""
+    rules: str = ""
+    """The release of the time zone database that it computes with: `2026f`. Empty: it says nothing."""
+    more_zones: tuple[str, ...] = ()
+    """The time zones that it knows beyond those of `triggers.zone_baseline`."""
+    fewer_zones: tuple[str, ...] = ()
+    """The time zones of `triggers.zone_baseline` that it does not know."""
+
+
 class Capacity(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a machine offers."""
 
@@ -278,6 +295,8 @@ class Machine(msgspec.Struct, frozen=True, omit_defaults=True):
     """The instant by which everything must have left it. None: it is not drained."""
     configured: dict[str, str] | None = None
     """The metadata of its own configuration, if `metadata` differs from it. None: the same."""
+    reads: Reading = Reading()
+    """What its agent can read of units."""
     v: int = 1
 
 
@@ -301,7 +320,17 @@ class SchedulerRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     id: str
     instance: str = ""
     """As in `Machine`. A daemon that comes back after a crash recognises the record of its former life by it."""
+    reads: Reading = Reading()
+    """What it can read of units."""
+    cannot_read: dict[str, str] = {}
+    """Stored units that it has met and cannot read, with the reason: the first `CANNOT_READ_TOLD` by name."""
+    lacks: dict[str, int] = {}
+    """By the number of a shard, how many units of it this scheduler cannot read. Others that can take the shard."""
     v: int = 1
+
+
+CANNOT_READ_TOLD = 50
+"""How many units a scheduler's record names that it cannot read. Its `lacks` counts all of them."""
 
 
 @lru_cache(maxsize=16_384)

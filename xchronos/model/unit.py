@@ -146,6 +146,14 @@ class Unit(msgspec.Struct, frozen=True):
     fingerprint: str = ""
     """A hash of the triggers' texts. If a new text of the unit has the same, the schedule keeps its cursor."""
     time_zone: str = "UTC"
+    zones: tuple[str, ...] = ()
+    """The names of all time zones but UTC that the file asks for: whoever reads it has to know them."""
+    rules: str = "-"
+    """The rules that the fire times were computed by, as `model.features.rules_text` writes them."""
+    level: int = 1
+    """The feature level that whoever reads the file has to have (`model.features`)."""
+    level_because: tuple[str, ...] = ()
+    """What in the file needs a level above 1, for people."""
     start_delay: Micros = 0
     """The time from the unit's acceptance to the anchor of its triggers."""
     not_before: Instant | None = None

@@ -19,9 +19,22 @@ Record = TypeVar("Record", Execution, Machine, MachineWish, Schedule, SchedulerR
 encode = _encoder.encode
 
 
+FORMAT = 1
+"""The format of the records that this program writes, and the newest that it reads. A record that has none has this."""
+
+
 def decode(item: KeyValue | Event, kind: type[Record]) -> Record:
-    """The record of the type `kind` under a key. Raises StoreError, with the key, if the bytes are no such record."""
+    """The record of the type `kind` under a key.
+
+    Raises StoreError, with the key, if the bytes are no such record, or one of a format that is newer than `FORMAT`.
+    """
     try:
-        return _decoders[kind].decode(item.value)  # type: ignore[no-any-return]
+        record: Record = _decoders[kind].decode(item.value)
     except msgspec.MsgspecError as error:
         raise StoreError(f"the record at {item.key} is not a readable {kind.__name__}: {error}") from error
+    if record.v > FORMAT:
+        raise StoreError(
+            f"the record at {item.key} has the format {record.v}, and this xchronos reads {kind.__name__} records "
+            f"up to the format {FORMAT}: a newer one has written it"
+        )
+    return record

@@ -5,17 +5,24 @@ the same instants. The test `test_the_host_has_no_say` pins that.
 
 Units in this module:
 
-- An *instant* is whole **seconds** since the epoch: an `Instant` of `xchronos.clock` divided by `SECOND`.
+- An *instant* of a zone is whole **seconds** since the epoch: an `Instant` of `xchronos.clock` divided by `SECOND`.
 - A *wall time* is what the zone's clock shows, in seconds since 1970-01-01 as if that clock were UTC. So
   `divmod(wall, 86_400)` gives the days since 1970-01-01 and the second of the day.
 - An *offset* is the wall time minus the instant, in seconds.
 """
 
 import difflib
+import struct
 from bisect import bisect_right
-from functools import cache
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import cached_property
+from hashlib import blake2b
 from importlib import resources
+from importlib.resources.abc import Traversable
 
+from xchronos.clock import SECOND, Instant
 from xchronos.errors import InvalidTrigger, quoted
 from xchronos.triggers.zone_rules import read_tzif
 
@@ -31,11 +38,13 @@ class Zone:
     the segment; if it is greater, there is an overlap.
     """
 
-    __slots__ = ("fixed", "highest", "lowest", "marks", "name", "offsets", "starts")
+    __slots__ = ("fixed", "highest", "lowest", "marks", "name", "offsets", "rules", "starts")
 
-    def __init__(self, name: str, first_offset: int, transitions: list[tuple[int, int]]) -> None:
+    def __init__(self, name: str, first_offset: int, transitions: list[tuple[int, int]], rules: str = "") -> None:
         """`transitions` are (instant, offset from then on), ascending. Equal offsets in a row are merged."""
         self.name = name
+        self.rules = rules
+        """A digest of the rules, if they come from a `ZoneDatabase`. Empty: nothing can change them."""
         self.starts = [-FOREVER]
         self.offsets = [first_offset]
         self.marks = [-FOREVER]
@@ -100,17 +109,71 @@ utc = Zone("UTC", 0, [])
 """The default zone."""
 
 
-@cache
+class ZoneDatabase:
+    """One release of the time zone database: what a package `tzdata` holds, whose directory is `root`."""
+
+    def __init__(self, root: Traversable) -> None:
+        self._root = root
+        self._zones: dict[str, Zone] = {}
+
+    @cached_property
+    def version(self) -> str:
+        """The release, as IANA names it: `2026f`."""
+        first = self._root.joinpath("zoneinfo", "tzdata.zi").read_text(encoding="ascii").partition("\n")[0]
+        return first.rpartition(" ")[2]
+
+    @cached_property
+    def expires(self) -> Instant:
+        """The end of the release's list of leap seconds, which lies half a year to a year after the release."""
+        text = self._root.joinpath("zoneinfo", "leapseconds").read_text(encoding="ascii")
+        told = next(line for line in text.splitlines() if line.startswith("#expires "))
+        return int(told.split()[1]) * SECOND
+
+    @cached_property
+    def names(self) -> frozenset[str]:
+        """The name of every zone."""
+        return frozenset(self._root.joinpath("zones").read_text(encoding="ascii").split())
+
+    def zone(self, name: str) -> Zone:
+        """The zone of a name. The same name gives the same object. Raises InvalidTrigger if there is no such zone."""
+        if name == "UTC":
+            return utc
+        found = self._zones.get(name)
+        if found is None:
+            if name not in self.names:
+                raise InvalidTrigger(_unknown(name, self.names))
+            found = self._zones[name] = self._load(name)
+        return found
+
+    def _load(self, name: str) -> Zone:
+        first, transitions = read_tzif(self._root.joinpath("zoneinfo", *name.split("/")).read_bytes())
+        flat = (first, *(number for transition in transitions for number in transition))
+        rules = blake2b(struct.pack(f">{len(flat)}q", *flat), digest_size=6).hexdigest()
+        return Zone(name, first, transitions, rules)
+
+
+_installed = ZoneDatabase(resources.files("tzdata"))
+_database: ContextVar[ZoneDatabase] = ContextVar("database", default=_installed)
+
+
+def database() -> ZoneDatabase:
+    """The release whose rules count here: that of the installed package `tzdata`, unless `rules_of` says otherwise."""
+    return _database.get()
+
+
+@contextmanager
+def rules_of(other: ZoneDatabase) -> Iterator[None]:
+    """Within it the rules of another release count. So one process can act as two that have different ones."""
+    token = _database.set(other)
+    try:
+        yield
+    finally:
+        _database.reset(token)
+
+
 def zone_names() -> frozenset[str]:
-    """Every zone name in the package `tzdata`."""
-    text = resources.files("tzdata").joinpath("zones").read_text(encoding="ascii")
-    return frozenset(text.split())
-
-
-@cache
-def _load(name: str) -> Zone:
-    first_offset, transitions = read_tzif(resources.files("tzdata").joinpath("zoneinfo", *name.split("/")).read_bytes())
-    return Zone(name, first_offset, transitions)
+    """The name of every zone that there is here."""
+    return database().names
 
 
 def zone(name: str) -> Zone:
@@ -119,17 +182,13 @@ def zone(name: str) -> Zone:
     Raises:
         InvalidTrigger: there is no such zone. The message suggests the nearest name.
     """
-    if name == "UTC":
-        return utc
-    if name not in zone_names():
-        raise InvalidTrigger(_unknown(name))
-    return _load(name)
+    return database().zone(name)
 
 
-def _unknown(name: str) -> str:
+def _unknown(name: str, names: frozenset[str]) -> str:
     if not name:
         return "the time zone is empty: expected an IANA name such as 'Europe/Berlin' or 'UTC'"
-    folded = {known.lower(): known for known in sorted(zone_names())}
+    folded = {known.lower(): known for known in sorted(names)}
     by_city = {known.rpartition("/")[2]: known for known in folded}
     wanted = name.strip().lower().replace(" ", "_")
     near = difflib.get_close_matches(wanted, folded, n=1, cutoff=0.75)

@@ -13,6 +13,7 @@ from xchronos.model.compile.options import Judgement, settle
 from xchronos.model.compile.reader import OptionReader, in_order
 from xchronos.model.compile.service import read_service, restart_as_retry
 from xchronos.model.conditions import read_conditions
+from xchronos.model.features import needed, rules_text, zones_used
 from xchronos.model.policies import ExecutorName, OnPartition
 from xchronos.model.unit import Container, Unit
 from xchronos.unitfile import UnitFile, UnitName, expand, merge, parse
@@ -98,6 +99,7 @@ def _compile(file: UnitFile, name: UnitName, shown: str) -> Unit:
         container=container is not None,
     )
     check_whole(shown, (service_section, own_section), chronos, commands, container, service, asked, problems)
+    need, (rules, zones) = needed(file), zones_used(chronos.triggers, chronos.time_zone)
     links = {key: depends(section, key, name) for key in ("After", "Requires", "Wants", "OnSuccess", "OnFailure")}
 
     files = (file.path, *(drop_in.path for drop_in in file.dropins))
@@ -128,6 +130,10 @@ def _compile(file: UnitFile, name: UnitName, shown: str) -> Unit:
         triggers=chronos.triggers,
         fingerprint=chronos.fingerprint,
         time_zone=chronos.time_zone,
+        zones=zones,
+        rules=rules_text(rules),
+        level=need.level,
+        level_because=need.because,
         start_delay=chronos.start_delay,
         not_before=chronos.not_before,
         not_after=chronos.not_after,
