@@ -18,7 +18,7 @@ class TestTheOldExample:
     def test_is_the_original(self):
         assert sha256(EXAMPLE.encode()).hexdigest().startswith("e62156756c3dce98")
 
-    def test_compiles_with_three_kinds_of_warnings(self):
+    def test_compiles_with_four_kinds_of_warnings(self):
         assert warnings(compile_unit("statement_generation.service", EXAMPLE, path="s")) == [
             "s:11: [Service] ExecStart: warning: -rm: single-dash form, read as --rm",
             (
@@ -27,6 +27,10 @@ class TestTheOldExample:
             ),
             "s:18: [X-Chronos] JobStore: warning: the footnote mark (*) is not part of the value: dropped",
             "s:22: [X-Chronos] TriggerRepeatCount: warning: the footnote mark (*) is not part of the value: dropped",
+            (
+                "s:23: [X-Chronos] TriggerCron: warning: second '*': six fields begin with the seconds, so this fires 60 "
+                "times a minute; others read a year last (Nomad, supercronic) or the seconds last (croniter, aiocron)"
+            ),
         ]
 
     def test_means_what_it_says(self):

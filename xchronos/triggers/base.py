@@ -2,7 +2,7 @@
 
 from typing import Protocol, Self, runtime_checkable
 
-from xchronos.clock import Instant
+from xchronos.clock import SECOND, Instant, Micros
 
 
 @runtime_checkable
@@ -48,6 +48,13 @@ class Trigger(Protocol):
     def restart(self, at: Instant) -> Self:
         """The same trigger with a grid that begins at `at`. A trigger that is not `restartable` returns itself."""
         ...
+
+
+def too_often(interval: Micros) -> tuple[str, ...]:
+    """A warning for an interval below a second, else nothing. `interval` is in microseconds; 0 is no interval."""
+    if not 0 < interval < SECOND:
+        return ()
+    return (f"fires every {interval / SECOND:g} s: each fire time starts a container or a process",)
 
 
 class Endless:

@@ -10,6 +10,7 @@ from typing import Self
 
 from xchronos.clock import MILLISECOND, Instant, Micros
 from xchronos.errors import InvalidTrigger
+from xchronos.triggers.base import too_often
 from xchronos.triggers.limits import LATEST
 
 
@@ -56,6 +57,11 @@ class SimpleTrigger:
     def restartable(self) -> bool:
         """True: the grid begins with the unit, so it may begin anew."""
         return True
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Warnings for the author of the interval."""
+        return too_often(self.interval)
 
     def next_after(self, instant: Instant, anchor: Instant) -> Instant | None:
         """The first slot strictly after `instant`. None after the year 9999, and after a single slot (interval 0)."""

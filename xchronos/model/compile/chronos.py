@@ -21,6 +21,7 @@ from xchronos.model.policies import (
 )
 from xchronos.model.unit import TriggerSpec, store_expected
 from xchronos.triggers import TRIGGER_KEYS, SimpleTrigger, Zone, parse_at, parse_trigger, zone
+from xchronos.triggers.cron.dialects import ZONE_PREFIXES
 from xchronos.unitfile import UnitName, expand, needs_host, parse_duration
 
 _GRID_KEYS = ("TriggerStartDelay", "TriggerRepeatInterval", "TriggerRepeatCount", "TimeZone")
@@ -36,7 +37,6 @@ CHRONOS_KEYS = frozenset((
 _POLICIES = {policy.value: policy for policy in MisfirePolicy}
 _PREFIX = "MISFIRE_INSTRUCTION_"
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}")
-_ZONE_PREFIX = ("TZ=", "CRON_TZ=")
 
 _count_parser = whole(-1, meaning=" (-1: for ever, 0: once)")
 _positive_parser = whole(1)
@@ -140,7 +140,7 @@ def _triggers(reader: OptionReader, place: Zone | None, name: UnitName) -> tuple
                 continue
             for warning in getattr(trigger, "warnings", ()):
                 reader.report(option, warning, "warning")
-            if place is not None and key == "TriggerCron" and option.value.startswith(_ZONE_PREFIX):
+            if place is not None and key == "TriggerCron" and option.value.startswith(ZONE_PREFIXES):
                 own = option.value.split(maxsplit=1)[0]
                 if own.partition("=")[2] != place.name:
                     reader.report(option, f"{own} counts here, not TimeZone={place.name}", "warning")
@@ -174,6 +174,8 @@ def _simple(reader: OptionReader) -> list[TriggerSpec]:
     except InvalidTrigger as error:
         reader.report(where, str(error))
         return []
+    for warning in trigger.warnings:
+        reader.report(where, warning, "warning")
     return [TriggerSpec("TriggerRepeatInterval", interval.value if interval is not None else "", trigger)]
 
 

@@ -7,7 +7,7 @@ import re
 
 from xchronos.clock import MILLISECOND, Instant, Micros
 from xchronos.errors import InvalidTrigger, quoted
-from xchronos.triggers.base import Endless
+from xchronos.triggers.base import Endless, too_often
 from xchronos.triggers.limits import LATEST
 
 _NANOSECONDS = {
@@ -43,8 +43,8 @@ class EveryTrigger(Endless):
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """Always empty."""
-        return ()
+        """Warnings for the author of the expression, although it parses."""
+        return too_often(self.interval)
 
     def __repr__(self) -> str:
         return f"EveryTrigger({self.interval})"

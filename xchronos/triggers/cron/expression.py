@@ -22,20 +22,10 @@ from difflib import get_close_matches
 
 from xchronos.errors import InvalidTrigger, quoted
 from xchronos.triggers.cron.days import ALL_DAYS, ALL_WEEKDAYS, days_of
+from xchronos.triggers.cron.dialects import FORMS, ZONE_PREFIXES
 from xchronos.triggers.cron.every import EveryTrigger, parse_every
-from xchronos.triggers.cron.fields import (
-    CRON_DAY,
-    CRON_HOUR,
-    CRON_MINUTE,
-    CRON_MONTH,
-    CRON_SECOND,
-    CRON_WEEKDAY,
-    CRON_YEAR,
-    QUARTZ_DAY,
-    QUARTZ_WEEKDAY,
-    CronField,
-    parse_field,
-)
+from xchronos.triggers.cron.fields import CRON_SECOND, CronField, parse_field
+from xchronos.triggers.cron.hints import hint
 from xchronos.triggers.cron.trigger import CronTrigger
 from xchronos.triggers.zones import Zone, utc
 from xchronos.triggers.zones import zone as zone_named
@@ -51,11 +41,6 @@ DESCRIPTORS = {
 }
 """The six fields that each descriptor stands for. `@every <duration>` is the only other descriptor."""
 
-_FORMS = {
-    5: (CRON_MINUTE, CRON_HOUR, CRON_DAY, CRON_MONTH, CRON_WEEKDAY),
-    6: (CRON_SECOND, CRON_MINUTE, CRON_HOUR, QUARTZ_DAY, CRON_MONTH, QUARTZ_WEEKDAY),
-    7: (CRON_SECOND, CRON_MINUTE, CRON_HOUR, QUARTZ_DAY, CRON_MONTH, QUARTZ_WEEKDAY, CRON_YEAR),
-}
 _FORMS_TEXT = (
     "expected 5 fields (minute hour day-of-month month day-of-week), 6 (seconds in front) or 7 (a year behind)"
 )
@@ -73,20 +58,31 @@ def parse_cron(text: str, *, zone: Zone | None = None, unit_name: str = "") -> C
     try:
         return _parse(text, zone or utc, unit_name)
     except InvalidTrigger as error:
-        raise InvalidTrigger(f"cron expression {quoted(text)}: {error}") from None
+        advice = hint(text, _reads)
+        told = f"{advice}; as it stands, {error}" if advice else f"{error}"
+        raise InvalidTrigger(f"cron expression {quoted(text)}: {told}") from None
+
+
+def _reads(text: str) -> bool:
+    """Whether an expression parses."""
+    try:
+        _parse(text, utc, "")
+    except InvalidTrigger:
+        return False
+    return True
 
 
 def _parse(text: str, zone: Zone, unit_name: str) -> CronTrigger | EveryTrigger:
     parts = text.split()
-    if parts and parts[0].startswith(("TZ=", "CRON_TZ=")):
+    if parts and parts[0].startswith(ZONE_PREFIXES):
         zone = zone_named(parts.pop(0).partition("=")[2])
     if parts and parts[0].startswith("@"):
         if parts[0] == "@every":
             return parse_every(" ".join(parts[1:]))
         parts = _descriptor(" ".join(parts)).split()
-    if len(parts) not in _FORMS:
+    if len(parts) not in FORMS:
         raise InvalidTrigger(f"{_FORMS_TEXT}, found {len(parts)}")
-    fields = [parse_field(spec, part, unit_name) for spec, part in zip(_FORMS[len(parts)], parts, strict=True)]
+    fields = [parse_field(spec, part, unit_name) for spec, part in zip(FORMS[len(parts)], parts, strict=True)]
     if len(parts) == 5:
         return _trigger(text, zone, parts, [parse_field(CRON_SECOND, "0", ""), *fields], debian=True)
     return _trigger(text, zone, parts[1:], fields, debian=False)

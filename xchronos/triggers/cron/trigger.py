@@ -14,6 +14,7 @@ hour and for zones that changed their rules.
 from xchronos.clock import SECOND, Instant
 from xchronos.triggers.base import Endless
 from xchronos.triggers.cron.days import NO_DAYS, Days
+from xchronos.triggers.cron.dialects import differences
 from xchronos.triggers.limits import LATEST
 from xchronos.triggers.zones import Zone
 
@@ -72,8 +73,8 @@ class CronTrigger(Endless):
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """Warnings for the author of the expression, although it parses."""
-        found = []
+        """Warnings for the author of the expression, although it parses. They are made anew each time."""
+        found = list(differences(self.text))
         if self._both_days:
             dom, _, dow = self.text.split()[-3:]
             found.append(

@@ -22,6 +22,7 @@ from typing import Self
 
 from xchronos.clock import DAY, MILLISECOND, SECOND, Instant, Micros
 from xchronos.errors import InvalidTrigger, quoted
+from xchronos.triggers.base import too_often
 from xchronos.triggers.iso8601.text import Duration, Moment, is_duration, parse_duration, parse_moment
 from xchronos.triggers.limits import EARLIEST, LATEST
 from xchronos.triggers.zones import Zone, utc
@@ -85,6 +86,13 @@ class Iso8601Trigger:
     def restartable(self) -> bool:
         """Whether the recurrence has a count."""
         return self._count is not None
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Warnings for the author of the recurrence, although it parses."""
+        if self._count == 0:
+            return ("R0 is no fire at all: this never fires",)
+        return () if self._count == 1 else too_often(self._length)
 
     def restart(self, at: Instant) -> Self:
         """The same period and count with slot 0 at `at`. An endless recurrence returns itself."""
