@@ -1,9 +1,13 @@
 """[X-Chronos], key by key: what is good, what is bad, and where the border lies."""
 
+import re
+
 import pytest
 
 from tests.model.compile_helpers import RUN, chronos, refused, warnings
 from xchronos.clock import DAY, HOUR, MILLISECOND, MINUTE, SECOND
+from xchronos.model.compile.chronos import CHRONOS_KEYS
+from xchronos.model.compile.options import _OWN_WORDS
 from xchronos.model.compile.unit import compile_unit
 from xchronos.model.policies import MisfirePolicy, Retry
 
@@ -128,6 +132,15 @@ BAD = [
     ("TriggerCrn=* * * * *", "unknown key, did you mean TriggerCron?"),
     ("MaxAttempt=3", "unknown key, did you mean MaxAttempts?"),
     ("Nonsense=3", "unknown key"),
+    # A near name of this section counts more than the very name in another one.
+    ("Timezone=Asia/Tokyo", "unknown key, did you mean TimeZone?"),
+    ("TZ=Asia/Tokyo", "unknown key, did you mean TimeZone?"),
+    ("OnCalendar=daily", "unknown key, did you mean TriggerCalendar?"),
+    ("Schedule=@daily", "unknown key, did you mean TriggerCron?"),
+    ("cron=@daily", "unknown key, did you mean TriggerCron?"),
+    ("Trigger=@daily", "unknown key, did you mean TriggerCron, TriggerCalendar,"),
+    ("Persistent=true", "unknown key, did you mean MisfirePolicy?"),
+    ("Image=busybox", "Image is no key of [X-Chronos]: expected it in [Container]"),
     ("MachineMetadata=a=b", "MachineMetadata is no key of [X-Chronos]: expected it in [X-Fleet]"),
     ("ExecStart=/bin/x", "expected it in [Service]"),
 ]
@@ -161,6 +174,11 @@ def test_bad(lines, part):
     assert len([problem for problem in found if "warning: " not in problem]) == 1
     place = f"a.service:{3 + len(lines.splitlines())}: [X-Chronos] "
     assert any(part in problem and problem.startswith(place) for problem in found), found
+
+
+def test_words_of_others_lead_to_keys():
+    words = {word.strip() for words in _OWN_WORDS.values() for word in re.split(r",| or ", words)}
+    assert words <= CHRONOS_KEYS
 
 
 @pytest.mark.parametrize(("lines", "part"), WARNED)

@@ -24,6 +24,7 @@ from xchronos.registry.transitions import put
 from xchronos.registry.units import compile_record, record_of
 from xchronos.scheduler.reasons import because
 from xchronos.scheduler.starts import lacking, off_the_grids, started
+from xchronos.scheduler.timing.outlook import outlook
 from xchronos.store.contract import Delete, Guard, Put, Store, Txn
 from xchronos.store.reading import snapshot
 from xchronos.unitfile.names import UnitName, is_valid_name
@@ -105,7 +106,7 @@ class Registry:
             Conflict: the record is not the `expected` one (any more).
         """
         unit = compile_unit(name, text, [(dropin.name, dropin.text) for dropin in drop_ins], path)
-        warnings = unit.warnings_on(self.store.name)
+        warnings = (*unit.warnings_on(self.store.name), *outlook(unit, now))
         key = self.keys.job(name)
         while True:
             item = await self.store.get(key)

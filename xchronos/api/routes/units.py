@@ -20,6 +20,7 @@ from xchronos.registry.registry import Stored
 from xchronos.registry.units import compile_record
 from xchronos.scheduler.explain import explain
 from xchronos.scheduler.placement import asks_history
+from xchronos.scheduler.timing.outlook import outlook
 from xchronos.scheduler.view import fire_prefix
 from xchronos.wire.details import Executions, UnitDetail
 from xchronos.wire.limits import (
@@ -116,7 +117,9 @@ async def verify_unit(request: Request[Any, Any, Any], state: State, name: FromQ
         unit = compile_unit(name, text, drop_ins, submission.path)
     except UnitFileError as error:
         return Verified(ok=False, problems=error.problems)
-    return Verified(ok=True, problems=unit.warnings_on(context_of(state).services.registry.store.name))
+    context = context_of(state)
+    store = context.services.registry.store.name
+    return Verified(ok=True, problems=(*unit.warnings_on(store), *outlook(unit, context.now)))
 
 
 def _submission(request: Request[Any, Any, Any], body: bytes) -> tuple[bytes, Submission]:

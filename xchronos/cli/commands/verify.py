@@ -55,7 +55,9 @@ def verify(session: CliContext, paths: tuple[str, ...], name: str) -> None:
 
 def check(source: UnitSource) -> FileVerdict:
     """What a daemon would say to one file."""
+    from xchronos.clock import SystemClock
     from xchronos.model.compile.unit import compile_unit
+    from xchronos.scheduler.timing.outlook import outlook
     from xchronos.unitfile import parse
 
     try:
@@ -63,7 +65,8 @@ def check(source: UnitSource) -> FileVerdict:
             problems = (*parse(source.text, source.path).problems, _not_run(source))
         else:
             dropins = [(dropin.path, dropin.text) for dropin in source.drop_ins]
-            problems = compile_unit(source.name, source.text, dropins, source.path).warnings_on(USUAL_STORE)
+            unit = compile_unit(source.name, source.text, dropins, source.path)
+            problems = (*unit.warnings_on(USUAL_STORE), *outlook(unit, SystemClock().now()))
     except UnitFileError as error:
         return FileVerdict(source.path, source.name, ok=False, problems=error.problems)
     return FileVerdict(source.path, source.name, ok=True, problems=problems)

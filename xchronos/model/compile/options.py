@@ -14,7 +14,7 @@ from xchronos.model.compile.chronos import CHRONOS_KEYS
 from xchronos.model.compile.container import has_meaning
 from xchronos.model.compile.reader import problem_at, unmarked
 from xchronos.model.conditions import HOST_CONDITIONS
-from xchronos.unitfile import Option, UnitFile, UnitName, did_you_mean, expand, lint, suggest
+from xchronos.unitfile import Option, UnitFile, UnitName, expand, lint, suggest
 from xchronos.unitfile.directives import check, is_known, meaning
 from xchronos.unitfile.fleet.requirements import FLEET_KEYS
 from xchronos.unitfile.lint import stray_comment
@@ -29,6 +29,31 @@ _EXPANDED = frozenset(("EnvironmentFile", "User", "Group", "WorkingDirectory")) 
 
 In `Environment=`, as in systemd, a word with such a specifier is dropped with a warning.
 """
+
+_OWN_WORDS = {
+    "cron": "TriggerCron",
+    "cronschedule": "TriggerCron",
+    "crontab": "TriggerCron",
+    "schedule": "TriggerCron",
+    "trigger": "TriggerCron, TriggerCalendar, TriggerAt, TriggerISO8601 or TriggerRepeatInterval",
+    "oncalendar": "TriggerCalendar",
+    "calendar": "TriggerCalendar",
+    "at": "TriggerAt",
+    "iso8601": "TriggerISO8601",
+    "interval": "TriggerRepeatInterval",
+    "every": "TriggerRepeatInterval",
+    "onunitactivesec": "TriggerRepeatInterval",
+    "onactivesec": "TriggerStartDelay",
+    "onbootsec": "TriggerStartDelay",
+    "onstartupsec": "TriggerStartDelay",
+    "randomizeddelaysec": "RandomizedDelay",
+    "persistent": "MisfirePolicy",
+    "tz": "TimeZone",
+    "retries": "MaxAttempts",
+    "attempts": "MaxAttempts",
+    "replicas": "Availability",
+}
+"""Words of crontabs, timers and other schedulers, in lower case, with the key of [X-Chronos] that they mean."""
 
 _ANY_UNIT = UnitName.parse("v.service")
 _REMEMBERED = 200
@@ -62,8 +87,12 @@ class Judgement:
 
     def _own(self, option: Option) -> None:
         if option.name not in CHRONOS_KEYS:
-            if not self._home(option, CHRONOS_KEYS):
-                self.problems.append(problem_at(option, f"unknown key{did_you_mean(option.name, CHRONOS_KEYS)}"))
+            # What is nearly a key of this section is one, even if another section has a key of exactly this name:
+            # in [Container], Timezone= would not change when the unit fires.
+            near = _OWN_WORDS.get(option.name.casefold()) or suggest(option.name, CHRONOS_KEYS)
+            if near or not self._home(option, CHRONOS_KEYS):
+                hint = f", did you mean {near}?" if near else ""
+                self.problems.append(problem_at(option, f"unknown key{hint}"))
         elif unmarked(option.value) != option.value:
             message = "the footnote mark (*) is not part of the value: dropped"
             self.problems.append(problem_at(option, message, "warning"))

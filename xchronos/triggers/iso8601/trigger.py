@@ -90,9 +90,7 @@ class Iso8601Trigger:
     @property
     def warnings(self) -> tuple[str, ...]:
         """Warnings for the author of the recurrence, although it parses."""
-        if self._count == 0:
-            return ("R0 is no fire at all: this never fires",)
-        return () if self._count == 1 else too_often(self._length)
+        return () if self._count in (0, 1) else too_often(self._length)
 
     def restart(self, at: Instant) -> Self:
         """The same period and count with slot 0 at `at`. An endless recurrence returns itself."""
