@@ -14,6 +14,7 @@ from aiohttp import web
 from xchronos.errors import ConfigError, ExecutorUnavailable, StartRefused
 from xchronos.executors import hostfacts
 from xchronos.executors.docker.body import read_assignments
+from xchronos.hostfiles import HostFiles
 from xchronos.executors.docker.client import ConnectionLost, DockerClient, EngineRefusal
 from xchronos.executors.docker.containers import moment, refused_start, seconds_text
 from xchronos.executors.docker.executor import DockerExecutor
@@ -255,11 +256,11 @@ def test_when_an_engine_started_whose_socket_is_the_init_systems(tmp_path, monke
             engine.kill()
 
 
-def test_a_file_that_is_no_text(tmp_path):
-    path = tmp_path / "f"
+async def test_a_file_that_is_no_text(tmp_path):
+    path, files = tmp_path / "f", HostFiles()
     path.write_bytes(b"A=\xff")
     with pytest.raises(StartRefused, match="not UTF-8"):
-        read_assignments(path, {})
+        await read_assignments(files, path, {})
     path.write_text("=1\n")
     with pytest.raises(StartRefused, match=":1: the name is empty"):
-        read_assignments(path, {})
+        await read_assignments(files, path, {})

@@ -11,7 +11,6 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from xchronos.agent import outcomes
-from xchronos.agent.attempt.conditions import unmet_conditions
 from xchronos.agent.attempt.interfaces import AttemptEnd
 from xchronos.agent.retrying import patiently
 from xchronos.agent.steps.resolved_unit import HostContext
@@ -82,15 +81,15 @@ class Admission:
         await patiently(self._clock, self._refresh, what="store")
 
     def refusal(self, unit: Unit) -> AttemptEnd | None:
-        """How an attempt of the unit ends that must not begin here now; None: `take` may follow immediately.
+        """How an attempt ends for which this machine has no room now, or which it cannot run: another may (`lost`).
 
-        It is `lost` when this machine cannot run it, and another may.
+        None: `take` may follow immediately.
         """
         misfits, crowd = self.refusals(unit)
         if misfits or crowd:
             reasons = ", ".join(words for words in (misfits, crowd) if words)
             return outcomes.lost(f"{self._host.machine} {reasons}", crowded=not misfits)
-        return unmet_conditions(unit, self._host.facts)
+        return None
 
     def refusals(self, unit: Unit) -> tuple[str, str]:
         """What speaks against the unit: the machine as it is advertised now, and what it runs. Both empty: nothing."""

@@ -15,6 +15,7 @@ import msgspec
 import structlog
 
 from xchronos.agent import outcomes
+from xchronos.agent.attempt.conditions import unmet_conditions
 from xchronos.agent.attempt.interfaces import AttemptEnd
 from xchronos.agent.attempt.journal import AttemptJournal
 from xchronos.agent.attempt_runner import AttemptRunner
@@ -24,6 +25,7 @@ from xchronos.agent.placement_record import PlacementRecord
 from xchronos.agent.retrying import patiently
 from xchronos.clock import to_datetime
 from xchronos.errors import UnitFileError
+from xchronos.hostfiles import HostFileRefused
 from xchronos.model.lifecycle import IllegalEvent
 from xchronos.model.policies import Outcome
 from xchronos.model.unit import Unit
@@ -93,10 +95,12 @@ class PlacementRunner:
             await context.partition.in_contact(lambda: self._is_wanted(placement))
         if context.admission.resuming:
             await context.admission.all_resumed()
+        unmet = await self._unmet(unit) if unit is not None and unit.conditions else None
         end = self._refusal(placement, unit)
         if end is not None and end.outcome is Outcome.LOST:
             await context.admission.refresh()
             end = self._refusal(placement, unit)
+        end = end or unmet
         # No await between the judging and the taking of the room: see `admission`.
         if end is not None or unit is None or loaded is None:
             await placement.close(end or outcomes.cancelled("the unit was destroyed"))
@@ -114,6 +118,17 @@ class PlacementRunner:
             # An earlier daemon has asked for that, and it happened only after this one had read what there is.
             placement.make_room()
             await self._resume(placement)
+
+    async def _unmet(self, unit: Unit) -> AttemptEnd | None:
+        """How the attempt ends by the conditions of its unit; None: they hold.
+
+        They name paths, which may be on a server that does not answer.
+        """
+        host = self._context.host
+        try:
+            return await host.files.ask(lambda: unmet_conditions(unit, host.facts), f"the conditions of {unit.name}")
+        except HostFileRefused as error:
+            return AttemptEnd(Outcome.FAILED, str(error), "resources", ())
 
     async def _read_unit(self, record: PlacementRecord) -> Loaded | None:
         """The unit as it is now. Nobody tells an agent of changes; the placement says which text it was decided by."""

@@ -30,6 +30,7 @@ from xchronos.executors.contract import Executor
 from xchronos.executors.docker.executor import DockerExecutor
 from xchronos.executors.process.executor import ProcessExecutor
 from xchronos.filelock import FileLock, InUse
+from xchronos.hostfiles import HostFiles
 from xchronos.intake.intake import Intake
 from xchronos.intake.options import IntakeOptions
 from xchronos.model.records import Attempt, Capacity
@@ -89,6 +90,7 @@ class Daemon:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._clock = SystemClock()
+        self._files = HostFiles()
         self.stopping = asyncio.Event()
         """Whoever wants the daemon to end sets it, once."""
 
@@ -163,6 +165,7 @@ class Daemon:
                 settings.namespace or "default",
                 settings.docker_host or None,
                 owner=drawn(settings.state_directory / "instance"),
+                files=self._files,
             )
         }
         if settings.allow_process:
@@ -193,7 +196,9 @@ class Daemon:
         keys = Keys(settings.namespace)
         metrics = CollectorRegistry()
         attempts = state / "attempts"
-        place = HostContext(machine, host_facts(machine), os.environ, state / "secrets", settings.log_limit)
+        place = HostContext(
+            machine, host_facts(machine), os.environ, state / "secrets", settings.log_limit, self._files
+        )
         roles = frozenset(settings.roles)
         running = Roles(
             RolesContext(store, keys, clock, place, executors, attempts, guarding, metrics),

@@ -1,21 +1,18 @@
 """What a unit means on this machine. It is worked out once, and all attempts of the unit share it."""
 
-import pwd
 from collections.abc import Collection, Mapping
-from glob import glob, has_magic
 from pathlib import Path
 
 import msgspec
 
-from xchronos.errors import InvalidValue
 from xchronos.executors.contract import DirectExecutor, Executor, HostExecutor
+from xchronos.hostfiles import HostFiles
 from xchronos.model.unit import Step, Unit
 from xchronos.registry.units import CACHED
 from xchronos.unitfile import (
     HostFacts,
     UnitName,
     expand,
-    parse_env_file,
     parse_environment,
     parse_variable_names,
     unset_variables,
@@ -34,16 +31,25 @@ class HostContext:
         environ: The daemon's environment, of which PassEnvironment= takes from.
         secrets: The directory of the machine's secrets.
         log_limit: How many bytes of a step's output are kept.
+        files: What reads the files that units name.
     """
 
     def __init__(
-        self, machine: str, facts: HostFacts, environ: Mapping[str, str], secrets: Path, log_limit: int
+        self,
+        machine: str,
+        facts: HostFacts,
+        environ: Mapping[str, str],
+        secrets: Path,
+        log_limit: int,
+        files: HostFiles | None = None,
     ) -> None:
+        """Without `files`, this machine has its own, which read any file."""
         self.machine = machine
         self.facts = facts
         self.environ = environ
         self.secrets = secrets
         self.log_limit = log_limit
+        self.files = files or HostFiles()
 
 
 class ResolvedCommand(msgspec.Struct, frozen=True):
@@ -103,59 +109,44 @@ class ResolvedUnit:
             known = self._commands[step.name] = ResolvedCommand(made.path, made.argv, plain)
         return known
 
-    def environment(self, kind: str, *, in_container: bool) -> dict[str, str]:
-        """The unit's part of a step's environment, as a new dictionary. Raises InvalidValue.
+    @property
+    def working_directory(self) -> str:
+        """Where the unit's steps start, with specifiers filled in; empty: it does not say."""
+        wanted = self.expand(self.unit.service.working_directory)
+        return self.host.facts.home if wanted == "~" else wanted
 
-        Files are read anew for each step: systemd lets ExecStartPre write them.
+    def environment(
+        self, kind: str, *, in_container: bool, user: Mapping[str, str], files: Mapping[str, str]
+    ) -> dict[str, str]:
+        """The unit's part of a step's environment, as a new dictionary.
+
+        `user` and `files` are what this machine's users and the files of EnvironmentFile= say: they are read anew for
+        each step. Without them it is worked out once.
         """
-        service = self.unit.service
-        if service.environment_files or (service.user and kind == "process"):
-            return self._environment(kind, in_container=in_container)
+        if user or files or self.unit.service.environment_files:
+            return self._environment(kind, in_container=in_container, user=user, files=files)
         known = self._environments.get((kind, in_container))
         if known is None:
-            known = self._environments[kind, in_container] = self._environment(kind, in_container=in_container)
+            made = self._environment(kind, in_container=in_container, user=user, files=files)
+            known = self._environments[kind, in_container] = made
         return known.copy()
 
-    def _environment(self, kind: str, *, in_container: bool) -> dict[str, str]:
+    def _environment(
+        self, kind: str, *, in_container: bool, user: Mapping[str, str], files: Mapping[str, str]
+    ) -> dict[str, str]:
         service = self.unit.service
         # A container's image has a PATH of its own. Host processes and docker lines begin with systemd's.
         env = {} if in_container else {"PATH": DEFAULT_PATH, "LANG": "C.UTF-8"}
         if kind == "process":
-            env |= self._user_environment()
+            env |= user
         for variable in parse_variable_names(service.pass_environment, self.name, self.host.facts)[0]:
             if variable in self.host.environ:
                 env[variable] = self.host.environ[variable]
         if service.environment:
             env |= parse_environment(service.environment, self.name, self.host.facts).values
-        for pattern, optional in service.environment_files:
-            env |= self._read(self.expand(pattern), optional=optional)
+        env |= files
         unset, _ = parse_variable_names(service.unset_environment, self.name, self.host.facts, assignments=True)
         return dict(unset_variables(env, unset)) if unset else env
-
-    def _user_environment(self) -> dict[str, str]:
-        """What systemd tells a process that runs as another user (User=) of that user."""
-        user = self.expand(self.unit.service.user)
-        if not user:
-            return {}
-        try:
-            entry = pwd.getpwuid(int(user)) if user.isdecimal() else pwd.getpwnam(user)
-        except KeyError:
-            return {}  # the step itself fails then, with systemd's exit code 217
-        return {"USER": entry.pw_name, "LOGNAME": entry.pw_name, "HOME": entry.pw_dir, "SHELL": entry.pw_shell}
-
-    @staticmethod
-    def _read(wanted: str, *, optional: bool) -> dict[str, str]:
-        env: dict[str, str] = {}
-        found = sorted(glob(wanted)) if has_magic(wanted) else [wanted]  # noqa: PTH207 - any absolute one
-        if not found and not optional:
-            raise InvalidValue(f"EnvironmentFile={wanted}: no file matches")
-        for path in found:
-            try:
-                env |= parse_env_file(Path(path).read_bytes()).values
-            except OSError as error:
-                if not optional:
-                    raise InvalidValue(f"EnvironmentFile={path}: {error.strerror}") from error
-        return env
 
 
 class ResolvedUnits:

@@ -5,16 +5,16 @@ Everything that depends on this machine is filled in here, when the step is abou
 
 import asyncio
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, cast
 
 import msgspec
 
+from xchronos.agent.steps.host_inputs import NO_INPUTS, HostInputs, needs_inputs, read_inputs
 from xchronos.agent.steps.resolved_unit import ResolvedUnit
 from xchronos.dockercli import compile_docker
 from xchronos.errors import InvalidValue, StartRefused
 from xchronos.executors.contract import FORBIDDEN, HostExecutor, StepExit, StepSpec
-from xchronos.executors.docker.body import read_assignments
+from xchronos.executors.docker.body import assignments_in
 from xchronos.model.records import Execution, fire_key
 from xchronos.model.unit import Container, Step
 from xchronos.unitfile import HostFacts, UnitName, expand, expand_variables
@@ -47,10 +47,10 @@ class AttemptSteps:
         """Run a step that is over when this returns. None: the step is of another kind, and is `run`'s."""
         kind = self._resolved.kind_of(step)
         direct = self._resolved.direct.get(kind)
-        if direct is None:
+        if direct is None or needs_inputs(self._resolved, kind, in_container=False):
             return None
         # Not kept: a spec refers to these steps, so only the collector could free the two; and it is over anyhow.
-        spec = self._prepared(step, env, kind)
+        spec = self._prepared(step, env, kind, NO_INPUTS)
         if isinstance(spec, StepExit):
             return spec
         return StepExit(lost=True, reason=FORBIDDEN) if spec.forbidden else direct.call(spec)
@@ -61,7 +61,7 @@ class AttemptSteps:
         executor = self._resolved.executors.get(kind)
         if executor is None:
             return StepExit(reason=f"this machine does not run the {kind} executor")
-        spec = self._specs.get(step.name) or self._prepared(step, env, kind)
+        spec = self._specs.get(step.name) or await self._prepare(step, env, kind)
         if isinstance(spec, StepExit):
             return spec
         self._specs[step.name] = spec
@@ -126,18 +126,26 @@ class AttemptSteps:
     def _permits(self, step: Step) -> bool:
         return step.name not in self._ended and (self._permitted is None or self._permitted())
 
-    def _prepared(self, step: Step, env: Mapping[str, str], kind: str) -> StepSpec | StepExit:
+    async def _prepare(self, step: Step, env: Mapping[str, str], kind: str) -> StepSpec | StepExit:
+        """Read what the step is given of this host, and work out what an executor needs, or why it cannot start."""
+        try:
+            inputs = await read_inputs(self._resolved, kind, in_container=kind == "docker" and not step.docker)
+        except (InvalidValue, StartRefused) as error:
+            return StepExit(reason=str(error))
+        return self._prepared(step, env, kind, inputs)
+
+    def _prepared(self, step: Step, env: Mapping[str, str], kind: str, inputs: HostInputs) -> StepSpec | StepExit:
         """What an executor needs for a step, or why it cannot be started."""
         try:
-            return self._spec(step, env, kind)
-        except (InvalidValue, StartRefused, OSError) as error:
+            return self._spec(step, env, kind, inputs)
+        except (InvalidValue, StartRefused) as error:
             return StepExit(reason=str(error))
 
-    def _spec(self, step: Step, extra: Mapping[str, str], kind: str) -> StepSpec:
+    def _spec(self, step: Step, extra: Mapping[str, str], kind: str, inputs: HostInputs) -> StepSpec:
         resolved = self._resolved
         unit, host, service = resolved.unit, resolved.host, resolved.unit.service
         in_container = kind == "docker" and not step.docker
-        env = resolved.environment(kind, in_container=in_container)
+        env = resolved.environment(kind, in_container=in_container, user=inputs.user, files=inputs.variables)
         self._add_own_environment(env, in_container=in_container)
         env.update(extra)
         program, argv = "", cast("tuple[str, ...]", ())
@@ -160,7 +168,7 @@ class AttemptSteps:
             log_limit=host.log_limit,
             user="" if keeps_identity else resolved.expand(service.user),
             group="" if keeps_identity else resolved.expand(service.group),
-            working_directory=self._working_directory(),
+            working_directory=self._working_directory(inputs),
             stop_signal=service.kill_signal,
             kill_mode=service.kill_mode,
             payload=self._execution.payload,
@@ -170,10 +178,10 @@ class AttemptSteps:
         if step.docker:
             return msgspec.structs.replace(spec, docker=compile_docker(("docker", *argv[1:]), env=env))
         if in_container and unit.container is not None:
-            return self._in_container(spec, unit.container, step)
+            return self._in_container(spec, unit.container, step, inputs)
         return spec
 
-    def _in_container(self, spec: StepSpec, container: Container, step: Step) -> StepSpec:
+    def _in_container(self, spec: StepSpec, container: Container, step: Step, inputs: HostInputs) -> StepSpec:
         extras = container.extras
         body: dict[str, Any] = _expand_all(container.body, self._resolved.name, self._resolved.host.facts)
         if step.line.program:
@@ -186,21 +194,19 @@ class AttemptSteps:
         host_config = body["HostConfig"] = dict(body.get("HostConfig") or {})
         host_config["Binds"] = [*(host_config.get("Binds") or ()), f"{self._scratch}:{SCRATCH}"]
         from_files: list[str] = []
-        for file in extras.env_files:
-            from_files += read_assignments(Path(self._resolved.expand(file)), spec.env)
+        for path, text in inputs.env_files:
+            from_files += assignments_in(text, path, spec.env)
         body["Env"] = [*from_files, *(body.get("Env") or ())]
-        for file in extras.label_files:
-            pairs = (pair.partition("=") for pair in read_assignments(Path(self._resolved.expand(file)), None))
+        for path, text in inputs.label_files:
+            pairs = (pair.partition("=") for pair in assignments_in(text, path, None))
             body["Labels"] = {**{key: value for key, _, value in pairs}, **(body.get("Labels") or {})}
-        if extras.seccomp_profile:
-            profile = Path(self._resolved.expand(extras.seccomp_profile)).read_text(encoding="utf-8")
-            host_config["SecurityOpt"] = [*(host_config.get("SecurityOpt") or ()), f"seccomp={profile}"]
-        present = [device for device in extras.optional_devices if Path(device["PathOnHost"]).exists()]
-        if present:
-            host_config["Devices"] = [*(host_config.get("Devices") or ()), *present]
+        if inputs.seccomp:
+            host_config["SecurityOpt"] = [*(host_config.get("SecurityOpt") or ()), f"seccomp={inputs.seccomp}"]
+        if inputs.devices:
+            host_config["Devices"] = [*(host_config.get("Devices") or ()), *inputs.devices]
         mounted: dict[str, str] = {}
         for secret in extras.secrets:
-            text = self._secret(secret.name)
+            text = inputs.secrets[secret.name]
             if secret.kind == "env":
                 body["Env"].append(f"{secret.target or secret.name}={text}")
             else:
@@ -208,14 +214,6 @@ class AttemptSteps:
         return msgspec.structs.replace(
             spec, body=body, pull=extras.pull, platform=extras.platform, networks=extras.networks, secrets=mounted
         )
-
-    def _secret(self, name: str) -> str:
-        if "/" in name or name.startswith("."):
-            raise InvalidValue(f"secret {name!r}: expected the name of a file in {self._resolved.host.secrets}")
-        try:
-            return (self._resolved.host.secrets / name).read_text(encoding="utf-8")
-        except FileNotFoundError:
-            raise InvalidValue(f"secret {name!r}: there is no file {self._resolved.host.secrets / name}") from None
 
     def _add_own_environment(self, env: dict[str, str], *, in_container: bool) -> None:
         execution, attempt = self._execution, self._attempt
@@ -231,16 +229,11 @@ class AttemptSteps:
             env["XCHRONOS_PAYLOAD"] = execution.payload
         env["XCHRONOS_SCRATCH"] = SCRATCH if in_container else self._scratch
 
-    def _working_directory(self) -> str:
+    def _working_directory(self, inputs: HostInputs) -> str:
         service = self._resolved.unit.service
-        if not service.working_directory:
+        if not service.working_directory or (service.working_directory_optional and not inputs.in_directory):
             return self._scratch
-        wanted = self._resolved.expand(service.working_directory)
-        if wanted == "~":
-            wanted = self._resolved.host.facts.home
-        if service.working_directory_optional and not Path(wanted).is_dir():
-            return self._scratch
-        return wanted
+        return self._resolved.working_directory
 
 
 def _expand_all(value: Any, name: UnitName, facts: HostFacts) -> Any:

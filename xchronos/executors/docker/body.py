@@ -12,6 +12,7 @@ import msgspec
 from xchronos.dockercli import Create
 from xchronos.errors import StartRefused
 from xchronos.executors.contract import StepSpec
+from xchronos.hostfiles import HostFiles
 
 UNIT, EXECUTION, ATTEMPT = "xchronos.unit", "xchronos.execution", "xchronos.attempt"
 STEP, NAMESPACE, KEEP = "xchronos.step", "xchronos.namespace", "xchronos.keep"
@@ -90,7 +91,9 @@ def step_body(spec: StepSpec, labels: Mapping[str, str]) -> dict[str, Any]:
     return prepared
 
 
-def command_body(spec: StepSpec, command: Create, labels: Mapping[str, str], *, detached: bool) -> dict[str, Any]:
+async def command_body(
+    spec: StepSpec, command: Create, labels: Mapping[str, str], files: HostFiles, *, detached: bool
+) -> dict[str, Any]:
     """The create body of a `docker run` or `docker create` line. Raises StartRefused for a file that cannot be read.
 
     It fills in only what the docker client itself would resolve on the machine
@@ -101,22 +104,27 @@ def command_body(spec: StepSpec, command: Create, labels: Mapping[str, str], *, 
     more = {} if detached else _bound_to_lease(spec)
     prepared, host = _bounded(command.body, {**labels, **more}, spec.log_limit)
     written = list(command.body.get("Env") or ())
-    env = [entry for file in command.env_files for entry in read_assignments(_place(spec, file), spec.env)]
+    env: list[str] = []
+    for file in command.env_files:
+        env += await read_assignments(files, named_path(spec, file), spec.env)
     resolved = [_resolve(entry, spec.env) for entry in written]
     prepared["Env"] = env + resolved
     if command.label_files:
-        pairs = [entry for file in command.label_files for entry in read_assignments(_place(spec, file), None)]
+        pairs: list[str] = []
+        for file in command.label_files:
+            pairs += await read_assignments(files, named_path(spec, file), None)
         from_files = {key: value for key, _, value in (entry.partition("=") for entry in pairs)}
         prepared["Labels"] = {**from_files, **prepared["Labels"]}
     if command.seccomp_profile:
-        text = _text(_place(spec, command.seccomp_profile), "seccomp profile")
+        path = named_path(spec, command.seccomp_profile)
+        text = as_text(await files.read(path, f"seccomp profile {path}"), f"seccomp profile {path}")
         try:
             profile = msgspec.json.encode(msgspec.json.decode(text)).decode()
         except msgspec.DecodeError as error:
             raise StartRefused(f"seccomp profile {command.seccomp_profile}: not JSON: {error}") from None
         host["SecurityOpt"] = [*(host.get("SecurityOpt") or ()), f"seccomp={profile}"]
     if host.get("Binds"):
-        host["Binds"] = [_absolute(bind, spec) for bind in host["Binds"]]
+        host["Binds"] = [await _absolute(bind, spec, files) for bind in host["Binds"]]
     if not detached:
         host["RestartPolicy"] = {"Name": "no"}
     _first_network_only(prepared, command.networks)
@@ -139,7 +147,8 @@ def further_networks(networks: Sequence[str], body: Mapping[str, Any]) -> list[t
     return [(network, endpoints.get(network) or {}) for network in networks[1:]]
 
 
-def _place(spec: StepSpec, path: str) -> Path:
+def named_path(spec: StepSpec, path: str) -> Path:
+    """A path of this host that a step's docker line names: a relative one begins where the step runs."""
     return Path(spec.working_directory or spec.directory) / path
 
 
@@ -148,38 +157,46 @@ def _resolve(entry: str, env: Mapping[str, str]) -> str:
     return f"{entry}={env[entry]}" if "=" not in entry and entry in env else entry
 
 
-def _absolute(bind: str, spec: StepSpec) -> str:
+async def _absolute(bind: str, spec: StepSpec, files: HostFiles) -> str:
     source, colon, rest = bind.partition(":")
     if colon and source.split("/", 1)[0] in (".", ".."):
-        return f"{_place(spec, source).resolve()}:{rest}"
+        return f"{await files.ask(named_path(spec, source).resolve, f'-v {source}')}:{rest}"
     return bind
 
 
-def _text(path: Path, what: str) -> str:
+def as_text(content: bytes, what: str) -> str:
+    """The text of a file. Raises StartRefused, whose reason begins with `what`, when it is none."""
     try:
-        return path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise StartRefused(f"{what} {path}: {error.strerror}") from None
+        return content.decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise StartRefused(f"{what} {path}: not UTF-8") from None
+        raise StartRefused(f"{what}: not UTF-8") from None
 
 
-def read_assignments(path: Path, env: Mapping[str, str] | None) -> list[str]:
-    """A `--env-file` or (`env` None) `--label-file` as the docker client reads it. Raises StartRefused.
+async def read_assignments(files: HostFiles, path: Path, env: Mapping[str, str] | None) -> list[str]:
+    """Read a `--env-file` or (`env` None) `--label-file`; see `assignments_in`. Raises StartRefused."""
+    what = f"{_kind_of(env)} {path}"
+    return assignments_in(as_text(await files.read(path, what), what), str(path), env)
+
+
+def _kind_of(env: Mapping[str, str] | None) -> str:
+    return "label file" if env is None else "environment file"
+
+
+def assignments_in(text: str, path: str, env: Mapping[str, str] | None) -> list[str]:
+    """The text of a `--env-file` or (`env` None) `--label-file` as the docker client reads it. Raises StartRefused.
 
     A line is one assignment and is taken literally: no quotes, no escapes. `#` begins a comment line. A name alone
     takes its value from `env`; without a value there it is left out (`test_env_files`).
     """
-    what = "label file" if env is None else "environment file"
     found = []
-    for number, raw in enumerate(_text(path, what).splitlines(), 1):
+    for number, raw in enumerate(text.splitlines(), 1):
         line = raw.lstrip()
         if not line or line.startswith("#"):
             continue
         name, equals, _ = line.partition("=")
         if not name or name != "".join(name.split()):
             problem = "the name is empty" if not name else f"the name {name!r} contains blanks"
-            raise StartRefused(f"{what} {path}:{number}: {problem}; expected NAME=value")
+            raise StartRefused(f"{_kind_of(env)} {path}:{number}: {problem}; expected NAME=value")
         if equals or env is None:
             found.append(line)
         elif name in env:

@@ -7,6 +7,7 @@ success. What must not happen twice (a start, an exec) is looked into first.
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -24,6 +25,7 @@ from xchronos.executors.docker.output import Demultiplexer, OutputCopy
 from xchronos.executors.docker.run import attend, line_writer
 from xchronos.executors.logfile import BoundedLog
 from xchronos.executors.signals import signal_number
+from xchronos.hostfiles import HostFiles
 
 _GONE = (404,)
 _THERE = (409,)
@@ -37,8 +39,9 @@ def flag(value: bool) -> str:
 class DockerCommandRun:
     """One step's docker command. `journal` tells whether an earlier call may have performed it already."""
 
-    def __init__(self, keeper: Keeper, spec: StepSpec, log: BoundedLog, journal: StepJournal) -> None:
+    def __init__(self, keeper: Keeper, spec: StepSpec, log: BoundedLog, journal: StepJournal, files: HostFiles) -> None:
         self._keeper = keeper
+        self._files = files
         self._engine = keeper.engine
         self._spec = spec
         self._log = log
@@ -219,7 +222,7 @@ class DockerCommandRun:
         if self._journal.again:
             return StepExit(lost=True, reason="an exec was begun before, and an exec cannot be found again")
         self._running = RunningExec(self._engine, command)
-        return await self._running.run(self._spec, self._log, read_assignments)
+        return await self._running.run(self._spec, self._log, partial(read_assignments, self._files))
 
     async def _logs(self, command: cli.Logs) -> int:
         found = await self._keeper.find(command.container)

@@ -5,7 +5,7 @@ is gone, the engine may keep a wrong code: 126. So an exec whose connection brok
 """
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from xchronos.executors.docker.client import ConnectionLost, DockerClient, new_p
 from xchronos.executors.docker.output import Demultiplexer
 from xchronos.executors.logfile import BoundedLog
 
-Assignments = Callable[[Path, Mapping[str, str] | None], list[str]]
+Assignments = Callable[[Path, Mapping[str, str] | None], Awaitable[list[str]]]
 
 
 class RunningExec:
@@ -37,7 +37,9 @@ class RunningExec:
         """
         command = self._command
         base = Path(spec.working_directory or spec.directory)
-        env = [entry for file in command.env_files for entry in read(base / file, spec.env)]
+        env: list[str] = []
+        for file in command.env_files:
+            env += await read(base / file, spec.env)
         written = [f"{name}={spec.env[name]}" if name in spec.env else name for name in command.body.get("Env") or ()]
         tty = bool(command.body.get("Tty"))
         body = {**command.body, "Env": env + written, "AttachStdin": False, "Detach": command.detach}

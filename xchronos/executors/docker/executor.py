@@ -9,7 +9,6 @@ durable.
 import asyncio
 from collections.abc import Collection
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -19,12 +18,14 @@ from xchronos.dockercli import Create, DockerCommand, Run
 from xchronos.errors import ExecutorUnavailable, StartRefused
 from xchronos.executors.contract import Leftover, StepExit, StepSpec
 from xchronos.executors.docker import body as bodies
+from xchronos.executors.docker.cidfile import write_id
 from xchronos.executors.docker.client import ConnectionLost, DockerClient, EngineRefusal, new_pauses
 from xchronos.executors.docker.commands import DockerCommandRun
-from xchronos.executors.docker.containers import Inspected, Keeper, start_gate
+from xchronos.executors.docker.containers import Keeper, start_gate
 from xchronos.executors.docker.journal import StepJournal
 from xchronos.executors.docker.run import ContainerRun
 from xchronos.executors.logfile import BoundedLog
+from xchronos.hostfiles import HostFiles
 
 MOST_START_LOOKS = 100
 """How often `stop` looks whether a container that is about to be started has started."""
@@ -68,9 +69,13 @@ class DockerExecutor:
     name = "docker"
     recoverable = True
 
-    def __init__(self, namespace: str = "default", host: str | None = None, owner: str = "") -> None:
+    def __init__(
+        self, namespace: str = "default", host: str | None = None, owner: str = "", files: HostFiles | None = None
+    ) -> None:
+        """`files` reads the files of this host that docker lines name; None: any of them."""
         self._namespace = namespace
         self._owner = owner
+        self._files = files or HostFiles()
         self._engine = DockerClient(host)
         self._keeper = Keeper(self._engine, start_gate())
         self._active: dict[tuple[str, int, str], _Active] = {}
@@ -138,7 +143,7 @@ class DockerExecutor:
             labels[bodies.KEEP] = bodies.KEEP_RUNNING if removes else bodies.KEEP_ALWAYS
         elif not removes and command.name:
             labels[bodies.KEEP] = bodies.KEEP_ALWAYS  # the user gave it a name, to come back to it
-        body = bodies.command_body(spec, command, labels, detached=detached)
+        body = await bodies.command_body(spec, command, labels, self._files, detached=detached)
         networks = bodies.further_networks(command.networks, command.body)
         if not detached and not command.cidfile:
             return await run.run(
@@ -152,7 +157,9 @@ class DockerExecutor:
             except EngineRefusal as refusal:
                 log.write(f"{_complain(refusal.message)}\n".encode())
                 return StepExit(code=125, reason=refusal.message)
-            _write_id(spec, command, found)
+            if command.cidfile:
+                path = bodies.named_path(spec, command.cidfile)
+                await self._files.ask(lambda: write_id(path, found.id), f"container ID file {path}")
             fresh = found.state.status == "created"
             if isinstance(command, Run):
                 refused = await self._keeper.start(found, spec)
@@ -172,7 +179,7 @@ class DockerExecutor:
         pauses = new_pauses()
         with BoundedLog(spec.log, spec.log_limit) as log:
             while True:
-                commands = active.commands = DockerCommandRun(self._keeper, spec, log, journal)
+                commands = active.commands = DockerCommandRun(self._keeper, spec, log, journal, self._files)
                 try:
                     return await commands.perform(command)
                 except ConnectionLost:
@@ -263,18 +270,3 @@ class DockerExecutor:
 def _users(item: dict[str, Any]) -> bool:
     keep: str | None = item["Labels"].get(bodies.KEEP)
     return keep == bodies.KEEP_ALWAYS or (keep == bodies.KEEP_RUNNING and str(item["State"]) == "running")
-
-
-def _write_id(spec: StepSpec, command: Create, found: Inspected) -> None:
-    """Write the `--cidfile`. Raises StartRefused when the file names another container, or cannot be written."""
-    if not command.cidfile:
-        return
-    path = Path(spec.working_directory or spec.directory) / command.cidfile
-    try:
-        if path.exists() and path.read_text() != found.id:
-            raise StartRefused(
-                f"container ID file {path} exists: another container may be running by it; delete it first"
-            )
-        path.write_text(found.id)
-    except OSError as error:
-        raise StartRefused(f"container ID file {path}: {error.strerror}") from None

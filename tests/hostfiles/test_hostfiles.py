@@ -1,0 +1,189 @@
+"""Reading what others name: whatever is there, the loop goes on, and a reading that hangs holds one thread."""
+
+import asyncio
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from xchronos import limits
+from xchronos.hostfiles import HostFileRefused, HostFiles
+from xchronos.threads import DaemonThreads
+
+
+def a_pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def a_link_to_a_pipe(path: Path) -> None:
+    os.mkfifo(path.with_name("pipe"))
+    path.symlink_to("pipe")
+
+
+def a_socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+
+
+def a_loop(path: Path) -> None:
+    path.symlink_to(path)
+
+
+def a_sparse_file(path: Path) -> None:
+    with path.open("wb") as file:
+        file.truncate(1 << 40)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (a_pipe, "is a named pipe (FIFO): expected a regular file"),
+        (a_link_to_a_pipe, "is a named pipe (FIFO): expected a regular file"),
+        (lambda path: path.symlink_to("/dev/zero"), "is a device: expected a regular file"),
+        (lambda path: path.symlink_to("/dev/tty"), "is a device: expected a regular file"),
+        (Path.mkdir, "is a directory: expected a regular file"),
+        (a_socket, "is a socket: expected a regular file"),
+        (a_loop, "Too many levels of symbolic links"),
+        (a_sparse_file, f"has more than {limits.HOST_FILE_BYTES} bytes: expected a smaller file"),
+        (lambda path: path.with_name("nothing"), "No such file or directory"),
+    ],
+)
+async def test_what_is_not_read(tmp_path: Path, make: Callable[[Path], object], words: str) -> None:
+    path = tmp_path / "x"
+    make(path)
+    with pytest.raises(HostFileRefused) as caught:
+        await HostFiles().read(path, f"EnvironmentFile={path}")
+    assert str(caught.value).startswith(f"EnvironmentFile={path}: ")
+    assert words in str(caught.value)
+
+
+async def test_what_is_read_in_pieces_is_judged_too_and_may_be_long(tmp_path: Path) -> None:
+    files = HostFiles()
+    a_pipe(tmp_path / "pipe")
+    with pytest.raises(HostFileRefused, match="named pipe"):
+        async with files.opened(tmp_path / "pipe", "Artifact", 1.0):
+            pass
+    a_sparse_file(tmp_path / "long")
+    async with files.opened(tmp_path / "long", "Artifact", 1.0) as file:
+        assert await file.read(2) == b"\0\0"
+
+
+async def test_a_file_may_be_longer_than_the_system_says() -> None:
+    with pytest.raises(HostFileRefused, match="has more than 5 bytes"):
+        await HostFiles().read("/proc/self/status", "it", 5)
+
+
+async def test_what_is_read(tmp_path: Path) -> None:
+    path, files = tmp_path / "x", HostFiles()
+    path.write_bytes(b"x" * limits.HOST_FILE_BYTES)
+    (tmp_path / "link").symlink_to(path)
+    assert await files.read(tmp_path / "link", "it") == path.read_bytes()
+    assert await files.match(f"{tmp_path}/*", "it") == [f"{tmp_path}/link", f"{tmp_path}/x"]
+    assert await files.match("/no/pattern", "it") == ["/no/pattern"]
+    async with files.opened(path, "it", 1.0) as file:
+        assert [len(await file.read(1 << 19)) for _ in range(3)] == [1 << 19, 1 << 19, 0]
+    for number in range(limits.HOST_FILES_MATCHED + 1):
+        (tmp_path / f"{number}.env").touch()
+    with pytest.raises(HostFileRefused, match="matches 101 files, expected at most 100"):
+        await files.match(f"{tmp_path}/*.env", "it")
+
+
+class Silent:
+    """Something that does not answer before it is let go. It is asked in a thread."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.gate = threading.Event()
+
+    def __call__(self) -> str:
+        self.asked += 1
+        self.gate.wait()
+        return "late"
+
+
+async def refused(files: HostFiles, work: Callable[[], object], about: str) -> str:
+    with pytest.raises(HostFileRefused) as caught:
+        await files.ask(work, f"reading {about}", about=about)
+    return str(caught.value)
+
+
+async def test_what_does_not_answer_holds_one_thread_and_no_other_path() -> None:
+    files, silent = HostFiles(within=0.05, most=2), Silent()
+    both = await asyncio.gather(*(refused(files, silent, "/far/a") for _ in range(2)))
+    assert sorted(both) == ["reading /far/a: no answer within 0.05 s: is it on a server that is away?"] * 2
+    assert await refused(files, silent, "/far/a") == (
+        "reading /far/a: an earlier reading has no answer yet: is it on a server that is away?"
+    )
+    assert silent.asked == 1
+    assert await files.ask(lambda: "now", "reading", about="/near") == "now"
+    assert "no answer within" in await refused(files, silent, "/far/b")
+    # No thread is left: nobody waits for one.
+    assert await refused(files, lambda: "now", "/near") == (
+        "reading /near: not read, for 2 other readings have no answer, and more are not begun: the first is /far/a"
+    )
+    silent.gate.set()
+    while silent.asked and files._overdue:  # noqa: ASYNC110 - a thread sets no Event of the loop
+        await asyncio.sleep(0.001)
+    assert await files.ask(lambda: "now", "reading", about="/far/a") == "now"
+    assert not files._turns
+
+
+async def test_a_reading_that_nobody_waits_for_any_more_closes_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files, gate, closed = HostFiles(within=5.0), threading.Event(), threading.Event()
+    path = tmp_path / "x"
+    path.write_bytes(b"12")
+    slow, close = os.read, os.close
+
+    def read(descriptor: int, size: int) -> bytes:
+        gate.wait()
+        return slow(descriptor, size)
+
+    async with files.opened(path, "it", 0.05) as file:
+        monkeypatch.setattr(os, "read", read)
+        with pytest.raises(HostFileRefused, match="no answer"):
+            await file.read(1)
+        mine = file._descriptor
+    os.fstat(mine)  # the thread reads from it
+
+    def note(descriptor: int) -> None:
+        close(descriptor)
+        if descriptor == mine:
+            closed.set()
+
+    monkeypatch.setattr(os, "close", note)
+    gate.set()
+    assert await asyncio.to_thread(closed.wait, 20)
+
+
+async def test_a_call_that_was_given_up_before_a_thread_was_free_is_not_made() -> None:
+    threads, silent, called = DaemonThreads("test", 1), Silent(), []
+    first = threads.submit(silent)
+    second = threads.submit(called.append, 1)
+    assert second.cancel()
+    silent.gate.set()
+    assert await asyncio.wrap_future(first) == "late"
+    with pytest.raises(ZeroDivisionError):
+        await asyncio.wrap_future(threads.submit(lambda: 1 / 0))
+    assert called == []
+
+
+def test_no_exit_of_the_process_waits_for_it() -> None:
+    program = (
+        "import asyncio, time\n"
+        "from xchronos.hostfiles import HostFiles, HostFileRefused\n"
+        "async def main():\n"
+        "    try:\n"
+        "        await HostFiles(within=0.05).ask(lambda: time.sleep(1000), 'it')\n"
+        "    except HostFileRefused:\n"
+        "        print('refused')\n"
+        "asyncio.run(main())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "refused\n"

@@ -1,0 +1,233 @@
+"""Files of this host whose path somebody else names: a unit, or a link in a directory.
+
+Whoever names a path decides what is there: a pipe that nobody writes to, a device without end, a file on a server that
+does not answer any more. Three rules keep that from stopping anybody else:
+
+- What is there is judged before it is opened for reading, on a descriptor (`O_PATH`) that opens nothing: only a regular
+  file is read, however many links lead to it. A device is not even opened, for that may have an effect.
+- No more is read than a limit.
+- It happens in threads of its own (`threads`), each call with a deadline. A call that does not answer keeps its thread,
+  so a path has one call at a time, and one that has not answered is refused to all others immediately. When no thread
+  is left, everything is refused immediately, and the reason says so.
+"""
+
+import asyncio
+import os
+import stat
+import threading
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from glob import glob, has_magic
+from pathlib import Path
+from typing import TypeVar
+
+from xchronos import limits
+from xchronos.errors import StartRefused
+from xchronos.threads import DaemonThreads
+
+T = TypeVar("T")
+
+_KINDS = {
+    stat.S_IFDIR: "a directory",
+    stat.S_IFIFO: "a named pipe (FIFO)",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFSOCK: "a socket",
+}
+
+
+class HostFileRefused(StartRefused):
+    """A file of this host is not read. The text names who wants it, the path, what was found and what to do.
+
+    `absent`: the system did not let it be opened: it is not there, or may not be read.
+    """
+
+    def __init__(self, message: str, *, absent: bool = False) -> None:
+        self.absent = absent
+        super().__init__(message)
+
+
+class HostFile:
+    """A regular file that is open for reading, piece by piece. Made by `HostFiles.opened`."""
+
+    def __init__(self, files: "HostFiles", path: str, what: str, within: float) -> None:
+        """Open it. Blocks as long as the file system does; raises HostFileRefused, OSError."""
+        self._closed = True
+        self._descriptor = open_file(path, what)
+        self._closed = False
+        self._reading = False
+        self._lock = threading.Lock()
+        self._files = files
+        self._what = what
+        self._within = within
+
+    async def read(self, size: int) -> bytes:
+        """The next piece, of at most `size` bytes; empty at the end. Raises HostFileRefused."""
+        return await self._files.ask(lambda: self._read(size), self._what, within=self._within)
+
+    def _read(self, size: int) -> bytes:
+        with self._lock:
+            if self._closed:
+                return b""  # nobody waits for it any more
+            self._reading = True
+        try:
+            return os.read(self._descriptor, size)
+        finally:
+            self._has_read()
+
+    def _has_read(self) -> None:
+        with self._lock:
+            self._reading = False
+            if self._closed:
+                os.close(self._descriptor)
+
+    def close(self) -> None:
+        """Close the file; when a reading is under way that nobody waits for any more, as soon as that has ended."""
+        if self._closed:
+            return
+        with self._lock:
+            self._closed = True
+            if not self._reading:
+                os.close(self._descriptor)
+
+    def __del__(self) -> None:
+        # The opening was too slow, and nobody waits for it any more.
+        self.close()
+
+
+class HostFiles:
+    """Opens what others name."""
+
+    def __init__(self, within: float = limits.HOST_FILE_SECONDS, most: int = limits.HOST_FILE_THREADS) -> None:
+        """`within`: the seconds that a call may take. `most`: the threads that may be kept by calls without an answer.
+
+        Nothing is started before the first call.
+        """
+        self._within = within
+        self._most = most
+        self._threads = DaemonThreads("xchronos host files", most)
+        self._turns: dict[str, tuple[asyncio.Lock, int]] = {}
+        self._overdue: dict[str, float] = {}
+        """When the call that a thread carries out about something is overdue, by the monotonic clock."""
+
+    async def read(self, path: str | Path, what: str, limit: int = limits.HOST_FILE_BYTES) -> bytes:
+        """The content of a regular file.
+
+        Args:
+            path: The file.
+            what: How the reason begins when it is not read: who wants it, and the path as written.
+            limit: The most bytes that it may have.
+
+        Raises:
+            HostFileRefused: it is not read; the reason is told.
+        """
+        return await self.ask(lambda: read_file(os.fspath(path), what, limit), what, about=os.fspath(path))
+
+    async def match(self, pattern: str, what: str) -> list[str]:
+        """The paths that match a pattern, in order; a path without wildcards is itself. Raises HostFileRefused."""
+        if not has_magic(pattern):
+            return [pattern]
+        found = await self.ask(lambda: sorted(glob(pattern)), what, about=pattern)  # noqa: PTH207 - an absolute one
+        if len(found) > limits.HOST_FILES_MATCHED:
+            raise HostFileRefused(f"{what}: matches {len(found)} files, expected at most {limits.HOST_FILES_MATCHED}")
+        return found
+
+    @asynccontextmanager
+    async def opened(self, path: str | Path, what: str, within: float) -> AsyncIterator[HostFile]:
+        """A regular file, to be read piece by piece, each within so many seconds. Raises HostFileRefused."""
+        name = os.fspath(path)
+        file = await self.ask(lambda: HostFile(self, name, what, within), what, about=name)
+        try:
+            yield file
+        finally:
+            file.close()
+
+    async def ask(self, work: Callable[[], T], what: str, *, about: str = "", within: float = 0.0) -> T:
+        """Have a thread do something that may not answer.
+
+        Args:
+            work: What to do. When nobody waits for its result any more, that is dropped.
+            what: How the reason begins when there is no answer.
+            about: What it is about, in which it is alone: a path. Empty: `what`.
+            within: The seconds that it may take; 0: the usual time.
+
+        Raises:
+            HostFileRefused: there was no answer in time, or none of an earlier call; or the system refused it.
+        """
+        about, within = about or what, within or self._within
+        try:
+            async with asyncio.timeout(within), self._turn(about):
+                self._check(about, what)
+                return await asyncio.get_running_loop().run_in_executor(
+                    self._threads, self._carry_out, work, about, within
+                )
+        except TimeoutError:
+            raise HostFileRefused(f"{what}: no answer within {within:g} s: is it on a server that is away?") from None
+        except OSError as error:
+            raise HostFileRefused(f"{what}: {error.strerror or error}", absent=True) from error
+
+    def _check(self, about: str, what: str) -> None:
+        if about in self._overdue:
+            raise HostFileRefused(f"{what}: an earlier reading has no answer yet: is it on a server that is away?")
+        now = time.monotonic()
+        silent = [each for each, due in self._overdue.copy().items() if due <= now]
+        if len(silent) >= self._most:
+            raise HostFileRefused(
+                f"{what}: not read, for {len(silent)} other readings have no answer, and more are not begun: "
+                f"the first is {silent[0]}"
+            )
+
+    def _carry_out(self, work: Callable[[], T], about: str, within: float) -> T:
+        self._overdue[about] = time.monotonic() + within
+        try:
+            return work()
+        finally:
+            del self._overdue[about]
+
+    @asynccontextmanager
+    async def _turn(self, about: str) -> AsyncIterator[None]:
+        """One call at a time about one path: what hangs holds one thread."""
+        lock, users = self._turns.get(about) or (asyncio.Lock(), 0)
+        self._turns[about] = (lock, users + 1)
+        try:
+            async with lock:
+                yield
+        finally:
+            lock, users = self._turns.pop(about)
+            if users > 1:
+                self._turns[about] = (lock, users - 1)
+
+
+def open_file(path: str, what: str) -> int:
+    """A descriptor for reading a regular file. Blocks as long as the file system does; raises HostFileRefused, OSError.
+
+    It is opened by the descriptor that was judged, so it cannot be another file by then.
+    """
+    judged = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        mode = os.fstat(judged).st_mode
+        if not stat.S_ISREG(mode):
+            found = _KINDS.get(stat.S_IFMT(mode), "no regular file")
+            raise HostFileRefused(f"{what}: is {found}: expected a regular file")
+        return os.open(f"/proc/self/fd/{judged}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    finally:
+        os.close(judged)
+
+
+def read_file(path: str, what: str, limit: int = limits.HOST_FILE_BYTES) -> bytes:
+    """The content of a regular file. Blocks as long as the file system does; raises HostFileRefused, OSError."""
+    with open(open_file(path, what), "rb", buffering=0) as file:
+        size = os.fstat(file.fileno()).st_size
+        data = b"" if size > limit else _up_to(file.fileno(), limit + 1)
+    if max(size, len(data)) > limit:
+        raise HostFileRefused(f"{what}: has more than {limit} bytes: expected a smaller file")
+    return data
+
+
+def _up_to(descriptor: int, size: int) -> bytes:
+    pieces = []
+    while size > 0 and (piece := os.read(descriptor, min(size, 1 << 16))):
+        pieces.append(piece)
+        size -= len(piece)
+    return b"".join(pieces)
