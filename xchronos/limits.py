@@ -4,6 +4,68 @@ Nothing is imported here, so every room can go by these numbers: the pure rooms,
 line. OPERATIONS.md has them as a table for people. A message that refuses something for its size says the limit.
 """
 
+# -- unit files -------------------------------------------------------------------------------------------------------
+
+UNIT_BYTES = 64 * 1024
+"""The most bytes of one unit file, and of one drop-in. No unit that Debian ships is a quarter as large."""
+
+WHOLE_UNIT_BYTES = 4 * UNIT_BYTES
+"""The most bytes of a unit file together with its drop-ins."""
+
+DROP_INS = 64
+"""The most drop-ins of one unit."""
+
+UNIT_LINES = 2_000
+"""The most lines of one unit file, and of one drop-in. Comments and empty lines count."""
+
+PROBLEMS_TOLD = 50
+"""The most problems of one unit that are told one by one. Those that are left are counted in one more line."""
+
+PORTS = 4_096
+"""The most ports that one container publishes, and the most that it exposes; counted before a range is expanded."""
+
+# -- requests to the API ----------------------------------------------------------------------------------------------
+
+BODY_BYTES = 1024 * 1024
+"""The most bytes of a request's body. A unit of the largest size fits, however JSON has to escape it."""
+
+# -- answers of the API -----------------------------------------------------------------------------------------------
+
+UNITS_PER_PAGE = 500
+"""The units in one page of a list. They are few enough that the daemon turns to its schedule between two pages."""
+
+MOST_LISTED = 5_000
+"""The most units or executions that one answer lists."""
+
+EXECUTIONS_LISTED = 100
+"""The executions that an answer lists when the request does not say how many."""
+
+RECENT_EXECUTIONS = 5
+"""The ended executions that are shown with a unit when the request does not say how many."""
+
+MOST_RECENT = 1_000
+"""The most ended executions that are shown with a unit."""
+
+FIRE_TIMES = 10
+"""The fire times that a calendar has when the request does not say how many."""
+
+MOST_FIRE_TIMES = 1_000
+"""The most fire times that a calendar has."""
+
+PART_BYTES = 64 * 1024
+"""The most bytes of an answer's body that its reader takes at a time."""
+
+# -- what a machine says of itself ------------------------------------------------------------------------------------
+
+METADATA_KEYS = 64
+"""The most metadata of one machine."""
+
+METADATA_KEY_BYTES = 255
+"""The most bytes of the name of one of a machine's metadata."""
+
+METADATA_VALUE_BYTES = 1_024
+"""The most bytes of the value of one of a machine's metadata."""
+
 # -- files of the host that units name --------------------------------------------------------------------------------
 
 HOST_FILE_BYTES = 1024 * 1024

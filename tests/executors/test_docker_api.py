@@ -14,13 +14,13 @@ from aiohttp import web
 from xchronos.errors import ConfigError, ExecutorUnavailable, StartRefused
 from xchronos.executors import hostfacts
 from xchronos.executors.docker.body import read_assignments
-from xchronos.hostfiles import HostFiles
 from xchronos.executors.docker.client import ConnectionLost, DockerClient, EngineRefusal
 from xchronos.executors.docker.containers import moment, refused_start, seconds_text
 from xchronos.executors.docker.executor import DockerExecutor
 from xchronos.executors.docker.images import DOCKER_HUB, PullFailed, credentials, pull, registry_of, split_reference
 from xchronos.executors.docker.output import Demultiplexer
 from xchronos.executors.hostfacts import boot_time, engine_started
+from xchronos.hostfiles import HostFiles
 
 
 class Canned:

@@ -9,8 +9,8 @@ from yarl import URL
 
 from xchronos.api.context import Context
 from xchronos.errors import ApiError
+from xchronos.limits import PART_BYTES
 from xchronos.model.records import Execution, Machine
-from xchronos.wire.limits import PART_BYTES
 from xchronos.wire.messages import ErrorBody
 
 FORWARDED = "x-xchronos-forwarded"

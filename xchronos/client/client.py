@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 
 from xchronos.errors import ApiError
-from xchronos.wire.limits import EXECUTIONS_LISTED, FIRE_TIMES, RECENT_EXECUTIONS, UNITS_PER_PAGE
+from xchronos.limits import EXECUTIONS_LISTED, FIRE_TIMES, RECENT_EXECUTIONS, UNITS_PER_PAGE
 from xchronos.wire.messages import (
     Asked,
     Calendar,

@@ -11,7 +11,7 @@ from urllib.parse import quote, urlencode, urlsplit
 import msgspec
 
 from xchronos.errors import ApiError, ConfigError
-from xchronos.wire.limits import PART_BYTES
+from xchronos.limits import PART_BYTES
 from xchronos.wire.messages import ErrorBody
 
 UNAUTHORIZED = 401

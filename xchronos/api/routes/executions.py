@@ -12,10 +12,10 @@ from xchronos.api.context import Context, context_of
 from xchronos.api.routes.logs import LogQuery, LogRequest
 from xchronos.api.routes.units import Limit, stop_reason
 from xchronos.errors import InvalidValue
+from xchronos.limits import EXECUTIONS_LISTED
 from xchronos.model.policies import Outcome
 from xchronos.model.records import Execution, ExecutionState
 from xchronos.wire.details import Executions, ExecutionStatus
-from xchronos.wire.limits import EXECUTIONS_LISTED
 from xchronos.wire.messages import ExecutionIds, StopRequest
 
 WORDS = frozenset((*get_args(ExecutionState), *(outcome.value for outcome in Outcome)))

@@ -13,6 +13,15 @@ from xchronos.api import queries, views
 from xchronos.api.context import Context, context_of, try_compile
 from xchronos.api.openapi import TakesUnitFile
 from xchronos.errors import InvalidValue, UnitFileError
+from xchronos.limits import (
+    EXECUTIONS_LISTED,
+    FIRE_TIMES,
+    MOST_FIRE_TIMES,
+    MOST_LISTED,
+    MOST_RECENT,
+    RECENT_EXECUTIONS,
+    UNITS_PER_PAGE,
+)
 from xchronos.model.compile.unit import compile_unit
 from xchronos.model.records import DropIn, Execution, Schedule
 from xchronos.registry.copies import ended_copies
@@ -23,15 +32,6 @@ from xchronos.scheduler.placement import asks_history
 from xchronos.scheduler.timing.outlook import outlook
 from xchronos.scheduler.view import fire_prefix
 from xchronos.wire.details import Executions, UnitDetail
-from xchronos.wire.limits import (
-    EXECUTIONS_LISTED,
-    FIRE_TIMES,
-    MOST_FIRE_TIMES,
-    MOST_LISTED,
-    MOST_RECENT,
-    RECENT_EXECUTIONS,
-    UNITS_PER_PAGE,
-)
 from xchronos.wire.messages import (
     Asked,
     Calendar,

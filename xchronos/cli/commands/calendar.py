@@ -13,7 +13,7 @@ from xchronos.cli.context import CliContext, complete_units, options, pass_sessi
 from xchronos.cli.text import clean
 from xchronos.cli.times import human_time, machine_time
 from xchronos.errors import InvalidValue, Problem, UnitFileError
-from xchronos.wire.limits import FIRE_TIMES, MOST_FIRE_TIMES
+from xchronos.limits import FIRE_TIMES, MOST_FIRE_TIMES
 from xchronos.wire.messages import Calendar
 
 if TYPE_CHECKING:

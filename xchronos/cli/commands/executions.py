@@ -21,7 +21,7 @@ from xchronos.cli.context import (
 )
 from xchronos.cli.text import clean
 from xchronos.errors import ApiError
-from xchronos.wire.limits import MOST_LISTED
+from xchronos.limits import MOST_LISTED
 
 if TYPE_CHECKING:
     from xchronos.model.records import Execution

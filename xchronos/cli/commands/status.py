@@ -9,7 +9,7 @@ import click
 from xchronos.cli.context import CliContext, complete_units, options, pass_session, show_each, target_name
 from xchronos.cli.text import clean, styled
 from xchronos.cli.times import human_time, length, machine_time
-from xchronos.wire.limits import MOST_RECENT, RECENT_EXECUTIONS
+from xchronos.limits import MOST_RECENT, RECENT_EXECUTIONS
 
 if TYPE_CHECKING:
     from xchronos.model.records import Attempt, Execution, StepResult
