@@ -12,6 +12,9 @@ UNIT_BYTES = 64 * 1024
 WHOLE_UNIT_BYTES = 4 * UNIT_BYTES
 """The most bytes of a unit file together with its drop-ins."""
 
+RECORD_BYTES = 512 * 1024
+"""The most bytes of a unit's record in the store: half of a Txn that every store takes."""
+
 DROP_INS = 64
 """The most drop-ins of one unit."""
 
@@ -21,8 +24,32 @@ UNIT_LINES = 2_000
 PROBLEMS_TOLD = 50
 """The most problems of one unit that are told one by one. Those that are left are counted in one more line."""
 
+PROBLEM_CHARACTERS = 500
+"""The most characters of one problem's message. What a message quotes may be as long as the file."""
+
+STEPS = 256
+"""The most commands of one unit, in all its phases."""
+
+TRIGGERS = 100
+"""The most triggers of one unit. Its scheduler stores how far each is with every fire."""
+
+PLACEMENT_TERMS = 100
+"""The most values that one key of `[X-Fleet]` has. Each is asked of every machine, with every placement."""
+
+EXPANDED_CHARACTERS = 1024 * 1024
+"""The most characters that a value has, and that a command has, when its specifiers and variables are filled in.
+
+It is also the most that all docker command lines of one unit have together.
+"""
+
 PORTS = 4_096
-"""The most ports that one container publishes, and the most that it exposes; counted before a range is expanded."""
+"""The most ports that one container publishes, and the most that it exposes; counted before a range is expanded.
+
+It is also the most that all docker command lines of one unit have together.
+"""
+
+PATH_CHARACTERS = 4_096
+"""The most characters of what a submission calls its file, and of the name of a drop-in."""
 
 # -- requests to the API ----------------------------------------------------------------------------------------------
 

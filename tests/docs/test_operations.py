@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from tests.docs.generated import ROOT
 from tests.services.etcd import program
+from xchronos import limits
 from xchronos.agent.lease.lease_clock import KILL_AT, STOP_AT
 from xchronos.agent.metrics import AgentMetrics
 from xchronos.config import Settings, describe_settings
@@ -170,3 +171,10 @@ def test_the_services_that_are_upgraded_by_compose_are_there():
     numbers, kinds = re.search(r"for n in ([\d ]+); do docker compose .* --wait ((?:[a-z]\$n ?)+);", TEXT).groups()
     named = {kind.replace("$n", number) for kind in kinds.split() for number in numbers.split()}
     assert named == {name for name, service in compose["services"].items() if service["image"] == "xchronos"}
+
+
+def test_the_limits_are_those_of_the_code():
+    rows = re.findall(r"^\| .* \| ([\d,.]+)[^|]*\| `([A-Z_]+)` \|$", TEXT, re.MULTILINE)
+    assert len(rows) > 10
+    for number, name in rows:
+        assert getattr(limits, name) == float(number.replace(",", "")), name

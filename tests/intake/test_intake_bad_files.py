@@ -70,7 +70,7 @@ async def test_a_bad_file_that_is_removed_is_no_problem_and_takes_its_unit_away(
         (os.mkfifo, "is no regular file: expected a file"),
         (lambda path: path.symlink_to("nowhere.txt"), "nowhere.txt, which does not exist"),
         (lambda path: path.symlink_to(path.name), "cannot be read: Too many levels of symbolic links"),
-        (lambda path: path.write_bytes(b"#" * (4 * 1024 * 1024 + 1)), "a unit file has at most 4194304"),
+        (lambda path: path.write_bytes(b"#" * 65_537), "a unit file has at most 65536"),
         (lambda path: path.write_bytes(bytes(range(256)) * 9), ""),
     ],
 )

@@ -6,8 +6,9 @@ import pytest
 
 from tests.intake.intake_helpers import old, unit_text
 from xchronos.intake.files import Found
-from xchronos.intake.scan import FILE_LIMIT, list_directory, read_units
+from xchronos.intake.scan import list_directory, read_units
 from xchronos.intake.selection import select
+from xchronos.limits import UNIT_BYTES
 
 
 def units_in(directory) -> dict[str, Found]:
@@ -112,9 +113,9 @@ def test_an_empty_drop_in_and_one_that_is_masked_say_nothing(tmp_path):
 
 
 def test_the_biggest_file_that_is_read(tmp_path):
-    (tmp_path / "a.service").write_bytes(b"#" * FILE_LIMIT)
+    (tmp_path / "a.service").write_bytes(b"#" * UNIT_BYTES)
     (content,) = read_units(units_in(tmp_path).values())
-    assert len(content.text) == FILE_LIMIT
-    (tmp_path / "a.service").write_bytes(b"#" * (FILE_LIMIT + 1))
+    assert len(content.text) == UNIT_BYTES
+    (tmp_path / "a.service").write_bytes(b"#" * (UNIT_BYTES + 1))
     (content,) = read_units(units_in(tmp_path).values())
-    assert f"{FILE_LIMIT + 1} bytes" in content.error
+    assert f"{UNIT_BYTES + 1} bytes" in content.error

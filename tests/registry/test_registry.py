@@ -6,6 +6,7 @@ import pytest
 
 from xchronos.clock import to_datetime
 from xchronos.errors import Conflict, NotFound, UnitFileError
+from xchronos.limits import UNIT_BYTES
 from xchronos.model.records import Attempt, DropIn, Execution, Schedule
 from xchronos.registry.codec import encode
 from xchronos.registry.keys import Keys
@@ -153,10 +154,13 @@ def test_what_was_decided_upon_is_guarded():
 
 def test_a_unit_that_no_store_could_take_is_refused_with_words():
     async def scenario(registry, store):
-        await registry.submit("a.service", TEXT + b"# more\n" * 60_000, now=NOW)
-        for dropins, text in (((), b"# \x01" * 100_000), ([DropIn("10.conf", "# more\n" * 80_000)], b"")):
-            with pytest.raises(UnitFileError, match=r"a.service: the unit is too large: .* 524288 are the most"):
-                await registry.submit("a.service", TEXT + text, drop_ins=dropins, now=NOW)
+        large = "#" + "\x01" * (UNIT_BYTES - 1)  # six bytes each in JSON
+        await registry.submit("a.service", TEXT, drop_ins=[DropIn("10.conf", large)], now=NOW)
+        dropins = [DropIn("10.conf", large), DropIn("20.conf", large)]
+        with pytest.raises(UnitFileError, match=r"a.service: the unit is too large: .* 524288 are the most"):
+            await registry.submit("a.service", TEXT, drop_ins=dropins, now=NOW)
+        with pytest.raises(UnitFileError, match=r"a.service: the file has 70\d+ bytes: a unit file has at most 65536"):
+            await registry.submit("a.service", TEXT + b"# more\n" * 10_000, now=NOW)
 
     run(scenario)
 

@@ -8,15 +8,10 @@ import stat
 from collections.abc import Iterable
 
 from xchronos.intake.files import Content, Found, Listing, Stamp, printable
+from xchronos.limits import UNIT_BYTES
 from xchronos.model.records import DropIn
 from xchronos.unitfile.document import UnitFile
 from xchronos.unitfile.names import SUFFIXES
-
-FILE_LIMIT = 4 * 1024 * 1024
-"""The most bytes of a file that is read.
-
-It is far more than a unit may have. A unit that is too long is still read, so that the problem names the line.
-"""
 
 _SERVICE = ".service"
 _OTHER_SUFFIXES = tuple(sorted(SUFFIXES - {_SERVICE}))
@@ -91,7 +86,7 @@ def _stamp(entry: os.DirEntry[str]) -> Stamp | None:
     if not stat.S_ISREG(mode):
         what = "a directory" if stat.S_ISDIR(mode) else "no regular file"
         return Stamp(entry.path, "bad", target=target, problem=f"is {what}: expected a file")
-    problem = f"has {facts.st_size} bytes: a unit file has at most {FILE_LIMIT}" if facts.st_size > FILE_LIMIT else ""
+    problem = f"has {facts.st_size} bytes: a unit file has at most {UNIT_BYTES}" if facts.st_size > UNIT_BYTES else ""
     return Stamp(
         entry.path,
         "bad" if problem else "file",
@@ -140,7 +135,7 @@ def _bytes_of(stamp: Stamp) -> bytes:
         return b""
     descriptor = os.open(stamp.path, _OPEN)
     with open(descriptor, "rb", buffering=0) as file:
-        data = file.read(FILE_LIMIT + 1)
+        data = file.read(UNIT_BYTES + 1)
         facts = os.fstat(descriptor)
     seen = (stamp.device, stamp.inode, stamp.size, stamp.mtime_ns)
     if (facts.st_dev, facts.st_ino, len(data), facts.st_mtime_ns) != seen:

@@ -12,6 +12,7 @@ import msgspec
 
 from xchronos.clock import Instant, to_datetime
 from xchronos.errors import Conflict, NotFound, Problem, UnitFileError
+from xchronos.limits import RECORD_BYTES
 from xchronos.model.compile.unit import compile_unit
 from xchronos.model.records import Desired, DropIn, Execution, Machine, Schedule, UnitRecord
 from xchronos.model.unit import Unit
@@ -28,9 +29,6 @@ from xchronos.scheduler.timing.outlook import outlook
 from xchronos.store.contract import Delete, Guard, Put, Store, Txn
 from xchronos.store.reading import snapshot
 from xchronos.unitfile.names import UnitName, is_valid_name
-
-LARGEST = 1 << 19
-"""The bytes that a unit's record may have: half of a Txn that every store takes."""
 
 Record = TypeVar("Record", Execution, Machine, Schedule, UnitRecord)
 
@@ -58,7 +56,7 @@ class Stored(msgspec.Struct, frozen=True):
 
 def _too_large(size: int) -> str:
     return (
-        f"the unit is too large: with its drop-ins it is stored as {size} bytes, and {LARGEST} are the most; "
+        f"the unit is too large: with its drop-ins it is stored as {size} bytes, and {RECORD_BYTES} are the most; "
         "have its steps fetch what is long (Artifact=, an image, a volume)"
     )
 
@@ -124,7 +122,7 @@ class Registry:
             if expected not in (None, written):
                 raise Conflict(f"{name} was changed by somebody else meanwhile: look at it again")
             value = encode(record)
-            if len(value) > LARGEST:
+            if len(value) > RECORD_BYTES:
                 raise UnitFileError([Problem(_too_large(len(value)), path or name)])
             txn = Txn((Guard(key, written),), (Put(key, value),))
             if (await self.store.commit(txn)).succeeded:

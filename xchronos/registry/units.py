@@ -162,7 +162,7 @@ def compile_record(name: str, record: UnitRecord) -> Unit:
 @lru_cache(maxsize=CACHED)
 def _compiled(name: str, text: bytes, drop_ins: tuple[DropIn, ...]) -> Unit:
     # A Unit is a value: scheduler, agent and API of one process share what any of them has compiled.
-    return compile_unit(name, text, [(dropin.name, dropin.text) for dropin in drop_ins])
+    return compile_unit(name, text, [(dropin.name, dropin.text) for dropin in drop_ins], stored=True)
 
 
 def text_of(record: UnitRecord) -> bytes:

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 import msgspec
 
 from xchronos.errors import InvalidValue
+from xchronos.limits import EXPANDED_CHARACTERS
 from xchronos.unitfile.names import UnitName, is_too_long
 from xchronos.unitfile.specifiers import HostFacts, expand, needs_host
 from xchronos.unitfile.words import Escapes, next_word, split_words
@@ -236,9 +237,17 @@ def expand_variables(argv: tuple[str, ...], env: Mapping[str, str]) -> tuple[str
     `$NAME` is expanded only as a whole word. Its value is split into words, with quotes honoured; an unset variable
     gives no word. `${NAME}` is expanded anywhere in a word, to the value as it is. `$$` is a literal `$`. Values are
     not expanded again. The test `test_variables` pins these rules.
+
+    Raises InvalidValue when there are more than EXPANDED_CHARACTERS then. The kernel would start no such command.
     """
     expanded: list[str] = []
+    length = 0
     for word in argv:
+        length += _grown(word, env)
+        if length > EXPANDED_CHARACTERS:
+            raise InvalidValue(
+                f"the command is longer than {EXPANDED_CHARACTERS} characters when its variables are filled in"
+            )
         if "$" not in word:
             expanded.append(word)
         elif word[0] == "$" and word[1:2] not in {"{", "$"}:
@@ -246,6 +255,15 @@ def expand_variables(argv: tuple[str, ...], env: Mapping[str, str]) -> tuple[str
         else:
             expanded.append(_substitute(word, env))
     return tuple(expanded)
+
+
+def _grown(word: str, env: Mapping[str, str]) -> int:
+    """The most characters that a word has when its variables are filled in. Nothing is filled in to count them."""
+    if "$" not in word:
+        return len(word)
+    if word[0] == "$" and word[1:2] not in {"{", "$"}:
+        return len(env.get(word[1:], ""))
+    return len(word) + sum(len(env.get(match[1], "")) for match in _BRACED.finditer(word) if match[1])
 
 
 def _substitute(word: str, env: Mapping[str, str]) -> str:

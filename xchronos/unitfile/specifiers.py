@@ -15,7 +15,8 @@ import re
 
 import msgspec
 
-from xchronos.errors import InvalidValue
+from xchronos.errors import InvalidValue, quoted
+from xchronos.limits import EXPANDED_CHARACTERS
 from xchronos.unitfile.names import UnitName, unescape
 
 _PERCENT = re.compile(r"%(.?)", re.DOTALL)
@@ -124,10 +125,11 @@ def expand(text: str, name: UnitName, host: HostFacts | None = None) -> str:
     A `%` that is followed by no ASCII letter, digit or `%` stays as it is.
 
     Raises InvalidValue, which names the specifier, for an unknown letter or digit and for one that this name does not
-    allow.
+    allow, and when there are more than EXPANDED_CHARACTERS then.
     """
     if "%" not in text:
         return text
+    room = EXPANDED_CHARACTERS - len(text)
 
     def replace(match: re.Match[str]) -> str:
         letter = match[1]
@@ -136,9 +138,17 @@ def expand(text: str, name: UnitName, host: HostFacts | None = None) -> str:
         if not (letter.isascii() and letter.isalnum()):
             return match[0]
         if letter in _HOST_FIELDS:
-            return match[0] if host is None else _of_host(letter, host)
-        value = _of_name(letter, name, text)
-        return value if host is not None else value.replace("%", "%%")
+            value = match[0] if host is None else _of_host(letter, host)
+        else:
+            value = _of_name(letter, name, text)
+            value = value if host is not None else value.replace("%", "%%")
+        nonlocal room
+        room -= len(value)
+        if room < 0:
+            raise InvalidValue(
+                f"{quoted(text)} is longer than {EXPANDED_CHARACTERS} characters when its specifiers are filled in"
+            )
+        return value
 
     return _PERCENT.sub(replace, text)
 
@@ -193,7 +203,7 @@ def _of_name(letter: str, name: UnitName, text: str) -> str:
             case "f":
                 return unescape(instance or name.prefix, path=True)
     except InvalidValue as error:
-        raise InvalidValue(f"specifier %{letter} in {text!r}: {error}") from error
+        raise InvalidValue(f"specifier %{letter} in {quoted(text)}: {error}") from error
     if letter in _MEANINGLESS:
-        raise InvalidValue(f"specifier %{letter} in {text!r} has no meaning here ({_MEANINGLESS[letter]})")
-    raise InvalidValue(f"unknown specifier %{letter} in {text!r}: write %%{letter} for a literal %{letter}")
+        raise InvalidValue(f"specifier %{letter} in {quoted(text)} has no meaning here ({_MEANINGLESS[letter]})")
+    raise InvalidValue(f"unknown specifier %{letter} in {quoted(text)}: write %%{letter} for a literal %{letter}")

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable
 
+from xchronos.limits import PROBLEMS_TOLD
+
 
 def suggest(word: str, known: Iterable[str]) -> str | None:
     """The known word nearest to `word`, or None if none is near enough.
@@ -18,20 +20,27 @@ def suggest(word: str, known: Iterable[str]) -> str | None:
         if target == folded:
             return candidate
         if abs(len(target) - len(folded)) < limit:
-            distance = _distance(folded, target)
+            distance = _distance(folded, target, limit)
             if distance < limit:
                 best, limit = candidate, distance
     return best
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """The end of an error message: `, did you mean X?`, or an empty text if no known word is near enough."""
-    found = suggest(word, known)
+def did_you_mean(word: str, known: Iterable[str], told: int = 0) -> str:
+    """The end of an error message: `, did you mean X?`, or an empty text if no known word is near enough.
+
+    `told` is how many problems the file has already. After PROBLEMS_TOLD of them a message is only counted, and no word
+    is looked for: that takes most of the time of a file with thousands of unknown keys.
+    """
+    found = suggest(word, known) if told < PROBLEMS_TOLD else None
     return f", did you mean {found}?" if found else ""
 
 
-def _distance(left: str, right: str) -> int:
-    """The number of letters that are wrong, missing, extra or swapped with a neighbour (optimal string alignment)."""
+def _distance(left: str, right: str, limit: int) -> int:
+    """The number of letters that are wrong, missing, extra or swapped with a neighbour (optimal string alignment).
+
+    It is `limit` or more, and need not be exact, as soon as it cannot be below `limit`.
+    """
     before: list[int] = []
     row = list(range(len(right) + 1))
     for i, a in enumerate(left, 1):
@@ -41,5 +50,8 @@ def _distance(left: str, right: str) -> int:
             if i > 1 and j > 1 and a == right[j - 2] and left[i - 2] == b:
                 cost = min(cost, older[j - 2] + 1)
             row.append(cost)
+        # A swap looks two rows back.
+        if min(row) >= limit and min(above) >= limit:
+            return limit
         before = above
     return row[-1]

@@ -9,7 +9,7 @@ import json
 from xchronos.dockercli.flags import parse_flags
 from xchronos.dockercli.options.devices import is_cdi, parse_device
 from xchronos.dockercli.options.network import Attachment
-from xchronos.dockercli.options.ports import expose, publish
+from xchronos.dockercli.options.ports import exposed_range, published
 from xchronos.dockercli.options.sandbox import MASKED_PATHS, READONLY_PATHS
 from xchronos.dockercli.quadlet.draft import ContainerDraft, Rule, Secret
 from xchronos.dockercli.references import check_image
@@ -214,13 +214,13 @@ def device(draft: ContainerDraft, value: str) -> None:
 
 def publish_port(draft: ContainerDraft, value: str) -> None:
     """`PublishPort=`: a port of the machine that leads to one of the container."""
-    publish([value])
+    published(value)
     draft.set("publish", value)
 
 
 def expose_port(draft: ContainerDraft, value: str) -> None:
     """`ExposeHostPort=`: ports that the container listens on."""
-    expose([value], {})
+    exposed_range(value)
     draft.set("expose", value)
 
 

@@ -2,13 +2,15 @@
 
 import posixpath
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from xchronos.dockercli import Create, DockerCommand, Run, compile_docker
 from xchronos.errors import InvalidValue
+from xchronos.limits import EXPANDED_CHARACTERS, PORTS, STEPS
+from xchronos.model.compile.bounds import ELSEWHERE
 from xchronos.model.compile.reader import OptionReader
 from xchronos.model.lifecycle import AttemptState
 from xchronos.model.unit import Step
@@ -57,19 +59,55 @@ def read_commands(reader: OptionReader, name: UnitName) -> CompiledSteps:
     environment = parse_environment(reader.texts("Environment"), name).values
     steps: list[Step] = []
     memory, cpus = 0, 0.0
+    room = _Room()
     for key, phase in PHASES:
         found = _lines(reader, key, name)
+        if len(steps) + len(found) > STEPS:
+            reader.report(found[0][1], f"the unit has more than {STEPS} commands: {ELSEWHERE}")
+            break
         for number, (line, option) in enumerate(found):
             docker = posixpath.basename(line.path) == "docker"
-            if docker:
-                body = _check_docker(reader, option, line, name, environment)
+            if docker and room.is_left():
+                body = _check_docker(reader, option, line, name, environment, room)
                 least, share = limits(body)
                 memory, cpus = max(memory, least), max(cpus, share)
+                if not room.is_left():
+                    reader.report(option, f"the unit's docker command lines have {room.most} together: {ELSEWHERE}")
             main = phase == "start" and number == len(found) - 1
             steps.append(Step(f"{phase}-{number}", phase, line, _shown(line), docker, main))
     # No unit is ever reloaded. The lines are read because a line that systemd does not accept refuses the unit.
     _lines(reader, "ExecReload", name)
     return CompiledSteps(tuple(steps), memory, cpus)
+
+
+class _Room:
+    """What the docker command lines of one unit may still become. Each may be short, and become as much as one may."""
+
+    def __init__(self) -> None:
+        self._characters = EXPANDED_CHARACTERS
+        self._ports = PORTS
+
+    def take(self, argv: Sequence[str], command: DockerCommand | None = None) -> None:
+        """Count a command line that was filled in, and its ports when it was compiled."""
+        if command is None:
+            self._characters -= sum(map(len, argv))
+        elif isinstance(command, Create):
+            self._ports -= max(len(command.body.get("ExposedPorts") or ()), _bindings(command.body))
+
+    def is_left(self) -> bool:
+        """Whether there is room."""
+        return self._characters >= 0 and self._ports >= 0
+
+    @property
+    def most(self) -> str:
+        """What there is no room for."""
+        if self._ports < 0:
+            return f"more than {PORTS} ports"
+        return f"more than {EXPANDED_CHARACTERS} characters with their variables filled in"
+
+
+def _bindings(body: Mapping[str, Any]) -> int:
+    return sum(map(len, (body.get("HostConfig") or {}).get("PortBindings", {}).values()))
 
 
 def _lines(reader: OptionReader, key: str, name: UnitName) -> list[tuple[ExecLine, Option]]:
@@ -101,7 +139,7 @@ def _shown(line: ExecLine) -> str:
 
 
 def _check_docker(
-    reader: OptionReader, option: Option, line: ExecLine, name: UnitName, environment: Mapping[str, str]
+    reader: OptionReader, option: Option, line: ExecLine, name: UnitName, environment: Mapping[str, str], room: _Room
 ) -> Mapping[str, Any]:
     """The create body of a docker command line, {} if it has none.
 
@@ -109,7 +147,10 @@ def _check_docker(
     is only a warning.
     """
     try:
-        command = _compiled(line, name, _SOMEWHERE, environment)
+        argv = line.resolve(name, _SOMEWHERE, environment).argv
+        room.take(argv)
+        command = _compiled(argv, environment)
+        room.take(argv, command)
     except InvalidValue as error:
         if _is_open(str(error), line, name):
             reader.report(option, f"cannot be checked before its variables are known: {error}", "warning")
@@ -126,8 +167,8 @@ def _check_docker(
     return command.body if isinstance(command, Create) else {}
 
 
-def _compiled(line: ExecLine, name: UnitName, host: HostFacts, environment: Mapping[str, str]) -> DockerCommand:
-    return compile_docker(("docker", *line.resolve(name, host, environment).argv[1:]), env=environment)
+def _compiled(argv: Sequence[str], environment: Mapping[str, str]) -> DockerCommand:
+    return compile_docker(("docker", *argv[1:]), env=environment)
 
 
 def _is_open(error: str, line: ExecLine, name: UnitName) -> bool:
@@ -139,7 +180,8 @@ def _is_open(error: str, line: ExecLine, name: UnitName) -> bool:
     if "$" not in text and "%" not in text:
         return False
     try:
-        _compiled(line, name, _ELSEWHERE, dict.fromkeys(_VARIABLE.findall(text), "1"))
+        others = dict.fromkeys(_VARIABLE.findall(text), "1")
+        _compiled(line.resolve(name, _ELSEWHERE, others).argv, others)
     except InvalidValue as other:
         return str(other) != error
     return True

@@ -1,6 +1,7 @@
 """Problems of the unit file as a whole: settings that contradict each other, and links to other units."""
 
 from xchronos.errors import InvalidValue, Problem, Severity
+from xchronos.limits import PLACEMENT_TERMS, TRIGGERS
 from xchronos.model.compile.chronos import Chronos
 from xchronos.model.compile.commands import PHASES, CompiledSteps
 from xchronos.model.compile.reader import OptionReader, problem_at
@@ -60,6 +61,7 @@ def check_whole(
     refused = any(problem.severity == "error" and problem.key.startswith("Exec") for problem in problems)
     if not commands.steps and container is None and not refused:
         problems.append(_nothing_to_run(section, shown))
+    _check_counts(shown, chronos, asked, problems)
     _check_executor(section, own, chronos, commands, container)
     if container is not None:
         _check_container(section, commands, container, problems)
@@ -80,6 +82,17 @@ def check_whole(
         own.warn("MaxAttempts", "does nothing in a unit that Restart=always keeps running: it is started anew for ever")
     elif service.restart == "on-success" or (service.restart == "always" and chronos.triggers):
         section.warn("Restart", "a success is not followed by another attempt: triggers say when the unit runs again")
+
+
+def _check_counts(shown: str, chronos: Chronos, asked: FleetRequirements, problems: list[Problem]) -> None:
+    """Report lists that are longer than they may be: the scheduler works them off again and again."""
+    if len(chronos.triggers) > TRIGGERS:
+        message = f"the unit has {len(chronos.triggers)} triggers: {TRIGGERS} are the most"
+        problems.append(Problem(message, shown, section="X-Chronos"))
+    for key, values in asked.raw.items():
+        if len(values) > PLACEMENT_TERMS:
+            message = f"has {len(values)} values: {PLACEMENT_TERMS} are the most"
+            problems.append(Problem(message, shown, section="X-Fleet", key=key))
 
 
 def _nothing_to_run(section: OptionReader, shown: str) -> Problem:

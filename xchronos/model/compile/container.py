@@ -61,7 +61,7 @@ def read_container(file: UnitFile, name: UnitName, problems: list[Problem]) -> C
         place = places.get(number)
         if message.startswith("unknown key"):
             home = next((section for section in ("Unit", "Service") if is_known(section, key)), "")
-            better = f": expected it in [{home}]" if home else did_you_mean(key, CONTAINER_KEYS)
+            better = f": expected it in [{home}]" if home else did_you_mean(key, CONTAINER_KEYS, len(problems))
             message = f"unknown key{better}"  # noqa: PLW2901 - the same message, better
         problems.append(
             Problem(

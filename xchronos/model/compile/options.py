@@ -9,12 +9,13 @@ from functools import lru_cache
 import msgspec
 
 from xchronos.dockercli.quadlet.container import CONTAINER_KEYS
-from xchronos.errors import InvalidValue, Problem, Severity
+from xchronos.errors import InvalidValue, Problem, Severity, quoted
+from xchronos.limits import PROBLEMS_TOLD
 from xchronos.model.compile.chronos import CHRONOS_KEYS
 from xchronos.model.compile.container import has_meaning
 from xchronos.model.compile.reader import problem_at, unmarked
 from xchronos.model.conditions import HOST_CONDITIONS
-from xchronos.unitfile import Option, UnitFile, UnitName, expand, lint, suggest
+from xchronos.unitfile import Option, UnitFile, UnitName, did_you_mean, expand, lint, suggest
 from xchronos.unitfile.directives import check, is_known, meaning
 from xchronos.unitfile.fleet.requirements import FLEET_KEYS
 from xchronos.unitfile.lint import stray_comment
@@ -89,9 +90,9 @@ class Judgement:
         if option.name not in CHRONOS_KEYS:
             # What is nearly a key of this section is one, even if another section has a key of exactly this name:
             # in [Container], Timezone= would not change when the unit fires.
-            near = _OWN_WORDS.get(option.name.casefold()) or suggest(option.name, CHRONOS_KEYS)
-            if near or not self._home(option, CHRONOS_KEYS):
-                hint = f", did you mean {near}?" if near else ""
+            own = _OWN_WORDS.get(option.name.casefold())
+            hint = f", did you mean {own}?" if own else did_you_mean(option.name, CHRONOS_KEYS, len(self.problems))
+            if hint or not self._home(option, CHRONOS_KEYS):
                 self.problems.append(problem_at(option, f"unknown key{hint}"))
         elif unmarked(option.value) != option.value:
             message = "the footnote mark (*) is not part of the value: dropped"
@@ -113,6 +114,10 @@ class Judgement:
         section, key = option.section, option.name
         if not is_known(section, key) and (key in CHRONOS_KEYS or key in FLEET_KEYS):
             self._home(option, ())
+            return
+        if not is_known(section, key) and len(self.verdicts) >= PROBLEMS_TOLD:
+            # Nobody is told of it one by one (see `did_you_mean`).
+            self.verdicts.append(problem_at(option, "unknown key", "warning"))
             return
         if (section, key, option.value) == ("Service", "Type", "dbus"):
             return  # it depends on BusName=, which is another assignment; `service` judges it
@@ -185,19 +190,16 @@ def settle(file: UnitFile, problems: Sequence[Problem], verdicts: Sequence[Probl
     ours = {(problem.file, problem.line, problem.key) for problem in problems}
     found = [*problems, *(word for word in verdicts if (word.file, word.line, word.key) not in ours)]
     found.extend(lint(file, comments=False))
+    # Warnings about commands have other causes than a comment.
+    place: dict[tuple[str, int, str], int] = {}
+    for position, problem in enumerate(found):
+        if problem.severity == "error" or not problem.key.startswith("Exec"):
+            place.setdefault((problem.file, problem.line, problem.key), position)
     for option in file.options:
         hint = stray_comment(option) if "#" in option.value or ";" in option.value else ""
-        if hint:
-            _explain(option, hint, found)
+        position = place.get((option.file, option.line, option.name), -1)
+        if hint and position >= 0:
+            found[position] = msgspec.structs.replace(found[position], message=f"{found[position].message}; {hint}")
+        elif hint:
+            found.append(problem_at(option, f"{hint}; all of {quoted(option.value)} is the value", "warning"))
     return found
-
-
-def _explain(option: Option, hint: str, found: list[Problem]) -> None:
-    """Add the hint to the option's first problem. Warnings about commands are passed over: they have other causes."""
-    for position, problem in enumerate(found):
-        if (problem.file, problem.line, problem.key) == (option.file, option.line, option.name) and (
-            problem.severity == "error" or not option.name.startswith("Exec")
-        ):
-            found[position] = msgspec.structs.replace(problem, message=f"{problem.message}; {hint}")
-            return
-    found.append(problem_at(option, f"{hint}; all of {option.value!r} is the value", "warning"))

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import msgspec
 
 from xchronos.errors import InvalidValue, Problem, UnitFileError
+from xchronos.model.compile.bounds import check_size, told
 from xchronos.model.compile.chronos import read_chronos
 from xchronos.model.compile.commands import CompiledSteps, limits, read_commands, with_image_command
 from xchronos.model.compile.consistency import check_whole, depends
@@ -43,7 +44,12 @@ def parse_unit(
 
 
 def compile_unit(
-    name: str, text: bytes | str, drop_ins: Sequence[tuple[str, bytes | str]] = (), path: str = ""
+    name: str,
+    text: bytes | str,
+    drop_ins: Sequence[tuple[str, bytes | str]] = (),
+    path: str = "",
+    *,
+    stored: bool = False,
 ) -> Unit:
     """Compile a unit file.
 
@@ -53,10 +59,23 @@ def compile_unit(
         text: The file.
         drop_ins: The name and text of each drop-in, in the order in which they are read.
         path: What problems call the file. The default is the unit's name.
+        stored: Whether the text is that of a unit that was accepted before. It may be larger than one that is new:
+            earlier versions took more.
 
     Raises:
-        UnitFileError: the file has an error. The exception carries all problems, warnings included.
+        UnitFileError: the file has an error, or is too large. The exception carries the problems as `bounds.told` tells
+            them, warnings included.
     """
+    try:
+        if not stored:
+            check_size(((path or name, text), *drop_ins))
+        unit = _of_text(name, text, drop_ins, path)
+    except UnitFileError as error:
+        raise UnitFileError(told(error.problems)) from error
+    return unit
+
+
+def _of_text(name: str, text: bytes | str, drop_ins: Sequence[tuple[str, bytes | str]], path: str) -> Unit:
     shown = path or name
     unit_name = _name(name, shown)
     file = parse_unit(name, text, drop_ins, path)
@@ -158,7 +177,7 @@ def _compile(file: UnitFile, name: UnitName, shown: str) -> Unit:
         history_limit=chronos.history_limit,
         job_store=chronos.job_store,
         keep_running=keep_running,
-        warnings=said,
+        warnings=told(said),
         memory=max(memory, commands.memory),
         cpus=max(cpus, commands.cpus),
     )

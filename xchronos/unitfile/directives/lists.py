@@ -235,7 +235,7 @@ def cpus(*, special: str = "", before: tuple[str, ...] = ()) -> Kind:
         words = [part for word in split_words(scope.expand(value), Escapes.DROP) for part in word.split(",") if part]
         if not words:
             return OK
-        numbers: set[int] = set()
+        mask = 0  # a bit for each CPU: thousands of words may each name them all
         message = ""
         for word in words:
             found = _RANGE.fullmatch(word)
@@ -245,7 +245,9 @@ def cpus(*, special: str = "", before: tuple[str, ...] = ()) -> Kind:
             high = parse_integer(found[2], 0, _CPU_MAX, "a CPU") if found[2] else low
             if low > high:
                 message = f"the range {word!r} is upside down: expected the lower number first"
-            numbers.update(range(low, high + 1))
+            else:
+                mask |= (2 << high) - (1 << low)
+        numbers = {number for number in range(_CPU_MAX + 1) if mask >> number & 1} if mask else set()
         lines = (*before, f"{key}: {merge_ranges(numbers)}".rstrip()) if numbers or shows_empty else ()
         return DirectiveVerdict("ignored" if message else "ok", message, lines)
 

@@ -242,7 +242,7 @@ def requirements(name: str, options: Sequence[AnyOption]) -> tuple[FleetRequirem
     terms: list[MetadataTerm] = []
     for option in options:
         if option.section == FLEET_SECTION:
-            problems.extend(_option_problems(name, option, terms))
+            problems.extend(_option_problems(name, option, terms, len(problems)))
     asked = _build(_collect(name, options), terms)
     contradiction = fleet_contradiction(asked)
     if contradiction is not None:
@@ -251,12 +251,12 @@ def requirements(name: str, options: Sequence[AnyOption]) -> tuple[FleetRequirem
     return asked, problems
 
 
-def _option_problems(name: str, option: AnyOption, terms: list[MetadataTerm]) -> list[Problem]:
-    """The problems of one option, at most one. The option's metadata pairs are appended to `terms`."""
+def _option_problems(name: str, option: AnyOption, terms: list[MetadataTerm], told: int) -> list[Problem]:
+    """The problems of one option, at most one; `told` come before it. Its metadata pairs are appended to `terms`."""
     key, value = option.name, expand(option.value, name)
     message, severity = "", "error"
     if key not in FLEET_KEYS:
-        message = f"unknown key{_nearest(key)}"
+        message = f"unknown key{_nearest(key, told)}"
     elif not value and key != "Global":
         if key in MACHINE_ID_KEYS or key in MACHINE_OF_KEYS:
             message = "the value is empty, so no machine can match: expected a machine's id or a unit's name"
@@ -284,9 +284,9 @@ def _option_problems(name: str, option: AnyOption, terms: list[MetadataTerm]) ->
     return [msgspec.structs.replace(place, severity=severity)]
 
 
-def _nearest(key: str) -> str:
+def _nearest(key: str, told: int) -> str:
     plain = ("MachineID", "MachineOf", "MachineMetadata", "Conflicts", "Replaces", "Global")
-    return did_you_mean(key.removeprefix("X-"), plain) or ": expected " + ", ".join(plain)
+    return did_you_mean(key.removeprefix("X-"), plain, told) or ": expected " + ", ".join(plain)
 
 
 def go_quote(text: str) -> str:
