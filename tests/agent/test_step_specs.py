@@ -147,6 +147,32 @@ async def test_a_container(tmp_path: Path) -> None:
     assert spec.env["XCHRONOS_SCRATCH"] == "/xchronos"
 
 
+async def test_the_variables_of_a_container(tmp_path: Path) -> None:
+    """Those of a file are known when the step runs, and those of every step too."""
+    (tmp_path / "e").write_text("DATA=/srv/%h\nPORT=8080\n")
+    text = (
+        f"[Service]\nEnvironment=V=sval\nEnvironmentFile={tmp_path}/e\n[Container]\nImage=box:${{V}}\nVolume=${{DATA}}:/data\n"
+        'PublishPort=${PORT}:80\nExec=echo "${V}" $V $$HOME ${XCHRONOS_UNIT} ${PATH}\n'
+    )
+    spec, _ = await given(text, tmp_path)
+    assert spec is not None
+    assert spec.body is not None
+    assert spec.body["Image"] == "box:sval"
+    assert spec.body["HostConfig"]["Binds"][0] == "/srv/%h:/data"
+    assert spec.body["HostConfig"]["PortBindings"] == {"80/tcp": [{"HostIp": "", "HostPort": "8080"}]}
+    assert spec.body["Cmd"][:5] == ["echo", "sval", "sval", "$HOME", "job.service"]
+    assert "/usr/bin" in spec.body["Cmd"][5]
+
+
+async def test_a_variable_that_makes_no_sense_ends_the_attempt(tmp_path: Path) -> None:
+    (tmp_path / "e").write_text("PORT=http\n")
+    text = f"[Service]\nEnvironmentFile={tmp_path}/e\n[Container]\nImage=box\nPublishPort=${{PORT}}:80\n"
+    spec, exit_ = await given(text, tmp_path)
+    assert spec is None
+    assert exit_.reason.startswith("job.service:5: [Container] PublishPort: invalid port 'http:80'")
+    assert "($PORT comes from [Service])" in exit_.reason
+
+
 async def test_the_images_own_command_and_entry_point(tmp_path: Path) -> None:
     spec, _ = await given("[Container]\nImage=box\n", tmp_path)
     assert spec is not None

@@ -48,6 +48,7 @@ def test_nothing_but_an_image():
         ("DNS", "8.8.8.8", host(Dns=["8.8.8.8"])),
         ("DNSOption", "ndots:1", host(DnsOptions=["ndots:1"])),
         ("DNSSearch", "a.b", host(DnsSearch=["a.b"])),
+        ("GPUs", '"device=0,1"', host(DeviceRequests=[{"Driver": "", "Count": 0, "DeviceIDs": ["0", "1"], "Capabilities": [["gpu"]], "Options": {}}])),
         ("Entrypoint", "/bin/a b", {"Entrypoint": ["/bin/a b"]}),
         ("Entrypoint", '["/bin/a", "b"]', {"Entrypoint": ["/bin/a", "b"]}),
         ("Environment", 'A=1 "B=x y" A=2', env("A=2", "B=x y")),
@@ -57,6 +58,13 @@ def test_nothing_but_an_image():
         ("GroupAdd", "g", host(GroupAdd=["g"])),
         ("HealthCmd", "curl x", {"Healthcheck": {"Test": ["CMD-SHELL", "curl x"]}}),
         ("HealthCmd", '["curl", "x"]', {"Healthcheck": {"Test": ["CMD", "curl", "x"]}}),
+        ("HealthCmd", '["curl x"]', {"Healthcheck": {"Test": ["CMD-SHELL", "curl x"]}}),
+        ("HealthCmd", "CMD-SHELL pg_isready -U x || exit 1", {"Healthcheck": {"Test": ["CMD-SHELL", "pg_isready -U x || exit 1"]}}),
+        ("HealthCmd", '"cmd-shell  a b"', {"Healthcheck": {"Test": ["CMD-SHELL", "a b"]}}),
+        ("HealthCmd", '["CMD-SHELL", "a b"]', {"Healthcheck": {"Test": ["CMD-SHELL", "a b"]}}),
+        ("HealthCmd", "CMD x  y", {"Healthcheck": {"Test": ["CMD", "x", "y"]}}),
+        ("HealthCmd", '["CMD", "x", "y z"]', {"Healthcheck": {"Test": ["CMD", "x", "y z"]}}),
+        ("HealthCmd", '["none"]', {"Healthcheck": {"Test": ["NONE"]}}),
         ("HealthCmd", "none", {"Healthcheck": {"Test": ["NONE"]}}),
         ("HealthInterval", "5s", {"Healthcheck": {"Interval": 5_000_000_000}}),
         ("HealthOnFailure", "none", {}),
@@ -65,6 +73,7 @@ def test_nothing_but_an_image():
         ("LogDriver", "journald", host(LogConfig={"Type": "journald", "Config": {}})),
         ("LogOpt", "tag=x", host(LogConfig={"Type": "", "Config": {"tag": "x"}})),
         ("Mask", "/proc/a:/proc/b:/proc/keys", host(MaskedPaths=[*MASKED_PATHS, "/proc/a", "/proc/b"])),
+        ("Unmask", "all", host(MaskedPaths=[], ReadonlyPaths=[])),
         ("Unmask", "ALL", host(MaskedPaths=[], ReadonlyPaths=[])),
         ("Unmask", "/proc/sys", host(MaskedPaths=list(MASKED_PATHS), ReadonlyPaths=[*READONLY_PATHS[:3], READONLY_PATHS[4]])),
         ("Memory", "1g", host(Memory=1 << 30)),
@@ -111,6 +120,15 @@ def test_user_and_group():
 
 def test_an_empty_value_forgets():
     assert changes(("Environment", "A=1"), ("Environment", ""), ("Environment", "B=2"), ("HostName", "")) == env("B=2")
+
+
+def test_an_empty_entry_point_is_none_at_all():
+    assert changes(("Entrypoint", "/a"), ("Entrypoint", "")) == {"Entrypoint": [""]}
+    assert changes(("Entrypoint", ""), ("Entrypoint", "/a")) == {"Entrypoint": ["/a"]}
+
+
+def test_a_value_of_nothing_but_quotes_is_none():
+    assert changes(("HostName", "h"), ("HostName", '""'), ("Memory", '""')) == {}
 
 
 def test_the_last_one_wins():
@@ -240,6 +258,10 @@ def test_warned_about_the_whole():
         ("EnvironmentHost", "yes", "name what is needed in Environment="),
         ("Entrypoint", "[x", "is not a JSON list"),
         ("Entrypoint", "[1]", "expected a JSON list of strings"),
+        ("HealthCmd", "CMD-SHELL", "CMD-SHELL without a command"),
+        ("HealthCmd", '["CMD"]', "CMD without a command"),
+        ("Mount", "type=image,dst=/a", "a mount of type image has no source"),
+        ("Mount", "type=bind,dst=/a", "a mount of type bind has no source"),
         ("HealthCmd", "[]", "expected a JSON list of strings"),
         ("HealthOnFailure", "x", "expected none, kill, restart or stop"),
         ("Secret", "a/b", "is not the name of a secret"),

@@ -36,6 +36,12 @@ SILENT = Reading()
             2,
             ("RestartSteps=", "RestartMaxDelaySec="),
         ),
+        (("[Container]\nImage=i:${V}",), 2, ("Image=i:${V}",)),
+        (("[Container]\nImage=i\nHostName=$V",), 2, ("HostName=$V",)),
+        (("[Container]\nImage=i\nExec=echo $$V",), 2, ("Exec=echo $$V",)),
+        (("[Container]\nImage=i\nExec=sh -c 'x=a$V; echo a$V'",), 1, ()),
+        (("[Container]\nImage=i\nHealthCmd=CMD-SHELL x || y",), 2, ("HealthCmd=CMD-SHELL x || y",)),
+        (("[Container]\nImage=i\nHealthCmd=x",), 1, ()),
     ],
 )
 def test_the_level_follows_from_what_the_file_says(lines, level, because):

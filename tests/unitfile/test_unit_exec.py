@@ -9,12 +9,14 @@ from xchronos.unitfile import (
     HostFacts,
     UnitName,
     expand_variables,
+    misread_variable,
     parse_env_file,
     parse_environment,
     parse_exec,
     parse_variable_names,
     split_words,
     unset_variables,
+    variable_names,
 )
 
 NAME = UnitName.parse("job@a-b.service")
@@ -277,3 +279,27 @@ def test_names_to_pass_and_unset():
     assert parse_variable_names(["A%p B%z A%%"], NAME, HOST) == (("Ajob",), ("B%z", "A%"))
     assert parse_variable_names(["A=%l B=%%H C=\\xff"], NAME, HOST, assignments=True)[0] == ("A=node-1", "B=%H")
     assert unset_variables({"A": "x", "B": "1", "C": "1", "D": ""}, patterns) == {"C": "1", "D": ""}
+
+
+@pytest.mark.parametrize(
+    "word", ["$A", "${A}", "$$A", "a$A", "$", "$1", "$A-x:y", "${A:-b}", "${A}${B}", "x${A", "plain"]
+)
+def test_the_names_are_those_that_are_looked_up(word):
+    asked = set()
+
+    class Asked(dict):
+        def get(self, key, default=None):
+            asked.add(key)
+            return default
+
+    expand_variables((word,), Asked())
+    assert set(variable_names(word)) == asked
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [("$DATA:/data", "${DATA}:/data"), ("$A/x", "${A}/x"), ("$A", ""), ("${A}:x", ""), ("$$A:x", ""), ("x$A:y", ""),
+     ("$1:x", ""), ("$(cmd)", "")],
+)  # fmt: skip
+def test_a_misread_variable(word, meant):
+    assert misread_variable(word) == meant

@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from xchronos import __version__
+from xchronos.dockercli.quadlet.keys import KEY_RULES
 from xchronos.model.records import Reading
 from xchronos.model.unit import TriggerSpec
 from xchronos.triggers.zone_baseline import BASELINE_ZONES
@@ -56,6 +57,9 @@ FEATURES: tuple[Feature, ...] = (
         ),
         r"[-@:+!]*\|",
     ),
+    # Variables of [Service]; before, these values were taken as they are written.
+    Feature(2, "Container", frozenset(KEY_RULES), r"""(?s).*(?:\$\{[A-Za-z_]|\$\$|(?<![^\s"'])\$[A-Za-z_])"""),
+    Feature(2, "Container", frozenset(("HealthCmd",)), r"""(?i)["[]*(?:CMD|CMD-SHELL)["\s]"""),
 )
 """Everything above level 1."""
 

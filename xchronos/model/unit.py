@@ -1,6 +1,6 @@
 """A Unit: the compiled, immutable meaning of one unit file. `model.compile.unit.compile_unit` makes it."""
 
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
@@ -101,18 +101,34 @@ class Service(msgspec.Struct, frozen=True):
         return tuple(step for step in self.steps if step.phase == phase)
 
 
+class ContainerOption(NamedTuple):
+    """One assignment of [Container], with the specifiers of the unit's name filled in."""
+
+    key: str
+    value: str
+    place: str
+    """Where it stands, as file:line."""
+
+
 class Container(msgspec.Struct, frozen=True):
-    """The container in which the steps run, from [Container] and the limits of [Service]."""
+    """The container in which the steps run, from [Container] and the limits of [Service].
+
+    What a step's container becomes on its machine is `model.compile.container.on_machine`'s.
+    """
 
     image: str
     """The image as written. Like the other texts, it may have specifiers of the machine."""
     body: dict[str, Any]
-    """The body that creates the container through the Engine API.
+    """The body that creates the container through the Engine API, as far as it is known at submit.
 
     It holds only what differs from the body for an image without options (`dockercli.body.empty_body`).
     """
     extras: ContainerExtras = ContainerExtras()
     """What is not part of the body: secrets, files, when to pull ..."""
+    options: tuple[ContainerOption, ...] = ()
+    """The section as written, if a value names a variable: the machine reads it again. Empty: no value does."""
+    service_parts: dict[str, Any] = {}
+    """The parts of `body` that come from [Service]. Only kept beside `options`."""
 
 
 class Unit(msgspec.Struct, frozen=True):

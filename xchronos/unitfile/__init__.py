@@ -21,7 +21,15 @@ from xchronos.unitfile.environment import (
     parse_variable_names,
     unset_variables,
 )
-from xchronos.unitfile.execline import Command, ExecLine, ExecLines, expand_variables, parse_exec
+from xchronos.unitfile.execline import (
+    Command,
+    ExecLine,
+    ExecLines,
+    expand_variables,
+    misread_variable,
+    parse_exec,
+    variable_names,
+)
 from xchronos.unitfile.fleet.syntax import parse_fleet
 from xchronos.unitfile.lint import lint
 from xchronos.unitfile.names import UnitName, dropin_directories, escape, is_valid_name, mangle, unescape
@@ -54,6 +62,7 @@ __all__ = [
     "lint",
     "mangle",
     "merge",
+    "misread_variable",
     "needs_host",
     "parse",
     "parse_duration",
@@ -69,4 +78,5 @@ __all__ = [
     "suggest",
     "unescape",
     "unset_variables",
+    "variable_names",
 ]

@@ -25,6 +25,7 @@ _SPECIAL = re.compile(r"[\"'\\;]")
 _SEPARATOR = re.compile(r";(?:[ \t\n\r]+|\Z)")
 _LITERAL_SEMICOLON = re.compile(r"\\;(?:[ \t\n\r]+|\Z)")
 _UNSAFE_IN_PATH = re.compile("[\x01-\x1f\x7f\"'\\\\]")
+_NAME_AND_MORE = re.compile(r"\$([A-Za-z_][A-Za-z0-9_]*)([^A-Za-z0-9_].*)", re.DOTALL)
 _BRACED = re.compile(r"\$(?:\$|\{([^}:]*)([}:]|\Z))")
 
 
@@ -264,6 +265,25 @@ def _grown(word: str, env: Mapping[str, str]) -> int:
     if word[0] == "$" and word[1:2] not in {"{", "$"}:
         return len(env.get(word[1:], ""))
     return len(word) + sum(len(env.get(match[1], "")) for match in _BRACED.finditer(word) if match[1])
+
+
+def variable_names(word: str) -> tuple[str, ...]:
+    """The variables that `expand_variables` looks up for a word, each once."""
+    if "$" not in word:
+        return ()
+    if word[0] == "$" and word[1:2] not in {"{", "$"}:
+        return (word[1:],)
+    return tuple(dict.fromkeys(match[1] for match in _BRACED.finditer(word) if match[2] == "}"))
+
+
+def misread_variable(word: str) -> str:
+    """The word as its author seems to mean it, if it is `$NAME` and more; otherwise "".
+
+    systemd reads all of `$DATA:/data` as the name of one variable, which nobody sets, and so drops the word. It does
+    read `${DATA}:/data`. The test `test_a_misread_variable` pins what is taken for such a word.
+    """
+    match = _NAME_AND_MORE.fullmatch(word)
+    return f"${{{match[1]}}}{match[2]}" if match else ""
 
 
 def _substitute(word: str, env: Mapping[str, str]) -> str:

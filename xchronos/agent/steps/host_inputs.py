@@ -14,6 +14,7 @@ from xchronos.agent.steps.resolved_unit import ResolvedUnit
 from xchronos.errors import InvalidValue
 from xchronos.executors.docker.body import as_text
 from xchronos.hostfiles import HostFileRefused
+from xchronos.model.unit import Container
 from xchronos.unitfile import parse_env_file
 
 
@@ -24,6 +25,7 @@ class HostInputs(msgspec.Struct, frozen=True):
         user: What systemd tells a process that runs as another user (User=) of that user.
         variables: What EnvironmentFile= of [Service] says.
         in_directory: Whether the directory of `WorkingDirectory=-` is there.
+        container: What [Container] is on this machine; None: the step runs in none.
         env_files: The paths and the texts of EnvironmentFile= of [Container].
         label_files: The paths and the texts of its label files.
         seccomp: The text of its seccomp profile; empty: it names none.
@@ -34,6 +36,7 @@ class HostInputs(msgspec.Struct, frozen=True):
     user: Mapping[str, str] = {}
     variables: Mapping[str, str] = {}
     in_directory: bool = False
+    container: Container | None = None
     env_files: tuple[tuple[str, str], ...] = ()
     label_files: tuple[tuple[str, str], ...] = ()
     seccomp: str = ""
@@ -45,22 +48,15 @@ NO_INPUTS = HostInputs()
 """For a step that is given nothing of this host."""
 
 
-def needs_inputs(resolved: ResolvedUnit, kind: str, *, in_container: bool) -> bool:
-    """Whether a step of this kind is given anything of this host's."""
-    service, container = resolved.unit.service, resolved.unit.container
-    if service.environment_files or service.working_directory_optional or (service.user and kind == "process"):
-        return True
-    if not in_container or container is None:
-        return False
-    extras = container.extras
-    return bool(
-        extras.env_files or extras.label_files or extras.seccomp_profile or extras.optional_devices or extras.secrets
-    )
+def needs_inputs(resolved: ResolvedUnit, kind: str) -> bool:
+    """Whether a step of this kind, outside of a container, is given anything of this host's."""
+    service = resolved.unit.service
+    return bool(service.environment_files or service.working_directory_optional or (service.user and kind == "process"))
 
 
-async def read_inputs(resolved: ResolvedUnit, kind: str, *, in_container: bool) -> HostInputs:
-    """Read what a step of this kind is given. Raises InvalidValue, and StartRefused for a file that is not read."""
-    if not needs_inputs(resolved, kind, in_container=in_container):
+async def read_inputs(resolved: ResolvedUnit, kind: str) -> HostInputs:
+    """Read what any step of this kind is given. Raises InvalidValue, and StartRefused for a file that is not read."""
+    if not needs_inputs(resolved, kind):
         return NO_INPUTS
     service, files = resolved.unit.service, resolved.host.files
     variables: dict[str, str] = {}
@@ -68,13 +64,12 @@ async def read_inputs(resolved: ResolvedUnit, kind: str, *, in_container: bool) 
         variables |= await _variables(resolved, resolved.expand(pattern), optional=optional)
     user = resolved.expand(service.user) if kind == "process" else ""
     directory = resolved.working_directory if service.working_directory_optional else ""
-    inputs = HostInputs(
+    return HostInputs(
         # The users may be on a server of their own (LDAP), which may not answer either.
         user=await files.ask(lambda: user_environment(user), f"User={user}") if user else {},
         variables=variables,
         in_directory=bool(directory) and await files.ask(Path(directory).is_dir, f"WorkingDirectory=-{directory}"),
     )
-    return await _for_container(resolved, inputs) if in_container else inputs
 
 
 async def _variables(resolved: ResolvedUnit, wanted: str, *, optional: bool) -> dict[str, str]:
@@ -108,27 +103,28 @@ def user_environment(user: str) -> dict[str, str]:
     return {"USER": entry.pw_name, "LOGNAME": entry.pw_name, "HOME": entry.pw_dir, "SHELL": entry.pw_shell}
 
 
-async def _for_container(resolved: ResolvedUnit, inputs: HostInputs) -> HostInputs:
-    container, files = resolved.unit.container, resolved.host.files
-    if container is None:
-        return inputs
-    extras = container.extras
+async def with_container(resolved: ResolvedUnit, container: Container, inputs: HostInputs) -> HostInputs:
+    """Read what a step in this container is given as well: the files that `container`, as it is here, names.
+
+    Raises as `read_inputs` does.
+    """
+    extras, files = container.extras, resolved.host.files
 
     async def texts(paths: tuple[str, ...], what: str) -> tuple[tuple[str, str], ...]:
-        named = [resolved.expand(path) for path in paths]
-        return tuple([(path, as_text(await files.read(path, f"{what} {path}"), f"{what} {path}")) for path in named])
+        return tuple([(path, as_text(await files.read(path, f"{what} {path}"), f"{what} {path}")) for path in paths])
 
     def is_there(path: str) -> bool:
         return Path(path).exists()
 
     devices = []
     for device in extras.optional_devices:
-        path = resolved.expand(device["PathOnHost"])
+        path = device["PathOnHost"]
         if await files.ask(lambda path=path: is_there(path), f"AddDevice=-{path}"):  # type: ignore[misc]
             devices.append(device)
     profile = await texts((extras.seccomp_profile,), "seccomp profile") if extras.seccomp_profile else ()
     return msgspec.structs.replace(
         inputs,
+        container=container,
         env_files=await texts(extras.env_files, "environment file"),
         label_files=await texts(extras.label_files, "label file"),
         seccomp=profile[0][1] if profile else "",

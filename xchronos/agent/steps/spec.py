@@ -5,19 +5,20 @@ Everything that depends on this machine is filled in here, when the step is abou
 
 import asyncio
 from collections.abc import Callable, Mapping
-from typing import Any, cast
+from typing import cast
 
 import msgspec
 
-from xchronos.agent.steps.host_inputs import NO_INPUTS, HostInputs, needs_inputs, read_inputs
+from xchronos.agent.steps.host_inputs import NO_INPUTS, HostInputs, needs_inputs, read_inputs, with_container
 from xchronos.agent.steps.resolved_unit import ResolvedUnit
 from xchronos.dockercli import compile_docker
 from xchronos.errors import InvalidValue, StartRefused
 from xchronos.executors.contract import FORBIDDEN, HostExecutor, StepExit, StepSpec
 from xchronos.executors.docker.body import assignments_in
+from xchronos.model.compile.container import on_machine
 from xchronos.model.records import Execution, fire_key
 from xchronos.model.unit import Container, Step
-from xchronos.unitfile import HostFacts, UnitName, expand, expand_variables
+from xchronos.unitfile import expand_variables
 
 SCRATCH = "/xchronos"
 """Where a container has the attempt's scratch directory. It is the working directory, unless the unit names one."""
@@ -47,7 +48,7 @@ class AttemptSteps:
         """Run a step that is over when this returns. None: the step is of another kind, and is `run`'s."""
         kind = self._resolved.kind_of(step)
         direct = self._resolved.direct.get(kind)
-        if direct is None or needs_inputs(self._resolved, kind, in_container=False):
+        if direct is None or needs_inputs(self._resolved, kind):
             return None
         # Not kept: a spec refers to these steps, so only the collector could free the two; and it is over anyhow.
         spec = self._prepared(step, env, kind, NO_INPUTS)
@@ -129,7 +130,11 @@ class AttemptSteps:
     async def _prepare(self, step: Step, env: Mapping[str, str], kind: str) -> StepSpec | StepExit:
         """Read what the step is given of this host, and work out what an executor needs, or why it cannot start."""
         try:
-            inputs = await read_inputs(self._resolved, kind, in_container=kind == "docker" and not step.docker)
+            inputs = await read_inputs(self._resolved, kind)
+            container = self._resolved.unit.container
+            if container is not None and kind == "docker" and not step.docker:
+                here = self._container_here(container, env, inputs)
+                inputs = await with_container(self._resolved, here, inputs)
         except (InvalidValue, StartRefused) as error:
             return StepExit(reason=str(error))
         return self._prepared(step, env, kind, inputs)
@@ -177,13 +182,22 @@ class AttemptSteps:
         )
         if step.docker:
             return msgspec.structs.replace(spec, docker=compile_docker(("docker", *argv[1:]), env=env))
-        if in_container and unit.container is not None:
-            return self._in_container(spec, unit.container, step, inputs)
+        if inputs.container is not None:
+            return self._in_container(spec, inputs.container, step, inputs)
         return spec
 
+    def _container_here(self, container: Container, extra: Mapping[str, str], inputs: HostInputs) -> Container:
+        """What [Container] is on this machine. Its variables are those that systemd has for podman's command line."""
+        resolved = self._resolved
+        env: dict[str, str] = {}
+        if container.options:
+            env = resolved.environment("docker", in_container=False, user=inputs.user, files=inputs.variables)
+            self._add_own_environment(env, in_container=True)
+            env.update(extra)
+        return on_machine(container, resolved.name, resolved.host.facts, env)
+
     def _in_container(self, spec: StepSpec, container: Container, step: Step, inputs: HostInputs) -> StepSpec:
-        extras = container.extras
-        body: dict[str, Any] = _expand_all(container.body, self._resolved.name, self._resolved.host.facts)
+        body, extras = dict(container.body), container.extras
         if step.line.program:
             if body.get("Entrypoint"):
                 # [Container] has replaced the image's entry point: the line is what that is given.
@@ -234,14 +248,3 @@ class AttemptSteps:
         if not service.working_directory or (service.working_directory_optional and not inputs.in_directory):
             return self._scratch
         return self._resolved.working_directory
-
-
-def _expand_all(value: Any, name: UnitName, facts: HostFacts) -> Any:
-    """Fill in the machine's specifiers wherever a string stands."""
-    if isinstance(value, str):
-        return expand(value, name, facts) if "%" in value else value
-    if isinstance(value, dict):
-        return {_expand_all(key, name, facts): _expand_all(item, name, facts) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_expand_all(item, name, facts) for item in value]
-    return value

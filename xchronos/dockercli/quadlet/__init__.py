@@ -4,5 +4,6 @@ Nothing is imported here; take what you need from the modules.
 
 - `container`: `container_body`, which reads the whole section. Start here.
 - `keys`: the table of keys, each with the rule that reads it.
-- `rules`: the rules. `draft`: the object in which they collect their results.
+- `reading`: how a key's values are read: their quotes, words and variables. `variables`: the variables of `[Service]`.
+- `rules`: what the values become. `draft`: the object in which the rules collect their results.
 """

@@ -18,12 +18,17 @@ from xchronos.dockercli.body import container_parts
 from xchronos.dockercli.flags import Parsed
 from xchronos.dockercli.quadlet.draft import ContainerDraft, Secret
 from xchronos.dockercli.quadlet.keys import ERRORS, KEY_RULES, WARNINGS
+from xchronos.dockercli.quadlet.reading import ValueReader
+from xchronos.dockercli.quadlet.variables import Variables
 from xchronos.errors import InvalidValue, Severity
 
 __all__ = ["CONTAINER_KEYS", "ContainerExtras", "ContainerProblem", "Secret", "container_body"]
 
 CONTAINER_KEYS = frozenset(KEY_RULES) | frozenset(WARNINGS) | frozenset(ERRORS)
 """Every key of [Container], also those that are refused. Errors about a misspelt key suggest one of them."""
+
+
+_NONE = Variables()
 
 
 class ContainerExtras(msgspec.Struct, frozen=True):
@@ -53,18 +58,20 @@ class ContainerProblem(NamedTuple):
 
 
 def container_body(
-    options: Iterable[tuple[str, str, int]], env: Mapping[str, str] | None = None
+    options: Iterable[tuple[str, str, int]], variables: Variables = _NONE, env: Mapping[str, str] | None = None
 ) -> tuple[dict[str, Any], ContainerExtras, list[ContainerProblem]]:
     """(create body, extras, problems) for the options of `[Container]`, given as (key, value, line) in file order.
 
     An empty value drops the values that the key had before. All problems are returned together. If one of them is an
-    error, do not use the body. `env` holds the values for `-e NAME` within `PodmanArgs=`.
+    error, do not use the body. While a variable is open (`Variables.is_open`), the body has a stand-in for it.
+
+    `variables` are those of `[Service]`. `env` holds the values for `-e NAME` within `PodmanArgs=`.
     """
     problems: list[ContainerProblem] = []
     by_key: dict[str, list[tuple[str, int]]] = {}
     for key, value, line in options:
         if key in KEY_RULES:
-            if value:
+            if value or getattr(KEY_RULES[key], "reset", None) is not None:
                 by_key.setdefault(key, []).append((value, line))
             else:
                 by_key.pop(key, None)
@@ -75,21 +82,21 @@ def container_body(
         else:
             problems.append(ContainerProblem(key, "unknown key of [Container]", "error", line))
     draft = ContainerDraft()
+    is_open = False
     for key, assignments in by_key.items():
-        rule = KEY_RULES[key]
-        for value, line in assignments if rule.many else assignments[-1:]:
-            draft.warnings.clear()
-            try:
-                rule.apply(draft, value)
-            except InvalidValue as error:
-                problems.append(ContainerProblem(key, str(error), "error", line))
-            problems.extend(ContainerProblem(key, message, "warning", line) for message in draft.warnings)
+        reader = ValueReader(key, KEY_RULES[key], variables)
+        for value, line in assignments if reader.many else assignments[-1:]:
+            found = reader.read(draft, value)
+            problems.extend(ContainerProblem(key, message, severity, line) for message, severity in found)
+        is_open |= reader.open
     first_line = min((line for assignments in by_key.values() for _, line in assignments), default=0)
     parts: dict[str, Any] = {"body": {}}
     try:
         parts = _finish(draft, env or {}, problems, first_line)
     except InvalidValue as error:
-        problems.append(ContainerProblem("", str(error), "error", first_line))
+        # Values that the machine knows may fit each other where the stand-ins do not.
+        severity: Severity = "warning" if is_open and draft.image else "error"
+        problems.append(ContainerProblem("", str(error), severity, first_line))
     body = parts.pop("body")
     for unused in ("quiet", "cidfile"):
         parts.pop(unused, None)

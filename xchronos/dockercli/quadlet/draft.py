@@ -1,6 +1,7 @@
 """The objects in which the rules of `[Container]` collect the settings of its keys."""
 
 from collections.abc import Callable
+from enum import Enum, auto
 from typing import Any, NamedTuple
 
 import msgspec
@@ -58,8 +59,32 @@ class ContainerDraft:
             self.values[option.name] = read
 
 
+class Reading(Enum):
+    """How quadlet makes values of what stands after a key's `=`. `tests/model/test_container_variables.py` pins it."""
+
+    TEXT = auto()
+    """One value, without the double quotes that stand around it. The last assignment counts."""
+    RAW = auto()
+    """One value, exactly as it is written. Every assignment counts."""
+    WORDS = auto()
+    """Words, split as in Exec lines, each of which is one value. Every assignment counts."""
+    SWITCH = auto()
+    """A boolean, which quadlet itself reads, so that it has no variables. The last assignment counts."""
+
+
 class Rule(NamedTuple):
-    """How a key is read. `apply` reads one value. With `many` every assignment counts, otherwise only the last."""
+    """How a key is read, value by value."""
 
     apply: Callable[[ContainerDraft, str], None]
+    reading: Reading = Reading.TEXT
+    joined: bool = False
+    """Whether podman's command line has the value within a longer word, so that `$NAME` is no word of its own."""
+    reset: Callable[[ContainerDraft], None] | None = None
+    """What an empty value means. None: what the key had before is dropped."""
+
+
+class LineRule(NamedTuple):
+    """How a key is read that holds several words of podman's command line. With `many` every assignment counts."""
+
+    apply: Callable[[ContainerDraft, list[str]], None]
     many: bool = False

@@ -11,13 +11,12 @@ from xchronos.dockercli.options.devices import is_cdi, parse_device
 from xchronos.dockercli.options.network import Attachment
 from xchronos.dockercli.options.ports import exposed_range, published
 from xchronos.dockercli.options.sandbox import MASKED_PATHS, READONLY_PATHS
-from xchronos.dockercli.quadlet.draft import ContainerDraft, Rule, Secret
+from xchronos.dockercli.quadlet.draft import ContainerDraft, Reading, Rule, Secret
 from xchronos.dockercli.references import check_image
 from xchronos.dockercli.runflags import RUN
 from xchronos.dockercli.values import csv_fields, parse_mac
 from xchronos.errors import InvalidValue
 from xchronos.unitfile.directives.scalars import parse_bool
-from xchronos.unitfile.words import Escapes, split_words
 
 _OTHER_UNITS = (".volume", ".network", ".image", ".build", ".pod", ".container")
 _PODMAN_NETWORKS = frozenset(("pasta", "slirp4netns", "private", "ns"))
@@ -25,23 +24,13 @@ _DRIVERS = {"k8s-file": "json-file"}
 _DRIVER_GONE = frozenset(("passthrough", "passthrough-tty"))
 
 
-def option(name: str) -> Rule:
+def option(name: str, reading: Reading = Reading.TEXT) -> Rule:
     """Each value is one value of the option `name` of `docker run`."""
 
     def apply(draft: ContainerDraft, value: str) -> None:
         draft.set(name, value)
 
-    return Rule(apply, RUN.long[name].kind == "many")
-
-
-def words(name: str) -> Rule:
-    """Each word is one value of the repeatable option `name`. Words are split as in Exec lines."""
-
-    def apply(draft: ContainerDraft, value: str) -> None:
-        for word in split_words(value, Escapes.KEEP_UNKNOWN):
-            draft.set(name, word)
-
-    return Rule(apply, many=True)
+    return Rule(apply, reading)
 
 
 def flag(name: str) -> Rule:
@@ -50,7 +39,7 @@ def flag(name: str) -> Rule:
     def apply(draft: ContainerDraft, value: str) -> None:
         draft.values[name] = parse_bool(value)
 
-    return Rule(apply)
+    return Rule(apply, Reading.SWITCH)
 
 
 def security(word: str) -> Rule:
@@ -60,7 +49,7 @@ def security(word: str) -> Rule:
         if parse_bool(value):
             draft.set("security-opt", word)
 
-    return Rule(apply)
+    return Rule(apply, Reading.SWITCH)
 
 
 def security_value(prefix: str) -> Rule:
@@ -69,7 +58,7 @@ def security_value(prefix: str) -> Rule:
     def apply(draft: ContainerDraft, value: str) -> None:
         draft.set("security-opt", prefix + value)
 
-    return Rule(apply)
+    return Rule(apply, joined=True)
 
 
 def _no_other_unit(name: str) -> None:
@@ -84,9 +73,9 @@ def image(draft: ContainerDraft, value: str) -> None:
     draft.image = check_image(value)
 
 
-def command(draft: ContainerDraft, value: str) -> None:
-    """`Exec=`: the words of the command, split as in Exec lines."""
-    draft.command = split_words(value, Escapes.KEEP_UNKNOWN)
+def command(draft: ContainerDraft, words: list[str]) -> None:
+    """`Exec=`: the words of the command."""
+    draft.command = words
 
 
 def _json_words(value: str) -> list[str] | None:
@@ -107,6 +96,11 @@ def entrypoint(draft: ContainerDraft, value: str) -> None:
     draft.entrypoint = _json_words(value) or [value]
 
 
+def no_entrypoint(draft: ContainerDraft) -> None:
+    """`Entrypoint=` without a value: not even the image's own. The engine's word for that is one empty word."""
+    draft.entrypoint = [""]
+
+
 def env_host(_draft: ContainerDraft, value: str) -> None:
     """`EnvironmentHost=`: only false is accepted."""
     if parse_bool(value):
@@ -123,18 +117,28 @@ def volume(draft: ContainerDraft, value: str) -> None:
     draft.set("volume", value)
 
 
+_WITH_SOURCE = frozenset(("bind", "image"))
 _PODMAN_MOUNTS = frozenset(("glob", "ramfs", "devpts", "artifact"))
 
 
 def mount(draft: ContainerDraft, value: str) -> None:
-    """`Mount=`: a value of `docker run --mount`. The mount types that only podman has are refused."""
+    """`Mount=`: a value of `docker run --mount`. The mount types that only podman has are refused.
+
+    So is a bind or an image without a source, which nothing could be mounted from.
+    """
+    kind, source = "volume", ""
     for field in csv_fields(value):
         key, _, text = field.partition("=")
-        if key == "type" and text in _PODMAN_MOUNTS:
-            raise InvalidValue(f"mount type {text!r} is podman's alone, expected bind, volume, tmpfs or image")
-        if key in {"src", "source"}:
+        if key == "type":
+            kind = text
+        elif key in {"src", "source"}:
+            source = text
             _no_other_unit(text)
+    if kind in _PODMAN_MOUNTS:
+        raise InvalidValue(f"mount type {kind!r} is podman's alone, expected bind, volume, tmpfs or image")
     draft.set("mount", value)
+    if not source and kind in _WITH_SOURCE:
+        raise InvalidValue(f"a mount of type {kind} has no source: expected source=...")
 
 
 def network(draft: ContainerDraft, value: str) -> None:
@@ -242,12 +246,24 @@ def log_driver(draft: ContainerDraft, value: str) -> None:
 
 
 def health_command(draft: ContainerDraft, value: str) -> None:
-    """`HealthCmd=`: `none`, a line for the shell, or a JSON list of words."""
-    if value == "none":
-        draft.health_test = ["NONE"]
-        return
+    """`HealthCmd=`: a line for the shell, or a JSON list of words; or in Docker's words `CMD`, `CMD-SHELL`, `NONE`.
+
+    The keyword may have any case, and may stand before a line or in a list, as podman reads it.
+    """
     words = _json_words(value)
-    draft.health_test = ["CMD-SHELL", value] if words is None else ["CMD", *words]
+    keyword, _, line = value.partition(" ") if words is None else (words[0], "", "")
+    match keyword.upper():
+        case "NONE":
+            draft.health_test = ["NONE"]
+        case "CMD" | "CMD-SHELL" as kind:
+            test = words[1:] if words is not None else line.split() if kind == "CMD" else [line.strip()]
+            if not test or not test[0]:
+                raise InvalidValue(f"{value!r}: {keyword} without a command")
+            draft.health_test = [kind, *test]
+        case _ if words is not None and len(words) > 1:
+            draft.health_test = ["CMD", *words]
+        case _:
+            draft.health_test = ["CMD-SHELL", words[0] if words is not None else value]
 
 
 def health_interval(draft: ContainerDraft, value: str) -> None:
@@ -303,17 +319,18 @@ def mask(draft: ContainerDraft, value: str) -> None:
 
 
 def unmask(draft: ContainerDraft, value: str) -> None:
-    """`Unmask=`: paths, separated by colons, that are neither hidden nor read-only, or ALL."""
+    """`Unmask=`: paths, separated by colons, that are neither hidden nor read-only, or ALL in any case."""
     paths = value.split(":")
+    everything = any(path.upper() == "ALL" for path in paths)
     for attribute, defaults in (("masked", MASKED_PATHS), ("unmasked_readonly", READONLY_PATHS)):
         kept: list[str] | None = getattr(draft, attribute)
         now = list(defaults) if kept is None else kept
-        setattr(draft, attribute, [] if "ALL" in paths else [path for path in now if path not in paths])
+        setattr(draft, attribute, [] if everything else [path for path in now if path not in paths])
 
 
-def more_options(draft: ContainerDraft, value: str) -> None:
+def more_options(draft: ContainerDraft, words: list[str]) -> None:
     """`PodmanArgs=`: options of `docker run`, read as on its command line."""
-    parsed = parse_flags(RUN, split_words(value, Escapes.KEEP_UNKNOWN))
+    parsed = parse_flags(RUN, words)
     if parsed.words:
         raise InvalidValue(f"{parsed.words[0]!r} is no option of docker run")
     draft.warnings.extend(parsed.warnings)

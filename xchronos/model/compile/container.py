@@ -6,18 +6,29 @@ A value may have specifiers of the machine, which are unknown at submit. While a
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
 
 from xchronos.dockercli.body import empty_body
 from xchronos.dockercli.options.resources import RESOURCE_KEYS, host_config_from_service
-from xchronos.dockercli.quadlet.container import CONTAINER_KEYS, container_body
+from xchronos.dockercli.quadlet.container import CONTAINER_KEYS, ContainerExtras, container_body
+from xchronos.dockercli.quadlet.variables import Variables
 from xchronos.errors import InvalidValue, Problem, Severity
 from xchronos.model.compile.reader import problem_at
-from xchronos.model.unit import Container
-from xchronos.unitfile import Option, UnitFile, UnitName, did_you_mean, expand
+from xchronos.model.unit import Container, ContainerOption
+from xchronos.unitfile import (
+    HostFacts,
+    Option,
+    UnitFile,
+    UnitName,
+    did_you_mean,
+    expand,
+    parse_environment,
+    parse_variable_names,
+    unset_variables,
+)
 from xchronos.unitfile.directives import is_known, meaning
 
 CONTAINER_SECTION = "Container"
@@ -33,6 +44,7 @@ Such a key overrules [Service] even if its value is the engine's default, which 
 
 # A stand-in is a name, or for specifiers that are paths (`_PATHS`) an absolute path.
 _SPECIFIER = re.compile(r"%([%A-Za-z0-9])")
+_VARIABLE = re.compile(r"\$\{?([A-Za-z_][A-Za-z0-9_]*)")
 _PATHS = frozenset("hsStCLETV")
 _STAND_IN = re.compile(r"zq([0-9a-f]{2})qz|/zp([0-9a-f]{2})pz")
 
@@ -55,7 +67,8 @@ def read_container(file: UnitFile, name: UnitName, problems: list[Problem]) -> C
         except InvalidValue as error:
             problems.append(problem_at(option, str(error)))
         places[number] = option
-    body, extras, found = container_body(options)
+    variables = _variables(file, name)
+    body, extras, found = container_body(options, variables)
     header = next(header for header in file.headers if header.name == CONTAINER_SECTION)
     for key, message, severity, number in found:
         place = places.get(number)
@@ -73,12 +86,62 @@ def read_container(file: UnitFile, name: UnitName, problems: list[Problem]) -> C
                 severity,
             )
         )
-    body = _without(body, empty_body(extras.image)) | {"Image": extras.image}
     said = {key for key, value, _ in options if value}
     parts, service_problems = _of_service(file, name, said)
     problems.extend(problem_at(place, uncovered(message), severity) for place, message, severity in service_problems)
-    _merge(body, parts)
-    return Container(uncovered(extras.image), uncovered(body), uncovered(extras))
+    made = Container(uncovered(extras.image), uncovered(_merged(body, extras, parts)), uncovered(extras))
+    if not any("$" in value for _, value, _ in options):
+        return made
+    # A stand-in for a variable must not count as a limit.
+    if any(variables.is_open(found) for _, value, _ in options for found in _VARIABLE.findall(value)):
+        for limit in ("Memory", "NanoCpus"):
+            made.body.get("HostConfig", {}).pop(limit, None)
+    kept = tuple(
+        ContainerOption(key, uncovered(value), f"{places[number].file}:{places[number].line}")
+        for key, value, number in options
+    )
+    return msgspec.structs.replace(made, options=kept, service_parts=uncovered(parts))
+
+
+def _variables(file: UnitFile, name: UnitName) -> Variables:
+    """The variables of [Service] as far as they are known at submit, with the specifiers of the machine covered."""
+    values = parse_environment([option.value for option in file.get_all("Service", "Environment")], name).values
+    unset = [option.value for option in file.values("Service", "UnsetEnvironment")]
+    values = unset_variables(values, parse_variable_names(unset, name, assignments=True)[0])
+    more = any(file.values("Service", key) for key in ("EnvironmentFile", "PassEnvironment"))
+    return Variables({key: _covered(value, name) for key, value in values.items()}, final=False, more=more)
+
+
+def on_machine(container: Container, name: UnitName, facts: HostFacts, environment: Mapping[str, str]) -> Container:
+    """The container as this machine creates it: variables expanded, then specifiers.
+
+    A section with variables is read again, by the same rules as at submit. Raises InvalidValue, which names the key and
+    its line, if a value is not valid once its variables are known.
+    """
+    if container.options:
+        # What a variable holds is no specifier text.
+        values = {key: value.replace("%", "%%") for key, value in environment.items()}
+        numbered = enumerate(container.options)
+        options = [(option.key, _covered(option.value, name), number) for number, option in numbered]
+        body, extras, found = container_body(options, Variables(values))
+        wrong = [
+            f"{container.options[number].place}: [{CONTAINER_SECTION}] {key or 'as a whole'}: {_uncover(message)}"
+            for key, message, severity, number in found
+            if severity == "error"
+        ]
+        if wrong:
+            raise InvalidValue("; ".join(wrong))
+        merged = _merged(body, extras, container.service_parts)
+        container = Container(_uncover(extras.image), _uncover(merged), _uncover(extras))
+    specified: Container = _mapped(container, lambda text: expand(text, name, facts) if "%" in text else text)
+    return specified
+
+
+def _merged(body: dict[str, Any], extras: ContainerExtras, parts: dict[str, Any]) -> dict[str, Any]:
+    """The parts of a body that are worth keeping, together with those of [Service]."""
+    made = _without(body, empty_body(extras.image)) | {"Image": extras.image}
+    _merge(made, parts)
+    return made
 
 
 def _without(body: dict[str, Any], baseline: dict[str, Any]) -> dict[str, Any]:
@@ -163,12 +226,17 @@ def _as_is(value: Any) -> Any:
 
 def _uncover(value: Any) -> Any:
     """The value with every stand-in replaced by its specifier, in all strings within it."""
+    return _mapped(value, lambda text: _STAND_IN.sub(lambda found: "%" + chr(int(found[1] or found[2], 16)), text))
+
+
+def _mapped(value: Any, change: Callable[[str], str]) -> Any:
+    """The value with every string within it changed."""
     if isinstance(value, str):
-        return _STAND_IN.sub(lambda found: "%" + chr(int(found[1] or found[2], 16)), value)
+        return change(value)
     if isinstance(value, dict):
-        return {_uncover(key): _uncover(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(_uncover(item) for item in value)
+        return {_mapped(key, change): _mapped(item, change) for key, item in value.items()}
+    if isinstance(value, list | tuple) and not hasattr(value, "_fields"):
+        return type(value)(_mapped(item, change) for item in value)
     if isinstance(value, msgspec.Struct):
-        return type(value)(**{field: _uncover(getattr(value, field)) for field in value.__struct_fields__})
+        return type(value)(**{field: _mapped(getattr(value, field), change) for field in value.__struct_fields__})
     return value
