@@ -43,6 +43,15 @@ class TestVerify:
         assert result.stdout == "<stdin>: refused (1 error)\n"
         assert ctl("verify", "-", "--name", "x", stdin=b"[Service]\nExecStart=/bin/true\n").exit_code == 0
 
+    def test_the_version_of_systemd_that_judges(self, ctl):
+        text = b"[Service]\nExecStart=/bin/true\nRestartMode=direct\nCPUAccounting=yes\n"
+        assert "CPUAccounting= was dropped in systemd 258" in ctl("verify", "-", stdin=text).stderr
+        old = ctl("verify", "--systemd-version", "252", "-", stdin=text)
+        assert (old.exit_code, "systemd 252 ignores it" in old.stderr) == (0, True)
+        assert "was dropped" not in old.stderr
+        assert ctl("verify", "--systemd-version", "251", "-", stdin=text).exit_code == 2
+        assert "262" in ctl("verify", "--help").stdout
+
     def test_drop_ins_beside_the_file(self, ctl, tmp_path: Path):
         (tmp_path / "a.service").write_text("[Service]\nExecStart=/bin/true\n")
         (tmp_path / "a.service.d").mkdir()

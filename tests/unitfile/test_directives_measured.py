@@ -46,6 +46,7 @@ def outcome_of(case):
         name=UNIT,
         host=HostFacts(),
         service_type=case.get("type", ""),
+        version=252,
     )
     return verdict.outcome, list(verdict.effect)
 

@@ -2,6 +2,8 @@
 
 import click
 
+from xchronos.errors import Problem
+
 STYLES = {
     "scheduled": "green",
     "running": "green",
@@ -38,3 +40,8 @@ def clean(text: str) -> str:
 def styled(word: str) -> str:
     """A state or an outcome in its colour; any other word as it is."""
     return click.style(word, fg=STYLES[word]) if word in STYLES else word
+
+
+def problem_line(problem: Problem) -> str:
+    """One problem as one line. Control characters of the file are shown as escapes."""
+    return clean(str(problem))

@@ -1,7 +1,8 @@
 """Unit files: text in, values out. Nothing here reads a file, a clock or the machine.
 
-The rules are those of systemd 252. The package `fleet` holds what fleet 1.0 read differently. Start with
-`syntax.parse`, which makes a `document.UnitFile` of a file's text. All else reads the values of its options:
+The rules are those of systemd 252 to 262: `directives.versions` says what differs between them. The package
+`fleet` holds what fleet 1.0 read differently. Start with `syntax.parse`, which makes a
+`document.UnitFile` of a file's text. All else reads the values of its options:
 
 - `syntax`, `document`, `dropins`: the file, its options with their lines, and the merge with its drop-ins.
 - `words`, `execline`, `environment`: how a value is split into words, commands and variables.

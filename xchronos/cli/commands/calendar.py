@@ -107,8 +107,9 @@ def _of_expressions(
 
 def _of_file(session: CliContext, path: Path, since: str | None, count: int) -> Calendar:
     from xchronos.api.views import calendar as upcoming
-    from xchronos.cli.commands.verify import USUAL_STORE, problem_line
+    from xchronos.cli.commands.verify import USUAL_STORE
     from xchronos.cli.files import read_sources
+    from xchronos.cli.text import problem_line
 
     source = next(read_sources([str(path)])) if not path.is_dir() else Problem("is a directory", str(path))
     if isinstance(source, Problem):

@@ -6,9 +6,9 @@ import socket
 import click
 import msgspec
 
-from xchronos.cli.commands.verify import problem_line
 from xchronos.cli.context import CliContext, options, pass_session
 from xchronos.cli.files import STDIN, UnitSource, read_sources, unit_for
+from xchronos.cli.text import problem_line
 from xchronos.errors import ApiError, Problem
 from xchronos.wire.messages import SubmissionResult
 

@@ -5,8 +5,9 @@ import msgspec
 
 from xchronos.cli.context import CliContext, options, pass_session
 from xchronos.cli.files import STDIN, UnitSource, read_sources, unit_for
-from xchronos.cli.text import clean
+from xchronos.cli.text import problem_line
 from xchronos.errors import Problem, UnitFileError
+from xchronos.unitfile.directives import NEWEST, OLDEST
 
 USUAL_STORE = "sqlite"
 """The store whose warnings are given. Only a daemon knows its own; this one it has unless told otherwise."""
@@ -31,9 +32,18 @@ class FileVerdict(msgspec.Struct, frozen=True):
 @click.command()
 @click.argument("paths", metavar="FILE|DIRECTORY|-...", nargs=-1, required=True)
 @click.option("--name", default="stdin.service", help="The unit's name, for a file from standard input (-).")
+@click.option(
+    "--systemd-version",
+    "systemd",
+    type=click.IntRange(OLDEST, NEWEST),
+    default=NEWEST,
+    show_default=True,
+    metavar="NUMBER",
+    help="The version of systemd by which keys and values are judged. Every daemon judges by the newest one known.",
+)
 @options(output=True)
 @pass_session
-def verify(session: CliContext, paths: tuple[str, ...], name: str) -> None:
+def verify(session: CliContext, paths: tuple[str, ...], name: str, systemd: int) -> None:
     """Check unit files as `submit` would, with the drop-ins beside them. Needs no daemon.
 
     Prints every problem and warning with its line; the exit code is 1 when a file would be refused.
@@ -42,7 +52,9 @@ def verify(session: CliContext, paths: tuple[str, ...], name: str) -> None:
     for path in paths:
         for source in read_sources([path], unit_for(name) if path == STDIN else ""):
             verdict = (
-                check(source) if isinstance(source, UnitSource) else FileVerdict(source.file, "", False, (source,))
+                check(source, systemd)
+                if isinstance(source, UnitSource)
+                else FileVerdict(source.file, "", False, (source,))
             )
             verdicts.append(verdict)
             if not session.json:
@@ -53,8 +65,8 @@ def verify(session: CliContext, paths: tuple[str, ...], name: str) -> None:
         click.get_current_context().exit(1)
 
 
-def check(source: UnitSource) -> FileVerdict:
-    """What a daemon would say to one file."""
+def check(source: UnitSource, systemd: int = NEWEST) -> FileVerdict:
+    """What a daemon would say to one file, with the warnings of a version of systemd."""
     from xchronos.clock import SystemClock
     from xchronos.model.compile.unit import compile_unit
     from xchronos.scheduler.timing.outlook import outlook
@@ -65,7 +77,7 @@ def check(source: UnitSource) -> FileVerdict:
             problems = (*parse(source.text, source.path).problems, _not_run(source))
         else:
             dropins = [(dropin.path, dropin.text) for dropin in source.drop_ins]
-            unit = compile_unit(source.name, source.text, dropins, source.path)
+            unit = compile_unit(source.name, source.text, dropins, source.path, systemd=systemd)
             problems = (*unit.warnings_on(USUAL_STORE), *outlook(unit, SystemClock().now()))
     except UnitFileError as error:
         return FileVerdict(source.path, source.name, ok=False, problems=error.problems)
@@ -89,8 +101,3 @@ def _print(session: CliContext, verdict: FileVerdict) -> None:
     ]
     word = click.style("ok", fg="green") if verdict.ok else click.style("refused", fg="red")
     session.print(f"{verdict.path}: {word}" + (f" ({', '.join(counts)})" if counts else ""))
-
-
-def problem_line(problem: Problem) -> str:
-    """One problem as one line. Control characters of the file are shown as escapes."""
-    return clean(str(problem))

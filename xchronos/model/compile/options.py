@@ -16,7 +16,8 @@ from xchronos.model.compile.container import has_meaning
 from xchronos.model.compile.reader import problem_at, unmarked
 from xchronos.model.conditions import HOST_CONDITIONS
 from xchronos.unitfile import Option, UnitFile, UnitName, did_you_mean, expand, lint, suggest
-from xchronos.unitfile.directives import check, is_known, meaning
+from xchronos.unitfile.directives import NEWEST, check, is_known, meaning
+from xchronos.unitfile.directives.versions import unavailable
 from xchronos.unitfile.fleet.requirements import FLEET_KEYS
 from xchronos.unitfile.lint import stray_comment
 
@@ -62,9 +63,13 @@ _REMEMBERED = 200
 
 
 class Judgement:
-    """The problems of all sections and assignments of a file. `container` says whether it has a [Container]."""
+    """The problems of all sections and assignments of a file.
 
-    def __init__(self, file: UnitFile, name: UnitName, *, container: bool) -> None:
+    `container` says whether it has a [Container]. `systemd` is the version of systemd by which keys and values of
+    systemd are judged.
+    """
+
+    def __init__(self, file: UnitFile, name: UnitName, *, container: bool, systemd: int = NEWEST) -> None:
         self.problems: list[Problem] = []
         """The problems that xchronos itself finds."""
         self.verdicts: list[Problem] = []
@@ -73,6 +78,7 @@ class Judgement:
         """The file and line of each key that belongs to another section."""
         self._name = name
         self._container = container
+        self._systemd = systemd
         type_option = file.last("Service", "Type")
         self._type = type_option.value if type_option is not None else ""
         for header in file.headers:
@@ -130,7 +136,7 @@ class Judgement:
         # Only specifiers depend on the unit's name. Without one, all units share the cached judgement.
         name = self._name if "%" in option.value else _ANY_UNIT
         judge = _verdict if len(option.value) < _REMEMBERED else _verdict.__wrapped__
-        severity, message = judge(section, key, option.value, name, self._type, self._container)
+        severity, message = judge(section, key, option.value, name, self._type, self._container, self._systemd)
         if severity == "error":
             self.problems.append(problem_at(option, message))
         elif message:
@@ -158,16 +164,16 @@ def _home_of(key: str) -> str:
 
 @lru_cache(maxsize=4096)
 def _verdict(
-    section: str, key: str, value: str, name: UnitName, service_type: str, container: bool
+    section: str, key: str, value: str, name: UnitName, service_type: str, container: bool, systemd: int
 ) -> tuple[Severity, str]:
     """The judgement of systemd on an assignment. If systemd accepts it, a warning if the key has no effect here."""
-    verdict = check(section, key, value, name=name, service_type=service_type)
+    verdict = check(section, key, value, name=name, service_type=service_type, version=systemd)
     if verdict.outcome == "refused":
         return "error", verdict.message
     if verdict.outcome != "ok":
         if not is_known(section, key) and key in CONTAINER_KEYS:
             return "warning", f"{key} is no key of [{section}]: expected it in [Container]; ignored"
-        return "warning", verdict.message
+        return "warning", verdict.message + _all_the_same(section, key, container=container, systemd=systemd)
     if not value or (section == "Service" and has_meaning(key, container=container)):
         return "warning", ""
     if section == "Unit" and key in _CONDITIONS:
@@ -179,6 +185,14 @@ def _verdict(
         case "container":
             return "warning", "has no meaning without a [Container]: other steps do without it"
     return "warning", ""
+
+
+def _all_the_same(section: str, key: str, *, container: bool, systemd: int) -> str:
+    """A remark on a value that systemd of this version ignores and another one accepts: whether xchronos acts on it."""
+    acted_upon = meaning(section, key) == "used" or (section == "Service" and has_meaning(key, container=container))
+    if acted_upon and unavailable(section, key, systemd):
+        return "; xchronos acts on it all the same"
+    return ""
 
 
 def settle(file: UnitFile, problems: Sequence[Problem], verdicts: Sequence[Problem]) -> list[Problem]:

@@ -18,6 +18,7 @@ from xchronos.model.features import needed, rules_text, zones_used
 from xchronos.model.policies import ExecutorName, OnPartition
 from xchronos.model.unit import Container, Unit
 from xchronos.unitfile import UnitFile, UnitName, expand, merge, parse
+from xchronos.unitfile.directives import NEWEST
 from xchronos.unitfile.fleet.requirements import FLEET_SECTION, requirements
 
 DOCKER_SERVICE = "docker.service"
@@ -50,6 +51,7 @@ def compile_unit(
     path: str = "",
     *,
     stored: bool = False,
+    systemd: int = NEWEST,
 ) -> Unit:
     """Compile a unit file.
 
@@ -61,6 +63,7 @@ def compile_unit(
         path: What problems call the file. The default is the unit's name.
         stored: Whether the text is that of a unit that was accepted before. It may be larger than one that is new:
             earlier versions took more.
+        systemd: The version of systemd by which its keys are judged. Only warnings depend on it.
 
     Raises:
         UnitFileError: the file has an error, or is too large. The exception carries the problems as `bounds.told` tells
@@ -69,20 +72,22 @@ def compile_unit(
     try:
         if not stored:
             check_size(((path or name, text), *drop_ins))
-        unit = _of_text(name, text, drop_ins, path)
+        unit = _of_text(name, text, drop_ins, path, systemd)
     except UnitFileError as error:
         raise UnitFileError(told(error.problems)) from error
     return unit
 
 
-def _of_text(name: str, text: bytes | str, drop_ins: Sequence[tuple[str, bytes | str]], path: str) -> Unit:
+def _of_text(
+    name: str, text: bytes | str, drop_ins: Sequence[tuple[str, bytes | str]], path: str, systemd: int
+) -> Unit:
     shown = path or name
     unit_name = _name(name, shown)
     file = parse_unit(name, text, drop_ins, path)
     if file.masked:
         empty = Problem("the file is empty: the unit is masked, it cannot be started", shown, severity="warning")
         return Unit(name, file.revision, masked=True, warnings=(empty,))
-    unit = _compile(file, unit_name, shown)
+    unit = _compile(file, unit_name, shown, systemd)
     return msgspec.structs.replace(unit, name=name, template=True) if name != unit.name else unit
 
 
@@ -98,7 +103,7 @@ def _name(name: str, shown: str) -> UnitName:
     raise UnitFileError([Problem(message, shown)])
 
 
-def _compile(file: UnitFile, name: UnitName, shown: str) -> Unit:
+def _compile(file: UnitFile, name: UnitName, shown: str, systemd: int) -> Unit:
     problems: list[Problem] = list(file.problems)
     section = OptionReader(file, "Unit", problems)
     service_section = OptionReader(file, "Service", problems)
@@ -106,7 +111,7 @@ def _compile(file: UnitFile, name: UnitName, shown: str) -> Unit:
     chronos = read_chronos(own_section, name)
     commands = read_commands(service_section, name)
     container = read_container(file, name, problems)
-    judgement = Judgement(file, name, container=container is not None)
+    judgement = Judgement(file, name, container=container is not None, systemd=systemd)
     problems.extend(judgement.problems)
     asked, fleet_problems = requirements(name.full, file.section(FLEET_SECTION))
     # A key that belongs to another section is already reported.

@@ -1,12 +1,13 @@
 """systemd's keys: which exist, how their values are read, and what they mean to xchronos.
 
-`check` judges one assignment as `systemd-analyze verify` of systemd 252 does. `meaning` says whether xchronos acts on a
-key. The compiler of units uses the `parse_*` functions: each returns a typed value or raises InvalidValue.
+`check` judges one assignment as `systemd-analyze verify` does, in the version of systemd that is asked for. `meaning`
+says whether xchronos acts on a key. The compiler of units uses the `parse_*` functions: each returns a typed value or
+raises InvalidValue.
 
 To see how a key is judged, start in `table`. It maps every key to its *kind*, which is a function that judges values:
 
 - `kinds` (single values), `lists`, `resources`, `sandbox`, `streams`: the kinds.
-- `verdict`: the type of their results. `defaults`: the results that `check` leaves out.
+- `versions`: which version of systemd knows what. `verdict`: the type of the kinds' results.
 - `scalars`, `signals`, `capabilities`: the parsers. `forms`: the spellings of systemd's output.
 """
 
@@ -31,8 +32,11 @@ from xchronos.unitfile.directives.signals import (
     parse_signal,
 )
 from xchronos.unitfile.directives.verdict import DirectiveOutcome, DirectiveVerdict
+from xchronos.unitfile.directives.versions import NEWEST, OLDEST
 
 __all__ = [
+    "NEWEST",
+    "OLDEST",
     "Amount",
     "DirectiveOutcome",
     "DirectiveVerdict",

@@ -1,4 +1,4 @@
-"""Kinds of single values: each judges the value of a key as systemd 252 does.
+"""Kinds of single values: each judges the value of a key as systemd does.
 
 A kind is a function of (key, value, scope). It returns a `DirectiveVerdict`, or raises InvalidValue for a value that
 systemd warns about and ignores. Some functions here return kinds; `table` calls those at import.
@@ -47,6 +47,11 @@ def silent_boolean(_key: str, value: str, _scope: Scope) -> DirectiveVerdict:
 def optional_boolean(key: str, value: str, scope: Scope) -> DirectiveVerdict:
     """A boolean. The empty value means the default."""
     return boolean(key, value, scope) if value else OK
+
+
+def silent_optional_boolean(key: str, value: str, scope: Scope) -> DirectiveVerdict:
+    """A boolean that systemd does not show. The empty value means the default."""
+    return silent_boolean(key, value, scope) if value else OK
 
 
 def dynamic_user(_key: str, value: str, scope: Scope) -> DirectiveVerdict:

@@ -23,6 +23,7 @@ PROTECTIONS: dict[str, tuple[str, ...]] = {
 }
 """Boolean keys that also remove capabilities: for each key, the names of those capabilities."""
 
+_PRIVATE_HOSTNAME = 258
 _NAMESPACES = ("cgroup", "ipc", "net", "mnt", "pid", "user", "uts")
 _FAMILIES = frozenset(
     f"AF_{name}"
@@ -67,6 +68,32 @@ def namespaces(key: str, value: str, _scope: Scope) -> DirectiveVerdict:
     inverted = value.startswith("~")
     names = sorted(name for name in _NAMESPACES if (name in listed) != inverted)
     return shown(f"{key}: {' '.join(names)}") if len(names) < len(_NAMESPACES) else OK
+
+
+def delegated_namespaces(_key: str, value: str, _scope: Scope) -> DirectiveVerdict:
+    """`DelegateNamespaces=`: as `RestrictNamespaces=`, without user namespaces. It is not shown."""
+    try:
+        parse_bool(value or "no")
+    except InvalidValue:
+        known = tuple(name for name in _NAMESPACES if name != "user")
+        for word in value.removeprefix("~").split():
+            if word not in known:
+                raise InvalidValue(
+                    f"{word!r} is no namespace: expected yes, no or some of {', '.join(known)}"
+                ) from None
+    return OK
+
+
+def protect_hostname(key: str, value: str, scope: Scope) -> DirectiveVerdict:
+    """`ProtectHostname=`: a boolean; from systemd 258 on also `private`, and a host name after a colon."""
+    wanted, colon, _ = value.partition(":")
+    if wanted != "private" and (not colon or not parse_bool(wanted)) and value:
+        return shown(f"{key}: yes" if parse_bool(value) else f"{key}: no")
+    if scope.version < _PRIVATE_HOSTNAME:
+        raise InvalidValue(
+            f"{value!r} is a value from systemd {_PRIVATE_HOSTNAME} on: systemd {scope.version} ignores it"
+        )
+    return shown(f"{key}: {value}") if value else OK
 
 
 def address_families(_key: str, value: str, _scope: Scope) -> DirectiveVerdict:

@@ -12,7 +12,7 @@ DirectiveOutcome: TypeAlias = Literal["ok", "warned", "ignored", "refused"]
 
 
 class DirectiveVerdict(msgspec.Struct, frozen=True):
-    """How systemd 252 judges one `Key=value`.
+    """How systemd judges one `Key=value`.
 
     - *ok*: the value is accepted.
     - *warned*: the value is accepted, with the warning in `message`.
@@ -53,6 +53,8 @@ class Scope(msgspec.Struct, frozen=True):
     """The unit whose values are judged and, if it is known, the machine."""
 
     name: UnitName
+    version: int
+    """The version of systemd that judges."""
     host: HostFacts | None = None
     """If it is None, specifiers of the machine stay in the effect as they are written."""
 
