@@ -249,6 +249,17 @@ class TestActions:
         assert read(api.post("/v1/units/a.service/resume"), Asked).action == "resumed"
         assert "next fire time" in read(api.get("/v1/units/a.service/explain"), Explanation).lines[0]
 
+    async def test_resume_and_skip_what_was_missed(self, api, cluster):
+        await cluster.submit("a.service", HOURLY)
+        api.post("/v1/units/a.service/pause")
+        read(api.post("/v1/units/a.service/resume", json={"skip": True}), ErrorBody, 400)
+        read(api.post("/v1/units/a.service/resume", json={"skip_missed": True}), Asked)
+        record = (await cluster.registry.unit("a.service")).record
+        assert (record.desired, record.skip_missed, record.resumed_at) == ("active", True, at(0))
+        # What is active already stays as it is.
+        read(api.post("/v1/units/a.service/resume"), Asked)
+        assert (await cluster.registry.unit("a.service")).record == record
+
 
 class TestQuestions:
     async def test_calendar(self, api, cluster):

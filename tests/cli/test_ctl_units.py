@@ -219,6 +219,10 @@ class TestActions:
         assert ctl("pause", "a").stdout == "a.service: paused\n"
         assert read(ctl("list-units", "-o", "json"), list[UnitSummary])[0].state == "paused"
         assert ctl("resume", "a").stdout == "a.service: resumed\n"
+        assert daemon.run(daemon.cluster.registry.unit("a.service")).record.skip_missed is False
+        assert ctl("pause", "a").exit_code == 0
+        assert ctl("resume", "--skip-missed", "a").stdout == "a.service: resumed\n"
+        assert daemon.run(daemon.cluster.registry.unit("a.service")).record.skip_missed is True
         assert ctl("destroy", "a").stdout == "a.service: destroyed\n"
         assert ctl("list-units", "--no-legend").stdout == ""
 

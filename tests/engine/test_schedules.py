@@ -154,6 +154,54 @@ def test_pause_and_resume():
     run(scenario)
 
 
+@pytest.mark.parametrize(
+    ("how", "then", "missed"),
+    [
+        ({}, ["succeeded"] * 3, "(FIRE_NOW)"),
+        ({"skip_missed": True}, ["succeeded"] * 2, "(skip-missed)"),
+    ],
+)
+def test_a_short_pause_is_one_gap(how, then, missed):
+    async def scenario(cluster: Cluster) -> None:
+        await cluster.start()
+        await cluster.submit("a.service", "TriggerCron=*/10 * * * * *\nMisfireThreshold=1h")
+        await cluster.sleep(15)
+        before = len(cluster.log)
+        await cluster.registry.set_desired("a.service", "paused")
+        await cluster.sleep(45)
+        await cluster.registry.set_desired("a.service", "active", now=cluster.clock.now(), **how)
+        await cluster.sleep(20)
+        after = (await cluster.history("a.service"))[before:]
+        (gap,) = [execution for execution in after if execution.missed]
+        assert 4 <= gap.missed.count <= 5
+        assert gap.reason == f"{gap.missed.count} fire times were in a pause of the unit {missed}"
+        assert [execution.outcome.value for execution in after if not execution.missed] == then
+
+    run(scenario)
+
+
+def test_a_pause_while_no_scheduler_ran_is_a_gap_as_well():
+    async def scenario(cluster: Cluster) -> None:
+        await cluster.start()
+        await cluster.submit("a.service", "TriggerCron=*/10 * * * * *\nMisfireThreshold=1h")
+        await cluster.sleep(15)
+        await cluster.stop()
+        await cluster.registry.set_desired("a.service", "paused")
+        await cluster.sleep(30)
+        await cluster.registry.set_desired("a.service", "active", now=cluster.clock.now())
+        await cluster.registry.submit(
+            "a.service", (await cluster.registry.unit("a.service")).record.text.encode() + b"# new\n", now=0
+        )
+        before = len(cluster.log)
+        await cluster.start()
+        await cluster.sleep(2)
+        assert len(cluster.log) == before + 1
+        (gap,) = [execution for execution in await cluster.history("a.service") if execution.missed]
+        assert (gap.missed.count, gap.missed.paused) == (3, True)
+
+    run(scenario)
+
+
 def test_ten_thousand_one_shots_and_a_restart():
     async def scenario(cluster: Cluster) -> None:
         await cluster.start()

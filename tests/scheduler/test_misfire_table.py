@@ -9,7 +9,7 @@ from xchronos.clock import HOUR, SECOND, to_instant
 from xchronos.model.policies import MisfirePolicy as P
 from xchronos.model.records import Missed
 from xchronos.scheduler.policies.misfire import effective
-from xchronos.scheduler.timing.schedule import accept, next_due, preview, reconcile, turn
+from xchronos.scheduler.timing.schedule import Resumed, accept, next_due, preview, reconcile, turn
 from xchronos.triggers.at import AtTrigger
 from xchronos.triggers.cron.expression import parse_cron
 from xchronos.triggers.zones import zone
@@ -275,3 +275,33 @@ def test_a_gap_over_a_change_of_the_clock_holds_what_would_have_fired(expression
     planned = [at for at, _ in preview(it, accepted, 1000) if at <= back]
     (gap,) = turn(it, accept(it, accepted, 1), back).missed
     assert (gap.first, gap.last, gap.count) == (planned[0], planned[-1], len(planned))
+
+
+PAUSED = [
+    # trigger, policy, skip_missed, what fires after a pause from 3 to 13, what was missed
+    (every(2, 9), P.IGNORE, False, [4, 6, 8, 10, 12, 14, 16, 18], []),
+    (every(2, 9), P.NOW_WITH_EXISTING, False, [13, 15, 17, 19, 21, 23, 25, 27], [5]),
+    (every(2, 9), P.NEXT_WITH_EXISTING, False, [14, 16, 18, 20, 22, 24, 26, 28], [5]),
+    (every(2, 9), P.NEXT_WITH_REMAINING, False, [14, 16, 18], [5]),
+    (every(2, 9), P.NOW_WITH_REMAINING, False, [13, 15, 17, 19], [5]),
+    (every(2, 9), P.FIRE_NOW, False, [13, 15, 17, 19], [5]),
+    (every(2, 9), P.SMART, False, [13, 15, 17, 19, 21, 23, 25, 27], [5]),
+    (parse_cron("*/2 * * * * *"), P.SMART, False, [13, 14, 16, 18, 20, 22, 24, 26, 28, 30], [5]),
+    (parse_cron("*/2 * * * * *"), P.IGNORE, False, [4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30], []),
+    *[(every(2, 9), policy, True, [14, 16, 18], [5]) for policy in P],
+    *[(parse_cron("*/2 * * * * *"), policy, True, [14, 16, 18, 20, 22, 24, 26, 28, 30], [5]) for policy in P],
+]
+
+
+@pytest.mark.parametrize(("trigger", "policy", "skip", "fires", "missed"), PAUSED)
+def test_a_pause_is_one_gap_however_short_it_was(trigger, policy, skip, fires, missed):
+    # Nothing is as late as the threshold.
+    it = unit(trigger, policy=policy, threshold=3600)
+    before, schedule = run(it, accept(it, s(-0.1) if trigger.kind == "cron" else s(0), 1), 2.5)
+    assert before == [0, 2]
+    schedule = reconcile(it, schedule, s(3), 2, paused=True)
+    schedule = reconcile(it, schedule, s(13), 3, resumed=Resumed(s(13), skip))
+    back = turn(it, schedule, s(13))
+    after, _ = run(it, back.schedule, 30)
+    assert (seconds(back) + after, [gap.count for gap in back.missed]) == (fires, missed)
+    assert all(gap.paused and gap.skipped is skip for gap in back.missed)

@@ -10,6 +10,7 @@ from xchronos.clock import HOUR, SECOND, to_datetime
 from xchronos.model.policies import MisfirePolicy as P
 from xchronos.scheduler.timing.schedule import (
     Fire,
+    Resumed,
     Turn,
     accept,
     expires_at,
@@ -175,8 +176,50 @@ class TestTurn:
         back = turn(it, resumed, s(500))
         assert seconds(back) == []
         assert back.missed[0].count == 50
-        soon = reconcile(it, paused, s(35), 1, paused=False)
-        assert seconds(turn(it, soon, s(35))) == [10, 20, 30]
+        # However short it was.
+        soon = turn(it, reconcile(it, paused, s(35), 1, paused=False), s(35))
+        assert seconds(soon) == []
+        assert [(gap.count, gap.paused) for gap in soon.missed] == [(3, True)]
+        assert soon.schedule == msgspec.structs.replace(soon.schedule, resumed_at=None, skip_missed=False)
+
+    def test_a_pause_that_no_scheduler_has_seen_is_one_as_well(self):
+        it = unit(every(10))
+        schedule = turn(it, accept(it, s(0), 1), s(0)).schedule
+        again = reconcile(it, schedule, s(27), 2, resumed=Resumed(s(15)))
+        back = turn(it, again, s(27))
+        assert (seconds(back), [(gap.count, gap.paused) for gap in back.missed]) == ([], [(2, True)])
+        # What is due after the resumption is late like anything else.
+        late = turn(it, reconcile(it, schedule, s(17), 2, resumed=Resumed(s(5))), s(17))
+        assert (seconds(late), late.missed) == ([10], ())
+        # A later change of the unit brings the same resumption along: it says nothing new.
+        same = reconcile(it, back.schedule, s(30), 3, resumed=Resumed(s(15)))
+        assert seconds(turn(it, same, s(30))) == [30]
+
+    def test_a_clock_ahead_of_ours_resumes_nothing_that_is_still_to_come(self):
+        it = unit(every(10))
+        schedule = turn(it, accept(it, s(0), 1), s(0)).schedule
+        paused = reconcile(it, schedule, s(5), 2, paused=True)
+        again = reconcile(it, paused, s(7), 3, resumed=Resumed(s(12)))
+        assert seconds(turn(it, again, s(10))) == [10]
+
+    def test_paused_again_before_anything_was_decided(self):
+        it = unit(every(10))
+        paused = reconcile(it, accept(it, s(0), 1), s(5), 2, paused=True)
+        again = reconcile(it, paused, s(7), 3, resumed=Resumed(s(7), skip_missed=True))
+        assert again.skip_missed
+        paused = reconcile(it, again, s(8), 4, paused=True)
+        assert (paused.resumed_at, paused.skip_missed) == (None, False)
+
+    def test_only_what_fell_into_the_pause_is_skipped(self):
+        it = unit(Grid(s(0), 10 * SECOND), Grid(s(40), 10 * SECOND), policy=P.FIRE_NOW)
+        paused = reconcile(it, accept(it, s(0), 1), s(1), 2, paused=True)
+        again = reconcile(it, paused, s(35), 3, resumed=Resumed(s(35), skip_missed=True))
+        back = turn(it, again, s(200))
+        assert [(gap.trigger, gap.paused, gap.record().policy) for gap in back.missed] == [
+            (0, True, "skip-missed"),
+            (1, False, "FIRE_NOW"),
+        ]
+        assert seconds(back) == [200]
 
     def test_max_runs_counts_fire_times(self):
         it = unit(every(10), max_runs=3)

@@ -19,6 +19,7 @@ from xchronos.registry import transitions
 from xchronos.registry.keys import Keys
 from xchronos.scheduler import completion
 from xchronos.scheduler.policies import retry
+from xchronos.scheduler.timing import schedule
 from xchronos.store import memory, transactions
 from xchronos.store.contract import Put, Txn
 
@@ -104,6 +105,11 @@ def pauses_by_the_wall_clock_alone(patch):
 
     patch.setattr(timers.Timers, "add", add)
     patch.setattr(timers.Timers, "reached", lambda self, lead, now: now)
+
+
+def pauses_are_lateness(patch):
+    """What fell into a pause of its unit is late like anything else."""
+    patch.setattr(schedule, "_gap", lambda *_, **__: {})
 
 
 def retries_at_once(patch):
@@ -221,6 +227,7 @@ DECISIONS: Mutants = {
     forgetful_claims: ("I2", 10),
     attempts_are_not_counted: ("I1", 10),
     pauses_by_the_wall_clock_alone: ("was to pause", 100),
+    pauses_are_lateness: ("fell into a pause", 60),
     retries_at_once: ("before its pause is over", 30),
 }
 OWNERSHIP: Mutants = {takes_what_others_have: ("I5", 100), never_lets_go: ("no rest", 20)}

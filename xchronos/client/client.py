@@ -19,6 +19,7 @@ from xchronos.wire.messages import (
     ExecutionIds,
     Explanation,
     MetadataRequest,
+    ResumeRequest,
     StartRequest,
     StopRequest,
     Submission,
@@ -124,9 +125,13 @@ class Client:
         """Let nothing of a unit fire until it is resumed."""
         return self._send(Asked, "POST", "units", name, "pause")
 
-    def resume(self, name: str) -> Asked:
-        """Let a paused unit fire again."""
-        return self._send(Asked, "POST", "units", name, "resume")
+    def resume(self, name: str, *, skip_missed: bool = False) -> Asked:
+        """Let a paused unit fire again.
+
+        With `skip_missed`, nothing starts for what fell into the pause; else the unit's misfire policy decides.
+        """
+        body = ResumeRequest(skip_missed) if skip_missed else None
+        return self._send(Asked, "POST", "units", name, "resume", body=body)
 
     def explain(self, name: str) -> Explanation:
         """Why a unit is, or is not, running."""

@@ -53,6 +53,10 @@ class UnitRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     """In the order in which they are read."""
     text_base64: str = ""
     """The bytes of the file in base64, if they are not valid UTF-8 (systemd allows that in comments). Else empty."""
+    resumed_at: datetime | None = None
+    """When it was resumed last. None: never, or by an older version."""
+    skip_missed: bool = False
+    """Whether whoever resumed it last wants nothing to start for what fell into the pause."""
     v: int = 1
 
 
@@ -71,7 +75,7 @@ class TriggerState(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """The instant at which a misfire policy let the grid begin anew. None: the grid begins at the anchor."""
 
 
-class Missed(msgspec.Struct, frozen=True, gc=False):
+class Missed(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """A gap: fire times of one trigger that were missed together. One `missed` record stands for all of them."""
 
     first: datetime
@@ -81,7 +85,9 @@ class Missed(msgspec.Struct, frozen=True, gc=False):
     count: int
     """The number of missed fire times, the first and the last included."""
     policy: str
-    """The misfire policy that decided."""
+    """The misfire policy that decided, or `skip-missed` for somebody who resumed the unit so."""
+    paused: bool = False
+    """Whether the gap began in a pause of the unit. Else its fire times were found too late."""
 
 
 class Owed(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
@@ -130,6 +136,10 @@ class Schedule(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """Whether the unit is kept running on every machine, also on those that join later."""
     copies: int = 0
     """The number of machines on which the unit is kept running. 0: it is not such a unit."""
+    resumed_at: datetime | None = None
+    """Fire times up to this instant fell into a pause. None: none did, or what became of them is decided."""
+    skip_missed: bool = False
+    """Whether such fire times are all missed, whatever the misfire policy says."""
     v: int = 1
 
 

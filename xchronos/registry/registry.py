@@ -6,7 +6,7 @@ of what is written here by its watches.
 
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
@@ -52,6 +52,11 @@ class Stored(msgspec.Struct, frozen=True):
     record: UnitRecord
     revision: int
     schedule: Schedule | None
+
+
+def _wanted(record: UnitRecord) -> dict[str, Any]:
+    """The fields of a unit's record that people have set apart from its text: a new text keeps them."""
+    return {"desired": record.desired, "resumed_at": record.resumed_at, "skip_missed": record.skip_missed}
 
 
 def _too_large(size: int) -> str:
@@ -114,7 +119,7 @@ class Registry:
                 submitted_by=by,
                 submitted_at=to_datetime(now),
                 source=source,
-                desired=old.desired if old is not None else "active",
+                **(_wanted(old) if old is not None else {}),
             )
             if old is not None and old.revision == record.revision and old.source == source:
                 return Submitted(name, unit.revision, "unchanged", warnings)
@@ -140,8 +145,19 @@ class Registry:
             if (await self.store.commit(Txn((Guard(item.key, item.mod_revision),), (Delete(item.key),)))).succeeded:
                 return
 
-    async def set_desired(self, name: str, desired: Desired) -> None:
-        """Pause or resume a unit's schedule. Raises NotFound."""
+    async def set_desired(
+        self, name: str, desired: Desired, *, now: Instant | None = None, skip_missed: bool = False
+    ) -> None:
+        """Pause or resume a unit's schedule; one that is so already stays as it is.
+
+        Args:
+            name: The unit.
+            desired: How it is to be.
+            now: When it is resumed, until which fire times fell into the pause. None: when its scheduler notices.
+            skip_missed: Whether nothing of what fell into the pause is to start. Else the misfire policy decides.
+
+        Raises NotFound.
+        """
         while True:
             item = await self.store.get(self.keys.job(name))
             if item is None:
@@ -149,7 +165,10 @@ class Registry:
             record = decode(item, UnitRecord)
             if record.desired == desired:
                 return
-            fresh = encode(msgspec.structs.replace(record, desired=desired))
+            resumed_at = to_datetime(now) if desired == "active" and now is not None else None
+            fresh = encode(
+                msgspec.structs.replace(record, desired=desired, resumed_at=resumed_at, skip_missed=skip_missed)
+            )
             if (await self.store.commit(Txn((Guard(item.key, item.mod_revision),), (Put(item.key, fresh),)))).succeeded:
                 return
 

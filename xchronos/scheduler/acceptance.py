@@ -10,7 +10,7 @@ from xchronos.model.records import Execution, Schedule
 from xchronos.model.unit import Unit
 from xchronos.scheduler.reasons import Reason, because
 from xchronos.scheduler.starts import lacking, started, superfluous
-from xchronos.scheduler.timing.schedule import reconcile
+from xchronos.scheduler.timing.schedule import Resumed, reconcile
 from xchronos.scheduler.view import View
 
 
@@ -18,7 +18,8 @@ class UnitChange(msgspec.Struct, frozen=True):
     """A unit's record as it is stored now.
 
     `unit` is None, and `error` says why, when it does not compile. `revision` is the record's modification revision,
-    `created` the one at which the unit's present life began; `paused`: nothing of it is to fire.
+    `created` the one at which the unit's present life began; `paused`: nothing of it is to fire; `resumed`: its last
+    resumption, None when there was none, or an older version made it.
     """
 
     name: str
@@ -27,6 +28,7 @@ class UnitChange(msgspec.Struct, frozen=True):
     revision: int
     created: int
     paused: bool
+    resumed: Resumed | None = None
 
 
 class Accepted(msgspec.Struct, frozen=True):
@@ -156,9 +158,11 @@ def _cursor(change: UnitChange, old: Schedule | None, now: Instant) -> tuple[Sch
     problem = because("unreadable", error=change.error).text
     if change.unit is not None:
         try:
-            return reconcile(change.unit, old, now, change.revision, paused=change.paused), ""
+            kept = reconcile(change.unit, old, now, change.revision, paused=change.paused, resumed=change.resumed)
         except InvalidTrigger as error:
             problem = str(error)
+        else:
+            return kept, ""
     moment = to_datetime(now)
     accepted_at = old.accepted_at if old is not None else moment
     schedule = Schedule(change.name, change.revision, "", accepted_at, moment, paused=change.paused, finished=problem)

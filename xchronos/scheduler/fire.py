@@ -279,7 +279,8 @@ def _missed(unit: Unit, owed: Owed, moment: datetime) -> Execution:
     missed = owed.missed
     assert missed is not None
     times = "fire time was" if missed.count == 1 else "fire times were"
-    reason = because("misfire", count=missed.count, times=times, policy=missed.policy)
+    details = {"count": missed.count, "times": times, "policy": missed.policy}
+    reason = because("misfire-paused", **details) if missed.paused else because("misfire", **details)
     gap = Execution(
         unit=unit.name,
         fire_time=missed.first,

@@ -35,6 +35,7 @@ ReasonCode = Literal[
     "machine-refuses",
     "max-runs",
     "misfire",
+    "misfire-paused",
     "no-machine",
     "no-restart",
     "overlap",
@@ -74,6 +75,7 @@ _PHRASES: dict[ReasonCode, str] = {
     "machine-refuses": "{machine} {why}",
     "max-runs": "MaxRuns={count} is reached",
     "misfire": "{count} {times} found more than MisfireThreshold late ({policy})",
+    "misfire-paused": "{count} {times} in a pause of the unit ({policy})",
     "no-machine": "{why}",  # the rejections, counted
     "no-restart": "{ended}, and Restart= does not apply{because}",
     "overlap": "Concurrency={policy}: {why}",

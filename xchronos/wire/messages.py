@@ -153,6 +153,13 @@ class StartRequest(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unkno
     """Who starts it, for the record."""
 
 
+class ResumeRequest(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """How to resume a paused unit."""
+
+    skip_missed: bool = False
+    """Whether the fire times that fell into the pause are only recorded as missed; else the misfire policy decides."""
+
+
 class StopRequest(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """Why something is stopped."""
 

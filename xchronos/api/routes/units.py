@@ -37,6 +37,7 @@ from xchronos.wire.messages import (
     Calendar,
     ExecutionIds,
     Explanation,
+    ResumeRequest,
     StartRequest,
     StopRequest,
     Submission,
@@ -180,9 +181,11 @@ async def pause_unit(state: State, name: FromPath[str]) -> Asked:
 
 
 @post("/v1/units/{name:str}/resume", summary="Resume a unit's schedule", status_code=200)
-async def resume_unit(state: State, name: FromPath[str]) -> Asked:
-    """Its misfire policy decides what becomes of the fire times that fell into the pause."""
-    await context_of(state).services.registry.set_desired(name, "active")
+async def resume_unit(state: State, name: FromPath[str], data: JSONBody[ResumeRequest | None] = None) -> Asked:
+    """Its misfire policy decides what becomes of the fire times that fell into the pause, unless they are skipped."""
+    context = context_of(state)
+    skip = data is not None and data.skip_missed
+    await context.services.registry.set_desired(name, "active", now=context.now, skip_missed=skip)
     return Asked(name, "resumed")
 
 

@@ -113,11 +113,12 @@ def pause(session: CliContext, units: tuple[str, ...]) -> None:
 
 @click.command()
 @click.argument("units", metavar="UNIT...", nargs=-1, required=True, shell_complete=complete_units)
+@click.option("--skip-missed", is_flag=True, help="Start nothing for the gap: record it as missed.")
 @options(output=True)
 @pass_session
-def resume(session: CliContext, units: tuple[str, ...]) -> None:
+def resume(session: CliContext, units: tuple[str, ...], skip_missed: bool) -> None:
     """Let paused units fire again; their misfire policies decide what becomes of the gap."""
-    request_each(session, units, lambda unit: session.client.resume(unit_name(unit)))
+    request_each(session, units, lambda unit: session.client.resume(unit_name(unit), skip_missed=skip_missed))
 
 
 @click.command()

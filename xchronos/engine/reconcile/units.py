@@ -4,13 +4,14 @@ from itertools import islice
 
 import structlog
 
-from xchronos.clock import Instant
+from xchronos.clock import Instant, to_instant
 from xchronos.engine.committer import Committer
 from xchronos.engine.reconcile.views import Views
 from xchronos.registry.transitions import claim, expire_unit, forget_unit
 from xchronos.registry.units import Loaded
 from xchronos.scheduler.acceptance import Accepted, EndsFirst, UnitChange, accept_change, is_reborn
 from xchronos.scheduler.reasons import because
+from xchronos.scheduler.timing.schedule import Resumed
 from xchronos.store.contract import Committed, Guard
 
 log = structlog.get_logger(__name__)
@@ -52,8 +53,10 @@ class UnitChanges:
             work.changed[name] = None
             return
         old = cursor.schedule if cursor is not None else None
-        paused = loaded.record.desired == "paused"
-        change = UnitChange(name, loaded.unit, loaded.error, loaded.revision, loaded.created, paused)
+        record = loaded.record
+        resumed = None if record.resumed_at is None else Resumed(to_instant(record.resumed_at), record.skip_missed)
+        paused = record.desired == "paused"
+        change = UnitChange(name, loaded.unit, loaded.error, loaded.revision, loaded.created, paused, resumed)
         if is_reborn(change, old):
             # Nothing of its former life concerns it, nor does the news of its end, which may be all that the watch
             # has brought.

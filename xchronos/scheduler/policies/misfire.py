@@ -1,9 +1,9 @@
 """`MisfirePolicy=`: what becomes of fire times that were found too late.
 
 A fire time is a misfire when a turn finds it more than `MisfireThreshold` late. Up to the threshold each late fire time
-fires for its own instant, whatever the policy. Once the first slot that is due is a misfire, all that are due belong to
-the same gap. The words are Quartz's. A *restartable* grid is that of a simple trigger, or of an ISO 8601 one with a
-count.
+fires for its own instant, whatever the policy. What fell into a pause of the unit is a misfire however short the pause
+was. Once the first slot that is due is a misfire, all that are due belong to the same gap. The words are Quartz's. A
+*restartable* grid is that of a simple trigger, or of an ISO 8601 one with a count.
 
 | policy | restartable grid | cron, calendar, endless ISO 8601 |
 |---|---|---|
@@ -28,12 +28,15 @@ from xchronos.model.policies import MisfirePolicy
 from xchronos.model.records import Missed
 from xchronos.scheduler.timing.cursor import TriggerCursor
 
+SKIP_MISSED = "skip-missed"
+"""The policy in the record of a gap that somebody wanted to be skipped who resumed the unit."""
+
 
 class MissedGap(msgspec.Struct, frozen=True):
     """One gap of one trigger: `count` fire times from `first` to `last` (both included) did not happen on their own.
 
     `trigger` is its index in the unit, `kind` its kind. `policy` is the unit's, or what SMART_POLICY and FIRE_NOW
-    amount to for this trigger.
+    amount to for this trigger. `paused`: it began in a pause; `skipped`: whoever ended that wanted nothing to start.
     """
 
     trigger: int
@@ -42,10 +45,13 @@ class MissedGap(msgspec.Struct, frozen=True):
     last: Instant
     count: int
     policy: MisfirePolicy
+    paused: bool = False
+    skipped: bool = False
 
     def record(self) -> Missed:
         """The same, as it is stored in the history."""
-        return Missed(to_datetime(self.first), to_datetime(self.last), self.count, self.policy.value)
+        policy = SKIP_MISSED if self.skipped else self.policy.value
+        return Missed(to_datetime(self.first), to_datetime(self.last), self.count, policy, self.paused)
 
 
 class Recovery(msgspec.Struct, frozen=True):
@@ -110,7 +116,7 @@ def recover(index: int, cursor: TriggerCursor, policy: MisfirePolicy, now: Insta
 
 
 def drop(index: int, cursor: TriggerCursor, policy: MisfirePolicy, now: Instant) -> MissedGap:
-    """Record what is due as missed, charged, without a fire: what IGNORE's limit leaves over."""
+    """Record what is due as missed, charged, without a fire: what IGNORE's limit, or --skip-missed, leaves over."""
     first, last, count = cursor.gap(now)
     _skip(cursor, last, now, charged=count)
     return MissedGap(index, cursor.kind, first, last, count, policy)

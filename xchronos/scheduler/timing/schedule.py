@@ -5,6 +5,7 @@ The cursor (`model.records.Schedule`) is the whole memory: any scheduler that re
 
 from datetime import datetime
 from hashlib import blake2b
+from typing import Any
 
 import msgspec
 
@@ -29,6 +30,13 @@ class Fire(msgspec.Struct, frozen=True):
     fire_time: datetime
     trigger: str
     misfire: bool = False
+
+
+class Resumed(msgspec.Struct, frozen=True):
+    """That a unit was resumed: what was due until `at` fell into its pause. `skip_missed`: none of that is to start."""
+
+    at: Instant
+    skip_missed: bool = False
 
 
 class Turn(msgspec.Struct, frozen=True):
@@ -96,13 +104,21 @@ def _first(unit: Unit, index: int, now: Instant, anchor: Instant, claimed: froze
 
 
 def reconcile(
-    unit: Unit, schedule: Schedule | None, now: Instant, unit_revision: int, *, paused: bool = False
+    unit: Unit,
+    schedule: Schedule | None,
+    now: Instant,
+    unit_revision: int,
+    *,
+    paused: bool = False,
+    resumed: Resumed | None = None,
 ) -> Schedule:
     """The cursor for a unit that is new or changed: the old one while its triggers are the same, else a fresh one.
 
     A kept cursor is fitted to bounds that may have changed with the unit (NotBefore, NotAfter, TTL, MaxRuns): what the
     new bounds exclude is dropped; what they add begins strictly after `now`, and not before acceptance or anchor: the
     clock that says `now` may be behind that of the scheduler that accepted the unit.
+
+    `resumed` is the unit's last resumption. A scheduler may see it without having seen the pause.
     """
     if schedule is None or schedule.fingerprint != unit.fingerprint:
         return accept(unit, now, unit_revision, paused=paused, before=schedule)
@@ -124,8 +140,22 @@ def reconcile(
         paused=paused,
         triggers=tuple(cursor.state() for cursor in working),
         finished="",
+        **_gap(schedule, now, resumed, paused=paused),
     )
     return _with_end(unit, _with_expiry(unit, kept))
+
+
+def _gap(schedule: Schedule, now: Instant, resumed: Resumed | None, *, paused: bool) -> dict[str, Any]:
+    """Up to when fire times fell into a pause, and whether they are skipped: the fields of the schedule.
+
+    A resumption that was dealt with before says nothing new: whatever is due is later.
+    """
+    if not paused and resumed is None and schedule.paused:
+        resumed = Resumed(now)  # by an older version, which notes no instant
+    if paused or resumed is None:
+        return {"resumed_at": None, "skip_missed": False}
+    # The clock of whoever resumed it may be ahead of this one: what is still to come did not fall into the pause.
+    return {"resumed_at": to_datetime(min(resumed.at, now)), "skip_missed": resumed.skip_missed}
 
 
 def turn(unit: Unit, schedule: Schedule, now: Instant) -> Turn:
@@ -135,8 +165,8 @@ def turn(unit: Unit, schedule: Schedule, now: Instant) -> Turn:
     are due; its policy decides. Otherwise every due slot fires for its own instant. The triggers of a unit are judged
     one by one; equal fire times fire once.
 
-    A paused schedule fires nothing and its cursor stays: after `resume`, what fell into the pause is late like
-    anything else, and the misfire policy decides. When the clock jumps back nothing is due: cursors only grow.
+    A paused schedule fires nothing and its cursor stays. What fell into the pause is a misfire when it is resumed,
+    however short the pause was. When the clock jumps back nothing is due: cursors only grow.
     """
     if schedule.paused or schedule.finished:
         return Turn((), (), schedule)
@@ -146,7 +176,7 @@ def turn(unit: Unit, schedule: Schedule, now: Instant) -> Turn:
         state = states[0]
         if state.next is None or (at := to_instant(state.next)) > now:
             return Turn((), (), schedule)
-        if now - at <= unit.misfire.threshold:
+        if now - at <= unit.misfire.threshold and schedule.resumed_at is None:
             trigger = unit.triggers[0].trigger
             anchor = to_instant(state.restarted_at or schedule.anchor)
             if state.restarted_at is not None:
@@ -186,20 +216,27 @@ def _single(unit: Unit, schedule: Schedule, kind: str, following: Instant | None
 
 def _turn(unit: Unit, schedule: Schedule, now: Instant) -> Turn:
     threshold, policy = unit.misfire.threshold, unit.misfire.policy
+    pause_end = EARLIEST if schedule.resumed_at is None else to_instant(schedule.resumed_at)
     working = cursors(unit, schedule)
     due: dict[Instant, tuple[list[str], bool]] = {}
     gaps: list[MissedGap] = []
     misfired: list[tuple[int, TriggerCursor]] = []
+    paused: set[int] = set()
     for index, cursor in enumerate(working):
         if cursor.next is None or cursor.next > now:
             continue
-        if now - cursor.next > threshold:
+        if cursor.next <= pause_end:
+            paused.add(index)
+        if index in paused and schedule.skip_missed:
+            gaps.append(drop(index, cursor, policy, now))
+            continue
+        if index in paused or now - cursor.next > threshold:
             misfired.append((index, cursor))
             continue
         while cursor.is_due(now):
             _add(due, cursor.fire(), cursor.kind, misfire=False)
     if policy is MisfirePolicy.IGNORE:
-        gaps = _fire_each(due, misfired, unit.misfire.limit, now)
+        gaps += _fire_each(due, misfired, unit.misfire.limit, now)
     else:
         for index, cursor in misfired:
             recovery = recover(index, cursor, policy, now)
@@ -212,9 +249,17 @@ def _turn(unit: Unit, schedule: Schedule, now: Instant) -> Turn:
     if unit.max_runs is not None:
         del fires[max(0, unit.max_runs - schedule.fired) :]
     moved = msgspec.structs.replace(
-        schedule, triggers=tuple(cursor.state() for cursor in working), fired=schedule.fired + len(fires)
+        schedule,
+        triggers=tuple(cursor.state() for cursor in working),
+        fired=schedule.fired + len(fires),
+        resumed_at=None,
+        skip_missed=False,
     )
-    return Turn(tuple(fires), tuple(gaps), _with_end(unit, moved))
+    told = (
+        msgspec.structs.replace(gap, paused=True, skipped=schedule.skip_missed) if gap.trigger in paused else gap
+        for gap in gaps
+    )
+    return Turn(tuple(fires), tuple(told), _with_end(unit, moved))
 
 
 def _add(due: dict[Instant, tuple[list[str], bool]], at: Instant, kind: str, *, misfire: bool) -> None:

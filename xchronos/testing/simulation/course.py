@@ -76,7 +76,7 @@ class Course:
             # With the metadata of the beginning there is a machine for every unit.
             await world.ask(world.wishes.set_metadata(member.name, {"zone": member.plan.zone}))
         for name in sorted(world.monitor.living):
-            await world.ask(world.registry.set_desired(name, "active"))
+            await world.ask(world.registry.set_desired(name, "active", now=world.clock.now()))
             if world.kept(name):
                 await self._keep(name)
 
@@ -259,7 +259,7 @@ class Course:
         if name:
             desired: Desired = self.random.choice(("paused", "active", "active"))
             self.world.note(f"user {desired.upper()} {name}")
-            await self.world.ask(self.world.registry.set_desired(name, desired))
+            await self.world.ask(self.world.registry.set_desired(name, desired, now=self.world.clock.now()))
 
     async def cordon(self) -> None:
         """A machine is cordoned, or drained, or may have work again."""

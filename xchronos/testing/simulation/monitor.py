@@ -6,6 +6,7 @@
 - I3: nothing starts before its fire time. This holds strictly by the clock of the scheduler that claimed it
   (`claimed_at`). In true time a start may be early by as much as the schedulers' clocks are ahead.
 - I5: a scheduler writes only for units of shards that it owns when the write happens.
+- What fell into a pause of a unit is not started for its own instant, but by IGNORE_MISFIRE_POLICY.
 - A pause between attempts, or a RandomizedDelay=, is over in time, however often clocks are set back meanwhile.
 - Copies of one fire time are on distinct machines.
 - With OnPartition=stop an attempt starts only after the one before it has ended, and two fire times never run at the
@@ -22,12 +23,12 @@ import msgspec
 
 from xchronos.clock import SECOND, Instant, Micros, to_datetime, to_instant
 from xchronos.errors import StoreError
-from xchronos.model.policies import Outcome
-from xchronos.model.records import Execution, Schedule
+from xchronos.model.policies import MisfirePolicy, Outcome
+from xchronos.model.records import Execution, Schedule, UnitRecord
 from xchronos.model.unit import Unit
 from xchronos.registry.codec import decode
 from xchronos.registry.keys import Keys, shard_of, unit_of
-from xchronos.store.contract import KeyValue
+from xchronos.store.contract import Event, KeyValue
 from xchronos.store.transactions import Change
 from xchronos.testing.simulation.rules import Rules
 from xchronos.testing.simulation.sink import SimulatedStart
@@ -82,6 +83,8 @@ class Monitor:
         self._units = units
         self._now = now
         self._pauses: dict[str, tuple[Instant, Micros]] = {}
+        self._paused_since: dict[str, Instant] = {}
+        self._paused_spans: dict[str, list[tuple[Instant, Instant]]] = {}
         self._places: dict[str, dict[str, Execution]] = {}
         self._ended: set[str] = set()
         self._claims: set[tuple[str, int, str]] = set()
@@ -144,9 +147,13 @@ class Monitor:
                 unit = key[len(keys.jobs) :]
                 if event.kind == "delete":
                     self.living.discard(unit)
+                    # Its next life has not been paused.
+                    self._paused_since.pop(unit, None)
+                    self._paused_spans.pop(unit, None)
                 else:
                     self.living.add(unit)
                     self.lives[unit] = event.create_revision
+                    self._unit(unit, event)
             elif key.startswith(keys.shards):
                 number = int(key[len(keys.shards) :])
                 self._shards[number] = event.value.decode() if event.kind == "put" else ""
@@ -169,6 +176,14 @@ class Monitor:
             self._violate(f"unreadable record: {error}")
             return None
 
+    def _unit(self, unit: str, event: KeyValue | Event) -> None:
+        """A unit's record was written: note when its schedule is paused."""
+        record = decode(event, UnitRecord)
+        if record.desired == "paused":
+            self._paused_since.setdefault(unit, self._now())
+        elif (since := self._paused_since.pop(unit, None)) is not None:
+            self._paused_spans.setdefault(unit, []).append((since, self._now()))
+
     def _life(self, unit: str) -> int:
         return self.lives.get(unit, 0)
 
@@ -183,6 +198,23 @@ class Monitor:
             self._violate(f"I2: {execution.id} was claimed without moving the cursor of {execution.unit}")
         if execution.claimed_at is None or execution.claimed_at < execution.fire_time:
             self._violate(f"I3: {execution.id} was claimed before its fire time, at {execution.claimed_at}")
+        self._claimed_of_a_pause(execution)
+
+    def _claimed_of_a_pause(self, execution: Execution) -> None:
+        """Check that an execution is none of a fire time that fell into a pause of its unit.
+
+        What a misfire policy fires now has the instant of the claim. A scheduler whose clock is ahead is done with fire
+        times that are still to come when the pause begins; one whose clock is behind begins a grid anew in the pause.
+        """
+        unit, at = self._units(execution.unit), to_instant(execution.fire_time)
+        if execution.missed or execution.claimed_at == execution.fire_time:
+            return
+        if unit is None or unit.misfire.policy is MisfirePolicy.IGNORE:
+            return
+        spans = self._paused_spans.get(execution.unit, ())
+        spread = self.rules.spread
+        if any(since + spread < at <= until - spread for since, until in spans):
+            self._violate(f"{execution.id} was started, and fell into a pause of its unit")
 
     def _gone(self, key: str, execution: Execution) -> None:
         """A record was removed from its place."""
