@@ -17,7 +17,7 @@ TRIGGERS = {
         "TriggerCron=30 2 * * Mon-Fri", "TriggerCron=H * * * *", "TriggerCalendar=Sat *-*-* 09:00:00",
     ],
     "docker-run.service": ["TriggerCron=@every 1m"],
-    "hello.service": ["TriggerCron=*/10 * * * * *"],
+    "hello.service": ["TriggerCron=@every 10s"],
     "iso8601.service": ["TriggerISO8601=R3//PT20S", "TriggerISO8601=R/2026-01-31T18:00:00Z/P1M"],
     "misfire.service": ["TriggerRepeatInterval=1min"],
     "one-shot.service": [],
