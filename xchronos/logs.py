@@ -12,6 +12,8 @@ from typing import Literal, TextIO
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from xchronos.urls import shown
+
 FIRST_KEYS = ("timestamp", "level", "event", "logger")
 """The keys with which a line of JSON begins, in this order."""
 
@@ -75,6 +77,7 @@ def configure_logging(
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.StackInfoRenderer(),
+        _without_secrets,
     ]
     render = _renderers(form, stream or sys.stderr)
     structlog.configure(
@@ -115,3 +118,13 @@ def _renderers(form: str, stream: TextIO) -> list[Processor]:
 def _in_order(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     first = {key: event[key] for key in FIRST_KEYS if key in event}
     return {**first, **event}
+
+
+def _without_secrets(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Every URL of a line as people may see it, whoever logs it: an artifact's, a store's, a library's."""
+    for key, value in event.items():
+        if isinstance(value, str) and "://" in value:
+            event[key] = shown(value)
+        elif isinstance(value, list):
+            event[key] = [shown(each) if isinstance(each, str) else each for each in value]
+    return event

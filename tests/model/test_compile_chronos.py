@@ -124,6 +124,7 @@ BAD = [
     ("Executor=shell", "expected one of docker, process, http, python"),
     ("Executor=docker", "nothing runs in Docker: expected a [Container] with Image=, or docker command lines"),
     ("Artifact=ftp://x", "expected an http://, https:// or file:/// URL"),
+    ("Artifact=ftp://me:pass@x/y?sig=1", "'ftp://...@x/y?sig=...': expected an http://"),
     ("Artifact=http://x/a%20b", "write %%2"),
     ("Artifact=http://x/%H", "speaks of the machine"),
     ("ArtifactSHA256=abc", "expected the 64 hex digits of a SHA-256"),

@@ -9,6 +9,7 @@ import msgspec
 
 from xchronos.errors import ApiError
 from xchronos.limits import EXECUTIONS_LISTED, FIRE_TIMES, RECENT_EXECUTIONS, UNITS_PER_PAGE
+from xchronos.urls import shown
 from xchronos.wire.messages import (
     Asked,
     Calendar,
@@ -254,7 +255,9 @@ class Client:
         try:
             return msgspec.json.decode(answer, type=kind)
         except msgspec.MsgspecError as error:
-            raise ApiError(f"{self.address} answered something unexpected ({error}): is this an xchronosd?") from error
+            raise ApiError(
+                f"{shown(self.address)} answered something unexpected ({error}): is this an xchronosd?"
+            ) from error
 
 
 def _submission(text: bytes, drop_ins: Iterable[tuple[str, str]], path: str, by: str) -> Submission:

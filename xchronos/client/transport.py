@@ -12,6 +12,7 @@ import msgspec
 
 from xchronos.errors import ApiError, ConfigError
 from xchronos.limits import PART_BYTES
+from xchronos.urls import shown
 from xchronos.wire.messages import ErrorBody
 
 UNAUTHORIZED = 401
@@ -44,7 +45,7 @@ def _connection(address: str, timeout: float | None) -> http.client.HTTPConnecti
             return http.client.HTTPConnection(host, port or 80, timeout=timeout)
         if parts.scheme == "https" and host:
             return http.client.HTTPSConnection(host, port or 443, timeout=timeout)
-    raise ConfigError(f"the API's address is {address!r}: expected http://host:port or unix:///path")
+    raise ConfigError(f"the API's address is {shown(address)!r}: expected http://host:port or unix:///path")
 
 
 def path_of(*parts: str) -> str:
@@ -96,7 +97,7 @@ def exchange(
             while part := answer.read1(PART_BYTES):
                 yield part
         except (OSError, http.client.HTTPException) as error:
-            raise ApiError(f"the answer of {address} broke off: {_told(error)}") from error
+            raise ApiError(f"the answer of {shown(address)} broke off: {_told(error)}") from error
     finally:
         connection.close()
 
@@ -107,19 +108,19 @@ def _refusal(address: str, status: int, body: bytes, *, known: bool) -> ApiError
     except msgspec.MsgspecError:
         # Something other than the API has answered, so its status says nothing about a unit: no daemon has answered
         # (`test_something_else_listens` in tests/cli/test_client.py).
-        return ApiError(f"{address} answered with HTTP status {status} and no reason: is this an xchronosd?")
+        return ApiError(f"{shown(address)} answered with HTTP status {status} and no reason: is this an xchronosd?")
     if status == UNAUTHORIZED:
         wrong = "does not accept this token" if known else "wants a token"
-        return ApiError(f"{address} {wrong}: set XCHRONOS_TOKEN to its api.token", status)
+        return ApiError(f"{shown(address)} {wrong}: set XCHRONOS_TOKEN to its api.token", status)
     return ApiError(failure.error, status, failure.problems)
 
 
 def _unreachable(address: str, error: Exception) -> str:
     if isinstance(error, TimeoutError):
-        return f"{address} does not answer in time"
+        return f"{shown(address)} does not answer in time"
     if isinstance(error, ConnectionRefusedError | FileNotFoundError):
-        return f"cannot connect to {address}: is xchronosd running? Start it with `xchronosd`"
-    return f"cannot connect to {address}: {_told(error)}"
+        return f"cannot connect to {shown(address)}: is xchronosd running? Start it with `xchronosd`"
+    return f"cannot connect to {shown(address)}: {_told(error)}"
 
 
 def _told(error: Exception) -> str:

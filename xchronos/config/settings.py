@@ -12,6 +12,7 @@ from xchronos.config.values import ROLES, Role
 from xchronos.executors.contract import LOG_LIMIT
 from xchronos.store.contract import MAX_OPERATIONS
 from xchronos.unitfile.timespan import format_timespan
+from xchronos.urls import shown
 
 PREFIX = "XCHRONOS_"
 """The beginning of every setting's environment variable."""
@@ -75,7 +76,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             (name, "(hidden)" if setting.secret and getattr(self, name) else getattr(self, name))
             for name, setting in SETTINGS.items()
         )
-        return f"Settings({', '.join(f'{name}={value!r}' for name, value in told)})"
+        return shown(f"Settings({', '.join(f'{name}={value!r}' for name, value in told)})")
 
 
 class Setting(msgspec.Struct, frozen=True):

@@ -15,6 +15,7 @@ from xchronos.registry.keys import Keys
 from xchronos.unitfile.directives.scalars import parse_bool
 from xchronos.unitfile.suggest import did_you_mean
 from xchronos.unitfile.timespan import parse_timespan
+from xchronos.urls import shown
 
 Role: TypeAlias = Literal["scheduler", "agent", "api", "intake"]
 """What a daemon may do: schedule, run what is placed here, answer requests, take in directories of unit files."""
@@ -186,20 +187,20 @@ def read_address(value: object) -> str:
     match = re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:\s/]*):([0-9]{1,5})", text)
     if match is None or int(match[2]) > 65_535:
         raise InvalidValue(
-            f"{text!r}: expected host:port, like 127.0.0.1:7480, [::1]:7480 or :7480 (every address), or unix:///a/path"
+            f"{shown(text)!r}: expected host:port, like 127.0.0.1:7480, [::1]:7480 or :7480 (every address), or unix:///a/path"
         )
     return f"{match[1] or '0.0.0.0'}:{int(match[2])}"  # noqa: S104 - only where it was asked for
 
 
 def _no_server(url: str, rest: str) -> str:
     if rest == "//" or rest.startswith("//") != rest.startswith("///"):
-        raise InvalidValue(f"{url!r}: expected sqlite:/a/file, without a host")
+        raise InvalidValue(f"{shown(url)!r}: expected sqlite:/a/file, without a host")
     return url
 
 
 def _nothing(url: str, rest: str) -> str:
     if rest:
-        raise InvalidValue(f"{url!r}: expected memory: alone")
+        raise InvalidValue(f"{shown(url)!r}: expected memory: alone")
     return url
 
 
@@ -219,7 +220,7 @@ def _servers(url: str, rest: str, port: int) -> str:
         raise InvalidValue(f"the store's URL has a user or a password in it, where logs tell it: expected {form}")
     members = [member for member in rest.removeprefix("//").rstrip("/").split(",") if member]
     if not rest.startswith("//") or not members:
-        raise InvalidValue(f"{url!r}: expected {form}")
+        raise InvalidValue(f"{shown(url)!r}: expected {form}")
     return f"{scheme}://{','.join(_member(member, port, form) for member in members)}"
 
 
@@ -251,7 +252,7 @@ def read_store(value: object) -> str:
             "sqlite: (in the state directory), sqlite:/a/file, memory:, etcd://host:2379,host:2379 (TLS: etcds://) "
             "or consul://host:8500,host:8500 (TLS: consuls://)"
         )
-        raise InvalidValue(f"{text!r}: expected {forms}")
+        raise InvalidValue(f"{shown(text)!r}: expected {forms}")
     return STORES[kind](text, rest)
 
 

@@ -23,6 +23,7 @@ from yarl import URL
 from xchronos.aio import Backoff
 from xchronos.clock import MILLISECOND, SECOND, Micros, SystemClock
 from xchronos.errors import ConfigError, ExecutorError, ExecutorUnavailable
+from xchronos.urls import shown
 
 DEFAULT_HOST = "unix:///var/run/docker.sock"
 CALL_LIMIT = 120.0
@@ -87,9 +88,12 @@ class DockerClient:
 
     def __init__(self, host: str | None = None) -> None:
         self.host = host or os.environ.get("DOCKER_HOST") or DEFAULT_HOST
+        self.named = shown(self.host)
         scheme, _, rest = self.host.partition("://")
         if scheme not in ("unix", "tcp", "http", "https") or not rest:
-            raise ConfigError(f"the Docker engine's address is {self.host!r}; expected unix:///path or tcp://host:port")
+            raise ConfigError(
+                f"the Docker engine's address is {self.named!r}; expected unix:///path or tcp://host:port"
+            )
         self._path = rest if scheme == "unix" else None
         self._ssl = _tls() if scheme == "tcp" else None
         if self._path is not None:
@@ -111,7 +115,7 @@ class DockerClient:
             await response.read()
             if response.status != 200:
                 raise ExecutorUnavailable(
-                    f"{self.host} does not answer as a Docker engine: HTTP status {response.status}"
+                    f"{self.named} does not answer as a Docker engine: HTTP status {response.status}"
                 )
             theirs = response.headers.get("Api-Version", "1.24")
         major, _, minor = theirs.partition(".")
@@ -119,7 +123,7 @@ class DockerClient:
             version = min(_NEWEST, (int(major), int(minor)))
         except ValueError:
             raise ExecutorUnavailable(
-                f"{self.host} does not answer as a Docker engine: Api-Version {theirs!r}"
+                f"{self.named} does not answer as a Docker engine: Api-Version {theirs!r}"
             ) from None
         self._prefix = f"{self._base}/v{version[0]}.{version[1]}"
 
@@ -222,7 +226,7 @@ class DockerClient:
         try:
             return _decode(answer)
         except msgspec.DecodeError as error:
-            raise ConnectionLost(f"the Docker engine at {self.host} did not answer {path} with JSON") from error
+            raise ConnectionLost(f"the Docker engine at {self.named} did not answer {path} with JSON") from error
 
     @asynccontextmanager
     async def _exchange(
@@ -247,11 +251,11 @@ class DockerClient:
             ) as response:
                 yield response
         except aiohttp.ClientConnectorError as error:
-            raise ExecutorUnavailable(f"the Docker engine at {self.host} does not answer: {error.os_error}") from error
+            raise ExecutorUnavailable(f"the Docker engine at {self.named} does not answer: {error.os_error}") from error
         except TimeoutError as error:
-            raise ConnectionLost(f"the Docker engine at {self.host} did not answer in time") from error
+            raise ConnectionLost(f"the Docker engine at {self.named} did not answer in time") from error
         except (aiohttp.ClientError, ConnectionError) as error:
-            raise ConnectionLost(f"the connection to the Docker engine at {self.host} was lost: {error}") from error
+            raise ConnectionLost(f"the connection to the Docker engine at {self.named} was lost: {error}") from error
 
     def _open_session(self) -> aiohttp.ClientSession:
         # A wait uses a connection for as long as its container runs. With aiohttp's default limit of 100 connections,

@@ -90,7 +90,9 @@ class DockerExecutor:
         try:
             answer = await self._engine.call("GET", "/version", timeout=30)
         except EngineRefusal as refusal:
-            raise ExecutorUnavailable(f"{self._engine.host} does not answer as a Docker engine: {refusal}") from refusal
+            raise ExecutorUnavailable(
+                f"{self._engine.named} does not answer as a Docker engine: {refusal}"
+            ) from refusal
         return str(answer["Version"])
 
     def _run_of(self, spec: StepSpec) -> ContainerRun:

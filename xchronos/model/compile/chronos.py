@@ -23,6 +23,7 @@ from xchronos.model.unit import TriggerSpec, store_expected
 from xchronos.triggers import TRIGGER_KEYS, SimpleTrigger, Zone, parse_at, parse_trigger, zone
 from xchronos.triggers.cron.dialects import ZONE_PREFIXES
 from xchronos.unitfile import UnitName, expand, needs_host, parse_duration
+from xchronos.urls import shown
 
 _GRID_KEYS = ("TriggerStartDelay", "TriggerRepeatInterval", "TriggerRepeatCount", "TimeZone")
 
@@ -261,7 +262,7 @@ def _expanded(text: str, name: UnitName) -> str:
 
 def _url(text: str) -> str:
     if not text.startswith(("http://", "https://", "file:///")):
-        raise InvalidValue(f"{text!r}: expected an http://, https:// or file:/// URL")
+        raise InvalidValue(f"{shown(text)!r}: expected an http://, https:// or file:/// URL")
     return text
 
 
