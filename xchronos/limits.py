@@ -107,3 +107,20 @@ HOST_FILE_SECONDS = 10.0
 
 HOST_FILE_THREADS = 16
 """The threads that read them. A file that does not answer keeps one."""
+
+# -- artifacts --------------------------------------------------------------------------------------------------------
+
+ARTIFACT_BYTES = 4 * 1024**3
+"""The most bytes of an artifact."""
+
+ARTIFACT_SECONDS = 1800.0
+"""The seconds that fetching an artifact may take, further tries and their pauses included."""
+
+ARTIFACT_SILENCE = 60.0
+"""The seconds of silence after which a server, or the file's own, is given up."""
+
+ARTIFACT_RETRY_AFTER = 120.0
+"""The most seconds that a server's Retry-After is followed for. One that asks for more is not asked again."""
+
+ARTIFACT_PIECE = 256 * 1024
+"""The bytes of an artifact that are read and written together."""

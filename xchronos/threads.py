@@ -7,8 +7,11 @@ its threads have ended: one file on a server that is gone would use it up, and k
 import threading
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any, ParamSpec, TypeVar
+
+IDLE = 10.0
+"""Seconds without a call after which a thread ends."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -17,7 +20,8 @@ T = TypeVar("T")
 class DaemonThreads(Executor):
     """Runs calls in threads that end with the process, whatever they wait for.
 
-    For `loop.run_in_executor`. Threads are made when they are needed. A call that does not end keeps its thread.
+    For `loop.run_in_executor`. Threads are made when they are needed, and end when nobody has needed them for a while.
+    A call that does not end keeps its thread.
     """
 
     def __init__(self, name: str, most: int) -> None:
@@ -38,12 +42,19 @@ class DaemonThreads(Executor):
             if self._threads < min(self._open, self._most):
                 self._threads += 1
                 threading.Thread(target=self._work, name=f"{self._name} {self._threads}", daemon=True).start()
-        self._calls.put((future, lambda: fn(*args, **kwargs)))
+            self._calls.put((future, lambda: fn(*args, **kwargs)))
         return future
 
     def _work(self) -> None:
         while True:
-            future, call = self._calls.get()
+            try:
+                future, call = self._calls.get(timeout=IDLE)
+            except Empty:
+                with self._lock:
+                    if self._calls.empty():
+                        self._threads -= 1
+                        return
+                continue
             if future.set_running_or_notify_cancel():
                 try:
                     result = call()

@@ -139,6 +139,16 @@ async def test_the_steps_of_an_attempt_share_a_directory(bench: Bench, tmp_path:
     assert await bench.nothing_left()
 
 
+async def test_an_artifact_is_run_as_a_program(bench: Bench, tmp_path: Path) -> None:
+    (tmp_path / "tool").write_text("#!/bin/sh\necho ran as $1\n")
+    execution = await bench.place(
+        "ExecStart=./tool %p", more=f"User=65534\n[X-Chronos]\nArtifact=file://{tmp_path}/tool"
+    )
+    attempt = await bench.ended(execution)
+    assert attempt.outcome is Outcome.SUCCEEDED, attempt.reason
+    assert bench.output(execution).startswith("ran as ")
+
+
 async def test_out_of_memory(bench: Bench) -> None:
     hog = base64.b64encode(b"x=a; while :; do x=$x$x; done").decode()
     execution = await bench.place(

@@ -86,6 +86,12 @@ class TestCommands:
         assert warnings(service("ExecStartPre=docker run -d a", "ExecStart=docker wait a")) == []
         assert warnings(service("Type=oneshot", "ExecStart=docker run -d a", "ExecStart=docker wait a")) == []
 
+    def test_an_artifact_may_be_the_program(self):
+        unit = service("ExecStart=./tool x\n[X-Chronos]\nArtifact=http://h/tool")
+        assert unit.service.steps[0].line.path == "./tool"
+        lines = "[Service]\nExecStart=./tool x\n[X-Chronos]\nArtifact=http://h/tool\nArtifact=\n"
+        assert any("neither an absolute path nor a plain file name" in line for line in refused(lines))
+
     def test_variables_of_the_unit_are_known(self):
         unit = service("Environment=IMAGE=busybox", "ExecStart=docker run -m 32m ${IMAGE}")
         assert (warnings(unit), unit.memory) == ([], 32 * 2**20)

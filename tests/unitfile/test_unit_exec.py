@@ -105,6 +105,17 @@ def test_prefix_twice_is_part_of_the_path(prefixes):
             parse_exec(value)
 
 
+def test_a_program_of_the_working_directory_is_taken_where_that_is_asked_for():
+    (line,) = parse_exec("-./x y", local=True).lines
+    assert (line.path, line.words) == ("./x", ("./x", "y"))
+    command = line.specify(UnitName.parse("a.service"), HostFacts())
+    assert (command.path, command.argv) == ("./x", ("./x", "y"))
+    assert parse_exec("./%p", UnitName.parse("a.service"), local=True).lines[0].path == "./a"
+    for program in ("./", "./.", "./..", "./a/b", "../x", "a/b", "./x\\x01"):
+        with pytest.raises(InvalidValue):
+            parse_exec(program, local=True)
+
+
 @pytest.mark.parametrize(
     ("program", "why"),
     [

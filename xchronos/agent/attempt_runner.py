@@ -76,7 +76,8 @@ class AttemptRunner:
         return end if end.steps else msgspec.structs.replace(end, steps=tuple(self.results))
 
     async def _fetch(self) -> str:
-        return await fetch_once(self.unit, self._context.host.facts, self._memory, Path(self._directory) / "scratch")
+        host = self._context.host
+        return await fetch_once(self.unit, host.facts, self._memory, Path(self._directory) / "scratch", host.files)
 
     async def clean_up(self) -> None:
         """Remove what is left of the attempt. Only after its end is recorded: until then a crash needs all of it."""

@@ -172,8 +172,8 @@ CHRONOS: tuple[tuple[str, tuple[Key, ...]], ...] = (
                 "Artifact",
                 "http://, https:// or file:/// URL",
                 "",
-                "A file fetched into the working directory before the steps; specifiers of the unit's name are "
-                "filled in.",
+                "A file fetched before the steps into the directory where they start without WorkingDirectory=, as it "
+                "was published; `ExecStart=./name` runs it as a program; specifiers of the unit's name are filled in.",
             ),
             Key("ArtifactSHA256", "64 hex digits", "not checked", "The digest that the artifact must have."),
             Key(

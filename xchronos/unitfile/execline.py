@@ -21,6 +21,9 @@ from xchronos.unitfile.names import UnitName, is_too_long
 from xchronos.unitfile.specifiers import HostFacts, expand, needs_host
 from xchronos.unitfile.words import Escapes, next_word, split_words
 
+LOCAL = "./"
+"""How a program in the working directory is written. systemd takes none; a unit with an artifact may run it so."""
+
 _SPECIAL = re.compile(r"[\"'\\;]")
 _SEPARATOR = re.compile(r";(?:[ \t\n\r]+|\Z)")
 _LITERAL_SEMICOLON = re.compile(r"\\;(?:[ \t\n\r]+|\Z)")
@@ -75,7 +78,7 @@ class ExecLine(msgspec.Struct, frozen=True):
     def specify(self, name: UnitName, host: HostFacts) -> Command:
         """Fill in the specifiers; variables stay as written. Raises InvalidValue if the program is then not valid."""
         program = expand(self.program, name, host)
-        check_program(program)
+        check_program(program, local=self.program.startswith(LOCAL))
         return Command(simplify_path(program), tuple(expand(word, name, host) for word in self.words))
 
     def resolve(self, name: UnitName, host: HostFacts, env: Mapping[str, str]) -> Command:
@@ -98,12 +101,14 @@ class ExecLines(msgspec.Struct, frozen=True):
     dropped: bool = False
 
 
-def parse_exec(value: str, name: UnitName | None = None) -> ExecLines:
+def parse_exec(value: str, name: UnitName | None = None, *, local: bool = False) -> ExecLines:
     """Parse the value of an `Exec*=` assignment. It may hold several commands, or none if it is empty (a reset).
 
     With `name`, the specifiers of the name are filled in and all others are checked. That is the first stage of the
     module `specifiers`. A program with specifiers of the machine is checked later, by `ExecLine.specify`; the test
     `test_program_of_the_machine_is_checked_there` pins that.
+
+    `local`: a program of the working directory (`./name`) is accepted, too.
 
     Raises InvalidValue when systemd would refuse the whole unit.
     """
@@ -122,6 +127,7 @@ def parse_exec(value: str, name: UnitName | None = None) -> ExecLines:
             continue
         prefixes, program = _prefixes(first)
         try:
+            program = _checked_program(program, name, local=local)
             line, position = _command(value, position, prefixes, program, name, warnings)
         except InvalidValue as error:
             if "-" not in prefixes:
@@ -170,7 +176,6 @@ def _command(
     value: str, position: int, prefixes: str, program: str, name: UnitName | None, warnings: list[str]
 ) -> tuple[ExecLine, int]:
     """Read one command. `position` is after its first word; the second value returned is where the next one begins."""
-    program = _checked_program(program, name)
     words = [] if "@" in prefixes else [program]
     end = len(value)
     if not _SPECIAL.search(value, position):
@@ -199,18 +204,23 @@ def _command(
     return ExecLine(prefixes, program, tuple(words)), position
 
 
-def _checked_program(program: str, name: UnitName | None) -> str:
+def _checked_program(program: str, name: UnitName | None, *, local: bool) -> str:
     if "%" not in program:
-        check_program(program)
+        check_program(program, local=local)
     elif name is not None:
         program = expand(program, name)
         if not needs_host(program):
-            check_program(program.replace("%%", "%"))
+            check_program(program.replace("%%", "%"), local=local)
     return program
 
 
-def check_program(path: str) -> None:
-    """Raise InvalidValue unless systemd accepts this as a program: an absolute path or a plain file name."""
+def check_program(path: str, *, local: bool = False) -> None:
+    """Raise InvalidValue unless systemd accepts this as a program: an absolute path or a plain file name.
+
+    `local`: a file of the working directory, `./name`, is accepted as well, which systemd does not.
+    """
+    if local and path.startswith(LOCAL) and path.removeprefix(LOCAL) not in {"", ".", ".."}:
+        path = path.removeprefix(LOCAL)
     if not path:
         raise InvalidValue("no program: expected an absolute path or a file name")
     if _UNSAFE_IN_PATH.search(path):
@@ -225,8 +235,11 @@ def check_program(path: str) -> None:
 
 
 def simplify_path(path: str) -> str:
-    """The path without doubled slashes and `.` parts. `..` stays, because the part before it may be a symbolic link."""
-    if "//" not in path and "/." not in path:
+    """The path without doubled slashes and `.` parts. `..` stays, because the part before it may be a symbolic link.
+
+    A `./` at the beginning stays, too: without it, the program would be looked up in PATH.
+    """
+    if ("//" not in path and "/." not in path) or path.startswith(LOCAL):
         return path
     parts = [part for part in path.split("/") if part not in {"", "."}]
     return ("/" if path.startswith("/") else "") + "/".join(parts)

@@ -2,105 +2,99 @@
 
 import asyncio
 import hashlib
+import os
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from functools import partial
+from io import FileIO
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
-import aiohttp
-
+from xchronos import limits
+from xchronos.agent.attempt.download import NotFetched, name_of, pieces
 from xchronos.agent.attempt.interfaces import Memory
-from xchronos.errors import InvalidValue, XchronosError
+from xchronos.errors import InvalidValue
+from xchronos.hostfiles import HostFileRefused, HostFiles
 from xchronos.model.records import StepResult
 from xchronos.model.unit import Unit
 from xchronos.unitfile import HostFacts, UnitName, expand
+from xchronos.urls import shown
 
-MAX_SIZE = 4 * 1024**3
-"""Bytes that an artifact may have."""
-
-FETCH_LIMIT = 1800.0
-"""Seconds that fetching an artifact may take."""
-
-SERVER_SILENCE_LIMIT = 60.0
-"""Seconds of silence after which a server is given up."""
-
-READ_SIZE = 1 << 20
-"""Bytes that are read from the server, or from the file, and written to the disk in one piece."""
+MODE = 0o755
+"""An artifact may be a program: `ExecStart=./name` runs it, whoever the step's user is."""
 
 _ENTRY = "artifact"
 """The fetching's entry in the attempt's memory. No step is called so."""
 
 
-class NotFetched(XchronosError):  # noqa: N818 - reads as what it says
-    """The artifact is not there; the text says why."""
-
-
-async def fetch_once(unit: Unit, facts: HostFacts, memory: Memory, scratch: Path) -> str:
+async def fetch_once(unit: Unit, facts: HostFacts, memory: Memory, scratch: Path, files: HostFiles) -> str:
     """Fetch the unit's artifact, unless the attempt has it already. Returns why that failed, or ""."""
     if memory.result(_ENTRY) is not None:
         return ""  # fetched before this daemon started; a step may have moved it since
     try:
         url = expand(unit.artifact, UnitName.parse(unit.name), facts)
-        await asyncio.wait_for(fetch(url, unit.artifact_sha256, scratch), FETCH_LIMIT)
+        await asyncio.wait_for(fetch(url, unit.artifact_sha256, scratch, files), limits.ARTIFACT_SECONDS)
     except (InvalidValue, NotFetched) as error:
-        return f"Artifact={unit.artifact}: {error}"
+        return f"Artifact={shown(unit.artifact)}: {shown(str(error))}"
     except TimeoutError:
-        return f"Artifact={unit.artifact}: it could not be fetched within {FETCH_LIMIT:.0f} s"
-    await memory.record(StepResult(_ENTRY, url, "succeeded"))
+        return f"Artifact={shown(unit.artifact)}: it could not be fetched within {limits.ARTIFACT_SECONDS:.0f} s"
+    await memory.record(StepResult(_ENTRY, shown(url), "succeeded"))
     return ""
 
 
-async def fetch(url: str, sha256: str, directory: Path) -> Path:
+async def fetch(url: str, sha256: str, directory: Path, files: HostFiles) -> Path:
     """Fetch `url` (http, https, file) into a directory, under the last part of its path, and check its SHA-256.
 
-    The file appears there whole or not at all. Raises NotFetched.
+    The file appears there whole or not at all. Raises NotFetched, whose text shows no secret of the URL.
     """
-    parts = urlsplit(url)
-    name = unquote(parts.path.rpartition("/")[2])
-    if not name or "/" in name or "\0" in name or name in (".", ".."):
-        raise NotFetched("expected a URL whose path ends in a file name")
-    if parts.scheme in ("http", "https"):
-        chunks = _from_server(url)
-    elif parts.scheme == "file" and parts.netloc in ("", "localhost"):
-        chunks = _from_file(Path(unquote(parts.path)))
-    else:
-        raise NotFetched("expected an http, https or file URL")
-    target, partial = directory / name, directory / f".{name[:200]}.part"
-    digest, size = hashlib.sha256(), 0
+    name = name_of(url)
+    target, unfinished = directory / name, directory / f".{name[:200]}.part"
+    what = f"writing {unfinished}"
+
+    def begun() -> FileIO:
+        directory.mkdir(parents=True, exist_ok=True)
+        return FileIO(unfinished, "wb")
+
     try:
-        await asyncio.to_thread(directory.mkdir, parents=True, exist_ok=True)
-        async with aclosing(chunks):
-            with partial.open("wb") as file:
-                async for chunk in chunks:
-                    size += len(chunk)
-                    if size > MAX_SIZE:
-                        raise NotFetched(f"it is larger than {MAX_SIZE} bytes")
-                    digest.update(chunk)
-                    await asyncio.to_thread(file.write, chunk)
-        if sha256 and digest.hexdigest() != sha256.lower():
-            raise NotFetched(f"its SHA-256 is {digest.hexdigest()}, expected {sha256.lower()}")
-        partial.chmod(0o644)
-        partial.replace(target)
+        file = await files.ask(begun, what)
+        try:
+            digest = await _written(pieces(url, files), file, what, files)
+            if sha256 and digest != sha256.lower():
+                raise NotFetched(f"its SHA-256 is {digest}, expected {sha256.lower()}")
+            os.fchmod(file.fileno(), MODE)
+            unfinished.replace(target)
+        finally:
+            file.close()
+            unfinished.unlink(missing_ok=True)
+    except HostFileRefused as error:
+        raise NotFetched(str(error)) from error
     except OSError as error:
         raise NotFetched(f"{error.strerror or error}") from error
-    finally:
-        partial.unlink(missing_ok=True)
     return target
 
 
-async def _from_server(url: str) -> AsyncGenerator[bytes, None]:
-    timeout = aiohttp.ClientTimeout(total=None, connect=SERVER_SILENCE_LIMIT, sock_read=SERVER_SILENCE_LIMIT)
-    try:
-        async with aiohttp.ClientSession(timeout=timeout, trust_env=True) as session, session.get(url) as response:
-            if response.status != 200:
-                raise NotFetched(f"the server answered {response.status} {response.reason or ''}".rstrip())
-            async for chunk in response.content.iter_chunked(READ_SIZE):
-                yield chunk
-    except aiohttp.ClientError as error:
-        raise NotFetched(str(error) or type(error).__name__) from error
+async def _written(found: AsyncGenerator[bytes | None, None], file: FileIO, what: str, files: HostFiles) -> str:
+    """Write what comes into the file. Returns its SHA-256."""
+    digest, size = hashlib.sha256(), 0
+    async with aclosing(found):
+        async for piece in found:
+            if piece is None:
+                digest, size = hashlib.sha256(), 0
+                await files.ask(partial(_empty, file), what, within=limits.ARTIFACT_SILENCE)
+                continue
+            size += len(piece)
+            if size > limits.ARTIFACT_BYTES:
+                raise NotFetched(f"it is larger than {limits.ARTIFACT_BYTES} bytes")
+            digest.update(piece)
+            await files.ask(partial(_write, file, piece), what, within=limits.ARTIFACT_SILENCE)
+    return digest.hexdigest()
 
 
-async def _from_file(path: Path) -> AsyncGenerator[bytes, None]:
-    with await asyncio.to_thread(path.open, "rb") as file:
-        while chunk := await asyncio.to_thread(file.read, READ_SIZE):
-            yield chunk
+def _empty(file: FileIO) -> None:
+    file.seek(0)
+    file.truncate()
+
+
+def _write(file: FileIO, piece: bytes) -> None:
+    left = memoryview(piece)
+    while left:
+        left = left[file.write(left) :]

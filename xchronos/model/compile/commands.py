@@ -112,9 +112,12 @@ def _bindings(body: Mapping[str, Any]) -> int:
 
 def _lines(reader: OptionReader, key: str, name: UnitName) -> list[tuple[ExecLine, Option]]:
     found: list[tuple[ExecLine, Option]] = []
+    # An artifact lies in the working directory, and may be a program.
+    artifact = reader.unit.last("X-Chronos", "Artifact")
+    local = artifact is not None and bool(artifact.value)
     for option in reader.all(key):
         try:
-            parsed = parse_exec(option.value, name)
+            parsed = parse_exec(option.value, name, local=local)
         except InvalidValue as error:
             meant = _MEANINGLESS.match(str(error))
             reader.report(option, f"{error}: write %{meant[1]} for a literal {meant[1]}" if meant else str(error))

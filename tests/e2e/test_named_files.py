@@ -1,0 +1,69 @@
+"""Files that units name: whatever is there, the daemon goes on, and the unit is told."""
+
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.house import House, eventually
+
+pytestmark = pytest.mark.slow
+
+TICK = "TriggerCron=* * * * * *\n"
+
+
+def unit(lines: str, chronos: str = TICK) -> str:
+    return f"[Service]\nType=oneshot\n{lines}\n[X-Chronos]\nExecutor=process\n{chronos}"
+
+
+def test_what_is_no_file_stops_nobody_else(house: House, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("pipe")
+    with (tmp_path / "huge").open("wb") as file:
+        file.truncate(1 << 40)
+    named = {
+        "pipe": (tmp_path / "pipe", "is a named pipe (FIFO): expected a regular file"),
+        "link": (tmp_path / "link", "is a named pipe (FIFO): expected a regular file"),
+        "zero": (Path("/dev/zero"), "is a device: expected a regular file"),
+        "dir": (tmp_path, "is a directory: expected a regular file"),
+        "huge": (tmp_path / "huge", "has more than 1048576 bytes: expected a smaller file"),
+    }
+    house.start()
+    for name, (path, _) in named.items():
+        house.drop(f"env-{name}.service", unit(f"EnvironmentFile={path}\nExecStart=/bin/true"))
+    for number in range(8):
+        house.drop(f"get-{number}.service", unit("ExecStart=/bin/true", f"{TICK}Artifact=file://{tmp_path}/pipe\n"))
+    house.drop("tick.service", unit("ExecStart=/bin/true"))
+    for name, (path, words) in named.items():
+        reason = eventually(lambda name=name: house.ended(f"env-{name}.service"))[0]["reason"]  # type: ignore[misc]
+        assert reason == f"start-0: EnvironmentFile={path}: {words}"
+    for number in range(8):
+        ended = eventually(lambda number=number: house.ended(f"get-{number}.service"))  # type: ignore[misc]
+        assert ended[0]["reason"] == f"Artifact=file://{tmp_path}/pipe: is a named pipe (FIFO): expected a regular file"
+    # Each of them is due in each second, and so is this one.
+    assert eventually(lambda: any(one["outcome"] == "succeeded" for one in house.ended("tick.service")))
+    house.kill()
+    house.start()
+    seen = len(house.ended("tick.service"))
+    assert eventually(lambda: len(house.ended("tick.service")) > seen + 2)
+    assert house.terminate() == 0
+
+
+def test_an_artifact_is_a_program_and_its_url_keeps_its_secrets(house: House, tmp_path: Path) -> None:
+    program = tmp_path / "tool"
+    program.write_text("#!/bin/sh\necho ran $1\n")
+    digest = hashlib.sha256(program.read_bytes()).hexdigest()
+    house.start()
+    house.drop(
+        "tool.service",
+        unit("ExecStart=./tool well", f"{TICK}Artifact=file://{program}\nArtifactSHA256={digest}\n"),
+    )
+    house.drop("far.service", unit("ExecStart=./tool", f"{TICK}Artifact=http://me:pass1@127.0.0.1:1/tool?sig=pass2\n"))
+    assert eventually(lambda: any(one["outcome"] == "succeeded" for one in house.ended("tool.service")))
+    assert eventually(lambda: "an artifact is tried again" in house.log.read_text())
+    house.text("stop", "far.service")
+    told = house.log.read_text() + house.text("status", "far.service") + house.text("explain", "far.service")
+    assert "pass1" not in told
+    assert "pass2" not in told
+    assert "http://...@127.0.0.1:1/tool?sig=..." in told
