@@ -34,6 +34,20 @@ class TestAttempts:
         assert again.reason == "attempt 1 of 3 failed"
         assert complete(job(retry=Retry(3)), reported(FAILED), NOW).deadline is None
 
+    @pytest.mark.parametrize(
+        ("it", "home"),
+        [
+            # What comes back to its machine keeps its room; any other retry goes elsewhere.
+            (job(keep_running=True), "m1"),
+            (job(retry=Retry(3), requirements=asks(is_global=True)), "m1"),
+            (job(retry=Retry(3)), ""),
+        ],
+    )
+    def test_what_comes_back_to_its_machine_keeps_its_room(self, it, home):
+        again = complete(it, reported(FAILED), NOW)
+        assert (again.state, again.home) == ("delayed", home)
+        assert finish(again, Outcome.CANCELLED, because("destroyed"), NOW).home == ""
+
     def test_of_a_unit_that_is_gone_the_attempt_says_it_all(self):
         ended = complete(None, reported(FAILED), NOW)
         assert (ended.outcome, ended.reason) == (FAILED, "")

@@ -139,12 +139,12 @@ def _machine(name: str, alive: Machine | None, wish: MachineWish | None, placed:
 
 
 async def machine_views(context: Context) -> list[MachineView]:
-    """Every living machine with what it has, as the scheduler sees it. Units are compiled once per revision."""
+    """Every living machine with what has its room, as the scheduler sees it. Units are compiled once per revision."""
     registry = context.services.registry
     views = {machine.id: MachineView(machine) for machine in await registry.machines()}
     for execution in await registry.open_executions():
-        view = views.get(execution.current.machine) if execution.current is not None else None
-        if view is None or execution.state not in ("placed", "running", "reported"):
+        view = views.get(execution.current.machine if execution.current is not None else execution.home)
+        if view is None:
             continue
         item = await registry.store.get(registry.keys.job(execution.unit))
         if item is None:

@@ -12,7 +12,7 @@ import structlog
 from xchronos.clock import MILLISECOND, SECOND
 from xchronos.engine.lost_machines import LostMachines
 from xchronos.engine.state.context import HistoryListener, SchedulerContext, SessionMemory
-from xchronos.engine.state.open_execution import MemoryAction, OpenExecution
+from xchronos.engine.state.open_execution import MemoryAction, OpenExecution, keeps_room
 from xchronos.errors import StoreError, StoreUnavailable
 from xchronos.model.records import Execution, Machine
 from xchronos.registry.codec import Record, decode
@@ -87,9 +87,9 @@ class Informer:
         return revision
 
     def _unit(self, item: KeyValue) -> str:
-        """The unit of which a machine has to be known what it asks for; empty where no machine is concerned."""
+        """The unit of which it has to be known what it asks of a machine; empty where no machine is concerned."""
         machine, execution_id = self._keys.locate(item.key)
-        return unit_of(execution_id) if machine else ""
+        return unit_of(execution_id) if machine or keeps_room(item.value) else ""
 
     def _take_put(
         self, item: KeyValue | Event, machine: str, execution_id: str, units: Mapping[str, Loaded]
@@ -100,7 +100,7 @@ class Informer:
             execution = readable(item, Execution)
             if execution is None:
                 return action
-            loaded = units.get(unit_of(execution_id)) if machine else None
+            loaded = units.get(unit_of(execution_id)) if machine or execution.home else None
             if machine and machine not in self._cluster.machines:
                 self._lost_machines.missing(machine)
             unit = loaded.unit if loaded is not None else None
@@ -210,6 +210,8 @@ class Informer:
                 # has left it within the batch and is back, and may be what a write of ours says that it is there.
                 if known is None or known.machine != machine or known.busy or execution_id in left:
                     asked.add(unit_of(execution_id))
+            elif keeps_room(event.value):
+                asked.add(unit_of(execution_id))
         units = await self._load(sorted(asked)) if asked else {}
         held = bool(self._cluster.cursors.put_off)
         taken = revision = 0

@@ -240,6 +240,8 @@ class Execution(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """The gap that a record with the outcome `missed` stands for."""
     payload: str = ""
     """The text that its steps get as XCHRONOS_PAYLOAD: the unit's, or one given with a start by hand."""
+    home: str = ""
+    """The machine that it pauses for, and whose room it keeps meanwhile. Empty: it keeps none."""
     v: int = 1
 
     @property

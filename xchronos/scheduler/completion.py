@@ -9,6 +9,7 @@ from xchronos.model.lifecycle import execution_after
 from xchronos.model.policies import Outcome
 from xchronos.model.records import Attempt, Execution
 from xchronos.model.unit import Unit
+from xchronos.scheduler.placement import keeps_its_machine
 from xchronos.scheduler.policies.retry import Again, End, after_attempt
 from xchronos.scheduler.reasons import Reason, because
 from xchronos.scheduler.starts import lacking, started
@@ -48,6 +49,7 @@ def complete(unit: Unit | None, execution: Execution, now: Instant, cancelled: R
             due_at=to_datetime(verdict.due_at),
             deadline=None if verdict.deadline is None else to_datetime(verdict.deadline),
             waits_since=to_datetime(now),
+            home=attempt.machine if unit is not None and keeps_its_machine(unit) else "",
         )
     state = execution_after(execution.state, "end")
     return msgspec.structs.replace(settled, state=state, outcome=verdict.outcome, ended_at=attempt.ended_at)
@@ -57,7 +59,7 @@ def finish(execution: Execution, outcome: Outcome, reason: Reason, now: Instant)
     """The record of an execution that no machine has, when it ends."""
     state = execution_after(execution.state, "end")
     return msgspec.structs.replace(
-        execution, state=state, outcome=outcome, reason=reason.text, ended_at=to_datetime(now)
+        execution, state=state, outcome=outcome, reason=reason.text, ended_at=to_datetime(now), home=""
     )
 
 

@@ -19,14 +19,19 @@ SLOTS_OF_UNLIMITED = 64
 
 
 class Running(msgspec.Struct):
-    """One unit on a machine: what it asks of its neighbours, and how many attempts of it are there."""
+    """One unit on a machine: what it asks of its neighbours, how many attempts of it are there, and their room."""
 
     requirements: FleetRequirements
     attempts: int = 1
+    memory: int = 0
+    cpus: float = 0.0
 
 
 class MachineView:
-    """A machine and what is placed on it, kept up to date by its owner through `take` and `release`.
+    """A machine and what has its room, kept up to date by its owner through `take` and `release`.
+
+    That is what is placed on it, and what pauses before its next attempt on this machine: what a unit holds is not free
+    between two attempts.
 
     `running` is by unit name; `attempts`, `memory` (bytes) and `cpus` are sums over everything placed. Deciding
     only reads a view.
@@ -59,7 +64,7 @@ class MachineView:
         asked = unit.requirements
         entry = self.running.get(unit.name)
         if entry is None:
-            self.running[unit.name] = Running(asked)
+            entry = self.running[unit.name] = Running(asked)
         else:
             entry.attempts += 1
             # The unit may have changed since its earlier attempt was placed: its newest text is what counts.
@@ -68,6 +73,8 @@ class MachineView:
             self._picky[unit.name] = asked
         else:
             self._picky.pop(unit.name, None)
+        entry.memory += unit.memory
+        entry.cpus += unit.cpus
         self.attempts += 1
         self.memory += unit.memory
         self.cpus += unit.cpus
@@ -76,12 +83,28 @@ class MachineView:
         """Count one attempt of `unit` less, as the meaning it was taken with. Raises KeyError if there is none."""
         entry = self.running[unit.name]
         entry.attempts -= 1
+        entry.memory -= unit.memory
+        entry.cpus -= unit.cpus
         if entry.attempts == 0:
             del self.running[unit.name]
             self._picky.pop(unit.name, None)
         self.attempts -= 1
         self.memory -= unit.memory
         self.cpus -= unit.cpus
+
+    def without(self, unit: str) -> "MachineView":
+        """The machine as it is for the only attempt of `unit` that has room on it: as if it had none."""
+        entry = self.running.get(unit)
+        if entry is None:
+            return self
+        others = {name: running for name, running in self.running.items() if name != unit}
+        return MachineView(
+            self.machine,
+            others,
+            self.attempts - entry.attempts,
+            self.memory - entry.memory,
+            self.cpus - entry.cpus,
+        )
 
     def neighbours(self, *, all_of_them: bool) -> Mapping[str, FleetRequirements]:
         """The requirements of the units here: of all, or only of those that declare Conflicts or Replaces."""

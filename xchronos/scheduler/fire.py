@@ -118,6 +118,7 @@ def placed(execution: Execution, machine: str, copy: int, number: int, unit: Uni
         due_at=None,
         deadline=None,
         waits_since=None,
+        home="",
     )
 
 

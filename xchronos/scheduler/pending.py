@@ -168,7 +168,7 @@ def _wait(
     if execution.state == "waiting" and execution.reason == reason.text:
         return WaitForMachine(None, reason, rejections, shared)
     state = execution_after(execution.state, "wait")
-    waiting = msgspec.structs.replace(execution, state=state, reason=reason.text, due_at=None)
+    waiting = msgspec.structs.replace(execution, state=state, reason=reason.text, due_at=None, home="")
     return WaitForMachine(waiting, reason, rejections, shared)
 
 

@@ -1,6 +1,7 @@
 """Which machines take a fire time's copies: the best of those that can, and none that another copy has or has had."""
 
 from collections.abc import Collection, Iterable, Sequence
+from typing import Any
 
 import msgspec
 
@@ -38,6 +39,7 @@ def place(
     avoid: Sequence[str] = (),
     seed: str = "",
     last: str = "",
+    own: str = "",
 ) -> PlacementDecision:
     """Choose a machine for each of `copies` copies of one fire time (default: Availability), all distinct.
 
@@ -52,6 +54,7 @@ def place(
         avoid: Ids of machines to come back to only if no other fits, oldest first (a retry goes elsewhere).
         seed: Decides LoadBalancing=random; the execution's id. The same seed gives the same choice anywhere.
         last: Where LoadBalancing=round-robin went last.
+        own: The machine whose room the copy keeps already (see `keeps_its_machine`).
     """
     ranking = views if isinstance(views, Ranking) else Ranking(views)
     wanted = len(ranking.views) if unit.is_global else unit.availability if copies is None else copies
@@ -63,7 +66,7 @@ def place(
     def consider(view: MachineView) -> None:
         if view.machine.id in taken:
             rejections.append(Rejection(view.machine.id, "copy"))
-        elif reasons := fits(unit, view):
+        elif reasons := fits(unit, view.without(unit.name) if view.machine.id == own else view):
             rejections.extend(reasons)
         else:
             chosen.append(view.machine.id)
@@ -99,6 +102,15 @@ def asks_history(unit: Unit) -> bool:
     return not unit.keep_running and (unit.availability > 1 or unit.is_global)
 
 
+def keeps_its_machine(unit: Unit) -> bool:
+    """Whether a copy of the unit that pauses between two attempts comes back to its machine, and so keeps its room.
+
+    Every machine has its own copy of a Global unit, and what is kept running stays where it is. Any other retry goes
+    elsewhere, if it can: it keeps nothing.
+    """
+    return unit.is_global or unit.keep_running
+
+
 def machines_of_copies(unit: Unit, execution_id: str, view: View) -> set[str]:
     """The machines that the other copies of the same fire time have, or have had.
 
@@ -131,12 +143,11 @@ def place_one(unit: Unit, execution: Execution, view: View) -> PlacementDecision
         return place(unit, view.ranking, taken=taken, seed=execution_id, last=view.last_machine)
     taken = machines_of_copies(unit, execution_id, view)
     tried = [attempt.machine for attempt in reversed(execution.attempts)]
-    if tried and (unit.is_global or unit.keep_running):
-        # Every machine has its own copy of a Global unit; and what is kept running stays where it is, if it can.
+    more: dict[str, Any] = {"taken": taken, "seed": execution_id, "last": view.last_machine, "own": execution.home}
+    if tried and keeps_its_machine(unit):
         home = view.ranking.views.get(tried[0])
-        views = [home] if home is not None else []
-        chosen = place(unit, views, copies=1, taken=taken, seed=execution_id, last=view.last_machine)
+        chosen = place(unit, [home] if home is not None else [], copies=1, **more)
         if chosen.machines or unit.is_global:
             return chosen
     avoid = tuple(dict.fromkeys(tried))[::-1]
-    return place(unit, view.ranking, copies=1, taken=taken, avoid=avoid, seed=execution_id, last=view.last_machine)
+    return place(unit, view.ranking, copies=1, avoid=avoid, **more)

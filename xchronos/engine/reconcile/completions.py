@@ -43,7 +43,7 @@ class Completions:
                 if settled.state == "ended":
                     self._end(execution_id, entry, settled, now, unit)
                 else:
-                    committer.move(execution_id, entry, settled)
+                    committer.move(execution_id, entry, settled, unit)
 
     async def have_chain(self, unit: Unit) -> None:
         """Have the units at hand that an end of this one may start. Raises StoreError."""

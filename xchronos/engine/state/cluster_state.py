@@ -49,6 +49,8 @@ class ClusterState:
         self.displacing: set[tuple[str, str]] = set()
         self.backpressure = Backpressure()
         self._placed: dict[str, set[str]] = {}
+        self._kept: dict[str, set[str]] = {}
+        """By machine: what pauses, and keeps its room there meanwhile. What it asks for is known of each."""
         self._timers = Timers(clock)
 
     # -- executions -------------------------------------------------------------------------------------------------
@@ -68,7 +70,7 @@ class ClusterState:
             self._placed.setdefault(entry.machine, set()).add(execution_id)
             if not entry.begun:
                 self.backpressure.more(entry.machine, unit)
-            self._count(entry)
+            self._count(entry.machine, entry.unit)
             if unit in self.followers:
                 self.arrived.add(unit)
             if replaces_others(entry.unit):
@@ -78,6 +80,9 @@ class ClusterState:
         self._file(execution).setdefault(unit, set()).add(execution_id)
         if execution.state == "waiting":
             self.waiting.setdefault(unit, set()).add(execution_id)
+        if execution.home and entry.unit is not None:
+            self._kept.setdefault(execution.home, set()).add(execution_id)
+            self._count(execution.home, entry.unit)
         self._set_timers(execution_id, entry)
 
     def _set_timers(self, execution_id: str, entry: OpenExecution, after: Instant | None = None) -> None:
@@ -118,11 +123,12 @@ class ClusterState:
             _remove(self._placed, entry.machine, execution_id)
             if not entry.begun:
                 self.backpressure.less(entry.machine, unit)
-            view = self.machines.get(entry.machine)
-            if view is not None and entry.unit is not None:
-                view.release(entry.unit)
-                self.ranking.moved(view)
+            self._discount(entry.machine, entry.unit)
             return
+        home = entry.execution.home
+        if execution_id in self._kept.get(home, ()):
+            _remove(self._kept, home, execution_id)
+            self._discount(home, entry.unit)
         _remove(self._file(entry.execution), unit, execution_id)
         if entry.execution.state == "waiting":
             _remove(self.waiting, unit, execution_id)
@@ -132,6 +138,10 @@ class ClusterState:
         if entry.unit is None and not entry.machine:
             entry.unit = unit
             self._follow(execution_id, entry)
+            home = entry.execution.home
+            if home and self.open.get(execution_id) is entry:
+                self._kept.setdefault(home, set()).add(execution_id)
+                self._count(home, unit)
 
     def _follow(self, execution_id: str, entry: OpenExecution) -> None:
         for peer in peers(entry.unit):
@@ -142,10 +152,16 @@ class ClusterState:
             return self.queued
         return self.undecided if undecided(execution) else self.active
 
-    def _count(self, entry: OpenExecution) -> None:
-        view = self.machines.get(entry.machine)
-        if view is not None and entry.unit is not None:
-            view.take(entry.unit)
+    def _count(self, machine: str, unit: Unit | None) -> None:
+        view = self.machines.get(machine)
+        if view is not None and unit is not None:
+            view.take(unit)
+            self.ranking.moved(view)
+
+    def _discount(self, machine: str, unit: Unit | None) -> None:
+        view = self.machines.get(machine)
+        if view is not None and unit is not None:
+            view.release(unit)
             self.ranking.moved(view)
 
     def of_unit(self, unit: str) -> list[str]:
@@ -264,8 +280,8 @@ class ClusterState:
             self.ranking.moved(view)
             return
         self.ranking.add(MachineView(machine))
-        for _, entry in self.on_machine(machine.id):
-            self._count(entry)
+        for execution_id in sorted((*self._placed.get(machine.id, ()), *self._kept.get(machine.id, ()))):
+            self._count(machine.id, self.open[execution_id].unit)
 
     def drop_machine(self, machine: str) -> None:
         """A machine's lease has ended."""

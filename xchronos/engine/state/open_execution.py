@@ -166,6 +166,7 @@ class _StateOnly(msgspec.Struct, gc=False):
     """As much of an execution's record as every one of them is asked for."""
 
     state: ExecutionState = "waiting"
+    home: str = ""
 
 
 _read_state = msgspec.json.Decoder(_StateOnly).decode
@@ -178,6 +179,14 @@ def _state_in(value: bytes) -> ExecutionState | None:
     except msgspec.MsgspecError:
         # Whoever wants the whole record says so in the log, and leaves it alone.
         return None
+
+
+def keeps_room(value: bytes) -> bool:
+    """Whether the record of an execution without a machine says that it keeps a machine's room."""
+    try:
+        return bool(_read_state(value).home)
+    except msgspec.MsgspecError:
+        return False  # whoever wants the whole record says so in the log
 
 
 class OpenExecution:
