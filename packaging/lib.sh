@@ -47,7 +47,7 @@ apt_install() { # apt_install PACKAGE ...: as root on Debian and Ubuntu; fails a
 
 find_python() { # prints the first Python that is new enough
     local candidate
-    for candidate in ${PYTHON:-} python3 python3.13 python3.12 python3.11; do
+    for candidate in ${PYTHON:-} python3 python3.14 python3.13 python3.12 python3.11; do
         if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' > /dev/null 2>&1; then
             command -v "$candidate"
             return
@@ -58,7 +58,7 @@ find_python() { # prints the first Python that is new enough
 
 make_venv() { # make_venv EXTRAS: $VENV with this checkout in it; quick when nothing has changed since the last time
     local extras=$1 python stamp version wanted with_dev rest
-    python=$(find_python) || die "no Python 3.11 or newer was found (looked at \$PYTHON, python3, python3.13 ... python3.11)" \
+    python=$(find_python) || die "no Python 3.11 or newer was found (looked at \$PYTHON, python3, python3.14 ... python3.11)" \
         "On Debian 12+ or Ubuntu 24.04+:  apt-get install python3 python3-venv" \
         "Elsewhere: install one, and name it:  PYTHON=/path/to/python3.12 $0"
     stamp=$VENV/.xchronos-installed

@@ -11,6 +11,7 @@ from typing import Self
 
 from xchronos.clock import MILLISECOND, SECOND, Instant, to_datetime, to_instant
 from xchronos.errors import InvalidTrigger, quoted
+from xchronos.triggers.limits import out_of_range
 
 _UNIX = re.compile(r"[0-9]+")
 _RFC3339 = re.compile(
@@ -89,10 +90,10 @@ def parse_at(text: str) -> AtTrigger:
             raise InvalidTrigger(f"{quoted(text)} has the offset {offset!r}: expected -23:59 to +23:59")
         ahead = timedelta(hours=int(hours), minutes=int(minutes))
     year, month, day, hour, minute, second = map(int, fields)
-    try:
-        wall = to_instant(datetime(year, month, day, hour, minute, second, tzinfo=UTC))
-    except ValueError as error:
-        raise InvalidTrigger(f"{quoted(text)} does not exist: {error}") from None
+    wrong = out_of_range(year, month, day, hour, minute, second)
+    if wrong:
+        raise InvalidTrigger(f"{quoted(text)} does not exist: {wrong}")
+    wall = to_instant(datetime(year, month, day, hour, minute, second, tzinfo=UTC))
     moment = wall + int((fraction or "")[:6].ljust(6, "0"))
     moment += (1 if sign == "-" else -1) * (ahead // timedelta(microseconds=1))
     try:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from xchronos.clock import DAY, HOUR, MINUTE, SECOND, Micros
 from xchronos.errors import InvalidTrigger, quoted
+from xchronos.triggers.limits import out_of_range
 
 _N = r"([0-9]{1,15}(?:[.,][0-9]+)?)"
 _DURATION = re.compile(rf"([+-]?)P(?:{_N}Y)?(?:{_N}M)?(?:{_N}W)?(?:{_N}D)?(T(?:{_N}H)?(?:{_N}M)?(?:{_N}S)?)?")
@@ -143,15 +144,19 @@ def parse_moment(text: str) -> Moment:
 
 def _ordinal(text: str, found: re.Match[str]) -> int:
     """The proleptic Gregorian ordinal of the date, as `date.toordinal` counts. Raises InvalidTrigger."""
-    year = int(found["year"])
-    try:
-        if found["month"]:
-            return date(year, int(found["month"]), int(found["day"])).toordinal()
-        if found["week"]:
+    year, month, of_month = int(found["year"]), int(found["month"] or 1), int(found["day"] or 1)
+    wrong = out_of_range(year, month, of_month)
+    if wrong:
+        raise InvalidTrigger(f"{quoted(text)} does not exist: {wrong}")
+    if found["month"]:
+        return date(year, month, of_month).toordinal()
+    if found["week"]:
+        try:
             return date.fromisocalendar(year, int(found["week"]), int(found["weekday"])).toordinal()
-        first, last = date(year, 1, 1).toordinal(), date(year, 12, 31).toordinal()
-    except ValueError as error:
-        raise InvalidTrigger(f"{quoted(text)} does not exist: {error}") from None
+        except ValueError:
+            week = f"W{found['week']}-{found['weekday']}"
+            raise InvalidTrigger(f"{quoted(text)} does not exist: the year {year} has no day {week}") from None
+    first, last = date(year, 1, 1).toordinal(), date(year, 12, 31).toordinal()
     day = first + int(found["ordinal"]) - 1
     if not first <= day <= last:
         raise InvalidTrigger(f"{quoted(text)} does not exist: the year {year} has no day {found['ordinal']}")
