@@ -56,6 +56,36 @@ PATH_CHARACTERS = 4_096
 BODY_BYTES = 1024 * 1024
 """The most bytes of a request's body. A unit of the largest size fits, however JSON has to escape it."""
 
+BODIES_BYTES = 32 * 1024 * 1024
+"""The most bytes of the bodies of all requests that are not answered."""
+
+CONNECTIONS = 512
+"""The connections that the API has at a time, where the process has the descriptors. One peer has three quarters."""
+
+DESCRIPTORS_KEPT = 256
+"""The descriptors that the API leaves to the store, the executors and the files of attempts; and half of the others."""
+
+HALF_REQUEST_SECONDS = 10.0
+"""How long a request may take to arrive, from the connection or the answer before it to the last byte of its body."""
+
+KEEP_ALIVE_SECONDS = 5
+"""How long a connection is kept after an answer, until the next request begins."""
+
+SLOW_READER_SECONDS = 30.0
+"""How long a peer may take no byte of its answer."""
+
+UNSENT_BYTES = 64 * 1024 * 1024
+"""The most bytes of answers that wait for peers to take them."""
+
+REQUESTS_AT_ONCE = 8
+"""The requests that are answered at a time. Probes and the unix socket are not counted."""
+
+REQUESTS_WAITING = 128
+"""The requests that wait for that. What comes then is told to ask again."""
+
+LOGS_AT_ONCE = 128
+"""The logs that are read at a time, those that are followed included."""
+
 # -- answers of the API -----------------------------------------------------------------------------------------------
 
 UNITS_PER_PAGE = 500

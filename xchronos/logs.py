@@ -28,6 +28,13 @@ _LIBRARIES = ("uvicorn", "uvicorn.error", "uvicorn.access", "litestar", "aiohttp
 """Loggers to which their libraries may have given handlers. Their lines would come twice."""
 
 
+REPEATED_SECONDS = 5.0
+"""How often the same complaint of a library is written at most."""
+
+_COMPLAINTS = 1_000
+"""How many different complaints are remembered."""
+
+
 class _Lines:
     """Writes finished lines.
 
@@ -60,6 +67,35 @@ class _LinesHandler(logging.Handler):
         self._lines.msg(self.format(record))
 
 
+class _Calm(logging.Filter):
+    """Lets the same complaint of a library through once in REPEATED_SECONDS, with the number of those kept back.
+
+    Each peer that sends nonsense is a complaint, and each connection that finds no descriptor is one: a flood of them
+    filled 26 MB in ten seconds.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._told: dict[tuple[str, int, str], tuple[float, int]] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the line is written."""
+        if record.levelno < logging.WARNING or record.name.startswith("xchronos"):
+            return True
+        key = (record.name, record.levelno, record.msg if isinstance(record.msg, str) else type(record.msg).__name__)
+        told, kept_back = self._told.get(key, (-REPEATED_SECONDS, 0))
+        if record.created - told < REPEATED_SECONDS:
+            self._told[key] = (told, kept_back + 1)
+            return False
+        if len(self._told) >= _COMPLAINTS:
+            self._told.clear()
+        self._told[key] = (record.created, 0)
+        if kept_back:
+            record.msg = f"{record.getMessage()} (and {kept_back} more like it)"
+            record.args = None
+        return True
+
+
 def configure_logging(
     form: Literal["console", "json"] = "console", level: str = "info", stream: TextIO | None = None
 ) -> None:
@@ -87,6 +123,7 @@ def configure_logging(
         cache_logger_on_first_use=False,
     )
     handler = _LinesHandler(stream)
+    handler.addFilter(_Calm())
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=common,

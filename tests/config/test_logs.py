@@ -9,7 +9,7 @@ import sys
 import pytest
 import structlog
 
-from xchronos.logs import _CHATTY, _LIBRARIES, _LinesHandler, configure_logging
+from xchronos.logs import _CHATTY, _COMPLAINTS, _LIBRARIES, REPEATED_SECONDS, _Calm, _LinesHandler, configure_logging
 
 
 @pytest.fixture(autouse=True)
@@ -162,3 +162,36 @@ def test_stderr_is_the_place(capsys):
     assert json.loads(captured.err)["logger"] == ""
     assert captured.out == ""
     assert sys.stderr is not None
+
+
+def test_a_flood_of_one_complaint_is_a_line_now_and_then():
+    stream = io.StringIO()
+    configure_logging("json", "info", stream)
+    logger = logging.getLogger("uvicorn.error")
+
+    def complain(at, words, *args):
+        record = logger.makeRecord(logger.name, logging.WARNING, "file", 1, words, args, None)
+        record.created = 1_000_000 + at
+        logger.handle(record)
+
+    for number in range(3000):
+        complain(number / 1000, "Invalid HTTP request received from %s.", number)
+    complain(REPEATED_SECONDS, "Invalid HTTP request received from %s.", "x")
+    complain(REPEATED_SECONDS, "another complaint")
+    assert [line["event"] for line in lines(stream)] == [
+        "Invalid HTTP request received from 0.",
+        "Invalid HTTP request received from x. (and 2999 more like it)",
+        "another complaint",
+    ]
+
+
+def test_complaints_that_all_differ_do_not_fill_the_memory():
+    stream = io.StringIO()
+    configure_logging("json", "info", stream)
+    (handler,) = [handler for handler in logging.getLogger().handlers if isinstance(handler, _LinesHandler)]
+    (calm,) = handler.filters
+    assert isinstance(calm, _Calm)
+    for number in range(3 * _COMPLAINTS):
+        logging.getLogger("asyncio").warning(f"complaint {number}")  # noqa: G004
+    assert len(lines(stream)) == 3 * _COMPLAINTS
+    assert len(calm._told) <= _COMPLAINTS

@@ -8,6 +8,7 @@ from litestar.openapi.plugins import JsonRenderPlugin
 
 from xchronos import __version__
 from xchronos.api.access_control import AccessControl
+from xchronos.api.admission import Room, Turnstile
 from xchronos.api.context import Context
 from xchronos.api.errors import HANDLERS
 from xchronos.api.ports import Services
@@ -15,6 +16,7 @@ from xchronos.api.routes.cluster import CLUSTER_ROUTES
 from xchronos.api.routes.executions import EXECUTION_ROUTES
 from xchronos.api.routes.machines import MACHINE_ROUTES
 from xchronos.api.routes.units import UNIT_ROUTES
+from xchronos.limits import BODY_BYTES
 
 
 def create_app(services: Services) -> Litestar:
@@ -22,7 +24,11 @@ def create_app(services: Services) -> Litestar:
     return Litestar(
         route_handlers=[*UNIT_ROUTES, *EXECUTION_ROUTES, *MACHINE_ROUTES, *CLUSTER_ROUTES],
         state=State({"context": Context(services)}),
-        middleware=[DefineMiddleware(AccessControl, names=services.names, token=services.token)],
+        middleware=[
+            DefineMiddleware(AccessControl, names=services.names, token=services.token),
+            DefineMiddleware(Turnstile, room=Room()),
+        ],
+        request_max_body_size=BODY_BYTES,
         exception_handlers=HANDLERS,
         openapi_config=OpenAPIConfig(
             title="xchronos",

@@ -11,16 +11,22 @@ import uvicorn
 from litestar import Litestar
 from litestar.datastructures import State
 
+from xchronos.aio import cancel_and_wait
+from xchronos.api.connections import BoundedProtocol, Connections, descriptors, most_connections
 from xchronos.api.context import context_of
 from xchronos.errors import ConfigError
+from xchronos.limits import CONNECTIONS, KEEP_ALIVE_SECONDS
 
 log = structlog.get_logger(__name__)
 
 GRACE_SECONDS = 5
 """How long requests that are under way may take when the server shuts down."""
 
-BACKLOG = 512
-"""The connections that the system keeps until they are accepted."""
+BACKLOG = 128
+"""The connections that the system keeps until they are accepted. asyncio accepts as many before one is looked at."""
+
+SWEEP_SECONDS = 1.0
+"""How often half requests are looked for."""
 
 
 class _Server(uvicorn.Server):
@@ -42,7 +48,9 @@ class _Server(uvicorn.Server):
             self._started()
 
 
-async def serve(app: Litestar, host: str, port: int, ready: Callable[[str], object]) -> None:
+async def serve(
+    app: Litestar, host: str, port: int, ready: Callable[[str], object], connections: int = CONNECTIONS
+) -> None:
     """Serve until cancelled. Then live streams end, and requests that are under way have GRACE_SECONDS to finish.
 
     Args:
@@ -50,12 +58,14 @@ async def serve(app: Litestar, host: str, port: int, ready: Callable[[str], obje
         host: A name or an address, or `unix:///path`.
         port: The TCP port; 0: any free one. It means nothing for a unix socket.
         ready: Called once, with the API's address (`http://127.0.0.1:7480`), when connections are accepted.
+        connections: The most connections. They are fewer where the process may have too few descriptors for them.
 
     Raises:
         ConfigError: the server cannot listen on the address.
     """
     listener = _listen(host, port)
     address = _address(listener)
+    book = Connections(most_connections(connections, descriptors()))
 
     def started() -> None:
         log.debug("API ready", address=address)
@@ -70,10 +80,14 @@ async def serve(app: Litestar, host: str, port: int, ready: Callable[[str], obje
         proxy_headers=False,
         server_header=False,
         ws="none",
+        http=type("Bounded", (BoundedProtocol,), {"book": book}),
+        backlog=BACKLOG,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
     server = _Server(config, started)
     serving = asyncio.create_task(server.serve(sockets=[listener]), name="api")
+    sweeping = asyncio.create_task(_sweep(book), name="half requests")
     try:
         await asyncio.shield(serving)
     except asyncio.CancelledError:
@@ -82,8 +96,15 @@ async def serve(app: Litestar, host: str, port: int, ready: Callable[[str], obje
         await asyncio.shield(serving)
         raise
     finally:
+        await cancel_and_wait(sweeping)
         listener.close()
         _forget(host)
+
+
+async def _sweep(book: Connections) -> None:
+    while True:
+        await asyncio.sleep(SWEEP_SECONDS)
+        book.sweep()
 
 
 def _listen(host: str, port: int) -> socket.socket:

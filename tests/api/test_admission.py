@@ -1,0 +1,165 @@
+"""How many requests are answered together, how large their bodies are, and that a slow peer holds no room."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from xchronos.api.admission import Room, Turnstile
+from xchronos.limits import BODIES_BYTES, BODY_BYTES, LOGS_AT_ONCE, REQUESTS_AT_ONCE, REQUESTS_WAITING
+
+
+class World:
+    """A layer in front of an application that answers when it is told to."""
+
+    def __init__(self):
+        self.room = Room()
+        self.go = asyncio.Event()
+        self.bodies = []
+        self.inside = 0
+        self.layer = Turnstile(self.app, self.room)
+
+    async def app(self, scope, receive, send):
+        self.inside += 1
+        self.bodies.append((await receive())["body"])
+        await self.go.wait()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"ok", "more_body": False})
+        self.inside -= 1
+
+    def ask(self, parts=(b"",), path="/v1/units", headers=(), client=("1.1.1.1", 5), sent=None):
+        return asyncio.create_task(self._ask(list(parts), path, headers, client, sent))
+
+    async def _ask(self, parts, path, headers, client, sent):
+        told = []
+
+        async def receive():
+            if not parts:
+                await asyncio.Event().wait()
+            part = parts.pop(0)
+            if part is None:
+                return {"type": "http.disconnect"}
+            return {"type": "http.request", "body": part, "more_body": bool(parts)}
+
+        async def send(message):
+            told.append(message)
+            if sent is not None and message["type"] == "http.response.body":
+                await sent.wait()
+
+        scope: Any = {"type": "http", "path": path, "headers": headers, "client": client}
+        await self.layer(scope, receive, send)
+        return told[0]["status"] if told else None
+
+
+async def settled():
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+async def test_a_body_comes_whole_and_is_counted_until_it_is_answered():
+    world = World()
+    asked = world.ask([b"one", b"two"])
+    await settled()
+    assert (world.bodies, world.room.bodies) == ([b"onetwo"], 6)
+    world.go.set()
+    assert await asked == 200
+    assert world.room.bodies == 0
+
+
+@pytest.mark.parametrize(
+    ("parts", "headers", "status"),
+    [
+        ([b""], [(b"content-length", str(BODY_BYTES + 1).encode())], 413),
+        ([b"x" * BODY_BYTES, b"x"], [], 413),
+        ([b"x", None], [], None),
+    ],
+)
+async def test_a_body_that_is_too_large_or_breaks_off_reaches_no_route(parts, headers, status):
+    world = World()
+    assert await world.ask(parts, headers=headers) == status
+    assert (world.bodies, world.room.bodies) == ([], 0)
+
+
+async def test_bodies_that_wait_do_not_fill_the_memory():
+    world = World()
+    world.room.bodies = BODIES_BYTES
+    assert await world.ask([b"x"]) == 503
+    assert world.room.bodies == BODIES_BYTES
+
+
+async def test_so_many_are_answered_so_many_wait_and_the_next_is_told_to_ask_again():
+    world = World()
+    asked = [world.ask() for _ in range(REQUESTS_AT_ONCE + REQUESTS_WAITING)]
+    await settled()
+    assert (world.inside, world.room.waiting) == (REQUESTS_AT_ONCE, REQUESTS_WAITING)
+    assert await world.ask() == 503
+    probe, local = world.ask(path="/healthz"), world.ask(client=None)
+    await settled()
+    assert world.inside == REQUESTS_AT_ONCE + 2
+    world.go.set()
+    assert {await each for each in (*asked, probe, local)} == {200}
+    assert world.room.waiting == 0
+
+
+async def test_who_sends_or_reads_slowly_holds_no_room():
+    world = World()
+    world.go.set()
+    never = asyncio.Event()
+    slow = [world.ask([]) for _ in range(REQUESTS_AT_ONCE)] + [world.ask(sent=never) for _ in range(REQUESTS_AT_ONCE)]
+    await settled()
+    async with asyncio.timeout(5):
+        assert await world.ask() == 200
+    for each in slow:
+        each.cancel()
+    await asyncio.gather(*slow, return_exceptions=True)
+    assert not world.room.answering.locked()
+
+
+async def test_logs_are_counted_by_themselves():
+    world = World()
+    path = "/v1/executions/a/b/0/logs"
+    asked = [world.ask(path=path) for _ in range(LOGS_AT_ONCE)]
+    await settled()
+    assert await world.ask(path=path) == 503
+    other = world.ask()
+    world.go.set()
+    assert {await each for each in (*asked, other)} == {200}
+    assert world.room.logs == 0
+
+
+async def test_a_request_that_is_given_up_while_it_waits_is_forgotten():
+    world = World()
+    asked = [world.ask() for _ in range(REQUESTS_AT_ONCE + 1)]
+    await settled()
+    asked[-1].cancel()
+    await asyncio.gather(asked[-1], return_exceptions=True)
+    assert world.room.waiting == 0
+    world.go.set()
+    assert {await each for each in asked[:-1]} == {200}
+
+
+def test_all_routes_share_the_room(api, cluster):
+    assert api.put("/v1/units/a.service", content=b"x" * (BODY_BYTES + 1)).status_code == 413
+    answer = api.post("/v1/verify", content=b"x" * (BODY_BYTES + 1))
+    assert answer.json()["error"] == f"the body has {BODY_BYTES + 1} bytes: {BODY_BYTES} are the most"
+
+
+async def test_one_server_has_one_room(services):
+    from litestar.testing import AsyncTestClient
+
+    from xchronos.api import admission
+    from xchronos.api.app import create_app
+
+    made = []
+    room = admission.Room.__init__
+
+    def counted(self):
+        made.append(self)
+        room(self)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(admission.Room, "__init__", counted)
+        async with AsyncTestClient(create_app(services), base_url="http://127.0.0.1") as client:
+            for path in ("/v1/units", "/v1/machines", "/v1/executions"):
+                assert (await client.get(path)).status_code == 200
+    assert len(made) == 1
