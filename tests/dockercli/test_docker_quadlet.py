@@ -215,6 +215,13 @@ def test_extras():
         ("Secret", "a,uid=5", "keeps the owner"),
         ("Timezone", "local", "machines may differ"),
         ("PodmanArgs", "-privileged", "single-dash form"),
+        ("PodmanArgs", "--restart=always --rm=false", "--restart: no effect: Restart= of [Service]"),
+        ("PodmanArgs", "--rm --restart=no", "--rm: no effect: the container is removed"),
+        ("PodmanArgs", "-d", "--detach: no effect"),
+        ("PodmanArgs", "-q", "--quiet: no effect"),
+        ("PodmanArgs", "--cidfile=/x", "--cidfile: no effect"),
+        ("PodmanArgs", "-a stdout", "--attach: no effect"),
+        ("PodmanArgs", "-i", "--interactive: no effect"),
     ],
 )
 def test_warned(key, value, message):

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from xchronos.dockercli import Create, Run, check_image, compile_docker, split_image
 from xchronos.dockercli.body import empty_body
 from xchronos.dockercli.references import parse_platform
-from xchronos.dockercli.runflags import CREATE, RUN
+from xchronos.dockercli.runflags import RUN
 from xchronos.errors import InvalidValue
 
 
@@ -112,7 +112,7 @@ def test_clusters_are_clusters(words, same):
             run(words)
         return
     command = run(*words.split(), "img")
-    assert command.warnings == ()
+    assert all("no effect: a step has no standard input" in warning for warning in command.warnings)
     assert command == run(*same.split(), "img")
 
 
@@ -163,10 +163,15 @@ def test_refused(words, message):
         (["--name", "a b"], "--name a b: the engine will refuse this name"),
         (["--ip", "1.2.3.4"], "--ip: no effect without --network"),
         (["--network-alias", "a"], "--network-alias: no effect without --network"),
-        (["-v", "./a:/b"], "--volume ./a:/b: the engine needs an absolute host path"),
-        (["-v", "~/a:/b"], "--volume ~/a:/b: the engine needs an absolute host path"),
+        (["-v", "~/a:/b"], "--volume ~/a:/b: no shell expands the ~"),
         (["--mount", "dst=/d", "--volume-driver", "v"], "--volume-driver: ignored for --mount"),
-        (["--cidfile", "/c", "--cidfile", "/d"], "--cidfile: the container's id is not written to a file"),
+        (["-i", "-i"], "--interactive: no effect: a step has no standard input"),
+        (["--restart", "always"], "--restart always: no effect in the foreground"),
+        (["-a", "stderr", "-a", "stdout"], "--attach: no effect: the step's log has all output"),
+        (["--sig-proxy=false"], "--sig-proxy=false: no effect"),
+        (["--detach-keys", "ctrl-p"], "--detach-keys: no effect"),
+        (["--disable-content-trust"], "--disable-content-trust: no effect"),
+        (["--kernel-memory", "64m"], "--kernel-memory: engines from 23.0 on ignore it"),
     ],
 )
 def test_warned(words, warning):
@@ -319,31 +324,10 @@ def test_no_platforms(text):
         parse_platform(text)
 
 
-SAMPLE_VALUES = {
-    "attach": "stdout", "add-host": "a:1.2.3.4", "blkio-weight": "10", "blkio-weight-device": "/dev/a:10",
-    "cgroupns": "host", "cpus": "1.5", "device-cgroup-rule": "c 1:3 r", "dns": "8.8.8.8", "dns-search": "a.b",
-    "gpus": "all", "health-retries": "1", "link": "a:b", "mac-address": "92:d0:c6:0a:29:33", "memory-swap": "-1",
-    "memory-swappiness": "10", "mount": "dst=/d", "network": "n", "pid": "host", "platform": "linux/amd64",
-    "pull": "never", "restart": "always", "storage-opt": "a=b", "sysctl": "net.a=b", "ulimit": "nofile=1",
-    "userns": "host", "uts": "host", "device": "/dev/a", "security-opt": "a=b", "volume": "/a:/b", "expose": "1",
-    "publish": "1", "device-read-bps": "/dev/a:1", "device-write-bps": "/dev/a:1", "device-read-iops": "/dev/a:1",
-    "device-write-iops": "/dev/a:1", "health-interval": "1s", "health-timeout": "1s", "health-start-period": "1s",
-    "health-start-interval": "1s",
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", sorted(RUN.long))
-def test_every_flag_does_something(name):
-    option = RUN.long[name]
-    words = [f"--{name}"] if option.kind == "bool" else [f"--{name}", SAMPLE_VALUES.get(option.name, "1")]
-    if option.refuse:
-        with pytest.raises(InvalidValue, match=f"--{name} is not supported: "):
-            run(*words, "img")
-        return
-    command = run(*words, "img")
-    if name not in {"disable-content-trust", "sig-proxy", "detach-keys"}:
-        assert command != run("img")
-    assert (name in CREATE.long) == (name not in {"detach", "sig-proxy", "detach-keys"})
+def test_what_works_is_not_warned_of():
+    words = ["--restart", "no", "-v", "./a:/b", "--mount", "type=bind,src=./a,dst=/c", "--cidfile", "c", "--sig-proxy"]
+    assert run(*words, "--interactive=false", "img").warnings == ()
+    assert run("-d", "--restart", "always", "img").warnings == ()
 
 
 WORDS = st.one_of(

@@ -38,6 +38,9 @@ def docker(line, **options):
     return compile_docker(["docker", *(line.split() if isinstance(line, str) else line)], **options)
 
 
+NO_INPUT = "--interactive: no effect: a step has no standard input; read as --attach"
+
+
 @pytest.mark.parametrize(
     ("line", "command"),
     [
@@ -56,8 +59,8 @@ def docker(line, **options):
         ("container restart -t 3 x", Restart(containers=("x",), timeout=3)),
         ("start x y", Start(containers=("x", "y"))),
         ("start -a x", Start(containers=("x",), attach=True)),
-        ("start -ai x", Start(containers=("x",), attach=True, interactive=True)),
-        ("start -i x", Start(containers=("x",), attach=True, interactive=True)),
+        ("start -ai x", Start(containers=("x",), attach=True, interactive=True, warnings=(NO_INPUT,))),
+        ("start -i x", Start(containers=("x",), attach=True, interactive=True, warnings=(NO_INPUT,))),
         ("wait x y", Wait(containers=("x", "y"))),
         ("pause x", Pause(containers=("x",))),
         ("unpause x", Unpause(containers=("x",))),

@@ -190,6 +190,8 @@ async def test_what_is_resolved_on_the_machine(bench):
     assert (result.code, output(spec)) == (0, "bound")
     found = await bench.inspect(bench.name)
     assert (bench.directory / "cid").read_text() == found["Id"] == result.container
+    code, text = await bench.run("run|--rm|--net|none|--mount|type=bind,src=./data,dst=/d|IMAGE|cat|/d/f")
+    assert (code, text) == (0, "bound")
     assert (found["Config"]["Labels"]["a"], found["Config"]["Labels"]["xct"]) == ("1", "line")
     (bench.directory / "bad.json").write_text("{")
     code, text = await bench.run("run|--rm|--security-opt|seccomp=bad.json|IMAGE|true")

@@ -266,8 +266,8 @@ def _storage(parsed: Parsed, body: dict[str, Any], host: dict[str, Any]) -> None
     binds, body["Volumes"] = split_volumes(parsed.many("volume"))
     host["Binds"] = binds or None
     for bind in binds:
-        if bind[0] in "./~" and bind[0] != "/":
-            parsed.warnings.append(f"--volume {bind}: the engine needs an absolute host path or the name of a volume")
+        if bind[0] == "~":
+            parsed.warnings.append(f"--volume {bind}: no shell expands the ~, expected an absolute host path")
     if "tmpfs" in parsed.values:
         host["Tmpfs"] = parse_tmpfs(parsed.values["tmpfs"])
     if "mount" in parsed.values and host["VolumeDriver"]:

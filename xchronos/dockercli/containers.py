@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 from xchronos.dockercli import commands
 from xchronos.dockercli.body import container_parts, environment
 from xchronos.dockercli.flags import Flag, Parsed, parse_flags, table
-from xchronos.dockercli.runflags import CREATE, RUN
+from xchronos.dockercli.runflags import CREATE, NO_INPUT, NO_KEYS, RUN
 from xchronos.dockercli.values import parse_env, parse_int
 from xchronos.errors import InvalidValue
 
@@ -31,6 +31,13 @@ def names(parsed: Parsed, verb: str, least: int = 1, most: int | None = None) ->
 def _run(words: Sequence[str], env: Mapping[str, str]) -> commands.Run:
     parsed = parse_flags(RUN, words)
     parts = _container(parsed, "run", env)
+    if parsed.get("sig-proxy") is False:
+        parsed.warnings.append("--sig-proxy=false: no effect: what ends a step signals its container")
+    policy = parts["body"]["HostConfig"]["RestartPolicy"]["Name"]
+    if policy not in {"", "no"} and not parsed.get("detach"):
+        parsed.warnings.append(
+            f"--restart {policy}: no effect in the foreground: Restart= of [Service] says whether the unit tries again"
+        )
     return commands.Run(
         **parts,
         detach=parsed.get("detach", False),
@@ -61,8 +68,8 @@ _START = table(
     "start",
     (
         Flag("attach", "a", "bool"),
-        Flag("interactive", "i", "bool"),
-        Flag("detach-keys"),
+        Flag("interactive", "i", "bool", note=f"{NO_INPUT}; read as --attach"),
+        Flag("detach-keys", note=NO_KEYS),
         Flag("checkpoint", refuse="checkpoints are experimental; start the container anew"),
     ),
 )
@@ -70,10 +77,10 @@ _EXEC = table(
     "exec",
     (
         Flag("detach", "d", "bool"),
-        Flag("detach-keys"),
+        Flag("detach-keys", note=NO_KEYS),
         Flag("env", "e", "many", parse_env),
         Flag("env-file", "", "many"),
-        Flag("interactive", "i", "bool"),
+        Flag("interactive", "i", "bool", note=NO_INPUT),
         Flag("privileged", "", "bool"),
         Flag("tty", "t", "bool"),
         Flag("user", "u"),

@@ -37,7 +37,7 @@ class Flag(NamedTuple):
     refuse: str = ""
     """If not empty, the option is an error: why it is not supported, and what to do instead."""
     note: str = ""
-    """If not empty, the use of the option gives this warning."""
+    """If not empty, the use of the option gives this warning; a boolean's only if it is true."""
 
     @property
     def shown(self) -> str:
@@ -179,7 +179,7 @@ def _set(options: FlagTable, option: Flag, value: str, parsed: Parsed) -> None:
         raise InvalidValue(
             f'{options.command}: invalid argument "{value}" for "{option.shown}" flag: {error}'
         ) from None
-    if option.note:
+    if option.note and parsed.values[option.name] is not False:
         note = f"--{option.name}: {option.note}"
         if note not in parsed.warnings:
             parsed.warnings.append(note)

@@ -8,6 +8,7 @@ from xchronos.dockercli.containers import Verb, names
 from xchronos.dockercli.flags import Flag, FlagTable, parse_flags, table
 from xchronos.dockercli.netverbs import NETWORK_VERBS, option_pair
 from xchronos.dockercli.references import has_tag, parse_platform, split_image
+from xchronos.dockercli.runflags import NO_SIGNATURES
 from xchronos.dockercli.values import key_values, parse_int, parse_label
 from xchronos.errors import InvalidValue
 
@@ -84,7 +85,7 @@ _PULL = table(
     "pull",
     (
         Flag("all-tags", "a", "bool"),
-        Flag("disable-content-trust", "", "bool"),
+        Flag("disable-content-trust", "", "bool", note=NO_SIGNATURES),
         Flag("platform", parse=parse_platform),
         Flag("quiet", "q", "bool"),
     ),

@@ -1,6 +1,6 @@
 """The options of `docker run` and `docker create`: those of the client 20.10 and all that later clients added.
 
-The test `test_every_flag_does_something` pins that each option changes the request, warns or is refused.
+The test `test_every_option_acts_or_says_that_it_does_not` pins that each option acts, warns or is refused.
 """
 
 from xchronos.dockercli.flags import Flag, table
@@ -90,9 +90,13 @@ def _storage(text: str) -> str:
     return text
 
 
-_FLAGS = (
-    "rm", "privileged", "read-only", "oom-kill-disable", "init", "no-healthcheck", "disable-content-trust",
-)  # fmt: skip
+NO_INPUT = "no effect: a step has no standard input"
+NO_KEYS = "no effect: nobody types at a step"
+NO_SIGNATURES = "no effect: signatures of images are never verified here"
+_ALL_OUTPUT = "no effect: the step's log has all output"
+_OLD_KERNEL_MEMORY = "engines from 23.0 on ignore it; write --memory"
+
+_FLAGS = ("rm", "privileged", "read-only", "oom-kill-disable", "init", "no-healthcheck")
 _TEXTS = (
     "name", "domainname", "entrypoint", "stop-signal", "ip", "ip6", "log-driver", "volume-driver", "cpuset-cpus",
     "cpuset-mems", "cgroup-parent", "ipc", "isolation", "runtime", "health-cmd",
@@ -102,7 +106,7 @@ _LISTS = (
     "link-local-ip", "network-alias", "log-opt", "tmpfs", "volumes-from", "annotation",
 )  # fmt: skip
 _INTS = ("cpu-period", "cpu-quota", "cpu-rt-period", "cpu-rt-runtime", "oom-score-adj", "pids-limit", "stop-timeout")
-_SIZES = ("memory-reservation", "kernel-memory", "shm-size")
+_SIZES = ("memory-reservation", "shm-size")
 
 _COMMON = (
     *(Flag(name, kind="bool") for name in _FLAGS),
@@ -123,7 +127,9 @@ _COMMON = (
         kind="bool",
         refuse="it hands over credentials; use -v /var/run/docker.sock:/var/run/docker.sock",
     ),
-    Flag("interactive", "i", "bool"),
+    Flag("disable-content-trust", kind="bool", note=NO_SIGNATURES),
+    Flag("kernel-memory", parse=parse_size, note=_OLD_KERNEL_MEMORY),
+    Flag("interactive", "i", "bool", note=NO_INPUT),
     Flag("tty", "t", "bool"),
     Flag("quiet", "q", "bool"),
     Flag("publish-all", "P", "bool"),
@@ -132,7 +138,7 @@ _COMMON = (
     Flag("workdir", "w"),
     Flag("memory", "m", parse=parse_size),
     Flag("cpu-shares", "c", parse=parse_int),
-    Flag("attach", "a", "many", parse_stream),
+    Flag("attach", "a", "many", parse_stream, note=_ALL_OUTPUT),
     Flag("env", "e", "many", parse_env),
     Flag("label", "l", "many", parse_label),
     Flag("publish", "p", "many"),
@@ -141,7 +147,7 @@ _COMMON = (
     Flag("blkio-weight", parse=parse_uint16),
     Flag("blkio-weight-device", "", "many", parse_weight),
     Flag("cgroupns", parse=_cgroupns),
-    Flag("cidfile", note="the container's id is not written to a file; name the container with --name instead"),
+    Flag("cidfile"),
     Flag("cpus", parse=parse_cpus),
     Flag("device-cgroup-rule", "", "many", parse_cgroup_rule),
     Flag("dns", "", "many", parse_dns),
@@ -171,7 +177,7 @@ CREATE = table("create", _COMMON, _SYNONYMS, interspersed=False)
 
 RUN = table(
     "run",
-    (*_COMMON, Flag("detach", "d", "bool"), Flag("sig-proxy", kind="bool"), Flag("detach-keys")),
+    (*_COMMON, Flag("detach", "d", "bool"), Flag("sig-proxy", kind="bool"), Flag("detach-keys", note=NO_KEYS)),
     _SYNONYMS,
     interspersed=False,
 )

@@ -59,7 +59,7 @@ class ContainerDraft:
             self.values[option.name] = read
 
 
-class Reading(Enum):
+class Form(Enum):
     """How quadlet makes values of what stands after a key's `=`. `tests/model/test_container_variables.py` pins it."""
 
     TEXT = auto()
@@ -76,7 +76,7 @@ class Rule(NamedTuple):
     """How a key is read, value by value."""
 
     apply: Callable[[ContainerDraft, str], None]
-    reading: Reading = Reading.TEXT
+    form: Form = Form.TEXT
     joined: bool = False
     """Whether podman's command line has the value within a longer word, so that `$NAME` is no word of its own."""
     reset: Callable[[ContainerDraft], None] | None = None

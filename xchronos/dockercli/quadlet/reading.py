@@ -6,7 +6,7 @@ Measured with the generators of podman 5.4.2 and 5.8.6: `tests/model/test_contai
 import re
 from collections.abc import Mapping
 
-from xchronos.dockercli.quadlet.draft import ContainerDraft, LineRule, Reading, Rule
+from xchronos.dockercli.quadlet.draft import ContainerDraft, Form, LineRule, Rule
 from xchronos.dockercli.quadlet.variables import Variables, expand_line, expand_value, literal, names_of
 from xchronos.errors import InvalidValue, Severity
 from xchronos.unitfile.words import Escapes, split_words
@@ -24,7 +24,7 @@ class ValueReader:
         self._key = key
         self._rule = rule
         self._variables = variables
-        self.many = rule.many if isinstance(rule, LineRule) else rule.reading in (Reading.RAW, Reading.WORDS)
+        self.many = rule.many if isinstance(rule, LineRule) else rule.form in (Form.RAW, Form.WORDS)
         """Whether every assignment counts, not only the last."""
         self.open = False
         """Whether a value names a variable that only the machine knows."""
@@ -39,10 +39,10 @@ class ValueReader:
             words = self._words(value)
         except InvalidValue as error:
             return [(str(error), "error")]
-        if isinstance(rule, Rule) and words == [""] and rule.reading in (Reading.TEXT, Reading.SWITCH):
+        if isinstance(rule, Rule) and words == [""] and rule.form in (Form.TEXT, Form.SWITCH):
             return []
         joined = isinstance(rule, Rule) and rule.joined
-        expands = not isinstance(rule, Rule) or rule.reading is not Reading.SWITCH
+        expands = not isinstance(rule, Rule) or rule.form is not Form.SWITCH
         names = names_of(words, joined=joined) if expands else frozenset()
         found: list[tuple[str, Severity]] = []
         found += ((message, "warning") for message in self._doubts(words, names, joined=joined))
@@ -69,9 +69,9 @@ class ValueReader:
         return found
 
     def _words(self, value: str) -> list[str]:
-        if isinstance(self._rule, LineRule) or self._rule.reading is Reading.WORDS:
+        if isinstance(self._rule, LineRule) or self._rule.form is Form.WORDS:
             return split_words(value, Escapes.KEEP_UNKNOWN)
-        if self._rule.reading is Reading.RAW:
+        if self._rule.form is Form.RAW:
             return [value]
         return [value[1:-1] if len(value) > 1 and value[0] == value[-1] == '"' else value]
 
@@ -80,13 +80,13 @@ class ValueReader:
             self._rule.apply(draft, expand_line(words, env))
             return
         for word in words:
-            plain = self._rule.reading is Reading.SWITCH or "$" not in word
+            plain = self._rule.form is Form.SWITCH or "$" not in word
             self._rule.apply(draft, word if plain else expand_value(word, env, joined=joined))
 
     def _doubts(self, words: list[str], names: frozenset[str], *, joined: bool) -> list[str]:
         """What was probably meant otherwise, although it can be read."""
         doubts = []
-        plain = isinstance(self._rule, Rule) and self._rule.reading in (Reading.RAW, Reading.TEXT)
+        plain = isinstance(self._rule, Rule) and self._rule.form in (Form.RAW, Form.TEXT)
         if plain and self._key != "GPUs" and _QUOTED.fullmatch(words[0]) is not None:
             doubts.append(f"the quotes are part of the value, as in podman: expected {words[0][1:-1]}")
         missing = sorted(

@@ -11,7 +11,7 @@ from xchronos.dockercli.options.devices import is_cdi, parse_device
 from xchronos.dockercli.options.network import Attachment
 from xchronos.dockercli.options.ports import exposed_range, published
 from xchronos.dockercli.options.sandbox import MASKED_PATHS, READONLY_PATHS
-from xchronos.dockercli.quadlet.draft import ContainerDraft, Reading, Rule, Secret
+from xchronos.dockercli.quadlet.draft import ContainerDraft, Form, Rule, Secret
 from xchronos.dockercli.references import check_image
 from xchronos.dockercli.runflags import RUN
 from xchronos.dockercli.values import csv_fields, parse_mac
@@ -24,13 +24,13 @@ _DRIVERS = {"k8s-file": "json-file"}
 _DRIVER_GONE = frozenset(("passthrough", "passthrough-tty"))
 
 
-def option(name: str, reading: Reading = Reading.TEXT) -> Rule:
+def option(name: str, form: Form = Form.TEXT) -> Rule:
     """Each value is one value of the option `name` of `docker run`."""
 
     def apply(draft: ContainerDraft, value: str) -> None:
         draft.set(name, value)
 
-    return Rule(apply, reading)
+    return Rule(apply, form)
 
 
 def flag(name: str) -> Rule:
@@ -39,7 +39,7 @@ def flag(name: str) -> Rule:
     def apply(draft: ContainerDraft, value: str) -> None:
         draft.values[name] = parse_bool(value)
 
-    return Rule(apply, Reading.SWITCH)
+    return Rule(apply, Form.SWITCH)
 
 
 def security(word: str) -> Rule:
@@ -49,7 +49,7 @@ def security(word: str) -> Rule:
         if parse_bool(value):
             draft.set("security-opt", word)
 
-    return Rule(apply, Reading.SWITCH)
+    return Rule(apply, Form.SWITCH)
 
 
 def security_value(prefix: str) -> Rule:
@@ -328,6 +328,26 @@ def unmask(draft: ContainerDraft, value: str) -> None:
         setattr(draft, attribute, [] if everything else [path for path in now if path not in paths])
 
 
+_NOT_THE_CONTAINERS = {
+    "rm": "the container is removed after its attempt in any case",
+    "restart": "Restart= of [Service] says whether the unit tries again",
+    "detach": "a step lasts as long as its container",
+    "quiet": "the pull of an image is always told",
+    "cidfile": "the container is found by ContainerName=",
+    "attach": "",
+    "interactive": "",
+    "detach-keys": "",
+    "sig-proxy": "",
+}
+"""Options of docker run that are about the docker client, and why they have no effect in PodmanArgs=.
+
+Those without a reason here have one in the table of options, or are what happens anyway.
+"""
+
+
+_NO_RESTART = {"Name": "no", "MaximumRetryCount": 0}
+
+
 def more_options(draft: ContainerDraft, words: list[str]) -> None:
     """`PodmanArgs=`: options of `docker run`, read as on its command line."""
     parsed = parse_flags(RUN, words)
@@ -335,6 +355,11 @@ def more_options(draft: ContainerDraft, words: list[str]) -> None:
         raise InvalidValue(f"{parsed.words[0]!r} is no option of docker run")
     draft.warnings.extend(parsed.warnings)
     for name, given in parsed.values.items():
+        if name in _NOT_THE_CONTAINERS:
+            reason = _NOT_THE_CONTAINERS[name]
+            if reason and given not in (False, _NO_RESTART):
+                draft.warnings.append(f"--{name}: no effect: {reason}")
+            continue
         if isinstance(given, list):
             draft.values.setdefault(name, []).extend(given)
         else:

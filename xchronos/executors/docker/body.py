@@ -65,10 +65,12 @@ def _bounded(body: Mapping[str, Any], labels: Mapping[str, str], limit: int) -> 
     prepared["Labels"] = {**(body.get("Labels") or {}), **labels}
     host = prepared["HostConfig"] = dict(body.get("HostConfig") or {})
     host["AutoRemove"] = False  # its result would vanish with it
-    if not (host.get("LogConfig") or {}).get("Type"):
+    logging = host.get("LogConfig") or {}
+    if not logging.get("Type"):
         # Two files of twice the limit each: json-file adds escapes and a time stamp to every line, so this holds at
         # least as much output as the step's log.
-        host["LogConfig"] = {"Type": "json-file", "Config": {"max-size": str(max(2 * limit, 65536)), "max-file": "2"}}
+        bounds = {"max-size": str(max(2 * limit, 65536)), "max-file": "2"}
+        host["LogConfig"] = {"Type": "json-file", "Config": {**bounds, **(logging.get("Config") or {})}}
     # No standard input, as under systemd: a program that reads it sees its end instead of waiting for ever.
     prepared |= {"AttachStdin": False, "OpenStdin": False, "StdinOnce": False}
     return prepared, host
@@ -125,6 +127,8 @@ async def command_body(
         host["SecurityOpt"] = [*(host.get("SecurityOpt") or ()), f"seccomp={profile}"]
     if host.get("Binds"):
         host["Binds"] = [await _absolute(bind, spec, files) for bind in host["Binds"]]
+    if host.get("Mounts"):
+        host["Mounts"] = [await _absolute_source(mount, spec, files) for mount in host["Mounts"]]
     if not detached:
         host["RestartPolicy"] = {"Name": "no"}
     _first_network_only(prepared, command.networks)
@@ -157,11 +161,23 @@ def _resolve(entry: str, env: Mapping[str, str]) -> str:
     return f"{entry}={env[entry]}" if "=" not in entry and entry in env else entry
 
 
+def _is_relative(source: str) -> bool:
+    """Whether a client of Docker 23 or later takes this for a path below its working directory."""
+    return source.split("/", 1)[0] in (".", "..")
+
+
 async def _absolute(bind: str, spec: StepSpec, files: HostFiles) -> str:
     source, colon, rest = bind.partition(":")
-    if colon and source.split("/", 1)[0] in (".", ".."):
+    if colon and _is_relative(source):
         return f"{await files.ask(named_path(spec, source).resolve, f'-v {source}')}:{rest}"
     return bind
+
+
+async def _absolute_source(mount: dict[str, Any], spec: StepSpec, files: HostFiles) -> dict[str, Any]:
+    source = mount.get("Source", "")
+    if mount.get("Type") != "bind" or not _is_relative(source):
+        return mount
+    return {**mount, "Source": str(await files.ask(named_path(spec, source).resolve, f"--mount source={source}"))}
 
 
 def as_text(content: bytes, what: str) -> str:
