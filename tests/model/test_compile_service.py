@@ -5,7 +5,6 @@ import pytest
 from tests.model.compile_helpers import chronos, refused, service, warnings
 from xchronos.clock import MINUTE, SECOND
 from xchronos.model.compile.unit import compile_unit
-from xchronos.model.policies import Retry
 from xchronos.model.unit import ExitStatuses
 
 TRIGGER = "[X-Chronos]\nTriggerCron=@daily\n"
@@ -125,7 +124,7 @@ class TestCommands:
             ExitStatuses(frozenset({7, 8}), frozenset({"SIGUSR1"})),
         ),
         ("SuccessExitStatus=7\nSuccessExitStatus=", "success", ExitStatuses()),
-        ("RestartPreventExitStatus=3", "restart_prevent", ExitStatuses(frozenset({3}))),
+        ("Restart=on-abort\nRestartPreventExitStatus=3", "restart_prevent", ExitStatuses(frozenset({3}))),
         ("RestartForceExitStatus=3", "restart_force", ExitStatuses(frozenset({3}))),
         ("Environment=A=1\nEnvironment=\nEnvironment=B=%H", "environment", ("A=1", "", "B=%H")),
         ("EnvironmentFile=/a\nEnvironmentFile=-%E/b", "environment_files", (("/a", False), ("%E/b", True))),
@@ -215,39 +214,6 @@ def test_a_variable_with_a_specifier_that_does_not_exist_is_dropped():
 def test_a_unit_may_only_stop_something():
     unit = service("RemainAfterExit=yes", "ExecStop=/a")
     assert (unit.service.type, len(unit.service.steps), warnings(unit)) == ("oneshot", 1, [])
-
-
-class TestRestart:
-    @pytest.mark.parametrize(
-        ("lines", "retry"),
-        [
-            ("Restart=no", Retry()),
-            ("Restart=on-failure", Retry(5, 100_000)),
-            ("Restart=on-abort\nRestartSec=3", Retry(5, 3 * SECOND)),
-            ("Restart=on-failure\nStartLimitBurst=2", Retry(2, 100_000)),
-            ("Restart=on-failure\nStartLimitBurst=0", Retry(0, 100_000)),
-            ("Restart=on-failure\nStartLimitInterval=0", Retry(0, 100_000)),
-            ("Restart=on-failure\n[Unit]\nStartLimitIntervalSec=0", Retry(0, 100_000)),
-            ("Restart=on-failure\n[Unit]\nStartLimitBurst=9", Retry(9, 100_000)),
-            ("Restart=on-failure\nRestartSec=infinity", Retry()),
-            ("Restart=on-failure\n[X-Chronos]\nMaxAttempts=3\nTimeBetweenAttempts=7", Retry(3, 7_000)),
-            ("Restart=always\nRestartSec=2", Retry(0, 2 * SECOND)),
-        ],
-    )
-    def test_is_understood_as_attempts(self, lines, retry):
-        unit = service(TRUE, lines)
-        assert (unit.retry, warnings(unit)) == (retry, [])
-
-    def test_always_keeps_a_unit_running_only_without_a_trigger(self):
-        assert service(TRUE, "Restart=always").keep_running
-        unit = service(TRUE, "Restart=always", TRIGGER)
-        assert (unit.keep_running, unit.retry) == (False, Retry(5, 100_000))
-        assert "a success is not followed by another attempt" in warnings(unit)[0]
-
-    def test_a_unit_that_is_kept_running_has_no_budget(self):
-        unit = service(TRUE, "Restart=always", "[X-Chronos]", "MaxAttempts=3")
-        assert unit.retry.max_attempts == 0
-        assert "MaxAttempts: warning: does nothing in a unit that Restart=always keeps running" in warnings(unit)[0]
 
 
 def test_remaining_after_exit_does_not_fit_a_trigger():

@@ -131,6 +131,32 @@ class TestPause:
         assert pause(job(retry=Retry(0, 2 * HOUR, "exponential")), 30) == 2 * HOUR
         assert pause(job(retry=Retry(0, 0, "exponential")), 30) == 0
 
+    # (RestartSec, RestartSteps, RestartMaxDelaySec, the restart, RestartUSecNext), as systemd 262 was seen to say it.
+    @pytest.mark.parametrize(
+        ("first", "steps", "longest", "restart", "expected"),
+        [
+            (100_000, 3, 800_000, 1, 100_000),
+            (100_000, 3, 800_000, 3, 400_000),
+            (100_000, 3, 800_000, 4, 800_000),
+            (123_000, 4, 1_234_000, 3, 389_592),
+            (123_000, 4, 1_234_000, 4, 693_366),
+            (123_000, 4, 1_234_000, 5, 1_234_000),
+            (70_000, 7, 999_000, 2, 102_334),
+            (70_000, 7, 999_000, 4, 218_710),
+            (70_000, 7, 999_000, 6, 467_431),
+            (70_000, 7, 999_000, 7, 683_347),
+            (70_000, 7, 999_000, 70, 999_000),
+            (100_000, 1, 700_000, 2, 700_000),
+            (0, 3, 500_000, 6, 0),
+            (200_000, 3, 200_000, 7, 200_000),
+        ],
+    )
+    def test_pauses_grow_as_in_systemd(self, first, steps, longest, restart, expected):
+        assert pause(job(retry=Retry(0, first, max_delay=longest, growth_steps=steps)), restart) == expected
+
+    def test_steps_without_an_end_do_not_grow(self):
+        assert pause(job(retry=Retry(0, SECOND, growth_steps=3)), 3) == SECOND
+
 
 CAUSES = {
     "exit-code": attempt(1, FAILED, steps=(result(exit_code=3),)),
@@ -182,8 +208,24 @@ class TestRestartByCause:
         assert isinstance(after(force, msgspec.structs.replace(fine, number=1)), Again)
         assert told(after(force, CAUSES["exit-code"], fine)) == (OK, "")
 
+    def test_without_restart_only_what_is_forced_is_tried_again(self):
+        forced = ExitStatuses(frozenset({7}))
+        unit = budget(service=Service(restart_force=forced), attempts=3)
+        unit = msgspec.structs.replace(unit, retry=Retry(3, 10 * SECOND, forced_only=True))
+        main = attempt(1, FAILED, steps=(result(exit_code=7),))
+        assert isinstance(after(unit, main), Again)
+        assert isinstance(after(unit, attempt(1, FAILED, steps=(result(exit_code=8),))), End)
+        assert isinstance(after(unit, attempt(1, TIMED_OUT)), End)
+
 
 class TestKeptRunning:
+    def test_steps_count_every_restart_but_not_lost_attempts(self):
+        unit = job(keep_running=True, retry=Retry(0, SECOND, max_delay=8 * SECOND, growth_steps=3))
+        assert told(after(unit, attempt(1, OK)))[0] == s(101)
+        # However long it ran: systemd does not begin anew either. Attempts that are not kept count as well.
+        assert told(after(unit, attempt(7, LOST), attempt(8, OK, took=90)))[0] == s(108)
+        assert told(after(unit, attempt(1, OK), attempt(2, LOST), attempt(3, FAILED)))[0] == s(102)
+
     def test_started_anew_whatever_the_end_on_any_machine(self):
         unit = job(keep_running=True, retry=Retry(1, 2 * SECOND))
         assert told(after(unit, attempt(1, OK))) == (s(102), "kept running: it succeeded")

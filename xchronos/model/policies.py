@@ -97,4 +97,8 @@ class Retry(msgspec.Struct, frozen=True):
     backoff: Backoff = "constant"
     """With `exponential`, the pause doubles from attempt to attempt."""
     max_delay: Micros | None = None
-    """The longest pause of an exponential backoff, in microseconds. None: `model.unit.MAX_DELAY`, or a longer delay."""
+    """The longest pause, in microseconds, of a pause that grows. None: `model.unit.MAX_DELAY`, or a longer delay."""
+    growth_steps: int = 0
+    """RestartSteps=: the number of pauses in which `delay` grows to `max_delay`. 0: `backoff` says how it grows."""
+    forced_only: bool = False
+    """Whether only the ends that RestartForceExitStatus= lists are followed by another attempt."""

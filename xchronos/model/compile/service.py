@@ -32,6 +32,11 @@ _burst_parser = whole(0, 2**32 - 1)
 _START_LIMIT: Micros = 90_000_000
 _RESTART_PAUSE: Micros = 100_000
 _BURST = 5
+_PAUSES = ("RestartSec", "RestartSteps", "RestartMaxDelaySec")
+_LIMITS = ("StartLimitBurst", "StartLimitInterval", "StartLimitIntervalSec")
+
+NO_ATTEMPT = ("no", "on-success", "on-watchdog")
+"""The values of Restart= with which no failure is tried again."""
 
 
 def read_service(reader: OptionReader, commands: CompiledSteps, *, triggered: bool, container: bool) -> Service:
@@ -138,10 +143,12 @@ def _statuses(reader: OptionReader, key: str) -> ExitStatuses:
 def restart_as_retry(unit: OptionReader, reader: OptionReader, service: Service) -> Retry:
     """The attempts of a unit without MaxAttempts=, from Restart=: StartLimitBurst= of them, RestartSec= apart.
 
-    If no failure is followed by another attempt (`no`, `on-success`, `on-watchdog`), there is a single one. A burst or
-    an interval of 0 is no limit, as in systemd. The test `test_is_understood_as_attempts` pins this.
+    If no failure is followed by another attempt (`no`, `on-success`, `on-watchdog`), there is a single one, unless the
+    main process ends as RestartForceExitStatus= lists. A burst or an interval of 0 is no limit, as in systemd. The test
+    `test_is_understood_as_attempts` pins this.
     """
-    if service.restart in ("no", "on-success", "on-watchdog"):
+    never = service.restart in NO_ATTEMPT
+    if never and service.restart_force == ExitStatuses():
         return Retry()
     burst, interval = _BURST, cast("Micros | None", 1)
     for section in (reader, unit):
@@ -150,6 +157,54 @@ def restart_as_retry(unit: OptionReader, reader: OptionReader, service: Service)
             interval = section.lenient(key, parse_timespan, interval)
     pause: Micros | None = _RESTART_PAUSE
     pause = reader.lenient("RestartSec", parse_timespan, pause)
+    steps = reader.lenient("RestartSteps", _burst_parser, 0)
+    longest: Micros | None = None
+    longest = reader.lenient("RestartMaxDelaySec", parse_timespan, longest)
+    if not steps or longest is None:
+        steps, longest = 0, None
+    elif pause is None or longest < pause:
+        pause = longest
     if pause is None:
         return Retry()
-    return Retry(0 if interval == 0 else burst, pause)
+    return Retry(0 if interval == 0 else burst, pause, max_delay=longest, growth_steps=steps, forced_only=never)
+
+
+def check_restart(
+    unit: OptionReader, reader: OptionReader, service: Service, *, attempts: bool, kept_running: bool
+) -> None:
+    """Warn about what says how a unit is tried again and has no effect.
+
+    `attempts`: MaxAttempts= says how often it is. `kept_running`: it is started anew for ever.
+    """
+    if service.restart == "on-watchdog":
+        reader.warn("Restart", "no watchdog is watched here: it does not say when the unit is tried again")
+    without: dict[str, str] = {}
+    if attempts:
+        why = "does nothing beside MaxAttempts=, with which TimeBetweenAttempts= goes"
+        without = dict.fromkeys((*_PAUSES, *_LIMITS), why)
+    elif service.restart in NO_ATTEMPT and service.restart_force == ExitStatuses():
+        why = "does nothing without a Restart= that tries again, such as on-failure"
+        without = dict.fromkeys((*_PAUSES, *_LIMITS, "RestartPreventExitStatus"), why)
+    elif kept_running:
+        without = dict.fromkeys(_LIMITS, "does nothing in a unit that Restart=always keeps running: it never gives up")
+    for key, why in without.items():
+        for section in (reader, unit):
+            section.warn(key, why)
+    if not without.keys() & {"RestartSteps"}:
+        _check_steps(reader)
+
+
+def _check_steps(reader: OptionReader) -> None:
+    """Warn as systemd does about steps without an end, and about pauses that cannot grow."""
+    pause: Micros | None = _RESTART_PAUSE
+    pause = reader.lenient("RestartSec", parse_timespan, pause)
+    longest: Micros | None = None
+    longest = reader.lenient("RestartMaxDelaySec", parse_timespan, longest)
+    if not reader.lenient("RestartSteps", _burst_parser, 0):
+        reader.warn("RestartMaxDelaySec", "does nothing without RestartSteps=, the number of pauses that lead to it")
+    elif longest is None:
+        reader.warn("RestartSteps", "does nothing without RestartMaxDelaySec=, the longest pause")
+    elif pause is None or longest < pause:
+        reader.warn("RestartMaxDelaySec", "is shorter than RestartSec=: each pause is so long, as in systemd")
+    elif pause == 0:
+        reader.warn("RestartSteps", "a RestartSec= of 0 does not grow: each pause is 0, as in systemd")

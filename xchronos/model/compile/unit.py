@@ -12,7 +12,7 @@ from xchronos.model.compile.consistency import check_whole, depends
 from xchronos.model.compile.container import read_container
 from xchronos.model.compile.options import Judgement, settle
 from xchronos.model.compile.reader import OptionReader, in_order
-from xchronos.model.compile.service import read_service, restart_as_retry
+from xchronos.model.compile.service import check_restart, read_service, restart_as_retry
 from xchronos.model.conditions import read_conditions
 from xchronos.model.features import needed, rules_text, zones_used
 from xchronos.model.policies import ExecutorName, OnPartition
@@ -124,6 +124,8 @@ def _compile(file: UnitFile, name: UnitName, shown: str, systemd: int) -> Unit:
     )
     check_whole(shown, (service_section, own_section), chronos, commands, container, service, asked, problems)
     need, (rules, zones) = needed(file), zones_used(chronos.triggers, chronos.time_zone)
+    keep_running = not chronos.triggers and service.restart == "always"
+    check_restart(section, service_section, service, attempts=chronos.retry is not None, kept_running=keep_running)
     links = {key: depends(section, key, name) for key in ("After", "Requires", "Wants", "OnSuccess", "OnFailure")}
 
     files = (file.path, *(drop_in.path for drop_in in file.dropins))
@@ -131,7 +133,6 @@ def _compile(file: UnitFile, name: UnitName, shown: str, systemd: int) -> Unit:
     if any(problem.severity == "error" for problem in said):
         raise UnitFileError(said)
 
-    keep_running = not chronos.triggers and service.restart == "always"
     retry = chronos.retry or restart_as_retry(section, service_section, service)
     on_partition: OnPartition = chronos.on_partition or (
         "stop" if chronos.concurrency in ("forbid", "replace") else "continue"

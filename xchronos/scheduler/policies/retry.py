@@ -5,12 +5,13 @@ it `Service.restart` says *which* failures are tried again, by their cause (`RES
 budget alone, so a unit that says MaxAttempts is retried after every failure.
 """
 
+from decimal import Context
 from typing import Literal
 
 import msgspec
 
 from xchronos.clock import MINUTE, SECOND, Instant, Micros, to_instant
-from xchronos.model.policies import Outcome
+from xchronos.model.policies import Outcome, Retry
 from xchronos.model.records import Attempt, Execution, StepResult
 from xchronos.model.unit import MAX_DELAY, ExitStatuses, Unit
 from xchronos.scheduler.reasons import Reason, because
@@ -33,6 +34,8 @@ StartLimitIntervalSec."""
 FIRST_PAUSE: Micros = SECOND // 10
 """The pause before a kept-running unit starts anew, when it names none: RestartSec's default."""
 
+
+_EXACT = Context(prec=50)
 
 LONGEST_REFUSAL: Micros = MINUTE
 """The longest pause before an execution is placed again that machines keep refusing."""
@@ -117,12 +120,14 @@ def past_deadline(execution: Execution, now: Instant, waited_for: str) -> End | 
 
 
 def pause(unit: Unit, failures: int) -> Micros:
-    """TimeBetweenAttempts before the attempt that follows the `failures`-th failure, 1 for the first.
+    """The pause before the attempt that follows the `failures`-th failure, 1 for the first.
 
-    Constant, or doubling from failure to failure up to MaxTimeBetweenAttempts (an hour, unless the first pause is
-    longer already).
+    TimeBetweenAttempts is constant, or doubles from failure to failure up to MaxTimeBetweenAttempts (an hour, unless
+    the first pause is longer already). RestartSec grows to RestartMaxDelaySec in RestartSteps.
     """
     retry = unit.retry
+    if retry.growth_steps:
+        return _stepped(retry, failures)
     if retry.backoff == "constant":
         return retry.delay
     return _doubled(retry.delay, failures, retry.max_delay)
@@ -134,23 +139,38 @@ def _doubled(first: Micros, times: int, longest: Micros | None) -> Micros:
     return min(first << min(times - 1, 60), cap)
 
 
+def _stepped(retry: Retry, failures: int) -> Micros:
+    """The pause as systemd works it out: the same factor in each step (`test_pauses_grow_as_in_systemd`)."""
+    longest = retry.delay if retry.max_delay is None else retry.max_delay
+    if failures <= 1 or retry.delay == 0 or retry.delay >= longest:
+        return retry.delay
+    if failures > retry.growth_steps:
+        return longest
+    # With floats the third root of 8 falls short of 2, and by how much is the machine's affair.
+    share = _EXACT.divide(failures - 1, retry.growth_steps)
+    grown = _EXACT.multiply(retry.delay, _EXACT.power(_EXACT.divide(longest, retry.delay), share))
+    return int(round(grown, 9))
+
+
 def _again(unit: Unit, due_at: Instant, now: Instant, reason: Reason) -> Again:
     deadline = None if unit.start_deadline is None else max(now, due_at) + unit.start_deadline
     return Again(due_at, reason, deadline)
 
 
 def _kept_running(unit: Unit, earlier: list[Attempt], attempt: Attempt, now: Instant) -> End | Again:
-    """Started anew whenever it ends, on the same machine if it can: a failing service backs off, it never gives up."""
+    """Started anew whenever it ends, on the same machine if it can: a failing service backs off, it never gives up.
+
+    With RestartSteps= the pause grows as in systemd, however long the attempts lasted.
+    """
     outcome = attempt.outcome or Outcome.LOST
     main = _main(attempt)
     if main is not None and _lists(unit.service.restart_prevent, main):
         return End(outcome, because("restart-prevented", because=_because(attempt)))
-    quick = 0
-    for other in reversed([*earlier, attempt]):
-        if not _was_quick(other, now):
-            break
-        quick += 1
-    wait = _doubled(unit.retry.delay or FIRST_PAUSE, max(1, quick), unit.retry.max_delay)
+    if unit.retry.growth_steps:
+        # The oldest attempts of a long run are not kept, so the number counts, without those that were lost.
+        wait = _stepped(unit.retry, attempt.number - sum(other.outcome is Outcome.LOST for other in earlier))
+    else:
+        wait = _doubled(unit.retry.delay or FIRST_PAUSE, _quick(earlier, attempt, now), unit.retry.max_delay)
     reason = because("started-anew", ended=_verb(outcome), because=_because(attempt))
     return _again(unit, max(now, min(now, _ended(attempt, now)) + wait), now, reason)
 
@@ -169,6 +189,16 @@ def _lost_how(attempt: Attempt) -> str:
     if attempt.leave:
         return "had to leave"
     return "was lost with" if attempt.started_at is not None else "was not begun on"
+
+
+def _quick(earlier: list[Attempt], attempt: Attempt, now: Instant) -> int:
+    """How many attempts in a row, this one included, ended quickly; at least 1."""
+    count = 0
+    for other in reversed([*earlier, attempt]):
+        if not _was_quick(other, now):
+            break
+        count += 1
+    return max(1, count)
 
 
 def _was_quick(attempt: Attempt, now: Instant) -> bool:
@@ -191,6 +221,8 @@ def _wanted(unit: Unit, attempt: Attempt) -> bool:
             return True
     if attempt.outcome is Outcome.SUCCEEDED:
         # A fire time that succeeded is done, whatever Restart= says: only a unit that is kept running starts anew.
+        return False
+    if unit.retry.forced_only:
         return False
     causes = RESTARTS.get(service.restart)
     return causes is None or _cause(attempt) in causes

@@ -27,7 +27,8 @@ _USED = {
         "Type ExecCondition ExecStartPre ExecStart ExecStartPost ExecStop ExecStopPost Environment EnvironmentFile "
         "UnsetEnvironment PassEnvironment RemainAfterExit WorkingDirectory User Group TimeoutSec TimeoutStartSec "
         "TimeoutStopSec RuntimeMaxSec KillSignal KillMode SendSIGKILL FinalKillSignal SuccessExitStatus "
-        "RestartPreventExitStatus RestartForceExitStatus Restart RestartSec StartLimitBurst StartLimitInterval"
+        "RestartPreventExitStatus RestartForceExitStatus Restart RestartSec RestartSteps RestartMaxDelaySec "
+        "StartLimitBurst StartLimitInterval"
     ),
     "Install": "",
 }
