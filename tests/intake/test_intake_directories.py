@@ -77,7 +77,7 @@ async def test_a_restart_reads_and_writes_nothing_that_is_unchanged(tmp_path, mo
         read.extend(found)
         return read_units(found)
 
-    monkeypatch.setattr("xchronos.intake.intake.read_units", reading)
+    monkeypatch.setattr("xchronos.intake.reader.read_units", reading)
     (units / "u7.service").unlink()
     (units / "u8.service").write_text(unit_text("new"))
     async with running(registry, units, notes=notes):

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xchronos.clock import MILLISECOND, SECOND
+from xchronos.intake import plan as plans
 from xchronos.intake.files import Content, Found, Listing, Stamp, source_of
 from xchronos.intake.plan import CAREFUL, Known, Taken, Waiting, doubtful, judge, plan, recall
 from xchronos.intake.selection import select
@@ -114,6 +115,17 @@ def test_a_unit_is_gone_when_it_stays_away():
     made = planned([], taken, made.waiting, monotonic=MONO + SETTLE * CAREFUL)
     assert made.gone == ["a.service"]
     assert made.waiting == {}
+
+
+def test_of_many_that_are_gone_some_wait_for_another_look(monkeypatch):
+    monkeypatch.setattr(plans, "REMOVED_TOGETHER", 2)
+    taken = {f"{name}.service": Taken("/u", (stamp(),), "r") for name in "abcd"}
+    waiting = planned([], taken).waiting
+    made = planned([], taken, waiting, monotonic=MONO + SETTLE * CAREFUL)
+    assert (made.gone, set(made.waiting), made.wait) == (["a.service", "b.service"], {"c.service", "d.service"}, 0)
+    # They need not settle again.
+    left = {name: taken[name] for name in made.waiting}
+    assert planned([], left, made.waiting, monotonic=MONO + SETTLE * CAREFUL).gone == ["c.service", "d.service"]
 
 
 def test_a_unit_that_comes_back_was_never_gone():

@@ -7,7 +7,7 @@ import msgspec
 from xchronos.model.records import DropIn
 
 StampKind: TypeAlias = Literal["file", "null", "bad"]
-"""What a file is. `null` is a device, in practice a link to /dev/null. `bad` cannot be a unit file: `Stamp.problem`."""
+"""What a file is. `null` is /dev/null, or a link to it. `bad` cannot be a unit file: `Stamp.problem` says why."""
 
 
 class Stamp(msgspec.Struct, frozen=True, gc=False):
@@ -70,6 +70,9 @@ class Listing(msgspec.Struct, frozen=True):
     others: tuple[str, ...] = ()
     """The names of the files of systemd's other unit types, in order."""
 
+    bad: dict[str, str] = {}
+    """The paths of what belongs to no unit and cannot be meant so, each with what is wrong with it."""
+
     error: str = ""
     """Why the directory could not be read; unless empty, nothing is known of it."""
 
@@ -94,7 +97,7 @@ class Found(msgspec.Struct, frozen=True):
     @property
     def problem(self) -> str:
         """Why it cannot be read, as far as the stamps show; empty: they show no reason."""
-        return next((f"{stamp.path}: {stamp.problem}" for stamp in self.stamps if stamp.problem), "")
+        return next((f"{printable(stamp.path)}: {stamp.problem}" for stamp in self.stamps if stamp.problem), "")
 
 
 class Content(msgspec.Struct, frozen=True):
@@ -122,6 +125,15 @@ class Content(msgspec.Struct, frozen=True):
 def source_of(directory: str) -> str:
     """The source that the record of a unit from this directory names."""
     return f"directory:{directory}"
+
+
+NOT_TEXT = "its name is not UTF-8: give it another name"
+"""What is wrong with a file or a directory whose name no record and no answer can hold."""
+
+
+def is_text(path: str) -> bool:
+    """Whether a path is UTF-8."""
+    return path.isascii() or not any("\ud800" <= char <= "\udfff" for char in path)
 
 
 def printable(path: str) -> str:

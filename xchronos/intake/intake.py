@@ -1,8 +1,9 @@
 """The intake's loop: look, plan, read, submit, destroy. It turns when something moves, and every so often besides."""
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 import structlog
@@ -15,12 +16,13 @@ from xchronos.intake.notebook import read_notes, write_notes
 from xchronos.intake.options import USUAL_OPTIONS, IntakeOptions
 from xchronos.intake.plan import CAREFUL, Known, Taken, Waiting, doubtful, judge, plan, recall
 from xchronos.intake.problems import IntakeProblem, Problems
-from xchronos.intake.scan import list_directory, read_units
-from xchronos.intake.selection import Selection, select
+from xchronos.intake.reader import DirectoryReader
 from xchronos.intake.watch import DirectoryWatch
 from xchronos.registry.registry import Registry, Stored
 
 log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
 
 SHORTEST_BACKOFF, LONGEST_BACKOFF = SECOND // 5, 10 * SECOND
 """The first and the longest pause before the next try while the store is away, in microseconds."""
@@ -80,12 +82,11 @@ class Intake:
         self._lost: set[str] = set()
         self._again: set[str] = set()
         self._suspects: dict[str, Found] = {}
-        self._noted: set[str] = set()
         self._dirty = False
         self._noted_at: Micros | None = None
         self._look_took: Micros = 0
         self._bulk = False
-        self._outage: StoreUnavailable | None = None
+        self._reader = DirectoryReader(self._directories)
         self._watch = DirectoryWatch(clock, self._directories)
         self.ready = asyncio.Event()
         """Set once, when all that was there at the start has been dealt with, but for files that do not settle."""
@@ -152,11 +153,11 @@ class Intake:
         if full:
             await self._reconsider()
         started = self._clock.monotonic()
-        listings, selection = await asyncio.to_thread(self._look)
+        listings, selection = await self._reader.look()
         self._look_took = self._clock.monotonic() - started
         self._watch.follow([listing.identity for listing in listings])
         self._judge_directories(listings)
-        self._note(selection, listings)
+        self._problems.note(selection, listings, to_datetime(self._clock.now()))
         # The plan is pure, and with many units it takes so long that others would wait for it.
         planned = await asyncio.to_thread(
             plan,
@@ -170,8 +171,7 @@ class Intake:
         )
         self._waiting = planned.waiting
         unsettled = await self._take_in(planned.read)
-        for name in planned.gone:
-            await self._take_away(name)
+        await self._each(planned.gone, self._take_away)
         now = self._clock.monotonic()
         if self._noted_at is None or now - self._noted_at >= NOTES_EVERY:
             self._noted_at = now
@@ -179,10 +179,6 @@ class Intake:
         if unsettled:
             return self._settle if planned.wait is None else min(self._settle, planned.wait)
         return planned.wait
-
-    def _look(self) -> tuple[list[Listing], Selection]:
-        listings = [list_directory(directory) for directory in self._directories]
-        return listings, select([listing for listing in listings if not listing.error])
 
     def _judge_directories(self, listings: Sequence[Listing]) -> None:
         now = to_datetime(self._clock.now())
@@ -204,27 +200,13 @@ class Intake:
             if listing.units:
                 self._trusted[listing.directory] = listing.identity
 
-    def _note(self, selection: Selection, listings: Sequence[Listing]) -> None:
-        """Report names that no unit can have, and log once what is no unit of its own."""
-        now = to_datetime(self._clock.now())
-        for path, message in selection.bad_names.items():
-            self._problems.report(f"/name{path}", path, (message,), now)
-        self._problems.solve_others("/name", {f"/name{path}" for path in selection.bad_names})
-        for name, target in selection.aliases.items():
-            if name not in self._noted:
-                log.info("a second name of a unit is no unit of its own", alias=name, unit=target)
-        others = {f"{listing.directory}/{name}" for listing in listings for name in listing.others}
-        for path in sorted(others - self._noted):
-            log.info("only .service units are taken in", path=path)
-        self._noted = others | set(selection.aliases)
-
     async def _take_in(self, units: Sequence[Found]) -> bool:
         """Read units and submit those that say something new. Returns whether some must be read again soon."""
         self._bulk = len(units) >= SNAPSHOT_FROM
         stored = await self._snapshot() if self._bulk else None
         unsettled, submitted = False, 0
         for first in range(0, len(units), UNITS_PER_READ):
-            contents = await asyncio.to_thread(read_units, units[first : first + UNITS_PER_READ])
+            contents = await self._reader.read(units[first : first + UNITS_PER_READ])
             todo: list[Content] = []
             for content in contents:
                 known = (stored or {}).get(content.found.name)
@@ -236,13 +218,7 @@ class Intake:
                     self._settle_on(content.found, content.revision)
                 else:
                     todo.append(content)
-            queue = iter(todo)
-            async with asyncio.TaskGroup() as group:
-                workers = [group.create_task(self._work(queue)) for _ in range(min(WORKERS, len(todo)))]
-            unsettled |= any(worker.result() for worker in workers)
-            outage, self._outage = self._outage, None
-            if outage is not None:
-                raise outage
+            unsettled |= not all(await self._each(todo, self._submit))
             submitted += len(todo)
         if self._bulk and submitted:
             log.info("many units taken in", units=submitted)
@@ -251,19 +227,29 @@ class Intake:
     def _is_same(self, content: Content, known: Known) -> bool:
         return known.revision == content.revision and known.source == source_of(content.found.directory)
 
-    async def _work(self, queue: Iterator[Content]) -> bool:
-        """Submit what the queue holds, until it is empty or the store is away. Returns as `_take_in` does."""
-        unsettled = False
-        for content in queue:
-            # To compile a unit takes a while. Everything else in this process gets its turn between two of them.
-            await asyncio.sleep(0)
-            if self._outage is not None:
-                break
-            try:
-                unsettled |= not await self._submit(content)
-            except StoreUnavailable as error:
-                self._outage = error
-        return unsettled
+    async def _each(self, items: Iterable[T], act: Callable[[T], Awaitable[bool]]) -> list[bool]:
+        """Do something for each item, for some at a time, until the store is away. Raises StoreUnavailable then."""
+        queue, done = iter(items), list[bool]()
+        outage: StoreUnavailable | None = None
+
+        async def work() -> None:
+            nonlocal outage
+            for item in queue:
+                # To compile a unit takes a while. Everything else in this process gets its turn between two of them.
+                await asyncio.sleep(0)
+                if outage is not None:
+                    break
+                try:
+                    done.append(await act(item))
+                except StoreUnavailable as error:
+                    outage = error
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(WORKERS):
+                group.create_task(work())
+        if outage is not None:
+            raise outage
+        return done
 
     async def _submit(self, content: Content) -> bool:
         """Store one unit. Returns False when it must be read again before anything is said about it."""
@@ -336,9 +322,14 @@ class Intake:
         now = to_datetime(self._clock.now())
         self._problems.report(found.name, found.path, messages, now, unit=found.name, revision=in_force)
 
-    async def _take_away(self, name: str) -> None:
-        """Destroy the unit of a file that is gone, if the unit still comes from one of our directories."""
+    async def _take_away(self, name: str) -> bool:
+        """Destroy the unit of a file that is gone, if the unit still comes from one of our directories.
+
+        Returns whether that was done: of a file that has come back since the look, the next look decides.
+        """
         known = await self._known(name)
+        if await self._reader.is_back(name):
+            return False
         in_force = self._taken[name].revision
         if known is not None and in_force and known.source in self._sources:
             try:
@@ -351,6 +342,7 @@ class Intake:
         self._again.discard(name)
         self._suspects.pop(name, None)
         self._problems.solve(name)
+        return True
 
     async def _reconsider(self) -> None:
         """Find what only the store knows: problems that have gone by themselves, units that somebody else destroyed."""

@@ -21,6 +21,10 @@ Editors and generators remove or empty a file before they write it anew
 """
 
 
+REMOVED_TOGETHER = 500
+"""The units that are taken away by one plan. Then there is another look: a file may have come back, another changed."""
+
+
 class Taken(msgspec.Struct, frozen=True):
     """What was last dealt with under a unit's name."""
 
@@ -54,7 +58,7 @@ class Plan(msgspec.Struct, frozen=True):
     """The units to read."""
 
     gone: list[str]
-    """The names of the units to take away."""
+    """The names of the units to take away, of many the first few: the others wait for the next look."""
 
     waiting: dict[str, Waiting]
     """The changes that have not settled, by the unit's name; the next `plan` is given them."""
@@ -146,7 +150,11 @@ def plan(
             read.append(unit)
     for name, before in taken.items():
         if name not in found and before.directory not in lost and settled(name, (), settle * CAREFUL, 0):
-            gone.append(name)
+            if len(gone) < REMOVED_TOGETHER:
+                gone.append(name)
+            else:
+                still[name] = waiting.get(name) or Waiting((), monotonic - settle * CAREFUL)
+                waits.append(0)
     return Plan(read, gone, still, min(waits, default=None))
 
 

@@ -1,11 +1,13 @@
 """What is wrong with the directories and their files, for as long as it is wrong."""
 
+from collections.abc import Sequence
 from datetime import datetime
 
 import msgspec
 import structlog
 
-from xchronos.intake.files import printable
+from xchronos.intake.files import Listing, printable
+from xchronos.intake.selection import Selection
 
 log = structlog.get_logger(__name__)
 
@@ -34,6 +36,7 @@ class Problems:
 
     def __init__(self) -> None:
         self._known: dict[str, IntakeProblem] = {}
+        self._noted: set[str] = set()
 
     def report(
         self, about: str, path: str, messages: tuple[str, ...], now: datetime, *, unit: str = "", revision: str = ""
@@ -57,6 +60,19 @@ class Problems:
         """Note that, of the problems about what begins with `kind`, only those in `about` are left."""
         for key in [key for key in self._known if key.startswith(kind) and key not in about]:
             self.solve(key)
+
+    def note(self, selection: Selection, listings: Sequence[Listing], now: datetime) -> None:
+        """Report what can belong to no unit, and log once what is no unit of its own."""
+        for path, message in selection.bad_names.items():
+            self.report(f"/name{path}", path, (message,), now)
+        self.solve_others("/name", {f"/name{path}" for path in selection.bad_names})
+        for name, target in selection.aliases.items():
+            if name not in self._noted:
+                log.info("a second name of a unit is no unit of its own", alias=name, unit=target)
+        others = {f"{listing.directory}/{name}" for listing in listings for name in listing.others}
+        for path in sorted(others - self._noted):
+            log.info("only .service units are taken in", path=printable(path))
+        self._noted = others | set(selection.aliases)
 
     def __contains__(self, about: str) -> bool:
         return about in self._known

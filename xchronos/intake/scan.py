@@ -7,13 +7,14 @@ import os
 import stat
 from collections.abc import Iterable
 
-from xchronos.intake.files import Content, Found, Listing, Stamp, printable
+from xchronos.intake.files import NOT_TEXT, Content, Found, Listing, Stamp, is_text, printable
 from xchronos.limits import UNIT_BYTES
 from xchronos.model.records import DropIn
 from xchronos.unitfile.document import UnitFile
 from xchronos.unitfile.names import SUFFIXES
 
 _SERVICE = ".service"
+_NULL = os.makedev(1, 3)
 _OTHER_SUFFIXES = tuple(sorted(SUFFIXES - {_SERVICE}))
 # A pipe that takes a unit file's place between the look and the opening must not block the reader for ever
 # (`test_a_pipe_in_the_place_of_a_file_does_not_block_the_reader` in tests/intake/test_intake_scan.py).
@@ -25,6 +26,9 @@ def list_directory(directory: str) -> Listing:
     units: dict[str, Stamp] = {}
     drop_ins: dict[str, dict[str, Stamp]] = {}
     others: list[str] = []
+    bad: dict[str, str] = {}
+    if not is_text(directory):
+        return Listing(directory, error=NOT_TEXT)
     try:
         facts = os.stat(directory)
         with os.scandir(directory) as entries:
@@ -37,14 +41,30 @@ def list_directory(directory: str) -> Listing:
                     if stamp is not None:
                         units[name] = stamp
                 elif name.endswith((f"{_SERVICE}.d", "service.d")):
-                    if entry.is_dir():
-                        drop_ins[name] = _list_drop_ins(entry.path)
+                    problem = _looked_into(entry, drop_ins)
+                    if problem:
+                        bad[entry.path] = problem
                 elif name.endswith(_OTHER_SUFFIXES):
                     others.append(name)
         real = os.path.realpath(directory)
     except OSError as error:
         return Listing(directory, error=f"cannot be read: {error.strerror}")
-    return Listing(directory, real, (facts.st_dev, facts.st_ino), units, drop_ins, tuple(sorted(others)))
+    return Listing(directory, real, (facts.st_dev, facts.st_ino), units, drop_ins, tuple(sorted(others)), bad)
+
+
+def _looked_into(entry: os.DirEntry[str], drop_ins: dict[str, dict[str, Stamp]]) -> str:
+    """List what seems to be a directory of drop-ins. Returns what is wrong with it; it is none of a unit's then."""
+    try:
+        if not entry.is_dir():
+            return ""
+    except OSError as error:
+        # Its files may matter, so the units that they are for must not change: see `_list_drop_ins`.
+        drop_ins[entry.name] = _unreadable(entry.path, error)
+        return f"cannot be read: {error.strerror}"
+    if not is_text(entry.name):
+        return NOT_TEXT
+    drop_ins[entry.name] = _list_drop_ins(entry.path)
+    return ""
 
 
 def _list_drop_ins(directory: str) -> dict[str, Stamp]:
@@ -61,27 +81,34 @@ def _list_drop_ins(directory: str) -> dict[str, Stamp]:
     except OSError as error:
         # Its files may matter, so the units that they are for must not change: the directory stands for a file that
         # cannot be read (tests/intake/: `test_a_drop_in_directory_that_may_not_be_read_makes_its_unit_unreadable`).
-        found["unreadable.conf"] = Stamp(
-            f"{directory}/unreadable.conf", "bad", problem=f"the directory cannot be read: {error.strerror}"
-        )
+        return {**found, **_unreadable(directory, error)}
     return found
+
+
+def _unreadable(directory: str, error: OSError) -> dict[str, Stamp]:
+    name = "unreadable.conf"
+    return {name: Stamp(f"{directory}/{name}", "bad", problem=f"the directory cannot be read: {error.strerror}")}
 
 
 def _stamp(entry: os.DirEntry[str]) -> Stamp | None:
     """The stamp of a directory's entry; None when the file is gone already."""
     target = ""
+    if not is_text(entry.name):
+        return Stamp(entry.path, "bad", problem=NOT_TEXT)
     try:
         if entry.is_symlink():
             target = os.path.normpath(os.path.join(os.path.dirname(entry.path), os.readlink(entry.path)))
+            # What is not UTF-8 is in none of our directories, and the notes could not hold it.
+            target = printable(target)
         facts = entry.stat()
     except FileNotFoundError:
         if not target:
             return None
-        return Stamp(entry.path, "bad", target=target, problem=f"a link to {printable(target)}, which does not exist")
+        return Stamp(entry.path, "bad", target=target, problem=f"a link to {target}, which does not exist")
     except OSError as error:
         return Stamp(entry.path, "bad", target=target, problem=f"cannot be read: {error.strerror}")
     mode = facts.st_mode
-    if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
+    if stat.S_ISCHR(mode) and facts.st_rdev == _NULL:
         return Stamp(entry.path, "null", target=target)
     if not stat.S_ISREG(mode):
         what = "a directory" if stat.S_ISDIR(mode) else "no regular file"

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from xchronos.errors import InvalidValue
-from xchronos.intake.files import Found, Listing, Stamp
+from xchronos.intake.files import NOT_TEXT, Found, Listing, Stamp, is_text
 from xchronos.unitfile.dropins import select_dropins
 from xchronos.unitfile.names import UnitName, is_valid_name
 
@@ -32,7 +32,7 @@ class Selection(msgspec.Struct, frozen=True):
     """The second names of units, each with the unit's own name."""
 
     bad_names: dict[str, str]
-    """The files whose name no unit can have, by path, each with what is wrong with it."""
+    """What belongs to no unit, by path, each with what is wrong with it: a name that no unit can have."""
 
 
 def select(listings: Sequence[Listing]) -> Selection:
@@ -46,10 +46,13 @@ def select(listings: Sequence[Listing]) -> Selection:
             by_path.update((stamp.path, stamp) for stamp in parts.values())
     units: dict[str, Found] = {}
     aliases: dict[str, str] = {}
-    bad_names: dict[str, str] = {}
+    bad_names: dict[str, str] = {path: problem for listing in listings for path, problem in listing.bad.items()}
     for listing in listings:
         for name, stamp in listing.units.items():
             if name in units or name in aliases:
+                continue
+            if not is_text(name):
+                bad_names[stamp.path] = NOT_TEXT
                 continue
             try:
                 parsed = UnitName.parse(name)
