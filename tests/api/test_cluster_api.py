@@ -161,6 +161,9 @@ class TestMachines:
         assert read(asked, Asked) == Asked("m1", "changed")
         assert read(api.get("/v1/machines/m1"), MachineStatus).metadata == {"disk": "ssd"}
         assert read(api.patch("/v1/machines/m1/metadata", json={"set": {"a=b": "c"}}), ErrorBody, 400).error
+        large = read(api.patch("/v1/machines/m1/metadata", json={"set": {"a": "x" * 500_000}}), ErrorBody, 400)
+        assert len(large.error) < 200
+        assert "its value has 500000 bytes, expected at most 1024" in large.error
         assert "m1 is alive" in read(api.delete("/v1/machines/m1"), ErrorBody, 409).error
         await cluster.registry.store.commit(Txn((), (Delete(cluster.registry.keys.machine("m1")),)))
         assert read(api.delete("/v1/machines/m1"), Asked) == Asked("m1", "forgotten")

@@ -183,3 +183,52 @@ def test_applying_a_wish_to_what_another_one_made_of_a_machine():
     one = MachineWish({"a": None, "c": "3"}, cordoned=True, cordon_reason="x", drain_until=NOON)
     for other in (MachineWish(), one, MachineWish({"b": "9"}), None):
         assert wished(wished(machine, one), other) == wished(machine, other)
+
+
+@pytest.mark.parametrize(
+    ("pairs", "gone", "words"),
+    [
+        ({"a": "x" * 1025}, (), "its value has 1025 bytes, expected at most 1024"),
+        ({"a": "ä" * 513}, (), "its value has 1026 bytes"),
+        ({"k" * 256: "x"}, (), "its key has 256 bytes, expected at most 255"),
+        ({}, ("k" * 256,), "its key has 256 bytes"),
+        ({"a": "x\ny"}, (), "cannot be printed"),
+        ({"a": "\udcff"}, (), "cannot be printed"),
+        ({f"k{n}": "x" for n in range(64)}, (), "65 metadata of one machine: expected at most 64"),
+    ],
+)
+def test_metadata_are_bounded(pairs, gone, words):
+    async def scenario(fleet):
+        await fleet.join(Machine("m1", metadata={"own": "x"}))
+        with pytest.raises(InvalidValue) as caught:
+            await fleet.wishes.set_metadata("m1", pairs, gone)
+        assert words in str(caught.value)
+        assert len(str(caught.value)) < 200
+        assert await fleet.wish() is None
+
+    run(scenario)
+
+
+def test_reasons_are_bounded():
+    async def scenario(fleet):
+        await fleet.join(Machine("m1"))
+        for ask in (fleet.wishes.cordon("m1", "x" * 1025), fleet.wishes.drain("m1", NOON, "x" * 1025)):
+            with pytest.raises(InvalidValue, match="has 1025 bytes, expected at most 1024"):
+                await ask
+        assert await fleet.wish() is None
+
+    run(scenario)
+
+
+def test_more_metadata_than_may_be_can_still_be_taken_away():
+    async def scenario(fleet):
+        await fleet.join(Machine("m1", metadata={f"k{n}": "x" for n in range(70)}))
+        await fleet.wishes.set_metadata("m1", {}, ["k0"])
+        await fleet.wishes.set_metadata("m1", {"k1": "y"})
+        machine = await fleet.machine()
+        assert machine is not None
+        assert (len(machine.metadata), machine.metadata["k1"]) == (69, "y")
+        with pytest.raises(InvalidValue, match="70 metadata"):
+            await fleet.wishes.set_metadata("m1", {"new": "y"})
+
+    run(scenario)

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from xchronos.clock import Micros
-from xchronos.errors import InvalidValue
+from xchronos.errors import InvalidValue, quoted
+from xchronos.model.metadata import check_metadata, check_number
 from xchronos.registry.keys import Keys
 from xchronos.unitfile.directives.scalars import parse_bool
 from xchronos.unitfile.suggest import did_you_mean
@@ -89,12 +90,12 @@ def read_metadata(value: object) -> dict[str, str]:
         for part in _parts(value, ","):
             key, equals, text = part.partition("=")
             if not equals:
-                raise InvalidValue(f"{part!r}: expected key=value, like region=us-east-1,diskType=SSD")
+                raise InvalidValue(f"{quoted(part)}: expected key=value, like region=us-east-1,diskType=SSD")
             pairs.append((key.strip(), text.strip()))
-    for key, text in pairs:
-        if not key or not text or "=" in key:
-            raise InvalidValue(f"{key}={text}: expected a key and a value that are not empty")
-    return dict(pairs)
+    check_metadata(pairs)
+    made = dict(pairs)
+    check_number(made)
+    return made
 
 
 def _scalar(value: object) -> str:

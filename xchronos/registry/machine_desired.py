@@ -12,6 +12,7 @@ from datetime import datetime
 import msgspec
 
 from xchronos.errors import Conflict, InvalidValue, NotFound
+from xchronos.model.metadata import check_metadata, check_number, check_reason
 from xchronos.model.records import Machine, MachineWish
 from xchronos.registry.codec import decode, encode
 from xchronos.registry.keys import Keys
@@ -33,11 +34,19 @@ class DesiredMachines:
         return {item.key[len(self._keys.wishes) :]: decode(item, MachineWish) for item in page.items}
 
     async def cordon(self, machine: str, reason: str = "") -> None:
-        """Keep new work from a machine. What it has goes on, and a drain under way goes on too."""
+        """Keep new work from a machine. What it has goes on, and a drain under way goes on too.
+
+        Raises InvalidValue for a reason that is too long for every record of the machine.
+        """
+        check_reason(reason)
         await self._change(machine, lambda wish: msgspec.structs.replace(wish, cordoned=True, cordon_reason=reason))
 
     async def drain(self, machine: str, until: datetime, reason: str = "") -> None:
-        """Cordon a machine and have everything leave it. What runs may end by itself until the instant `until`."""
+        """Cordon a machine and have everything leave it. What runs may end by itself until the instant `until`.
+
+        Raises InvalidValue for a reason that is too long for every record of the machine.
+        """
+        check_reason(reason)
         await self._change(
             machine,
             lambda wish: msgspec.structs.replace(wish, cordoned=True, cordon_reason=reason, drain_until=until),
@@ -53,12 +62,11 @@ class DesiredMachines:
     async def set_metadata(self, machine: str, values: Mapping[str, str], without: Iterable[str] = ()) -> None:
         """Set metadata of a machine, and remove the keys `without`. Both overrule the machine's configuration.
 
-        Raises InvalidValue for a key or value that no unit could ask for, and for a key that is set and removed.
+        Raises InvalidValue for a key or value that no unit could ask for or that is too long, for a key that is set
+        and removed, and for more of them than a machine may have.
         """
         gone = tuple(without)
-        for key, value in (*values.items(), *((key, "-") for key in gone)):
-            if not key or not value or any(sign in key for sign in "=!<>") or key != key.strip():
-                raise InvalidValue(f"{key}={value}: expected a key without any of =!<> and a value, neither empty")
+        check_metadata((*values.items(), *((key, "-") for key in gone)))
         both = sorted(set(gone) & set(values))
         if both:
             raise InvalidValue(f"{both[0]} is to be set and to be removed: it can only be one of them")
@@ -92,7 +100,9 @@ class DesiredMachines:
                 operations.append(Delete(wish_key))
             elif wish != old:
                 operations.append(Put(wish_key, encode(wish)))
+            check_number(wish.metadata, len(old.metadata))
             if held is not None and known is not None and (fresh := wished(known, wish)) != known:
+                check_number(fresh.metadata, len(known.metadata))
                 operations.append(Put(key, encode(fresh), held.lease))
             if not operations:
                 return
