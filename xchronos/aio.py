@@ -8,6 +8,7 @@ import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Future as ConcurrentFuture
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol, TypeVar
 
 from xchronos.clock import Clock, Micros
@@ -92,6 +93,37 @@ class Elsewhere:
             return work()
 
         return await self.run(called())
+
+
+class Offload(Protocol):
+    """Does work that only computes, and whose size others decide."""
+
+    async def __call__(self, work: Callable[[], T], /) -> T:
+        """What the function returns or raises."""
+        ...
+
+
+async def inline(work: Callable[[], T], /) -> T:
+    """An Offload that does the work immediately, where it is asked for."""
+    return work()
+
+
+class Workshop:
+    """An Offload that does one piece of work after the other, in a thread that has nothing else to do.
+
+    The event loop goes on meanwhile: it waits for the interpreter's lock for one switch interval at a time.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._bench = ThreadPoolExecutor(1, thread_name_prefix=name)
+
+    async def __call__(self, work: Callable[[], T], /) -> T:
+        """See `Offload`. A caller that is cancelled does not stop what has begun."""
+        return await asyncio.get_running_loop().run_in_executor(self._bench, work)
+
+    def close(self) -> None:
+        """Begin nothing more. What has begun ends by itself."""
+        self._bench.shutdown(wait=False, cancel_futures=True)
 
 
 async def in_thread(work: Callable[[], Coroutine[Any, Any, T]], name: str) -> T:

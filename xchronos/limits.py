@@ -12,6 +12,9 @@ UNIT_BYTES = 64 * 1024
 WHOLE_UNIT_BYTES = 4 * UNIT_BYTES
 """The most bytes of a unit file together with its drop-ins."""
 
+HEAVY_BYTES = 8 * 1024
+"""A stored unit of more bytes is compiled outside the event loop. One of so many takes 5 ms, or 20 ms at the worst."""
+
 RECORD_BYTES = 512 * 1024
 """The most bytes of a unit's record in the store: half of a Txn that every store takes."""
 
@@ -157,3 +160,13 @@ ARTIFACT_RETRY_AFTER = 120.0
 
 ARTIFACT_PIECE = 256 * 1024
 """The bytes of an artifact that are read and written together."""
+# -- the event loop ---------------------------------------------------------------------------------------------------
+
+STALL_SECONDS = 0.1
+"""How long the event loop may stand before that is counted and logged with what held it up."""
+
+SWITCH_SECONDS = 0.0005
+"""How long a thread that computes keeps the interpreter before the event loop gets its turn, where the loop asks."""
+
+ANSWER_SECONDS = 1.0
+"""How long a probe waits for the event loop that schedules before it says that this one stands."""

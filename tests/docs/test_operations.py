@@ -19,6 +19,7 @@ from xchronos import limits
 from xchronos.agent.lease.lease_clock import KILL_AT, STOP_AT
 from xchronos.agent.metrics import AgentMetrics
 from xchronos.config import Settings, describe_settings
+from xchronos.daemon.watchdog import Watchdog
 from xchronos.engine.metrics import SchedulerMetrics
 from xchronos.registry.keys import SHARDS
 from xchronos.scheduler.feasibility import ENOUGH_TO_BEGIN
@@ -55,6 +56,7 @@ def test_every_metric_that_is_named_exists():
     registry = CollectorRegistry()
     SchedulerMetrics(registry)
     AgentMetrics(registry)
+    Watchdog(registry)
     told = generate_latest(registry).decode()
     named = {span for span in spans() if span.startswith("xchronos_")}
     assert named

@@ -6,8 +6,8 @@ import pytest
 
 from xchronos.clock import to_datetime
 from xchronos.errors import Conflict, NotFound, UnitFileError
-from xchronos.limits import UNIT_BYTES
-from xchronos.model.records import Attempt, DropIn, Execution, Schedule
+from xchronos.limits import HEAVY_BYTES, UNIT_BYTES
+from xchronos.model.records import Attempt, DropIn, Execution, Schedule, UnitRecord
 from xchronos.registry.codec import encode
 from xchronos.registry.keys import Keys
 from xchronos.registry.registry import Registry
@@ -304,5 +304,39 @@ def test_the_cache_keeps_no_more_than_it_may_of_what_came_along(monkeypatch):
         cache = UnitCache(store, registry.keys)
         await cache.get_many(names[::4])
         assert sum(cache.peek(name) is not None for name in names if names.index(name) % 4) == 10
+
+    run(scenario)
+
+
+def test_a_unit_that_is_dear_to_compile_is_compiled_aside_and_never_on_a_look():
+    dear = TEXT + b"# more\n" * (HEAVY_BYTES // 7 + 1)
+    aside: list[str] = []
+
+    async def offload(work):
+        aside.append("compiled")
+        await asyncio.sleep(0)
+        return work()
+
+    async def scenario(registry, store):
+        await registry.submit("dear.service", dear, now=NOW)
+        await registry.submit("light.service", TEXT, now=NOW)
+        cache = UnitCache(store, registry.keys, offload=offload)
+        found = await cache.get_many(["dear.service", "light.service"])
+        assert all(loaded.unit is not None for loaded in found.values())
+        assert aside == ["compiled"]
+        assert cache.peek("dear.service") is found["dear.service"]
+        # Its record changes: the watch tells it, and only who can wait has it compiled.
+        await registry.submit("dear.service", dear + b"# x\n", now=NOW)
+        item = await store.get(registry.keys.job("dear.service"))
+        cache.changed("dear.service", item)
+        assert cache.peek("dear.service") is None
+        loaded = await cache.get("dear.service")
+        assert loaded.revision == item.mod_revision
+        assert aside == ["compiled"] * 2
+        assert cache.peek("dear.service") is loaded
+        # One that does not compile is told as any other.
+        bad = UnitRecord(dear.decode() + "[X-Chronos]\nNope=1\n", "bad")
+        await store.commit(Txn((), (Put(registry.keys.job("bad.service"), encode(bad)),)))
+        assert (await cache.get("bad.service")).unit is None
 
     run(scenario)

@@ -21,7 +21,7 @@ from xchronos.agent.placement import Placement
 from xchronos.agent.placement_runner import PlacementRunner
 from xchronos.agent.retrying import patiently
 from xchronos.agent.steps.resolved_unit import HostContext, ResolvedUnits
-from xchronos.aio import cancel_and_wait, reached
+from xchronos.aio import Offload, cancel_and_wait, inline, reached
 from xchronos.clock import SECOND, Clock, Micros
 from xchronos.errors import StoreError
 from xchronos.executors.contract import Executor, Leftover
@@ -67,11 +67,13 @@ class Agent:
         lease_clock: LeaseClock,
         registry: CollectorRegistry,
         watchman: Watchman | None = None,
+        offload: Offload = inline,
     ) -> None:
         """`executors` are what it runs steps with, by kind. `directory` is where attempts keep their files.
 
         `machine` gives the machine as it is advertised; `refresh` looks up what people want of it (StoreError).
-        `watchman` is the machine's guardian, if it has one. `registry` takes the metrics.
+        `watchman` is the machine's guardian, if it has one. `registry` takes the metrics. `offload` compiles units that
+        are dear.
         """
         self.ready = asyncio.Event()
         self._store = store
@@ -87,7 +89,7 @@ class Agent:
             host=host,
             executors=executors,
             directory=directory,
-            units=UnitCache(store, keys),
+            units=UnitCache(store, keys, offload=offload),
             resolved=ResolvedUnits(host, executors),
             admission=Admission(clock, host, machine, refresh),
             lease_clock=lease_clock,

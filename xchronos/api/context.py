@@ -1,15 +1,21 @@
 """What every route works with."""
 
 import asyncio
-from typing import cast
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
 
+import msgspec
+from litestar import MediaType, Response
 from litestar.datastructures import State
 
 from xchronos.api.ports import Services
 from xchronos.errors import UnitFileError
+from xchronos.limits import ANSWER_SECONDS
 from xchronos.model.records import UnitRecord
 from xchronos.model.unit import Unit
 from xchronos.registry.units import compile_record
+
+T = TypeVar("T")
 
 
 class Context:
@@ -25,6 +31,23 @@ class Context:
     def now(self) -> int:
         """The present instant. A handler reads it once, so that its answer is of one moment."""
         return self.services.clock.now()
+
+    async def compute(self, work: Callable[[], T]) -> T:
+        """What a function returns or raises that only computes and may take long. The API goes on meanwhile."""
+        return await self.services.offload(work)
+
+    async def answer(self, make: Callable[[], T]) -> Response[T]:
+        """An answer that may be long, made and encoded aside."""
+        body: Any = await self.services.offload(lambda: msgspec.json.encode(make()))
+        return Response(body, media_type=MediaType.JSON)
+
+    async def faults(self) -> tuple[str, ...]:
+        """What is wrong with the daemon, also when its event loop does not answer."""
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                return tuple(await self.services.inside(self.services.health))
+        except TimeoutError:
+            return (f"the event loop that schedules has not answered for {ANSWER_SECONDS:g} s",)
 
 
 def try_compile(name: str, record: UnitRecord) -> Unit | UnitFileError:

@@ -1,16 +1,19 @@
 """What the API needs of the rest of a daemon. The daemon hands its parts over; the API imports none of them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from prometheus_client import CollectorRegistry
 
+from xchronos.aio import Offload, inline
 from xchronos.clock import Clock
 from xchronos.model.records import Attempt
 from xchronos.registry.registry import Registry
+
+T = TypeVar("T")
 
 
 class LocalSteps(Protocol):
@@ -65,6 +68,52 @@ class HealthCheck(Protocol):
         ...
 
 
+class Inside(Protocol):
+    """Calls quick functions where the daemon's own event loop runs: the API may have another one."""
+
+    async def __call__(self, work: Callable[[], T], /) -> T:
+        """What the function returns or raises."""
+        ...
+
+
+class StallView(Protocol):
+    """The latest time at which the event loop stood."""
+
+    @property
+    def at(self) -> datetime:
+        """When it was over."""
+        ...
+
+    @property
+    def seconds(self) -> float:
+        """How long it was."""
+        ...
+
+    @property
+    def culprit(self) -> str:
+        """What held it up."""
+        ...
+
+
+class LoopWatch(Protocol):
+    """The watch over the daemon's event loop. Every thread may ask."""
+
+    @property
+    def stalls(self) -> int:
+        """How often it stood."""
+        ...
+
+    @property
+    def longest(self) -> float:
+        """The longest time, in seconds."""
+        ...
+
+    @property
+    def last(self) -> StallView | None:
+        """The latest time; None: there was none."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Services:
     """The parts of a daemon that the API speaks for. None of them is exchanged while the API is served."""
@@ -96,3 +145,12 @@ class Services:
     names: tuple[str, ...] = ()
     """The host names under which the API may be called, besides the loopback ones and the address that a request came
     in at. The host of this machine's advertised address belongs here."""
+
+    inside: Inside = inline
+    """Calls what reads the parts of the daemon that change while its event loop runs."""
+
+    offload: Offload = inline
+    """Does what only computes and may take long: compiling units, making long answers."""
+
+    loop: LoopWatch | None = None
+    """The watch over the daemon's event loop; None: nobody watches it."""

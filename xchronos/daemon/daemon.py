@@ -6,6 +6,7 @@ import os
 import socket
 from collections.abc import Mapping
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,7 +18,7 @@ from xchronos.agent.attempt.journal import attempt_directory, logs_in
 from xchronos.agent.guardian.client import GuardianClient
 from xchronos.agent.steps.host_facts import default_machine_id, drawn, host_facts, total_memory
 from xchronos.agent.steps.resolved_unit import HostContext
-from xchronos.aio import cancel_and_wait, first
+from xchronos.aio import Elsewhere, Workshop, cancel_and_wait, first, in_thread
 from xchronos.api.app import create_app
 from xchronos.api.ports import Services
 from xchronos.api.server import serve
@@ -25,6 +26,7 @@ from xchronos.clock import SystemClock
 from xchronos.config import Settings
 from xchronos.daemon.roles import Roles, RolesContext, RolesOptions
 from xchronos.daemon.stores import history_kept, on_servers, open_store
+from xchronos.daemon.watchdog import Watchdog
 from xchronos.errors import ConfigError
 from xchronos.executors.contract import Executor
 from xchronos.executors.docker.executor import DockerExecutor
@@ -37,6 +39,7 @@ from xchronos.model.records import Attempt, Capacity
 from xchronos.registry.keys import Keys
 from xchronos.registry.registry import Registry
 from xchronos.store.contract import Store
+from xchronos.store.elsewhere import StoreElsewhere
 
 log = structlog.get_logger(__name__)
 
@@ -47,12 +50,13 @@ class _LocalSteps:
     Output stays readable on a machine that has no agent any more.
     """
 
-    def __init__(self, directory: Path, agent: Agent | None) -> None:
+    def __init__(self, directory: Path, agent: Agent | None, inside: Elsewhere) -> None:
         self._directory = directory
+        self._inside = inside
         self._agent = agent
 
     async def progress(self, execution_id: str) -> Attempt | None:
-        return await self._agent.progress(execution_id) if self._agent is not None else None
+        return await self._inside.run(self._agent.progress(execution_id)) if self._agent is not None else None
 
     async def logs(self, unit: str, fire_time: datetime, copy: int, attempt: int) -> list[tuple[str, Path]]:
         where = attempt_directory(self._directory, unit, fire_time, copy, attempt)
@@ -195,13 +199,14 @@ class Daemon:
         machine = settings.machine_id or default_machine_id(state)
         keys = Keys(settings.namespace)
         metrics = CollectorRegistry()
+        watchdog, compiling = Watchdog(metrics), Workshop("units")
         attempts = state / "attempts"
         place = HostContext(
             machine, host_facts(machine), os.environ, state / "secrets", settings.log_limit, self._files
         )
         roles = frozenset(settings.roles)
         running = Roles(
-            RolesContext(store, keys, clock, place, executors, attempts, guarding, metrics),
+            RolesContext(store, keys, clock, place, executors, attempts, guarding, metrics, compiling),
             RolesOptions(
                 instance=drawn(state / "instance"),
                 roles=roles,
@@ -217,23 +222,32 @@ class Daemon:
                 alone=not on_servers(settings),
             ),
         )
-        registry = Registry(store, keys, running.engine)
+        registry = Registry(store, keys, running.engine, compiling)
         log.info("xchronosd starts", machine=machine, store=settings.store, state=str(state), roles=sorted(roles))
         await running.start()
         told = IntakeOptions(machine=machine, settle=settings.settle, notes=state / "intake.json")
         intake = Intake(registry, clock, settings.units, told)
+        # The API has a thread, and in it an event loop, of its own: what its clients ask for holds up no fire.
+        inside = Elsewhere(asyncio.get_running_loop())
+        answering = Workshop("answers")
         services = Services(
-            registry=registry,
+            registry=Registry(StoreElsewhere(store, inside), keys, running.engine, answering),
             clock=clock,
             machine_id=machine,
-            steps=_LocalSteps(attempts, running.agent),
+            steps=_LocalSteps(attempts, running.agent, inside),
+            inside=inside.call,
+            offload=answering,
+            loop=watchdog,
             health=running.health,
             intake=_IntakeFaults(intake),
             metrics=metrics,
             token=settings.api_token,
             names=(*settings.api_hosts, place.facts.hostname),
         )
-        parts = [asyncio.create_task(running.wait(), name="roles")]
+        parts = [
+            asyncio.create_task(running.wait(), name="roles"),
+            asyncio.create_task(watchdog.run(), name="watchdog"),
+        ]
         if "intake" in roles and settings.units:
             parts.append(asyncio.create_task(intake.run(), name="intake"))
         if "api" in roles:
@@ -242,7 +256,8 @@ class Daemon:
                 log.warning(
                     "anybody who reaches the API can run containers here: set api.token", listen=settings.api_listen
                 )
-            parts.append(asyncio.create_task(serve(create_app(services), host, port, _ready), name="api"))
+            serving = partial(serve, create_app(services), host, port, _ready)
+            parts.append(asyncio.create_task(in_thread(serving, "api"), name="api"))
         else:
             _ready("none")
         try:
@@ -252,6 +267,8 @@ class Daemon:
             notify("STOPPING=1")
             await cancel_and_wait(*parts)
             await running.stop(settings.shutdown_grace)
+            compiling.close()
+            answering.close()
 
     async def _until_stopped(self, parts: "list[asyncio.Task[None]]") -> None:
         """Wait for `stopping`. A part of the daemon that ends before it is set has failed, and so has the daemon."""

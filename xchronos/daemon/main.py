@@ -15,6 +15,7 @@ import structlog
 from xchronos import __version__
 from xchronos.config import Settings, config_files, describe_settings, load, misspelt_variables
 from xchronos.errors import ConfigError, Conflict, StoreError
+from xchronos.limits import SWITCH_SECONDS
 from xchronos.logs import configure_logging
 
 if TYPE_CHECKING:
@@ -98,6 +99,7 @@ async def _serve(settings: Settings, make: "Callable[[Settings], Daemon] | None"
     from xchronos.daemon.daemon import Daemon  # noqa: PLC0415 - `xchronosd --help` need not wait for the web framework
 
     calm_collector()
+    sys.setswitchinterval(SWITCH_SECONDS)
     daemon = (make or Daemon)(settings)
     loop = asyncio.get_running_loop()
 

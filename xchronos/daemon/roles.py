@@ -19,7 +19,7 @@ from xchronos.agent.lease.lease_clock import LeaseClock
 from xchronos.agent.lease.membership import Membership
 from xchronos.agent.lease.partition import Watchman
 from xchronos.agent.steps.resolved_unit import HostContext
-from xchronos.aio import cancel_and_wait, first
+from xchronos.aio import Offload, cancel_and_wait, first, inline
 from xchronos.clock import SECOND, Clock, Micros, to_datetime
 from xchronos.config.settings import HEARTBEAT_TTL
 from xchronos.engine.engine import Engine
@@ -71,6 +71,9 @@ class RolesContext:
 
     metrics: CollectorRegistry = field(default_factory=CollectorRegistry)
     """Where the roles count."""
+
+    offload: Offload = inline
+    """What compiles units that are dear."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,7 +132,7 @@ class Roles:
         self.engine: Engine | None = None
         if "scheduler" in options.roles:
             duties = [Compaction(store, keys, clock, options.history).duty] if options.history else []
-            scheduler = SchedulerContext(store, keys, clock, options.ttl, host.machine)
+            scheduler = SchedulerContext(store, keys, clock, options.ttl, host.machine, context.offload)
             self.engine = Engine(scheduler, self.metrics, instance=options.instance, duties=duties)
         self.agent: Agent | None = None
         self._lease_clock: LeaseClock | None = None
@@ -149,6 +152,7 @@ class Roles:
                 lease_clock,
                 self.metrics,
                 context.watchman,
+                context.offload,
             )
         self._watchman = context.watchman
         self._ask_every = options.ttl // 5

@@ -59,7 +59,7 @@ class Session:
         self._ownership = ownership
         metrics.cluster = self._cluster = cluster = ClusterState(clock)
         self._work = work = WorkQueue()
-        self._units = units = UnitCache(store, keys)
+        self._units = units = UnitCache(store, keys, offload=context.offload)
         copies = CopyHistory(store, keys)
         memory = SessionMemory(cluster, work, units, copies)
         self._history_gc = HistoryGc(context, units, self, batcher)

@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
+from xchronos.aio import Offload, inline
 from xchronos.clock import Instant, to_datetime
 from xchronos.errors import Conflict, NotFound, Problem, UnitFileError
 from xchronos.limits import RECORD_BYTES
@@ -69,10 +70,14 @@ def _too_large(size: int) -> str:
 class Registry:
     """The operations on one namespace of one store. `wishes` are those on what people want of machines.
 
-    `whereabouts` is who may know at which machine an execution is; without it each machine is asked for it.
+    `whereabouts` is who may know at which machine an execution is; without it each machine is asked for it. `offload`
+    is what compiles units.
     """
 
-    def __init__(self, store: Store, keys: Keys, whereabouts: Whereabouts | None = None) -> None:
+    def __init__(
+        self, store: Store, keys: Keys, whereabouts: Whereabouts | None = None, offload: Offload = inline
+    ) -> None:
+        self.offload = offload
         self.store = store
         self.keys = keys
         self.wishes = DesiredMachines(store, keys)
@@ -108,7 +113,8 @@ class Registry:
             UnitFileError: the file is refused.
             Conflict: the record is not the `expected` one (any more).
         """
-        unit = compile_unit(name, text, [(dropin.name, dropin.text) for dropin in drop_ins], path)
+        parts = [(dropin.name, dropin.text) for dropin in drop_ins]
+        unit = await self.offload(lambda: compile_unit(name, text, parts, path))
         warnings = (*unit.warnings_on(self.store.name), *outlook(unit, now))
         key = self.keys.job(name)
         while True:
@@ -232,7 +238,7 @@ class Registry:
         Raises NotFound, UnitFileError (the stored unit does not compile), and Conflict for a unit that cannot be.
         """
         stored = await self.unit(name)
-        unit = compile_record(name, stored.record)
+        unit = await self.offload(lambda: compile_record(name, stored.record))
         if unit.masked or unit.template:
             raise Conflict(f"{name} is {'masked' if unit.masked else 'a template'}: it cannot be started")
         executions = started(unit, off_the_grids(now), now, "manual", because("started-by", by=by or "hand"))

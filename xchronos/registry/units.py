@@ -3,12 +3,15 @@
 import asyncio
 import base64
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
+from contextlib import suppress
+from functools import lru_cache, partial
 
 import msgspec
 import structlog
 
+from xchronos.aio import Offload, inline
 from xchronos.errors import StoreError, UnitFileError
+from xchronos.limits import HEAVY_BYTES
 from xchronos.model.compile.unit import compile_unit
 from xchronos.model.records import DropIn, UnitRecord
 from xchronos.model.unit import Unit
@@ -49,7 +52,8 @@ class Loaded(msgspec.Struct, frozen=True):
 class UnitCache:
     """The most recently used units, compiled. Whoever learns that a unit has changed says so."""
 
-    def __init__(self, store: Store, keys: Keys, size: int = CACHED) -> None:
+    def __init__(self, store: Store, keys: Keys, size: int = CACHED, offload: Offload = inline) -> None:
+        self._offload = offload
         self._store = store
         self._keys = keys
         self._loaded = LruCache[str, Loaded](size)
@@ -59,15 +63,18 @@ class UnitCache:
         self._answer: asyncio.Task[dict[str, Loaded]] | None = None
 
     def peek(self, name: str) -> Loaded | None:
-        """The unit if it is at hand."""
-        fresh = self._fresh.pop(name, None)
+        """The unit if it is at hand. One that is dear to compile is not, before `get` or `get_many` has compiled it."""
+        fresh = self._fresh.get(name)
         if fresh is not None:
+            if is_heavy(fresh):
+                return None
+            del self._fresh[name]
             return self.learn(name, fresh)
         found = self._loaded.get(name)
         if found is not None:
             return found
         near = self._near.pop(name)
-        return self.learn(name, near) if near is not None else None
+        return self.learn(name, near) if near is not None and not is_heavy(near) else None
 
     async def get(self, name: str) -> Loaded | None:
         """The unit as the store has it; None when there is none. Raises StoreError.
@@ -103,13 +110,27 @@ class UnitCache:
                 await asyncio.sleep(0)
         if absent:
             near: dict[str, KeyValue] = {}
-            read = await read_some(self._store, self._keys.jobs, absent, near)
+            read = await self._read_warm(absent, near)
             self._keep_near(near)
             for index, (name, item) in enumerate(read.items(), 1):
-                found[name] = self.learn(name, item)
+                fresh = self._fresh.pop(name, item)
+                found[name] = self.learn(name, max(fresh, item, key=lambda each: each.mod_revision))
                 if index % AT_ONCE == 0:
                     await asyncio.sleep(0)
         return found
+
+    async def _read_warm(self, names: Sequence[str], near: dict[str, KeyValue]) -> dict[str, KeyValue]:
+        """The records as they are now. Those that are dear to compile were compiled before they were read again."""
+        warm: dict[str, int] = {}
+        while True:
+            read = await read_some(self._store, self._keys.jobs, names, near)
+            heavy = [(name, item) for name, item in read.items() if is_heavy(item)]
+            cold = [(name, item) for name, item in heavy if warm.get(name) != item.mod_revision]
+            if not cold:
+                return read
+            for name, item in cold:
+                await self._offload(partial(_warm, name, item))
+                warm[name] = item.mod_revision
 
     def _keep_near(self, near: dict[str, KeyValue]) -> None:
         for name, item in near.items():
@@ -152,6 +173,17 @@ class UnitCache:
             # It was checked when it was submitted, so this is a record that another version accepted.
             log.warning("stored unit does not compile", unit=name, problems=[str(p) for p in error.problems])
             return Loaded(name, record, None, revision, created, str(error))
+
+
+def is_heavy(item: KeyValue) -> bool:
+    """Whether a unit's record may take so long to compile that it is not done on the event loop."""
+    return len(item.value) > HEAVY_BYTES
+
+
+def _warm(name: str, item: KeyValue) -> None:
+    """Compile a record, in another thread. What is wrong with it is told when it is learnt: that costs little then."""
+    with suppress(StoreError, UnitFileError):
+        compile_record(name, decode(item, UnitRecord))
 
 
 def compile_record(name: str, record: UnitRecord) -> Unit:

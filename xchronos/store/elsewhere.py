@@ -55,13 +55,9 @@ class StoreElsewhere:
         watching = self._store.watch(prefix, revision=revision)
         batches = await self._loop.run(_entered(watching))
         try:
-            yield self._each(batches)
+            yield _Batches(batches, self._loop)
         finally:
             await self._loop.run(_left(watching))
-
-    async def _each(self, batches: AsyncIterator[WatchBatch]) -> AsyncIterator[WatchBatch]:
-        while True:
-            yield await self._loop.run(_next(batches))
 
     async def grant(self, ttl_seconds: float) -> int:
         """See `Store.grant`."""
@@ -82,6 +78,17 @@ class StoreElsewhere:
     async def close(self) -> None:
         """See `Store.close`."""
         await self._loop.run(self._store.close())
+
+
+class _Batches(AsyncIterator[WatchBatch]):
+    """The batches of a watch. Unlike a generator it goes on after a cancellation."""
+
+    def __init__(self, batches: AsyncIterator[WatchBatch], loop: Elsewhere) -> None:
+        self._batches = batches
+        self._loop = loop
+
+    async def __anext__(self) -> WatchBatch:
+        return await self._loop.run(_next(self._batches))
 
 
 async def _entered(watching: AbstractAsyncContextManager[AsyncIterator[WatchBatch]]) -> AsyncIterator[WatchBatch]:

@@ -300,6 +300,25 @@ class Scheduler(msgspec.Struct, frozen=True):
     """Whether it is the cluster's leader."""
 
 
+class LoopStalls(msgspec.Struct, frozen=True):
+    """How often the event loop of a daemon stood, so that all that it does was late."""
+
+    count: int
+    """How often."""
+
+    longest_seconds: float
+    """The longest time."""
+
+    last_at: datetime | None = None
+    """When the latest one was over."""
+
+    last_seconds: float = 0.0
+    """How long the latest one was."""
+
+    last_culprit: str = ""
+    """What held the loop up then: the task, and the place in the code."""
+
+
 class DaemonStatus(msgspec.Struct, frozen=True):
     """The overview of a daemon and its cluster, at the time of the answer."""
 
@@ -338,6 +357,9 @@ class DaemonStatus(msgspec.Struct, frozen=True):
 
     faults: tuple[str, ...] = ()
     """What is wrong with this daemon, a sentence for each fault."""
+
+    stalls: LoopStalls | None = None
+    """How often its event loop stood; None: an older daemon, which does not say."""
 
 
 class Health(msgspec.Struct, frozen=True):

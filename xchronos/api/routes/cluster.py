@@ -9,9 +9,10 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from xchronos import __version__
 from xchronos.api.context import context_of
+from xchronos.api.ports import LoopWatch
 from xchronos.clock import to_datetime
 from xchronos.registry.keys import SHARDS
-from xchronos.wire.messages import DaemonStatus, ErrorBody, Health, IntakeFault, Scheduler
+from xchronos.wire.messages import DaemonStatus, ErrorBody, Health, IntakeFault, LoopStalls, Scheduler
 
 METRICS_TYPE = CONTENT_TYPE_LATEST.partition("; charset=")[0]
 """The type of Prometheus' text format, without the charset: the framework adds that to every text."""
@@ -26,7 +27,7 @@ async def daemon_status(state: State) -> DaemonStatus:
     states = Counter(execution.state for execution in await registry.open_executions())
     schedulers = await registry.schedulers()
     owned = {number for share in schedulers for number in share.shards}
-    problems = services.intake.problems() if services.intake is not None else ()
+    problems = await services.inside(services.intake.problems) if services.intake is not None else ()
     return DaemonStatus(
         version=__version__,
         machine=services.machine_id,
@@ -39,20 +40,31 @@ async def daemon_status(state: State) -> DaemonStatus:
         schedulers=tuple(Scheduler(share.machine, share.shards, share.leads) for share in schedulers),
         unowned=tuple(number for number in range(SHARDS) if number not in owned),
         intake=tuple(IntakeFault(p.path, p.message, p.since, p.last_good) for p in problems),
-        faults=tuple(services.health()),
+        faults=await context.faults(),
+        stalls=_stalls(services.loop),
     )
+
+
+def _stalls(loop: LoopWatch | None) -> LoopStalls | None:
+    if loop is None:
+        return None
+    last = loop.last
+    if last is None:
+        return LoopStalls(loop.stalls, loop.longest)
+    return LoopStalls(loop.stalls, loop.longest, last.at, last.seconds, last.culprit)
 
 
 @get("/metrics", summary="Prometheus metrics", media_type=METRICS_TYPE)
 async def metrics(state: State) -> Response[bytes]:
     """In the text format."""
-    return Response(generate_latest(context_of(state).services.metrics), media_type=METRICS_TYPE)
+    services = context_of(state).services
+    return Response(await services.inside(lambda: generate_latest(services.metrics)), media_type=METRICS_TYPE)
 
 
 @get("/healthz", summary="Is the daemon well?")
 async def healthz(state: State) -> Response[Any]:
     """200, or 503 with what is wrong."""
-    faults = tuple(context_of(state).services.health())
+    faults = await context_of(state).faults()
     if faults:
         return Response(ErrorBody("; ".join(faults)), status_code=503)
     return Response(Health())

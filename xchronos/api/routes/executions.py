@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, get_args
 
-from litestar import Request, get, post
+from litestar import Request, Response, get, post
 from litestar.datastructures import State
 from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from litestar.response import Stream
@@ -10,7 +10,7 @@ from litestar.response import Stream
 from xchronos.api import peers, queries, views
 from xchronos.api.context import Context, context_of
 from xchronos.api.routes.logs import LogQuery, LogRequest
-from xchronos.api.routes.units import Limit, stop_reason
+from xchronos.api.routes.units import Limit, stop_reason, views_of
 from xchronos.errors import InvalidValue
 from xchronos.limits import EXECUTIONS_LISTED
 from xchronos.model.policies import Outcome
@@ -31,7 +31,7 @@ async def list_executions(
     unit: FromQuery[str] = "",
     states: Annotated[list[str] | None, QueryParameter(name="state")] = None,
     limit: Limit = EXECUTIONS_LISTED,
-) -> Executions:
+) -> Response[Executions]:
     """Of one unit or of all; `state` may be repeated and names states (`running`) and outcomes (`failed`)."""
     wanted = {word for part in states or () for word in part.split(",") if word}
     unknown = sorted(wanted - WORDS)
@@ -42,7 +42,7 @@ async def list_executions(
     if unit:
         await registry.unit(unit)
     found = await queries.executions(registry, unit, wanted, limit + 1)
-    return Executions(tuple(views.shown(e, context.now) for e in found[:limit]), more=len(found) > limit)
+    return await views_of(context, found, limit)
 
 
 @get(EXECUTION_PATH, summary="One execution")

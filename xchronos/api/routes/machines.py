@@ -1,6 +1,6 @@
 """The routes of machines: what they are, and what people want of them."""
 
-from litestar import delete, get, patch, post
+from litestar import Response, delete, get, patch, post
 from litestar.datastructures import State
 from litestar.params import FromPath, JSONBody
 
@@ -16,9 +16,11 @@ LONGEST_DRAIN = 366 * 86_400
 
 
 @get("/v1/machines", summary="The machines")
-async def list_machines(state: State) -> Machines:
+async def list_machines(state: State) -> Response[Machines]:
     """By id: those that are alive, and those that are gone while something is still wanted of them or on them."""
-    return Machines(tuple(await queries.machines(context_of(state).services.registry)))
+    context = context_of(state)
+    found = await queries.machines(context.services.registry)
+    return await context.answer(lambda: Machines(tuple(found)))
 
 
 @get("/v1/machines/{machine:str}", summary="One machine")

@@ -2,10 +2,11 @@
 
 import base64
 import binascii
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import msgspec
-from litestar import Request, delete, get, post, put
+from litestar import Request, Response, delete, get, post, put
 from litestar.datastructures import State
 from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 
@@ -52,14 +53,17 @@ Recent = Annotated[int, QueryParameter(ge=0, le=MOST_RECENT)]
 
 
 @get("/v1/units", summary="List units by name")
-async def list_units(state: State, limit: Limit = UNITS_PER_PAGE, after: FromQuery[str] = "") -> UnitPage:
+async def list_units(state: State, limit: Limit = UNITS_PER_PAGE, after: FromQuery[str] = "") -> Response[UnitPage]:
     """One page of units; `after` is the last name of the page before."""
-    registry = context_of(state).services.registry
+    context = context_of(state)
+    registry = context.services.registry
     active = await queries.active_counts(registry)
     start = after + "\0" if after else ""
-    found = [views.summarize(s, active[s.name]) async for s in registry.units(start=start, limit=limit + 1)]
-    more = len(found) > limit
-    return UnitPage(tuple(found[:limit]), found[limit - 1].name if more else "")
+    found = [stored async for stored in registry.units(start=start, limit=limit + 1)]
+    after = found[limit - 1].name if len(found) > limit else ""
+    return await context.answer(
+        lambda: UnitPage(tuple(views.summarize(s, active[s.name]) for s in found[:limit]), after)
+    )
 
 
 @get("/v1/units/{name:str}", summary="Everything about a unit")
@@ -72,7 +76,7 @@ async def get_unit(state: State, name: FromPath[str], recent: Recent = RECENT_EX
     ended = await queries.executions(registry, name, {"ended"}, recent) if recent else []
     summary = views.summarize(stored, len(active))
     recently = tuple(views.shown(e, context.now) for e in views.newest_first([*active, *ended]))
-    unit = try_compile(name, stored.record)
+    unit = await context.compute(lambda: try_compile(name, stored.record))
     if isinstance(unit, UnitFileError):
         return UnitDetail(summary, stored.record, stored.schedule, problems=unit.problems, executions=recently)
     return UnitDetail(
@@ -96,7 +100,7 @@ async def _progress(context: Context, execution: Execution) -> Execution:
 async def submit_unit(request: Request[Any, Any, Any], state: State, name: FromPath[str]) -> SubmissionResult:
     """Store a unit. The body is the file itself, or with `Content-Type: application/json` a Submission."""
     context = context_of(state)
-    text, submission = _submission(request, await request.body())
+    text, submission = await _submission(context, request)
     done = await context.services.registry.submit(
         name,
         text,
@@ -112,21 +116,26 @@ async def submit_unit(request: Request[Any, Any, Any], state: State, name: FromP
 @post("/v1/verify", summary="What is wrong with a unit file", status_code=200, operation_class=TakesUnitFile)
 async def verify_unit(request: Request[Any, Any, Any], state: State, name: FromQuery[str] = "unit.service") -> Verified:
     """Compile a unit file and store nothing. The body is as for a submission."""
-    text, submission = _submission(request, await request.body())
+    context = context_of(state)
+    text, submission = await _submission(context, request)
     drop_ins = [(dropin.name, dropin.text) for dropin in submission.drop_ins]
     try:
-        unit = compile_unit(name, text, drop_ins, submission.path)
+        unit = await context.compute(lambda: compile_unit(name, text, drop_ins, submission.path))
     except UnitFileError as error:
         return Verified(ok=False, problems=error.problems)
-    context = context_of(state)
     store = context.services.registry.store.name
     return Verified(ok=True, problems=(*unit.warnings_on(store), *outlook(unit, context.now)))
 
 
-def _submission(request: Request[Any, Any, Any], body: bytes) -> tuple[bytes, Submission]:
+async def _submission(context: Context, request: Request[Any, Any, Any]) -> tuple[bytes, Submission]:
     """The file's bytes, and what else the request says of it. Raises InvalidValue."""
+    body = await request.body()
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         return body, Submission(path=request.query_params.get("path", ""), by=request.query_params.get("by", ""))
+    return await context.compute(lambda: _decoded(body))
+
+
+def _decoded(body: bytes) -> tuple[bytes, Submission]:
     try:
         submission = msgspec.json.decode(body, type=Submission)
         if submission.text_base64:
@@ -194,7 +203,7 @@ async def explain_unit(state: State, name: FromPath[str]) -> Explanation:
     """The scheduler's own reasons, for the unit and for each of its executions that has not ended."""
     context = context_of(state)
     stored = await context.services.registry.unit(name)
-    unit = compile_record(name, stored.record)
+    unit = await context.compute(lambda: compile_record(name, stored.record))
     active = await context.services.registry.open_executions(name)
     waiting = any(execution.state == "waiting" for execution in active)
     machines = await queries.machine_views(context) if waiting else []
@@ -206,7 +215,10 @@ async def explain_unit(state: State, name: FromPath[str]) -> Explanation:
         registry = context.services.registry
         for prefix in {fire_prefix(execution.id) for execution in active if execution.state == "waiting"}:
             copies |= await ended_copies(registry.store, registry.keys, prefix)
-    return Explanation(name, tuple(explain(unit, schedule, active, machines, context.now, last, copies)))
+    now = context.now
+    return await context.compute(
+        lambda: Explanation(name, tuple(explain(unit, schedule, active, machines, now, last, copies)))
+    )
 
 
 def _shown_schedule(stored: Stored) -> Schedule | None:
@@ -223,18 +235,28 @@ async def unit_calendar(state: State, name: FromPath[str], n: Count = FIRE_TIMES
     """The next `n` fire times, under every count and bound."""
     context = context_of(state)
     stored = await context.services.registry.unit(name)
-    unit = compile_record(name, stored.record)
-    return views.calendar(unit, _shown_schedule(stored), context.now, n)
+    now = context.now
+    return await context.compute(
+        lambda: views.calendar(compile_record(name, stored.record), _shown_schedule(stored), now, n)
+    )
 
 
 @get("/v1/units/{name:str}/executions", summary="The executions of a unit")
-async def unit_executions(state: State, name: FromPath[str], limit: Limit = EXECUTIONS_LISTED) -> Executions:
+async def unit_executions(state: State, name: FromPath[str], limit: Limit = EXECUTIONS_LISTED) -> Response[Executions]:
     """The newest `limit`, open and ended."""
     context = context_of(state)
     registry = context.services.registry
     await registry.unit(name)
     found = await queries.executions(registry, name, set(), limit + 1)
-    return Executions(tuple(views.shown(e, context.now) for e in found[:limit]), more=len(found) > limit)
+    return await views_of(context, found, limit)
+
+
+async def views_of(context: Context, found: Sequence[Execution], limit: int) -> Response[Executions]:
+    """The first `limit` of the executions as programs see them, and whether there are more."""
+    now = context.now
+    return await context.answer(
+        lambda: Executions(tuple(views.shown(e, now) for e in found[:limit]), more=len(found) > limit)
+    )
 
 
 UNIT_ROUTES = (

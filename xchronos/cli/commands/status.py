@@ -160,6 +160,13 @@ class Printer:
         yield _field("Executions", counts or "none active")
         for fault in overview.faults:
             yield _field("Fault", clean(fault))
+        stalls = overview.stalls
+        if stalls is not None and stalls.count:
+            longest = f"the longest for {stalls.longest_seconds:.2f} s"
+            yield _field("Stalls", f"its event loop stood {stalls.count} times, {longest}")
+            if stalls.last_at is not None:
+                last = f"the latest until {self._time(stalls.last_at)}, for {stalls.last_seconds:.2f} s, in"
+                yield _field("", f"{last} {clean(stalls.last_culprit)}")
         if overview.unowned:
             numbers = ", ".join(map(str, overview.unowned))
             yield _field("Fault", f"no scheduler owns the shards {numbers}: their units wait")

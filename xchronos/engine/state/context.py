@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Protocol
 
+from xchronos.aio import Offload, inline
 from xchronos.clock import Clock, Micros
 from xchronos.engine.state.cluster_state import ClusterState
 from xchronos.engine.state.copy_history import CopyHistory
@@ -22,6 +23,7 @@ class SchedulerContext:
         clock: The only clock there is.
         ttl: How long the leases of machines and schedulers last without a renewal.
         machine: This daemon's id.
+        offload: What compiles units that are dear.
     """
 
     store: Store
@@ -29,6 +31,7 @@ class SchedulerContext:
     clock: Clock
     ttl: Micros
     machine: str
+    offload: Offload = inline
 
 
 @dataclass(frozen=True, slots=True)
