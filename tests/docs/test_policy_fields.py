@@ -57,6 +57,8 @@ NAMESAKES: dict[str, dict[str, str]] = {
         "context.ttl": "that of the leases of machines and schedulers",
         "lease.backoff": "the pause before the store is asked again",
         "self.backoff": "the same, in the lease",
+        "schedule.rules": "the cursor's: by which zone rules it was computed",
+        "reads.level": "what a daemon or a machine says that it reads",
         "self.terms": "how many terms of shards have begun, a metric",
     },
     "agent": {

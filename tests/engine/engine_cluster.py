@@ -14,6 +14,7 @@ from xchronos.executors.noop import CallableExecutor
 from xchronos.model.records import Capacity
 from xchronos.registry.keys import Keys
 from xchronos.registry.registry import Registry
+from xchronos.registry.units import UnitReader
 from xchronos.store.memory import MemoryStore
 from xchronos.testing.clock import START, VirtualClock, run_virtual
 from xchronos.unitfile import HostFacts
@@ -67,6 +68,7 @@ class Cluster:
         ttl=10 * SECOND,
         store=None,
         kind: str = "python",
+        reader: UnitReader | None = None,
     ) -> Roles:
         facts = HostFacts(hostname=machine, machine_id=machine)
         place = HostContext(machine, facts, {}, self.directory / "secrets", 1 << 20)
@@ -80,7 +82,15 @@ class Cluster:
 
         executors = {kind: CallableExecutor(kind, step)}
         started = Roles(
-            RolesContext(store or self.store, self.keys, self.clock, place, executors, self.directory / machine),
+            RolesContext(
+                store or self.store,
+                self.keys,
+                self.clock,
+                place,
+                executors,
+                self.directory / machine,
+                reader=reader or UnitReader(),
+            ),
             RolesOptions(
                 instance=machine, roles=roles, metadata=metadata or {}, capacity=Capacity(slots=slots), ttl=ttl
             ),

@@ -19,6 +19,7 @@ from xchronos.engine.metrics import SchedulerMetrics
 from xchronos.engine.state.cluster_state import ClusterState
 from xchronos.engine.state.context import SchedulerContext, SessionMemory
 from xchronos.engine.state.copy_history import CopyHistory
+from xchronos.engine.state.unreadable import UnreadableRecords
 from xchronos.engine.state.work_queue import WorkQueue
 from xchronos.errors import StoreUnavailable
 from xchronos.model.compile.unit import compile_unit
@@ -115,11 +116,13 @@ class Protocol:
     """Writes that are known to have no answer, and may still arrive."""
     watched: int = 0
     max_operations: int = 128
+    unreadable: dict[str, Any] = field(default_factory=dict)
+    """Of a cache of units: there is none that it could not read."""
 
     def __post_init__(self) -> None:
         self.cluster, self.work = ClusterState(StillClock()), WorkQueue()
         itself: Any = self  # as much of a store, a cache of units, a batcher ... as is asked for
-        memory = SessionMemory(self.cluster, self.work, itself, CopyHistory(itself, KEYS))
+        memory = SessionMemory(self.cluster, self.work, itself, CopyHistory(itself, KEYS), UnreadableRecords(itself))
         context = SchedulerContext(itself, KEYS, StillClock(), SECOND, "s1")
         metrics = SchedulerMetrics(CollectorRegistry())
         self.committer = Committer(context, memory, itself, itself, itself, itself, metrics)

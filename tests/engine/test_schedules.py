@@ -280,7 +280,7 @@ class Moody:
         return instant + SECOND
 
 
-def test_a_trigger_class_that_fails_ends_its_schedule_and_nothing_else(monkeypatch):
+def test_a_trigger_class_that_fails_here_ends_nothing(monkeypatch):
     async def scenario(cluster: Cluster) -> None:
         await cluster.start()
         name = f"{Moody.__module__}:Moody"
@@ -291,15 +291,26 @@ def test_a_trigger_class_that_fails_ends_its_schedule_and_nothing_else(monkeypat
         assert len(cluster.started("bad.service")) == 3
         monkeypatch.setattr(Moody, "fails", True)
         await cluster.sleep(3)
-        schedule = (await cluster.registry.unit("bad.service")).schedule
-        assert "the moon is in the wrong house" in schedule.finished
+        before = (await cluster.registry.unit("bad.service")).schedule
+        assert before.finished == ""
         await cluster.submit("bad.service", f"TriggerClass={name}\nTTL=1h", unit="Description=changed")
         await cluster.submit("late.service", f"TriggerClass={name}")
         await cluster.sleep(1)
         for broken in ("bad.service", "late.service"):
-            schedule = (await cluster.registry.unit(broken)).schedule
-            assert "the moon is in the wrong house" in schedule.finished
+            (scheduler,) = await cluster.registry.schedulers()
+            assert "the moon is in the wrong house" in scheduler.cannot_read[broken]
+        assert (await cluster.registry.unit("bad.service")).schedule == before
+        assert (await cluster.registry.unit("late.service")).schedule is None
         assert len(cluster.started("good.service")) >= 7
+        # It is tried again, and what was missed meanwhile is late like anything else.
+        monkeypatch.setattr(Moody, "fails", False)
+        await cluster.sleep(62)
+        (gap,) = [one for one in await cluster.history("bad.service") if one.outcome == "missed"]
+        assert gap.missed.count > 50
+        assert cluster.started("bad.service")[-1] >= cluster.at() - 2
+        assert cluster.started("late.service")
+        (scheduler,) = await cluster.registry.schedulers()
+        assert scheduler.cannot_read == {}
 
     run(scenario)
 
@@ -312,9 +323,10 @@ def test_a_stored_unit_that_does_not_compile_says_so():
         await cluster.store.commit(Txn((), (Put(key, b'{"text":"[Service]\\nNonsense","revision":"x"}'),)))
         await cluster.store.commit(Txn((), (Put(cluster.keys.job("ugly.service"), b"{"),)))
         await cluster.sleep(2.5)
+        (scheduler,) = await cluster.registry.schedulers()
+        assert list(scheduler.cannot_read) == ["bad.service", "ugly.service"]
         for name in ("bad.service", "ugly.service"):
-            item = await cluster.store.get(cluster.keys.schedule(name))
-            assert b"cannot be read" in item.value
+            assert await cluster.store.get(cluster.keys.schedule(name)) is None
         for key in (
             cluster.keys.schedule("x.service"),
             cluster.keys.machine("m9"),

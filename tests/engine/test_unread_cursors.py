@@ -7,13 +7,14 @@ from typing import Any
 from xchronos.engine.reconcile.units import UnitChanges
 from xchronos.engine.state.work_queue import WorkQueue
 from xchronos.model.records import UnitRecord
+from xchronos.model.unit import Unit
 from xchronos.registry.units import Loaded
 from xchronos.store.contract import Guard
 
 
 def test_a_cursor_in_doubt_is_not_taken_for_none():
     """A new life that is accepted with none would pass for the first, and its starts for what the former has left."""
-    work, unit = WorkQueue(), Loaded("a.service", UnitRecord("", "r"), None, 136, 136, "unread")
+    work, unit = WorkQueue(), Loaded("a.service", UnitRecord("", "r"), Unit("a.service", "r"), 136, 136)
 
     async def load(names):
         return dict.fromkeys(names, unit)

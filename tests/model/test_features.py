@@ -16,12 +16,17 @@ from xchronos.model.features import (
     unread,
 )
 from xchronos.model.records import Reading, SchedulerRecord
+from xchronos.model.unit import Unit
 from xchronos.registry.codec import encode
 from xchronos.triggers.zone_baseline import BASELINE_ZONES
 from xchronos.triggers.zones import database, rules_of, zone
 
 SILENT = Reading()
 """What an old daemon says: nothing."""
+
+
+def needing(level=1, because=(), zones=()):
+    return Unit("a.service", "r", zones=zones, level=level, level_because=because)
 
 
 @pytest.mark.parametrize(
@@ -47,8 +52,8 @@ SILENT = Reading()
 def test_the_level_follows_from_what_the_file_says(lines, level, because):
     unit = service(*lines)
     assert (unit.level, unit.level_because) == (level, because)
-    assert unread(SILENT, unit.level, unit.level_because, unit.zones) == because
-    assert unread(own_reading(), unit.level, unit.level_because, unit.zones) == ()
+    assert unread(SILENT, unit) == because
+    assert unread(own_reading(), unit) == ()
 
 
 @pytest.mark.parametrize(
@@ -76,16 +81,16 @@ def test_the_zones_of_a_unit_are_those_that_it_names_and_its_rules_those_that_it
 
 
 def test_a_zone_that_is_newer_than_the_list_is_read_by_who_says_so():
-    assert unread(SILENT, 1, (), ("Europe/Berlin",)) == ()
-    assert unread(SILENT, 1, (), ("America/Coyhaique",)) == ("the time zone America/Coyhaique",)
-    assert unread(Reading(more_zones=("America/Coyhaique",)), 1, (), ("America/Coyhaique",)) == ()
-    assert unread(Reading(fewer_zones=("Europe/Berlin",)), 1, (), ("Europe/Berlin",)) == (
+    assert unread(SILENT, needing(zones=("Europe/Berlin",))) == ()
+    assert unread(SILENT, needing(zones=("America/Coyhaique",))) == ("the time zone America/Coyhaique",)
+    assert unread(Reading(more_zones=("America/Coyhaique",)), needing(zones=("America/Coyhaique",))) == ()
+    assert unread(Reading(fewer_zones=("Europe/Berlin",)), needing(zones=("Europe/Berlin",))) == (
         "the time zone Europe/Berlin",
     )
 
 
 def test_what_is_missing_is_told_together():
-    assert unread(SILENT, 2, ("RestartSteps=",), ("America/Coyhaique",)) == (
+    assert unread(SILENT, needing(2, ("RestartSteps=",), ("America/Coyhaique",))) == (
         "RestartSteps=",
         "the time zone America/Coyhaique",
     )

@@ -12,7 +12,7 @@ from xchronos.registry.codec import encode
 from xchronos.registry.keys import Keys
 from xchronos.registry.registry import Registry
 from xchronos.registry.transitions import put
-from xchronos.registry.units import UnitCache, text_of
+from xchronos.registry.units import Loaded, UnitCache, Unreadable, text_of
 from xchronos.store.contract import Delete, Put, Txn
 from xchronos.store.memory import MemoryStore
 
@@ -252,6 +252,8 @@ def test_the_cache_reads_what_it_lacks_and_believes_what_is_newer():
         new = await store.get(registry.keys.job("a.service"))
         cache.changed("a.service", new)
         paused = cache.peek("a.service")
+        assert isinstance(first, Loaded)
+        assert isinstance(paused, Loaded)
         assert paused.record.desired == "paused"
         assert paused.unit is first.unit
         assert cache.learn("a.service", old) is paused
@@ -264,6 +266,12 @@ def test_the_cache_reads_what_it_lacks_and_believes_what_is_newer():
         assert await cache.get("nothing.service") is None
 
     run(scenario)
+
+
+def desired(cache: UnitCache, name: str) -> str:
+    found = cache.peek(name)
+    assert isinstance(found, Loaded)
+    return found.record.desired
 
 
 def test_the_cache_keeps_what_came_along_with_others():
@@ -287,10 +295,10 @@ def test_the_cache_keeps_what_came_along_with_others():
         # What has changed, or is gone, since it came along is not believed.
         await registry.set_desired(names[1], "paused")
         cache.changed(names[1], await store.get(registry.keys.job(names[1])))
-        assert cache.peek(names[1]).record.desired == "paused"
+        assert desired(cache, names[1]) == "paused"
         cache.forget(names[3])
         assert cache.peek(names[3]) is None
-        assert cache.peek(names[5]).record.desired == "active"
+        assert desired(cache, names[5]) == "active"
 
     run(scenario)
 
@@ -322,7 +330,7 @@ def test_a_unit_that_is_dear_to_compile_is_compiled_aside_and_never_on_a_look():
         await registry.submit("light.service", TEXT, now=NOW)
         cache = UnitCache(store, registry.keys, offload=offload)
         found = await cache.get_many(["dear.service", "light.service"])
-        assert all(loaded.unit is not None for loaded in found.values())
+        assert all(isinstance(loaded, Loaded) for loaded in found.values())
         assert aside == ["compiled"]
         assert cache.peek("dear.service") is found["dear.service"]
         # Its record changes: the watch tells it, and only who can wait has it compiled.
@@ -337,6 +345,6 @@ def test_a_unit_that_is_dear_to_compile_is_compiled_aside_and_never_on_a_look():
         # One that does not compile is told as any other.
         bad = UnitRecord(dear.decode() + "[X-Chronos]\nNope=1\n", "bad")
         await store.commit(Txn((), (Put(registry.keys.job("bad.service"), encode(bad)),)))
-        assert (await cache.get("bad.service")).unit is None
+        assert isinstance(await cache.get("bad.service"), Unreadable)
 
     run(scenario)

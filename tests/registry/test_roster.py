@@ -22,7 +22,10 @@ def shard(number: int, machine: str, lease: int, term: int = 5) -> KeyValue:
 def test_a_page_as_values():
     election = KeyValue(KEYS.election, b"m2", 9, 9, 2)
     roster = Roster(KEYS, [election, member("m1", 1), member("m2", 2, 3), shard(3, "m1", 1), shard(12, "m2", 2, 7)])
-    assert roster.members == {"m1": SchedulerMember(1, 1, "i1"), "m2": SchedulerMember(2, 3, "i1")}
+    assert roster.members == {
+        "m1": SchedulerMember(1, 1, SchedulerRecord("m1", "i1")),
+        "m2": SchedulerMember(2, 3, SchedulerRecord("m2", "i1")),
+    }
     assert roster.shards == {3: Held("m1", 1, 5), 12: Held("m2", 2, 7)}
     assert roster.election == Held("m2", 2, 9)
     assert roster.shares() == (Share("m1", (3,)), Share("m2", (12,), leads=True))

@@ -7,20 +7,29 @@ import pytest
 
 from tests.scheduler.deciders import MOMENT, NOW, ident, on, seen
 from tests.scheduler.schedule_builders import asks, every, execution, job, s, unit
-from xchronos.clock import to_datetime
+from xchronos.clock import to_datetime, to_instant
 from xchronos.errors import InvalidTrigger
-from xchronos.model.records import Owed, TriggerState
+from xchronos.model.records import Owed, Schedule, TriggerState
 from xchronos.scheduler import acceptance as module
-from xchronos.scheduler.acceptance import Accepted, EndsFirst, UnitChange, accept_change, is_reborn
+from xchronos.scheduler.acceptance import (
+    Accepted,
+    CannotTell,
+    EndsFirst,
+    UnitChange,
+    accept_change,
+    is_reborn,
+    is_to_accept,
+)
 from xchronos.scheduler.reasons import because
-from xchronos.scheduler.timing.schedule import accept
+from xchronos.scheduler.timing.schedule import accept, turn, was_given_up
+from xchronos.triggers import AtTrigger
 
 STAMP = NOW + 1
 EVERYWHERE = asks(is_global=True)
 
 
-def change(it, *, revision=2, created=1, error="", paused=False):
-    return UnitChange("a.service", it, error, revision, created, paused)
+def change(it, *, revision=2, created=1, paused=False):
+    return UnitChange(it, revision, created, paused)
 
 
 def decided(it, old=None, *there, now=NOW, revisions=None, cancelled=None, **fields):
@@ -49,19 +58,60 @@ def test_a_changed_unit_keeps_its_cursor_and_what_is_owed():
     assert not decision.reborn
 
 
-def test_what_cannot_be_read_is_finished_for_a_reason(monkeypatch):
-    decision = decided(None, error="line 3: what is this?")
-    assert decision.problem == "the stored unit cannot be read: line 3: what is this?"
-    assert decision.schedule.finished == decision.problem
-    assert decision.schedule.accepted_at == MOMENT
-    old = begun(unit(every(10)))
-    assert decided(None, old, error="x").schedule.accepted_at == old.accepted_at
-
+def test_what_cannot_be_computed_here_is_not_decided(monkeypatch):
     def broken(*_, **__):
         raise InvalidTrigger("it computes nothing")
 
     monkeypatch.setattr(module, "reconcile", broken)
-    assert decided(unit(every(10))).schedule.finished == "it computes nothing"
+    assert decided(unit(every(10))) == CannotTell("it computes nothing")
+    assert decided(unit(every(10)), begun(unit(every(10)))) == CannotTell("it computes nothing")
+
+
+def given_up(**fields):
+    """What the first versions wrote of a unit that one of them could not read."""
+    cursor = Schedule(
+        "a.service", 2, "", to_datetime(s(0)), to_datetime(s(50)), finished="the stored unit cannot be read"
+    )
+    return msgspec.structs.replace(cursor, **fields)
+
+
+class TestGivenUp:
+    """A unit that a scheduler could not read, and has ended for all: the first versions did."""
+
+    def test_it_goes_on_and_what_was_due_since_is_late(self):
+        it = unit(every(10))
+        taken = decided(it, given_up()).schedule
+        assert (taken.finished, taken.fingerprint) == ("", it.fingerprint)
+        assert to_instant(taken.triggers[0].next) == s(50)
+
+    def test_a_single_instant_before_that_does_not_come_again(self):
+        it = unit(AtTrigger(s(40)), AtTrigger(s(60)))
+        taken = decided(it, given_up()).schedule
+        assert [state.next and to_instant(state.next) for state in taken.triggers] == [None, s(60)]
+        assert decided(unit(AtTrigger(s(40))), given_up()).schedule.finished
+
+    def test_what_runs_of_a_unit_that_is_kept_running_is_not_begun_again(self):
+        assert decided(KEPT, given_up(), on("a", 40)).executions == ()
+        assert len(decided(KEPT, given_up()).executions) == 1
+
+    def test_only_such_a_cursor_is_taken_for_that(self):
+        assert was_given_up(given_up())
+        it = unit(AtTrigger(s(40)))
+        assert not was_given_up(turn(it, begun(it), s(41)).schedule)
+        assert not was_given_up(begun(unit()))
+
+
+@pytest.mark.parametrize(
+    ("cursor", "revision", "others", "expected"),
+    [({}, 1, False, False), ({}, 2, False, True), ({}, 1, True, True)],
+)
+def test_when_a_cursor_is_to_be_fitted_to_its_unit(cursor, revision, others, expected):
+    it = msgspec.structs.replace(unit(every(10)), rules="Europe/Berlin=1")
+    old = begun(it, **cursor)
+    assert is_to_accept(old, revision, rules_hold=not others) is expected
+    other = msgspec.structs.replace(it, rules="Europe/Berlin=2") if others else it
+    assert is_to_accept(old, revision, unit=other) is expected
+    assert is_to_accept(given_up(), 2, unit=it)
 
 
 KEPT = job(keep_running=True)

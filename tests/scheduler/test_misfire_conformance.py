@@ -11,7 +11,8 @@ from xchronos.clock import to_instant
 from xchronos.errors import InvalidTrigger
 from xchronos.model.policies import Misfire, MisfirePolicy
 from xchronos.model.unit import TriggerSpec, Unit
-from xchronos.scheduler.timing.schedule import accept, next_due, preview, turn
+from xchronos.scheduler.timing.preview import preview
+from xchronos.scheduler.timing.schedule import accept, next_due, turn
 from xchronos.triggers.base import Trigger
 from xchronos.triggers.cron.expression import parse_cron
 from xchronos.triggers.simple import SimpleTrigger

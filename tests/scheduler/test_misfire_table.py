@@ -9,7 +9,8 @@ from xchronos.clock import HOUR, SECOND, to_instant
 from xchronos.model.policies import MisfirePolicy as P
 from xchronos.model.records import Missed
 from xchronos.scheduler.policies.misfire import effective
-from xchronos.scheduler.timing.schedule import Resumed, accept, next_due, preview, reconcile, turn
+from xchronos.scheduler.timing.preview import preview
+from xchronos.scheduler.timing.schedule import Resumed, accept, next_due, reconcile, turn
 from xchronos.triggers.at import AtTrigger
 from xchronos.triggers.cron.expression import parse_cron
 from xchronos.triggers.zones import zone

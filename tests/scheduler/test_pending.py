@@ -25,7 +25,7 @@ EVERYWHERE = asks(is_global=True)
 
 
 def considered(it, record, *others, machines=AB, txn_room=128, **fields):
-    known = {name: fields.pop(name) for name in ("reached", "hopeless", "problem") if name in fields}
+    known = {name: fields.pop(name) for name in ("reached", "hopeless") if name in fields}
     return consider(it, record, seen(record, *others, machines=machines, **fields), NOW, txn_room=txn_room, **known)
 
 
@@ -62,8 +62,6 @@ DELAYED = execution(state="delayed", trigger="cron", due_at=to_datetime(NOW + 1)
     [
         (job(), waits(), (), ("place", "a", "")),
         (job(), waits(stop_requested="stopped by ann"), (), ("finish", "cancelled", "stopped by ann")),
-        (None, waits(stop_requested="stopped by ann"), (), ("finish", "cancelled", "stopped by ann")),
-        (None, waits(), (), ("finish", "failed", "the stored unit cannot be read: torn")),
         (
             job(),
             waits(deadline=to_datetime(s(99)), reason="no room"),
@@ -103,7 +101,7 @@ DELAYED = execution(state="delayed", trigger="cron", due_at=to_datetime(NOW + 1)
     ],
 )
 def test_the_table(it, record, others, expected):
-    assert told(considered(it, record, *others, problem="torn")) == expected
+    assert told(considered(it, record, *others)) == expected
 
 
 def test_whose_clock_was_set_back_goes_by_its_own():

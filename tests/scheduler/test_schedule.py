@@ -8,6 +8,7 @@ import pytest
 from tests.scheduler.schedule_builders import T0, Grid, Never, every, run, s, seconds, unit
 from xchronos.clock import HOUR, SECOND, to_datetime
 from xchronos.model.policies import MisfirePolicy as P
+from xchronos.scheduler.timing.preview import preview
 from xchronos.scheduler.timing.schedule import (
     Fire,
     Resumed,
@@ -16,7 +17,6 @@ from xchronos.scheduler.timing.schedule import (
     expires_at,
     next_due,
     not_run,
-    preview,
     randomized_delay,
     reconcile,
     turn,

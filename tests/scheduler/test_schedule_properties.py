@@ -9,7 +9,8 @@ from xchronos.clock import HOUR, SECOND
 from xchronos.model.policies import MisfirePolicy as P
 from xchronos.model.records import Schedule
 from xchronos.scheduler.timing.cursor import cursors
-from xchronos.scheduler.timing.schedule import accept, next_due, preview, turn
+from xchronos.scheduler.timing.preview import preview
+from xchronos.scheduler.timing.schedule import accept, next_due, turn
 from xchronos.triggers import parse_calendar, parse_cron, parse_iso8601
 
 simple = st.builds(every, st.integers(1, 40), st.integers(0, 12) | st.just(-1))

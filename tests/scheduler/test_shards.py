@@ -87,3 +87,61 @@ def test_only_the_leaving_schedulers_shards_move(members, data):
     after = assign(COUNT, members - {leaving}, before)
     moved = {shard for shard in range(COUNT) if before[shard] != after[shard]}
     assert moved == {shard for shard in range(COUNT) if before[shard] == leaving}
+
+
+LACKS = st.dictionaries(
+    st.sampled_from(["a", "b", "c", "d", "e"]), st.dictionaries(st.integers(0, COUNT - 1), st.integers(1, 3))
+)
+
+
+def test_without_anything_unreadable_nothing_is_different():
+    assert assign(COUNT, ["a", "b"], {3: "a"}, {"a": {}, "b": {}}) == assign(COUNT, ["a", "b"], {3: "a"})
+    everybody = {"a": {3: 2}, "b": {3: 2}}
+    assert assign(COUNT, ["a", "b"], {3: "a"}, everybody) == assign(COUNT, ["a", "b"], {3: "a"})
+
+
+def test_who_can_read_everything_takes_what_others_cannot_and_others_take_the_rest():
+    held = assign(COUNT, ["a", "b"], {})
+    lacks = {"a": dict.fromkeys(range(12), 1)}
+    owners = assign(COUNT, ["a", "b"], held, lacks)
+    assert {shard for shard, owner in owners.items() if owner == "b"} == set(range(12))
+    assert load(owners) == {"a": 4, "b": 12}
+    assert assign(COUNT, ["a"], held, lacks) == dict.fromkeys(range(COUNT), "a")
+
+
+def test_between_two_who_each_lack_something_the_one_that_lacks_less_has_it():
+    owners = assign(COUNT, ["a", "b"], {5: "a"}, {"a": {5: 2}, "b": {5: 1}})
+    assert owners[5] == "b"
+
+
+@given(MEMBERS.filter(bool), HELD, LACKS)
+def test_nobody_has_what_another_one_reads_better(members, held, lacks):
+    owners = assign(COUNT, members, held, lacks)
+    assert sorted(owners) == list(range(COUNT))
+    for shard, owner in owners.items():
+        unread = {member: lacks.get(member, {}).get(shard, 0) for member in members}
+        assert unread[owner] == min(unread.values())
+
+
+@given(st.lists(st.sampled_from("abcde"), unique=True, min_size=1), HELD, LACKS, st.randoms())
+def test_everybody_who_hears_the_same_decides_the_same(members, held, lacks, random):
+    others = random.sample(members, len(members))
+    assert assign(COUNT, members, held, lacks) == assign(COUNT, others, held, lacks)
+
+
+@given(st.sets(st.sampled_from("abcde"), min_size=1), HELD, LACKS, st.data())
+def test_with_anything_unreadable_too_the_moves_come_to_an_end(members, held, lacks, data):
+    held = {shard: owner for shard, owner in held.items() if owner in members}
+    stays = {shard for shard, owner in assign(COUNT, members, held, lacks).items() if held.get(shard) == owner}
+    moved = set()
+    while differing := [
+        shard for shard, owner in assign(COUNT, members, held, lacks).items() if held.get(shard) != owner
+    ]:
+        shard = data.draw(st.sampled_from(differing))
+        if shard in held:
+            assert shard not in stays
+            del held[shard]
+        else:
+            assert shard not in moved
+            moved.add(shard)
+            held[shard] = assign(COUNT, members, held, lacks)[shard]

@@ -27,8 +27,8 @@ from xchronos.errors import StoreError
 from xchronos.executors.contract import Executor, Leftover
 from xchronos.model.records import Attempt, Execution, Machine
 from xchronos.registry.codec import decode
-from xchronos.registry.keys import Keys
-from xchronos.registry.units import UnitCache
+from xchronos.registry.keys import Keys, unit_of
+from xchronos.registry.units import UnitCache, UnitReader
 from xchronos.store.batcher import Batcher
 from xchronos.store.contract import Event, KeyValue, Store
 
@@ -68,12 +68,13 @@ class Agent:
         registry: CollectorRegistry,
         watchman: Watchman | None = None,
         offload: Offload = inline,
+        reader: UnitReader | None = None,
     ) -> None:
         """`executors` are what it runs steps with, by kind. `directory` is where attempts keep their files.
 
         `machine` gives the machine as it is advertised; `refresh` looks up what people want of it (StoreError).
         `watchman` is the machine's guardian, if it has one. `registry` takes the metrics. `offload` compiles units that
-        are dear.
+        are dear, and `reader` says what stored units mean here.
         """
         self.ready = asyncio.Event()
         self._store = store
@@ -89,7 +90,7 @@ class Agent:
             host=host,
             executors=executors,
             directory=directory,
-            units=UnitCache(store, keys, offload=offload),
+            units=UnitCache(store, keys, offload=offload, reader=reader),
             resolved=ResolvedUnits(host, executors),
             admission=Admission(clock, host, machine, refresh),
             lease_clock=lease_clock,
@@ -102,6 +103,8 @@ class Agent:
         """The newest placement of each key that is not over."""
         self._at_work: dict[Placement, None] = {}
         """All that have a task: a placement that was taken away still ends what runs."""
+        self._unread: dict[str, str] = {}
+        """By key, the execution of each placement whose record cannot be read: what runs of it is left alone."""
         self._over: dict[str, int] = {}
         """By key, the life that this agent has recorded as ended, until the watch has told that it is gone."""
 
@@ -118,7 +121,7 @@ class Agent:
                 await self._follow()
                 # From here on every placement makes its scratch directory later than this looks for old ones.
                 held = {Path(placement.record.directory) for placement in self._at_work}
-                await asyncio.to_thread(sweep, context.directory, held)
+                await asyncio.to_thread(sweep, context.directory, held, {unit_of(one) for one in self._unread.values()})
                 for kind, executor in context.executors.items():
                     sweeping = remove_leftovers(self._clock, kind, executor, self._is_held)
                     group.create_task(sweeping, name=f"sweep of {kind}")
@@ -145,7 +148,7 @@ class Agent:
             log.warning("the store does not answer; what has ended will be recorded after the next start")
 
     def _unrecorded(self) -> list[Placement]:
-        return [placement for placement in self._at_work if not placement.record.ended]
+        return [placement for placement in self._at_work if not (placement.record.ended or placement.unread)]
 
     def _all_recorded(self) -> bool:
         return not self._unrecorded() and not self._context.late_results.busy
@@ -158,6 +161,7 @@ class Agent:
         self._next_revision = page.revision + 1
         lives = {item.key: item.create_revision for item in page.items}
         self._over = {key: life for key, life in self._over.items() if lives.get(key) == life}
+        self._unread = {key: execution for key, execution in self._unread.items() if key in lives}
         for key, placement in list(self._placements.items()):
             if lives.get(key) != placement.record.life:
                 placement.lost()
@@ -190,7 +194,10 @@ class Agent:
                 known.changed(item)
                 return
             execution = decode(item, Execution)
+            self._unread.pop(item.key, None)
         except StoreError as error:
+            # A newer version may have written it: what runs of it is not ours to remove.
+            self._unread[item.key] = item.key[len(self._prefix) :]
             log.error("a placement cannot be read", key=item.key, reason=str(error))  # noqa: TRY400 - nothing of ours failed
             return
         if known is not None:
@@ -204,6 +211,7 @@ class Agent:
 
     def _gone(self, key: str) -> None:
         self._over.pop(key, None)
+        self._unread.pop(key, None)
         placement = self._placements.get(key)
         if placement is not None:
             placement.lost()
@@ -229,13 +237,14 @@ class Agent:
     # -- what it has --------------------------------------------------------------------------------------------------
 
     def _is_held(self, left: Leftover) -> bool:
-        return any(
+        return left.execution in self._unread.values() or any(
             placement.execution.id == left.execution and placement.record.attempt.number == left.attempt
             for placement in self._at_work
         )
 
     def _busy_units(self) -> Collection[str]:
-        return {placement.execution.unit for placement in self._at_work}
+        unread = {unit_of(execution) for execution in self._unread.values()}
+        return unread | {placement.execution.unit for placement in self._at_work}
 
     async def progress(self, execution_id: str) -> Attempt | None:
         """The attempt that runs here now, with the steps that it has finished; None when it is not here."""

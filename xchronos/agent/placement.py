@@ -37,6 +37,7 @@ class Placement:
         began: This agent has recorded that the attempt starts.
         end: How the attempt ended; None until then.
         alone: The store has given this machine up, and the attempt goes on here nevertheless (OnPartition=continue).
+        unread: A newer agent has begun it, and this one cannot read what: it is left alone.
         leaving: Why another machine is to try instead; "" while this one is to go on.
         task: The task that works on it, set by the agent; None when the work is over.
     """
@@ -50,6 +51,7 @@ class Placement:
         self.began = False
         self.end: AttemptEnd | None = None
         self.alone = False
+        self.unread = False
         self.leaving = self.record.attempt.leave
         self.task: asyncio.Task[None] | None = None
         self._context = context

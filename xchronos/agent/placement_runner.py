@@ -23,13 +23,13 @@ from xchronos.agent.context import AgentContext
 from xchronos.agent.placement import TAKEN_AWAY, Placement
 from xchronos.agent.placement_record import PlacementRecord
 from xchronos.agent.retrying import patiently
-from xchronos.clock import to_datetime
+from xchronos.clock import SECOND, to_datetime
 from xchronos.errors import UnitFileError
 from xchronos.hostfiles import HostFileRefused
 from xchronos.model.lifecycle import IllegalEvent
 from xchronos.model.policies import Outcome
 from xchronos.model.unit import Unit
-from xchronos.registry.units import Loaded, compile_record
+from xchronos.registry.units import Found, Loaded, Unreadable, compile_record
 
 log = structlog.get_logger(__name__)
 
@@ -90,6 +90,10 @@ class PlacementRunner:
         """Begin the attempt, unless something speaks against it, and carry it out."""
         context, record = self._context, placement.record
         loaded = await self._read_unit(record)
+        if isinstance(loaded, Unreadable):
+            # Another machine may be able to: it is handed back, and not charged.
+            await placement.close(outcomes.lost(f"{context.host.machine} cannot read the unit: {loaded.why}"))
+            return
         unit = loaded.unit if loaded is not None else None
         if unit is not None and unit.on_partition == "stop":
             await context.partition.in_contact(lambda: self._is_wanted(placement))
@@ -130,11 +134,11 @@ class PlacementRunner:
         except HostFileRefused as error:
             return AttemptEnd(Outcome.FAILED, str(error), "resources", ())
 
-    async def _read_unit(self, record: PlacementRecord) -> Loaded | None:
+    async def _read_unit(self, record: PlacementRecord) -> Found | None:
         """The unit as it is now. Nobody tells an agent of changes; the placement says which text it was decided by."""
         units, name = self._context.units, record.execution.unit
         known = units.peek(name)
-        if known is not None and known.record.revision != record.attempt.revision:
+        if not isinstance(known, Loaded) or known.record.revision != record.attempt.revision:
             units.forget(name)
         return await patiently(self._context.clock, lambda: units.get(name), what="store")
 
@@ -177,13 +181,31 @@ class PlacementRunner:
         """Go on with an attempt that an earlier agent began on this machine."""
         record = placement.record
         journal = AttemptJournal(Path(record.directory), self._context.clock)
-        unit = await asyncio.to_thread(_begun_with, journal, record.execution.unit)
+        try:
+            unit = await asyncio.to_thread(_begun_with, journal, record.execution.unit)
+        except UnitFileError as error:
+            await self._leave_alone(placement, error)
+            return
         if isinstance(unit, str):
             await placement.close(outcomes.fate_unknown(unit))
             return
         log.info("taking up a running attempt", execution=record.execution.id)
         placement.take_room(unit)
         await self._carry_out(placement, unit, journal, resumed=True)
+
+    async def _leave_alone(self, placement: Placement, error: UnitFileError) -> None:
+        """Keep the placement of an attempt whose unit this agent cannot read, and do nothing about it.
+
+        A newer agent has begun it, and one that is as new takes it up again. What runs goes on meanwhile.
+        """
+        record = placement.record
+        log.error(
+            "a running attempt is left alone: its unit is unreadable", execution=record.execution.id, reason=str(error)
+        )
+        placement.unread = True
+        self._context.admission.settle(placement)
+        while not record.taken_away:
+            await self._context.clock.sleep(SECOND)
 
     async def _carry_out(
         self, placement: Placement, unit: Unit, journal: AttemptJournal | None, *, resumed: bool
@@ -202,10 +224,13 @@ class PlacementRunner:
 
 
 def _begun_with(journal: AttemptJournal, name: str) -> Unit | str:
-    """The unit as the attempt began with it, or why that cannot be known."""
+    """The unit as the attempt began with it, or why that cannot be known.
+
+    Raises UnitFileError where only this version cannot know it.
+    """
     if not journal.exists:
         return "the daemon that ran it is gone, and it kept no journal"
     try:
         return compile_record(name, journal.open())
-    except (OSError, ValueError, UnitFileError) as error:
+    except (OSError, ValueError) as error:
         return f"its journal cannot be read: {error}"

@@ -12,7 +12,8 @@ from xchronos.model.unit import Unit
 from xchronos.registry.registry import Stored
 from xchronos.registry.units import text_of
 from xchronos.scheduler.explain import as_it_waits
-from xchronos.scheduler.timing.schedule import accept, preview, randomized_delay
+from xchronos.scheduler.timing.preview import preview
+from xchronos.scheduler.timing.schedule import accept, randomized_delay
 from xchronos.unitfile import UnitName, parse
 from xchronos.wire.details import AttemptStatus, ExecutionStatus, PlacementDetail
 from xchronos.wire.messages import Calendar, FireTime, TriggerStatus, UnitState, UnitSummary

@@ -29,6 +29,7 @@ from xchronos.errors import ExecutorUnavailable, StoreError
 from xchronos.executors.contract import Executor
 from xchronos.model.records import Capacity, Machine
 from xchronos.registry.keys import Keys
+from xchronos.registry.units import UnitReader
 from xchronos.scheduler.feasibility import UNAVAILABLE
 from xchronos.store.contract import Reporting, Store
 
@@ -74,6 +75,9 @@ class RolesContext:
 
     offload: Offload = inline
     """What compiles units that are dear."""
+
+    reader: UnitReader = field(default_factory=UnitReader)
+    """What stored units mean to the roles."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,11 +132,12 @@ class Roles:
             version=__version__,
             started_at=to_datetime(clock.now()),
             capacity=options.capacity,
+            reads=context.reader.reading,
         )
         self.engine: Engine | None = None
         if "scheduler" in options.roles:
             duties = [Compaction(store, keys, clock, options.history).duty] if options.history else []
-            scheduler = SchedulerContext(store, keys, clock, options.ttl, host.machine, context.offload)
+            scheduler = SchedulerContext(store, keys, clock, options.ttl, host.machine, context.offload, context.reader)
             self.engine = Engine(scheduler, self.metrics, instance=options.instance, duties=duties)
         self.agent: Agent | None = None
         self._lease_clock: LeaseClock | None = None
@@ -153,6 +158,7 @@ class Roles:
                 self.metrics,
                 context.watchman,
                 context.offload,
+                context.reader,
             )
         self._watchman = context.watchman
         self._ask_every = options.ttl // 5

@@ -23,9 +23,12 @@ from xchronos.engine.lost_machines import LostMachines
 from xchronos.engine.shards.ownership import Ownership
 from xchronos.engine.state.context import SchedulerContext, SessionMemory
 from xchronos.engine.state.due_queue import UnitCursor
+from xchronos.engine.state.open_execution import OpenExecution
 from xchronos.errors import LeaseLost, StoreUnavailable
 from xchronos.model.records import Execution, Schedule
 from xchronos.registry.keys import shard_of, unit_of
+from xchronos.registry.units import Loaded
+from xchronos.scheduler.acceptance import is_to_accept
 from xchronos.scheduler.eviction import replaces_others
 from xchronos.scheduler.view import undecided
 from xchronos.store.contract import Event, Guard, Put, Txn
@@ -65,6 +68,8 @@ class ShardAdoption:
         self._cluster = memory.cluster
         self._work = memory.work
         self._units = memory.units
+        self._reader = context.reader
+        self._unreadable = memory.unreadable
         self._informer = informer
         self._lost_machines = lost_machines
         self._adopted: dict[int, Guard] = {}
@@ -74,10 +79,21 @@ class ShardAdoption:
         """Set once everything owned has been adopted."""
 
     def fence(self, unit: str) -> Guard | None:
-        """The guard of every write about a unit; None when it is not for this session to decide about it."""
+        """The guard of every write about a unit; None when it is not for this session to decide about it.
+
+        It is none for a unit that cannot be read here, so nothing that this process lacks is written down.
+        """
         number = shard_of(unit)
         fence = self._adopted.get(number)
-        return fence if fence is not None and self._ownership.fences.get(number) is fence else None
+        if fence is None or self._ownership.fences.get(number) is not fence or unit in self._unreadable:
+            return None
+        return fence
+
+    def owns(self, unit: str) -> bool:
+        """Whether the unit's shard is this session's, even if the unit cannot be read here."""
+        number = shard_of(unit)
+        fence = self._adopted.get(number)
+        return fence is not None and self._ownership.fences.get(number) is fence
 
     def changed(self) -> None:
         """The set of owned shards has changed."""
@@ -163,8 +179,15 @@ class ShardAdoption:
         prefix = len(self._keys.schedules)
         async for page in pages(self._store, self._keys.schedules, least=least):
             for item in page.items:
-                shard = found.get(shard_of(item.key[prefix:]))
-                if shard is not None and (schedule := readable(item, Schedule)) is not None:
+                name = item.key[prefix:]
+                shard = found.get(shard_of(name))
+                if shard is None:
+                    continue
+                schedule = readable(item, Schedule)
+                if schedule is None:
+                    self._unreadable.schedule(name, "its cursor cannot be read")
+                else:
+                    self._unreadable.forget_schedule(name)
                     cursor = UnitCursor(schedule, item.mod_revision, item.value)
                     shard.cursors[schedule.unit] = cursor, schedule.last_machine
         revision, prefix = 0, len(self._keys.jobs)
@@ -183,7 +206,7 @@ class ShardAdoption:
             unit
             for shard in shards
             for unit, (cursor, _) in shard.cursors.items()
-            if (cursor.next is not None and cursor.next < soon) or cursor.unit_revision != shard.units.get(unit)
+            if (cursor.next is not None and cursor.next < soon) or self._is_to_accept(cursor, shard.units.get(unit, 0))
         ]
         await self._units.get_many(sorted(wanted)[:WARM])
 
@@ -202,13 +225,16 @@ class ShardAdoption:
             work.gone.update(shard.cursors.keys() - shard.units.keys())
             for unit, revision in shard.units.items():
                 known = shard.cursors.get(unit)
-                if known is None or known[0].unit_revision != revision:
+                if known is None or self._is_to_accept(known[0], revision):
                     work.changed[unit] = None
             self._adopted[number] = fence
             mine.add(number)
             work.wake()
             await asyncio.sleep(0)
         return mine
+
+    def _is_to_accept(self, cursor: UnitCursor, revision: int) -> bool:
+        return is_to_accept(cursor.schedule, revision, rules_hold=self._reader.holds(cursor.schedule.rules))
 
     def _note_executions(self, units: Mapping[int, Mapping[str, int]], revision: int) -> None:
         """Note what there is to do about the executions of units of these shards, which are as of `revision`."""
@@ -224,17 +250,37 @@ class ShardAdoption:
             if unit not in known:
                 # What is newer than the list of units may be of a unit that is newer, too: the store is asked.
                 (work.gone if entry.revision <= revision else work.refused).add(unit)
-            if not entry.machine:
-                if _needs_a_look(entry.execution, cluster.reached(entry, now)):
-                    work.look.add(execution_id)
-                else:
-                    cluster.remind(execution_id, now)
-            elif entry.reported:
-                work.reported.add(execution_id)
-            elif entry.machine not in cluster.machines:
-                self._lost_machines.missing(entry.machine)
+            self._note(execution_id, entry, now)
         work.changed_machines.update(cluster.machines)
         cluster.arrived.update(cluster.followers)
+        work.retry_waiting = True
+
+    def _note(self, execution_id: str, entry: OpenExecution, now: Instant) -> None:
+        cluster, work = self._cluster, self._work
+        if not entry.machine:
+            if _needs_a_look(entry.execution, cluster.reached(entry, now)):
+                work.look.add(execution_id)
+            else:
+                cluster.remind(execution_id, now)
+        elif entry.reported:
+            work.reported.add(execution_id)
+        elif entry.machine not in cluster.machines:
+            self._lost_machines.missing(entry.machine)
+
+    def note_unit(self, unit: str) -> None:
+        """Note what there is to do about a unit that could not be read: nothing of it was noted meanwhile."""
+        cluster, work, now = self._cluster, self._work, self._clock.now()
+        known = self._units.peek(unit)
+        for execution_id in cluster.of_unit(unit):
+            entry = cluster.open[execution_id]
+            if entry.machine and entry.unit is None and isinstance(known, Loaded):
+                cluster.learn(execution_id, entry, known.unit)
+            self._note(execution_id, entry, now)
+            if entry.machine:
+                work.changed_machines.add(entry.machine)
+        if unit in cluster.cursors.everywhere:
+            work.spread.add(unit)
+        work.refused.add(unit)
         work.retry_waiting = True
 
     def _replay(self, noted: list[Event], revision: int, mine: Collection[int]) -> None:

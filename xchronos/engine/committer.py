@@ -52,7 +52,9 @@ class Committer:
         self.cluster = memory.cluster
         self.work = memory.work
         self.units = memory.units
+        self.unreadable = memory.unreadable
         self.keys = context.keys
+        self.reader = context.reader
         self.metrics = metrics
         self.fence = fences.fence
         self._doubts = doubts
@@ -81,8 +83,12 @@ class Committer:
         return self._last_stamp
 
     async def load(self, names: Sequence[str]) -> dict[str, Loaded]:
-        """Those of the units that exist; those at hand cost nothing."""
-        return await self.units.get_many(names)
+        """Those of the units that exist and can be read; those at hand cost nothing.
+
+        One that cannot be read has no fence from here on, and is in `unreadable`.
+        """
+        found = await self.units.get_many(names)
+        return {name: one for name, one in found.items() if isinstance(one, Loaded)}
 
     # -- executions -------------------------------------------------------------------------------------------------
 

@@ -5,7 +5,7 @@ import structlog
 from xchronos.clock import SECOND
 from xchronos.engine.state.context import Fences, SchedulerContext
 from xchronos.errors import StoreUnavailable
-from xchronos.registry.units import UnitCache
+from xchronos.registry.units import Loaded, UnitCache
 from xchronos.store.batcher import Batcher
 from xchronos.store.contract import Delete, Txn
 
@@ -54,7 +54,7 @@ class HistoryGc:
 
     async def _cut(self, unit: str) -> None:
         loaded = await self._units.get(unit) if self._fences.fence(unit) is not None else None
-        if loaded is None or loaded.unit is None:
+        if not isinstance(loaded, Loaded):
             self._room.pop(unit, None)
             return
         limit, step = loaded.unit.history_limit, self._store.max_operations

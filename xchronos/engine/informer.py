@@ -14,10 +14,10 @@ from xchronos.engine.lost_machines import LostMachines
 from xchronos.engine.state.context import HistoryListener, SchedulerContext, SessionMemory
 from xchronos.engine.state.open_execution import MemoryAction, OpenExecution, keeps_room
 from xchronos.errors import StoreError, StoreUnavailable
-from xchronos.model.records import Execution, Machine
+from xchronos.model.records import Execution, Machine, Reading
 from xchronos.registry.codec import Record, decode
 from xchronos.registry.keys import unit_of
-from xchronos.registry.units import Loaded
+from xchronos.registry.units import Found, Loaded
 from xchronos.scheduler.view import fire_prefix
 from xchronos.store.contract import Event, KeyValue, WatchBatch
 from xchronos.store.reading import pages
@@ -50,6 +50,7 @@ class Informer:
         self._work = memory.work
         self._units = memory.units
         self._copy_history = memory.copies
+        self._unreadable = memory.unreadable
         self._lost_machines = lost_machines
         self._history = history
         self._random = Random(context.machine)  # noqa: S311 - spreads schedulers, keeps no secret
@@ -64,9 +65,7 @@ class Informer:
         """Take in the machines. Returns the revision behind which everything else is to be followed."""
         page = await self._store.range(self._keys.machines)
         for item in page.items:
-            machine = readable(item, Machine)
-            if machine is not None:
-                self._cluster.set_machine(machine)
+            self._cluster.set_machine(readable(item, Machine) or _closed(item.key[len(self._keys.machines) :]))
         self.seen = page.revision
         return page.revision
 
@@ -92,22 +91,36 @@ class Informer:
         return unit_of(execution_id) if machine or keeps_room(item.value) else ""
 
     def _take_put(
-        self, item: KeyValue | Event, machine: str, execution_id: str, units: Mapping[str, Loaded]
+        self, item: KeyValue | Event, machine: str, execution_id: str, units: Mapping[str, Found]
     ) -> MemoryAction:
         """Take in a record that was read or watched. Returns what was done."""
         action = self._cluster.watched_put(execution_id, machine, item)
         if action == "enter":
             execution = readable(item, Execution)
             if execution is None:
+                self._unreadable.execution(unit_of(execution_id), execution_id, f"the record at {item.key}")
                 return action
+            self._is_readable(execution_id)
             loaded = units.get(unit_of(execution_id)) if machine or execution.home else None
             if machine and machine not in self._cluster.machines:
                 self._lost_machines.missing(machine)
-            unit = loaded.unit if loaded is not None else None
+            unit = loaded.unit if isinstance(loaded, Loaded) else None
             # What has a machine is read again when something is to be decided about it: until then its bytes are less.
             known = item if machine else execution
             self._cluster.put(execution_id, OpenExecution(machine, known, item.mod_revision, unit))
+        elif action == "update":
+            if self._cluster.open[execution_id].readable:
+                self._is_readable(execution_id)
+            else:
+                self._unreadable.execution(unit_of(execution_id), execution_id, f"the record at {item.key}")
         return action
+
+    def _is_readable(self, execution_id: str) -> None:
+        """The execution's record can be read, or is gone: its unit may be decided about again."""
+        unit = unit_of(execution_id)
+        if self._unreadable.forget_execution(unit, execution_id):
+            self._work.again.add(unit)
+            self._work.wake()
 
     # -- following ----------------------------------------------------------------------------------------------------
 
@@ -143,7 +156,7 @@ class Informer:
                 log.info("a watch is interrupted and will be resumed", prefix=prefix, reason=str(error))
             await self._pause()
 
-    async def _load(self, names: Sequence[str]) -> Mapping[str, Loaded]:
+    async def _load(self, names: Sequence[str]) -> Mapping[str, Found]:
         """Units, however long it takes: what has happened to an execution cannot be left out."""
         while True:
             try:
@@ -169,6 +182,9 @@ class Informer:
             work.gone.add(name)
         else:
             self._units.changed(name, _item(event))
+            if name in self._unreadable and self._units.peek(name) is not None:
+                # It is read immediately: who says that it cannot be read has to know whether that is still so.
+                work.again.add(name)
             work.gone.discard(name)
             work.changed[name] = None
         work.wake()
@@ -189,6 +205,8 @@ class Informer:
             if record is not None:
                 self._cluster.set_machine(record)
                 self._work.changed_machines.add(machine)
+            elif machine not in self._cluster.machines:
+                self._cluster.set_machine(_closed(machine))
             self._work.retry_waiting = True
         self._work.wake()
 
@@ -233,10 +251,11 @@ class Informer:
             elif not future.done():
                 future.set_result(None)
 
-    def _take_execution(self, event: Event, machine: str, execution_id: str, units: Mapping[str, Loaded]) -> None:
+    def _take_execution(self, event: Event, machine: str, execution_id: str, units: Mapping[str, Found]) -> None:
         cluster, work = self._cluster, self._work
         known = cluster.open.get(execution_id)
         if event.kind == "delete":
+            self._is_readable(execution_id)
             action = cluster.watched_delete(execution_id, machine, event.mod_revision)
             if action == "keep":
                 return
@@ -275,6 +294,11 @@ def readable(item: KeyValue | Event, kind: type[Record]) -> Record | None:
     except StoreError as error:
         log.warning("an unreadable record is left alone", reason=str(error))
         return None
+
+
+def _closed(machine: str) -> Machine:
+    """A machine whose record cannot be read: it is alive, and gets nothing new from here."""
+    return Machine(machine, cordoned=True, cordon_reason="its record cannot be read here", reads=Reading(level=0))
 
 
 def _item(event: Event) -> KeyValue:

@@ -31,6 +31,7 @@ class SchedulerMetrics(Collector):
         shards: How many shards it owns.
         terms: How many terms of shards it has begun.
         leader: Whether it leads the cluster.
+        unreadable: How many stored units it has met and cannot read.
     """
 
     def __init__(self, registry: CollectorRegistry) -> None:
@@ -38,6 +39,7 @@ class SchedulerMetrics(Collector):
         self.shards = 0
         self.terms = 0
         self.leader = False
+        self.unreadable = 0
         self._claims: Counter[str] = Counter(dict.fromkeys(STATES, 0))
         self._ends: Counter[str] = Counter()
         self._late = [0] * (len(BUCKETS) + 1)
@@ -79,6 +81,7 @@ class SchedulerMetrics(Collector):
         yield GaugeMetricFamily("xchronos_waiting", "Executions that no machine can take now", waiting)
         yield GaugeMetricFamily("xchronos_shards", "Shards that this scheduler owns", self.shards)
         yield CounterMetricFamily("xchronos_terms", "Terms of shards that this scheduler has begun", self.terms)
+        yield GaugeMetricFamily("xchronos_unreadable_units", "Units that this scheduler cannot read", self.unreadable)
         yield GaugeMetricFamily("xchronos_leader", "Whether this scheduler leads the cluster", self.leader)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection
 import structlog
 
 from xchronos.aio import woken
-from xchronos.clock import MILLISECOND, SECOND, Micros
+from xchronos.clock import MILLISECOND, MINUTE, SECOND, Micros
 from xchronos.engine.adoption import ShardAdoption
 from xchronos.engine.committer import Committer
 from xchronos.engine.history_gc import HistoryGc
@@ -22,10 +22,12 @@ from xchronos.engine.shards.ownership import Ownership
 from xchronos.engine.state.cluster_state import ClusterState
 from xchronos.engine.state.context import SchedulerContext, SessionMemory
 from xchronos.engine.state.copy_history import CopyHistory
+from xchronos.engine.state.unreadable import UnreadableRecords
 from xchronos.engine.state.work_queue import WorkQueue
 from xchronos.errors import Compacted, StoreError, StoreUnavailable, XchronosError
 from xchronos.model.records import Schedule
 from xchronos.registry.units import UnitCache
+from xchronos.scheduler.acceptance import is_to_accept
 from xchronos.store.batcher import Batcher
 from xchronos.store.contract import Guard
 from xchronos.store.reading import read_some
@@ -40,6 +42,10 @@ REFUSED_PAUSE: Micros = 10 * MILLISECOND
 
 FAILED_PAUSE: Micros = SECOND // 4
 """After a turn that the store has kept from ending."""
+
+
+TRIED_AGAIN: Micros = MINUTE
+"""How often what cannot be read is tried again."""
 
 
 class StartOver(XchronosError):  # noqa: N818 - no error of anybody's
@@ -59,9 +65,10 @@ class Session:
         self._ownership = ownership
         metrics.cluster = self._cluster = cluster = ClusterState(clock)
         self._work = work = WorkQueue()
-        self._units = units = UnitCache(store, keys, offload=context.offload)
+        self._units = units = UnitCache(store, keys, offload=context.offload, reader=context.reader)
+        self._unreadable = unreadable = UnreadableRecords(units)
         copies = CopyHistory(store, keys)
-        memory = SessionMemory(cluster, work, units, copies)
+        memory = SessionMemory(cluster, work, units, copies, unreadable)
         self._history_gc = HistoryGc(context, units, self, batcher)
         self._lost_machines = LostMachines(clock, context.ttl, ownership, cluster, work)
         self._informer = Informer(context, memory, self._lost_machines, self._history_gc)
@@ -85,6 +92,7 @@ class Session:
                 )
                 group.create_task(self._history_gc.run(), name="housekeeping")
                 group.create_task(self._lost_machines.run(), name="absent machines")
+                group.create_task(self._tell_unreadable(), name="unreadable units")
                 group.create_task(self._take_turns(), name="turns")
                 ready()
         except* (Compacted, StartOver, StoreError) as problems:
@@ -110,7 +118,8 @@ class Session:
     def has_unsettled(self, machine: str) -> bool:
         """Whether something that was begun on a machine has not been settled yet."""
         return self._committer.in_flight > 0 or any(
-            entry.execution.state in ("running", "reported") for _, entry in self._cluster.on_machine(machine)
+            entry.readable and entry.execution.state in ("running", "reported")
+            for _, entry in self._cluster.on_machine(machine)
         )
 
     # -- turns --------------------------------------------------------------------------------------------------------
@@ -124,6 +133,8 @@ class Session:
                 continue
             try:
                 await self._reconciler.run(self._clock.now())
+                if work.again:
+                    self._note_again()
                 if work.refused:
                     await self._read_refused()
             except StoreUnavailable as error:
@@ -166,17 +177,56 @@ class Session:
                 continue
             item, job = cursors.get(name), jobs.get(name)
             schedule = readable(item, Schedule) if item is not None else None
+            if item is not None and schedule is None:
+                # It is not known to be none: it is left alone, as a unit that cannot be read.
+                self._unreadable.schedule(name, "its cursor cannot be read")
+                continue
             if item is not None and schedule is not None:
                 self._cluster.cursors.set(name, schedule, item.mod_revision, item.value)
             if job is not None:
                 self._units.changed(name, job)
             if job is None:
                 self._work.gone.add(name)
-            elif schedule is None or schedule.unit_revision != job.mod_revision:
+            elif schedule is None or is_to_accept(
+                schedule, job.mod_revision, rules_hold=self._committer.reader.holds(schedule.rules)
+            ):
                 self._work.changed[name] = None
             else:
                 self._work.look.update(self._cluster.of_unit(name))
             self._work.wake()
+
+    # -- what cannot be read ------------------------------------------------------------------------------------------
+
+    async def _tell_unreadable(self) -> None:
+        """Say to the other schedulers what this one cannot read, and try it again now and then."""
+        unreadable, clock = self._unreadable, self._clock
+        while True:
+            unreadable.changed.clear()
+            self._ownership.tell(unreadable.told())
+            if not unreadable:
+                await unreadable.changed.wait()
+                continue
+            await woken(clock, unreadable.changed, TRIED_AGAIN)
+            if not unreadable.changed.is_set():
+                await self._try_again([unit for unit in unreadable.told() if self._adoption.owns(unit)])
+
+    async def _try_again(self, units: list[str]) -> None:
+        """A class or a package may have been installed meanwhile, or a record mended."""
+        for unit in units:
+            self._units.read_again(unit)
+            self._unreadable.forget_schedule(unit)
+        try:
+            await self._units.get_many(units)
+        except StoreUnavailable as error:
+            log.info("units are read again later", reason=str(error))
+        self._work.again.update(units)
+        self._work.wake()
+
+    def _note_again(self) -> None:
+        again, self._work.again = self._work.again, set()
+        for unit in sorted(again):
+            if self._adoption.fence(unit) is not None:
+                self._adoption.note_unit(unit)
 
     def fence(self, unit: str) -> Guard | None:
         """See `context.Fences`."""

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from xchronos import __version__
 from xchronos.dockercli.quadlet.keys import KEY_RULES
 from xchronos.model.records import Reading
-from xchronos.model.unit import TriggerSpec
+from xchronos.model.unit import TriggerSpec, Unit
 from xchronos.triggers.zone_baseline import BASELINE_ZONES
 from xchronos.triggers.zones import ZoneDatabase, database, utc
 from xchronos.unitfile import UnitFile
@@ -143,11 +143,11 @@ def own_reading() -> Reading:
     return reading_of(database())
 
 
-def unread(reading: Reading, level: int, because: tuple[str, ...], zones: tuple[str, ...]) -> tuple[str, ...]:
+def unread(reading: Reading, unit: Unit) -> tuple[str, ...]:
     """What of a unit a daemon with this reading cannot read, as people read it; empty when it reads all of it."""
-    lacking = [f"the time zone {name}" for name in zones if not has_zone(reading, name)]
-    if level > reading.level:
-        lacking[:0] = because
+    lacking = [f"the time zone {name}" for name in unit.zones if not has_zone(reading, name)]
+    if unit.level > reading.level:
+        lacking[:0] = unit.level_because
     return tuple(lacking)
 
 

@@ -73,6 +73,8 @@ class TriggerState(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """The number of fire times that it may still fire. None: no limit."""
     restarted_at: datetime | None = None
     """The instant at which a misfire policy let the grid begin anew. None: the grid begins at the anchor."""
+    offset: int = 0
+    """The seconds by which its zone was ahead of UTC at `last`, by the rules of then. Kept for fixed expressions."""
 
 
 class Missed(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
@@ -140,6 +142,8 @@ class Schedule(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """Fire times up to this instant fell into a pause. None: none did, or what became of them is decided."""
     skip_missed: bool = False
     """Whether such fire times are all missed, whatever the misfire policy says."""
+    rules: str = ""
+    """The zone rules by which `next` of the triggers was computed (`model.features.rules_text`). Empty: not known."""
     v: int = 1
 
 
@@ -254,7 +258,7 @@ class Reading(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a daemon can read of units. One that says nothing of it reads what the defaults say."""
 
     level: int = 1
-    """The feature level (`model.features`): it reads what needs this level or a lower one."""
+    """The feature level (`model.features`): it reads what needs this level or a lower one. 0: that is not known."""
     version: str = ""
     """The version of xchronos. Empty: it says nothing."""
     rules: str = ""

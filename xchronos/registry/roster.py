@@ -6,7 +6,7 @@ import msgspec
 import structlog
 
 from xchronos.errors import StoreError
-from xchronos.model.records import SchedulerRecord
+from xchronos.model.records import Reading, SchedulerRecord
 from xchronos.registry.codec import decode
 from xchronos.registry.keys import SHARDS, Keys
 from xchronos.store.contract import Event, KeyValue
@@ -21,8 +21,13 @@ class SchedulerMember(msgspec.Struct, frozen=True):
     """The lease that its record is bound to."""
     revision: int
     """The modification revision of its record."""
-    instance: str = ""
-    """`SchedulerRecord.instance`. Empty if the record is unreadable."""
+    record: SchedulerRecord = SchedulerRecord("")
+    """Its record. One that cannot be read says nothing."""
+
+    @property
+    def instance(self) -> str:
+        """`SchedulerRecord.instance`. Empty if the record is unreadable."""
+        return self.record.instance
 
 
 class Held(msgspec.Struct, frozen=True):
@@ -45,6 +50,10 @@ class Share(msgspec.Struct, frozen=True):
     """The numbers of its shards, ascending."""
     leads: bool = False
     """Whether it holds the election."""
+    reads: Reading = Reading()
+    """What it can read of units."""
+    cannot_read: dict[str, str] = {}
+    """`SchedulerRecord.cannot_read`."""
 
 
 class Roster:
@@ -74,7 +83,7 @@ class Roster:
     def _put(self, item: KeyValue) -> None:
         if item.key.startswith(self._keys.members):
             name = item.key[len(self._keys.members) :]
-            self.members[name] = SchedulerMember(item.lease, item.mod_revision, _instance(item))
+            self.members[name] = SchedulerMember(item.lease, item.mod_revision, _record(name, item))
             return
         held = Held(item.value.decode(errors="replace"), item.lease, item.create_revision)
         if item.key == self._keys.election:
@@ -106,14 +115,20 @@ class Roster:
         holders = self.holders()
         leader = self.election.owner if self.election is not None else ""
         return tuple(
-            Share(name, tuple(sorted(number for number, owner in holders.items() if owner == name)), name == leader)
-            for name in sorted(self.members)
+            Share(
+                name,
+                tuple(sorted(number for number, owner in holders.items() if owner == name)),
+                name == leader,
+                member.record.reads,
+                member.record.cannot_read,
+            )
+            for name, member in sorted(self.members.items())
         )
 
 
-def _instance(item: KeyValue) -> str:
+def _record(name: str, item: KeyValue) -> SchedulerRecord:
     try:
-        return decode(item, SchedulerRecord).instance
+        return decode(item, SchedulerRecord)
     except StoreError as error:
         log.warning("an unreadable record is left alone", reason=str(error))
-        return ""
+        return SchedulerRecord(name)

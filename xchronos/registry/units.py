@@ -2,24 +2,28 @@
 
 import asyncio
 import base64
-from collections.abc import Iterable, Sequence
+import binascii
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import lru_cache, partial
+from typing import TypeAlias
 
 import msgspec
 import structlog
 
 from xchronos.aio import Offload, inline
-from xchronos.errors import StoreError, UnitFileError
+from xchronos.errors import Problem, StoreError, UnitFileError
 from xchronos.limits import HEAVY_BYTES
 from xchronos.model.compile.unit import compile_unit
-from xchronos.model.records import DropIn, UnitRecord
+from xchronos.model.features import reading_of, rules_hold, unread
+from xchronos.model.records import DropIn, Reading, UnitRecord
 from xchronos.model.unit import Unit
 from xchronos.registry.codec import decode
 from xchronos.registry.keys import Keys
 from xchronos.store.contract import KeyValue, Store
 from xchronos.store.reading import read_some
 from xchronos.store.recent import LruCache
+from xchronos.triggers.zones import ZoneDatabase, database, rules_of
 
 log = structlog.get_logger(__name__)
 
@@ -37,32 +41,87 @@ NEAR = 16_384
 class Loaded(msgspec.Struct, frozen=True):
     """A unit with the record that it was compiled from.
 
-    `unit` is None, and `error` says why, when the record does not compile any more. `revision` is the record's,
-    `created` the one at which its life began.
+    `revision` is the record's, `created` the one at which its life began.
     """
 
     name: str
     record: UnitRecord
-    unit: Unit | None
+    unit: Unit
     revision: int
     created: int
-    error: str = ""
+
+
+class Unreadable(msgspec.Struct, frozen=True):
+    """A stored unit that this process cannot read: of a newer version, say, or in a time zone that it does not know.
+
+    It is no `Loaded`, so whoever decides about units cannot take it for one. Another process may be able to read it:
+    nothing of it is ended, given up or written because this one is not. `revision` is the record's.
+    """
+
+    name: str
+    revision: int
+    why: str
+
+
+Found: TypeAlias = Loaded | Unreadable
+"""A unit that exists."""
+
+
+class UnitReader:
+    """Reads stored units: what they mean to this process.
+
+    `zones` are the zone rules that it computes with (None: those that are installed), `reading` what it says that it
+    reads (None: all that this program does). Two of them in one process can be two versions.
+    """
+
+    def __init__(self, zones: ZoneDatabase | None = None, reading: Reading | None = None) -> None:
+        self._zones = zones
+        self._own = zones is None and reading is None
+        self.reading = reading or reading_of(zones or database())
+
+    def compile(self, name: str, record: UnitRecord) -> Unit:
+        """The meaning of a stored unit. Raises UnitFileError when this process cannot read it."""
+        if self._own:
+            return compile_record(name, record)
+        with rules_of(self._zones or database()):
+            unit = _compiled.__wrapped__(name, text_of(record), record.drop_ins)
+        lacking = unread(self.reading, unit)
+        if lacking:
+            raise UnitFileError([Problem(f"not known: {', '.join(lacking)}", name)])
+        return unit
+
+    def holds(self, rules: str) -> bool:
+        """Whether the rules that a cursor names are those that this process has."""
+        with rules_of(self._zones or database()):
+            return rules_hold(rules)
 
 
 class UnitCache:
     """The most recently used units, compiled. Whoever learns that a unit has changed says so."""
 
-    def __init__(self, store: Store, keys: Keys, size: int = CACHED, offload: Offload = inline) -> None:
+    def __init__(
+        self,
+        store: Store,
+        keys: Keys,
+        size: int = CACHED,
+        offload: Offload = inline,
+        reader: UnitReader | None = None,
+    ) -> None:
         self._offload = offload
         self._store = store
         self._keys = keys
-        self._loaded = LruCache[str, Loaded](size)
+        self._reader = reader or UnitReader()
+        self._loaded = LruCache[str, Found](size)
+        self.unreadable: dict[str, Unreadable] = {}
+        """Every unit that was met and could not be read, until its record is another one."""
+        self.on_unreadable: Callable[[], None] = lambda: None
+        """Is called when `unreadable` has changed."""
         self._fresh: dict[str, KeyValue] = {}
         self._near = LruCache[str, KeyValue](NEAR)
         self._wanted: set[str] = set()
-        self._answer: asyncio.Task[dict[str, Loaded]] | None = None
+        self._answer: asyncio.Task[dict[str, Found]] | None = None
 
-    def peek(self, name: str) -> Loaded | None:
+    def peek(self, name: str) -> Found | None:
         """The unit if it is at hand. One that is dear to compile is not, before `get` or `get_many` has compiled it."""
         fresh = self._fresh.get(name)
         if fresh is not None:
@@ -76,7 +135,7 @@ class UnitCache:
         near = self._near.pop(name)
         return self.learn(name, near) if near is not None and not is_heavy(near) else None
 
-    async def get(self, name: str) -> Loaded | None:
+    async def get(self, name: str) -> Found | None:
         """The unit as the store has it; None when there is none. Raises StoreError.
 
         Units that are asked for in the same moment, as when thousands are placed at once, are read together.
@@ -91,13 +150,13 @@ class UnitCache:
         self._wanted.add(name)
         return (await asyncio.shield(self._answer)).get(name)
 
-    async def _read_wanted(self) -> dict[str, Loaded]:
+    async def _read_wanted(self) -> dict[str, Found]:
         wanted, self._wanted = self._wanted, set()
         return await self.get_many(sorted(wanted))
 
-    async def get_many(self, names: Sequence[str]) -> dict[str, Loaded]:
+    async def get_many(self, names: Sequence[str]) -> dict[str, Found]:
         """Those of the units that exist; those at hand cost nothing, the others few requests. Raises StoreError."""
-        found: dict[str, Loaded] = {}
+        found: dict[str, Found] = {}
         absent: list[str] = []
         for index, name in enumerate(names, 1):
             loaded = self.peek(name)
@@ -137,42 +196,49 @@ class UnitCache:
             if name not in self._loaded and name not in self._fresh:
                 self._near.put(name, item)
 
-    def learn(self, name: str, item: KeyValue) -> Loaded:
+    def learn(self, name: str, item: KeyValue) -> Found:
         """Take in a record that was just read."""
         known = self._loaded.get(name)
         if known is not None and known.revision >= item.mod_revision:
             return known
-        loaded = self._compile(name, item, known)
-        self._loaded.put(name, loaded)
-        return loaded
+        found = self._compile(name, item, known)
+        self._loaded.put(name, found)
+        if isinstance(found, Unreadable):
+            if name not in self.unreadable:
+                log.warning("a stored unit cannot be read here; it is left alone", unit=name, reason=found.why)
+            self.unreadable[name] = found
+            self.on_unreadable()
+        elif self.unreadable.pop(name, None) is not None:
+            self.on_unreadable()
+        return found
 
     def changed(self, name: str, item: KeyValue) -> None:
         """The unit's record is a new one; it is compiled when it is asked for."""
         self._fresh[name] = item
         self._near.pop(name)
 
+    def read_again(self, name: str) -> None:
+        """Have a unit read anew that could not be read. Until that has happened it counts as it did."""
+        self._loaded.pop(name)
+        self._near.pop(name)
+
     def forget(self, name: str) -> None:
-        """The unit is gone."""
+        """The unit is gone, or is to be read again."""
+        if self.unreadable.pop(name, None) is not None:
+            self.on_unreadable()
         self._loaded.pop(name)
         self._fresh.pop(name, None)
         self._near.pop(name)
 
-    @staticmethod
-    def _compile(name: str, item: KeyValue, known: Loaded | None) -> Loaded:
+    def _compile(self, name: str, item: KeyValue, known: Found | None) -> Found:
         revision, created = item.mod_revision, item.create_revision
         try:
             record = decode(item, UnitRecord)
-        except StoreError as error:
-            log.warning("stored unit is unreadable", unit=name, reason=str(error))
-            return Loaded(name, UnitRecord(), None, revision, created, str(error))
-        if known is not None and known.unit is not None and known.record.revision == record.revision:
-            return Loaded(name, record, known.unit, revision, created)
-        try:
-            return Loaded(name, record, compile_record(name, record), revision, created)
-        except UnitFileError as error:
-            # It was checked when it was submitted, so this is a record that another version accepted.
-            log.warning("stored unit does not compile", unit=name, problems=[str(p) for p in error.problems])
-            return Loaded(name, record, None, revision, created, str(error))
+            if isinstance(known, Loaded) and known.record.revision == record.revision:
+                return Loaded(name, record, known.unit, revision, created)
+            return Loaded(name, record, self._reader.compile(name, record), revision, created)
+        except (StoreError, UnitFileError, binascii.Error) as error:
+            return Unreadable(name, revision, str(error))
 
 
 def is_heavy(item: KeyValue) -> bool:
@@ -182,7 +248,7 @@ def is_heavy(item: KeyValue) -> bool:
 
 def _warm(name: str, item: KeyValue) -> None:
     """Compile a record, in another thread. What is wrong with it is told when it is learnt: that costs little then."""
-    with suppress(StoreError, UnitFileError):
+    with suppress(StoreError, UnitFileError, binascii.Error):
         compile_record(name, decode(item, UnitRecord))
 
 

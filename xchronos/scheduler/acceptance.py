@@ -4,27 +4,26 @@ from typing import TypeAlias
 
 import msgspec
 
-from xchronos.clock import Instant, to_datetime, to_instant
+from xchronos.clock import Instant, to_instant
 from xchronos.errors import InvalidTrigger
 from xchronos.model.records import Execution, Schedule
 from xchronos.model.unit import Unit
 from xchronos.scheduler.reasons import Reason, because
 from xchronos.scheduler.starts import lacking, started, superfluous
-from xchronos.scheduler.timing.schedule import Resumed, reconcile
+from xchronos.scheduler.timing.rule_changes import are_others
+from xchronos.scheduler.timing.schedule import Resumed, reconcile, was_given_up
 from xchronos.scheduler.view import View
 
 
 class UnitChange(msgspec.Struct, frozen=True):
     """A unit's record as it is stored now.
 
-    `unit` is None, and `error` says why, when it does not compile. `revision` is the record's modification revision,
-    `created` the one at which the unit's present life began; `paused`: nothing of it is to fire; `resumed`: its last
-    resumption, None when there was none, or an older version made it.
+    `revision` is the record's modification revision, `created` the one at which the unit's present life began;
+    `paused`: nothing of it is to fire; `resumed`: its last resumption, None when there was none, or an older version
+    made it. A unit that cannot be read is none of these: nothing is decided about it.
     """
 
-    name: str
-    unit: Unit | None
-    error: str
+    unit: Unit
     revision: int
     created: int
     paused: bool
@@ -39,14 +38,12 @@ class Accepted(msgspec.Struct, frozen=True):
         executions: What begins with it.
         reborn: It begins a new life: the history of the former one goes.
         everywhere: Machines may lack a copy of it.
-        problem: Why nothing of it can fire.
     """
 
     schedule: Schedule
     executions: tuple[Execution, ...] = ()
     reborn: bool = False
     everywhere: bool = False
-    problem: str = ""
 
 
 class EndsFirst(msgspec.Struct, frozen=True):
@@ -59,7 +56,23 @@ class EndsFirst(msgspec.Struct, frozen=True):
     reborn: bool
 
 
-Acceptance: TypeAlias = Accepted | EndsFirst
+class CannotTell(msgspec.Struct, frozen=True):
+    """This process cannot compute the unit's fire times, and another one may: nothing of the unit is changed."""
+
+    why: str
+
+
+Acceptance: TypeAlias = Accepted | EndsFirst | CannotTell
+
+
+def is_to_accept(schedule: Schedule, unit_revision: int, *, unit: Unit | None = None, rules_hold: bool = True) -> bool:
+    """Whether a cursor has to be fitted to its unit before anything is decided by it.
+
+    Without the `unit`, which takes a while to compile, `rules_hold` says whether the zone rules that the cursor names
+    are those of now. Of a cursor that names none only the unit can tell.
+    """
+    others = are_others(unit, schedule) if unit is not None else not rules_hold
+    return schedule.unit_revision != unit_revision or others or was_given_up(schedule)
 
 
 def is_reborn(change: UnitChange, old: Schedule | None) -> bool:
@@ -88,11 +101,16 @@ def accept_change(change: UnitChange, old: Schedule | None, view: View, now: Ins
         now, old_cursor = max(now, _last_fire(old) + 1), None
     else:
         old_cursor = old
-    schedule, problem = _cursor(change, old_cursor, now)
+    try:
+        schedule = reconcile(
+            change.unit, old_cursor, now, change.revision, paused=change.paused, resumed=change.resumed
+        )
+    except InvalidTrigger as error:
+        return CannotTell(str(error))
     if old_cursor is not None and old_cursor.owed:
         schedule = msgspec.structs.replace(schedule, owed=old_cursor.owed)
     unit, executions = change.unit, []
-    if unit is not None and unit.keep_running and not (schedule.paused or schedule.finished):
+    if unit.keep_running and not (schedule.paused or schedule.finished):
         running = _running(view)
         if schedule.fired and schedule.copies and unit.availability < schedule.copies:
             surplus = superfluous(unit, running)
@@ -101,17 +119,18 @@ def accept_change(change: UnitChange, old: Schedule | None, view: View, now: Ins
                 return EndsFirst({execution.id: why for execution in surplus}, reborn=False)
         executions = _begin(unit, schedule, running, now, stamp)
         schedule = msgspec.structs.replace(schedule, fired=1, copies=0 if unit.is_global else unit.availability)
-    everywhere = unit is not None and unit.keep_running and unit.is_global and not schedule.finished
+    everywhere = unit.keep_running and unit.is_global and not schedule.finished
     if everywhere != schedule.everywhere:
         schedule = msgspec.structs.replace(schedule, everywhere=everywhere)
-    return Accepted(schedule, tuple(executions), reborn, everywhere, problem)
+    return Accepted(schedule, tuple(executions), reborn, everywhere)
 
 
 def _begin(unit: Unit, schedule: Schedule, running: list[Execution], now: Instant, stamp: Instant) -> list[Execution]:
     """What of a unit that is kept running begins with the acceptance of a change."""
     if not schedule.fired:
-        # From now on every end of an attempt is followed by another one.
-        return started(unit, stamp, now, "kept", because("kept-running"))
+        # From now on every end of an attempt is followed by another one. What runs already is of a cursor that was lost
+        # (`schedule.was_given_up`).
+        return lacking(unit, started(unit, stamp, now, "kept", because("kept-running")), running)
     if not schedule.copies or not running or unit.availability <= schedule.copies:
         return []
     # One that was stopped stays so, and so does a single copy of it that was.
@@ -151,19 +170,3 @@ def _last_fire(former: Schedule | None) -> Instant:
     """After it the new life of a unit has to begin, even if the clock was set back: no fire time is claimed twice."""
     lasts = [to_instant(cursor.last) for cursor in former.triggers if cursor.last is not None] if former else []
     return max(lasts, default=0)
-
-
-def _cursor(change: UnitChange, old: Schedule | None, now: Instant) -> tuple[Schedule, str]:
-    """The cursor, and why nothing of the unit can fire, if so."""
-    problem = because("unreadable", error=change.error).text
-    if change.unit is not None:
-        try:
-            kept = reconcile(change.unit, old, now, change.revision, paused=change.paused, resumed=change.resumed)
-        except InvalidTrigger as error:
-            problem = str(error)
-        else:
-            return kept, ""
-    moment = to_datetime(now)
-    accepted_at = old.accepted_at if old is not None else moment
-    schedule = Schedule(change.name, change.revision, "", accepted_at, moment, paused=change.paused, finished=problem)
-    return schedule, problem

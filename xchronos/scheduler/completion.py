@@ -28,7 +28,7 @@ class Chained(msgspec.Struct, frozen=True):
 def complete(unit: Unit | None, execution: Execution, now: Instant, cancelled: Reason | None = None) -> Execution:
     """The record of an execution whose attempt its agent has handed back: ended, or delayed until the next attempt.
 
-    `unit` is None when it is gone or cannot be read: then its end is the attempt's. `cancelled` says why it was to
+    `unit` is None when it is gone: then its end is the attempt's. `cancelled` says why it was to
     end, when nobody had asked its machine yet.
     """
     attempt = execution.current

@@ -13,7 +13,7 @@ from xchronos.scheduler.feasibility import MachineView
 from xchronos.scheduler.pending import Finish, PlaceNow, find_place
 from xchronos.scheduler.ranking import Ranking
 from xchronos.scheduler.rejections import by_machine
-from xchronos.scheduler.timing.schedule import preview
+from xchronos.scheduler.timing.preview import preview
 from xchronos.scheduler.view import KnownExecution, View, filed
 
 TXN_ROOM = 1_000_000

@@ -27,7 +27,7 @@ MOST_WAITING = 100
 class Due(msgspec.Struct, frozen=True):
     """What is to be recorded at some instant, in order, and the cursor after it.
 
-    `problem` is set where the unit's trigger fails: its schedule ends then.
+    `problem` is set where this process cannot compute what follows: nothing is to be recorded then.
     """
 
     owed: tuple[Owed, ...]
@@ -44,7 +44,7 @@ class Fired(msgspec.Struct, frozen=True):
         cancelled: Ids of other executions that have to end (Concurrency=replace), and why.
         last_machine: Where LoadBalancing=round-robin has gone last.
         late: For each fire time that was begun, how late that was, in microseconds.
-        problem: Why the unit's schedule ends with this, where its trigger fails.
+        problem: Why this process cannot compute what follows; then nothing is written, and another one may know.
     """
 
     executions: tuple[Execution, ...]
@@ -62,7 +62,7 @@ def due(unit: Unit, schedule: Schedule, now: Instant) -> Due:
     try:
         turned = _turn(unit, schedule, now)
     except InvalidTrigger as error:
-        return Due((), msgspec.structs.replace(schedule, finished=str(error)), str(error))
+        return Due((), schedule, str(error))
     missed = [
         Owed(record.first, gap.kind, -1 - gap.trigger, "", record)
         for gap in turned.missed

@@ -75,7 +75,7 @@ def asks_history(unit: Unit, execution: Execution, view: View, reached: Instant)
 
 
 def consider(
-    unit: Unit | None,
+    unit: Unit,
     execution: Execution,
     view: View,
     now: Instant,
@@ -83,19 +83,17 @@ def consider(
     txn_room: int,
     reached: Instant | None = None,
     hopeless: Reason | None = None,
-    problem: str = "",
 ) -> Decision:
     """Decide about an execution that no machine has.
 
     Args:
-        unit: What it runs; None when the stored unit cannot be read, and `problem` says why.
+        unit: What it runs.
         execution: Its record.
         view: What is known of its unit and of the machines.
         now: The wall clock.
         txn_room: How many guards, and how many operations, a Txn may have.
         reached: What time it is for this execution: later than `now` where the wall clock was set back while it waited.
         hopeless: Why a plain execution of the same unit found no machine a moment ago (see `WaitForMachine.shared`).
-        problem: See `unit`.
     """
     reached = now if reached is None else reached
     if execution.stop_requested:
@@ -103,8 +101,6 @@ def consider(
     expired = past_deadline(execution, reached, execution.reason or "no machine could take it")
     if expired is not None:
         return Finish(expired.outcome, expired.reason)
-    if unit is None:
-        return Finish(Outcome.FAILED, because("unreadable", error=problem))
     if _holds_still(execution, view, reached):
         # Whoever has queued it may have died before it asked the others to end.
         asks = execution.state == "queued" and unit.concurrency == "replace"

@@ -46,7 +46,6 @@ ReasonCode = Literal[
     "started-anew",
     "started-by",
     "template",
-    "unreadable",
 ]
 
 _PHRASES: dict[ReasonCode, str] = {
@@ -86,7 +85,6 @@ _PHRASES: dict[ReasonCode, str] = {
     "started-by": "started by {by}",
     "started-anew": "kept running: it {ended}{because}",
     "template": "a template does not run itself, only its instances do",
-    "unreadable": "the stored unit cannot be read: {error}",
 }
 
 

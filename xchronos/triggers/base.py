@@ -1,8 +1,9 @@
 """The protocol of triggers, and a base class for those without an end."""
 
-from typing import Protocol, Self, runtime_checkable
+from typing import Protocol, Self, cast, runtime_checkable
 
 from xchronos.clock import SECOND, Instant, Micros
+from xchronos.triggers.zones import Zone
 
 
 @runtime_checkable
@@ -55,6 +56,29 @@ def too_often(interval: Micros) -> tuple[str, ...]:
     if not 0 < interval < SECOND:
         return ()
     return (f"fires every {interval / SECOND:g} s: each fire time starts a container or a process",)
+
+
+class WallClock(Protocol):
+    """What a trigger is besides if its expression is fixed: it fires for wall times of a zone, once for each."""
+
+    @property
+    def zone(self) -> Zone:
+        """The zone."""
+        ...
+
+    @property
+    def fixed(self) -> bool:
+        """Whether the expression is fixed, and not one that follows the clock along the UTC timeline."""
+        ...
+
+    def fires_at_wall(self, wall: Micros) -> bool:
+        """Whether the expression names a wall time, in microseconds since 1970-01-01 as if the clock were UTC."""
+        ...
+
+
+def wall_clock_of(trigger: Trigger) -> WallClock | None:
+    """The trigger, if it fires for wall times of a zone; None for any other."""
+    return cast("WallClock", trigger) if getattr(trigger, "fixed", False) else None
 
 
 class Endless:

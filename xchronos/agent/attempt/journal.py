@@ -199,8 +199,11 @@ def forget(root: Path, unit: str, keep: int) -> None:
         home.rmdir()
 
 
-def sweep(root: Path, held: Collection[Path]) -> None:
-    """Remove the scratch directories of attempts that nobody works on any more. Their output stays."""
+def sweep(root: Path, held: Collection[Path], units: Collection[str] = ()) -> None:
+    """Remove the scratch directories of attempts that nobody works on any more. Their output stays.
+
+    `held` are the directories of attempts that somebody works on; those of `units` are all left alone.
+    """
     for scratch in root.glob("*/*/scratch"):
-        if scratch.parent not in held:
+        if scratch.parent not in held and scratch.parent.parent.name not in units:
             shutil.rmtree(scratch, ignore_errors=True)

@@ -32,10 +32,13 @@ class Completions:
         noted, committer.work.reported = committer.work.reported, set()
         ids = {execution_id for execution_id in noted if committer.fence(unit_of(execution_id)) is not None}
         loaded = await committer.load(sorted({unit_of(execution_id) for execution_id in ids}))
-        units = {name: found.unit for name, found in loaded.items() if found.unit is not None}
+        units = {name: found.unit for name, found in loaded.items()}
         await committer.load(sorted({name for unit in units.values() for name in chain_of(unit)}))
         for execution_id in sorted(ids):
             entry = committer.cluster.open.get(execution_id)
+            if committer.fence(unit_of(execution_id)) is None:
+                # Its unit cannot be read: what follows the attempt is for somebody who can.
+                continue
             if entry is not None and entry.reported and not entry.busy:
                 unit = units.get(unit_of(execution_id))
                 cancelled = committer.work.cancels.pop(execution_id, None)
@@ -83,7 +86,7 @@ class Completions:
         if not names:
             return ()
         found = {name: committer.units.peek(name) for name in names}
-        units = {name: one.unit for name, one in found.items() if one is not None}
+        units = {name: one.unit for name, one in found.items() if isinstance(one, Loaded)}
         running = {name: [cluster.open[other].execution for other in cluster.of_unit(name)] for name in names}
         chained = chain(unit, ended, units, running, now, [committer.stamp(now) for _ in names])
         for name in chained.unstartable:

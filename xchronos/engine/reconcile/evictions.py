@@ -53,6 +53,9 @@ class Evictions:
             self._look_at(view, now)
 
     def _look_at(self, view: MachineView, now: Instant) -> None:
+        if not view.machine.reads.level:
+            # Its record cannot be read here: what it has, and what is wanted of it, is not known.
+            return
         for execution_id, entry in list(self._committer.cluster.on_machine(view.machine.id)):
             if self._committer.fence(unit_of(execution_id)) is None or entry.reported:
                 continue

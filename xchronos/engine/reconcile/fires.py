@@ -10,6 +10,7 @@ from xchronos.engine.committer import Committer
 from xchronos.engine.reconcile.views import NO_COPIES, Views
 from xchronos.registry.transitions import claim
 from xchronos.registry.units import Loaded
+from xchronos.scheduler.acceptance import is_to_accept
 from xchronos.scheduler.fire import begun_before, fire
 
 log = structlog.get_logger(__name__)
@@ -54,7 +55,7 @@ class FireTimes:
     def _begun(self, name: str, loaded: Loaded) -> str:
         """The fire time of which an earlier Txn holds some copies, as `begun_before` says."""
         cursor = self._committer.cluster.cursors.known.get(name)
-        if cursor is None or cursor.busy or loaded.unit is None:
+        if cursor is None or cursor.busy:
             return ""
         return begun_before(loaded.unit, cursor.schedule)
 
@@ -65,14 +66,16 @@ class FireTimes:
         if cursor is None or cursor.busy or fence is None:
             return
         unit, schedule = loaded.unit, cursor.schedule
-        if unit is None or loaded.revision != schedule.unit_revision:
-            # Its new text decides about this fire time too.
+        if is_to_accept(schedule, loaded.revision, unit=unit):
+            # Its new text, or the new rules of its time zone, decide about this fire time too.
             committer.work.changed[name] = None
             committer.work.wake()
             return
         fired = fire(unit, schedule, self._views.of(name, ended), now, committer.txn_room - 1)
         if fired.problem:
-            log.warning("unit's schedule ends", unit=name, reason=fired.problem)
+            log.warning("a unit's trigger cannot compute here; the unit is left alone", unit=name, reason=fired.problem)
+            committer.unreadable.schedule(name, fired.problem)
+            return
         self._views.cancel(fired.cancelled)
         self._views.carry_on(name, fired.last_machine)
         for late in fired.late:

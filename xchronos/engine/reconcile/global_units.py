@@ -6,6 +6,7 @@ from xchronos.engine.reconcile.views import Views
 from xchronos.engine.state.due_queue import UnitCursor
 from xchronos.registry.transitions import claim
 from xchronos.registry.units import Loaded
+from xchronos.scheduler.acceptance import is_to_accept
 from xchronos.scheduler.starts import is_spread, spread
 
 
@@ -26,10 +27,10 @@ class GlobalUnits:
         loaded = await committer.load(names)
         for name in names:
             found = loaded.get(name)
-            if found is None or found.unit is None or committer.fence(name) is None:
+            if found is None or committer.fence(name) is None:
                 continue
             cursor = cluster.cursors.known.get(name)
-            if cursor is None or cursor.busy or found.revision != cursor.unit_revision:
+            if cursor is None or cursor.busy or is_to_accept(cursor.schedule, found.revision, unit=found.unit):
                 # A write about it is under way, or its new text is still to be accepted.
                 work.spread.add(name)
                 continue
@@ -39,7 +40,7 @@ class GlobalUnits:
         committer, cluster, work = self._committer, self._committer.cluster, self._committer.work
         unit, schedule, name = found.unit, cursor.schedule, found.name
         fence = committer.fence(name)
-        if unit is None or fence is None or not is_spread(schedule):
+        if fence is None or not is_spread(schedule):
             return
         views = [cluster.machines[machine] for machine in sorted(machines & cluster.machines.keys())]
         decided = spread(unit, self._views.of(name), views, now, committer.stamp(now), committer.txn_room)

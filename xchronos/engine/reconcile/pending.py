@@ -87,7 +87,8 @@ class PendingExecutions:
     async def _load(self, names: Iterable[str]) -> dict[str, Loaded]:
         loaded = await self._committer.load(sorted(names))
         # Started for a unit that does not exist (any more): nobody will ever run it.
-        self._committer.work.gone.update(name for name in names if name not in loaded)
+        unreadable = self._committer.unreadable
+        self._committer.work.gone.update(name for name in names if name not in loaded and name not in unreadable)
         return loaded
 
     def _urgency(self, execution_id: str, loaded: dict[str, Loaded]) -> tuple[int, str]:
@@ -104,10 +105,9 @@ class PendingExecutions:
         unit, name = found.unit, found.name
         reached = self._committer.cluster.reached(entry, now)
         ended = NO_COPIES
-        if unit is not None and asks_history(unit, entry.execution, self._views.of(name), reached):
+        if asks_history(unit, entry.execution, self._views.of(name), reached):
             ended = await self._views.ended_copies(fire_prefix(execution_id))
-        if unit is not None:
-            await self._completions.have_chain(unit)
+        await self._completions.have_chain(unit)
         if not self._is_to_decide(execution_id, entry, found):
             # Reading took a while; whatever has happened meanwhile is looked at by itself.
             return
@@ -119,7 +119,6 @@ class PendingExecutions:
             txn_room=self._committer.txn_room,
             reached=reached,
             hopeless=hopeless.get(name),
-            problem=found.error,
         )
         self._commit(execution_id, entry, found, decision, now, hopeless)
 
@@ -157,7 +156,6 @@ class PendingExecutions:
                 self._views.cancel(cancelled)
                 committer.move(execution_id, entry, execution, unit, upon=upon)
                 return
-        assert unit is not None
         committer.cluster.learn(execution_id, entry, unit)
         match decision:
             case PlaceNow(execution, last_machine, also):

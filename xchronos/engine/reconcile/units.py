@@ -9,7 +9,7 @@ from xchronos.engine.committer import Committer
 from xchronos.engine.reconcile.views import Views
 from xchronos.registry.transitions import claim, expire_unit, forget_unit
 from xchronos.registry.units import Loaded
-from xchronos.scheduler.acceptance import Accepted, EndsFirst, UnitChange, accept_change, is_reborn
+from xchronos.scheduler.acceptance import Accepted, CannotTell, EndsFirst, UnitChange, accept_change, is_reborn
 from xchronos.scheduler.reasons import because
 from xchronos.scheduler.timing.schedule import Resumed
 from xchronos.store.contract import Committed, Guard
@@ -56,7 +56,7 @@ class UnitChanges:
         record = loaded.record
         resumed = None if record.resumed_at is None else Resumed(to_instant(record.resumed_at), record.skip_missed)
         paused = record.desired == "paused"
-        change = UnitChange(name, loaded.unit, loaded.error, loaded.revision, loaded.created, paused, resumed)
+        change = UnitChange(loaded.unit, loaded.revision, loaded.created, paused, resumed)
         if is_reborn(change, old):
             # Nothing of its former life concerns it, nor does the news of its end, which may be all that the watch
             # has brought.
@@ -66,6 +66,10 @@ class UnitChanges:
             # Whoever waited for the unit to be accepted has waited long enough.
             work.look.update(committer.cluster.of_unit(name))
         decision = accept_change(change, old, self._views.of(name), now, committer.stamp(now))
+        if isinstance(decision, CannotTell):
+            log.warning("a unit's trigger cannot compute here; the unit is left alone", unit=name, reason=decision.why)
+            committer.unreadable.schedule(name, decision.why)
+            return
         if isinstance(decision, EndsFirst):
             if decision.reborn:
                 work.cancels.update(decision.cancelled)
@@ -78,8 +82,6 @@ class UnitChanges:
     def _write(self, loaded: Loaded, decision: Accepted, fence: Guard) -> None:
         committer, work, name, schedule = self._committer, self._committer.work, loaded.name, decision.schedule
         cursors = committer.cluster.cursors
-        if decision.problem:
-            log.error("unit cannot be scheduled", unit=name, reason=decision.problem)
         if decision.everywhere:
             work.spread.add(name)
         cursor = cursors.known.get(name)

@@ -12,9 +12,11 @@ watch, when the store ends the holder's lease.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
+import msgspec
 import structlog
 
 from xchronos.aio import reached, woken
@@ -24,9 +26,9 @@ from xchronos.engine.shards.failure_detector import MAY_STAY_FREE, FailureDetect
 from xchronos.engine.shards.lease import Lease
 from xchronos.engine.state.context import SchedulerContext
 from xchronos.errors import Compacted, Conflict, LeaseLost, StoreUnavailable
-from xchronos.model.records import SchedulerRecord
+from xchronos.model.records import CANNOT_READ_TOLD, SchedulerRecord
 from xchronos.registry.codec import encode
-from xchronos.registry.keys import SHARDS
+from xchronos.registry.keys import SHARDS, shard_of
 from xchronos.registry.roster import Roster
 from xchronos.scheduler.shards import assign
 from xchronos.store.contract import RENEWALS, Delete, Event, Guard, Put, Txn
@@ -35,6 +37,10 @@ log = structlog.get_logger(__name__)
 
 QUIET_LIMIT: Micros = SECOND // 2
 """A shard that is handed over waits so long for the answers to writes about it. Later ones are refused."""
+
+
+WHY_TOLD = 300
+"""How many characters of the reason the record has for each unit that cannot be read."""
 
 
 class ShardListener(Protocol):
@@ -77,6 +83,7 @@ class Ownership:
         self._leaving = False
         self._news = asyncio.Event()
         self._failure_detector = FailureDetector(clock, owner)
+        self._record = SchedulerRecord(owner, instance, context.reader.reading)
         self.lease = Lease(store, clock, owner, ttl, self._lease_changed)
         self.answered = asyncio.Event()
         """Set once this scheduler has the shards that it can have without waiting for others."""
@@ -110,6 +117,20 @@ class Ownership:
         """Take all shards anew: writes may be on their way whose answers nobody waits for."""
         for fence in tuple(self._fences.values()):
             self.doubt(fence)
+
+    def tell(self, cannot_read: Mapping[str, str]) -> None:
+        """Say which stored units this scheduler cannot read, and why. Their shards go to those who can read more."""
+        lacks = Counter(shard_of(unit) for unit in cannot_read)
+        told = dict(list(cannot_read.items())[:CANNOT_READ_TOLD])
+        record = msgspec.structs.replace(
+            self._record,
+            cannot_read={unit: why[:WHY_TOLD] for unit, why in told.items()},
+            lacks={str(number): count for number, count in sorted(lacks.items())},
+        )
+        self._metrics.unreadable = len(cannot_read)
+        if record != self._record:
+            self._record = record
+            self._news.set()
 
     def leave(self) -> None:
         """Hand everything over to the other schedulers, if there are any; what they cannot have stays here."""
@@ -233,8 +254,12 @@ class Ownership:
         takes = [self._take(self._keys.shard(number), lease) for number in sorted(free)]
         if roster.election is None and not self._leaving:
             takes.append(self._take(self._keys.election, lease))
-        if not self._leaving and self._failure_detector.is_overlooked(roster, owners):
-            known = roster.members[self._owner]
+        known = roster.members.get(self._owner)
+        if (
+            not self._leaving
+            and known is not None
+            and (self._failure_detector.is_overlooked(roster, owners) or known.record != self._record)
+        ):
             takes.append(self._membership(known.revision, lease))
         if takes:
             await self._commit(takes)
@@ -247,7 +272,7 @@ class Ownership:
         trusted = self._failure_detector.trusted(roster)
         if self._leaving:
             trusted = [member for member in trusted if member != self._owner] or trusted
-        return assign(SHARDS, trusted, roster.holders())
+        return assign(SHARDS, trusted, roster.holders(), _lacks(roster, trusted))
 
     def _take(self, key: str, lease: int) -> Txn:
         return Txn((Guard(key, 0),), (Put(key, self._owner.encode(), lease),))
@@ -302,8 +327,8 @@ class Ownership:
         return False
 
     def _membership(self, known: int, lease: int) -> Txn:
-        key, record = self._keys.member(self._owner), SchedulerRecord(self._owner, self._instance)
-        return Txn((Guard(key, known),), (Put(key, encode(record), lease),))
+        key = self._keys.member(self._owner)
+        return Txn((Guard(key, known),), (Put(key, encode(self._record), lease),))
 
     def _face_rival(self, lease: int) -> None:
         """Another record has this daemon's id. That of a dead daemon is gone soon; that of a living one stays."""
@@ -325,6 +350,22 @@ class Ownership:
             key = self._keys.election
             gone.append(Txn((Guard(key, roster.election.term, "create"),), (Delete(key),)))
         await self._commit(gone)
+
+
+def _lacks(roster: Roster, members: Collection[str]) -> Mapping[str, Mapping[int, int]]:
+    """How many units of each shard a member cannot read, as far as anybody has said.
+
+    One that does not take part in this (level 1) does not expect to get a shard for it: it counts as one who lacks as
+    much as anybody.
+    """
+    said = {
+        name: {int(number): count for number, count in roster.members[name].record.lacks.items()} for name in members
+    }
+    worst: dict[int, int] = {}
+    for lacks in said.values():
+        for number, count in lacks.items():
+            worst[number] = max(worst.get(number, 0), count)
+    return {name: said[name] if roster.members[name].record.reads.level > 1 else worst for name in members}
 
 
 def _key_of(txn: Txn) -> str:

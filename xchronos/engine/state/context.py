@@ -1,15 +1,16 @@
 """What the parts of a scheduler share, and what they ask of each other."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from xchronos.aio import Offload, inline
 from xchronos.clock import Clock, Micros
 from xchronos.engine.state.cluster_state import ClusterState
 from xchronos.engine.state.copy_history import CopyHistory
+from xchronos.engine.state.unreadable import UnreadableRecords
 from xchronos.engine.state.work_queue import WorkQueue
 from xchronos.registry.keys import Keys
-from xchronos.registry.units import UnitCache
+from xchronos.registry.units import UnitCache, UnitReader
 from xchronos.store.contract import Guard, Store
 
 
@@ -24,6 +25,7 @@ class SchedulerContext:
         ttl: How long the leases of machines and schedulers last without a renewal.
         machine: This daemon's id.
         offload: What compiles units that are dear.
+        reader: What stored units mean to it.
     """
 
     store: Store
@@ -32,6 +34,7 @@ class SchedulerContext:
     ttl: Micros
     machine: str
     offload: Offload = inline
+    reader: UnitReader = field(default_factory=UnitReader)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +46,14 @@ class SessionMemory:
         work: What is to be decided.
         units: Compiled units.
         copies: Which machines the copies of a fire time have had.
+        unreadable: What cannot be read.
     """
 
     cluster: ClusterState
     work: WorkQueue
     units: UnitCache
     copies: CopyHistory
+    unreadable: UnreadableRecords
 
 
 class Fences(Protocol):

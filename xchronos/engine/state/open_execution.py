@@ -59,7 +59,7 @@ from xchronos.clock import Micros
 from xchronos.model.lifecycle import IllegalEvent
 from xchronos.model.records import Execution, ExecutionState
 from xchronos.model.unit import Unit
-from xchronos.registry.codec import decode
+from xchronos.registry.codec import FORMAT, decode
 from xchronos.store.contract import Event, KeyValue
 
 MemoryState = Literal["none", "stored", "assumed", "leaving", "uprooted"]
@@ -167,6 +167,7 @@ class _StateOnly(msgspec.Struct, gc=False):
 
     state: ExecutionState = "waiting"
     home: str = ""
+    v: int = 1
 
 
 _read_state = msgspec.json.Decoder(_StateOnly).decode
@@ -175,10 +176,11 @@ _read_state = msgspec.json.Decoder(_StateOnly).decode
 def _state_in(value: bytes) -> ExecutionState | None:
     """The state that a record's bytes tell; None when they cannot be read."""
     try:
-        return _read_state(value).state
+        told = _read_state(value)
     except msgspec.MsgspecError:
         # Whoever wants the whole record says so in the log, and leaves it alone.
         return None
+    return told.state if told.v <= FORMAT else None
 
 
 def keeps_room(value: bytes) -> bool:
@@ -237,6 +239,11 @@ class OpenExecution:
     def busy(self) -> bool:
         """Whether a write of ours about it is under way: nothing is decided upon it until that is known to be over."""
         return self.state != "stored"
+
+    @property
+    def readable(self) -> bool:
+        """Whether the record can be read; `execution` raises StoreError if not."""
+        return self._record_state is not None
 
     @property
     def reported(self) -> bool:

@@ -25,6 +25,7 @@ class WorkQueue:
         cancels: Executions that must end, and why.
         retry_waiting: Machines or capacity have changed: who waits may go now.
         refused: Units whose cursor has to be read again.
+        again: Units about which everything has to be read again, as they can be read, or may be, where they could not.
         refusals: How many writes were refused since the last turn.
     """
 
@@ -42,6 +43,7 @@ class WorkQueue:
         self.cancels: dict[str, Reason] = {}
         self.retry_waiting = False
         self.refused: set[str] = set()
+        self.again: set[str] = set()
         self.refusals = 0
 
     def note(self, execution_id: str, cluster: ClusterState) -> None:

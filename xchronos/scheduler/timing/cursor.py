@@ -1,8 +1,9 @@
 """The working copy of one trigger's place in its grid: what a scheduling turn moves forward."""
 
-from xchronos.clock import Instant, to_datetime, to_instant
+from xchronos.clock import SECOND, Instant, to_datetime, to_instant
 from xchronos.model.records import Schedule, TriggerState
 from xchronos.model.unit import TriggerSpec, Unit
+from xchronos.triggers.base import Trigger, wall_clock_of
 from xchronos.triggers.limits import LATEST
 
 
@@ -27,7 +28,19 @@ class TriggerCursor:
     has restarted counts from there.
     """
 
-    __slots__ = ("anchor", "bound", "fired", "kind", "last", "next", "remaining", "restarted_at", "trigger")
+    __slots__ = (
+        "_was",
+        "anchor",
+        "bound",
+        "fired",
+        "kind",
+        "last",
+        "next",
+        "offset",
+        "remaining",
+        "restarted_at",
+        "trigger",
+    )
 
     def __init__(self, spec: TriggerSpec, state: TriggerState, anchor: Instant, bound: Instant) -> None:
         self.kind = spec.trigger.kind
@@ -39,7 +52,8 @@ class TriggerCursor:
         self.restarted_at: Instant | None = None
         if state.restarted_at is not None:
             self._count_from(to_instant(state.restarted_at))
-        self.last = None if state.last is None else to_instant(state.last)
+        self.last = self._was = None if state.last is None else to_instant(state.last)
+        self.offset = state.offset
         self.next = self.within(None if state.next is None else to_instant(state.next))
 
     def _count_from(self, at: Instant) -> None:
@@ -152,7 +166,14 @@ class TriggerCursor:
             self.fired,
             self.remaining,
             None if self.restarted_at is None else to_datetime(self.restarted_at),
+            self.offset if self.last == self._was else offset_at(self.trigger, self.last),
         )
+
+
+def offset_at(trigger: Trigger, last: Instant | None) -> int:
+    """The offset to keep with a last fire time, in seconds: 0 for a trigger that does not fire for wall times."""
+    wall = wall_clock_of(trigger)
+    return 0 if wall is None or last is None else wall.zone.offset_at(last // SECOND)
 
 
 def cursors(unit: Unit, schedule: Schedule) -> list[TriggerCursor]:

@@ -15,7 +15,9 @@ from xchronos.model.records import Schedule, TriggerState
 from xchronos.model.unit import Unit
 from xchronos.scheduler.policies.misfire import MissedGap, drop, recover
 from xchronos.scheduler.reasons import Reason, because
-from xchronos.scheduler.timing.cursor import TriggerCursor, cursors, last_permitted
+from xchronos.scheduler.timing.cursor import TriggerCursor, cursors, last_permitted, offset_at
+from xchronos.scheduler.timing.rule_changes import are_others, renewed
+from xchronos.triggers.base import Trigger
 from xchronos.triggers.limits import EARLIEST, LATEST
 
 
@@ -73,7 +75,14 @@ def accept(
         anchor = max(anchor, unit.not_before)
     states = tuple(_first(unit, index, now, anchor, claimed) for index in range(len(unit.triggers)))
     schedule = Schedule(
-        unit.name, unit_revision, unit.fingerprint, to_datetime(now), to_datetime(anchor), states, paused=paused
+        unit.name,
+        unit_revision,
+        unit.fingerprint,
+        to_datetime(now),
+        to_datetime(anchor),
+        states,
+        paused=paused,
+        rules=unit.rules,
     )
     return _with_end(unit, _with_expiry(unit, schedule))
 
@@ -120,8 +129,12 @@ def reconcile(
 
     `resumed` is the unit's last resumption. A scheduler may see it without having seen the pause.
     """
+    if schedule is not None and was_given_up(schedule):
+        return _taken_up_again(unit, schedule, unit_revision, paused=paused)
     if schedule is None or schedule.fingerprint != unit.fingerprint:
         return accept(unit, now, unit_revision, paused=paused, before=schedule)
+    if are_others(unit, schedule):
+        schedule = renewed(unit, schedule)
     if schedule.unit_revision == unit_revision and schedule.paused == paused:
         return schedule
     working, accepted_at = cursors(unit, schedule), to_instant(schedule.accepted_at)
@@ -141,6 +154,7 @@ def reconcile(
         triggers=tuple(cursor.state() for cursor in working),
         finished="",
         **_gap(schedule, now, resumed, paused=paused),
+        rules=unit.rules,
     )
     return _with_end(unit, _with_expiry(unit, kept))
 
@@ -156,6 +170,31 @@ def _gap(schedule: Schedule, now: Instant, resumed: Resumed | None, *, paused: b
         return {"resumed_at": None, "skip_missed": False}
     # The clock of whoever resumed it may be ahead of this one: what is still to come did not fall into the pause.
     return {"resumed_at": to_datetime(min(resumed.at, now)), "skip_missed": resumed.skip_missed}
+
+
+def was_given_up(schedule: Schedule) -> bool:
+    """Whether a scheduler that could not read the unit has ended the schedule, as the first versions did.
+
+    Such a cursor says nothing of the triggers, and its anchor is when that happened.
+    """
+    return bool(schedule.finished) and not schedule.fingerprint and not schedule.triggers
+
+
+def _taken_up_again(unit: Unit, schedule: Schedule, unit_revision: int, *, paused: bool) -> Schedule:
+    """The cursor of a unit that was given up: as if it were accepted at that moment. What was due since is late.
+
+    A single instant that lay before that moment has had its turn, or has passed while nobody knows by what: it does
+    not come again.
+    """
+    moment = to_instant(schedule.anchor)
+    taken = accept(unit, moment, unit_revision, paused=paused)
+    states = tuple(
+        msgspec.structs.replace(state, next=None, remaining=0, last=state.next)
+        if spec.trigger.kind == "at" and state.next is not None and to_instant(state.next) <= moment
+        else state
+        for spec, state in zip(unit.triggers, taken.triggers, strict=True)
+    )
+    return _with_end(unit, msgspec.structs.replace(taken, triggers=states))
 
 
 def turn(unit: Unit, schedule: Schedule, now: Instant) -> Turn:
@@ -183,13 +222,13 @@ def turn(unit: Unit, schedule: Schedule, now: Instant) -> Turn:
                 trigger = trigger.restart(anchor)
             following = trigger.next_after(at, anchor)
             if following is None or following > now:
-                return _single(unit, schedule, trigger.kind, following, at)
+                return _single(unit, schedule, trigger, following, at)
     return _turn(unit, schedule, now)
 
 
-def _single(unit: Unit, schedule: Schedule, kind: str, following: Instant | None, at: Instant) -> Turn:
+def _single(unit: Unit, schedule: Schedule, trigger: Trigger, following: Instant | None, at: Instant) -> Turn:
     """The turn of a schedule whose only trigger has exactly the slot `at` due; `following` is the one after it."""
-    state = schedule.triggers[0]
+    state, kind = schedule.triggers[0], trigger.kind
     assert state.next is not None
     remaining = state.remaining
     if remaining is not None:
@@ -205,9 +244,14 @@ def _single(unit: Unit, schedule: Schedule, kind: str, following: Instant | None
         schedule.fingerprint,
         schedule.accepted_at,
         schedule.anchor,
-        (TriggerState(following_time, state.next, state.fired + 1, remaining, state.restarted_at),),
+        (
+            TriggerState(
+                following_time, state.next, state.fired + 1, remaining, state.restarted_at, offset_at(trigger, at)
+            ),
+        ),
         schedule.fired + 1,
         expires_at=schedule.expires_at,
+        rules=unit.rules,
     )
     if following_time is None or unit.max_runs is not None:
         moved = _with_end(unit, moved)
@@ -254,6 +298,7 @@ def _turn(unit: Unit, schedule: Schedule, now: Instant) -> Turn:
         fired=schedule.fired + len(fires),
         resumed_at=None,
         skip_missed=False,
+        rules=unit.rules,
     )
     told = (
         msgspec.structs.replace(gap, paused=True, skipped=schedule.skip_missed) if gap.trigger in paused else gap
@@ -332,36 +377,6 @@ def next_due(schedule: Schedule) -> Instant | None:
 def expires_at(unit: Unit, schedule: Schedule) -> Instant | None:
     """When the unit's TTL ends, counted from acceptance: it is deleted then. None without a TTL."""
     return None if unit.ttl is None else to_instant(schedule.accepted_at) + unit.ttl
-
-
-def preview(unit: Unit, after: Instant, n: int, schedule: Schedule | None = None) -> list[tuple[Instant, str]]:
-    """The next `n` fire times with the kinds of their triggers, under every count and bound.
-
-    With a schedule: strictly after `after`, as if everything before went as planned. Without one: as if the unit were
-    accepted at `after`; then `after` itself can be the first.
-    """
-    if schedule is None:
-        schedule, after = accept(unit, after, 0), after - 1
-    if schedule.finished:
-        return []
-    if unit.max_runs is not None:
-        n = min(n, unit.max_runs - schedule.fired)
-    working = cursors(unit, schedule)
-    for cursor in working:
-        if cursor.is_due(after):
-            cursor.charge(cursor.gap(after)[2])
-            cursor.next = cursor.after(after)
-    found: list[tuple[Instant, str]] = []
-    while len(found) < n:
-        at = min((cursor.next for cursor in working if cursor.next is not None), default=None)
-        if at is None:
-            break
-        kinds = {cursor.kind for cursor in working if cursor.next == at}
-        for cursor in working:
-            if cursor.next == at:
-                cursor.fire()
-        found.append((at, "+".join(sorted(kinds))))
-    return found
 
 
 def randomized_delay(unit: Unit, fire_time: Instant) -> Micros:

@@ -6,7 +6,7 @@ in both passes. A *fixed* event elapses once for all wall times in a gap, at the
 overlap in the first pass only. The test `test_changes_of_the_clock` pins this.
 """
 
-from xchronos.clock import SECOND, Instant
+from xchronos.clock import SECOND, Instant, Micros
 from xchronos.errors import InvalidTrigger, quoted
 from xchronos.triggers.base import Endless
 from xchronos.triggers.calendar.grid import CalendarGrid
@@ -39,6 +39,15 @@ class CalendarTrigger(Endless):
     def kind(self) -> str:
         """Always `calendar`."""
         return "calendar"
+
+    @property
+    def fixed(self) -> bool:
+        """Whether the event is fixed; see the module."""
+        return not self._wildcard
+
+    def fires_at_wall(self, wall: Micros) -> bool:
+        """See `base.WallClock`."""
+        return self._grid.next(wall) == wall
 
     def next_after(self, instant: Instant, anchor: Instant = 0) -> Instant | None:  # noqa: ARG002
         """The first elapse strictly after `instant`. None if there is none up to 2199. The anchor is ignored."""

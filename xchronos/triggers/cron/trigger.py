@@ -11,7 +11,7 @@ The tests `test_examples` and `test_transitions_are_debians` pin this, also for 
 hour and for zones that changed their rules.
 """
 
-from xchronos.clock import SECOND, Instant
+from xchronos.clock import SECOND, Instant, Micros
 from xchronos.triggers.base import Endless
 from xchronos.triggers.cron.days import NO_DAYS, Days
 from xchronos.triggers.cron.dialects import differences
@@ -70,6 +70,15 @@ class CronTrigger(Endless):
     def kind(self) -> str:
         """Always `cron`."""
         return "cron"
+
+    @property
+    def fixed(self) -> bool:
+        """Whether the schedule is fixed; see the module."""
+        return not self._wildcard
+
+    def fires_at_wall(self, wall: Micros) -> bool:
+        """See `base.WallClock`."""
+        return wall % SECOND == 0 and self._next_wall(wall // SECOND) == wall // SECOND
 
     @property
     def warnings(self) -> tuple[str, ...]:

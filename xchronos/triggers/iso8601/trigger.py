@@ -78,6 +78,18 @@ class Iso8601Trigger:
         return "iso8601"
 
     @property
+    def fixed(self) -> bool:
+        """Whether the slots are days or months apart, and so wall times. What elapses in hours is none."""
+        return bool(self._period.months or self._period.days) and not self._period.elapsed
+
+    def fires_at_wall(self, wall: Micros) -> bool:
+        """See `base.WallClock`. A recurrence whose start is the anchor names none by itself."""
+        if self._base is None:
+            return False
+        instant = _resolved(self.zone, wall)
+        return self.next_after(instant - 1, 0) == instant
+
+    @property
     def count(self) -> int | None:
         """The n of `Rn`, which is the number of fires in all. None for `R`."""
         return self._count
