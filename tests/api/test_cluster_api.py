@@ -252,7 +252,7 @@ class TestGuard:
             assert api.get("/v1/units", headers={"host": "10.0.0.8"}).status_code == 403
 
     def test_an_address_of_ipv4_at_a_socket_of_ipv6(self, cluster):
-        guard = AccessControl(None, (), "")
+        guard = AccessControl(None, (), lambda: "")
         assert guard._is_ours("10.0.0.7:7480", ("::ffff:10.0.0.7", 7480))
         assert not guard._is_ours("10.0.0.8:7480", ("::ffff:10.0.0.7", 7480))
         assert not guard._is_ours("evil.example", None)
@@ -278,9 +278,18 @@ class TestGuard:
 
         headers = [(b"host", b"127.0.0.1"), (b"host", b"evil.example")]
         scope: Any = {"type": "http", "headers": headers, "server": ("127.0.0.1", 80), "path": "/v1/units"}
-        await AccessControl(None, (), "")(scope, None, send)
+        await AccessControl(None, (), lambda: "")(scope, None, send)
         assert sent[0]["status"] == 400
         assert msgspec.json.decode(sent[1]["body"], type=ErrorBody).error == "the request has two Host headers"
+
+    def test_a_token_may_be_exchanged(self, cluster):
+        services = Services(cluster.registry, cluster.clock, "m1", cluster.steps, token="old")
+        with TestClient(create_app(services), base_url="http://127.0.0.1") as api:
+            new = {"authorization": "Bearer new"}
+            assert api.get("/v1/units", headers=new).status_code == 401
+            services.token = "new"
+            assert api.get("/v1/units", headers=new).status_code == 200
+            assert api.get("/v1/units", headers={"authorization": "Bearer old"}).status_code == 401
 
     def test_token(self, cluster):
         services = Services(cluster.registry, cluster.clock, "m1", cluster.steps, token="s3cret")

@@ -8,7 +8,7 @@ in tests/api/test_cluster_api.py). `Origin`, which browsers send with what pages
 """
 
 import hmac
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from urllib.parse import urlsplit
 
@@ -28,13 +28,13 @@ class AccessControl:
     Args:
         app: What serves the requests.
         names: The names of this API besides `localhost`, loopback addresses, and the address a request came in at.
-        token: What a request must bring as `Authorization: Bearer`; empty: nothing.
+        token: Says what a request must bring as `Authorization: Bearer`, each time anew; empty: nothing.
     """
 
-    def __init__(self, app: ASGIApp, names: Collection[str], token: str) -> None:
+    def __init__(self, app: ASGIApp, names: Collection[str], token: Callable[[], str]) -> None:
         self._app = app
         self._names = frozenset(name.lower().rstrip(".") for name in names)
-        self._token = token.encode()
+        self._token = token
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve or answer one request."""
@@ -57,9 +57,10 @@ class AccessControl:
         origin = headers.get(b"origin")
         if origin is not None and origin.decode("latin-1").partition("://")[2].lower() != host.lower():
             return 403, f"requests of other origins are refused: {origin.decode('latin-1')!r} is not this API"
-        if self._token and scope["path"] != UNGUARDED:
+        token = self._token().encode()
+        if token and scope["path"] != UNGUARDED:
             scheme, _, given = headers.get(b"authorization", b"").partition(b" ")
-            if scheme.lower() != b"bearer" or not hmac.compare_digest(given.strip(), self._token):
+            if scheme.lower() != b"bearer" or not hmac.compare_digest(given.strip(), token):
                 return 401, "a token is needed: send it as 'Authorization: Bearer <token>'"
         return None
 

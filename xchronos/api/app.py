@@ -25,7 +25,7 @@ def create_app(services: Services) -> Litestar:
         route_handlers=[*UNIT_ROUTES, *EXECUTION_ROUTES, *MACHINE_ROUTES, *CLUSTER_ROUTES],
         state=State({"context": Context(services)}),
         middleware=[
-            DefineMiddleware(AccessControl, names=services.names, token=services.token),
+            DefineMiddleware(AccessControl, names=services.names, token=lambda: services.token),
             DefineMiddleware(Turnstile, room=Room()),
         ],
         request_max_body_size=BODY_BYTES,

@@ -114,9 +114,9 @@ class LoopWatch(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Services:
-    """The parts of a daemon that the API speaks for. None of them is exchanged while the API is served."""
+    """The parts of a daemon that the API speaks for. Only the token is exchanged while the API is served."""
 
     registry: Registry
     """The units, executions and machines."""
@@ -140,7 +140,7 @@ class Services:
     """What /metrics shows."""
 
     token: str = ""
-    """What every request must bring as `Authorization: Bearer`; empty: nothing."""
+    """What every request must bring as `Authorization: Bearer` from now on; empty: nothing."""
 
     names: tuple[str, ...] = ()
     """The host names under which the API may be called, besides the loopback ones and the address that a request came

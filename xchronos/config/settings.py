@@ -24,7 +24,7 @@ HEARTBEAT_TTL: Micros = 10 * SECOND
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that a daemon is told. Nothing of it changes while the daemon runs.
+    """Everything that a daemon is told. A daemon may be given others while it runs (`daemon.reload`).
 
     Lengths of time are in microseconds, sizes in bytes. SETTINGS has the meaning of each field.
     """

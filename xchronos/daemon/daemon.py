@@ -24,6 +24,7 @@ from xchronos.api.ports import Services
 from xchronos.api.server import serve
 from xchronos.clock import SystemClock
 from xchronos.config import Settings
+from xchronos.daemon.reload import merged
 from xchronos.daemon.roles import Roles, RolesContext, RolesOptions
 from xchronos.daemon.stores import history_kept, on_servers, open_store
 from xchronos.daemon.watchdog import Watchdog
@@ -35,6 +36,7 @@ from xchronos.filelock import FileLock, InUse
 from xchronos.hostfiles import HostFiles
 from xchronos.intake.intake import Intake
 from xchronos.intake.options import IntakeOptions
+from xchronos.logs import configure_logging
 from xchronos.model.records import Attempt, Capacity
 from xchronos.registry.keys import Keys
 from xchronos.registry.registry import Registry
@@ -93,10 +95,35 @@ class Daemon:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        """What it is told. `reload` exchanges them."""
+        self._roles: Roles | None = None
+        self._services: Services | None = None
+        self._host: HostContext | None = None
         self._clock = SystemClock()
         self._files = HostFiles()
         self.stopping = asyncio.Event()
         """Whoever wants the daemon to end sets it, once."""
+
+    def reload(self, settings: Settings) -> None:
+        """Take up what has changed in the settings, as far as a running daemon can. The log tells what came of it."""
+        notify(f"RELOADING=1\nMONOTONIC_USEC={self._clock.monotonic()}")
+        result = merged(self.settings, settings)
+        now = self.settings = result.settings
+        configure_logging(now.log_format, now.log_level)
+        if self._host is not None:
+            self._host.log_limit = now.log_limit
+        if self._services is not None:
+            self._services.token = now.api_token
+        if self._roles is not None:
+            self._roles.configure(now.metadata, _capacity(now))
+        say = log.warning if result.need_restart else log.info
+        say(
+            "settings read again",
+            taken_up=list(result.taken_up),
+            need_restart=list(result.need_restart),
+        )
+        if self._services is not None:
+            notify("READY=1")
 
     async def run(self) -> None:
         """Run until `stopping` is set. Then take in nothing more, let attempts end, and record how they ended.
@@ -211,17 +238,14 @@ class Daemon:
                 instance=drawn(state / "instance"),
                 roles=roles,
                 metadata=settings.metadata,
-                capacity=Capacity(
-                    slots=settings.slots,
-                    memory=settings.memory or total_memory(),
-                    cpus=settings.cpus or float(os.cpu_count() or 1),
-                ),
+                capacity=_capacity(settings),
                 address=_advertised(settings.api_listen, place.facts.hostname) if "api" in roles else "",
                 ttl=settings.heartbeat_ttl,
                 history=history_kept(settings),
                 alone=not on_servers(settings),
             ),
         )
+        self._host, self._roles = place, running
         registry = Registry(store, keys, running.engine, compiling)
         log.info("xchronosd starts", machine=machine, store=settings.store, state=str(state), roles=sorted(roles))
         await running.start()
@@ -244,6 +268,7 @@ class Daemon:
             token=settings.api_token,
             names=(*settings.api_hosts, place.facts.hostname),
         )
+        self._services = services
         parts = [
             asyncio.create_task(running.wait(), name="roles"),
             asyncio.create_task(watchdog.run(), name="watchdog"),
@@ -266,7 +291,7 @@ class Daemon:
             log.info("xchronosd stops")
             notify("STOPPING=1")
             await cancel_and_wait(*parts)
-            await running.stop(settings.shutdown_grace)
+            await running.stop(self.settings.shutdown_grace)
             compiling.close()
             answering.close()
 
@@ -277,6 +302,15 @@ class Daemon:
         ended = next(part for part in parts if part.done())
         await ended
         raise RuntimeError(f"{ended.get_name()} ended by itself")
+
+
+def _capacity(settings: Settings) -> Capacity:
+    """How much units may ask for on this machine: what it has, where the settings do not say."""
+    return Capacity(
+        slots=settings.slots,
+        memory=settings.memory or total_memory(),
+        cpus=settings.cpus or float(os.cpu_count() or 1),
+    )
 
 
 def _where(listen: str) -> tuple[str, int]:
@@ -315,9 +349,15 @@ def _ready(address: str) -> None:
 
 
 def notify(message: str) -> None:
-    """Tell systemd what the daemon does, where systemd has started it and asks to be told (sd_notify(3))."""
+    """Tell systemd what the daemon does, where systemd has started it and asks to be told (sd_notify(3)).
+
+    Nothing depends on that, so it is no matter when nobody listens any more.
+    """
     where = os.environ.get("NOTIFY_SOCKET", "")
     if where:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as peer:
-            peer.connect("\0" + where[1:] if where.startswith("@") else where)
-            peer.sendall(message.encode())
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as peer:
+                peer.connect("\0" + where[1:] if where.startswith("@") else where)
+                peer.sendall(message.encode())
+        except OSError as error:
+            log.warning("systemd is not told", message=message, reason=error.strerror)

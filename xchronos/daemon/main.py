@@ -13,6 +13,7 @@ import click
 import structlog
 
 from xchronos import __version__
+from xchronos.aio import cancel_and_wait
 from xchronos.config import Settings, config_files, describe_settings, load, misspelt_variables
 from xchronos.errors import ConfigError, Conflict, StoreError
 from xchronos.limits import SWITCH_SECONDS
@@ -51,22 +52,34 @@ def cli(units: tuple[str, ...], config: Path | None, **flags: object) -> None:
 
     Every setting can also stand in /etc/xchronos/xchronosd.toml, or in the environment (XCHRONOS_STATE_DIRECTORY ...).
     """
+
+    def read() -> Settings:
+        return load({"units": units, **flags}, os.environ, config_files(config, os.environ))
+
     try:
-        settings = load({"units": units, **flags}, os.environ, config_files(config, os.environ))
+        settings = read()
     except ConfigError as error:
         raise click.UsageError(str(error)) from error
     # Units have secrets, and the state directory may be one that everybody may look into: a Docker engine that has to
     # mount a directory that is not there makes such a one. Steps get the usual mask.
     os.umask(0o027)
-    sys.exit(run(settings))
+    # Until the daemon can take it up, SIGHUP is ignored; and for good, where whoever started it has it ignored (nohup).
+    heard = signal.signal(signal.SIGHUP, signal.SIG_IGN) is not signal.SIG_IGN
+    sys.exit(run(settings, read=read if heard else None))
 
 
-def run(settings: Settings, make: "Callable[[Settings], Daemon] | None" = None) -> int:
+def run(
+    settings: Settings,
+    make: "Callable[[Settings], Daemon] | None" = None,
+    *,
+    read: "Callable[[], Settings] | None" = None,
+) -> int:
     """Run a daemon until it is asked to end.
 
     Args:
         settings: What the daemon is told.
         make: Builds the daemon, where an embedder has one of its own; None: the usual one.
+        read: Reads the settings again, which SIGHUP asks for; raises ConfigError. None: that signal is left as it is.
 
     Returns:
         The exit code: 0, or 1 when the daemon could not run.
@@ -75,7 +88,7 @@ def run(settings: Settings, make: "Callable[[Settings], Daemon] | None" = None) 
     for warning in misspelt_variables(os.environ):
         log.warning(warning)
     try:
-        asyncio.run(_serve(settings, make))
+        asyncio.run(_serve(settings, make, read))
     except (ConfigError, StoreError, Conflict, PermissionError) as error:
         # The reason tells what is wrong. A traceback would tell where our code noticed it, which helps nobody.
         log.error("xchronosd cannot run", reason=str(error))  # noqa: TRY400
@@ -95,7 +108,9 @@ def calm_collector() -> None:
     gc.set_threshold(150_000, 5, 100)
 
 
-async def _serve(settings: Settings, make: "Callable[[Settings], Daemon] | None") -> None:
+async def _serve(
+    settings: Settings, make: "Callable[[Settings], Daemon] | None", read: "Callable[[], Settings] | None"
+) -> None:
     from xchronos.daemon.daemon import Daemon  # noqa: PLC0415 - `xchronosd --help` need not wait for the web framework
 
     calm_collector()
@@ -109,9 +124,33 @@ async def _serve(settings: Settings, make: "Callable[[Settings], Daemon] | None"
             os._exit(128 + number)
         daemon.stopping.set()
 
+    asked = asyncio.Event()
+    if read is not None:
+        loop.add_signal_handler(signal.SIGHUP, asked.set)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop, number)
-    await daemon.run()
+    reloading = asyncio.create_task(_reload_on(asked, daemon, read), name="reload") if read is not None else None
+    try:
+        await daemon.run()
+    finally:
+        if reloading is not None:
+            await cancel_and_wait(reloading)
+
+
+async def _reload_on(asked: asyncio.Event, daemon: "Daemon", read: "Callable[[], Settings]") -> None:
+    """Read the settings again whenever that is asked for. What was asked for meanwhile is one reading more."""
+    from xchronos.hostfiles import HostFileRefused, HostFiles  # noqa: PLC0415 - as above
+
+    files = HostFiles()  # whatever the file is by now, nothing waits for it
+    while True:
+        await asked.wait()
+        asked.clear()
+        try:
+            fresh = await files.ask(read, "the settings")
+        except (ConfigError, HostFileRefused) as error:
+            log.error("the settings cannot be read again; all stay as they are", reason=str(error))  # noqa: TRY400
+        else:
+            daemon.reload(fresh)
 
 
 def main() -> None:

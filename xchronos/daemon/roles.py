@@ -170,6 +170,10 @@ class Roles:
         """This machine as other daemons see it: its configuration, and what people want of it."""
         return self._machine if self._membership is None else self._membership.machine
 
+    def configure(self, metadata: Mapping[str, str], capacity: Capacity) -> None:
+        """Exchange what units may ask of this machine. It is advertised with the next heartbeat."""
+        self._machine = msgspec.structs.replace(self._machine, metadata=dict(metadata), capacity=capacity)
+
     def health(self) -> list[str]:
         """What is wrong with this daemon right now, a sentence for each fault; empty when all is well."""
         faults = []

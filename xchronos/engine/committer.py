@@ -28,6 +28,10 @@ from xchronos.store.contract import Committed, Guard, Txn
 
 log = structlog.get_logger(__name__)
 
+_ROOT = logging.getLogger()
+"""Knows the level of the log, which may change while the daemon runs. To ask structlog at every decision would cost ten
+times as much as a line that is not wanted."""
+
 MOST_IN_FLIGHT = 2_000
 """How many writes may be under way before nothing more is claimed."""
 
@@ -60,9 +64,6 @@ class Committer:
         self._doubts = doubts
         self._history = history
         self._batcher = batcher
-        # Bound once: to ask the configuration at every line would cost ten times as much as a line that is not wanted.
-        self._log = log.bind()
-        self._tells = self._log.is_enabled_for(logging.DEBUG)
         self._last_stamp: Instant = 0
         self.in_flight = 0
         self._under_way: Counter[str] = Counter()
@@ -121,7 +122,7 @@ class Committer:
         added = self.expect(also, unit)
 
         def done(result: Committed | None) -> None:
-            if self._tells:
+            if _ROOT.isEnabledFor(logging.DEBUG):
                 self._tell(result, (target, *also), stays=execution_id if entry.machine else "")
             if result is None or not result.succeeded:
                 self.work.refusals += 1
@@ -178,6 +179,7 @@ class Committer:
 
     def _tell(self, result: Committed | None, decided: Iterable[Execution], stays: str = "") -> None:
         """One line per decision; the execution with the id `stays` was to stay where it is."""
+        told = log.bind()
         failure = "unanswered" if result is None else "" if result.succeeded else "refused"
         for execution in decided:
             current = execution.current
@@ -187,9 +189,9 @@ class Committer:
             else:
                 decision, reason = execution.state, _reason(execution)
             if failure:
-                self._log.debug(failure, decision=decision, reason=reason, **fields)
+                told.debug(failure, decision=decision, reason=reason, **fields)
             else:
-                self._log.debug(decision, reason=reason, **fields)
+                told.debug(decision, reason=reason, **fields)
 
     # -- cursors ----------------------------------------------------------------------------------------------------
 
@@ -207,7 +209,7 @@ class Committer:
         added = self.expect(executions, meaning)
 
         def done(result: Committed | None) -> None:
-            if self._tells:
+            if _ROOT.isEnabledFor(logging.DEBUG):
                 self._tell(result, executions)
             if result is None or not result.succeeded:
                 # The unit or its cursor has changed, or the shard is not ours any more: the records decide.

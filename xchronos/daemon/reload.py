@@ -1,0 +1,48 @@
+"""Reading the settings again while the daemon runs (SIGHUP): which of them are taken up, and which need a restart."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from xchronos.config import Settings
+from xchronos.config.settings import SETTINGS, file_name
+
+TAKEN_UP = frozenset(
+    (
+        "metadata",
+        "api_token",
+        "slots",
+        "memory",
+        "cpus",
+        "shutdown_grace",
+        "log_limit",
+        "log_format",
+        "log_level",
+    )
+)
+"""The settings that a running daemon takes up. The others are what it was built of."""
+
+
+class Reloaded(msgspec.Struct, frozen=True):
+    """What came of reading the settings again.
+
+    Attributes:
+        settings: Those that are in force from now on.
+        taken_up: The names of those that have changed, and are in force now.
+        need_restart: The names of those that have changed, and stay as they were until the daemon is started anew.
+    """
+
+    settings: Settings
+    taken_up: Sequence[str] = ()
+    need_restart: Sequence[str] = ()
+
+
+def merged(old: Settings, new: Settings) -> Reloaded:
+    """What is in force when these settings are read while those are in force."""
+    changed = [name for name in SETTINGS if getattr(new, name) != getattr(old, name)]
+    taken = {name: getattr(new, name) for name in changed if name in TAKEN_UP}
+    return Reloaded(
+        msgspec.structs.replace(old, **taken),
+        [file_name(name) for name in taken],
+        [file_name(name) for name in changed if name not in TAKEN_UP],
+    )
