@@ -26,6 +26,7 @@ CHAINS: dict[str, tuple[str, ...]] = {
     ),
     "clusters": (
         "cluster/test_store_faults", "cluster/test_schedulers", "store/test_consul_faults", "store/test_consul_damage",
+        "executors/test_output",
     ),
     "machines": ("cluster/", "e2e/test_time", "agent/test_guardian"),
     "stores": (

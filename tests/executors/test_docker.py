@@ -8,6 +8,7 @@ import pytest
 from tests.executors.docker_bench import NAMESPACE
 from xchronos.executors.docker.body import container_name
 from xchronos.executors.docker.executor import DockerExecutor
+from xchronos.executors.docker.output import log_config
 from xchronos.testing.executors import eventually, output
 
 pytestmark = pytest.mark.docker
@@ -100,7 +101,7 @@ async def test_the_conditions_of_a_container_step(bench):
     found = await bench.inspect(container_name(spec))
     host = found["HostConfig"]
     assert (host["AutoRemove"], host["Init"], host["RestartPolicy"]["Name"]) == (False, True, "no")
-    assert host["LogConfig"] == {"Type": "json-file", "Config": {"max-file": "2", "max-size": str(2 << 20)}}
+    assert host["LogConfig"] == log_config(bench.executor._engine, 1 << 20, tty=False)
     assert found["Config"]["Env"][:2] == ["A=1", "B=2"]
     assert found["Config"]["Labels"] == {
         "xchronos.unit": "d.service", "xchronos.execution": bench.execution, "xchronos.attempt": "1",
@@ -114,12 +115,6 @@ async def test_secrets_are_files(bench):
     assert output(spec) == "one two"
 
 
-async def test_a_log_driver_that_keeps_nothing_is_said(bench):
-    spec = bench.container("echo x; exit 2", {"HostConfig": {"LogConfig": {"Type": "none"}}})
-    assert (await bench.executor.run(spec)).code == 2
-    assert "[xchronos: the engine has no output to give: " in output(spec)
-
-
 async def test_a_terminals_output(bench):
     assert await bench.run("run|--rm|-t|--net|none|IMAGE|echo|x") == (0, "x\r\n")
 
@@ -131,7 +126,7 @@ async def test_a_foreign_container_of_that_name(bench):
     assert "docker: Error response from daemon: Conflict." in text
 
 
-async def test_rm_waits_for_the_release_and_makes_room_for_the_next_attempt(bench):
+async def test_rm_waits_for_the_record_and_makes_room_for_the_next_attempt(bench):
     line = "run|--rm|--name|NAME|--net|none|IMAGE|sh|-c|exit 3"
     assert (await bench.run(line, step="start-0"))[0] == 3
     assert await bench.inspect(bench.name) is not None
@@ -234,3 +229,36 @@ async def test_a_stop_that_comes_with_the_start_is_not_lost(bench):
     await bench.executor.stop(spec, "SIGTERM")
     async with asyncio.timeout(15):
         assert (await task).code == 143
+
+
+@pytest.mark.parametrize("daemon", ["the same", "another"])
+async def test_what_an_ended_step_leaves_is_removed_and_nothing_else(bench, docker_host, daemon):
+    lines = {"run|--rm|--net|none|IMAGE|true": False, "run|--name|NAME|--net|none|IMAGE|true": True}
+    specs = [(bench.line(line), stays) for line, stays in lines.items()]
+    specs += [
+        (bench.container("true"), False),
+        (bench.container("true", {"Labels": {"xchronos.keep": "always"}}), True),
+    ]
+    specs.append((bench.line("run|-d|--rm|--net|none|IMAGE|sleep|60"), True))
+    other = DockerExecutor(NAMESPACE, docker_host)
+    for spec, stays in specs:
+        result = await bench.executor.run(spec)
+        assert result.code == 0
+        assert await bench.inspect(result.container) is not None, "only after its end is durable"
+        who = bench.executor if daemon == "the same" else other
+        for _ in range(2):
+            await who.tidy(spec.execution, spec.attempt, spec.step)
+        assert (await bench.inspect(result.container) is not None) is stays, spec
+    await other.close()
+
+
+async def test_a_step_that_runs_is_not_tidied_away(bench, docker_host):
+    spec = bench.container("echo up; sleep 60")
+    task = asyncio.create_task(bench.executor.run(spec))
+    await eventually(lambda: output(spec) == "up\n")
+    other = DockerExecutor(NAMESPACE, docker_host)
+    await other.tidy(spec.execution, spec.attempt, spec.step)
+    await other.close()
+    assert (await bench.inspect(container_name(spec)))["State"]["Running"]
+    await bench.executor.kill(spec)
+    assert (await task).code == 137

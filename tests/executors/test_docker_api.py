@@ -18,7 +18,7 @@ from xchronos.executors.docker.client import ConnectionLost, DockerClient, Engin
 from xchronos.executors.docker.containers import moment, refused_start, seconds_text
 from xchronos.executors.docker.executor import DockerExecutor
 from xchronos.executors.docker.images import DOCKER_HUB, PullFailed, credentials, pull, registry_of, split_reference
-from xchronos.executors.docker.output import Demultiplexer
+from xchronos.executors.docker.messages import Demultiplexer
 from xchronos.executors.hostfacts import boot_time, engine_started
 from xchronos.hostfiles import HostFiles
 

@@ -8,5 +8,6 @@ There are two kinds of steps: those of a unit with a [Container] section, and do
 - `run` runs one container to its end for a step; `body` builds what is sent to create it;
 - `commands` performs all docker commands but `run` and `create`; `execs` does `docker exec`; `journal` remembers on
   disk which commands were begun;
-- `output` copies what a container writes into the step's log; `images` pulls images.
+- `output` copies what a container writes from the engine's log into the step's log, and `messages` finds the place
+  there again; `attached` and the process `attacher` do it where the engine keeps too little; `images` pulls images.
 """

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from xchronos.dockercli import Create
+from xchronos.dockercli import Create, Run
 from xchronos.errors import StartRefused
 from xchronos.executors.contract import StepSpec
 from xchronos.hostfiles import HostFiles
@@ -25,6 +25,9 @@ KEEP_ALWAYS = "always"
 """The container is the user's: the user named it, or `docker run -d` or `docker create` left it there on purpose."""
 KEEP_RUNNING = "running"
 """The container is the user's while it runs, and ours to remove after its end: `docker run -d --rm`."""
+NO_LOG_CONFIG: Mapping[str, Any] = {"Type": "", "Config": {}}
+"""A `LogConfig` that leaves it to the engine how it keeps output."""
+
 PARTITION = "xchronos.partition"
 """The label with the value `stop` on what must not outlive the machine's lease. The guardian looks for it."""
 
@@ -55,34 +58,54 @@ def _bound_to_lease(spec: StepSpec) -> dict[str, str]:
     return {PARTITION: "stop"} if spec.on_partition == "stop" else {}
 
 
+def _with_options(log_config: Mapping[str, Any], options: Mapping[str, str]) -> dict[str, Any]:
+    """Our log driver with the unit's options; json-file if `local` does not know them."""
+    config = {**log_config["Config"], **options}
+    if log_config["Type"] == "local" and not options.keys() <= {"max-size", "max-file", "compress"}:
+        return {"Type": "json-file", "Config": config}
+    return {"Type": log_config["Type"], "Config": config}
+
+
+def is_removed_after(spec: StepSpec) -> bool:
+    """Whether a step's container is removed as soon as the step's end is durable: no user has a claim to it.
+
+    These are containers of [Container] and of `docker run --rm` in the foreground. Others stay until the attempt ends,
+    or for ever: see `KEEP`.
+    """
+    if spec.docker is None:
+        return not (spec.body or {}).get("Labels", {}).get(KEEP)
+    return isinstance(spec.docker, Run) and spec.docker.remove and not spec.docker.detach
+
+
 def is_step(labels: Mapping[str, str], wanted: Mapping[str, str]) -> bool:
     """Whether a container's labels say that it belongs to exactly the wanted step."""
     return all(labels.get(key) == value for key, value in wanted.items())
 
 
-def _bounded(body: Mapping[str, Any], labels: Mapping[str, str], limit: int) -> tuple[dict[str, Any], dict[str, Any]]:
+def _bounded(
+    body: Mapping[str, Any], labels: Mapping[str, str], log_config: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
     prepared = dict(body)
     prepared["Labels"] = {**(body.get("Labels") or {}), **labels}
     host = prepared["HostConfig"] = dict(body.get("HostConfig") or {})
     host["AutoRemove"] = False  # its result would vanish with it
     logging = host.get("LogConfig") or {}
     if not logging.get("Type"):
-        # Two files of twice the limit each: json-file adds escapes and a time stamp to every line, so this holds at
-        # least as much output as the step's log.
-        bounds = {"max-size": str(max(2 * limit, 65536)), "max-file": "2"}
-        host["LogConfig"] = {"Type": "json-file", "Config": {**bounds, **(logging.get("Config") or {})}}
+        host["LogConfig"] = _with_options(log_config, logging.get("Config") or {})
     # No standard input, as under systemd: a program that reads it sees its end instead of waiting for ever.
     prepared |= {"AttachStdin": False, "OpenStdin": False, "StdinOnce": False}
     return prepared, host
 
 
-def step_body(spec: StepSpec, labels: Mapping[str, str]) -> dict[str, Any]:
+def step_body(
+    spec: StepSpec, labels: Mapping[str, str], log_config: Mapping[str, Any] = NO_LOG_CONFIG
+) -> dict[str, Any]:
     """The create body of a [Container] step: the unit's, with what every step needs and the step's environment.
 
     See `test_the_conditions_of_a_container_step`.
     """
     assert spec.body is not None
-    prepared, host = _bounded(spec.body, {**labels, **_bound_to_lease(spec)}, spec.log_limit)
+    prepared, host = _bounded(spec.body, {**labels, **_bound_to_lease(spec)}, log_config)
     if host.get("Init") is None:
         host["Init"] = True  # most programs would ignore SIGTERM if they were PID 1
     host["RestartPolicy"] = {"Name": "no"}
@@ -94,7 +117,13 @@ def step_body(spec: StepSpec, labels: Mapping[str, str]) -> dict[str, Any]:
 
 
 async def command_body(
-    spec: StepSpec, command: Create, labels: Mapping[str, str], files: HostFiles, *, detached: bool
+    spec: StepSpec,
+    command: Create,
+    labels: Mapping[str, str],
+    files: HostFiles,
+    *,
+    detached: bool,
+    log_config: Mapping[str, Any] = NO_LOG_CONFIG,
 ) -> dict[str, Any]:
     """The create body of a `docker run` or `docker create` line. Raises StartRefused for a file that cannot be read.
 
@@ -104,7 +133,7 @@ async def command_body(
     """
     # A detached container outlives its step and its attempt on purpose, and so the lease too.
     more = {} if detached else _bound_to_lease(spec)
-    prepared, host = _bounded(command.body, {**labels, **more}, spec.log_limit)
+    prepared, host = _bounded(command.body, {**labels, **more}, log_config)
     written = list(command.body.get("Env") or ())
     env: list[str] = []
     for file in command.env_files:

@@ -84,6 +84,10 @@ class DockerClient:
 
     `host` has the form of DOCKER_HOST (`unix:///path`, `tcp://host:port`), and DOCKER_HOST is its default. Raises
     ConfigError for any other form. Nothing is connected before the first call.
+
+    Attributes:
+        version: The API version that is spoken; (0, 0) before the engine was asked (`identify`).
+        podman: Whether the engine is podman.
     """
 
     def __init__(self, host: str | None = None) -> None:
@@ -103,6 +107,8 @@ class DockerClient:
             self._base = f"{'https' if secure else 'http'}://{rest.rstrip('/')}"
         self._session: aiohttp.ClientSession | None = None
         self._prefix = ""
+        self.version = (0, 0)
+        self.podman = False
 
     @property
     def socket(self) -> str | None:
@@ -118,6 +124,7 @@ class DockerClient:
                     f"{self.named} does not answer as a Docker engine: HTTP status {response.status}"
                 )
             theirs = response.headers.get("Api-Version", "1.24")
+            self.podman = "Libpod-Api-Version" in response.headers
         major, _, minor = theirs.partition(".")
         try:
             version = min(_NEWEST, (int(major), int(minor)))
@@ -125,7 +132,28 @@ class DockerClient:
             raise ExecutorUnavailable(
                 f"{self.named} does not answer as a Docker engine: Api-Version {theirs!r}"
             ) from None
+        self.version = version
         self._prefix = f"{self._base}/v{version[0]}.{version[1]}"
+
+    async def identify(self) -> None:
+        """Ask what the engine is, unless that is known. Raises as `ping` does."""
+        if not self._prefix:
+            await self.ping()
+
+    def connection(self) -> dict[str, Any]:
+        """How another process of this machine reaches the engine: the settings of `attacher`."""
+        url = URL(self._base)
+        folder = Path(os.environ.get("DOCKER_CERT_PATH") or Path.home() / ".docker") if self._ssl else None
+        return {
+            "socket": self._path or "",
+            "address": url.host or "",
+            "port": url.port or 0,
+            "tls": url.scheme == "https",
+            "ca": str(folder / "ca.pem") if folder else "",
+            "certificate": str(folder / "cert.pem") if folder else "",
+            "key": str(folder / "key.pem") if folder else "",
+            "prefix": f"/v{self.version[0]}.{self.version[1]}",
+        }
 
     async def answers_anew(self, limit: float) -> bool:
         """Whether the engine answers on a new connection within `limit` seconds.

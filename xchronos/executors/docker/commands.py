@@ -21,8 +21,8 @@ from xchronos.executors.docker.client import EngineRefusal
 from xchronos.executors.docker.containers import Keeper, seconds_text
 from xchronos.executors.docker.execs import RunningExec
 from xchronos.executors.docker.journal import StepJournal
-from xchronos.executors.docker.output import Demultiplexer, OutputCopy
-from xchronos.executors.docker.run import attend, line_writer
+from xchronos.executors.docker.messages import Demultiplexer
+from xchronos.executors.docker.run import attend, line_writer, output_of
 from xchronos.executors.logfile import BoundedLog
 from xchronos.executors.signals import signal_number
 from xchronos.hostfiles import HostFiles
@@ -170,19 +170,17 @@ class DockerCommandRun:
         # The output begins at a time of the engine's own clock: a container's StartedAt may be after its first output.
         clock = str((await self._engine.call("GET", "/info"))["SystemTime"])
         since = await self._journal.remember("clock", clock)
+        before = await self._keeper.find(name)
+        if before is None:
+            raise EngineRefusal(404, f"No such container: {name}")
+        output = await output_of(
+            self._keeper, before, self._log, fresh=not self._journal.again, since=seconds_text(since)
+        )
         await start(name)
         found = await self._keeper.look(name)
         if found is None:
             return StepExit(lost=True, reason=f"the container {name} vanished while it was started")
-        output = OutputCopy(
-            self._engine,
-            found.id,
-            self._log,
-            tty=found.config.tty,
-            fresh=True,
-            since=seconds_text(since),
-        )
-        return await attend(self._keeper, found, output)
+        return await attend(self._keeper, found, output, self._log)
 
     async def _wait(self, command: cli.Wait) -> StepExit:
         async def code_of(name: str) -> StepExit | EngineRefusal:

@@ -57,6 +57,12 @@ class Config(msgspec.Struct, rename="pascal"):
     stop_signal: str = ""
 
 
+class HostConfig(msgspec.Struct, rename="pascal"):
+    """The part of a container's `HostConfig` that is needed here."""
+
+    log_config: dict[str, Any] | None = None
+
+
 class Inspected(msgspec.Struct, rename="pascal"):
     """The part of `GET /containers/<id>/json` that is needed here."""
 
@@ -64,6 +70,7 @@ class Inspected(msgspec.Struct, rename="pascal"):
     name: str = ""
     state: State = msgspec.field(default_factory=State)
     config: Config = msgspec.field(default_factory=Config)
+    host_config: HostConfig = msgspec.field(default_factory=HostConfig)
 
     @property
     def labels(self) -> Mapping[str, str]:
@@ -181,9 +188,9 @@ class Keeper:
                     answer = await self.engine.call("POST", "/containers/create", params=params, body=body)
                 for warning in answer.get("Warnings") or ():
                     say(f"WARNING: {warning}")
-                return Inspected(
-                    answer["Id"], name, State("created"), Config(body.get("Labels"), bool(body.get("Tty")))
-                )
+                config = Config(body.get("Labels"), bool(body.get("Tty")))
+                host = HostConfig((body.get("HostConfig") or {}).get("LogConfig"))
+                return Inspected(answer["Id"], name, State("created"), config, host)
             except ConnectionLost:
                 if lost or not name:
                     raise
@@ -364,16 +371,20 @@ class Keeper:
             return ""
         return "the engine went down while the step ran (exit code 255 is its own, or cannot be told from it)"
 
-    async def delete(self, container: str) -> None:
-        """End and remove a container and its anonymous volumes. One that is gone already, or going, is no error."""
-        path, params = f"/containers/{container}", {"force": "1", "v": "1"}
+    async def delete(self, container: str, *, force: bool = True) -> None:
+        """End and remove a container and its anonymous volumes. One that is gone already, or going, is no error.
+
+        Without `force` a container that runs is left alone.
+        """
+        path, params = f"/containers/{container}", {"force": str(int(force)), "v": "1"}
         try:
             try:
                 await self.engine.call("DELETE", path, params=params)
             except ConnectionLost:
                 await self.engine.call("DELETE", path, params=params)
         except EngineRefusal as refusal:
-            if refusal.status not in (404, 409):
+            # Whoever does not force it comes back with force: `release`.
+            if force and refusal.status not in (404, 409):
                 raise
 
     async def signal(self, container: str, signal: str) -> None:

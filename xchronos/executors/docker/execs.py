@@ -14,7 +14,7 @@ from xchronos.dockercli import Exec
 from xchronos.errors import ExecutorUnavailable
 from xchronos.executors.contract import StepExit, StepSpec
 from xchronos.executors.docker.client import ConnectionLost, DockerClient, new_pauses
-from xchronos.executors.docker.output import Demultiplexer
+from xchronos.executors.docker.messages import Demultiplexer
 from xchronos.executors.logfile import BoundedLog
 
 Assignments = Callable[[Path, Mapping[str, str] | None], Awaitable[list[str]]]

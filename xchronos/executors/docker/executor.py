@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from xchronos.aio import cancel_and_wait
-from xchronos.dockercli import Create, DockerCommand, Run
+from xchronos.dockercli import Create, DockerCommand, Run, Start
 from xchronos.errors import ExecutorUnavailable, StartRefused
 from xchronos.executors.contract import Leftover, StepExit, StepSpec
 from xchronos.executors.docker import body as bodies
@@ -23,7 +23,8 @@ from xchronos.executors.docker.client import ConnectionLost, DockerClient, Engin
 from xchronos.executors.docker.commands import DockerCommandRun
 from xchronos.executors.docker.containers import Keeper, start_gate
 from xchronos.executors.docker.journal import StepJournal
-from xchronos.executors.docker.run import ContainerRun
+from xchronos.executors.docker.output import log_config
+from xchronos.executors.docker.run import ContainerRun, attend, output_of
 from xchronos.executors.logfile import BoundedLog
 from xchronos.hostfiles import HostFiles
 
@@ -79,6 +80,8 @@ class DockerExecutor:
         self._engine = DockerClient(host)
         self._keeper = Keeper(self._engine, start_gate())
         self._active: dict[tuple[str, int, str], _Active] = {}
+        self._left: dict[tuple[str, int, str], str] = {}
+        """The container that an ended step of this process has left; "": none that is ours."""
 
     @property
     def host(self) -> str:
@@ -110,11 +113,14 @@ class DockerExecutor:
         active = self._active[spec.identity] = _Active()
         work = active.work = asyncio.create_task(self._run(spec, active))
         try:
-            return await work
+            result = await work
         except asyncio.CancelledError:
             if active.signal:
                 return StepExit(signal=active.signal, reason="given up before it had an end of its own")
             raise
+        else:
+            self._left[spec.identity] = result.container if bodies.is_removed_after(spec) else ""
+            return result
         finally:
             if self._active.get(spec.identity) is active:
                 del self._active[spec.identity]
@@ -122,8 +128,10 @@ class DockerExecutor:
 
     async def _run(self, spec: StepSpec, active: _Active) -> StepExit:
         command = spec.docker
+        await self._engine.identify()  # what it is decides how it keeps output
         if command is None:
-            body = bodies.step_body(spec, self._labels_of(spec))
+            keeping = log_config(self._engine, spec.log_limit, tty=bool((spec.body or {}).get("Tty")))
+            body = bodies.step_body(spec, self._labels_of(spec), keeping)
             networks = bodies.further_networks(spec.networks, spec.body or {})
             return await self._run_of(spec).run(body, pull=spec.pull, platform=spec.platform, networks=networks)
         if isinstance(command, Create):
@@ -145,7 +153,8 @@ class DockerExecutor:
             labels[bodies.KEEP] = bodies.KEEP_RUNNING if removes else bodies.KEEP_ALWAYS
         elif not removes and command.name:
             labels[bodies.KEEP] = bodies.KEEP_ALWAYS  # the user gave it a name, to come back to it
-        body = await bodies.command_body(spec, command, labels, self._files, detached=detached)
+        keeping = log_config(self._engine, spec.log_limit, tty=bool(command.body.get("Tty")))
+        body = await bodies.command_body(spec, command, labels, self._files, detached=detached, log_config=keeping)
         networks = bodies.further_networks(command.networks, command.body)
         if not detached and not command.cidfile:
             return await run.run(
@@ -163,15 +172,16 @@ class DockerExecutor:
                 path = bodies.named_path(spec, command.cidfile)
                 await self._files.ask(lambda: write_id(path, found.id), f"container ID file {path}")
             fresh = found.state.status == "created"
+            output = await output_of(self._keeper, found, log, fresh=fresh) if not detached else None
             if isinstance(command, Run):
                 refused = await self._keeper.start(found, spec)
                 if refused is not None:
                     log.write(f"{_complain(refused.reason)}\n".encode())
                     return refused
-            if detached:
+            if output is None:
                 log.write(f"{found.id}\n".encode())
                 return StepExit(code=0, container=found.id)
-            return await run.attend(found, log, fresh=fresh)
+            return await attend(self._keeper, found, output, log)
 
     async def _perform(self, spec: StepSpec, command: DockerCommand, active: _Active) -> StepExit:
         """Any other docker command. It begins again when the engine went away in the middle."""
@@ -179,7 +189,9 @@ class DockerExecutor:
         await self._engine.ping()  # while the engine does not answer, nothing is begun and nothing written down
         await journal.begin()
         pauses = new_pauses()
-        with BoundedLog(spec.log, spec.log_limit) as log:
+        # What `start -a` has printed stays: it knows how far it has read the container's output.
+        attaches = isinstance(command, Start) and command.attach
+        with BoundedLog(spec.log, spec.log_limit, resume=attaches and journal.again) as log:
             while True:
                 commands = active.commands = DockerCommandRun(self._keeper, spec, log, journal, self._files)
                 try:
@@ -189,7 +201,8 @@ class DockerExecutor:
                 except ExecutorUnavailable:
                     pass  # nothing was sent, so `again` stays as it is
                 await pauses.pause()
-                log.restart()
+                if not attaches:
+                    log.restart()
 
     async def stop(self, spec: StepSpec, signal: str) -> None:
         """Signal the step's container, as the docker client passes signals on.
@@ -230,8 +243,21 @@ class DockerExecutor:
         )
         return [item for item in found if not _users(item)]
 
+    async def tidy(self, execution: str, attempt: int, step: str) -> None:
+        """Remove an ended step's container, unless it is the user's. See `TidyExecutor.tidy`."""
+        container = self._left.pop((execution, attempt, step), None)
+        if container is not None:
+            containers = [container] if container else []
+        else:
+            labels = (f"{bodies.EXECUTION}={execution}", f"{bodies.ATTEMPT}={attempt}", f"{bodies.STEP}={step}")
+            containers = [item["Id"] for item in await self._list(*labels)]
+        for container in containers:
+            await self._keeper.delete(container, force=False)
+
     async def release(self, execution: str, attempt: int) -> None:
         """Remove the attempt's containers, except those that are the user's."""
+        for identity in [identity for identity in self._left if identity[:2] == (execution, attempt)]:
+            del self._left[identity]
         mine = await self._list(f"{bodies.EXECUTION}={execution}", f"{bodies.ATTEMPT}={attempt}")
         await asyncio.gather(*(self._keeper.delete(item["Id"]) for item in mine))
 

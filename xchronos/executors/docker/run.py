@@ -10,9 +10,10 @@ import msgspec
 from xchronos.aio import cancel_and_wait
 from xchronos.executors.contract import StepExit, StepSpec
 from xchronos.executors.docker import body
+from xchronos.executors.docker.attached import AttachedOutput
 from xchronos.executors.docker.client import EngineRefusal
 from xchronos.executors.docker.containers import Inspected, Keeper
-from xchronos.executors.docker.output import OutputCopy
+from xchronos.executors.docker.output import Output, OutputCopy, log_keeping
 from xchronos.executors.logfile import BoundedLog
 
 _INIT = re.compile(rb"^\[FATAL tini \(\d+\)\] exec (.*) failed: (.*)$", re.MULTILINE)
@@ -42,7 +43,7 @@ class ContainerRun:
         """Create the container, or adopt it.
 
         An ended container of an earlier attempt, of the same name given by the user, is removed to make room
-        (`test_rm_waits_for_the_release_and_makes_room_for_the_next_attempt`). Raises EngineRefusal and
+        (`test_rm_waits_for_the_record_and_makes_room_for_the_next_attempt`). Raises EngineRefusal and
         ExecutorUnavailable.
         """
         say = line_writer(log)
@@ -92,11 +93,6 @@ class ContainerRun:
             async with self._keeper.engine.stream("PUT", path, params={"path": "/"}, data=archive) as response:
                 await response.read()
 
-    async def attend(self, found: Inspected, log: BoundedLog, *, fresh: bool) -> StepExit:
-        """Copy the output of a container that was started, and wait for its end."""
-        output = OutputCopy(self._keeper.engine, found.id, log, tty=found.config.tty, fresh=fresh)
-        return await attend(self._keeper, found, output)
-
     async def run(
         self,
         body: Mapping[str, Any],
@@ -121,12 +117,13 @@ class ContainerRun:
                     return StepExit(lost=True, reason=f"the engine was shut down: {refusal.message}")
                 log.write(f"{complain(refusal.message)}\n".encode())
                 return StepExit(code=125, reason=refusal.message)
+            output = await output_of(self._keeper, found, log, fresh=fresh)
             refused = await self._keeper.start(found, self._spec)
             if refused is not None:
                 if not refused.lost:
                     log.write(f"{complain(refused.reason)}\n".encode())
                 return refused
-            return _by_init(await self.attend(found, log, fresh=fresh), log)
+            return _by_init(await attend(self._keeper, found, output, log), log)
 
 
 def _by_init(result: StepExit, log: BoundedLog) -> StepExit:
@@ -141,13 +138,31 @@ def _by_init(result: StepExit, log: BoundedLog) -> StepExit:
     return msgspec.structs.replace(result, reason=reason, started_at=None)
 
 
-async def attend(keeper: Keeper, found: Inspected, output: OutputCopy) -> StepExit:
+async def output_of(keeper: Keeper, found: Inspected, log: BoundedLog, *, fresh: bool, since: str = "") -> Output:
+    """What copies a container's output into the log; called before the container is started.
+
+    The engine's log is read where it keeps as much as the step's log does. Otherwise another process is attached.
+    `fresh` and `since` are `OutputCopy`'s.
+    """
+    engine, tty = keeper.engine, found.config.tty
+    keeping = log_keeping(engine, found.host_config.log_config or {}, tty=tty)
+    if keeping is not None and keeping.kept >= log.limit:
+        return OutputCopy(engine, found.id, log, keeping, tty=tty, fresh=fresh, since=since)
+    attached = AttachedOutput(engine, found.id, log, tty=tty)
+    await attached.begin(started=not fresh)
+    return attached
+
+
+async def attend(keeper: Keeper, found: Inspected, output: Output, log: BoundedLog) -> StepExit:
     """Copy a running container's output and wait for its end. Cancelling this leaves the container running."""
     follower = asyncio.create_task(output.follow())
     try:
         code, held = await keeper.ended(found)
         result = await keeper.result(found.id, code, held=held)
         await output.finish(follower)
+        # What is recorded as ended may be removed: then the log is all that is left of the output.
+        if log.written:
+            await asyncio.to_thread(log.sync)
     finally:
         await cancel_and_wait(follower)
     return result
