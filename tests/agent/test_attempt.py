@@ -363,10 +363,11 @@ def test_a_stop_that_nobody_repeats_is_not_forgotten(turn: str) -> None:
 
     async def main(clock: VirtualClock, crash: float) -> tuple[AttemptEnd, list[str]]:
         class Notices(Remembers):
-            async def record(self, result: StepResult) -> None:
-                await super().record(result)
+            async def record(self, result: StepResult, *, for_good: bool = False) -> bool:
+                kept = await super().record(result, for_good=for_good)
                 if result.name == behind:
                     run.stop("the daemon ends")
+                return kept
 
         world, memory = World(clock, plans), Notices(clock)
         run = AttemptRun(service(text), WorldSteps(world), memory, clock)

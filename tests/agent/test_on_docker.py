@@ -181,3 +181,37 @@ async def test_a_missing_image_is_said_in_the_engines_words(bench: Bench) -> Non
     assert "No such image" in attempt.reason
     assert image in attempt.reason
     assert await bench.nothing_left()
+
+
+@pytest.mark.parametrize("killed", [False, True])
+async def test_the_next_line_finds_the_name_and_the_volume_free(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, killed: bool
+) -> None:
+    name = f"xct-{uuid4().hex[:12]}"
+    run = f"docker run --rm --name {name} --net none -v {name}:/data {bench.image} sh -c"
+    service = (
+        f"Type=oneshot\nExecStart={run} 'echo one >>/data/runs; cat /data/runs'\n"
+        f"ExecStart={run} 'echo two >>/data/runs; cat /data/runs'\nExecStopPost=docker volume rm {name}"
+    )
+    if killed:  # between the record of the first line's end and the removal of its container
+        held = asyncio.Event()
+
+        async def hangs(*_: object) -> None:
+            held.set()
+            await asyncio.sleep(3600)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(DockerExecutor, "tidy", hangs)
+            execution = await bench.place(service, "Volume=/unused")
+            async with asyncio.timeout(30):
+                await held.wait()
+            await bench.crash()
+        await bench.boot()
+    else:
+        execution = await bench.place(service, "Volume=/unused")
+    attempt = await bench.ended(execution)
+    assert attempt.outcome is Outcome.SUCCEEDED, attempt.reason
+    assert [(step.name, step.outcome) for step in attempt.steps] == [
+        ("start-0", "succeeded"), ("start-1", "succeeded"), ("stop-post-0", "succeeded"),
+    ]  # fmt: skip
+    assert bench.output(execution) == f"one\none\ntwo\n{name}\n", "each line has run once"

@@ -61,6 +61,8 @@ class World:
         self.signals: list[tuple[str, str]] = []
         self.env: dict[str, Mapping[str, str]] = {}
         self.deaf: set[str] = set()
+        self.leaving: set[str] = set()
+        self.tidied: list[str] = []
         self._ended: dict[object, asyncio.Future[StepExit]] = {}
 
     def begin(self, identity: object, name: str) -> "asyncio.Future[StepExit]":
@@ -112,6 +114,13 @@ class WorldSteps:
     async def kill(self, step: Step) -> None:
         self.world.send(step.name, step.name, "SIGKILL")
 
+    def leaves(self, step: Step) -> bool:
+        return step.name in self.world.leaving
+
+    async def tidy(self, step: Step) -> None:
+        await asyncio.sleep(0)
+        self.world.tidied.append(step.name)
+
     async def left_behind(self, signal: str = "") -> bool:
         return False
 
@@ -123,6 +132,7 @@ class Remembers:
         self.clock = clock
         self.ended: dict[str, StepResult] = {}
         self.begun_at: dict[str, int] = {}
+        self.full = False
 
     def result(self, step: str) -> StepResult | None:
         return self.ended.get(step)
@@ -136,9 +146,10 @@ class Remembers:
     def began(self) -> int | None:
         return min(self.begun_at.values(), default=None)
 
-    async def record(self, result: StepResult) -> None:
+    async def record(self, result: StepResult, *, for_good: bool = False) -> bool:
         await asyncio.sleep(0)
         self.ended[result.name] = result
+        return not self.full
 
 
 class WorldExecutor:

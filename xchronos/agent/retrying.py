@@ -72,6 +72,14 @@ class PatientSteps:
         """See `Steps.kill`."""
         await self._insist(lambda: self._steps.kill(step))
 
+    def leaves(self, step: Step) -> bool:
+        """See `Steps.leaves`."""
+        return self._steps.leaves(step)
+
+    async def tidy(self, step: Step) -> None:
+        """See `Steps.tidy`."""
+        await self._insist(lambda: self._steps.tidy(step))
+
     async def left_behind(self, signal: str = "") -> bool:
         """See `Steps.left_behind`."""
         return await self._steps.left_behind(signal)

@@ -198,6 +198,21 @@ class DirectExecutor(Executor, Protocol):
 
 
 @runtime_checkable
+class TidyExecutor(Executor, Protocol):
+    """An executor whose ended steps leave something on this machine that later steps would meet: a container's name."""
+
+    async def tidy(self, execution: str, attempt: int, step: str) -> None:
+        """Remove what a step has left that has ended, unless it is the user's. Nothing happens while the step runs.
+
+        The caller has made the step's end durable: afterwards only that record tells that the step has run.
+
+        Raises:
+            ExecutorUnavailable: the engine does not answer.
+        """
+        ...
+
+
+@runtime_checkable
 class HostExecutor(Executor, Protocol):
     """An executor of this machine's own processes."""
 

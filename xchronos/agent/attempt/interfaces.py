@@ -38,6 +38,14 @@ class Steps(Protocol):
         """Send SIGKILL to a running step."""
         ...
 
+    def leaves(self, step: Step) -> bool:
+        """Whether a step leaves something on this machine that has to be gone before the next one begins."""
+        ...
+
+    async def tidy(self, step: Step) -> None:
+        """Remove that, once the step has ended and its end is recorded for good."""
+        ...
+
     async def left_behind(self, signal: str = "") -> bool:
         """Whether steps that have ended left processes running; sends these a signal when one is given."""
         ...
@@ -62,8 +70,11 @@ class Memory(Protocol):
         """When the first step was begun, on this boot's monotonic clock. None: no step was begun in this boot."""
         ...
 
-    async def record(self, result: StepResult) -> None:
-        """Remember a step's end. What is remembered survives a crash."""
+    async def record(self, result: StepResult, *, for_good: bool = False) -> bool:
+        """Remember a step's end. What is remembered survives a crash.
+
+        Returns whether it does: a full disk has no room for it. With `for_good` it survives a power cut as well.
+        """
         ...
 
 

@@ -70,8 +70,9 @@ class ForgetfulMemory:
         """When the first step was begun."""
         return min(self._begun.values(), default=None)
 
-    async def record(self, result: StepResult) -> None:
+    async def record(self, result: StepResult, *, for_good: bool = False) -> bool:  # noqa: ARG002 - the protocol's
         """Nothing is remembered."""
+        return False
 
 
 class AttemptJournal:
@@ -150,22 +151,25 @@ class AttemptJournal:
         """When the first step was begun, on this boot's monotonic clock; None: no step was begun in this boot."""
         return min(self._notes.clocked.values(), default=None) if self._notes.boot == boot_id() else None
 
-    async def record(self, result: StepResult) -> None:
-        """Remember a step's end: durably, unless the disk is full."""
+    async def record(self, result: StepResult, *, for_good: bool = False) -> bool:
+        """Remember a step's end: durably, unless the disk is full. See `Memory.record`."""
         self._notes.ended[result.name] = result
-        await asyncio.get_running_loop().run_in_executor(None, self._save)
+        strength: Strength = "directory" if for_good else "file"
+        return await asyncio.get_running_loop().run_in_executor(None, self._save, strength)
 
     def close(self) -> None:
         """The attempt has ended and its record is durable. Its output stays, its scratch directory goes."""
         shutil.rmtree(self.scratch, ignore_errors=True)
 
-    def _save(self, strength: Strength = "file") -> None:
+    def _save(self, strength: Strength) -> bool:
         # The main process and another command may end together, and each end is saved by a thread of its own.
         with self._saving:
             try:
                 write_whole(self._file, msgspec.json.encode(self._notes), strength)
             except OSError as error:
                 log.warning("the journal cannot be written", file=str(self._file), reason=error.strerror)
+                return False
+        return True
 
 
 def attempt_directory(root: Path, unit: str, fire_time: datetime, copy: int, attempt: int) -> str:

@@ -64,6 +64,7 @@ class StepRunner:
         """Run one command within the limit of a setting. Raises StopTaken when it ends for a stop of the attempt."""
         result = self._memory.result(step.name)
         if result is not None:
+            await self._tidy(step)
             self._note(step, result)
             if result.outcome == "cancelled":
                 self._stop_point.recall(result)
@@ -121,6 +122,7 @@ class StepRunner:
         """Run the main process to its end, however long that takes."""
         result = self._memory.result(step.name)
         if result is not None:
+            await self._tidy(step)
             return self._note(step, result)
         exit_ = await self._exit_of(step)
         status = judge(self._service, step, exit_)
@@ -159,10 +161,16 @@ class StepRunner:
         await cancel_and_wait(*self._tasks)
 
     async def keep(self, step: Step, exit_: StepExit, outcome: StepOutcome, reason: str) -> StepResult:
-        """Remember a step's end, and let it be seen."""
+        """Remember a step's end, remove what the next step must not meet, and let the end be seen."""
         result = recorded(step, exit_, outcome, reason, to_datetime(self._clock.now()))
-        await self._memory.record(result)
+        if await self._memory.record(result, for_good=self._steps.leaves(step)):
+            await self._tidy(step)
         return self._note(step, result)
+
+    async def _tidy(self, step: Step) -> None:
+        """Remove what a step has left whose end is recorded (`test_a_killed_daemon_removes_what_a_step_has_left`)."""
+        if self._steps.leaves(step):
+            await self._steps.tidy(step)
 
     def _note(self, step: Step, result: StepResult) -> StepResult:
         self.results.append(result)

@@ -13,7 +13,7 @@ from xchronos.agent.steps.host_inputs import NO_INPUTS, HostInputs, needs_inputs
 from xchronos.agent.steps.resolved_unit import ResolvedUnit
 from xchronos.dockercli import compile_docker
 from xchronos.errors import InvalidValue, StartRefused
-from xchronos.executors.contract import FORBIDDEN, HostExecutor, StepExit, StepSpec
+from xchronos.executors.contract import FORBIDDEN, HostExecutor, StepExit, StepSpec, TidyExecutor
 from xchronos.executors.docker.body import assignments_in
 from xchronos.model.compile.container import on_machine
 from xchronos.model.records import Execution, fire_key
@@ -90,6 +90,16 @@ class AttemptSteps:
         spec = self._specs.get(step.name)
         executor = self._resolved.executors.get(self._resolved.kind_of(step))
         return await executor.started(spec) if spec is not None and isinstance(executor, HostExecutor) else None
+
+    def leaves(self, step: Step) -> bool:
+        """Whether the step's executor has something to remove after each step."""
+        return isinstance(self._resolved.executors.get(self._resolved.kind_of(step)), TidyExecutor)
+
+    async def tidy(self, step: Step) -> None:
+        """Have it removed: see `TidyExecutor.tidy`."""
+        executor = self._resolved.executors.get(self._resolved.kind_of(step))
+        if isinstance(executor, TidyExecutor):
+            await executor.tidy(self._id, self._attempt, step.name)
 
     async def left_behind(self, signal: str = "") -> bool:
         """Whether steps that have ended left processes running on this machine; sends these a signal, if given."""
