@@ -1,5 +1,6 @@
 """The client against an engine made of canned answers: versions, refusals, pulls, credentials."""
 
+import asyncio
 import base64
 import json
 import os
@@ -11,8 +12,11 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
+from tests.executors.docker_bench import NAMESPACE, Bench
+from xchronos.clock import MILLISECOND
 from xchronos.errors import ConfigError, ExecutorUnavailable, StartRefused
 from xchronos.executors import hostfacts
+from xchronos.executors.docker import patience
 from xchronos.executors.docker.body import read_assignments
 from xchronos.executors.docker.client import ConnectionLost, DockerClient, EngineRefusal
 from xchronos.executors.docker.containers import moment, refused_start, seconds_text
@@ -21,6 +25,7 @@ from xchronos.executors.docker.images import DOCKER_HUB, PullFailed, credentials
 from xchronos.executors.docker.messages import Demultiplexer
 from xchronos.executors.hostfacts import boot_time, engine_started
 from xchronos.hostfiles import HostFiles
+from xchronos.testing.executors import output
 
 
 class Canned:
@@ -31,6 +36,7 @@ class Canned:
         self.ping = 200
         self.answers = {}
         self.requests = []
+        self.hang_up = 0
         self.engine: DockerClient
 
     async def handle(self, request):
@@ -39,6 +45,9 @@ class Canned:
             return web.Response(status=self.ping, text="OK", headers=headers)
         version, _, path = request.path.lstrip("/").partition("/")
         self.requests.append((version, request))
+        if self.hang_up:
+            self.hang_up -= 1
+            request.transport.abort()
         status, body = self.answers[f"{request.method} /{path}"]
         return web.Response(status=status, body=body if isinstance(body, bytes) else json.dumps(body).encode())
 
@@ -94,12 +103,72 @@ async def test_a_refusal_has_the_engines_words(canned, body, text):
     assert canned.requests[0][1].query == {"a": "b c&d"}
 
 
-async def test_an_answer_that_is_not_json_is_no_answer(canned):
-    canned.answers["GET /x"] = (200, b"{")
-    with pytest.raises(ConnectionLost, match="JSON"):
-        await canned.engine.call("GET", "/x")
-    canned.answers["GET /x"] = (200, b"")
+NO_JSON = [(200, b""), (204, b""), (200, b"\n"), (200, b"OK\n"), (201, b"{"), (200, b"<html>")]
+
+
+@pytest.mark.parametrize("answer", NO_JSON)
+async def test_success_is_an_answer_whatever_its_body(canned, answer):
+    """Podman says `OK` or a line feed where docker says nothing or JSON."""
+    canned.answers |= {"POST /x": answer, "GET /x": answer}
+    assert await canned.engine.call("POST", "/x") is None
+    assert len(canned.requests) == 1
     assert await canned.engine.call("GET", "/x") is None
+
+
+@pytest.mark.parametrize("answer", NO_JSON)
+async def test_an_answer_without_the_content_that_is_needed_is_a_refusal(canned, answer):
+    canned.answers["POST /x"] = answer
+    with pytest.raises(EngineRefusal, match="POST /x without any JSON"):
+        await canned.engine.ask("POST", "/x")
+    assert len(canned.requests) == 1  # it may have been carried out
+
+
+@pytest.mark.parametrize("answer", NO_JSON)
+@pytest.mark.parametrize(
+    ("line", "paths", "code", "printed"),
+    [
+        ("tag|a|b", ["POST /images/a/tag"], 0, ""),
+        ("network|create|n", ["POST /networks/create"], 0, "n\n"),
+        ("network|connect|n|c", ["POST /networks/n/connect"], 0, ""),
+        ("network|disconnect|n|c", ["POST /networks/n/disconnect"], 0, ""),
+        ("network|rm|n", ["DELETE /networks/n"], 0, "n\n"),
+        ("volume|create|v", ["POST /volumes/create"], 0, "v\n"),
+        ("volume|rm|v", ["DELETE /volumes/v"], 0, "v\n"),
+        ("rename|a|b", ["POST /containers/a/rename"], 0, ""),
+        ("pause|a", ["POST /containers/a/pause"], 0, "a\n"),
+        ("stop|a", ["POST /containers/a/stop"], 0, "a\n"),
+        ("kill|a", ["POST /containers/a/kill"], 0, "a\n"),
+        ("rmi|a", ["DELETE /images/a"], 0, ""),
+        ("network|prune|-f", ["POST /networks/prune"], 0, "Total reclaimed space: 0B\n"),
+        ("inspect|--type=container|a", ["GET /containers/a/json"], 1, None),
+        ("ps", ["GET /containers/json"], 1, None),
+    ],
+)
+async def test_commands_end_whatever_the_body_of_success(canned, tmp_path, line, paths, code, printed, answer):
+    canned.answers |= dict.fromkeys(paths, answer)
+    executor = DockerExecutor(NAMESPACE, canned.engine.host)
+    bench = Bench(executor, canned.engine, tmp_path, "busybox")
+    try:
+        async with asyncio.timeout(5):
+            got, text = await bench.run(line)
+    finally:
+        await executor.close()
+    assert got == code
+    assert "without any JSON" in text if printed is None else text == printed
+
+
+async def test_what_is_asked_again_for_long_is_told_in_the_steps_log(canned, tmp_path, monkeypatch):
+    monkeypatch.setattr(patience, "TELL_AFTER", 100 * MILLISECOND)
+    canned.answers["POST /images/a/tag"] = (200, b"")
+    executor = DockerExecutor(NAMESPACE, canned.engine.host)
+    bench = Bench(executor, canned.engine, tmp_path, "busybox")
+    spec = bench.line("tag|a|b")
+    canned.hang_up = 4
+    assert (await executor.run(spec)).code == 0
+    await executor.close()
+    assert "the engine was asked" in output(spec)
+    assert "POST /images/a/tag" in output(spec)
+    assert "was lost" in output(spec)
 
 
 async def test_what_a_pull_says(canned, monkeypatch, tmp_path):
@@ -134,8 +203,17 @@ async def test_a_pull_fails_in_three_ways(canned, answer):
 
 async def test_a_pull_that_is_cut_is_no_failure_of_the_image(canned):
     canned.answers["POST /images/create"] = (200, b'{"status":')
-    with pytest.raises(ConnectionLost, match="cut short"):
+    canned.hang_up = 1
+    with pytest.raises(ConnectionLost):
         await pull(canned.engine, "x", lambda _: None)
+
+
+@pytest.mark.parametrize("body", [b"OK\n", b"", b"\n", b"[]"])
+async def test_a_pull_whose_answer_is_no_json_is_over_all_the_same(canned, body):
+    canned.answers["POST /images/create"] = (200, body)
+    said = []
+    await pull(canned.engine, "x", said.append)
+    assert said == [body.decode().strip()] * bool(body.strip())
 
 
 def test_credentials(tmp_path, monkeypatch):

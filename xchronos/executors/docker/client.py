@@ -3,6 +3,8 @@
 It keeps two failures apart, because its callers decide differently on them:
 
 - the engine says no: `EngineRefusal`, with its HTTP status and text;
+  An answer of success is one whatever its body: podman answers `OK` where docker answers nothing or JSON. Only a call
+  whose answer is needed refuses one without (`DockerClient.ask`);
 - the engine does not answer: `ExecutorUnavailable` when the request was never sent, its subclass `ConnectionLost`
   when it may have been carried out although no answer came.
 """
@@ -20,9 +22,8 @@ import aiohttp
 import msgspec
 from yarl import URL
 
-from xchronos.aio import Backoff
-from xchronos.clock import MILLISECOND, SECOND, Micros, SystemClock
 from xchronos.errors import ConfigError, ExecutorError, ExecutorUnavailable
+from xchronos.executors.docker.patience import note_trouble
 from xchronos.urls import shown
 
 DEFAULT_HOST = "unix:///var/run/docker.sock"
@@ -32,8 +33,8 @@ CALL_LIMIT = 120.0
 It is generous on purpose: under load an inspect waits for the lock of a container that is being started.
 """
 
-SHORTEST_PAUSE: Micros = 50 * MILLISECOND
-LONGEST_PAUSE: Micros = 2 * SECOND
+NO_CONTENT = 204
+"""The status of a refusal that is an answer of success without the content that it was asked for."""
 
 _NEWEST = (1, 47)
 """The newest API version that this code knows. An older engine is spoken to in its own version."""
@@ -212,9 +213,12 @@ class DockerClient:
         try:
             async with self._exchange(method, url, data=data, headers=send, timeout=timeout) as response:
                 if response.status >= 400:
-                    raise EngineRefusal(response.status, _message(response.status, await response.read()))
+                    message = _message(response.status, await response.read())
+                    note_trouble(f"{method} {path}", message)
+                    raise EngineRefusal(response.status, message)
                 yield response
-        except ExecutorUnavailable:
+        except ExecutorUnavailable as error:
+            note_trouble(f"{method} {path}", str(error))
             self._prefix = ""  # the engine that answers next may be another version
             raise
 
@@ -227,7 +231,7 @@ class DockerClient:
         body: Any = None,
         timeout: float | None = CALL_LIMIT,  # noqa: ASYNC109 - an HTTP setting, None where an answer may take for ever
     ) -> Any:
-        """Make one call; returns the decoded answer, None for an empty one. Raises as `stream` does.
+        """Make one call; returns the decoded answer, None for one that is empty or no JSON. Raises as `stream` does.
 
         A GET whose keep-alive connection turns out to be dead is sent once more. Any other request may have been
         carried out, so the caller has to find out.
@@ -239,6 +243,23 @@ class DockerClient:
                 raise
         return await self._call(method, path, params, body, timeout)
 
+    async def ask(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        body: Any = None,
+        timeout: float | None = CALL_LIMIT,  # noqa: ASYNC109 - an HTTP setting, None where an answer may take for ever
+    ) -> Any:
+        """As `call`, where the answer is what the call is made for: one without JSON is a refusal too."""
+        answer = await self.call(method, path, params=params, body=body, timeout=timeout)
+        if answer is None and method == "GET":  # an engine that stops may have cut it off
+            answer = await self.call(method, path, params=params, body=body, timeout=timeout)
+        if answer is None:
+            raise EngineRefusal(NO_CONTENT, f"the engine at {self.named} answered {method} {path} without any JSON")
+        return answer
+
     async def _call(
         self,
         method: str,
@@ -249,12 +270,10 @@ class DockerClient:
     ) -> Any:
         async with self.stream(method, path, params=params, body=body, timeout=timeout) as response:
             answer = await response.read()
-        if not answer:
-            return None
         try:
             return _decode(answer)
-        except msgspec.DecodeError as error:
-            raise ConnectionLost(f"the Docker engine at {self.named} did not answer {path} with JSON") from error
+        except msgspec.DecodeError:
+            return None
 
     @asynccontextmanager
     async def _exchange(
@@ -305,8 +324,3 @@ class DockerClient:
         if self._session is not None:
             session, self._session = self._session, None
             await session.close()
-
-
-def new_pauses(first: Micros = SHORTEST_PAUSE) -> Backoff:
-    """The pauses before an engine that did not answer is asked again: 50 ms at first, doubling up to 2 s."""
-    return Backoff(SystemClock(), first, LONGEST_PAUSE)

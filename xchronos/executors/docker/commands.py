@@ -168,7 +168,7 @@ class DockerCommandRun:
             return await self._each(command.containers, start)
         name = command.containers[0]
         # The output begins at a time of the engine's own clock: a container's StartedAt may be after its first output.
-        clock = str((await self._engine.call("GET", "/info"))["SystemTime"])
+        clock = str((await self._engine.ask("GET", "/info"))["SystemTime"])
         since = await self._journal.remember("clock", clock)
         before = await self._keeper.find(name)
         if before is None:
@@ -188,7 +188,8 @@ class DockerCommandRun:
             if found is None:
                 return EngineRefusal(404, f"No such container: {name}")
             if found.state.status == "created":  # it has not run yet, and a plain wait would answer 0 immediately
-                answer = await self._post(f"/containers/{found.id}/wait", {"condition": "next-exit"})
+                path = f"/containers/{found.id}/wait"
+                answer = await self._engine.ask("POST", path, params={"condition": "next-exit"}, timeout=None)
                 return StepExit(code=int(answer["StatusCode"]))
             code, held = await self._keeper.wait(found.id)
             return await self._keeper.result(found.id, code, held=held)
@@ -243,7 +244,7 @@ class DockerCommandRun:
         for name in command.names:
             for kind in kinds:
                 try:
-                    found.append(await self._engine.call("GET", places[kind].format(name), params=params))
+                    found.append(await self._engine.ask("GET", places[kind].format(name), params=params))
                     break
                 except EngineRefusal as refusal:
                     if refusal.status != 404:
@@ -256,7 +257,7 @@ class DockerCommandRun:
         return StepExit(code=1 if missing else 0, reason="\n".join(missing))
 
     async def _query(self, command: cli.Query) -> int:
-        answer = await self._engine.call("GET", command.path, params=command.params, timeout=None)
+        answer = await self._engine.ask("GET", command.path, params=command.params, timeout=None)
         if not command.quiet:
             self._say(_pretty(answer))
             return 0
@@ -273,8 +274,8 @@ class DockerCommandRun:
         except EngineRefusal as refusal:
             if not (self._journal.again and refusal.status in _THERE):
                 raise
-            answer = await self._engine.call("GET", f"/networks/{command.name}")
-        self._say(str(answer["Id"]))
+            answer = await self._engine.ask("GET", f"/networks/{command.name}")
+        self._say(_told(answer, "Id", command.name))
         return 0
 
     async def _network_rm(self, command: cli.NetworkRm) -> StepExit:
@@ -312,7 +313,7 @@ class DockerCommandRun:
     async def _volume_create(self, command: cli.VolumeCreate) -> int:
         # A volume of that name and driver that is there already is no error.
         answer = await self._post("/volumes/create", body=command.body)
-        self._say(str(answer["Name"]))
+        self._say(_told(answer, "Name", str(command.body.get("Name", ""))))
         return 0
 
     async def _volume_rm(self, command: cli.VolumeRm) -> StepExit:
@@ -341,13 +342,18 @@ class DockerCommandRun:
         reclaimed = 0
         for kind in command.kinds:
             filters = command.filters.get(kind, "")
-            answer = await self._post(f"/{kind}/prune", {"filters": filters} if filters else None)
+            answer = await self._post(f"/{kind}/prune", {"filters": filters} if filters else None) or {}
             reclaimed += int(answer.get("SpaceReclaimed") or 0)
             for key, value in answer.items():
                 for item in value if isinstance(value, list) else ():
                     self._say(f"{key}: {item}" if isinstance(item, str) else f"{key}: {' '.join(item.values())}")
         self._say(f"Total reclaimed space: {reclaimed}B")
         return 0
+
+
+def _told(answer: Any, key: str, otherwise: str) -> str:
+    """What an engine says that it has made; an engine that says nothing has made what was asked for."""
+    return str(answer[key]) if isinstance(answer, dict) and answer.get(key) else otherwise
 
 
 def _pretty(value: Any) -> str:

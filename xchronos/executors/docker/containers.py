@@ -19,7 +19,8 @@ from xchronos.aio import retry
 from xchronos.errors import ExecutorUnavailable
 from xchronos.executors.contract import FORBIDDEN, StepExit, StepSpec
 from xchronos.executors.docker import images
-from xchronos.executors.docker.client import SHORTEST_PAUSE, ConnectionLost, DockerClient, EngineRefusal, new_pauses
+from xchronos.executors.docker.client import ConnectionLost, DockerClient, EngineRefusal
+from xchronos.executors.docker.patience import SHORTEST_PAUSE, new_pauses
 from xchronos.executors.hostfacts import boot_time, engine_started
 from xchronos.executors.signals import signal_number
 
@@ -136,7 +137,7 @@ class Keeper:
     async def find(self, name: str) -> Inspected | None:
         """The container of that name or id; None when there is none. Raises as `DockerClient.call` does."""
         try:
-            answer = await self.engine.call("GET", f"/containers/{name}/json")
+            answer = await self.engine.ask("GET", f"/containers/{name}/json")
         except EngineRefusal as refusal:
             if refusal.status == 404:
                 return None
@@ -185,7 +186,7 @@ class Keeper:
         while True:
             try:
                 async with self._gate:
-                    answer = await self.engine.call("POST", "/containers/create", params=params, body=body)
+                    answer = await self.engine.ask("POST", "/containers/create", params=params, body=body)
                 for warning in answer.get("Warnings") or ():
                     say(f"WARNING: {warning}")
                 config = Config(body.get("Labels"), bool(body.get("Tty")))

@@ -13,8 +13,9 @@ from typing import Any
 from xchronos.dockercli import Exec
 from xchronos.errors import ExecutorUnavailable
 from xchronos.executors.contract import StepExit, StepSpec
-from xchronos.executors.docker.client import ConnectionLost, DockerClient, new_pauses
+from xchronos.executors.docker.client import ConnectionLost, DockerClient
 from xchronos.executors.docker.messages import Demultiplexer
+from xchronos.executors.docker.patience import new_pauses
 from xchronos.executors.logfile import BoundedLog
 
 Assignments = Callable[[Path, Mapping[str, str] | None], Awaitable[list[str]]]
@@ -43,7 +44,7 @@ class RunningExec:
         written = [f"{name}={spec.env[name]}" if name in spec.env else name for name in command.body.get("Env") or ()]
         tty = bool(command.body.get("Tty"))
         body = {**command.body, "Env": env + written, "AttachStdin": False, "Detach": command.detach}
-        answer = await self._engine.call("POST", f"/containers/{command.container}/exec", body=body)
+        answer = await self._engine.ask("POST", f"/containers/{command.container}/exec", body=body)
         self.id = str(answer["Id"])
         cut = False
         frames = Demultiplexer()
@@ -64,7 +65,7 @@ class RunningExec:
         pauses = new_pauses()
         while True:
             try:
-                state: dict[str, Any] = await self._engine.call("GET", f"/exec/{self.id}/json")
+                state: dict[str, Any] = await self._engine.ask("GET", f"/exec/{self.id}/json")
             except ExecutorUnavailable:
                 cut = True
                 state = {"Running": True}
@@ -80,7 +81,7 @@ class RunningExec:
         """Signal the process by its pid on this machine. False when the engine is on another machine: nobody can."""
         if self._engine.socket is None:
             return False
-        state = await self._engine.call("GET", f"/exec/{self.id}/json")
+        state = await self._engine.ask("GET", f"/exec/{self.id}/json")
         if state.get("Running") and state.get("Pid"):
             with suppress(ProcessLookupError):
                 os.kill(state["Pid"], number)

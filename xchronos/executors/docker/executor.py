@@ -19,11 +19,12 @@ from xchronos.errors import ExecutorUnavailable, StartRefused
 from xchronos.executors.contract import Leftover, StepExit, StepSpec
 from xchronos.executors.docker import body as bodies
 from xchronos.executors.docker.cidfile import write_id
-from xchronos.executors.docker.client import ConnectionLost, DockerClient, EngineRefusal, new_pauses
+from xchronos.executors.docker.client import ConnectionLost, DockerClient, EngineRefusal
 from xchronos.executors.docker.commands import DockerCommandRun
 from xchronos.executors.docker.containers import Keeper, start_gate
 from xchronos.executors.docker.journal import StepJournal
 from xchronos.executors.docker.output import log_config
+from xchronos.executors.docker.patience import new_pauses, telling
 from xchronos.executors.docker.run import ContainerRun, attend, output_of
 from xchronos.executors.logfile import BoundedLog
 from xchronos.hostfiles import HostFiles
@@ -91,7 +92,7 @@ class DockerExecutor:
     async def probe(self) -> str:
         """The engine's version."""
         try:
-            answer = await self._engine.call("GET", "/version", timeout=30)
+            answer = await self._engine.ask("GET", "/version", timeout=30)
         except EngineRefusal as refusal:
             raise ExecutorUnavailable(
                 f"{self._engine.named} does not answer as a Docker engine: {refusal}"
@@ -161,7 +162,7 @@ class DockerExecutor:
                 body, pull=command.pull, platform=command.platform, quiet=command.quiet, networks=networks,
                 complain=_complain,
             )  # fmt: skip
-        with BoundedLog(spec.log, spec.log_limit, resume=True) as log:
+        with BoundedLog(spec.log, spec.log_limit, resume=True) as log, telling(log.note):
             try:
                 found = await run.create(body, log, pull=command.pull, platform=command.platform, quiet=command.quiet)
                 await run.equip(found, networks)
@@ -191,7 +192,10 @@ class DockerExecutor:
         pauses = new_pauses()
         # What `start -a` has printed stays: it knows how far it has read the container's output.
         attaches = isinstance(command, Start) and command.attach
-        with BoundedLog(spec.log, spec.log_limit, resume=attaches and journal.again) as log:
+        with (
+            BoundedLog(spec.log, spec.log_limit, resume=attaches and journal.again) as log,
+            telling(log.note),
+        ):
             while True:
                 commands = active.commands = DockerCommandRun(self._keeper, spec, log, journal, self._files)
                 try:
@@ -200,9 +204,9 @@ class DockerExecutor:
                     journal.again = True
                 except ExecutorUnavailable:
                     pass  # nothing was sent, so `again` stays as it is
-                await pauses.pause()
                 if not attaches:
-                    log.restart()
+                    log.restart()  # before the pause, which may leave a line there
+                await pauses.pause()
 
     async def stop(self, spec: StepSpec, signal: str) -> None:
         """Signal the step's container, as the docker client passes signals on.
@@ -238,7 +242,7 @@ class DockerExecutor:
     async def _list(self, *labels: str) -> list[dict[str, Any]]:
         wanted = [f"{bodies.NAMESPACE}={self._namespace}", f"{bodies.OWNER}={self._owner}", *labels]
         filters = msgspec.json.encode({"label": wanted}).decode()
-        found: list[dict[str, Any]] = await self._engine.call(
+        found: list[dict[str, Any]] = await self._engine.ask(
             "GET", "/containers/json", params={"all": "1", "filters": filters}
         )
         return [item for item in found if not _users(item)]

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from xchronos.executors.docker.client import ConnectionLost, DockerClient, EngineRefusal
+from xchronos.executors.docker.client import DockerClient, EngineRefusal
 
 DOCKER_HUB = "https://index.docker.io/v1/"
 
@@ -105,9 +105,12 @@ def _progress(line: bytes, say: Callable[[str], None]) -> None:
     if not line.strip():
         return
     try:
-        event: dict[str, Any] = msgspec.json.decode(line)
-    except msgspec.DecodeError as error:
-        raise ConnectionLost(f"the engine's pull answer is cut short: {line[:80]!r}") from error
+        event: Any = msgspec.json.decode(line)
+    except msgspec.DecodeError:
+        event = None
+    if not isinstance(event, dict):  # the answer has come whole, so this is how the engine says it
+        say(line.decode(errors="replace").strip())
+        return
     if "error" in event or "errorDetail" in event:
         raise PullFailed(
             500, str(event.get("error") or (event.get("errorDetail") or {}).get("message") or "pull failed")

@@ -21,8 +21,9 @@ import msgspec
 
 from xchronos.aio import cancel_and_wait, retry
 from xchronos.errors import ExecutorUnavailable
-from xchronos.executors.docker.client import DockerClient, EngineRefusal, new_pauses
+from xchronos.executors.docker.client import DockerClient, EngineRefusal
 from xchronos.executors.docker.messages import TROUBLE, Frames, Lines, Message, Place, sortable
+from xchronos.executors.docker.patience import new_pauses
 from xchronos.executors.logfile import BoundedLog
 
 FOLLOW_AFTER = 0.25

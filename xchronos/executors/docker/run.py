@@ -14,6 +14,7 @@ from xchronos.executors.docker.attached import AttachedOutput
 from xchronos.executors.docker.client import EngineRefusal
 from xchronos.executors.docker.containers import Inspected, Keeper
 from xchronos.executors.docker.output import Output, OutputCopy, log_keeping
+from xchronos.executors.docker.patience import telling
 from xchronos.executors.logfile import BoundedLog
 
 _INIT = re.compile(rb"^\[FATAL tini \(\d+\)\] exec (.*) failed: (.*)$", re.MULTILINE)
@@ -107,7 +108,7 @@ class ContainerRun:
 
         `complain` turns the engine's text into the line of the log when the engine refuses.
         """
-        with BoundedLog(self._spec.log, self._spec.log_limit, resume=True) as log:
+        with BoundedLog(self._spec.log, self._spec.log_limit, resume=True) as log, telling(log.note):
             try:
                 found = await self.create(body, log, pull=pull, platform=platform, quiet=quiet)
                 fresh = found.state.status == "created"
