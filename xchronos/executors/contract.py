@@ -39,6 +39,7 @@ class StepSpec(msgspec.Struct, frozen=True):
         log_limit: How many bytes of the output are kept.
         docker: The compiled docker command line if the step is one; else None.
         body: The Engine API create body of the unit's [Container] with this step's command in it; None without one.
+        container_name: The name that [Container] gives to this step's container; "": one that tells the step.
         pull: When the image is pulled: `missing`, `always`, `never` or `newer`.
         platform: The image's platform; "": the engine's own.
         networks: All networks of the container. The first is in `body`; the others are connected before the start.
@@ -67,6 +68,7 @@ class StepSpec(msgspec.Struct, frozen=True):
     log_limit: int = LOG_LIMIT
     docker: DockerCommand | None = None
     body: Mapping[str, Any] | None = None
+    container_name: str = ""
     pull: str = "missing"
     platform: str = ""
     networks: tuple[str, ...] = ()

@@ -236,7 +236,14 @@ class AttemptSteps:
             else:
                 mounted[secret.target or secret.name] = text
         return msgspec.structs.replace(
-            spec, body=body, pull=extras.pull, platform=extras.platform, networks=extras.networks, secrets=mounted
+            spec,
+            body=body,
+            # Two containers of one attempt cannot have the same name: the main process's has it.
+            container_name=(extras.name or "") if step.main else "",
+            pull=extras.pull,
+            platform=extras.platform,
+            networks=extras.networks,
+            secrets=mounted,
         )
 
     def _add_own_environment(self, env: dict[str, str], *, in_container: bool) -> None:

@@ -107,7 +107,7 @@ class DockerExecutor:
 
     def _name_of(self, spec: StepSpec) -> str:
         written = spec.docker.name if isinstance(spec.docker, Create) else None
-        return written or bodies.container_name(spec, self._owner)
+        return written or spec.container_name or bodies.container_name(spec, self._owner)
 
     async def run(self, spec: StepSpec) -> StepExit:
         """Run the step, or adopt it. See `Executor.run`."""
@@ -222,12 +222,13 @@ class DockerExecutor:
                 active.give_up(signal)
             return
         for _ in range(MOST_START_LOOKS):
-            found = await self._keeper.find(self._name_of(spec))
+            run = self._run_of(spec)
+            found = await run.find()
             if found is None:
                 if active is not None:
                     active.give_up(signal)
                 return
-            if not self._run_of(spec).mine(found.labels):
+            if not run.mine(found.labels):
                 return
             if found.state.status != "created" or self._active.get(spec.identity) is None:
                 await self._keeper.signal(found.id, signal)

@@ -14,8 +14,11 @@ from xchronos.executors.docker.attached import AttachedOutput
 from xchronos.executors.docker.client import EngineRefusal
 from xchronos.executors.docker.containers import Inspected, Keeper
 from xchronos.executors.docker.output import Output, OutputCopy, log_keeping
-from xchronos.executors.docker.patience import telling
+from xchronos.executors.docker.patience import new_pauses, telling
 from xchronos.executors.logfile import BoundedLog
+
+MOST_LOOKS_AT_A_NAME = 12
+"""How often a name is tried again while the container that has it is only to be removed: some 15 seconds in all."""
 
 _INIT = re.compile(rb"^\[FATAL tini \(\d+\)\] exec (.*) failed: (.*)$", re.MULTILINE)
 
@@ -38,6 +41,16 @@ class ContainerRun:
         """Whether a container with these labels is this step's."""
         return body.is_step(labels, self._labels)
 
+    async def find(self) -> Inspected | None:
+        """The step's container, or another one that has the name of its container. Raises as `Keeper.find`.
+
+        A container that [Container] names is looked for by its labels first: a daemon that did not name it may have
+        made it, and others may have the name.
+        """
+        if self._spec.container_name and (found := await self._keeper.find_labelled(self._labels)) is not None:
+            return found
+        return await self._keeper.find(self._name)
+
     async def create(
         self, body: Mapping[str, Any], log: BoundedLog, *, pull: str, platform: str = "", quiet: bool = False
     ) -> Inspected:
@@ -54,14 +67,40 @@ class ContainerRun:
                 self._name, body, self.mine, pull=pull, platform=platform, say=(lambda _: None) if quiet else say
             )
 
-        try:
-            return await create()
-        except EngineRefusal:
-            holder = await self._keeper.find(self._name)
-            if holder is None or holder.state.running or not self._superseded(holder.labels):
-                raise
-            await self._keeper.delete(holder.id)
-        return await create()
+        if self._spec.container_name and (found := await self._keeper.find_labelled(self._labels)) is not None:
+            return found
+        pauses = new_pauses()
+        while True:
+            try:
+                return await create()
+            except EngineRefusal as refusal:
+                holder = await self._keeper.find(self._name)
+                if holder is None:
+                    raise
+                if not holder.state.running and self._superseded(holder.labels):
+                    await self._keeper.delete(holder.id)
+                elif self._ends(holder) and pauses.tries < MOST_LOOKS_AT_A_NAME:
+                    await pauses.pause()  # it is removed as soon as its end is recorded
+                else:
+                    raise self._taken(refusal, holder) from refusal
+
+    def _ends(self, holder: Inspected) -> bool:
+        """Whether a container that has our name has run for an execution of this daemon, and is only to be removed."""
+        same = all(holder.labels.get(key) == self._labels[key] for key in (body.NAMESPACE, body.OWNER))
+        over = holder.state.status in ("exited", "dead", "removing")
+        return bool(self._spec.container_name) and over and same and body.KEEP not in holder.labels
+
+    def _taken(self, refusal: EngineRefusal, holder: Inspected) -> EngineRefusal:
+        """The refusal, and who has the name that [Container] wants."""
+        if not self._spec.container_name:
+            return refusal
+        labels = holder.labels
+        whose = f"execution {labels[body.EXECUTION]}" if body.EXECUTION in labels else "no unit of xchronos"
+        message = (
+            f"ContainerName={self._name} is taken: container {holder.id[:12]} of {whose} has it "
+            f"({holder.state.status}); {refusal.message}"
+        )
+        return EngineRefusal(refusal.status, message)
 
     def _superseded(self, labels: Mapping[str, str]) -> bool:
         """Whether these labels are those of an earlier attempt of this step, to be removed.
