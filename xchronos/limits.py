@@ -42,13 +42,13 @@ PLACEMENT_TERMS = 100
 EXPANDED_CHARACTERS = 1024 * 1024
 """The most characters that a value has, and that a command has, when its specifiers and variables are filled in.
 
-It is also the most that all docker command lines of one unit have together.
+It is also the most that all docker command lines of one unit have together, and all values of its [Container].
 """
 
 PORTS = 4_096
 """The most ports that one container publishes, and the most that it exposes; counted before a range is expanded.
 
-It is also the most that all docker command lines of one unit have together.
+It is also the most that all docker command lines of one unit have together, and all values of its [Container].
 """
 
 PATH_CHARACTERS = 4_096

@@ -215,6 +215,8 @@ def test_extras():
         ("Secret", "a,uid=5", "keeps the owner"),
         ("Timezone", "local", "machines may differ"),
         ("PodmanArgs", "-privileged", "single-dash form"),
+        ("Environment", "MY VAR=x", "'MY' is no assignment: expected NAME=value, quoted if it holds blanks"),
+        ("Environment", "A-B=x", "'A-B' is no name that a shell reads"),
         ("PodmanArgs", "--restart=always --rm=false", "--restart: no effect: Restart= of [Service]"),
         ("PodmanArgs", "--rm --restart=no", "--rm: no effect: the container is removed"),
         ("PodmanArgs", "-d", "--detach: no effect"),

@@ -157,3 +157,21 @@ def test_what_is_wrong_on_the_machine_is_named():
         resolved("Image=img", "PublishPort=${P}:80", environment={"P": "x"})
     with pytest.raises(InvalidValue, match=r"as a whole: Image= is missing"):
         resolved("Image=${I}", environment={})
+
+
+def test_a_section_becomes_only_so_large():
+    """Each line may be short, and become a megabyte."""
+    lines = [f"Label=a{number}={'${V}' * 1000}" for number in range(10)]
+    found = problems_of("Image=img", *lines, service=f"Environment=V={'x' * 999}")
+    assert found[0][3].startswith("the section has more than 1048576 characters")
+    with pytest.raises(InvalidValue, match="more than 1048576 characters"):
+        resolved("Image=img", *lines, environment={"V": "x" * 999})
+
+
+def test_a_word_that_systemd_drops_is_warned_of():
+    def said(line):
+        return [p.message for p in compile_unit("a.service", f"[Service]\nExecStart=/bin/e {line}").warnings]
+
+    (message,) = said("-v $DATA:/data $HOME ${A}:x")
+    assert message.endswith("so the word is dropped: expected ${DATA}:/data")
+    assert compile_unit("a.service", "[Service]\nExecStart=:/bin/e $DATA:/data").warnings == ()

@@ -19,7 +19,7 @@ from xchronos.dockercli.flags import Parsed
 from xchronos.dockercli.quadlet.draft import ContainerDraft, Secret
 from xchronos.dockercli.quadlet.keys import ERRORS, KEY_RULES, WARNINGS
 from xchronos.dockercli.quadlet.reading import ValueReader
-from xchronos.dockercli.quadlet.variables import Variables
+from xchronos.dockercli.quadlet.variables import ExpansionBudget, Variables
 from xchronos.errors import InvalidValue, Severity
 
 __all__ = ["CONTAINER_KEYS", "ContainerExtras", "ContainerProblem", "Secret", "container_body"]
@@ -81,10 +81,10 @@ def container_body(
             problems.append(ContainerProblem(key, f"not supported: {ERRORS[key]}", "error", line))
         else:
             problems.append(ContainerProblem(key, "unknown key of [Container]", "error", line))
-    draft = ContainerDraft()
+    draft, budget = ContainerDraft(), ExpansionBudget()
     is_open = False
     for key, assignments in by_key.items():
-        reader = ValueReader(key, KEY_RULES[key], variables)
+        reader = ValueReader(key, KEY_RULES[key], variables, budget)
         for value, line in assignments if reader.many else assignments[-1:]:
             found = reader.read(draft, value)
             problems.extend(ContainerProblem(key, message, severity, line) for message, severity in found)

@@ -16,7 +16,7 @@ KEY_RULES: dict[str, Rule | LineRule] = {
     "DNSSearch": rules.option("dns-search", Form.RAW),
     "DropCapability": rules.option("cap-drop", Form.WORDS),
     "Entrypoint": Rule(rules.entrypoint, joined=True, reset=rules.no_entrypoint),
-    "Environment": rules.option("env", Form.WORDS),
+    "Environment": Rule(rules.environment, Form.WORDS),
     "EnvironmentFile": rules.option("env-file", Form.WORDS),
     "EnvironmentHost": Rule(rules.env_host, Form.SWITCH),
     "Exec": LineRule(rules.command),

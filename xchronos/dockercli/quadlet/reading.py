@@ -7,7 +7,14 @@ import re
 from collections.abc import Mapping
 
 from xchronos.dockercli.quadlet.draft import ContainerDraft, Form, LineRule, Rule
-from xchronos.dockercli.quadlet.variables import Variables, expand_line, expand_value, literal, names_of
+from xchronos.dockercli.quadlet.variables import (
+    ExpansionBudget,
+    Variables,
+    expand_line,
+    expand_value,
+    literal,
+    names_of,
+)
 from xchronos.errors import InvalidValue, Severity
 from xchronos.unitfile.words import Escapes, split_words
 
@@ -20,10 +27,11 @@ _QUOTED = re.compile(r"""(?:"[^"]*"|'[^']*')""")
 class ValueReader:
     """Reads the assignments to one key into a draft."""
 
-    def __init__(self, key: str, rule: Rule | LineRule, variables: Variables) -> None:
+    def __init__(self, key: str, rule: Rule | LineRule, variables: Variables, budget: ExpansionBudget) -> None:
         self._key = key
         self._rule = rule
         self._variables = variables
+        self._budget = budget
         self.many = rule.many if isinstance(rule, LineRule) else rule.form in (Form.RAW, Form.WORDS)
         """Whether every assignment counts, not only the last."""
         self.open = False
@@ -76,12 +84,17 @@ class ValueReader:
         return [value[1:-1] if len(value) > 1 and value[0] == value[-1] == '"' else value]
 
     def _apply(self, draft: ContainerDraft, words: list[str], env: Mapping[str, str], *, joined: bool) -> None:
+        self._budget.check()
         if isinstance(self._rule, LineRule):
-            self._rule.apply(draft, expand_line(words, env))
+            line = expand_line(words, env)
+            self._budget.take(line)
+            self._rule.apply(draft, line)
             return
         for word in words:
             plain = self._rule.form is Form.SWITCH or "$" not in word
-            self._rule.apply(draft, word if plain else expand_value(word, env, joined=joined))
+            value = word if plain else expand_value(word, env, joined=joined)
+            self._budget.take((value,))
+            self._rule.apply(draft, value)
 
     def _doubts(self, words: list[str], names: frozenset[str], *, joined: bool) -> list[str]:
         """What was probably meant otherwise, although it can be read."""

@@ -17,6 +17,7 @@ from xchronos.dockercli.runflags import RUN
 from xchronos.dockercli.values import csv_fields, parse_mac
 from xchronos.errors import InvalidValue
 from xchronos.unitfile.directives.scalars import parse_bool
+from xchronos.unitfile.environment import is_valid_variable
 
 _OTHER_UNITS = (".volume", ".network", ".image", ".build", ".pod", ".container")
 _PODMAN_NETWORKS = frozenset(("pasta", "slirp4netns", "private", "ns"))
@@ -99,6 +100,18 @@ def entrypoint(draft: ContainerDraft, value: str) -> None:
 def no_entrypoint(draft: ContainerDraft) -> None:
     """`Entrypoint=` without a value: not even the image's own. The engine's word for that is one empty word."""
     draft.entrypoint = [""]
+
+
+def environment(draft: ContainerDraft, word: str) -> None:
+    """`Environment=`: one variable. What systemd would drop in [Service] gives the same warning here."""
+    name, equals, _ = word.partition("=")
+    if not equals:
+        draft.warnings.append(f"{word!r} is no assignment: expected NAME=value, quoted if it holds blanks")
+    elif not is_valid_variable(name):
+        draft.warnings.append(
+            f"{name!r} is no name that a shell reads: expected letters, digits and '_', no digit first"
+        )
+    draft.set("env", word)
 
 
 def env_host(_draft: ContainerDraft, value: str) -> None:

@@ -6,11 +6,12 @@ only the machine has. A value that names one is then judged with several stand-i
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 
 from xchronos.errors import InvalidValue
+from xchronos.limits import EXPANDED_CHARACTERS
 from xchronos.unitfile.environment import is_valid_variable
 from xchronos.unitfile.execline import expand_variables, misread_variable, variable_names
 
@@ -46,6 +47,25 @@ class Variables(msgspec.Struct, frozen=True):
             return
         for stand_in in STAND_INS:
             yield stand_in, {**self.values, **dict.fromkeys(unknown, stand_in)}
+
+
+class ExpansionBudget:
+    """What one section may still become. Each of its values may be short, and become as much as one may."""
+
+    def __init__(self) -> None:
+        self._left = EXPANDED_CHARACTERS
+
+    def take(self, words: Iterable[str]) -> None:
+        """Count words that were filled in. Raises InvalidValue when there is no room left."""
+        self._left -= sum(map(len, words))
+        self.check()
+
+    def check(self) -> None:
+        """Raise InvalidValue when there is no room left."""
+        if self._left < 0:
+            raise InvalidValue(
+                f"the section has more than {EXPANDED_CHARACTERS} characters with its variables filled in"
+            )
 
 
 def names_of(words: list[str], *, joined: bool) -> frozenset[str]:

@@ -14,7 +14,7 @@ from xchronos.model.compile.bounds import ELSEWHERE
 from xchronos.model.compile.reader import OptionReader
 from xchronos.model.lifecycle import AttemptState
 from xchronos.model.unit import Step
-from xchronos.unitfile import ExecLine, HostFacts, Option, UnitName, parse_environment, parse_exec
+from xchronos.unitfile import ExecLine, HostFacts, Option, UnitName, misread_variable, parse_environment, parse_exec
 
 PHASES: tuple[tuple[str, AttemptState], ...] = (
     ("ExecCondition", "condition"),
@@ -124,6 +124,10 @@ def _lines(reader: OptionReader, key: str, name: UnitName) -> list[tuple[ExecLin
             continue
         for warning in parsed.warnings:
             reader.report(option, warning, "warning")
+        for word in (word for line in parsed.lines if not line.no_variables for word in line.words[1:]):
+            if meant_word := misread_variable(word):
+                message = f"{word} is to systemd the name of one variable, and so the word is dropped"
+                reader.report(option, f"{message}: expected {meant_word}", "warning")
         found.extend((line, option) for line in parsed.lines)
     return found
 
