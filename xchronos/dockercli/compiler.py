@@ -70,11 +70,12 @@ _REFUSED = {
     **dict.fromkeys(("push", "commit", "search", "manifest", "trust", "scan", "scout", "plugin"), _FILES),
     **dict.fromkeys(("login", "logout"), "registry credentials are a setting of the machine; remove the line"),
     **dict.fromkeys(("swarm", "service", "stack", "node", "secret", "config", "checkpoint"), _SWARM),
-    **dict.fromkeys(("attach", "events", "stats", "top"), f"{_TERMINAL}; use docker logs, wait or inspect"),
+    **dict.fromkeys(("attach", "events", "stats"), f"{_TERMINAL}; use docker logs, wait or inspect"),
     "context": _ENGINE,
     "update": "write the limits into docker run",
     "diff": "use docker inspect",
-    "port": "use docker inspect",
+    "port": "docker inspect prints the ports as JSON, below NetworkSettings",
+    "top": "docker exec <container> ps prints the processes, docker inspect the state",
     "history": "use docker image inspect",
 }
 

@@ -18,7 +18,7 @@ _NUMBER_LENGTH = 64
 _TRUE = frozenset(("1", "t", "T", "TRUE", "true", "True"))
 _FALSE = frozenset(("0", "f", "F", "FALSE", "false", "False"))
 
-_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([kKmMgGtTpP])?[iI]?[bB]?")
+_SIZE = re.compile(r"\+?([0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE]([+-]?[0-9]{1,3}))? ?([kKmMgGtTpP])?[iI]?[bB]?")
 _SHIFT = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40, "p": 50}
 _GO_INT = re.compile(r"[+-]?(?:0[xX][0-9A-Fa-f_]+|0[bB][01_]+|0[oO]?[0-7_]+|[0-9_]+)")
 _OLD_OCTAL = re.compile(r"([+-]?)0([0-7_]+)")
@@ -57,13 +57,19 @@ def parse_bool(text: str) -> bool:
 
 
 def parse_size(text: str) -> int:
-    """A number of bytes, with an optional unit b, k, m, g, t or p: powers of 1024. `KiB` and `kb` mean `k`."""
+    """A number of bytes, with an optional unit b, k, m, g, t or p: powers of 1024. `KiB` and `kb` mean `k`.
+
+    Fractions and exponents, which later clients than 20.10 read, are read too: `.5g`, `1e6`.
+    """
     match = _SIZE.fullmatch(text) if len(text) <= _NUMBER_LENGTH else None
     if match is None:
         raise InvalidValue(f"invalid size: {text!r}, expected a number with an optional unit b, k, m, g, t or p")
-    number, unit = match.groups("")
+    number, exponent, unit = match.groups("")
     shift = _SHIFT[unit.lower()]
-    size = int(number) << shift if number.isdigit() else int(float(number) * (1 << shift))
+    if number.isdigit() and not exponent:
+        size = int(number) << shift
+    else:
+        size = int(Fraction(f"{number}e{exponent or 0}") * (1 << shift))
     if size > INT64_MAX:
         raise InvalidValue(f"invalid size: {text!r} is beyond 8 EiB")
     return size

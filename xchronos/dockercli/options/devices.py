@@ -198,11 +198,11 @@ def parse_link(text: str) -> str:
 
 def parse_restart(text: str) -> dict[str, Any]:
     """`HostConfig.RestartPolicy` for `no`, `always`, `unless-stopped` or `on-failure[:max-retries]`."""
-    name, colon, retries = text.partition(":")
+    name, _, retries = text.partition(":")
     if ":" in retries:
         raise InvalidValue(f"invalid restart policy {text!r}, expected for example on-failure:5")
     try:
-        count = parse_decimal_int(retries) if colon else 0
+        count = parse_decimal_int(retries) if retries else 0
     except InvalidValue:
         raise InvalidValue(f"invalid restart policy {text!r}: the maximum retry count must be an integer") from None
     return {"Name": name, "MaximumRetryCount": count}

@@ -52,8 +52,8 @@ def publish(specs: Iterable[str]) -> tuple[dict[str, dict[str, str]], dict[str, 
 def published(written: str) -> Published:
     """Read one value of `--publish`. Raises InvalidValue.
 
-    A value is `[[ip:][host]:]container[/protocol]`. Ports may be ranges, and an IPv6 address is in brackets. A value
-    may also have the long form `target=80,published=8080,protocol=udp`.
+    A value is `[[ip:][host]:]container[/protocol]`. Ports may be ranges, and an IPv6 address may be in brackets.
+    A value may also have the long form `target=80,published=8080,protocol=udp`.
     """
     try:
         found = _published(_long_form(written) if "=" in written else written)
@@ -103,8 +103,6 @@ def _address(text: str) -> str:
     inner = text
     if text.startswith("[") and text.endswith("]"):
         inner = text[1:-1]
-    elif ":" in text:
-        raise InvalidValue(f"an IPv6 address stands in brackets, [{text}]")
     if inner and parse_ip(inner) is None:
         raise InvalidValue(f"{inner!r} is not an IP address")
     return inner

@@ -88,17 +88,20 @@ class DockerCommandRun:
     ) -> StepExit:
         """Make one call for every name, and print the name or the error. The exit code is 1 when any was refused.
 
+        An action that returns False has done nothing, and its name is not printed.
         `done` has the statuses that mean, after an earlier call of this step, that it has done this already.
         """
         reasons = []
         for name in names:
             try:
-                await action(name)
+                acted = await action(name)
             except EngineRefusal as refusal:
                 if not (self._journal.again and refusal.status in done):
                     reasons.append(self._error(refusal))
                     continue
-            self._say(name)
+                acted = True
+            if acted is not False:
+                self._say(name)
         return StepExit(code=1 if reasons else 0, reason="\n".join(reasons))
 
     async def _post(self, path: str, params: dict[str, str] | None = None, body: Any = None) -> Any:
@@ -119,7 +122,7 @@ class DockerCommandRun:
     async def _rm(self, command: cli.Rm) -> StepExit:
         params = {"force": flag(command.force), "v": flag(command.volumes), "link": flag(command.link)}
 
-        async def remove(name: str) -> None:
+        async def remove(name: str) -> bool:
             # Find it first: a DELETE that is sent a second time answers 404 when the first one has done its work.
             if await self._keeper.find(name) is not None:
                 try:
@@ -127,11 +130,12 @@ class DockerCommandRun:
                 except EngineRefusal as refusal:
                     if refusal.status != 404:
                         raise
-                return
+                return True
             missing = EngineRefusal(404, f"No such container: {name}")
             if not command.force:
                 raise missing
             self._error(missing)  # printed, but no failure: -f asks for that
+            return False
 
         return await self._each(command.containers, remove, _GONE)
 
