@@ -1,10 +1,12 @@
 """Files of this host whose path somebody else names: a unit, or a link in a directory.
 
 Whoever names a path decides what is there: a pipe that nobody writes to, a device without end, a file on a server that
-does not answer any more. Three rules keep that from stopping anybody else:
+does not answer any more. Four rules keep that from stopping anybody else, and from
+telling secrets:
 
 - What is there is judged before it is opened for reading, on a descriptor (`O_PATH`) that opens nothing: only a regular
   file is read, however many links lead to it. A device is not even opened, for that may have an effect.
+- What a process has in /proc is not read: the environment of this one has passwords.
 - No more is read than a limit.
 - It happens in threads of its own (`threads`), each call with a deadline. A call that does not answer keeps its thread,
   so a path has one call at a time, and one that has not answered is refused to all others immediately. When no thread
@@ -13,6 +15,7 @@ does not answer any more. Three rules keep that from stopping anybody else:
 
 import asyncio
 import os
+import re
 import stat
 import threading
 import time
@@ -28,6 +31,7 @@ from xchronos.threads import DaemonThreads
 
 T = TypeVar("T")
 
+_OF_A_PROCESS = re.compile(r"/proc/[0-9]+/")
 _KINDS = {
     stat.S_IFDIR: "a directory",
     stat.S_IFIFO: "a named pipe (FIFO)",
@@ -210,6 +214,8 @@ def open_file(path: str, what: str) -> int:
         if not stat.S_ISREG(mode):
             found = _KINDS.get(stat.S_IFMT(mode), "no regular file")
             raise HostFileRefused(f"{what}: is {found}: expected a regular file")
+        if _OF_A_PROCESS.match(str(Path(f"/proc/self/fd/{judged}").readlink())):
+            raise HostFileRefused(f"{what}: says what a process was given, this daemon's secrets perhaps")
         return os.open(f"/proc/self/fd/{judged}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     finally:
         os.close(judged)

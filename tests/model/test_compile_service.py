@@ -160,6 +160,7 @@ def test_settings(lines, field, value):
         ("Restart=sometimes", "restart", "no", "sometimes"),
         ("Restart=on-success", "restart", "on-success", "a success is not followed by another attempt"),
         ("EnvironmentFile=relative", "environment_files", (), "not an absolute path"),
+        ("PassEnvironment=A XCHRONOS_API_TOKEN", "pass_environment", ("A XCHRONOS_API_TOKEN",), "is not passed"),
         ("MemoryMax=1G", "user", "", "has no meaning without a [Container]"),
         ("Nice=5", "user", "", "has no meaning in xchronos"),
         ("NoSuchKey=5", "user", "", "unknown key 'NoSuchKey'"),

@@ -18,6 +18,10 @@ ServiceType = Literal["simple", "exec", "oneshot"]
 KillMode = Literal["control-group", "mixed", "process", "none"]
 
 
+OWN_SETTINGS = "XCHRONOS_"
+"""How the names of a daemon's own settings begin, passwords among them. PassEnvironment= passes none of them."""
+
+
 class TriggerSpec(msgspec.Struct, frozen=True):
     """One trigger of a unit: its key and text as written, and the value that computes its grid."""
 

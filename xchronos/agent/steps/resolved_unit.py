@@ -7,7 +7,7 @@ import msgspec
 
 from xchronos.executors.contract import DirectExecutor, Executor, HostExecutor
 from xchronos.hostfiles import HostFiles
-from xchronos.model.unit import Step, Unit
+from xchronos.model.unit import OWN_SETTINGS, Step, Unit
 from xchronos.registry.units import CACHED
 from xchronos.unitfile import (
     HostFacts,
@@ -18,8 +18,8 @@ from xchronos.unitfile import (
     unset_variables,
 )
 
-DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin"
-"""systemd's default search path for programs."""
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+"""systemd's default search path for programs, where /sbin and /bin may be directories of their own."""
 
 
 class HostContext:
@@ -140,7 +140,7 @@ class ResolvedUnit:
         if kind == "process":
             env |= user
         for variable in parse_variable_names(service.pass_environment, self.name, self.host.facts)[0]:
-            if variable in self.host.environ:
+            if variable in self.host.environ and not variable.startswith(OWN_SETTINGS):
                 env[variable] = self.host.environ[variable]
         if service.environment:
             env |= parse_environment(service.environment, self.name, self.host.facts).values

@@ -11,8 +11,8 @@ from xchronos.errors import InvalidValue
 from xchronos.model.compile.commands import PHASES, CompiledSteps
 from xchronos.model.compile.reader import OptionReader, one_of, whole
 from xchronos.model.policies import Retry
-from xchronos.model.unit import ExitStatuses, KillMode, Service, ServiceType
-from xchronos.unitfile import parse_timeout, parse_timespan
+from xchronos.model.unit import OWN_SETTINGS, ExitStatuses, KillMode, Service, ServiceType
+from xchronos.unitfile import parse_timeout, parse_timespan, parse_variable_names
 from xchronos.unitfile.directives import parse_bool, parse_signal
 from xchronos.unitfile.directives.signals import exit_status_set, signal_name
 
@@ -53,6 +53,12 @@ def read_service(reader: OptionReader, commands: CompiledSteps, *, triggered: bo
     restart = reader.lenient("Restart", _restart_parser, "no")
     if remain and triggered:
         reader.warn("RemainAfterExit", "does nothing in a unit with a trigger: an attempt ends with its main process")
+    for option in reader.all("PassEnvironment"):
+        names, _ = parse_variable_names([option.value])
+        own = [name for name in names if name.startswith(OWN_SETTINGS)]
+        if own:
+            message = f"{' '.join(own)} is not passed: a daemon keeps its own settings, passwords among them, to itself"
+            reader.report(option, message, "warning")
     directory = reader.lenient("WorkingDirectory", str, "", resets=True)
     service = Service(
         type=kind,
