@@ -1,12 +1,16 @@
 """What a step is given: environment, directories, the create body; all that speaks of this machine is filled in here."""
 
+import pwd
+import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import msgspec
 import pytest
 
 from tests.agent.worlds import FACTS, FIRE
 from xchronos.agent.steps import host_facts
+from xchronos.agent.steps.host_inputs import user_environment
 from xchronos.agent.steps.resolved_unit import HostContext, ResolvedUnit
 from xchronos.agent.steps.spec import AttemptSteps
 from xchronos.executors.contract import Leftover, StepExit, StepSpec
@@ -45,9 +49,13 @@ async def given(text: str, where: Path, *, payload: str = "") -> tuple[StepSpec 
     unit = compile_unit("job.service", text)
     execution = Execution("job.service", FIRE, current=Attempt(2, "m1"), payload=payload)
     executors = {"docker": Recorder("docker"), "process": Recorder("process")}
-    facts = msgspec.structs.replace(FACTS, hostname="box", home="/home/of")
+    facts = msgspec.structs.replace(FACTS, hostname="box", home="/home/of", shell="/bin/ash")
     steps = AttemptSteps(
-        ResolvedUnit(unit, HostContext("m1", facts, {"GIVEN": "1"}, where / "secrets", 99), executors),
+        ResolvedUnit(
+            unit,
+            HostContext("m1", facts, {"GIVEN": "1", "XCHRONOS_API_TOKEN": "t0p"}, where / "secrets", 99),
+            executors,
+        ),
         execution,
         str(where),
     )
@@ -212,3 +220,66 @@ def test_the_machine_knows_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert host_facts.default_machine_id(tmp_path) == drawn
     (tmp_path / "machine-id").write_text("")  # what a full disk may leave
     assert len(host_facts.default_machine_id(tmp_path)) == 32
+
+
+@pytest.mark.parametrize(
+    ("user", "entry", "expected"),
+    [
+        ("web", ("/srv/web", "/bin/bash"), {"HOME": "/srv/web", "SHELL": "/bin/bash"}),
+        ("web", ("/nonexistent", "/usr/sbin/nologin"), {"HOME": "/nonexistent"}),
+        ("web", ("/srv/web", "/bin/false"), {"HOME": "/srv/web"}),
+        ("web", ("/", ""), {}),
+        ("web", ("", "sh"), {}),
+        # systemd has an entry of its own for this one, with neither.
+        ("nobody", ("/nonexistent", "/bin/sh"), {}),
+        ("65534", ("/nonexistent", "/bin/sh"), {}),
+    ],
+)
+def test_who_has_a_home_and_a_shell_is_told_so(user, entry, expected, monkeypatch) -> None:
+    found = SimpleNamespace(pw_name="web", pw_dir=entry[0], pw_shell=entry[1])
+    monkeypatch.setattr("xchronos.agent.steps.host_inputs.pwd.getpwnam", lambda _: found)
+    monkeypatch.setattr("xchronos.agent.steps.host_inputs.pwd.getpwuid", lambda _: found)
+    assert user_environment(user) == {"USER": "web", "LOGNAME": "web", **expected}
+
+
+async def test_a_process_sees_what_systemd_sets(tmp_path: Path) -> None:
+    spec, _ = await given("[Service]\nExecStart=/bin/true", tmp_path)
+    assert spec is not None
+    assert spec.env["PATH"] == "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+    assert not {"USER", "LOGNAME", "HOME", "SHELL"} & spec.env.keys()
+    assert re.fullmatch("[0-9a-f]{32}", spec.env["INVOCATION_ID"])
+    again, _ = await given("[Service]\nExecStart=/bin/true", tmp_path)
+    assert again is not None
+    assert again.env["INVOCATION_ID"] == spec.env["INVOCATION_ID"]
+    user, _ = await given("[Service]\nUser=root\nExecStart=/bin/true", tmp_path)
+    assert user is not None
+    assert (user.env["USER"], user.env["HOME"]) == ("root", "/root")
+
+
+async def test_the_daemons_own_settings_are_passed_to_nobody(tmp_path: Path) -> None:
+    passed = "PassEnvironment=GIVEN XCHRONOS_API_TOKEN\n"
+    for more in ("", "[Container]\nImage=box\n"):
+        spec, _ = await given(f"[Service]\n{passed}ExecStart=/bin/true\n{more}", tmp_path)
+        assert spec is not None
+        assert spec.env["GIVEN"] == "1"
+        assert "XCHRONOS_API_TOKEN" not in spec.env
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        ("ExecStart=|echo $GIVEN | cat", ("{shell}", "-c", "echo 1 | cat")),
+        ("ExecStart=@|echo", ("-{shell}", "-c", "echo")),
+        ("ExecStart=|", ("{shell}",)),
+        ("User=0\nExecStart=|echo", ("{root}", "-c", "echo")),
+        # Who has no shell of this kind gets /bin/sh.
+        ("User=nobody\nExecStart=|echo", ("/bin/sh", "-c", "echo")),
+        ("ExecStart=|echo\n[Container]\nImage=box", ("/bin/sh", "-c", "echo")),
+    ],
+)
+async def test_the_users_shell_runs_a_line(lines: str, expected: tuple[str, ...], tmp_path: Path) -> None:
+    spec, _ = await given(f"[Service]\nPassEnvironment=GIVEN\n{lines}\n", tmp_path)
+    assert spec is not None
+    root = pwd.getpwuid(0).pw_shell
+    words = tuple(word.format(shell="/bin/ash", root=root) for word in expected)
+    assert (spec.argv, spec.program) == (words, words[0].removeprefix("-"))

@@ -113,7 +113,11 @@ def test_parse_as_fleet(case):
     check_parse(parse_fleet, case, case.get("fleet", case))
 
 
-@pytest.mark.parametrize("case", cases("exec_split"))
+VIA_SHELL = {"exec-267": "|/bin/sh -c x"}
+"""What systemd 252 refused, and 258 runs in a shell."""
+
+
+@pytest.mark.parametrize("case", [one for one in cases("exec_split") if one.id not in VIA_SHELL])
 def test_exec(case):
     name = UnitName.parse(case.get("unit", "test.service"))
     host = host_of(case)

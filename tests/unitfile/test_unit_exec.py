@@ -95,7 +95,7 @@ def test_prefixes(prefixes, flags):
     assert line.words == (("b",) if "@" in prefixes else ("/bin/a", "b"))
 
 
-@pytest.mark.parametrize("prefixes", ["--", "@@", "::", "++", "+!", "!+", "!!!", "|"])
+@pytest.mark.parametrize("prefixes", ["--", "@@", "::", "++", "+!", "!+", "!!!"])
 def test_prefix_twice_is_part_of_the_path(prefixes):
     value = f"{prefixes}/bin/a b"
     if "-" in prefixes:
@@ -103,6 +103,49 @@ def test_prefix_twice_is_part_of_the_path(prefixes):
     else:
         with pytest.raises(InvalidValue, match="neither an absolute path nor a plain file name"):
             parse_exec(value)
+
+
+# argv as systemd 262 gave it to the user's shell, which was /dump.
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        (r"""|echo hi $V ${W} "${W}" $$HOME "a  b" | cat""", ["/dump", "-c", "echo hi val a b a b $HOME a  b | cat"]),
+        ("@|echo one", ["-/dump", "-c", "echo one"]),
+        ("|@echo one two", ["-/dump", "-c", "echo one two"]),
+        ("|", ["/dump"]),
+        ("@|", ["-/dump"]),
+        (":|echo $V", ["/dump", "-c", "echo $V"]),
+        ("-| echo spaced $V", ["/dump", "-c", "echo spaced val"]),
+        ('|"echo in quotes; ls"', ["/dump", "-c", "echo in quotes; ls"]),
+        ("|/a/b/../x y", ["/dump", "-c", "/a/b/../x y"]),
+        ("|a//b/ x", ["/dump", "-c", "a//b/ x"]),
+        ("|%n x", ["/dump", "-c", "%n x"]),
+        ("|echo %p %%", ["/dump", "-c", "echo job %"]),
+        ("|$V x", ["/dump", "-c", "val x"]),
+        ("|| x", ["/dump", "-c", "| x"]),
+        ("+|'a b' c", ["/dump", "-c", "a b c"]),
+        ('|echo "$V" x$V ${V}y', ["/dump", "-c", "echo val x$V valy"]),
+    ],
+)
+def test_a_shell_runs_the_line_as_systemd_262_does(line, expected):
+    (parsed,) = parse_exec(line, NAME).lines
+    assert parsed.via_shell
+    words = parsed.specify(NAME, HOST).argv
+    argv = words if parsed.no_variables else expand_variables(words, {"V": "val", "W": "a b"})
+    command = parsed.in_shell(argv, "/dump")
+    assert (command.path, list(command.argv)) == ("/dump", expected)
+
+
+def test_a_shell_is_sh_unless_the_machine_knows_better():
+    first, second = parse_exec("|echo a ; /bin/next b", NAME).lines
+    assert first.resolve(NAME, HOST, {}) == Command("/bin/sh", ("/bin/sh", "-c", "echo a"))
+    assert second.resolve(NAME, HOST, {}).argv == ("/bin/next", "b")
+
+
+def test_the_prefix_that_systemd_dropped_has_no_effect():
+    parsed = parse_exec("!!/bin/a")
+    assert "systemd 262 dropped it" in parsed.warnings[0]
+    assert not parse_exec("!/bin/a").warnings
 
 
 def test_a_program_of_the_working_directory_is_taken_where_that_is_asked_for():

@@ -55,7 +55,8 @@ FEATURES: tuple[Feature, ...] = (
         frozenset(
             ("ExecCondition", "ExecStartPre", "ExecStart", "ExecStartPost", "ExecReload", "ExecStop", "ExecStopPost")
         ),
-        r"[-@:+!]*\|",
+        # The prefixes may stand in quotes, and after the `;` that ends another command.
+        r"(?:.*\s;\s+)?[-@:+!\"']*\|",
     ),
     # Variables of [Service]; before, these values were taken as they are written.
     Feature(2, "Container", frozenset(KEY_RULES), r"""(?s).*(?:\$\{[A-Za-z_]|\$\$|(?<![^\s"'])\$[A-Za-z_])"""),

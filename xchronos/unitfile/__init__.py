@@ -23,6 +23,7 @@ from xchronos.unitfile.environment import (
     unset_variables,
 )
 from xchronos.unitfile.execline import (
+    SHELL,
     Command,
     ExecLine,
     ExecLines,
@@ -41,6 +42,7 @@ from xchronos.unitfile.timespan import format_timespan, parse_duration, parse_ti
 from xchronos.unitfile.words import Escapes, split_words
 
 __all__ = [
+    "SHELL",
     "Command",
     "Environment",
     "Escapes",

@@ -39,11 +39,16 @@ class Command(msgspec.Struct, frozen=True):
     argv: tuple[str, ...]
 
 
+SHELL = "/bin/sh"
+"""The shell of the prefix `|` for a user who has none."""
+
+
 class ExecLine(msgspec.Struct, frozen=True):
     """One command of an `Exec*=` value. Specifiers of the machine and variables are not filled in yet.
 
     `prefixes` are as written. `program` is the first word without the prefixes. `words` is argv: its first word is the
-    program, or with `@` the word after the program.
+    program, or with `@` the word after the program. With `|` the program is `SHELL`, and `words` are what it is given;
+    `in_shell` makes the command of them.
     """
 
     prefixes: str
@@ -57,8 +62,13 @@ class ExecLine(msgspec.Struct, frozen=True):
 
     @property
     def sets_argv0(self) -> bool:
-        """`@`: the word after the program becomes its argv[0]."""
+        """`@`: the word after the program becomes its argv[0]. With `|` it asks for a login shell instead."""
         return "@" in self.prefixes
+
+    @property
+    def via_shell(self) -> bool:
+        """`|`: the user's shell runs the line (systemd 258 and later)."""
+        return "|" in self.prefixes
 
     @property
     def no_variables(self) -> bool:
@@ -67,7 +77,7 @@ class ExecLine(msgspec.Struct, frozen=True):
 
     @property
     def privilege(self) -> str:
-        """`+` (full privileges), `!`, `!!` (see systemd.service(5)), or empty."""
+        """`+` (full privileges), `!`, `!!` (which has no effect), or empty."""
         return "+" if "+" in self.prefixes else "!" * self.prefixes.count("!")
 
     @property
@@ -87,7 +97,17 @@ class ExecLine(msgspec.Struct, frozen=True):
         Variables are expanded in argv only, not in the program's path.
         """
         command = self.specify(name, host)
-        return command if self.no_variables else Command(command.path, expand_variables(command.argv, env))
+        argv = command.argv if self.no_variables else expand_variables(command.argv, env)
+        return self.in_shell(argv, SHELL) if self.via_shell else Command(command.path, argv)
+
+    def in_shell(self, argv: tuple[str, ...], shell: str) -> Command:
+        """With `|`: the command by which a shell runs the line, whose words `argv` have their variables filled in.
+
+        The words are joined with a blank each, so quotes of the unit file have gone: `|echo "a  b"` is `echo a  b`.
+        Without a word it is the shell alone. The test `test_a_shell_runs_the_line_as_systemd_262_does` pins this.
+        """
+        login = "-" if self.sets_argv0 else ""
+        return Command(shell, (login + shell, *(("-c", " ".join(argv)) if self.words else ())))
 
 
 class ExecLines(msgspec.Struct, frozen=True):
@@ -126,8 +146,11 @@ def parse_exec(value: str, name: UnitName | None = None, *, local: bool = False)
         if first == ";":
             continue
         prefixes, program = _prefixes(first)
+        if "!!" in prefixes:
+            warnings.append("the prefix '!!' has no effect, and systemd 262 dropped it: leave it out")
         try:
-            program = _checked_program(program, name, local=local)
+            if "|" not in prefixes:
+                program = _checked_program(program, name, local=local)
             line, position = _command(value, position, prefixes, program, name, warnings)
         except InvalidValue as error:
             if "-" not in prefixes:
@@ -158,7 +181,7 @@ def _prefixes(word: str) -> tuple[str, str]:
     """
     taken = ""
     for char in word:
-        if char in "-@:":
+        if char in "-@:|":
             valid = char not in taken
         elif char == "+":
             valid = "+" not in taken and "!" not in taken
@@ -176,7 +199,12 @@ def _command(
     value: str, position: int, prefixes: str, program: str, name: UnitName | None, warnings: list[str]
 ) -> tuple[ExecLine, int]:
     """Read one command. `position` is after its first word; the second value returned is where the next one begins."""
-    words = [] if "@" in prefixes else [program]
+    if "|" in prefixes:
+        # systemd fills in no specifiers in the first word, and does not look whether it is a program.
+        words = [program.replace("%", "%%")] if program else []
+        program = SHELL
+    else:
+        words = [] if "@" in prefixes else [program]
     end = len(value)
     if not _SPECIAL.search(value, position):
         more = split_words(value[position:])
@@ -199,7 +227,7 @@ def _command(
         word, position = _word(value, position, warnings)
         assert word is not None, "blanks after a word are skipped with it, so there is another word here"
         words.append(word if name is None else expand(word, name))
-    if not words:
+    if not words and "|" not in prefixes:
         raise InvalidValue(f"no argv[0] behind {prefixes}{program}: '@' takes the next word for it")
     return ExecLine(prefixes, program, tuple(words)), position
 

@@ -44,6 +44,14 @@ class HostInputs(msgspec.Struct, frozen=True):
     secrets: Mapping[str, str] = {}
 
 
+_NOBODY = ("nobody", "65534")
+_NO_SHELLS = frozenset(
+    f"{directory}/{name}"
+    for directory in ("/bin", "/sbin", "/usr/bin", "/usr/sbin")
+    for name in ("nologin", "false", "true")
+)
+"""The programs that systemd knows as shells of users who do not log in."""
+
 NO_INPUTS = HostInputs()
 """For a step that is given nothing of this host."""
 
@@ -95,12 +103,26 @@ async def _variables(resolved: ResolvedUnit, wanted: str, *, optional: bool) -> 
 
 
 def user_environment(user: str) -> dict[str, str]:
-    """What systemd tells a process of its user, whose name or number is given. Blocks while the users are looked up."""
+    """What systemd tells a process of its user, whose name or number is given. Blocks while the users are looked up.
+
+    A home of nobody's, and a shell that lets nobody in, are not told (`test_who_has_a_home_and_a_shell_is_told_so`).
+    """
     try:
         entry = pwd.getpwuid(int(user)) if user.isdecimal() else pwd.getpwnam(user)
     except KeyError:
         return {}  # the step itself fails then, with systemd's exit code 217
-    return {"USER": entry.pw_name, "LOGNAME": entry.pw_name, "HOME": entry.pw_dir, "SHELL": entry.pw_shell}
+    told = {"USER": entry.pw_name, "LOGNAME": entry.pw_name}
+    if user not in _NOBODY:
+        if entry.pw_dir.startswith("/") and entry.pw_dir.strip("/"):
+            told["HOME"] = entry.pw_dir
+        if lets_in(entry.pw_shell):
+            told["SHELL"] = entry.pw_shell
+    return told
+
+
+def lets_in(shell: str) -> bool:
+    """Whether a shell of the list of users is one that runs commands."""
+    return shell.startswith("/") and shell not in _NO_SHELLS
 
 
 async def with_container(resolved: ResolvedUnit, container: Container, inputs: HostInputs) -> HostInputs:

@@ -5,20 +5,21 @@ Everything that depends on this machine is filled in here, when the step is abou
 
 import asyncio
 from collections.abc import Callable, Mapping
+from hashlib import sha256
 from typing import cast
 
 import msgspec
 
-from xchronos.agent.steps.host_inputs import NO_INPUTS, HostInputs, needs_inputs, read_inputs, with_container
+from xchronos.agent.steps.host_inputs import NO_INPUTS, HostInputs, lets_in, needs_inputs, read_inputs, with_container
 from xchronos.agent.steps.resolved_unit import ResolvedUnit
 from xchronos.dockercli import compile_docker
 from xchronos.errors import InvalidValue, StartRefused
 from xchronos.executors.contract import FORBIDDEN, HostExecutor, StepExit, StepSpec, TidyExecutor
 from xchronos.executors.docker.body import assignments_in
 from xchronos.model.compile.container import on_machine
-from xchronos.model.records import Execution, fire_key
+from xchronos.model.records import Execution
 from xchronos.model.unit import Container, Step
-from xchronos.unitfile import expand_variables
+from xchronos.unitfile import SHELL, expand_variables
 
 SCRATCH = "/xchronos"
 """Where a container has the attempt's scratch directory. It is the working directory, unless the unit names one."""
@@ -168,7 +169,10 @@ class AttemptSteps:
             command = resolved.command(step)
             program = command.program
             argv = command.argv if command.plain else expand_variables(command.argv, env)
-        # `+` and `!` keep the daemon's identity. `!!` does so on old kernels only, without ambient capabilities.
+            if step.line.via_shell:
+                made = step.line.in_shell(argv, self._shell(inputs, in_container=in_container))
+                program, argv = made.path, made.argv
+        # `+` and `!` keep the daemon's identity. `!!` is ignored, as systemd does where the kernel is not an old one.
         keeps_identity = step.line.privilege in ("+", "!")
         spec = StepSpec(
             unit=unit.name,
@@ -195,6 +199,14 @@ class AttemptSteps:
         if inputs.container is not None:
             return self._in_container(spec, inputs.container, step, inputs)
         return spec
+
+    def _shell(self, inputs: HostInputs, *, in_container: bool) -> str:
+        """The shell of the prefix `|`: the user's, or in a container its /bin/sh."""
+        if in_container:
+            return SHELL
+        service, facts = self._resolved.unit.service, self._resolved.host.facts
+        shell = inputs.user.get("SHELL", "") if service.user else facts.shell
+        return shell if lets_in(shell) else SHELL
 
     def _container_here(self, container: Container, extra: Mapping[str, str], inputs: HostInputs) -> Container:
         """What [Container] is on this machine. Its variables are those that systemd has for podman's command line."""
@@ -255,7 +267,9 @@ class AttemptSteps:
         env["XCHRONOS_ATTEMPT"] = str(attempt)
         env["XCHRONOS_COPY"] = str(execution.copy)
         env["XCHRONOS_MACHINE"] = self._resolved.host.machine
-        env["INVOCATION_ID"] = f"{fire_key(fire_time)}-{execution.copy}-{attempt}"
+        # 128 bits in hex, as sd_id128 reads them: the same for all steps of the attempt, a restarted daemon's too.
+        identity = f"{self._id} {attempt} {self._resolved.host.machine}"
+        env["INVOCATION_ID"] = sha256(identity.encode()).hexdigest()[:32]
         if execution.payload:
             env["XCHRONOS_PAYLOAD"] = execution.payload
         env["XCHRONOS_SCRATCH"] = SCRATCH if in_container else self._scratch

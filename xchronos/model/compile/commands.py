@@ -142,6 +142,8 @@ def with_image_command(commands: CompiledSteps) -> CompiledSteps:
 
 def _shown(line: ExecLine) -> str:
     """The command as people read it, with its prefixes."""
+    if line.via_shell:
+        return line.prefixes + " ".join(line.words)
     return " ".join((line.prefixes + line.program, *(line.words if line.sets_argv0 else line.words[1:])))
 
 

@@ -138,6 +138,9 @@ def _check_container(
 ) -> None:
     """Warn about a container in which no step runs, and about an Exec= that ExecStart= hides."""
     header = next(header for header in section.unit.headers if header.name == "Container")
+    for key, phase in PHASES:
+        if any(step.line.sets_argv0 and not step.docker for step in commands.steps if step.phase == phase):
+            section.warn(key, "the prefix '@' has no effect in a container, whose engine sets argv[0] itself")
     starts = [step for step in commands.steps if step.phase == "start"]
     if starts and all(step.docker for step in commands.steps):
         message = "the section does nothing: every command is a docker command line of its own"

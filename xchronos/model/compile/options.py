@@ -15,11 +15,11 @@ from xchronos.model.compile.chronos import CHRONOS_KEYS
 from xchronos.model.compile.container import has_meaning
 from xchronos.model.compile.reader import problem_at, unmarked
 from xchronos.model.conditions import HOST_CONDITIONS
-from xchronos.unitfile import Option, UnitFile, UnitName, did_you_mean, expand, lint, suggest
+from xchronos.unitfile import Option, UnitFile, UnitName, did_you_mean, expand, lint, parse_exec, suggest
 from xchronos.unitfile.directives import NEWEST, check, is_known, meaning
-from xchronos.unitfile.directives.versions import unavailable
+from xchronos.unitfile.directives.versions import VIA_SHELL, unavailable
 from xchronos.unitfile.fleet.requirements import FLEET_KEYS
-from xchronos.unitfile.lint import stray_comment
+from xchronos.unitfile.lint import EXEC_KEYS, stray_comment
 
 OWN_SECTIONS = ("X-Fleet", "X-Chronos", "Container")
 SYSTEMD_SECTIONS = ("Unit", "Service", "Install")
@@ -137,10 +137,21 @@ class Judgement:
         name = self._name if "%" in option.value else _ANY_UNIT
         judge = _verdict if len(option.value) < _REMEMBERED else _verdict.__wrapped__
         severity, message = judge(section, key, option.value, name, self._type, self._container, self._systemd)
+        if section == "Service" and key in EXEC_KEYS and self._systemd < VIA_SHELL and "|" in option.value:
+            message = self._shell_prefix(option.value)
         if severity == "error":
             self.problems.append(problem_at(option, message))
         elif message:
             self.verdicts.append(problem_at(option, message, "warning"))
+
+    def _shell_prefix(self, value: str) -> str:
+        try:
+            lines = parse_exec(value).lines
+        except InvalidValue:
+            return ""  # `commands` says what is wrong with it
+        if not any(line.via_shell for line in lines):
+            return ""
+        return f"the prefix '|' is known from systemd {VIA_SHELL} on: systemd {self._systemd} runs no shell"
 
 
 def _unknown_section(name: str, file: str, line: int) -> Problem:

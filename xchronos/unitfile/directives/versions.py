@@ -12,6 +12,9 @@ OLDEST = 252
 NEWEST = 262
 """The versions of systemd that units can be judged by."""
 
+VIA_SHELL = 258
+"""The version that brought the prefix `|` of commands."""
+
 _NEW = {
     "Unit": {
         255: "SurviveFinalKillSignal",
