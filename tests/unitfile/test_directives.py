@@ -369,7 +369,8 @@ def test_meanings():
     assert meaning("Service", "MemoryMax") == "container"
     assert meaning("Service", "Nice") == "ignored"
     assert meaning("Service", "Wants") == "ignored"
-    assert meaning("Unit", "Wants") == "used"
+    assert meaning("Unit", "Requires") == "used"
+    assert meaning("Unit", "Wants") == "ignored"
 
 
 def test_only_known_keys_have_a_meaning():

@@ -148,14 +148,10 @@ class Unit(msgspec.Struct, frozen=True):
     description: str = ""
     documentation: tuple[str, ...] = ()
     """Addresses."""
-    after: tuple[str, ...] = ()
-    """Names of units, like the four fields below."""
-    requires: tuple[str, ...] = ()
-    wants: tuple[str, ...] = ()
     on_success: tuple[str, ...] = ()
-    """The units to start after an execution that succeeded."""
+    """The names of the units to start after an execution that succeeded."""
     on_failure: tuple[str, ...] = ()
-    """The units to start after an execution that failed, timed out or was lost."""
+    """The names of the units to start after an execution that failed, timed out or was lost."""
     needs_docker: bool = False
     """Whether After= or Requires= names docker.service, so that the machine's Docker engine has to answer."""
     conditions: tuple[HostCondition, ...] = ()

@@ -75,6 +75,9 @@ class UnitDetail(msgspec.Struct, frozen=True):
     executions: tuple[ExecutionStatus, ...] = ()
     """The executions that have not ended and the last few that have, the newest first."""
 
+    documentation: tuple[str, ...] = ()
+    """Where its file says that it is described: addresses."""
+
 
 class Executions(msgspec.Struct, frozen=True):
     """A list of executions."""

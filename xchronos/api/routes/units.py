@@ -87,6 +87,7 @@ async def get_unit(state: State, name: FromPath[str], recent: Recent = RECENT_EX
         views.placing(unit),
         unit.warnings_on(registry.store.name),
         executions=recently,
+        documentation=unit.documentation,
     )
 
 

@@ -73,6 +73,8 @@ class Printer:
         summary, record = unit.summary, unit.record
         dot = click.style("*", fg=DOTS.get(summary.state), bold=True)
         yield f"{dot} {summary.name}" + (f" - {clean(summary.description)}" if summary.description else "")
+        if unit.documentation:
+            yield _field("Docs", " ".join(clean(address) for address in unit.documentation))
         who = f" by {clean(record.submitted_by)}" if record.submitted_by else ""
         origin = clean(record.source) or "unknown"
         yield _field("Loaded", f"from {origin}{who}, {self._time(record.submitted_at)}")

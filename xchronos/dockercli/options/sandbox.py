@@ -180,6 +180,7 @@ SANDBOX_KEYS: dict[str, Handler] = {
     "InaccessiblePaths": _hidden_paths,
     "InaccessibleDirectories": _hidden_paths,
     "ReadWritePaths": _read_write_paths,
+    "ReadWriteDirectories": _read_write_paths,
     "BindPaths": _binds,
     "BindReadOnlyPaths": _binds,
     "TemporaryFileSystem": _temporary,

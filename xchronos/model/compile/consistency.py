@@ -9,7 +9,19 @@ from xchronos.model.unit import Container, Service
 from xchronos.unitfile import UnitName, expand
 from xchronos.unitfile.fleet.requirements import FleetRequirements
 
+DOCKER_SERVICE = "docker.service"
+"""The unit that, in After= and Requires=, means that the machine's Docker engine has to answer."""
+
 _STARTS = ("OnSuccess", "OnFailure")
+_INSTEAD = (
+    f"OnSuccess= starts a unit after another, and {DOCKER_SERVICE} in After= or Requires= is the machine's engine"
+)
+_WITHOUT_EFFECT = {
+    "After": f"not waited for: {_INSTEAD}",
+    "Requires": f"not started along: {_INSTEAD}",
+}
+"""What keys of [Unit] do not do with other units."""
+_ENGINE = frozenset((("After", DOCKER_SERVICE), ("Requires", DOCKER_SERVICE)))
 _ABOUT_TRIGGERS = (
     "TimeZone", "NotBefore", "NotAfter", "MaxRuns", "RandomizedDelay", "MisfirePolicy", "MisfireThreshold",
     "MisfireLimit",
@@ -24,6 +36,7 @@ def depends(section: OptionReader, key: str, name: UnitName) -> tuple[str, ...]:
     """
     found: list[str] = []
     for option in section.all(key):
+        idle: list[str] = []
         for word in option.value.split():
             try:
                 other = UnitName.parse(expand(word, name).replace("%%", "%") if "%" in word else word)
@@ -38,7 +51,11 @@ def depends(section: OptionReader, key: str, name: UnitName) -> tuple[str, ...]:
                     continue
                 if other == name:
                     section.report(option, f"{other.full} starts itself, again and again", "warning")
+            if key in _WITHOUT_EFFECT and (key, other.full) not in _ENGINE:
+                idle.append(other.full)
             found.append(other.full)
+        if idle:
+            section.report(option, f"{' '.join(idle)}: {_WITHOUT_EFFECT[key]}", "warning")
     return tuple(dict.fromkeys(found))
 
 

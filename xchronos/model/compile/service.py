@@ -101,6 +101,8 @@ def _check_as_systemd(reader: OptionReader, service: Service, said: str, *, cont
         elif not remain:
             reader.report(option, "there is no ExecStart=, which only a unit with RemainAfterExit=yes may leave out")
     if service.type == "oneshot":
+        message = "systemd ignores it with Type=oneshot, while xchronos ends the step: TimeoutStartSec= does it in both"
+        reader.warn("RuntimeMaxSec", message)
         forced = reader.all("RestartForceExitStatus")
         if forced:
             reader.report(forced[-1], "does not fit Type=oneshot: expected the line to go, or another Type=")

@@ -8,7 +8,7 @@ from xchronos.errors import InvalidValue, Problem, UnitFileError
 from xchronos.model.compile.bounds import check_size, told
 from xchronos.model.compile.chronos import read_chronos
 from xchronos.model.compile.commands import CompiledSteps, limits, read_commands, with_image_command
-from xchronos.model.compile.consistency import check_whole, depends
+from xchronos.model.compile.consistency import DOCKER_SERVICE, check_whole, depends
 from xchronos.model.compile.container import read_container
 from xchronos.model.compile.options import Judgement, settle
 from xchronos.model.compile.reader import OptionReader, in_order
@@ -20,9 +20,6 @@ from xchronos.model.unit import Container, Unit
 from xchronos.unitfile import UnitFile, UnitName, expand, merge, parse
 from xchronos.unitfile.directives import NEWEST
 from xchronos.unitfile.fleet.requirements import FLEET_SECTION, requirements
-
-DOCKER_SERVICE = "docker.service"
-"""The unit that, in After= and Requires=, means that the machine's Docker engine has to answer."""
 
 
 def parse_unit(
@@ -126,7 +123,7 @@ def _compile(file: UnitFile, name: UnitName, shown: str, systemd: int) -> Unit:
     need, (rules, zones) = needed(file), zones_used(chronos.triggers, chronos.time_zone)
     keep_running = not chronos.triggers and service.restart == "always"
     check_restart(section, service_section, service, attempts=chronos.retry is not None, kept_running=keep_running)
-    links = {key: depends(section, key, name) for key in ("After", "Requires", "Wants", "OnSuccess", "OnFailure")}
+    links = {key: depends(section, key, name) for key in ("After", "Requires", "OnSuccess", "OnFailure")}
 
     files = (file.path, *(drop_in.path for drop_in in file.dropins))
     said = in_order(settle(file, problems, judgement.verdicts), files)
@@ -144,9 +141,6 @@ def _compile(file: UnitFile, name: UnitName, shown: str, systemd: int) -> Unit:
         revision=file.revision,
         description=described(description.value, name) if description is not None else "",
         documentation=tuple(word for text in section.texts("Documentation") for word in text.split()),
-        after=links["After"],
-        requires=links["Requires"],
-        wants=links["Wants"],
         on_success=links["OnSuccess"],
         on_failure=links["OnFailure"],
         # Conditions are about the machine's files, which the steps in a container do not see.

@@ -18,7 +18,7 @@ _CONDITIONS = (
 _USED = {
     "Unit": " ".join(
         (
-            "Description Documentation After Requires Wants OnSuccess OnFailure StartLimitBurst StartLimitIntervalSec",
+            "Description Documentation After Requires OnSuccess OnFailure StartLimitBurst StartLimitIntervalSec",
             "StartLimitInterval",
             *(f"Condition{name} Assert{name}" for name in _CONDITIONS.split()),
         )
@@ -26,7 +26,7 @@ _USED = {
     "Service": (
         "Type ExecCondition ExecStartPre ExecStart ExecStartPost ExecStop ExecStopPost Environment EnvironmentFile "
         "UnsetEnvironment PassEnvironment RemainAfterExit WorkingDirectory User Group TimeoutSec TimeoutStartSec "
-        "TimeoutStopSec RuntimeMaxSec KillSignal KillMode SendSIGKILL FinalKillSignal SuccessExitStatus "
+        "TimeoutStopSec RuntimeMaxSec KillSignal KillMode SendSIGKILL SuccessExitStatus "
         "RestartPreventExitStatus RestartForceExitStatus Restart RestartSec RestartSteps RestartMaxDelaySec "
         "StartLimitBurst StartLimitInterval"
     ),
@@ -38,7 +38,7 @@ _CONTAINER = {
         "CPUAffinity TasksMax OOMScoreAdjust IOWeight NoNewPrivileges CapabilityBoundingSet PrivateNetwork "
         "ProtectSystem ReadOnlyPaths ReadWritePaths InaccessiblePaths ReadOnlyDirectories ReadWriteDirectories "
         "InaccessibleDirectories BindPaths BindReadOnlyPaths TemporaryFileSystem PrivateTmp DeviceAllow "
-        "LimitCPU LimitFSIZE LimitDATA LimitSTACK LimitCORE LimitRSS LimitNOFILE LimitAS LimitNPROC LimitMEMLOCK "
+        "LimitCPU LimitFSIZE LimitDATA LimitSTACK LimitCORE LimitRSS LimitNOFILE LimitNPROC LimitMEMLOCK "
         "LimitLOCKS LimitSIGPENDING LimitMSGQUEUE LimitNICE LimitRTPRIO LimitRTTIME"
     )
 }
