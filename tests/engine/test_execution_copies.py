@@ -67,7 +67,8 @@ def test_copies_for_which_one_txn_is_too_small_are_on_distinct_machines_all_the_
         await cluster.start("s", roles={"scheduler"})
         await cluster.submit(
             "a.service",
-            "TriggerRepeatInterval=1s\nAvailability=2\nLoadBalancing=random\nMisfireThreshold=1h\nHistoryLimit=999\nMisfirePolicy=IGNORE_MISFIRE_POLICY\nMisfireLimit=999",
+            "TriggerRepeatInterval=1s\nAvailability=2\nLoadBalancing=random\nHistoryLimit=999\n"
+            "MisfirePolicy=IGNORE_MISFIRE_POLICY\nMisfireLimit=999",
         )
         await cluster.registry.set_desired("a.service", "paused")
         await cluster.sleep(300.5)
