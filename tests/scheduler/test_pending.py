@@ -3,7 +3,7 @@
 import pytest
 
 from tests.scheduler.deciders import MOMENT, NOW, ident, on, seen
-from tests.scheduler.schedule_builders import asks, attempt, execution, job, s, view
+from tests.scheduler.schedule_builders import asks, attempt, every, execution, job, s, unit, view
 from xchronos.clock import to_datetime
 from xchronos.model.policies import Outcome
 from xchronos.scheduler.pending import (
@@ -233,11 +233,15 @@ class TestEveryMachine:
         decision = considered(job(requirements=EVERYWHERE), started(), machines=[view(name) for name in "cab"])
         assert isinstance(decision, PlaceNow)
         both = [decision.execution, *decision.also]
-        assert [(one.copy, one.current.machine, one.state) for one in both] == [
+        assert sorted((one.copy, one.current.machine if one.current else "", one.state) for one in both) == [
             (0, "a", "placed"),
             (1, "b", "placed"),
             (2, "c", "placed"),
+            (3, "", "waiting"),
         ]
+        fired = considered(unit(every(10), requirements=EVERYWHERE), started(), machines=[view(name) for name in "cab"])
+        assert isinstance(fired, PlaceNow)
+        assert {one.state for one in fired.also} == {"placed"}
 
     def test_what_one_txn_does_not_hold_waits_for_the_next(self):
         machines = [view(f"m{n}") for n in range(6)]

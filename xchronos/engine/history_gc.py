@@ -3,6 +3,7 @@
 import structlog
 
 from xchronos.clock import SECOND
+from xchronos.engine.state.cluster_state import ClusterState
 from xchronos.engine.state.context import Fences, SchedulerContext
 from xchronos.errors import StoreUnavailable
 from xchronos.registry.units import Loaded, UnitCache
@@ -19,15 +20,21 @@ FIRST_LOOK = 5
 
 
 class HistoryGc:
-    """Deletes the oldest records of histories that have grown too long, with work in proportion to what has ended."""
+    """Deletes the oldest records of histories that have grown too long, with work in proportion to what has ended.
 
-    def __init__(self, context: SchedulerContext, units: UnitCache, fences: Fences, batcher: Batcher) -> None:
+    What has ended of a start that still stands for machines to come is kept: it says which of them have had a copy.
+    """
+
+    def __init__(
+        self, context: SchedulerContext, units: UnitCache, fences: Fences, batcher: Batcher, cluster: ClusterState
+    ) -> None:
         self._store = context.store
         self._keys = context.keys
         self._clock = context.clock
         self._units = units
         self._fences = fences
         self._batcher = batcher
+        self._cluster = cluster
         self._room: dict[str, int] = {}
         self._full: set[str] = set()
 
@@ -66,8 +73,10 @@ class HistoryGc:
             if fence is None:
                 self._room.pop(unit, None)
                 return
+            kept = tuple(self._keys.execution(prefix) for prefix in self._cluster.stand_for_machines(unit))
+            excess = [item for item in excess if not item.key.startswith(kept)]
             if excess:
                 await self._batcher.submit(Txn((fence,), tuple(Delete(item.key) for item in excess)))
-            if not page.more:
+            if not page.more or not excess:
                 break
         self._room[unit] = limit - len(page.items) + len(excess) + max(limit // SLACK, 1)

@@ -69,7 +69,7 @@ class Session:
         self._unreadable = unreadable = UnreadableRecords(units)
         copies = CopyHistory(store, keys)
         memory = SessionMemory(cluster, work, units, copies, unreadable)
-        self._history_gc = HistoryGc(context, units, self, batcher)
+        self._history_gc = HistoryGc(context, units, self, batcher, cluster)
         self._lost_machines = LostMachines(clock, context.ttl, ownership, cluster, work)
         self._informer = Informer(context, memory, self._lost_machines, self._history_gc)
         self._adoption = ShardAdoption(context, memory, ownership, self._informer, self._lost_machines)

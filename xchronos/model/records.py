@@ -246,6 +246,8 @@ class Execution(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """The text that its steps get as XCHRONOS_PAYLOAD: the unit's, or one given with a start by hand."""
     home: str = ""
     """The machine that it pauses for, and whose room it keeps meanwhile. Empty: it keeps none."""
+    stands: bool = False
+    """Whether it is what a start of a Global unit leaves for machines that come to fit later. It waits for them."""
     v: int = 1
 
     @property

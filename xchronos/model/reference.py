@@ -207,7 +207,12 @@ FLEET: tuple[Key, ...] = (
     ),
     Key("Conflicts", "globs of unit names, repeatable", "", "Not on a machine with such a unit."),
     Key("Replaces", "glob of unit names, repeatable", "", "Such units leave the machine when this one comes."),
-    Key("Global", "boolean", "false", "One copy on every machine that fits."),
+    Key(
+        "Global",
+        "boolean",
+        "false",
+        "One copy on every machine that fits; of a start without triggers also on those that fit later, once.",
+    ),
     Key("X-ConditionMachineID", "as MachineID", "", "An older name of MachineID."),
     Key("X-ConditionMachineBootID", "as MachineID", "", "An older name of MachineID."),
     Key("X-ConditionMachineOf", "as MachineOf", "", "An older name of MachineOf."),

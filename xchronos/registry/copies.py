@@ -1,14 +1,17 @@
 """Which machines the copies of a fire time have had that have ended: the history knows."""
 
 from xchronos.errors import StoreError
+from xchronos.model.policies import Outcome
 from xchronos.model.records import Execution
 from xchronos.registry.codec import decode
 from xchronos.registry.keys import Keys
 from xchronos.store.contract import Store
 
 
-async def ended_copies(store: Store, keys: Keys, prefix: str) -> dict[str, str]:
+async def ended_copies(store: Store, keys: Keys, prefix: str, *, lost: bool = True) -> dict[str, str]:
     """By execution id, the last machine of each ended copy of a fire time, whose ids begin with `prefix`.
+
+    Without `lost`, copies that were lost are left out: their machines have not had them to the end.
 
     Raises StoreUnavailable.
     """
@@ -20,6 +23,6 @@ async def ended_copies(store: Store, keys: Keys, prefix: str) -> dict[str, str]:
         except StoreError:
             # Somebody's unreadable record tells of no machine; who reads history says so.
             continue
-        if execution.attempts:
+        if execution.attempts and (lost or execution.outcome is not Outcome.LOST):
             found[execution.id] = execution.attempts[-1].machine
     return found

@@ -12,7 +12,7 @@ from xchronos.model.unit import Unit
 from xchronos.scheduler.feasibility import MachineView
 from xchronos.scheduler.pending import Finish, PlaceNow, find_place
 from xchronos.scheduler.ranking import Ranking
-from xchronos.scheduler.rejections import by_machine
+from xchronos.scheduler.rejections import Rejection, by_machine
 from xchronos.scheduler.timing.preview import preview
 from xchronos.scheduler.view import KnownExecution, View, filed
 
@@ -156,8 +156,14 @@ def _waiting(unit: Unit, execution: Execution, view: View, now: Instant, name: s
     if execution.deadline is not None:
         left = to_instant(execution.deadline) - now
         until = f"; it may wait for {span(left)} more" if left > 0 else "; its StartDeadline has passed"
+    if execution.stands:
+        return [f"{name} stands: {decision.reason.text}", *_each_machine(decision.rejections)]
     lines = [f"{name} waits for a machine: {decision.reason.text}{until}"]
-    return lines + [f"  {machine} {reasons}" for machine, reasons in by_machine(decision.rejections).items()]
+    return lines + _each_machine(decision.rejections)
+
+
+def _each_machine(rejections: Iterable[Rejection]) -> list[str]:
+    return [f"  {machine} {reasons}" for machine, reasons in by_machine(rejections).items()]
 
 
 def span(length: Micros) -> str:

@@ -119,6 +119,7 @@ def placed(execution: Execution, machine: str, copy: int, number: int, unit: Uni
         deadline=None,
         waits_since=None,
         home="",
+        stands=False,
     )
 
 

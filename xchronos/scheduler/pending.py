@@ -12,7 +12,7 @@ from xchronos.model.records import Execution
 from xchronos.model.unit import Unit
 from xchronos.scheduler import placement
 from xchronos.scheduler.fire import free_numbers, placed, replaced
-from xchronos.scheduler.placement import PlacementDecision, last_machine_after, place_one
+from xchronos.scheduler.placement import PlacementDecision, last_machine_after, place_one, stands
 from xchronos.scheduler.policies.overlap import overlap
 from xchronos.scheduler.policies.retry import past_deadline
 from xchronos.scheduler.reasons import Reason, because
@@ -21,11 +21,16 @@ from xchronos.scheduler.view import View, fire_prefix, undecided
 
 
 class PlaceNow(msgspec.Struct, frozen=True):
-    """It goes to a machine: `execution` is its record then. `also` are a Global unit's copies on all other machines."""
+    """It goes to a machine: `execution` is its record then.
+
+    `also` are a Global unit's copies on all other machines, and what stands for machines to come. `cancelled` are
+    earlier starts of it that stood for them, and why they end.
+    """
 
     execution: Execution
     last_machine: str
     also: tuple[Execution, ...] = ()
+    cancelled: dict[str, Reason] = {}
 
 
 class WaitForMachine(msgspec.Struct, frozen=True):
@@ -105,11 +110,21 @@ def consider(
         # Whoever has queued it may have died before it asked the others to end.
         asks = execution.state == "queued" and unit.concurrency == "replace"
         return Stay(_older(view, execution.id) if asks else {})
+    if execution.stands and (over := _stands_no_more(unit, execution, view)) is not None:
+        return over
     if undecided(execution):
         held_up = _overlapping(unit, execution, view)
         if held_up is not None:
             return held_up
     return find_place(unit, execution, view, now, txn_room=txn_room, hopeless=hopeless)
+
+
+def _stands_no_more(unit: Unit, execution: Execution, view: View) -> Finish | None:
+    """What ends a start that stands for machines to come: a later one, or that the unit's starts do so no more."""
+    later = [other for other in view.standing if view.open[other].execution.fire_time > execution.fire_time]
+    if later:
+        return Finish(Outcome.CANCELLED, because("started-again", by=min(later)))
+    return None if stands(unit) else Finish(Outcome.CANCELLED, because("stands-for-nothing"))
 
 
 def _holds_still(execution: Execution, view: View, reached: Instant) -> bool:
@@ -152,7 +167,10 @@ def find_place(
         number = execution.attempts[-1].number + 1 if execution.attempts else 1
         moved = placed(execution, chosen.machines[0], execution.copy, number, unit, now)
         also = _other_copies(unit, execution, view, chosen.machines[1:], now, txn_room) if unit.is_global else []
-        return PlaceNow(moved, last_machine_after(unit, chosen, view.last_machine), tuple(also))
+        last_machine = last_machine_after(unit, chosen, view.last_machine)
+        return PlaceNow(moved, last_machine, tuple(also), _started_again(execution, view))
+    if execution.stands:
+        return _wait(execution, because("stands"), chosen.rejections)
     if unit.is_global and (execution.attempts or not chosen.unplaced):
         return _without_home(unit, execution, view, chosen)
     return _wait(execution, because("no-machine", why=chosen.summary), chosen.rejections, shared=plain)
@@ -168,16 +186,31 @@ def _wait(
     return WaitForMachine(waiting, reason, rejections, shared)
 
 
+def _started_again(execution: Execution, view: View) -> dict[str, Reason]:
+    """What ends with a start: the earlier ones of its unit that stand."""
+    older = [other for other in view.standing if view.open[other].execution.fire_time < execution.fire_time]
+    return dict.fromkeys(older, because("started-again", by=execution.id))
+
+
 def _other_copies(
     unit: Unit, execution: Execution, view: View, machines: Sequence[str], now: Instant, txn_room: int
 ) -> list[Execution]:
-    """The copies of a Global unit on all other machines; for those that the Txn cannot hold, one that waits."""
+    """The copies of a Global unit on all other machines; for those that the Txn cannot hold, one that waits.
+
+    A start that stands leaves such a one in any case. It has the highest number, so no number is used twice.
+    """
+    if execution.attempts:
+        return []
     txn_room -= 2  # the execution itself leaves one place and comes to another
-    numbers = free_numbers(execution.id, view, execution.copy + 1, min(len(machines), txn_room))
+    stays = stands(unit)
+    numbers = free_numbers(execution.id, view, execution.copy + 1, min(len(machines) + stays, txn_room))
     rest: list[Execution] = []
-    if len(machines) > txn_room:
+    if len(machines) + stays > txn_room or stays:
         state = execution_after(execution.state, "wait")
         rest = [msgspec.structs.replace(execution, copy=numbers.pop(), state=state, due_at=None)]
+    if stays:
+        reason = because("stands").text
+        rest = [msgspec.structs.replace(one, stands=True, reason=reason, deadline=None) for one in rest]
     return rest + [
         placed(execution, machine, number, 1, unit, now) for machine, number in zip(machines, numbers, strict=False)
     ]

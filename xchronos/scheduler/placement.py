@@ -88,6 +88,14 @@ def place(
     return PlacementDecision(tuple(chosen), missing, tuple(rejections) if missing or unit.is_global else ())
 
 
+def stands(unit: Unit) -> bool:
+    """Whether a start of the unit stands until it is stopped: each machine gets a copy once, whenever it comes to fit.
+
+    A fire time of a Global unit is for the machines of its moment, and one that is kept running needs no start.
+    """
+    return unit.is_global and not unit.triggers and not unit.keep_running
+
+
 def last_machine_after(unit: Unit, decision: PlacementDecision, last: str) -> str:
     """Where LoadBalancing=round-robin has gone last when the decision is carried out; `last`: where it was before."""
     return decision.machines[-1] if unit.load_balancing == "round-robin" and decision.machines else last

@@ -1,7 +1,7 @@
 """What a decision about one unit may read: values, gathered by whoever asks, that do not change while it is decided."""
 
 from collections.abc import Collection, Mapping
-from typing import Protocol
+from typing import Literal, Protocol
 
 import msgspec
 
@@ -46,6 +46,7 @@ class View(msgspec.Struct):
         active: Ids of the unit's executions that Concurrency= looks at: placed, or waiting for a machine or a moment.
         queued: Ids of those that wait for the active ones to end.
         undecided: Ids of starts of which nobody has asked yet what Concurrency= says of them.
+        standing: Ids of starts of a Global unit that wait for machines to come. They hold nobody up.
         waiting: How many of the active ones wait for a machine.
         last_machine: Where LoadBalancing=round-robin went last.
         ended: By id, the last machine of each copy that has ended of the fire time that is decided about (see
@@ -58,6 +59,7 @@ class View(msgspec.Struct):
     active: Collection[str] = ()
     queued: Collection[str] = ()
     undecided: Collection[str] = ()
+    standing: Collection[str] = ()
     waiting: int = 0
     last_machine: str = ""
     ended: Mapping[str, str] = {}
@@ -65,7 +67,7 @@ class View(msgspec.Struct):
 
     def of_unit(self) -> list[str]:
         """The ids of all of them, sorted."""
-        return sorted((*self.active, *self.queued, *self.undecided))
+        return sorted((*self.active, *self.queued, *self.undecided, *self.standing))
 
     def blocked(self, prefix: str) -> bool:
         """Whether something of another fire time than the one whose ids begin with `prefix` is active."""
@@ -103,13 +105,21 @@ def undecided(execution: Execution) -> bool:
     return execution.state == "delayed" and execution.trigger in ("manual", "chain") and not execution.attempts
 
 
+def file_of(execution: Execution) -> Literal["active", "queued", "undecided", "standing"]:
+    """Among which of a view's executions one is that no machine has."""
+    if execution.stands:
+        return "standing"
+    if execution.state == "queued":
+        return "queued"
+    return "undecided" if undecided(execution) else "active"
+
+
 def filed(executions: Mapping[str, HeldExecution], ranking: Ranking, **more: object) -> View:
     """A view of one unit made from all of its executions that have not ended. `more` are fields of the View."""
-    files: dict[str, set[str]] = {"active": set(), "queued": set(), "undecided": set()}
+    files: dict[str, set[str]] = {"active": set(), "queued": set(), "undecided": set(), "standing": set()}
     waiting = 0
     for execution_id, held in executions.items():
         execution = held.execution
-        waiting += not held.machine and execution.state == "waiting"
-        name = "active" if held.machine else "queued" if execution.state == "queued" else "active"
-        files["undecided" if not held.machine and undecided(execution) else name].add(execution_id)
+        waiting += not held.machine and execution.state == "waiting" and not execution.stands
+        files["active" if held.machine else file_of(execution)].add(execution_id)
     return View(ranking, executions, **files, waiting=waiting, **more)  # type: ignore[arg-type]

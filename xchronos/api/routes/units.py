@@ -29,7 +29,7 @@ from xchronos.registry.copies import ended_copies
 from xchronos.registry.registry import Stored
 from xchronos.registry.units import compile_record
 from xchronos.scheduler.explain import explain
-from xchronos.scheduler.placement import asks_history
+from xchronos.scheduler.placement import asks_history, stands
 from xchronos.scheduler.timing.outlook import outlook
 from xchronos.scheduler.view import fire_prefix
 from xchronos.wire.details import Executions, UnitDetail
@@ -215,7 +215,7 @@ async def explain_unit(state: State, name: FromPath[str]) -> Explanation:
     if waiting and asks_history(unit):
         registry = context.services.registry
         for prefix in {fire_prefix(execution.id) for execution in active if execution.state == "waiting"}:
-            copies |= await ended_copies(registry.store, registry.keys, prefix)
+            copies |= await ended_copies(registry.store, registry.keys, prefix, lost=not stands(unit))
     now = context.now
     return await context.compute(
         lambda: Explanation(name, tuple(explain(unit, schedule, active, machines, now, last, copies)))

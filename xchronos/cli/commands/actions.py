@@ -86,7 +86,8 @@ def _details(execution: "Execution") -> str:
 def stop(session: CliContext, targets: tuple[str, ...], reason: str) -> None:
     """Stop executions, or everything that runs of units. Schedules go on: see `pause`.
 
-    What is kept running stays stopped until it is started; with Global=, only if it is paused.
+    What is kept running stays stopped until it is started; with Global=, only if it is paused. A start of any other
+    Global unit is over with it: machines that come to fit later get no copy.
     """
 
     def tell(target: str, stopped: "ExecutionIds") -> None:

@@ -23,7 +23,9 @@ from xchronos.scheduler.pending import (
     consider,
     urgency,
 )
+from xchronos.scheduler.placement import stands
 from xchronos.scheduler.reasons import Reason
+from xchronos.scheduler.rejections import PASSING
 from xchronos.scheduler.view import fire_prefix, undecided
 
 LOOKED_AT_BETWEEN_NEWS = 128
@@ -38,10 +40,12 @@ class PendingExecutions:
         self._views = views
         self._completions = completions
 
-    async def place_pending(self, now: Instant) -> None:
-        """Look at everything without a machine for which something has changed."""
+    async def place_pending(self, machines: set[str], now: Instant) -> None:
+        """Look at everything without a machine for which something has changed. `machines` are those that have."""
         cluster, work = self._committer.cluster, self._committer.work
         ready = cluster.ripe(now)
+        if machines:
+            ready.update(*cluster.standing.values())
         ready |= work.look
         work.look = set()
         freed, work.freed = work.freed, set()
@@ -106,7 +110,8 @@ class PendingExecutions:
         reached = self._committer.cluster.reached(entry, now)
         ended = NO_COPIES
         if asks_history(unit, entry.execution, self._views.of(name), reached):
-            ended = await self._views.ended_copies(fire_prefix(execution_id))
+            # A machine whose copy was lost gets it of a start that stands, when it fits again.
+            ended = await self._views.ended_copies(fire_prefix(execution_id), lost=not stands(unit))
         await self._completions.have_chain(unit)
         if not self._is_to_decide(execution_id, entry, found):
             # Reading took a while; whatever has happened meanwhile is looked at by itself.
@@ -158,10 +163,13 @@ class PendingExecutions:
                 return
         committer.cluster.learn(execution_id, entry, unit)
         match decision:
-            case PlaceNow(execution, last_machine, also):
+            case PlaceNow(execution, last_machine, also, cancelled):
+                self._views.cancel(cancelled)
                 self._views.carry_on(found.name, last_machine)
                 committer.move(execution_id, entry, execution, unit, also, upon=upon)
-            case WaitForMachine(waiting, reason, _, shared):
+            case WaitForMachine(waiting, reason, rejections, shared):
+                if entry.execution.stands and any(rejection.code in PASSING for rejection in rejections):
+                    committer.work.short_of_room.add(execution_id)
                 if shared:
                     hopeless[found.name] = reason
                 if waiting is not None:

@@ -41,7 +41,7 @@ class Reconciler:
         changed, work.changed_machines = work.changed_machines, set()
         self._evictions.look(changed, now)
         if not self.holding:
-            await self._pending.place_pending(now)
+            await self._pending.place_pending(changed, now)
             await self._global_units.spread(changed, now)
             await self._fire_times.fire_due(now)
         self._evictions.make_way(now)

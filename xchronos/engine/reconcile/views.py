@@ -28,15 +28,16 @@ class Views:
             cluster.active.get(unit, ()),
             cluster.queued.get(unit, ()),
             cluster.undecided.get(unit, ()),
+            cluster.standing.get(unit, ()),
             len(cluster.waiting.get(unit, ())),
             cluster.last_machine.get(unit, ""),
             ended,
             self._work.cancels,
         )
 
-    async def ended_copies(self, prefix: str) -> Mapping[str, str]:
-        """By id, the last machine of each copy of a fire time that has ended. Raises StoreError."""
-        return await self._copy_history.ended(prefix)
+    async def ended_copies(self, prefix: str, *, lost: bool = True) -> Mapping[str, str]:
+        """By id, the last machine of each ended copy of a fire time, with those that were `lost`. Raises StoreError."""
+        return await self._copy_history.ended(prefix, lost=lost)
 
     def carry_on(self, unit: str, last_machine: str) -> None:
         """LoadBalancing=round-robin of a unit goes on after this machine; an empty one changes nothing."""

@@ -16,7 +16,7 @@ from xchronos.registry.keys import unit_of
 from xchronos.scheduler.eviction import peers, replaces_others
 from xchronos.scheduler.feasibility import MachineView
 from xchronos.scheduler.ranking import Ranking
-from xchronos.scheduler.view import fire_prefix, undecided
+from xchronos.scheduler.view import file_of, fire_prefix
 from xchronos.store.contract import Event, KeyValue
 
 
@@ -28,11 +28,11 @@ def _waits_since(execution: Execution) -> Instant:
 class ClusterState:
     """Everything a turn decides upon.
 
-    Executions are filed by unit: those that are `active` (what Concurrency= looks at), `queued` behind them, or
-    `undecided`; those that wait for a machine are in `waiting` besides. `followers` are executions, filed by each unit
-    that theirs depends on (MachineOf=), as far as it is known what they ask for; `arrived` are such units that have
-    come to a machine and were not looked at since. `displacing` are the machines to which units have come that replace
-    others, each with the execution.
+    Executions are filed by unit: those that are `active` (what Concurrency= looks at), `queued` behind them,
+    `undecided`, or `standing` for machines to come; those that wait for a machine are in `waiting` besides. `followers`
+    are executions, filed by each unit that theirs depends on (MachineOf=), as far as it is known what they ask for;
+    `arrived` are such units that have come to a machine and were not looked at since. `displacing` are the machines to
+    which units have come that replace others, each with the execution.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -42,6 +42,7 @@ class ClusterState:
         self.active: dict[str, set[str]] = {}
         self.queued: dict[str, set[str]] = {}
         self.undecided: dict[str, set[str]] = {}
+        self.standing: dict[str, set[str]] = {}
         self.waiting: dict[str, set[str]] = {}
         self.last_machine: dict[str, str] = {}
         self.followers: dict[str, set[str]] = {}
@@ -78,7 +79,7 @@ class ClusterState:
             return
         execution = entry.execution
         self._file(execution).setdefault(unit, set()).add(execution_id)
-        if execution.state == "waiting":
+        if execution.state == "waiting" and not execution.stands:
             self.waiting.setdefault(unit, set()).add(execution_id)
         if execution.home and entry.unit is not None:
             self._kept.setdefault(execution.home, set()).add(execution_id)
@@ -130,7 +131,7 @@ class ClusterState:
             _remove(self._kept, home, execution_id)
             self._discount(home, entry.unit)
         _remove(self._file(entry.execution), unit, execution_id)
-        if entry.execution.state == "waiting":
+        if entry.execution.state == "waiting" and not entry.execution.stands:
             _remove(self.waiting, unit, execution_id)
 
     def learn(self, execution_id: str, entry: OpenExecution, unit: Unit) -> None:
@@ -148,9 +149,8 @@ class ClusterState:
             self.followers.setdefault(peer, set()).add(execution_id)
 
     def _file(self, execution: Execution) -> dict[str, set[str]]:
-        if execution.state == "queued":
-            return self.queued
-        return self.undecided if undecided(execution) else self.active
+        files = {"active": self.active, "queued": self.queued, "undecided": self.undecided, "standing": self.standing}
+        return files[file_of(execution)]
 
     def _count(self, machine: str, unit: Unit | None) -> None:
         view = self.machines.get(machine)
@@ -166,7 +166,12 @@ class ClusterState:
 
     def of_unit(self, unit: str) -> list[str]:
         """Every execution of a unit that has not ended, in order of their ids."""
-        return sorted(id_ for file in (self.active, self.queued, self.undecided) for id_ in file.get(unit, ()))
+        files = (self.active, self.queued, self.undecided, self.standing)
+        return sorted(id_ for file in files for id_ in file.get(unit, ()))
+
+    def stand_for_machines(self, unit: str) -> set[str]:
+        """The fire times, as prefixes of ids, whose copies machines may still get that come to fit."""
+        return {fire_prefix(execution_id) for execution_id in self.standing.get(unit, ())}
 
     def siblings(self, execution_id: str) -> list[str]:
         """The active executions of the same fire time, the execution itself excepted."""

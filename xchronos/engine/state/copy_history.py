@@ -17,16 +17,20 @@ class CopyHistory:
     def __init__(self, store: Store, keys: Keys) -> None:
         self._store = store
         self._keys = keys
-        self._known = LruCache[str, Mapping[str, str]](KEPT)
+        self._known = LruCache[tuple[str, bool], Mapping[str, str]](KEPT)
 
-    async def ended(self, prefix: str) -> Mapping[str, str]:
-        """By execution id, the machine that each ended copy of a fire time had last. Raises StoreError."""
-        known = self._known.get(prefix)
+    async def ended(self, prefix: str, *, lost: bool = True) -> Mapping[str, str]:
+        """By execution id, the machine that each ended copy of a fire time had last. Raises StoreError.
+
+        `lost` is as in `ended_copies`.
+        """
+        known = self._known.get((prefix, lost))
         if known is None:
-            known = await ended_copies(self._store, self._keys, prefix)
-            self._known.put(prefix, known)
+            known = await ended_copies(self._store, self._keys, prefix, lost=lost)
+            self._known.put((prefix, lost), known)
         return known
 
     def forget(self, prefix: str) -> None:
         """A copy of the fire time has left its machine: the history may say more now."""
-        self._known.pop(prefix)
+        for lost in (True, False):
+            self._known.pop((prefix, lost))

@@ -21,6 +21,7 @@ class WorkQueue:
         changed_machines: Machines that have come, or whose record has changed.
         spread: Units that are kept running on every machine, and may lack a copy anywhere.
         short: Such units of which a machine lacks a copy for a reason that passes, like a slot that is taken.
+        short_of_room: Starts that stand, and were refused somewhere for a reason that passes.
         lost_machines: Machines whose lease has ended, while something is still placed on them.
         cancels: Executions that must end, and why.
         retry_waiting: Machines or capacity have changed: who waits may go now.
@@ -39,6 +40,7 @@ class WorkQueue:
         self.changed_machines: set[str] = set()
         self.spread: set[str] = set()
         self.short: set[str] = set()
+        self.short_of_room: set[str] = set()
         self.lost_machines: set[str] = set()
         self.cancels: dict[str, Reason] = {}
         self.retry_waiting = False
@@ -68,6 +70,12 @@ class WorkQueue:
         if self.short:
             self.spread |= self.short
             self.short = set()
+            self.wake()
+        self.short_of_room &= cluster.open.keys()
+        again = self.short_of_room | cluster.standing.get(unit, set())
+        if again:
+            self.short_of_room = set()
+            self.look |= again
             self.wake()
         if unit in cluster.cursors.everywhere:
             self.spread.add(unit)
