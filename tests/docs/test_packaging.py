@@ -5,10 +5,13 @@ import json
 import re
 import shlex
 import shutil
+import socket
+import socketserver
 import subprocess
 import sys
 import threading
 import tomllib
+from typing import Any
 
 import pytest
 import yaml
@@ -40,7 +43,8 @@ def test_the_image_is_built_from_files_that_are_there_and_not_ignored():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     copied = {source for rest in values("COPY") if "--from" not in rest for source in shlex.split(rest)[:-1]}
     needed = {"pyproject.toml", project["project"]["readme"], "LICENSE"}
-    needed |= set(project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"])
+    wheel = project["tool"]["hatch"]["build"]["targets"]["wheel"]
+    needed |= {*wheel["packages"], *wheel["shared-data"]}
     assert copied == needed
     ignored = (ROOT / ".dockerignore").read_text(encoding="utf-8").split()
     assert ignored[0] == "*"
@@ -49,50 +53,90 @@ def test_the_image_is_built_from_files_that_are_there_and_not_ignored():
         assert (ROOT / name).exists(), name
 
 
-def test_the_image_runs_the_daemon():
+def test_the_image_runs_the_daemon(tmp_path):
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     (entry,) = (json.loads(rest) for rest in values("ENTRYPOINT"))
     assert entry[0] in project["project"]["scripts"]
     # Its unit directory is there: a missing one would be told as a fault.
-    assert [f"mkdir -p {directory}" for directory in json.loads(values("CMD")[0])] == values("RUN")[1:]
+    made, _, settings = values("RUN")[1].partition(" && ")
+    assert [f"mkdir -p {directory}" for directory in json.loads(values("CMD")[0])] == [made]
     assert values("EXPOSE") == [PORT]
-    assert f"XCHRONOS_API_LISTEN=:{PORT}" in values("ENV")
-    for setting in values("ENV"):
-        name, _, _ = setting.partition("=")
-        assert name == "PATH" or name in VARIABLES
+    # A variable would count more than a settings file that is mounted over this one.
+    assert {setting.partition("=")[0] for setting in values("ENV")} == {"PATH"}
+    content, _, path = settings.partition(" > ")
+    assert path == "/etc/xchronos/xchronosd.toml", "where root's settings are read"
+    file = tmp_path / "xchronosd.toml"
+    file.write_text(subprocess.run(["sh", "-c", content], capture_output=True, text=True, check=True).stdout)
+    assert load({}, {}, [file]).api_listen == f"0.0.0.0:{PORT}"
     (base,) = (rest.removeprefix("PYTHON=") for rest in values("ARG") if rest.startswith("PYTHON="))
     wanted = project["project"]["requires-python"].removeprefix(">=")
     assert base >= f"python:{wanted}"
     assert {rest.split()[0] for rest in values("FROM")} == {"${PYTHON}"}
 
 
-@pytest.mark.parametrize("listen", [":{}", "127.0.0.1:{}", "0.0.0.0:{}"])
+@pytest.mark.parametrize("listen", [":{}", "127.0.0.1:{}", "0.0.0.0:{}", "unix://{}"])
 @pytest.mark.parametrize(("status", "code"), [(200, 0), (503, 1)])
-def test_the_image_asks_the_daemon_how_it_is(listen, status, code):
+def test_the_image_asks_the_daemon_how_it_is(tmp_path, listen, status, code):
     (probe,) = values("HEALTHCHECK")
-    command = json.loads(probe.partition("CMD ")[2])
+    program, *options = json.loads(probe.partition("CMD ")[2])
+    assert program == json.loads(values("ENTRYPOINT")[0])[0]
     asked = []
 
     class Daemon(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
-            asked.append((self.path, self.headers["Host"]))
+            asked.append((self.path, self.headers["Authorization"]))
             self.send_response(status)
             self.end_headers()
-            self.wfile.write(b"the reason")
+            self.wfile.write(b'{"status":"well"}' if status == 200 else b'{"error":"the reason"}')
 
         def log_message(self, *_):
             pass
 
-    with http.server.HTTPServer(("127.0.0.1", 0), Daemon) as daemon:
+    class Local(http.server.HTTPServer):
+        address_family = socket.AF_UNIX if "unix" in listen else socket.AF_INET
+
+        def server_bind(self):
+            socketserver.TCPServer.server_bind(self)
+
+        def get_request(self):
+            return self.socket.accept()[0], ("somebody", 0)
+
+    path = str(tmp_path / "api.sock")
+    place: Any = path if "unix" in listen else ("127.0.0.1", 0)
+    with Local(place, Daemon) as daemon:
         thread = threading.Thread(target=daemon.handle_request)
         thread.start()
-        environment = {"XCHRONOS_API_LISTEN": listen.format(daemon.server_port)}
+        where = listen.format(path if "unix" in listen else daemon.server_address[1])
+        environment = {"XCHRONOS_API_LISTEN": where, "XCHRONOS_API_TOKEN": "t", "PATH": "", "PYTHONPATH": str(ROOT)}
         done = subprocess.run(
-            [sys.executable, *command[1:]], env=environment, capture_output=True, text=True, check=False
-        )
+            [sys.executable, "-m", "xchronos", "daemon", *options],
+            env=environment, capture_output=True, text=True, check=False,
+        )  # fmt: skip
         thread.join()
-    assert (done.returncode, done.stdout, done.stderr) == (code, "the reason\n", "")
-    assert asked == [(next(iter(healthz.paths)), "localhost")]
+    said = '{"status":"well"}' if status == 200 else "the reason"
+    assert (done.returncode, done.stdout, done.stderr) == (code, f"{said}\n", "")
+    assert asked == [(next(iter(healthz.paths)), "Bearer t")]
+
+
+def test_a_health_check_says_that_nobody_answers(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "xchronos", "daemon", "--health", f"--api-listen=unix://{tmp_path}/none"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "cannot connect" in done.stdout
+
+
+def test_the_package_brings_what_systemd_and_people_need():
+    """The unit names the files where the package puts them, and its settings from outside may be missing."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    shared = project["tool"]["hatch"]["build"]["targets"]["wheel"]["shared-data"]
+    assert set(shared) == {"packaging/xchronosd.service", "packaging/xchronosd.toml"}
+    for place in shared.values():
+        assert f"/opt/xchronos/{place}" in SERVICE
+        assert f"/opt/xchronos/{place}" in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert "ExecStart=/opt/xchronos/bin/xchronosd /etc/xchronos/units" in SERVICE
+    assert "EnvironmentFile=-/etc/xchronos/xchronosd.env" in SERVICE
 
 
 def test_every_service_is_one_of_nine():
@@ -181,7 +225,7 @@ def test_the_systemd_unit_fits_the_daemon():
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not there to look at its own file")
 @pytest.mark.parametrize("restricted", [False, True])
 def test_systemd_knows_every_line_of_its_unit(tmp_path, restricted):
-    text = SERVICE.replace("/usr/local/bin/xchronosd", "/bin/true")
+    text = SERVICE.replace("/opt/xchronos/bin/xchronosd", "/bin/true")
     if restricted:
         text, turned_on = re.subn(r"^#([A-Z]\w+=)", r"\1", text, flags=re.MULTILINE)
         assert turned_on > 10

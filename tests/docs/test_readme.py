@@ -182,6 +182,6 @@ def test_the_changelog_has_this_version():
 def test_the_daemon_under_systemd_starts_what_is_installed():
     text = (ROOT / "packaging/xchronosd.service").read_text(encoding="utf-8")
     unit = compile_unit("xchronosd.service", text)
-    assert [step.text.split()[0] for step in unit.service.steps] == ["/usr/local/bin/xchronosd"]
+    assert [step.text.split()[0] for step in unit.service.steps] == ["/opt/xchronos/bin/xchronosd"]
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     assert sorted(project["project"]["scripts"]) == ["xchronos-guardian", "xchronosctl", "xchronosd"]

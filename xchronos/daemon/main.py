@@ -46,8 +46,9 @@ def _options(command: Any) -> Any:
 @click.version_option(__version__, prog_name="xchronosd")
 @click.argument("units", nargs=-1, metavar="[UNIT_DIRECTORY]...")
 @click.option("--config", type=click.Path(path_type=Path), help="the TOML file to read instead of the usual one")
+@click.option("--health", is_flag=True, help="ask the daemon that runs with these settings how it is, and end")
 @_options
-def cli(units: tuple[str, ...], config: Path | None, **flags: object) -> None:
+def cli(units: tuple[str, ...], config: Path | None, *, health: bool, **flags: object) -> None:
     """Run xchronos on this machine: take in the unit files of UNIT_DIRECTORY, and run them in Docker on time.
 
     Every setting can also stand in /etc/xchronos/xchronosd.toml, or in the environment (XCHRONOS_STATE_DIRECTORY ...).
@@ -60,6 +61,12 @@ def cli(units: tuple[str, ...], config: Path | None, **flags: object) -> None:
         settings = read()
     except ConfigError as error:
         raise click.UsageError(str(error)) from error
+    if health:
+        from xchronos.daemon.health import ask  # noqa: PLC0415 - a daemon needs no client
+
+        code, told = ask(settings)
+        click.echo(told)
+        sys.exit(code)
     # Units have secrets, and the state directory may be one that everybody may look into: a Docker engine that has to
     # mount a directory that is not there makes such a one. Steps get the usual mask.
     os.umask(0o027)
