@@ -19,15 +19,21 @@ import re
 import stat
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
 from glob import glob, has_magic
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
+
+import structlog
 
 from xchronos import limits
 from xchronos.errors import StartRefused
 from xchronos.threads import DaemonThreads
+
+log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
@@ -52,13 +58,62 @@ class HostFileRefused(StartRefused):
         super().__init__(message)
 
 
+@dataclass(frozen=True, slots=True)
+class ReadPaths:
+    """Which files of this host units may have the daemon read, which reads with rights that units may not have.
+
+    It is judged on the path of the file that was opened: a link leads nowhere else. What is nearest counts: a directory
+    of `roots` inside of one of `private` is open to units.
+
+    Attributes:
+        roots: The directories whose files units may name. `/`: every file.
+        private: The daemon's own files and directories, which no unit may name.
+        told_only: What units may not name is read all the same, and told (`HostFiles.outside`).
+    """
+
+    roots: tuple[Path, ...] = (Path("/"),)
+    private: tuple[Path, ...] = ()
+    told_only: bool = False
+
+    def judge(self, file: Path, identity: tuple[int, int], own: Path | None) -> Literal["open", "outside", "private"]:
+        """What an open file is by its path and its device and inode. Blocks as long as the file system does.
+
+        `own`: the directory of the attempt that has it read, whose files are its own.
+        """
+        if own is not None and _depth(file, (own,)):
+            return "open"
+        root, private = _depth(file, self.roots), _depth(file, self.private)
+        # By its identity as well: it may have another name, a hard link.
+        if private > root or any(_identity(each) == identity for each in self.private):
+            return "private"
+        return "open" if root else "outside"
+
+
+EVERY_FILE = ReadPaths()
+"""Units may name any file."""
+
+
+def _depth(file: Path, directories: Iterable[Path]) -> int:
+    """How many parts the nearest of the directories that the file is in, or is, has; 0: it is in none."""
+    resolved = (Path(os.path.realpath(directory)) for directory in directories)
+    return max((len(each.parts) for each in resolved if file.is_relative_to(each)), default=0)
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        facts = path.stat()
+    except OSError:
+        return None
+    return (facts.st_dev, facts.st_ino)
+
+
 class HostFile:
     """A regular file that is open for reading, piece by piece. Made by `HostFiles.opened`."""
 
     def __init__(self, files: "HostFiles", path: str, what: str, within: float) -> None:
         """Open it. Blocks as long as the file system does; raises HostFileRefused, OSError."""
         self._closed = True
-        self._descriptor = open_file(path, what)
+        self._descriptor = open_file(path, what, files.permit)
         self._closed = False
         self._reading = False
         self._lock = threading.Lock()
@@ -103,11 +158,20 @@ class HostFile:
 class HostFiles:
     """Opens what others name."""
 
-    def __init__(self, within: float = limits.HOST_FILE_SECONDS, most: int = limits.HOST_FILE_THREADS) -> None:
+    def __init__(
+        self,
+        within: float = limits.HOST_FILE_SECONDS,
+        most: int = limits.HOST_FILE_THREADS,
+        paths: ReadPaths = EVERY_FILE,
+    ) -> None:
         """`within`: the seconds that a call may take. `most`: the threads that may be kept by calls without an answer.
 
         Nothing is started before the first call.
         """
+        self.paths = paths
+        """Which files may be read. It may be exchanged at any time."""
+        self.outside: dict[str, str] = {}
+        """What was read although it is outside of the roots: its path, and the last one that wanted it."""
         self._within = within
         self._most = most
         self._threads = DaemonThreads("xchronos host files", most)
@@ -115,18 +179,57 @@ class HostFiles:
         self._overdue: dict[str, float] = {}
         """When the call that a thread carries out about something is overdue, by the monotonic clock."""
 
-    async def read(self, path: str | Path, what: str, limit: int = limits.HOST_FILE_BYTES) -> bytes:
+    async def read(
+        self,
+        path: str | Path,
+        what: str,
+        limit: int = limits.HOST_FILE_BYTES,
+        *,
+        own: Path | None = None,
+        listed: bool = True,
+    ) -> bytes:
         """The content of a regular file.
 
         Args:
             path: The file.
             what: How the reason begins when it is not read: who wants it, and the path as written.
             limit: The most bytes that it may have.
+            own: The directory of the attempt that has it read, whose files are its own.
+            listed: Whether `paths` has to permit it. Else the one who named it is the daemon's own operator.
 
         Raises:
             HostFileRefused: it is not read; the reason is told.
         """
-        return await self.ask(lambda: read_file(os.fspath(path), what, limit), what, about=os.fspath(path))
+        permit = partial(self.permit, own=own) if listed else None
+        return await self.ask(lambda: read_file(os.fspath(path), what, limit, permit), what, about=os.fspath(path))
+
+    def permit(self, descriptor: int, what: str, own: Path | None = None) -> None:
+        """Raise HostFileRefused for an open file that no unit may name. Blocks as long as the file system does."""
+        paths, facts = self.paths, os.fstat(descriptor)
+        file = Path(os.readlink(f"/proc/self/fd/{descriptor}"))  # noqa: PTH115 - it is no link to a path of that name
+        judged = paths.judge(file, (facts.st_dev, facts.st_ino), own)
+        if judged == "open":
+            return
+        if paths.told_only:
+            if len(self.outside) < limits.OUTSIDE_TOLD and str(file) not in self.outside:
+                log.warning("a unit names a file outside of read_paths", file=str(file), wanted_by=what)
+                self.outside[str(file)] = what
+        elif judged == "private":
+            raise HostFileRefused(f"{what}: {file} is the daemon's own, which units may not name")
+        else:
+            roots = ", ".join(map(str, paths.roots))
+            raise HostFileRefused(
+                f"{what}: {file} is outside of what units may have read on this machine ({roots}): "
+                "move it there, or name its directory in the setting read_paths"
+            )
+
+    async def is_open(self, path: Path) -> bool:
+        """Whether units may name a path, a file or not, as far as its links tell now. Raises HostFileRefused."""
+
+        def judged() -> bool:
+            return self.paths.judge(Path(os.path.realpath(path)), _identity(path) or (0, 0), None) == "open"
+
+        return await self.ask(judged, f"looking at {path}", about=f"look {path}")
 
     async def match(self, pattern: str, what: str) -> list[str]:
         """The paths that match a pattern, in order; a path without wildcards is itself. Raises HostFileRefused."""
@@ -203,7 +306,11 @@ class HostFiles:
                 self._turns[about] = (lock, users - 1)
 
 
-def open_file(path: str, what: str) -> int:
+Permit = Callable[[int, str], None]
+"""Raises HostFileRefused for the descriptor of a file that may not be read, whose reason begins with the text."""
+
+
+def open_file(path: str, what: str, permit: Permit | None = None) -> int:
     """A descriptor for reading a regular file. Blocks as long as the file system does; raises HostFileRefused, OSError.
 
     It is opened by the descriptor that was judged, so it cannot be another file by then.
@@ -216,14 +323,16 @@ def open_file(path: str, what: str) -> int:
             raise HostFileRefused(f"{what}: is {found}: expected a regular file")
         if _OF_A_PROCESS.match(str(Path(f"/proc/self/fd/{judged}").readlink())):
             raise HostFileRefused(f"{what}: says what a process was given, this daemon's secrets perhaps")
+        if permit is not None:
+            permit(judged, what)
         return os.open(f"/proc/self/fd/{judged}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     finally:
         os.close(judged)
 
 
-def read_file(path: str, what: str, limit: int = limits.HOST_FILE_BYTES) -> bytes:
+def read_file(path: str, what: str, limit: int = limits.HOST_FILE_BYTES, permit: Permit | None = None) -> bytes:
     """The content of a regular file. Blocks as long as the file system does; raises HostFileRefused, OSError."""
-    with open(open_file(path, what), "rb", buffering=0) as file:
+    with open(open_file(path, what, permit), "rb", buffering=0) as file:
         size = os.fstat(file.fileno()).st_size
         data = b"" if size > limit else _up_to(file.fileno(), limit + 1)
     if max(size, len(data)) > limit:

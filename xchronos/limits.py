@@ -141,6 +141,9 @@ HOST_FILE_SECONDS = 10.0
 HOST_FILE_THREADS = 16
 """The threads that read them. A file that does not answer keeps one."""
 
+OUTSIDE_TOLD = 100
+"""The most files outside of read_paths that the status names."""
+
 UNIT_DIRECTORY_SECONDS = 60.0
 """The seconds that a directory of unit files, or a hundred of its files, have for being read."""
 

@@ -43,6 +43,7 @@ def test_the_defaults():
         api_hosts=(),
         docker_host="",
         allow_process=False,
+        read_paths=(),
         slots=0,
         memory=0,
         cpus=0.0,
@@ -74,6 +75,7 @@ namespace = "team-a"
 machine_id = "m1"
 roles = ["intake", "agent"]
 allow_process = true
+read_paths = ["/etc/x", "/srv/x"]
 slots = 4
 memory = "8G"
 cpus = 1.5
@@ -158,6 +160,7 @@ def test_everything_in_a_file(tmp_path):
         api_hosts=("jobs.example.org",),
         docker_host="tcp://10.0.0.1:2375",
         allow_process=True,
+        read_paths=(Path("/etc/x"), Path("/srv/x")),
         slots=4,
         memory=8 * 1024**3,
         cpus=1.5,
@@ -203,6 +206,7 @@ def test_everything_in_the_environment_and_on_the_command_line(tmp_path):
         "api_hosts": "jobs.example.org",
         "docker_host": "tcp://10.0.0.1:2375",
         "allow_process": "yes",
+        "read_paths": "/etc/x:/srv/x",
         "slots": "4",
         "memory": "8GiB",
         "cpus": "1.5",

@@ -104,6 +104,9 @@ def test_values_that_are_refused(name, bad):
         ("roles", ROLES, ROLES),
         ("machine_id", " 9f0c ", "9f0c"),
         ("metadata", "a=b=c", {"a": "b=c"}),
+        ("read_paths", "*", (Path("/"),)),
+        ("read_paths", ["*"], (Path("/"),)),
+        ("read_paths", "/a:/b", (Path("/a"), Path("/b"))),
         ("units", ["/a b:c"], (Path("/a b:c"),)),
     ],
 )
@@ -173,6 +176,7 @@ def test_the_table_of_settings_is_what_people_rely_on():
         ("api.hosts", "", "XCHRONOS_API_HOSTS", "--api-hosts"),
         ("docker.host", "", "XCHRONOS_DOCKER_HOST", "--docker-host"),
         ("allow_process", "false", "XCHRONOS_ALLOW_PROCESS", "--allow-process"),
+        ("read_paths", "", "XCHRONOS_READ_PATHS", "--read-paths"),
         ("slots", "0", "XCHRONOS_SLOTS", "--slots"),
         ("memory", "0", "XCHRONOS_MEMORY", "--memory"),
         ("cpus", "0", "XCHRONOS_CPUS", "--cpus"),

@@ -29,6 +29,7 @@ def test_what_is_no_file_stops_nobody_else(house: House, tmp_path: Path) -> None
         "dir": (tmp_path, "is a directory: expected a regular file"),
         "huge": (tmp_path / "huge", "has more than 1048576 bytes: expected a smaller file"),
     }
+    house.environment["XCHRONOS_READ_PATHS"] = str(tmp_path)
     house.start()
     for name, (path, _) in named.items():
         house.drop(f"env-{name}.service", unit(f"EnvironmentFile={path}\nExecStart=/bin/true"))
@@ -54,6 +55,7 @@ def test_an_artifact_is_a_program_and_its_url_keeps_its_secrets(house: House, tm
     program = tmp_path / "tool"
     program.write_text("#!/bin/sh\necho ran $1\n")
     digest = hashlib.sha256(program.read_bytes()).hexdigest()
+    house.environment["XCHRONOS_READ_PATHS"] = str(tmp_path)
     house.start()
     house.drop(
         "tool.service",
@@ -67,3 +69,35 @@ def test_an_artifact_is_a_program_and_its_url_keeps_its_secrets(house: House, tm
     assert "pass1" not in told
     assert "pass2" not in told
     assert "http://...@127.0.0.1:1/tool?sig=..." in told
+
+
+def test_units_name_files_of_the_unit_directories_and_no_others(house: House, tmp_path: Path) -> None:
+    elsewhere, tick = tmp_path / "elsewhere.env", f"{TICK}HistoryLimit=3\n"
+    elsewhere.write_text("A=1\n")
+    house.units.joinpath("near.env").write_text("A=1\n")
+    house.units.joinpath("link.env").symlink_to(elsewhere)
+    for name, path in (("near", house.units / "near.env"), ("far", elsewhere), ("link", house.units / "link.env")):
+        house.drop(f"{name}.service", unit(f"EnvironmentFile={path}\nExecStart=/bin/true", tick))
+    house.drop("own.service", unit(f"EnvironmentFile={house.state}/xchronos.db\nExecStart=/bin/true", tick))
+    house.start()
+    assert eventually(lambda: any(one["outcome"] == "succeeded" for one in house.ended("near.service")))
+    for name in ("far", "link"):
+        reason = eventually(lambda name=name: house.ended(f"{name}.service"))[0]["reason"]  # type: ignore[misc]
+        assert f": {elsewhere} is outside of what units may have read on this machine (/etc/xchronos, " in reason
+        assert "name its directory in the setting read_paths" in reason
+    assert "is the daemon's own" in eventually(lambda: house.ended("own.service"))[0]["reason"]
+    assert house.terminate() == 0
+    house.start()  # the stored units are looked at
+    told = eventually(lambda: house.client.status().notices)[0]
+    assert f"which are not read: far.service (EnvironmentFile {elsewhere}), link.service (" in told
+    assert house.terminate() == 0
+    # A state directory from before there was a default: nothing fails for the upgrade, and the status tells.
+    house.state.joinpath("read-paths").unlink()
+    house.start()
+    assert eventually(lambda: any(one["outcome"] == "succeeded" for one in house.ended("far.service")))
+    assert eventually(lambda: "which are read until the setting read_paths is named" in house.text("status"))
+    # Once it is named, it holds.
+    house.terminate()
+    house.environment["XCHRONOS_READ_PATHS"] = str(house.units)
+    house.start()
+    assert eventually(lambda: all(one["outcome"] == "failed" for one in house.ended("far.service")))

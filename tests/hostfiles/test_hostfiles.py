@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from xchronos import limits, threads
-from xchronos.hostfiles import HostFileRefused, HostFiles
+from xchronos.hostfiles import HostFileRefused, HostFiles, ReadPaths
 from xchronos.threads import DaemonThreads
 
 
@@ -202,3 +202,59 @@ def test_no_exit_of_the_process_waits_for_it() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout == "refused\n"
+
+
+def kept(tmp_path: Path) -> tuple[Path, Path, Path]:
+    """A directory that units may name, one that they may not, and the daemon's own, each with a file."""
+    places = tuple(tmp_path / name for name in ("open", "closed", "state"))
+    for place in places:
+        place.mkdir()
+        (place / "file").write_text(place.name)
+    return places[0], places[1], places[2]
+
+
+async def test_only_what_is_in_the_roots_is_read(tmp_path: Path) -> None:
+    roots, closed, state = kept(tmp_path)
+    files = HostFiles(paths=ReadPaths((roots, tmp_path / "not-there"), (state, roots / "secret")))
+    (roots / "link").symlink_to(closed / "file")
+    (roots / "up").symlink_to(tmp_path)
+    (roots / "secret").write_text("")
+    (roots / "hard").hardlink_to(roots / "secret")
+    (closed / "inward").symlink_to(roots / "file")
+    assert await files.read(roots / "file", "it") == b"open"
+    assert await files.read(closed / "inward", "it") == b"open"
+    assert await files.read(closed / "file", "it", listed=False) == b"closed"
+    assert await files.read(state / "file", "it", own=state) == b"state"
+    for path in (roots / "link", roots / "up/closed/file", roots / "../closed/file", closed / "file"):
+        with pytest.raises(HostFileRefused) as caught:
+            await files.read(path, "it")
+        assert str(caught.value) == (
+            f"it: {closed}/file is outside of what units may have read on this machine ({roots}, {tmp_path}/not-there): "
+            "move it there, or name its directory in the setting read_paths"
+        )
+        with pytest.raises(HostFileRefused, match="is outside of what"):
+            async with files.opened(path, "it", 1.0):
+                pass
+    for path in (state / "file", roots / "secret", roots / "hard"):
+        with pytest.raises(HostFileRefused, match="is the daemon's own, which units may not name"):
+            await files.read(path, "it")
+    assert [await files.is_open(path) for path in (roots, closed, state / "file")] == [True, False, False]
+
+
+async def test_what_is_nearest_counts(tmp_path: Path) -> None:
+    _, _, state = kept(tmp_path)
+    (state / "units").mkdir()
+    (state / "units/file").write_text("unit")
+    files = HostFiles(paths=ReadPaths((Path("/"), state / "units"), (state,)))
+    assert await files.read(state / "units/file", "it") == b"unit"
+    with pytest.raises(HostFileRefused, match="the daemon's own"):
+        await files.read(state / "file", "it")
+
+
+async def test_what_is_only_told_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "OUTSIDE_TOLD", 1)
+    roots, closed, state = kept(tmp_path)
+    files = HostFiles(paths=ReadPaths((roots,), (state,), told_only=True))
+    for place in (roots, closed, closed, state):
+        assert await files.read(place / "file", f"E={place}") == place.name.encode()
+    assert files.outside == {f"{closed}/file": f"E={closed}"}

@@ -136,6 +136,9 @@ class Services:
     health: HealthCheck = tuple
     """Asked by /healthz and /v1/status, each time anew."""
 
+    notices: HealthCheck = tuple
+    """Asked by /v1/status for what is no fault, and yet somebody's affair."""
+
     metrics: CollectorRegistry = field(default_factory=CollectorRegistry)
     """What /metrics shows."""
 

@@ -59,6 +59,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     api_hosts: tuple[str, ...] = ()
     docker_host: str = ""
     allow_process: bool = False
+    read_paths: tuple[Path, ...] = ()
     slots: int = 0
     memory: int = 0
     cpus: float = 0.0
@@ -194,6 +195,11 @@ SETTINGS: dict[str, Setting] = {
         values.read_text, "the Docker engine, unix:// or tcp://; empty: DOCKER_HOST, or the usual socket", "docker"
     ),
     "allow_process": Setting(values.read_switch, "whether units may run processes on this host, outside of containers"),
+    "read_paths": Setting(
+        values.read_roots,
+        "the directories of this host, separated by ':', whose files units may have the daemon read; '*': all; "
+        "empty: /etc/xchronos and the unit directories",
+    ),
     "slots": Setting(values.read_whole, "how many attempts run here at a time; 0: no limit"),
     "memory": Setting(values.read_size, "how many bytes units may ask for here, like 8G; 0: what the machine has"),
     "cpus": Setting(values.read_cpus, "how many CPUs units may ask for here; 0: what the machine has"),

@@ -65,6 +65,13 @@ def read_paths(value: object) -> tuple[Path, ...]:
     return tuple(dict.fromkeys(read_path(part) for part in _parts(value, os.pathsep)))
 
 
+def read_roots(value: object) -> tuple[Path, ...]:
+    """As `read_paths`; `*` stands for every directory, which is `/`."""
+    if value == "*" or (isinstance(value, (list, tuple)) and "*" in value):
+        return (Path("/"),)
+    return read_paths(value)
+
+
 def read_names(value: object) -> tuple[str, ...]:
     """A list of names, or names that are separated by commas. Each counts once."""
     return tuple(dict.fromkeys(_parts(value, ",")))

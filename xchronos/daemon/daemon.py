@@ -4,7 +4,7 @@ import asyncio
 import ipaddress
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -24,6 +24,7 @@ from xchronos.api.ports import Services
 from xchronos.api.server import serve
 from xchronos.clock import SystemClock
 from xchronos.config import Settings
+from xchronos.daemon.read_paths import StoredReads, mark_new, read_paths_of
 from xchronos.daemon.reload import merged
 from xchronos.daemon.roles import Roles, RolesContext, RolesOptions
 from xchronos.daemon.stores import history_kept, on_servers, open_store
@@ -96,6 +97,8 @@ class Daemon:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         """What it is told. `reload` exchanges them."""
+        self.sources: Sequence[Path] = ()
+        """The files that the settings were read from, which no unit may name. Set before `run`."""
         self._roles: Roles | None = None
         self._services: Services | None = None
         self._host: HostContext | None = None
@@ -110,6 +113,7 @@ class Daemon:
         result = merged(self.settings, settings)
         now = self.settings = result.settings
         configure_logging(now.log_format, now.log_level)
+        self._files.paths = read_paths_of(now, self.sources)
         if self._host is not None:
             self._host.log_limit = now.log_limit
         if self._services is not None:
@@ -139,6 +143,8 @@ class Daemon:
             raise ConfigError(f"state_directory {settings.state_directory}: {error.strerror}") from None
         lock = self._alone()
         try:
+            mark_new(settings.state_directory)
+            self._files.paths = read_paths_of(settings, self.sources)
             await self._run_alone()
         finally:
             lock.release()
@@ -254,6 +260,7 @@ class Daemon:
         # The API has a thread, and in it an event loop, of its own: what its clients ask for holds up no fire.
         inside = Elsewhere(asyncio.get_running_loop())
         answering = Workshop("answers")
+        reads = StoredReads(registry, self._files, place.facts, clock, compiling)
         services = Services(
             registry=Registry(StoreElsewhere(store, inside), keys, running.engine, answering),
             clock=clock,
@@ -263,6 +270,7 @@ class Daemon:
             offload=answering,
             loop=watchdog,
             health=running.health,
+            notices=reads.notices,
             intake=_IntakeFaults(intake),
             metrics=metrics,
             token=settings.api_token,
@@ -272,6 +280,7 @@ class Daemon:
         parts = [
             asyncio.create_task(running.wait(), name="roles"),
             asyncio.create_task(watchdog.run(), name="watchdog"),
+            asyncio.create_task(reads.run(), name="stored reads"),
         ]
         if "intake" in roles and settings.units:
             parts.append(asyncio.create_task(intake.run(), name="intake"))

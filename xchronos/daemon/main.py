@@ -5,7 +5,7 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,7 +72,7 @@ def cli(units: tuple[str, ...], config: Path | None, *, health: bool, **flags: o
     os.umask(0o027)
     # Until the daemon can take it up, SIGHUP is ignored; and for good, where whoever started it has it ignored (nohup).
     heard = signal.signal(signal.SIGHUP, signal.SIG_IGN) is not signal.SIG_IGN
-    sys.exit(run(settings, read=read if heard else None))
+    sys.exit(run(settings, read=read if heard else None, sources=config_files(config, os.environ)))
 
 
 def run(
@@ -80,6 +80,7 @@ def run(
     make: "Callable[[Settings], Daemon] | None" = None,
     *,
     read: "Callable[[], Settings] | None" = None,
+    sources: Sequence[Path] = (),
 ) -> int:
     """Run a daemon until it is asked to end.
 
@@ -87,6 +88,7 @@ def run(
         settings: What the daemon is told.
         make: Builds the daemon, where an embedder has one of its own; None: the usual one.
         read: Reads the settings again, which SIGHUP asks for; raises ConfigError. None: that signal is left as it is.
+        sources: The files that the settings were read from.
 
     Returns:
         The exit code: 0, or 1 when the daemon could not run.
@@ -95,7 +97,7 @@ def run(
     for warning in misspelt_variables(os.environ):
         log.warning(warning)
     try:
-        asyncio.run(_serve(settings, make, read))
+        asyncio.run(_serve(settings, make, read, sources))
     except (ConfigError, StoreError, Conflict, PermissionError) as error:
         # The reason tells what is wrong. A traceback would tell where our code noticed it, which helps nobody.
         log.error("xchronosd cannot run", reason=str(error))  # noqa: TRY400
@@ -116,13 +118,17 @@ def calm_collector() -> None:
 
 
 async def _serve(
-    settings: Settings, make: "Callable[[Settings], Daemon] | None", read: "Callable[[], Settings] | None"
+    settings: Settings,
+    make: "Callable[[Settings], Daemon] | None",
+    read: "Callable[[], Settings] | None",
+    sources: Sequence[Path],
 ) -> None:
     from xchronos.daemon.daemon import Daemon  # noqa: PLC0415 - `xchronosd --help` need not wait for the web framework
 
     calm_collector()
     sys.setswitchinterval(SWITCH_SECONDS)
     daemon = (make or Daemon)(settings)
+    daemon.sources = sources
     loop = asyncio.get_running_loop()
 
     def stop(number: signal.Signals) -> None:

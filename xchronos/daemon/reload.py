@@ -11,6 +11,7 @@ TAKEN_UP = frozenset(
     (
         "metadata",
         "api_token",
+        "read_paths",
         "slots",
         "memory",
         "cpus",

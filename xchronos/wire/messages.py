@@ -361,6 +361,9 @@ class DaemonStatus(msgspec.Struct, frozen=True):
     stalls: LoopStalls | None = None
     """How often its event loop stood; None: an older daemon, which does not say."""
 
+    notices: tuple[str, ...] = ()
+    """What is no fault, and yet somebody should see to it, a sentence each."""
+
 
 class Health(msgspec.Struct, frozen=True):
     """The answer of /healthz while nothing is wrong."""

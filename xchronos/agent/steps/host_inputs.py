@@ -161,7 +161,7 @@ async def _secret(resolved: ResolvedUnit, name: str) -> str:
         raise InvalidValue(f"secret {name!r}: expected the name of a file in {place}")
     what = f"secret {name!r}: {place / name}"
     try:
-        return as_text(await resolved.host.files.read(place / name, what), what)
+        return as_text(await resolved.host.files.read(place / name, what, listed=False), what)
     except HostFileRefused as error:
         if isinstance(error.__cause__, FileNotFoundError):
             raise InvalidValue(f"secret {name!r}: there is no file {place / name}") from None

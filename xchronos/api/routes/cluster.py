@@ -42,6 +42,7 @@ async def daemon_status(state: State) -> DaemonStatus:
         intake=tuple(IntakeFault(p.path, p.message, p.since, p.last_good) for p in problems),
         faults=await context.faults(),
         stalls=_stalls(services.loop),
+        notices=tuple(await services.inside(services.notices)),
     )
 
 

@@ -162,6 +162,8 @@ class Printer:
         yield _field("Executions", counts or "none active")
         for fault in overview.faults:
             yield _field("Fault", clean(fault))
+        for notice in overview.notices:
+            yield _field("Notice", clean(notice))
         stalls = overview.stalls
         if stalls is not None and stalls.count:
             longest = f"the longest for {stalls.longest_seconds:.2f} s"

@@ -136,19 +136,21 @@ async def command_body(
     prepared, host = _bounded(command.body, {**labels, **more}, log_config)
     written = list(command.body.get("Env") or ())
     env: list[str] = []
+    own = Path(spec.directory)
     for file in command.env_files:
-        env += await read_assignments(files, named_path(spec, file), spec.env)
+        env += await read_assignments(files, named_path(spec, file), spec.env, own)
     resolved = [_resolve(entry, spec.env) for entry in written]
     prepared["Env"] = env + resolved
     if command.label_files:
         pairs: list[str] = []
         for file in command.label_files:
-            pairs += await read_assignments(files, named_path(spec, file), None)
+            pairs += await read_assignments(files, named_path(spec, file), None, own)
         from_files = {key: value for key, _, value in (entry.partition("=") for entry in pairs)}
         prepared["Labels"] = {**from_files, **prepared["Labels"]}
     if command.seccomp_profile:
         path = named_path(spec, command.seccomp_profile)
-        text = as_text(await files.read(path, f"seccomp profile {path}"), f"seccomp profile {path}")
+        what = f"seccomp profile {path}"
+        text = as_text(await files.read(path, what, own=own), what)
         try:
             profile = msgspec.json.encode(msgspec.json.decode(text)).decode()
         except msgspec.DecodeError as error:
@@ -217,10 +219,15 @@ def as_text(content: bytes, what: str) -> str:
         raise StartRefused(f"{what}: not UTF-8") from None
 
 
-async def read_assignments(files: HostFiles, path: Path, env: Mapping[str, str] | None) -> list[str]:
-    """Read a `--env-file` or (`env` None) `--label-file`; see `assignments_in`. Raises StartRefused."""
+async def read_assignments(
+    files: HostFiles, path: Path, env: Mapping[str, str] | None, own: Path | None = None
+) -> list[str]:
+    """Read a `--env-file` or (`env` None) `--label-file`; see `assignments_in`. Raises StartRefused.
+
+    `own` is the attempt's directory.
+    """
     what = f"{_kind_of(env)} {path}"
-    return assignments_in(as_text(await files.read(path, what), what), str(path), env)
+    return assignments_in(as_text(await files.read(path, what, own=own), what), str(path), env)
 
 
 def _kind_of(env: Mapping[str, str] | None) -> str:

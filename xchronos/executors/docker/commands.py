@@ -8,6 +8,7 @@ success. What must not happen twice (a start, an exec) is looked into first.
 import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -225,7 +226,8 @@ class DockerCommandRun:
         if self._journal.again:
             return StepExit(lost=True, reason="an exec was begun before, and an exec cannot be found again")
         self._running = RunningExec(self._engine, command)
-        return await self._running.run(self._spec, self._log, partial(read_assignments, self._files))
+        read = partial(read_assignments, self._files, own=Path(self._spec.directory))
+        return await self._running.run(self._spec, self._log, read)
 
     async def _logs(self, command: cli.Logs) -> int:
         found = await self._keeper.find(command.container)
