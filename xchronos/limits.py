@@ -144,6 +144,9 @@ HOST_FILE_THREADS = 16
 OUTSIDE_TOLD = 100
 """The most files outside of read_paths that the status names."""
 
+UNIT_DIRECTORY_PATIENCE = 5.0
+"""The seconds for which other directories of unit files wait for one that has not answered."""
+
 UNIT_DIRECTORY_SECONDS = 60.0
 """The seconds that a directory of unit files, or a hundred of its files, have for being read."""
 

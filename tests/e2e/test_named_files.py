@@ -1,7 +1,9 @@
 """Files that units name: whatever is there, the daemon goes on, and the unit is told."""
 
+import ctypes
 import hashlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -48,6 +50,47 @@ def test_what_is_no_file_stops_nobody_else(house: House, tmp_path: Path) -> None
     house.start()
     seen = len(house.ended("tick.service"))
     assert eventually(lambda: len(house.ended("tick.service")) > seen + 2)
+    assert house.terminate() == 0
+
+
+@pytest.fixture
+def silent(tmp_path: Path) -> Iterator[Path]:
+    """A mounted file system whose server never answers: whoever looks into it waits until it is killed."""
+    where, libc = tmp_path / "silent", ctypes.CDLL(None, use_errno=True)
+    where.mkdir()
+    try:
+        server = os.open("/dev/fuse", os.O_RDWR)
+    except OSError as error:
+        pytest.skip(f"/dev/fuse: {error.strerror}")
+    told = f"fd={server},rootmode=40000,user_id=0,group_id=0".encode()
+    if libc.mount(b"silent", bytes(where), b"fuse", 0, told):
+        os.close(server)
+        pytest.skip(f"mount: {os.strerror(ctypes.get_errno())}")
+    yield where
+    libc.umount2(bytes(where), 2)  # MNT_DETACH
+    os.close(server)
+
+
+def test_a_file_system_that_does_not_answer_stops_nobody_else(house: House, tmp_path: Path, silent: Path) -> None:
+    (tmp_path / "env").write_text("A=1\n")
+    house.environment["XCHRONOS_READ_PATHS"] = "*"
+    house.drop("env.service", unit(f"EnvironmentFile={silent}/env\nExecStart=/bin/true"))
+    house.drop("get.service", unit("ExecStart=/bin/true", f"{TICK}Artifact=file://{silent}/tool\n"))
+    house.drop("dir.service", unit(f"WorkingDirectory=-{silent}/dir\nExecStart=/bin/true"))
+    house.drop("if.service", f"[Unit]\nConditionPathExists={silent}/x\n" + unit("ExecStart=/bin/true"))
+    house.drop("tick.service", unit(f"EnvironmentFile={tmp_path}/env\nExecStart=/bin/true"))
+    house.start()
+    for name in ("env", "get", "dir", "if"):
+        eventually(
+            lambda name=name: any(  # type: ignore[misc]
+                "is it on a server that is away?" in one["reason"] for one in house.ended(f"{name}.service")
+            ),
+            60,
+        )
+    seen = len(house.ended("tick.service"))
+    assert eventually(lambda: len(house.ended("tick.service")) > seen + 2)
+    assert {one["outcome"] for one in house.ended("tick.service")} == {"succeeded"}
+    # The threads that wait there hold up no end.
     assert house.terminate() == 0
 
 

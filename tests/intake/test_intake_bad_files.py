@@ -116,7 +116,7 @@ async def test_a_file_is_not_read_while_it_is_being_written(tmp_path):
 
 async def test_a_fresh_file_that_parses_badly_is_read_once_more_before_it_is_reported(tmp_path):
     registry = registry_on()
-    async with running(registry, tmp_path) as intake:
+    async with running(registry, tmp_path, settle=2 * SECOND) as intake:
         (tmp_path / "a.service").write_text("[Service")
         await until(lambda: intake._suspects)
         assert intake.problems() == []

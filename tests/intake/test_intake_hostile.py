@@ -186,6 +186,29 @@ async def test_a_directory_that_does_not_answer_holds_up_only_itself(tmp_path, m
         await until(lambda: not intake.problems())
 
 
+async def test_a_directory_that_answers_late_is_taken_in_then(tmp_path, monkeypatch):
+    far, near, gate = tmp_path / "far", tmp_path / "near", threading.Event()
+    for directory in (far, near):
+        directory.mkdir()
+        (directory / f"{directory.name}.service").write_text(unit_text(1))
+
+    def look(directory):
+        if directory == str(far):
+            gate.wait()
+        return list_directory(directory)
+
+    monkeypatch.setattr(limits, "UNIT_DIRECTORY_PATIENCE", 0.05)
+    monkeypatch.setattr("xchronos.intake.reader.list_directory", look)
+    registry = registry_on()
+    async with running(registry, far, near) as intake:
+        await until(lambda: has(registry, "near.service"))
+        await until(intake.problems)
+        assert "no answer within 0.05 s" in intake.problems()[0].messages[0]
+        gate.set()
+        await until(lambda: has(registry, "near.service", "far.service"))
+        await until(lambda: not intake.problems())
+
+
 async def test_a_file_that_does_not_answer_holds_up_only_itself(tmp_path, monkeypatch):
     monkeypatch.setattr(limits, "UNIT_DIRECTORY_SECONDS", 0.2)
     gate = threading.Event()

@@ -18,17 +18,38 @@ class DirectoryReader:
     def __init__(self, directories: Sequence[str]) -> None:
         self._directories = directories
         self._files = HostFiles(limits.UNIT_DIRECTORY_SECONDS)
+        self._looks: dict[str, asyncio.Task[Listing]] = {}
+        """The looks at directories that have not answered so far, by directory."""
         self._seen: frozenset[str] = frozenset()
         """The names of the unit files that the last look has seen, units or not."""
 
     async def look(self) -> tuple[list[Listing], Selection]:
-        """What the directories hold, and the units that they describe. One that does not answer cannot be read."""
+        """What the directories hold, and the units that they describe.
+
+        One that does not answer soon cannot be read for now. The others do not wait for it, and a later look takes its
+        answer: it is checked again before anything is read or taken away.
+        """
         listings = await asyncio.gather(*(self._list(directory) for directory in self._directories))
         self._seen = frozenset(name for listing in listings for name in listing.units)
         # With many units it takes so long that others would wait for it.
         return listings, await asyncio.to_thread(select, [listing for listing in listings if not listing.error])
 
     async def _list(self, directory: str) -> Listing:
+        look = self._looks.pop(directory, None)
+        if look is None:
+            look = asyncio.create_task(self._looked_at(directory), name=f"look at {directory}")
+        patience = limits.UNIT_DIRECTORY_PATIENCE
+        try:
+            await asyncio.wait({look}, timeout=patience)
+        except asyncio.CancelledError:
+            look.cancel()
+            raise
+        if look.done():
+            return look.result()
+        self._looks[directory] = look
+        return Listing(directory, error=f"cannot be read: no answer within {patience:g} s")
+
+    async def _looked_at(self, directory: str) -> Listing:
         try:
             return await self._files.ask(lambda: list_directory(directory), "cannot be read", about=directory)
         except StartRefused as error:
