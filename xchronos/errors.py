@@ -84,6 +84,10 @@ class UnitFileError(XchronosError):
         super().__init__("\n".join(str(problem) for problem in self.problems))
 
 
+class NotReadByAll(UnitFileError):  # noqa: N818
+    """A unit file is right, and is not accepted while a living scheduler cannot read it. It may be later."""
+
+
 class ConfigError(XchronosError):
     """A setting is wrong. The text names the setting and where it was given."""
 

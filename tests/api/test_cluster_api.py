@@ -11,11 +11,12 @@ from tests.api.api_helpers import Fault, at, running
 from xchronos.api.access_control import AccessControl, host_name
 from xchronos.api.app import create_app
 from xchronos.api.ports import Services
-from xchronos.model.records import MachineWish, SchedulerRecord
+from xchronos.model.records import MachineWish, Reading, SchedulerRecord
 from xchronos.registry.codec import encode
+from xchronos.registry.keys import shard_of
 from xchronos.store.contract import Delete, DeleteRange, Put, Txn
-from xchronos.wire.details import Machines, MachineStatus
-from xchronos.wire.messages import Asked, DaemonStatus, ErrorBody, IntakeFault, Scheduler
+from xchronos.wire.details import Machines, MachineStatus, UnitDetail
+from xchronos.wire.messages import Asked, DaemonStatus, ErrorBody, Explanation, IntakeFault, Scheduler, UnitPage
 
 ROUTES = {
     ("GET", "/healthz"),
@@ -209,6 +210,35 @@ class TestDaemon:
             faults.append("store unavailable")
             assert read(api.get("/healthz"), ErrorBody, 503).error == "store unavailable"
             assert read(api.get("/v1/status"), DaemonStatus).faults == ("store unavailable",)
+
+    async def test_what_is_no_fault_is_a_note(self, cluster):
+        services = Services(
+            cluster.registry, cluster.clock, "m1", cluster.steps, notes=lambda: ["the zone rules are old"]
+        )
+        unable = SchedulerRecord("old", "i", Reading(2, "1.5", "2024b"), {"a.service": "unknown key"})
+        await cluster.put(cluster.registry.keys.member("old"), unable)
+        key = cluster.registry.keys.shard(shard_of("a.service"))
+        await cluster.registry.store.commit(Txn((), (Put(key, b"old"),)))
+        await cluster.submit("a.service")
+        with TestClient(create_app(services), base_url="http://127.0.0.1") as api:
+            assert api.get("/healthz").json() == {"status": "ok", "notes": ["the zone rules are old"]}
+            status = read(api.get("/v1/status"), DaemonStatus)
+            assert status.faults == ()
+            assert status.notes[:2] == (
+                "the zone rules are old",
+                "the scheduler on old cannot read a.service: unknown key",
+            )
+            (scheduler,) = status.schedulers
+            assert (scheduler.level, scheduler.rules, scheduler.cannot_read) == (
+                2,
+                "2024b",
+                {"a.service": "unknown key"},
+            )
+            said = "the scheduler on old cannot read it, and has its shard, so nothing of it is decided: unknown key"
+            (unit,) = read(api.get("/v1/units"), UnitPage).units
+            assert (unit.state, unit.unread) == ("unread", said)
+            assert read(api.get("/v1/units/a.service"), UnitDetail).summary.unread == said
+            assert read(api.get("/v1/units/a.service/explain"), Explanation).lines[0] == said
 
     async def test_metrics(self, cluster):
         registry = CollectorRegistry()

@@ -19,6 +19,7 @@ from xchronos import limits
 from xchronos.agent.lease.lease_clock import KILL_AT, STOP_AT
 from xchronos.agent.metrics import AgentMetrics
 from xchronos.config import Settings, describe_settings
+from xchronos.daemon.roles import show_zone_rules
 from xchronos.daemon.watchdog import Watchdog
 from xchronos.engine.metrics import SchedulerMetrics
 from xchronos.registry.keys import SHARDS
@@ -57,6 +58,7 @@ def test_every_metric_that_is_named_exists():
     SchedulerMetrics(registry)
     AgentMetrics(registry)
     Watchdog(registry)
+    show_zone_rules(registry, "2026f")
     told = generate_latest(registry).decode()
     named = {span for span in spans() if span.startswith("xchronos_")}
     assert named

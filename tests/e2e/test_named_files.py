@@ -131,7 +131,7 @@ def test_units_name_files_of_the_unit_directories_and_no_others(house: House, tm
     assert "is the daemon's own" in eventually(lambda: house.ended("own.service"))[0]["reason"]
     assert house.terminate() == 0
     house.start()  # the stored units are looked at
-    told = eventually(lambda: house.client.status().notices)[0]
+    told = eventually(lambda: house.client.status().notes)[0]
     assert f"which are not read: far.service (EnvironmentFile {elsewhere}), link.service (" in told
     assert house.terminate() == 0
     # A state directory from before there was a default: nothing fails for the upgrade, and the status tells.

@@ -7,13 +7,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.engine.engine_cluster import AGENT, SCHEDULER, Cluster
+from tests.engine.engine_cluster import AGENT, SCHEDULER, Cluster, unit_text
 from tests.engine.faulty_store import FaultyStore
 from xchronos.clock import SECOND, Clock, to_datetime, to_instant
+from xchronos.model.compile.unit import compile_unit
 from xchronos.model.records import Execution, Reading, Schedule, UnitRecord
 from xchronos.registry.codec import FORMAT, decode, encode
 from xchronos.registry.keys import SHARDS, shard_of
-from xchronos.registry.units import UnitReader
+from xchronos.registry.units import UnitReader, record_of
 from xchronos.store.contract import Put, Txn
 from xchronos.testing.clock import START, run_virtual
 
@@ -37,6 +38,13 @@ def run(scenario) -> None:
     run_virtual(body)
 
 
+async def accepted(cluster: Cluster, name: str, chronos: str = "") -> None:
+    """A unit with the new key is in the store: it was accepted before those schedulers lived that cannot read it."""
+    text = unit_text(chronos, service=NEW_KEY)
+    record = record_of(text, compile_unit(name, text))
+    await cluster.store.commit(Txn((), (Put(cluster.keys.job(name), encode(record)),)))
+
+
 async def fire_times(cluster: Cluster, unit: str) -> list[int]:
     """The fire times of a unit that have run, in seconds after the first."""
     ended = [execution for execution in await cluster.history(unit) if execution.outcome == "succeeded"]
@@ -57,7 +65,7 @@ def test_whoever_can_read_a_unit_takes_it_over():
         await cluster.start("new", SCHEDULER)
         await cluster.sleep(2)
         for name in UNITS:
-            await cluster.submit(name, EVERY_SECOND, service=NEW_KEY)
+            await accepted(cluster, name, EVERY_SECOND)
         await cluster.submit("plain.service", EVERY_SECOND)
         await cluster.sleep(30)
         for name in UNITS:
@@ -78,7 +86,7 @@ def test_whoever_can_read_a_unit_takes_it_over():
 def test_without_anybody_who_can_read_it_a_unit_waits_and_what_was_missed_gets_its_record():
     async def scenario(cluster: Cluster) -> None:
         await cluster.start("new", SCHEDULER)
-        await cluster.submit("a.service", "TriggerRepeatInterval=1s", service=NEW_KEY)
+        await accepted(cluster, "a.service", "TriggerRepeatInterval=1s")
         await cluster.submit("plain.service", "TriggerRepeatInterval=1s")
         await cluster.sleep(5)
         await cluster.stop("new")
@@ -105,7 +113,7 @@ def test_what_runs_waits_and_ends_of_such_a_unit_is_left_to_who_can_read_it():
 
     async def scenario(cluster: Cluster) -> None:
         await cluster.start("new", SCHEDULER)
-        await cluster.submit("a.service", "MaxAttempts=5\nTimeBetweenAttempts=1s", service=NEW_KEY)
+        await accepted(cluster, "a.service", "MaxAttempts=5\nTimeBetweenAttempts=1s")
         await cluster.stop("new")
         await cluster.start("old", SCHEDULER, reader=OLD)
         await cluster.sleep(1)
@@ -130,7 +138,7 @@ def test_an_attempt_that_is_handed_back_is_settled_by_who_can_read_its_unit():
 
         cluster.body = body
         await cluster.start("new", SCHEDULER)
-        await cluster.submit("a.service", "MaxAttempts=2", service=NEW_KEY)
+        await accepted(cluster, "a.service", "MaxAttempts=2")
         await cluster.sleep(1)
         (started,) = await cluster.registry.start("a.service", now=cluster.clock.now())
         await cluster.sleep(1)
@@ -152,7 +160,7 @@ def test_a_unit_that_can_be_read_again_goes_on_where_it_is():
 
     async def scenario(cluster: Cluster) -> None:
         await cluster.start("old", SCHEDULER, reader=OLD)
-        await cluster.submit("a.service", EVERY_SECOND, service=NEW_KEY)
+        await accepted(cluster, "a.service", EVERY_SECOND)
         (started,) = await cluster.registry.start("a.service", now=cluster.clock.now())
         await cluster.sleep(5)
         assert (await cluster.registry.execution(started)).state == "delayed"
@@ -162,7 +170,7 @@ def test_a_unit_that_can_be_read_again_goes_on_where_it_is():
         assert cluster.started("a.service")
         (old,) = await cluster.registry.schedulers()
         assert old.cannot_read == {}
-        await cluster.submit("a.service", EVERY_SECOND, service=NEW_KEY)
+        await accepted(cluster, "a.service", EVERY_SECOND)
         await cluster.sleep(2)
         await cluster.registry.destroy("a.service")
         await cluster.sleep(2)
@@ -252,5 +260,28 @@ def test_a_machine_whose_record_is_newer_is_alive_and_nothing_of_it_is_lost():
         await cluster.sleep(30)
         running = await cluster.registry.execution(started)
         assert (running.state, running.current.leave, running.attempts) == ("running", "", ())
+
+    run(scenario)
+
+
+def test_a_machine_that_cannot_read_a_unit_gets_none_of_it():
+    async def scenario(cluster: Cluster) -> None:
+        await cluster.start("s1", SCHEDULER)
+        await cluster.start("m0", AGENT, reader=OLD)
+        await cluster.sleep(1)
+        for _ in range(5):
+            await accepted(cluster, "a.service")
+            (started,) = await cluster.registry.start("a.service", now=cluster.clock.now())
+            await cluster.sleep(1)
+            ended = await cluster.registry.execution(started)
+            assert [attempt.machine for attempt in ended.attempts] == ["agent"]
+        await cluster.stop("agent")
+        (started,) = await cluster.registry.start("a.service", now=cluster.clock.now())
+        await cluster.sleep(5)
+        waiting = await cluster.registry.execution(started)
+        assert (waiting.state, waiting.reason) == (
+            "waiting",
+            "1 unplaced: 1 machine cannot read RestartSteps=",
+        )
 
     run(scenario)

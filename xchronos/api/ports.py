@@ -136,8 +136,8 @@ class Services:
     health: HealthCheck = tuple
     """Asked by /healthz and /v1/status, each time anew."""
 
-    notices: HealthCheck = tuple
-    """Asked by /v1/status for what is no fault, and yet somebody's affair."""
+    notes: HealthCheck = tuple
+    """What is no fault of the daemon, and a person should look at. Asked with `health`."""
 
     metrics: CollectorRegistry = field(default_factory=CollectorRegistry)
     """What /metrics shows."""

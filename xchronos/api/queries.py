@@ -5,6 +5,7 @@ They read keys. Values are read only where a filter or the answer needs them.
 
 import heapq
 from collections import Counter
+from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
 from typing import get_args
 
@@ -16,7 +17,9 @@ from xchronos.errors import Conflict, NotFound, UnitFileError
 from xchronos.model.records import Execution, ExecutionState, Machine, MachineWish, UnitRecord
 from xchronos.registry.codec import decode
 from xchronos.registry.machine_desired import wished
+from xchronos.registry.readers import differences
 from xchronos.registry.registry import Registry
+from xchronos.registry.roster import Share
 from xchronos.scheduler.feasibility import MachineView
 from xchronos.store.contract import KeyValue
 from xchronos.store.reading import read_some, snapshot
@@ -136,6 +139,18 @@ def _machine(name: str, alive: Machine | None, wish: MachineWish | None, placed:
     if alive is None:
         state = "gone"
     return MachineStatus(**msgspec.structs.asdict(known), state=state, placed=placed)
+
+
+def skew(schedulers: Iterable[Share], machines: Iterable[Machine]) -> list[str]:
+    """What differs in what the living schedulers and machines read, and what schedulers cannot: a sentence for each."""
+    shares = list(schedulers)
+    told = [
+        f"the scheduler on {share.machine} cannot read {unit}: {why}"
+        for share in shares
+        for unit, why in share.cannot_read.items()
+    ]
+    readings = {machine.id: machine.reads for machine in machines} | {share.machine: share.reads for share in shares}
+    return told + differences(readings)
 
 
 async def machine_views(context: Context) -> list[MachineView]:

@@ -1,7 +1,7 @@
 """What the API shows of stored records. Every function here is pure."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
@@ -9,19 +9,29 @@ from xchronos.clock import Instant, to_datetime
 from xchronos.model.compile.unit import described
 from xchronos.model.records import Attempt, Execution, Schedule, TriggerState
 from xchronos.model.unit import Unit
+from xchronos.registry.readers import is_left_alone, told_unread
 from xchronos.registry.registry import Stored
+from xchronos.registry.roster import Share
 from xchronos.registry.units import text_of
 from xchronos.scheduler.explain import as_it_waits
 from xchronos.scheduler.timing.preview import preview
 from xchronos.scheduler.timing.schedule import accept, randomized_delay
 from xchronos.unitfile import UnitName, parse
 from xchronos.wire.details import AttemptStatus, ExecutionStatus, PlacementDetail
-from xchronos.wire.messages import Calendar, FireTime, TriggerStatus, UnitState, UnitSummary
+from xchronos.wire.messages import Calendar, FireTime, Scheduler, TriggerStatus, UnitState, UnitSummary
 
 _DESCRIPTION = re.compile(r"^[ \t]*Description[ \t]*=[ \t]*(.*?)[ \t]*$", re.MULTILINE)
 
 
-def summarize(stored: Stored, active: int) -> UnitSummary:
+def scheduler(share: Share) -> Scheduler:
+    """A living scheduler."""
+    reads = share.reads
+    return Scheduler(
+        share.machine, share.shards, share.leads, reads.version, reads.level, reads.rules, share.cannot_read
+    )
+
+
+def summarize(stored: Stored, active: int, schedulers: Sequence[Share] = ()) -> UnitSummary:
     """One line about a unit, with `active` executions. The unit is not compiled: there may be a hundred thousand."""
     record, schedule = stored.record, stored.schedule
     upcoming = last = None
@@ -33,7 +43,7 @@ def summarize(stored: Stored, active: int) -> UnitSummary:
             upcoming = min(nexts) if nexts else None
     return UnitSummary(
         name=stored.name,
-        state=_state(stored),
+        state="unread" if is_left_alone(stored.name, schedulers) else _state(stored),
         description=_expanded(stored.name, _description(stored)),
         next=upcoming,
         last=last,
@@ -43,6 +53,7 @@ def summarize(stored: Stored, active: int) -> UnitSummary:
         source=record.source,
         submitted_at=record.submitted_at,
         finished=schedule.finished if schedule is not None else "",
+        unread=told_unread(stored.name, schedulers),
     )
 
 

@@ -17,6 +17,7 @@ STYLES = {
     "draining": "yellow",
     "drained": "yellow",
     "gone": "red",
+    "unread": "red",
     "missed": "yellow",
     "skipped": "yellow",
     "cancelled": "yellow",

@@ -270,7 +270,7 @@ class Daemon:
             offload=answering,
             loop=watchdog,
             health=running.health,
-            notices=reads.notices,
+            notes=lambda: (*running.notes(), *reads.notes()),
             intake=_IntakeFaults(intake),
             metrics=metrics,
             token=settings.api_token,

@@ -99,7 +99,7 @@ class StoredReads:
             return []  # what cannot be read by this version names nothing here
         return list(named_files(unit, self._facts))
 
-    def notices(self) -> list[str]:
+    def notes(self) -> list[str]:
         """A sentence for the status; none when no unit names what it may not."""
         paths = self._files.paths
         told = [f"{unit} ({named})" for unit, named in sorted(self._found.items())]

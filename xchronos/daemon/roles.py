@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 import structlog
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, Gauge
 
 from xchronos import __version__
 from xchronos.agent.agent import Agent
@@ -29,6 +29,7 @@ from xchronos.errors import ExecutorUnavailable, StoreError
 from xchronos.executors.contract import Executor
 from xchronos.model.records import Capacity, Machine
 from xchronos.registry.keys import Keys
+from xchronos.registry.readers import is_old
 from xchronos.registry.units import UnitReader
 from xchronos.scheduler.feasibility import UNAVAILABLE
 from xchronos.store.contract import Reporting, Store
@@ -41,8 +42,17 @@ PROBE_EVERY: Micros = 10 * SECOND
 SETTLE_LIMIT: Micros = 5 * SECOND
 """How long a daemon that ends waits until the ends of its last attempts are settled, in microseconds."""
 
+NOTED = 20
+"""How many units that cannot be read /healthz names."""
+
 UNLIMITED = Capacity()
 """The capacity of a machine that takes whatever units ask for."""
+
+
+def show_zone_rules(registry: CollectorRegistry, release: str) -> None:
+    """Add the metric that says which release of the time zone database counts here."""
+    gauge = Gauge("xchronos_zone_rules", "The release of the time zone database", ["release"], registry=registry)
+    gauge.labels(release).set(1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +131,8 @@ class Roles:
         self.clock = clock
         self.metrics = context.metrics
         self._executors = context.executors
+        self._reader = context.reader
+        show_zone_rules(context.metrics, context.reader.reading.rules)
         self._versions: dict[str, str] = {}
         self._probed: Micros | None = None
         self._machine = Machine(
@@ -192,6 +204,17 @@ class Roles:
                 f"the Docker engine does not answer: {self._machine.docker.removeprefix(UNAVAILABLE).strip()}"
             )
         return faults
+
+    def notes(self) -> list[str]:
+        """What is no fault of this daemon, and a person should look at: a sentence for each."""
+        unread = self.engine.cannot_read if self.engine is not None else {}
+        told = [f"the stored unit {unit} cannot be read here: {why}" for unit, why in list(unread.items())[:NOTED]]
+        if len(unread) > NOTED:
+            told.append(f"{len(unread) - NOTED} more stored units cannot be read here")
+        zones = self._reader.zones
+        if is_old(zones.expires, self.clock.now()):
+            told.append(f"the time zone rules {zones.version} are older than a year: upgrade tzdata, and restart")
+        return told
 
     async def start(self) -> None:
         """Start the roles and return when they are ready. The machine joins before anything is scheduled onto it.

@@ -1,7 +1,7 @@
 """The scheduler's life: own shards, and schedule them in sessions; begin a new one when in doubt."""
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import structlog
 from prometheus_client import CollectorRegistry
@@ -75,6 +75,11 @@ class Engine:
     def heard(self) -> bool:
         """Whether the store has answered of late."""
         return self._ownership.lease.heard
+
+    @property
+    def cannot_read(self) -> Mapping[str, str]:
+        """Stored units that this scheduler has met and cannot read, with the reason."""
+        return self._session.cannot_read if self._session is not None else {}
 
     def machine_of(self, execution_id: str) -> str | None:
         """The machine that an open execution is on by what is in memory; empty: on none; None: it is not in memory.

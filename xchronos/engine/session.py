@@ -111,6 +111,11 @@ class Session:
         entry = self._cluster.open.get(execution_id)
         return entry.machine if entry is not None else None
 
+    @property
+    def cannot_read(self) -> dict[str, str]:
+        """Stored units that cannot be read here, with the reason."""
+        return self._unreadable.told()
+
     def hold(self) -> None:
         """Begin nothing new from now on; settle what runs when it ends."""
         self._reconciler.holding = True

@@ -10,7 +10,7 @@ import structlog
 
 from xchronos.aio import Backoff
 from xchronos.clock import SECOND, Clock, Micros, to_datetime
-from xchronos.errors import Conflict, NotFound, StoreError, StoreUnavailable, UnitFileError
+from xchronos.errors import Conflict, NotFound, NotReadByAll, StoreError, StoreUnavailable, UnitFileError
 from xchronos.intake.files import Content, Found, Listing, source_of
 from xchronos.intake.notebook import read_notes, write_notes
 from xchronos.intake.options import USUAL_OPTIONS, IntakeOptions
@@ -277,7 +277,7 @@ class Intake:
             if self._is_fresh(found) and self._suspects.get(found.name) != found:
                 self._suspects[found.name] = found
                 return False
-            self._fail(found, tuple(str(problem) for problem in error.problems))
+            self._fail(found, tuple(str(problem) for problem in error.problems), again=isinstance(error, NotReadByAll))
         except Conflict:
             return False
         except StoreUnavailable:

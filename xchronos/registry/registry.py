@@ -21,6 +21,7 @@ from xchronos.registry.codec import decode, encode
 from xchronos.registry.finding import ExecutionFinder, Whereabouts
 from xchronos.registry.keys import Keys
 from xchronos.registry.machine_desired import DesiredMachines
+from xchronos.registry.readers import asks_readers, refuse_unread
 from xchronos.registry.roster import Roster, Share
 from xchronos.registry.transitions import put
 from xchronos.registry.units import compile_record, record_of
@@ -110,7 +111,7 @@ class Registry:
             expected: The store's revision of the record that this is decided upon, 0 for none; None: whatever it is.
 
         Raises:
-            UnitFileError: the file is refused.
+            UnitFileError: the file is refused. NotReadByAll: it is not when no older scheduler lives any more.
             Conflict: the record is not the `expected` one (any more).
         """
         parts = [(dropin.name, dropin.text) for dropin in drop_ins]
@@ -129,6 +130,8 @@ class Registry:
             )
             if old is not None and old.revision == record.revision and old.source == source:
                 return Submitted(name, unit.revision, "unchanged", warnings)
+            if asks_readers(unit):
+                refuse_unread(unit, path or name, await self.schedulers())
             written = item.mod_revision if item is not None else 0
             if expected not in (None, written):
                 raise Conflict(f"{name} was changed by somebody else meanwhile: look at it again")

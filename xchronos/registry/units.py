@@ -75,15 +75,15 @@ class UnitReader:
     """
 
     def __init__(self, zones: ZoneDatabase | None = None, reading: Reading | None = None) -> None:
-        self._zones = zones
         self._own = zones is None and reading is None
-        self.reading = reading or reading_of(zones or database())
+        self.zones = zones or database()
+        self.reading = reading or reading_of(self.zones)
 
     def compile(self, name: str, record: UnitRecord) -> Unit:
         """The meaning of a stored unit. Raises UnitFileError when this process cannot read it."""
         if self._own:
             return compile_record(name, record)
-        with rules_of(self._zones or database()):
+        with rules_of(self.zones):
             unit = _compiled.__wrapped__(name, text_of(record), record.drop_ins)
         lacking = unread(self.reading, unit)
         if lacking:
@@ -92,7 +92,7 @@ class UnitReader:
 
     def holds(self, rules: str) -> bool:
         """Whether the rules that a cursor names are those that this process has."""
-        with rules_of(self._zones or database()):
+        with rules_of(self.zones):
             return rules_hold(rules)
 
 

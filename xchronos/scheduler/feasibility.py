@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
+from xchronos.model.features import unread
 from xchronos.model.records import Machine
 from xchronos.model.unit import Unit
 from xchronos.scheduler.rejections import Rejection
@@ -147,6 +148,10 @@ def unfit(unit: Unit, machine: Machine) -> list[Rejection]:
     """What is against this machine whatever it runs: who it is, its metadata, and what it can do."""
     asked = unit.requirements
     found: list[Rejection] = []
+    if unit.level > 1 or unit.zones:
+        lacking = unread(machine.reads, unit)
+        if lacking:
+            found.append(Rejection(machine.id, "reads", ", ".join(lacking)))
     if asked.machine_id is not None and not matches_id(machine.id, asked.machine_id):
         found.append(Rejection(machine.id, "machine-id", asked.machine_id))
     if asked.metadata or asked.terms:

@@ -7,6 +7,7 @@ import msgspec
 
 Code = Literal[
     "cordoned",
+    "reads",
     "machine-id",
     "metadata",
     "docker",
@@ -25,6 +26,7 @@ PASSING: frozenset[Code] = frozenset(("docker", "peer", "conflict", "replaced", 
 
 _PHRASES: dict[Code, tuple[str, str]] = {
     "cordoned": ("is cordoned", "are cordoned"),
+    "reads": ("cannot read {}", "cannot read {}"),
     "machine-id": ("is not {}", "are not {}"),
     "metadata": ("lacks {}", "lack {}"),
     "peer": ("does not run {} (MachineOf)", "do not run {} (MachineOf)"),

@@ -11,12 +11,12 @@ import msgspec
 
 from xchronos.errors import Problem
 
-UnitState = Literal["new", "scheduled", "idle", "paused", "finished", "masked", "template"]
+UnitState = Literal["new", "scheduled", "idle", "paused", "finished", "masked", "template", "unread"]
 """What a unit does.
 
 `new`: no scheduler has accepted it yet. `scheduled`: its triggers fire it. `idle`: it has no trigger, and runs when it
 is started. `paused`: nothing fires until it is resumed. `finished`: it will not fire any more. `masked`: its file is
-empty. `template`: only its instances run.
+empty. `template`: only its instances run. `unread`: the scheduler that has it cannot read it, and leaves it alone.
 """
 
 
@@ -121,6 +121,9 @@ class UnitSummary(msgspec.Struct, frozen=True):
 
     finished: str = ""
     """Why it will not fire any more; empty: it may."""
+
+    unread: str = ""
+    """Which scheduler says that it cannot read the unit, and why; empty: none does."""
 
 
 class UnitPage(msgspec.Struct, frozen=True):
@@ -299,6 +302,18 @@ class Scheduler(msgspec.Struct, frozen=True):
     leads: bool = False
     """Whether it is the cluster's leader."""
 
+    version: str = ""
+    """The version of xchronos that it runs; empty: it does not say."""
+
+    level: int = 1
+    """The feature level of the units that it reads."""
+
+    rules: str = ""
+    """The release of the time zone database that it computes with; empty: it does not say."""
+
+    cannot_read: dict[str, str] = {}
+    """Stored units that it cannot read, with the reason; the first by name."""
+
 
 class LoopStalls(msgspec.Struct, frozen=True):
     """How often the event loop of a daemon stood, so that all that it does was late."""
@@ -361,11 +376,16 @@ class DaemonStatus(msgspec.Struct, frozen=True):
     stalls: LoopStalls | None = None
     """How often its event loop stood; None: an older daemon, which does not say."""
 
-    notices: tuple[str, ...] = ()
-    """What is no fault, and yet somebody should see to it, a sentence each."""
+    notes: tuple[str, ...] = ()
+    """What is no fault, and a person should look at: files that units may not have read any more, units that cannot be
+    read, zone rules and versions that differ or are old."""
 
 
-class Health(msgspec.Struct, frozen=True):
+class Health(msgspec.Struct, frozen=True, omit_defaults=True):
     """The answer of /healthz while nothing is wrong."""
 
-    status: Literal["ok"] = "ok"
+    status: Literal["ok"] = msgspec.field(default_factory=lambda: "ok")
+    """The JSON always has the key."""
+
+    notes: tuple[str, ...] = ()
+    """What a person should look at, and is no fault of the daemon: units that it cannot read, old zone rules."""

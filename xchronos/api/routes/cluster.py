@@ -8,11 +8,12 @@ from litestar.datastructures import State
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from xchronos import __version__
+from xchronos.api import queries, views
 from xchronos.api.context import context_of
 from xchronos.api.ports import LoopWatch
 from xchronos.clock import to_datetime
 from xchronos.registry.keys import SHARDS
-from xchronos.wire.messages import DaemonStatus, ErrorBody, Health, IntakeFault, LoopStalls, Scheduler
+from xchronos.wire.messages import DaemonStatus, ErrorBody, Health, IntakeFault, LoopStalls
 
 METRICS_TYPE = CONTENT_TYPE_LATEST.partition("; charset=")[0]
 """The type of Prometheus' text format, without the charset: the framework adds that to every text."""
@@ -25,7 +26,7 @@ async def daemon_status(state: State) -> DaemonStatus:
     services = context.services
     registry = services.registry
     states = Counter(execution.state for execution in await registry.open_executions())
-    schedulers = await registry.schedulers()
+    schedulers, machines = await registry.schedulers(), await registry.machines()
     owned = {number for share in schedulers for number in share.shards}
     problems = await services.inside(services.intake.problems) if services.intake is not None else ()
     return DaemonStatus(
@@ -36,13 +37,13 @@ async def daemon_status(state: State) -> DaemonStatus:
         now=to_datetime(context.now),
         units=len(await registry.unit_names()),
         executions=dict(sorted(states.items())),
-        machines=len(await registry.machines()),
-        schedulers=tuple(Scheduler(share.machine, share.shards, share.leads) for share in schedulers),
+        machines=len(machines),
+        schedulers=tuple(views.scheduler(share) for share in schedulers),
         unowned=tuple(number for number in range(SHARDS) if number not in owned),
         intake=tuple(IntakeFault(p.path, p.message, p.since, p.last_good) for p in problems),
         faults=await context.faults(),
         stalls=_stalls(services.loop),
-        notices=tuple(await services.inside(services.notices)),
+        notes=(*await services.inside(services.notes), *queries.skew(schedulers, machines)),
     )
 
 
@@ -68,7 +69,8 @@ async def healthz(state: State) -> Response[Any]:
     faults = await context_of(state).faults()
     if faults:
         return Response(ErrorBody("; ".join(faults)), status_code=503)
-    return Response(Health())
+    services = context_of(state).services
+    return Response(Health(notes=tuple(await services.inside(services.notes))))
 
 
 CLUSTER_ROUTES = (daemon_status, metrics, healthz)

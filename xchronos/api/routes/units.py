@@ -26,6 +26,7 @@ from xchronos.limits import (
 from xchronos.model.compile.unit import compile_unit
 from xchronos.model.records import DropIn, Execution, Schedule
 from xchronos.registry.copies import ended_copies
+from xchronos.registry.readers import told_unread
 from xchronos.registry.registry import Stored
 from xchronos.registry.units import compile_record
 from xchronos.scheduler.explain import explain
@@ -59,10 +60,11 @@ async def list_units(state: State, limit: Limit = UNITS_PER_PAGE, after: FromQue
     registry = context.services.registry
     active = await queries.active_counts(registry)
     start = after + "\0" if after else ""
+    schedulers = await registry.schedulers()
     found = [stored async for stored in registry.units(start=start, limit=limit + 1)]
     after = found[limit - 1].name if len(found) > limit else ""
     return await context.answer(
-        lambda: UnitPage(tuple(views.summarize(s, active[s.name]) for s in found[:limit]), after)
+        lambda: UnitPage(tuple(views.summarize(s, active[s.name], schedulers) for s in found[:limit]), after)
     )
 
 
@@ -74,7 +76,7 @@ async def get_unit(state: State, name: FromPath[str], recent: Recent = RECENT_EX
     stored = await registry.unit(name)
     active = [await _progress(context, execution) for execution in await registry.open_executions(name)]
     ended = await queries.executions(registry, name, {"ended"}, recent) if recent else []
-    summary = views.summarize(stored, len(active))
+    summary = views.summarize(stored, len(active), await registry.schedulers())
     recently = tuple(views.shown(e, context.now) for e in views.newest_first([*active, *ended]))
     unit = await context.compute(lambda: try_compile(name, stored.record))
     if isinstance(unit, UnitFileError):
@@ -204,6 +206,8 @@ async def explain_unit(state: State, name: FromPath[str]) -> Explanation:
     """The scheduler's own reasons, for the unit and for each of its executions that has not ended."""
     context = context_of(state)
     stored = await context.services.registry.unit(name)
+    unread = told_unread(name, await context.services.registry.schedulers())
+    told = (unread,) if unread else ()
     unit = await context.compute(lambda: compile_record(name, stored.record))
     active = await context.services.registry.open_executions(name)
     waiting = any(execution.state == "waiting" for execution in active)
@@ -218,7 +222,7 @@ async def explain_unit(state: State, name: FromPath[str]) -> Explanation:
             copies |= await ended_copies(registry.store, registry.keys, prefix, lost=not stands(unit))
     now = context.now
     return await context.compute(
-        lambda: Explanation(name, tuple(explain(unit, schedule, active, machines, now, last, copies)))
+        lambda: Explanation(name, (*told, *explain(unit, schedule, active, machines, now, last, copies)))
     )
 
 

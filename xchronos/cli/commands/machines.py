@@ -106,6 +106,7 @@ def _details(session: CliContext, machine: "MachineStatus") -> Iterator[str]:
         ("Host", clean(machine.hostname)),
         ("Address", clean(machine.address)),
         ("Version", clean(machine.version)),
+        ("Zone rules", clean(machine.reads.rules)),
     ]
     yield machine.id
     yield from (f"{name + ':':>12} {value}" for name, value in rows if value)

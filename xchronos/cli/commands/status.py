@@ -83,6 +83,8 @@ class Printer:
             yield _field("Drop-ins", ", ".join(clean(dropin.name) for dropin in record.drop_ins))
         finished = f" ({clean(summary.finished)})" if summary.finished else ""
         yield _field("State", styled(summary.state) + finished)
+        if summary.unread:
+            yield _field("Unread", clean(summary.unread))
         for trigger in unit.triggers:
             yield from self._trigger(trigger, summary.state)
         if unit.schedule is not None and unit.schedule.expires_at is not None:
@@ -162,8 +164,8 @@ class Printer:
         yield _field("Executions", counts or "none active")
         for fault in overview.faults:
             yield _field("Fault", clean(fault))
-        for notice in overview.notices:
-            yield _field("Notice", clean(notice))
+        for note in overview.notes:
+            yield _field("Note", clean(note))
         stalls = overview.stalls
         if stalls is not None and stalls.count:
             longest = f"the longest for {stalls.longest_seconds:.2f} s"
@@ -189,7 +191,8 @@ class Printer:
         for index, share in enumerate(overview.schedulers):
             shards = f"{len(share.shards)} shard{'' if len(share.shards) == 1 else 's'}"
             name = "" if index else f"Scheduler{'' if len(overview.schedulers) == 1 else 's'}"
-            yield _field(name, f"{share.machine}: {shards}" + (", leads" if share.leads else ""))
+            rules = f", zone rules {share.rules}" if share.rules else ""
+            yield _field(name, f"{share.machine}: {shards}" + (", leads" if share.leads else "") + rules)
 
 
 def _field(name: str, value: str) -> str:
