@@ -215,6 +215,14 @@ def test_a_unit_that_has_not_fired_counts_from_its_acceptance(releases):
     assert (first, second[0]) == ([], "02-16 00:00")
 
 
+def test_a_schedule_of_which_nothing_follows_by_the_new_rules_is_over(releases):
+    lines = ("TriggerCron=0 0 * * *", "TimeZone=Made/Casablanca", "NotAfter=2026-02-15T23:30:00Z")
+    before, after = (compiled(rules, *lines) for rules in releases)
+    _, schedule = fired(before, accept(before, at(12, 12), 1), at(15, 12))
+    assert not schedule.finished
+    assert reconcile(after, schedule, at(15, 12), 1).finished
+
+
 def test_a_schedule_that_is_over_stays_so(releases):
     before, after = (
         compiled(rules, "TriggerAt=2026-02-13T00:00:00Z", "TimeZone=Made/Casablanca") for rules in releases

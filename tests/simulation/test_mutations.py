@@ -8,8 +8,9 @@ import re
 
 import pytest
 
-from tests.simulation import mutants_agent, mutants_engine
+from tests.simulation import mutants_agent, mutants_engine, mutants_skew
 from xchronos.testing.simulation import simulate
+from xchronos.testing.simulation.scenario import draw
 
 MUTANTS = {
     **mutants_engine.FENCES,
@@ -22,6 +23,9 @@ MUTANTS = {
     **mutants_agent.JOURNAL,
     **mutants_agent.LEASE,
 }
+
+SKEWED = [seed for seed in range(600) if draw(seed).skew]
+"""The seeds in which daemons differ: the others show nothing about that."""
 
 
 @pytest.mark.untraced  # measuring would double its time, and every room has tests of its own
@@ -36,3 +40,17 @@ def test_a_broken_guard_is_caught(mutant, monkeypatch):
             return
         assert not violations, f"another promise was broken first: {violations}"
     pytest.fail(f"{seeds} seeds have not shown that {promise} is broken")
+
+
+@pytest.mark.untraced
+@pytest.mark.parametrize("mutant", mutants_skew.SKEW, ids=lambda mutant: mutant.__name__)
+def test_a_broken_guard_against_daemons_that_differ_is_caught(mutant, monkeypatch):
+    promise, seeds = mutants_skew.SKEW[mutant]
+    mutant(monkeypatch)
+    for number in range(seeds):
+        violations = simulate(SKEWED[number]).violations
+        if any(re.search(promise, violation) for violation in violations):
+            print(f"{mutant.__name__}: {promise} after {number + 1} such seeds")
+            return
+        assert not violations, f"another promise was broken first: {violations}"
+    pytest.fail(f"{seeds} such seeds have not shown that {promise} is broken")

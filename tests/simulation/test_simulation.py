@@ -111,3 +111,17 @@ def test_the_command_replays_a_seed(broken, capsys):
 def test_processes_share_the_seeds(capsys):
     assert command.main(["--seeds", "20", "--jobs", "2"]) == 0
     assert "20 seeds, 0 with violations" in capsys.readouterr().out
+
+
+def test_daemons_that_differ_are_worth_it():
+    """Both kinds of difference come often enough, with units that an older daemon cannot read, and with all shapes."""
+    scenarios = [scenario for scenario in map(draw, range(400)) if scenario.skew]
+    assert sum(scenario.skew == "rules" for scenario in scenarios) > 10
+    readers = [scenario for scenario in scenarios if scenario.skew == "readers"]
+    assert sum(any(unit.new for unit in scenario.units) for scenario in readers) > 20
+    assert all(scenario.weights["upgrade"] for scenario in scenarios)
+    counts = Counter()
+    for scenario in scenarios[:6]:
+        counts.update(simulate(scenario.seed).counts)
+    assert counts["upgrade"] > 5
+    assert counts["downgrade"] > 5

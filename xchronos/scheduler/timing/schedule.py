@@ -134,7 +134,7 @@ def reconcile(
     if schedule is None or schedule.fingerprint != unit.fingerprint:
         return accept(unit, now, unit_revision, paused=paused, before=schedule)
     if are_others(unit, schedule):
-        schedule = renewed(unit, schedule)
+        schedule = _with_end(unit, renewed(unit, schedule))
     if schedule.unit_revision == unit_revision and schedule.paused == paused:
         return schedule
     working, accepted_at = cursors(unit, schedule), to_instant(schedule.accepted_at)

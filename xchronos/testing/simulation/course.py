@@ -67,6 +67,8 @@ class Course:
             if member.process is None:
                 await world.up(member)
         world.set_away(away=False)
+        if self.scenario.skew:
+            await self._upgrade_all()
         # The cluster does not uncordon machines or resume schedules by itself: people have to.
         while any(member.name not in world.machines() for member in world.members if "agent" in member.plan.roles):
             await world.sleep(SECOND)
@@ -79,6 +81,14 @@ class Course:
             await world.ask(world.registry.set_desired(name, "active", now=world.clock.now()))
             if world.kept(name):
                 await self._keep(name)
+
+    async def _upgrade_all(self) -> None:
+        """Replace every daemon that is not the newest."""
+        for member in self.world.members:
+            if not member.newest:
+                member.newest = True
+                await self.world.kill(member)
+                await self.world.up(member)
 
     async def _keep(self, name: str) -> None:
         """Start a unit that is kept running, since somebody may have stopped it."""
@@ -139,6 +149,18 @@ class Course:
         await self.world.sleep(after)
         if member.process is None:
             await self.world.up(member)
+
+    async def upgrade(self) -> None:
+        """A daemon is replaced: by a newer one mostly, or by an older one."""
+        member = self._some()
+        if member is not None and not member.leaving:
+            member.newest = self.random.random() < 0.6
+            self.world.count("upgrade" if member.newest else "downgrade")
+            if self.random.random() < 0.5:
+                await self.world.kill(member)
+                self._meanwhile(self._back(member, self._length(self.scenario.ttl)))
+            else:
+                self._meanwhile(self._leave(member, self.random.choice((0, SECOND)), self._length(self.scenario.ttl)))
 
     async def pause(self) -> None:
         """A daemon's process is stopped for a while; the world goes on."""

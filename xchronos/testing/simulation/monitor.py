@@ -24,7 +24,7 @@ import msgspec
 from xchronos.clock import SECOND, Instant, Micros, to_datetime, to_instant
 from xchronos.errors import StoreError
 from xchronos.model.policies import MisfirePolicy, Outcome
-from xchronos.model.records import Execution, Schedule, UnitRecord
+from xchronos.model.records import Execution, Schedule, TriggerState, UnitRecord
 from xchronos.model.unit import Unit
 from xchronos.registry.codec import decode
 from xchronos.registry.keys import Keys, shard_of, unit_of
@@ -281,6 +281,8 @@ class Monitor:
         for before, after in zip(last.triggers, schedule.triggers, strict=True):
             if before.last is not None and (after.last is None or after.last < before.last):
                 self._violate(f"I2: the cursor of {unit} went back from {before.last} to {after.last}")
+            elif _wall(after) < _wall(before) or (after.last != before.last and _wall(after) == _wall(before)):
+                self._violate(f"I2: {unit} fires again for the wall time of {before.last}, at {after.last}")
         eras[-1].schedule = schedule
 
     def _placed_once(self, execution_id: str, revision: int) -> None:
@@ -361,3 +363,8 @@ def _told(execution: Execution) -> Execution:
 def _stamp(instant: int) -> str:
     """An instant in the form that it has in keys."""
     return f"{to_datetime(instant):%Y%m%dT%H%M%S.%f}Z"
+
+
+def _wall(state: TriggerState) -> Instant:
+    """The wall time of a trigger's last fire time; where no zone counts, the instant."""
+    return 0 if state.last is None else to_instant(state.last) + state.offset * SECOND

@@ -1,14 +1,43 @@
 """What a seed stands for: which daemons and machines take part, which units there are, and what goes wrong."""
 
 from random import Random
+from typing import Literal
 
 import msgspec
 
-from xchronos.clock import MILLISECOND, MINUTE, SECOND, Micros, to_datetime
+from xchronos.clock import DAY, MILLISECOND, MINUTE, SECOND, Micros, to_datetime
 from xchronos.engine.lost_machines import REJOINING
+from xchronos.model.features import LEVEL
+from xchronos.model.records import Reading
+from xchronos.registry.units import UnitReader
 from xchronos.testing.clock import START
 from xchronos.testing.simulation.network import Mood
-from xchronos.testing.simulation.shapes import ALONE, RESTARTED, SHAPE_GROUPS, SHAPES, text
+from xchronos.testing.simulation.shapes import ALONE, RESTARTED, SHAPE_GROUPS, SHAPES, WALLS, text
+from xchronos.triggers.zones import Zone, ZoneDatabase
+
+
+class _MadeUpRules(ZoneDatabase):
+    """A release of zone rules with one zone, whose clock is some seconds ahead of UTC."""
+
+    def __init__(self, version: str, offset: int) -> None:
+        made = Zone(ZONE, offset, [], f"{version} {offset}")
+        # A fixed zone has no transitions; a first one, long ago, has all arithmetic look at them.
+        moving = Zone(ZONE, 0, [(0, offset)], made.rules) if offset else Zone(ZONE, 7, [(0, offset)], made.rules)
+        self._zones = {ZONE: moving}
+        self.__dict__.update(version=version, names=frozenset((ZONE,)), expires=START + DAY)
+
+
+ZONE, SHIFT = "Made/Up", 4
+"""The zone of runs in which rules change, and by how many seconds they do."""
+
+RULES = (_MadeUpRules("2030a", 0), _MadeUpRules("2030b", SHIFT))
+"""The releases of zone rules of such runs, the newer one last."""
+
+NEW_KEY = "RestartSteps=1\n"
+"""What a daemon of an older version cannot read. It means nothing without another key."""
+
+OLD_READER = UnitReader(reading=Reading(version="older"))
+READERS = tuple(UnitReader(rules, Reading(LEVEL, "newer", rules.version, more_zones=(ZONE,))) for rules in RULES)
 
 
 class MemberPlan(msgspec.Struct):
@@ -32,6 +61,8 @@ class UnitPlan(msgspec.Struct):
     fires: int
     recoverable: bool
     note: str = ""
+    new: bool = False
+    """Whether its text has a key that an older daemon cannot read."""
 
     @property
     def kept(self) -> bool:
@@ -45,7 +76,7 @@ class UnitPlan(msgspec.Struct):
             SHAPES[self.shape],
             self.name.removeprefix(self.shape).removesuffix(".service"),
             kind="docker" if self.recoverable else "python",
-            container="[Container]\nImage=simulated\n" if self.recoverable else "",
+            container=(NEW_KEY if self.new else "") + ("[Container]\nImage=simulated\n" if self.recoverable else ""),
             note=note,
             i=interval or self.interval,
             n=self.fires,
@@ -84,6 +115,11 @@ class Scenario(msgspec.Struct):
     """
     max_operations: int = 0
     """How many operations the store takes in a Txn; 0: as many as other stores do."""
+    skew: Literal["", "readers", "rules"] = ""
+    """Whether daemons differ: in what of units they read, or in the rules of a zone. Each life of one is drawn anew.
+
+    At the end all are the newest.
+    """
     remembers: Micros = 0
     """For how long the leader lets the store keep its past; 0: for ever."""
 
@@ -161,7 +197,26 @@ def draw(seed: int) -> Scenario:
         _set_back(scenario)
     elif chance < 0.2:
         _leap(scenario)
+    elif (chance := Random(f"skew {seed}").random()) < 0.2:
+        _upgrade(scenario, Random(f"upgrade {seed}"), rules=chance < 0.08)
     return scenario
+
+
+def _upgrade(scenario: Scenario, random: Random, *, rules: bool) -> None:
+    """Replace daemons one after the other by newer ones, and now and then by older ones."""
+    scenario.weights["upgrade"] = 6
+    scenario.skew = "rules" if rules else "readers"
+    if not rules:
+        for unit in scenario.units:
+            unit.new = random.random() < 0.6
+        return
+    # Who changes the text of a unit begins its schedule anew: nobody could say which wall times have fired then.
+    scenario.weights |= dict.fromkeys(("retrigger", "destroy", "hold", "jump"), 0)
+    for member in scenario.members:
+        member.skew = 0
+    for index in range(2):
+        walls = UnitPlan(f"{WALLS}{index}.service", WALLS, 2, random.randrange(4, 8), recoverable=False)
+        scenario.units.insert(0, walls)
 
 
 def _leap(scenario: Scenario) -> None:

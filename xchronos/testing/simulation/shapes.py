@@ -82,6 +82,7 @@ SHAPES: dict[str, Shape] = {
     "forgotten": Shape(("TriggerRepeatInterval=200", "TriggerRepeatCount=40", "HistoryLimit=3", LENIENT)),
     "bounded": Shape((*REPEATS, "MaxRuns=2", LENIENT)),
     "mortal": Shape((*REPEATS, "TTL=6s", LENIENT)),
+    "walls": Shape(("TriggerCron=*/2 0-59 0-23 * * *", "TimeZone=Made/Up", "NotAfter={end}", LENIENT)),
     "hand": Shape(),
     "kept": Shape(service=ALWAYS),
     "keptpair": Shape(("Availability=2",), service=ALWAYS),
@@ -114,7 +115,10 @@ SHAPE_GROUPS: dict[str, tuple[str, ...]] = {
 RESTARTED = frozenset(("smart", "caught", "dropped"))
 """The shapes whose misfire policy may begin their grid anew."""
 
-ALONE = sorted(SHAPES.keys() - {shape for group in SHAPE_GROUPS.values() for shape in group})
+WALLS = "walls"
+"""The shape that fires for wall times of a zone whose rules are not the same everywhere. It comes in such runs only."""
+
+ALONE = sorted(SHAPES.keys() - {WALLS} - {shape for group in SHAPE_GROUPS.values() for shape in group})
 """The shapes that mean something by themselves."""
 
 

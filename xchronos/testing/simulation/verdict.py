@@ -6,8 +6,9 @@ sink saw. `monitor` lists all promises.
 
 from collections import Counter
 from collections.abc import Callable, Iterable
+from itertools import pairwise
 
-from xchronos.clock import Instant, to_instant
+from xchronos.clock import SECOND, Instant, to_instant
 from xchronos.errors import StoreError
 from xchronos.model.policies import MisfirePolicy, Outcome
 from xchronos.model.records import Attempt, Execution, Schedule
@@ -15,9 +16,14 @@ from xchronos.model.unit import Unit
 from xchronos.registry.codec import decode
 from xchronos.registry.keys import Keys, unit_of
 from xchronos.scheduler.completion import KEPT_ATTEMPTS
+from xchronos.scheduler.reasons import because
 from xchronos.store.contract import KeyValue
 from xchronos.testing.simulation.monitor import BY_HAND, Era, Monitor
+from xchronos.testing.simulation.scenario import SHIFT, ZONE
 from xchronos.testing.simulation.sink import SimulatedStart
+
+DESTROYED = because("destroyed").text
+"""Why what is left of a destroyed unit ends."""
 
 RAN = frozenset((Outcome.SUCCEEDED, Outcome.FAILED, Outcome.TIMED_OUT))
 """The outcomes that an attempt can have only if it has started."""
@@ -80,6 +86,9 @@ class SeedVerdict:
         `eras` are those of its present life. `texts` has all meanings of the unit, by fingerprint.
         """
         records = [execution for execution in self.history.get(unit.name, ()) if execution.trigger not in BY_HAND]
+        if unit.time_zone == ZONE:
+            self._walls(unit, eras, records)
+            return
         if any(state.restarted_at is not None for era in eras for state in era.schedule.triggers):
             self._total(unit, eras, records)
             return
@@ -100,6 +109,20 @@ class SeedVerdict:
         if unit.max_runs is not None:
             due = dict.fromkeys(sorted(due)[: unit.max_runs])
         self._compare(unit, due, records)
+
+    def _walls(self, unit: Unit, eras: list[Era], records: list[Execution]) -> None:
+        """Compare the distances: which fire times there are depends on when the rules of the zone changed where.
+
+        Every wall time fires once, so between two fire times are at most the seconds by which the clock was set back.
+        """
+        assert unit.not_after is not None
+        fired = sorted(to_instant(execution.fire_time) for execution in records)
+        ends = [to_instant(eras[0].schedule.accepted_at), *fired, unit.not_after]
+        for before, after in pairwise(ends):
+            if after - before > (2 + SHIFT) * SECOND:
+                self._violate(f"I2: {unit.name} has no fire time from {before} to {after}")
+        if len(fired) != len(set(fired)):
+            self._violate(f"I2: {unit.name} has fired twice at an instant")
 
     def _compare(self, unit: Unit, due: dict[Instant, None], records: list[Execution]) -> None:
         found: Counter[Instant] = Counter()
@@ -196,6 +219,8 @@ class SeedVerdict:
             self._attempt(what, attempt, ran)
             if ran and unit is not None and attempt.outcome in RAN:
                 self._tidied_up(what, unit, ran)
+        if execution.outcome is Outcome.CANCELLED and DESTROYED in (execution.reason, execution.stop_requested):
+            self._violate(f"I2: {name} was ended as a destroyed unit's, and its unit was not destroyed")
         if execution.outcome is Outcome.SUCCEEDED and execution.attempts[-1].outcome is not Outcome.SUCCEEDED:
             self._violate(f"I4: {name} succeeded without a successful attempt")
         if execution.outcome is Outcome.FAILED and unit is not None and not execution.stop_requested:

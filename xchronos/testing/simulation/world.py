@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Coroutine
+from contextlib import AbstractContextManager, nullcontext
 from hashlib import blake2b
 from pathlib import Path
 from random import Random
@@ -18,6 +19,8 @@ from xchronos.model.unit import Unit
 from xchronos.registry.keys import Keys, unit_of
 from xchronos.registry.machine_desired import DesiredMachines
 from xchronos.registry.registry import Registry
+from xchronos.registry.roster import Share
+from xchronos.registry.units import UnitReader
 from xchronos.store.transactions import Change
 from xchronos.testing.clock import START
 from xchronos.testing.simulation.kept import unsettled
@@ -31,9 +34,10 @@ from xchronos.testing.simulation.machines import (
 )
 from xchronos.testing.simulation.monitor import Monitor
 from xchronos.testing.simulation.network import Connection, Mood, WorldStore
-from xchronos.testing.simulation.scenario import MemberPlan, Scenario
+from xchronos.testing.simulation.scenario import OLD_READER, READERS, RULES, MemberPlan, Scenario
 from xchronos.testing.simulation.shapes import SHAPES
 from xchronos.testing.simulation.sink import Body, SimulatedStart, Sink
+from xchronos.triggers.zones import rules_of
 from xchronos.unitfile import HostFacts
 
 
@@ -51,6 +55,21 @@ class SimulatedMachine:
         self.connection: Connection | None = None
         self.roles: Roles | None = None
         self.leaving = False
+        self.newest = False
+        """Whether the daemons that start here are the newest, in a run in which daemons differ."""
+
+    def reader(self, skew: str) -> UnitReader:
+        """What stored units mean to a daemon that starts here now."""
+        if skew == "rules":
+            return READERS[self.newest]
+        return OLD_READER if skew and not self.newest else UnitReader()
+
+
+class _Submitting(Registry):
+    """Takes in whatever is submitted, as if it had been before there were daemons that cannot read it."""
+
+    async def schedulers(self) -> tuple[Share, ...]:
+        return ()
 
 
 class World:
@@ -87,7 +106,7 @@ class World:
         self.members = [SimulatedMachine(plan, self) for plan in scenario.members]
         self.mood = Mood()
         user = Connection(self.store, loop, Process("user"), self.random("user"), self._told)
-        self.registry = Registry(user, self.keys)
+        self.registry = _Submitting(user, self.keys)
         self.wishes = DesiredMachines(user, self.keys)
 
     # -- what is told -------------------------------------------------------------------------------------------------
@@ -166,6 +185,7 @@ class World:
             {"python": calls, "docker": ContainerExecutor(member.engine, process)},
             home,
             GuardianHand(member.guardian, process),
+            reader=member.reader(self.scenario.skew),
         )
         options = RolesOptions(
             instance=plan.name,
@@ -296,16 +316,21 @@ class World:
 
     async def submit(self, name: str, text: bytes) -> None:
         """Submit a unit, or its new text."""
-        unit = compile_unit(name, text, [], "")
+        with self._rules():
+            unit = compile_unit(name, text, [], "")
         self.texts.setdefault(name, {})[unit.fingerprint] = unit
         self.units[name] = unit
         self.note(f"user SUBMIT {name} {unit.revision[:8]}")
         await self.ask(self.registry.submit(name, text, now=self.clock.now()))
 
+    def _rules(self) -> AbstractContextManager[None]:
+        return rules_of(RULES[0]) if self.scenario.skew == "rules" else nullcontext()
+
     async def ask(self, request: Coroutine[Any, Any, object]) -> None:
         """Make a person's request. That it is refused is no violation."""
         try:
-            await request
+            with self._rules():
+                await request
         except (Conflict, NotFound, StoreError) as error:
             self.note(f"user: {error}")
 
