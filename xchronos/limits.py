@@ -176,3 +176,8 @@ SWITCH_SECONDS = 0.0005
 
 ANSWER_SECONDS = 1.0
 """How long a probe waits for the event loop that schedules before it says that this one stands."""
+
+# -- engines ----------------------------------------------------------------------------------------------------------
+
+ENGINE_AWAY_SECONDS = 900.0
+"""The seconds for which a step that waits for an engine to come back keeps its own time. After that they count."""

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import structlog
@@ -21,9 +22,9 @@ from xchronos.agent.placement import Placement
 from xchronos.agent.placement_runner import PlacementRunner
 from xchronos.agent.retrying import patiently
 from xchronos.agent.steps.resolved_unit import HostContext, ResolvedUnits
-from xchronos.aio import Offload, cancel_and_wait, inline, reached
+from xchronos.aio import Offload, cancel_and_wait, first, inline, reached
 from xchronos.clock import SECOND, Clock, Micros
-from xchronos.errors import StoreError
+from xchronos.errors import ExecutorUnavailable, StoreError
 from xchronos.executors.contract import Executor, Leftover
 from xchronos.model.records import Attempt, Execution, Machine
 from xchronos.registry.codec import decode
@@ -39,6 +40,12 @@ EVENTS_PER_TURN = 256
 
 RECORDING_LIMIT: Micros = 10 * SECOND
 """How long a shutdown waits for the store to take in what has ended. After that it is the next agent's to record."""
+
+PROBE_AFTER: Micros = SECOND
+"""How long what was told to stop may take before its executor is asked whether it is there at all."""
+
+PROBE_LIMIT: Micros = 3 * SECOND // 2
+"""How long an executor has to answer that."""
 
 SHUTDOWN_POLL: Micros = SECOND // 50
 """The pause between two looks of a shutdown at what still runs."""
@@ -133,8 +140,11 @@ class Agent:
             finally:
                 await cancel_and_wait(*(placement.task for placement in self._at_work if placement.task is not None))
 
-    async def drain(self, grace: Micros, reason: str = SHUTTING_DOWN) -> None:
-        """Start nothing new; give what runs `grace` microseconds to end, then stop it as its unit says."""
+    async def drain(self, grace: Micros, reason: str = SHUTTING_DOWN) -> bool:
+        """Start nothing new; give what runs `grace` microseconds to end, then stop it as its unit says.
+
+        False when it was left running, because its executor does not answer: nobody can stop it then.
+        """
         self._context.admission.closed = reason
         unrecorded = self._unrecorded()
         if unrecorded:
@@ -143,9 +153,33 @@ class Agent:
         for placement in self._unrecorded():
             placement.leave(reason)
         # What was not begun may wait for a store that is away. Nothing of it runs, so nobody waits for it here.
-        await reached(self._clock, lambda: not any(one.at_work for one in self._unrecorded()), SHUTDOWN_POLL)
+        while not await reached(self._clock, lambda: not self._to_end(), SHUTDOWN_POLL, PROBE_AFTER):
+            silent = await self._silent()
+            stuck = [one for one in self._to_end() if one.attempt is not None and one.attempt.kinds & silent]
+            if stuck and len(stuck) == len(self._to_end()):
+                log.warning(
+                    "an executor does not answer; what it runs goes on, and is taken up after the next start",
+                    executors=sorted(silent), executions=[one.execution.id for one in stuck],
+                )  # fmt: skip
+                return False
         if not await reached(self._clock, self._all_recorded, SHUTDOWN_POLL, RECORDING_LIMIT):
             log.warning("the store does not answer; what has ended will be recorded after the next start")
+        return True
+
+    def _to_end(self) -> list[Placement]:
+        return [one for one in self._unrecorded() if one.at_work]
+
+    async def _silent(self) -> set[str]:
+        """The executors, by kind, that do not answer within PROBE_LIMIT."""
+
+        async def answers(kind: str, executor: Executor) -> str:
+            with suppress(ExecutorUnavailable):
+                if await first(executor.probe(), self._clock.sleep(PROBE_LIMIT)) is not None:
+                    return kind
+            return ""
+
+        every = self._context.executors
+        return set(every) - set(await asyncio.gather(*(answers(*one) for one in every.items())))
 
     def _unrecorded(self) -> list[Placement]:
         return [placement for placement in self._at_work if not (placement.record.ended or placement.unread)]

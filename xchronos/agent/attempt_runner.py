@@ -48,7 +48,13 @@ class AttemptRunner:
         permitted = context.partition.permits if unit.on_partition == "stop" else None
         self._steps = AttemptSteps(context.resolved.of(unit), record.execution, record.directory, permitted)
         self._memory: Memory = journal or ForgetfulMemory(context.clock)
-        self._run = AttemptRun(unit.service, PatientSteps(self._steps, context.clock), self._memory, context.clock)
+        patient = PatientSteps(self._steps, context.clock)
+        self._run = AttemptRun(unit.service, patient, self._memory, context.clock, patient.held_up)
+
+    @property
+    def kinds(self) -> frozenset[str]:
+        """The executors, by kind, that its steps need."""
+        return frozenset(self._context.resolved.of(self.unit).kinds)
 
     @property
     def results(self) -> Sequence[StepResult]:

@@ -116,6 +116,10 @@ class RolesOptions:
     history: Micros = 0
     """How much of its past the leader lets the store keep, in microseconds; 0: the store sees to that itself."""
 
+    engine_expected: bool = True
+    """Whether a Docker engine that does not answer is a fault from the start on: its address is configured, or nothing
+    else runs steps here. Otherwise it is one once an engine has answered."""
+
     alone: bool = False
     """Whether no other machine can use the store. Then nobody can take over what runs here, and a lease that is lost
     ends no step."""
@@ -133,6 +137,7 @@ class Roles:
         self._executors = context.executors
         self._reader = context.reader
         show_zone_rules(context.metrics, context.reader.reading.rules)
+        self._engine_expected = options.engine_expected
         self._versions: dict[str, str] = {}
         self._probed: Micros | None = None
         self._machine = Machine(
@@ -199,7 +204,7 @@ class Roles:
             faults.append(f"no answer from the job store: {self._away}")
         if isinstance(self.store, Reporting):
             faults += (f"the job store: {fault}" for fault in self.store.faults())
-        if self._machine.docker.startswith(UNAVAILABLE):
+        if self._machine.docker.startswith(UNAVAILABLE) and self._engine_expected:
             faults.append(
                 f"the Docker engine does not answer: {self._machine.docker.removeprefix(UNAVAILABLE).strip()}"
             )
@@ -263,7 +268,8 @@ class Roles:
         if self._membership is not None:
             self._membership.close_down(to_datetime(self.clock.now() + grace))
         if self.agent is not None:
-            await self.agent.drain(grace)
+            # What could not be ended goes on: then, too, the machine must not leave.
+            clean = await self.agent.drain(grace) and clean
         if self.engine is not None:
             await self.engine.settle(SETTLE_LIMIT)
         for name in ("asking", "engine", "agent", "membership"):
@@ -293,6 +299,7 @@ class Roles:
             for kind, executor in self._executors.items():
                 try:
                     self._versions[kind] = await executor.probe()
+                    self._engine_expected = self._engine_expected or kind == "docker"
                 except ExecutorUnavailable as error:
                     self._versions[kind] = f"{UNAVAILABLE} {error}"
                 if kind == "docker":

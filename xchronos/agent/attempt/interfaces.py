@@ -51,6 +51,19 @@ class Steps(Protocol):
         ...
 
 
+class HeldUp(Protocol):
+    """Tells the time that a step waits for its executor from the time that it runs."""
+
+    def __call__(self, step: Step, /) -> Micros:
+        """How long a step has not been begun because its executor is, or was, away; in microseconds."""
+        ...
+
+
+def never_held_up(step: Step, /) -> Micros:  # noqa: ARG001 - the protocol's
+    """The `HeldUp` of executors that are always there."""
+    return 0
+
+
 class Memory(Protocol):
     """What the attempt remembers on this machine, so that a restarted daemon repeats nothing."""
 

@@ -19,7 +19,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
 from xchronos.agent.attempt.exit_status import judge_recorded, unmet
-from xchronos.agent.attempt.interfaces import AttemptEnd, Memory, Steps
+from xchronos.agent.attempt.interfaces import AttemptEnd, HeldUp, Memory, Steps, never_held_up
 from xchronos.agent.attempt.result import ServiceResult
 from xchronos.agent.attempt.step_runner import StepRunner, StopTaken
 from xchronos.agent.attempt.stop_point import StopPoint
@@ -38,7 +38,9 @@ class AttemptRun:
         phase: Where the walk is; changes only by the table of phases.
     """
 
-    def __init__(self, service: Service, steps: Steps, memory: Memory, clock: Clock) -> None:
+    def __init__(
+        self, service: Service, steps: Steps, memory: Memory, clock: Clock, held_up: HeldUp = never_held_up
+    ) -> None:
         self.phase: AttemptState = "condition"
         self._service = service
         self._phases: dict[AttemptState, list[Step]] = {}
@@ -50,7 +52,7 @@ class AttemptRun:
         self._clock = clock
         self._result = ServiceResult()
         self._stop_point = StopPoint(service, memory, self._result)
-        self._steps = StepRunner(service, steps, memory, clock, self._result, self._stop_point)
+        self._steps = StepRunner(service, steps, memory, clock, self._result, self._stop_point, held_up)
 
     @property
     def results(self) -> Sequence[StepResult]:
@@ -144,9 +146,10 @@ class AttemptRun:
             return "stop"
         main = steps.main = steps.task(steps.run_main(step), step.name)
         started = steps.started(step)
-        limit = steps.left(step, "TimeoutStartSec") if typed_exec and not adopted else None
         # An adopted one has started: a stop ends it where it is in its life, with ExecStop.
-        cause = await wait({main, started}, self._clock, limit, None if adopted else self._stop_point.asked)
+        asked = None if adopted else self._stop_point.asked
+        limit: LimitSetting | None = "TimeoutStartSec" if typed_exec and not adopted else None
+        cause = await steps.within({main, started}, step, limit, asked)
         if cause:
             event = self._stop_point.stopped() if cause == "stop" else self._stop_point.expired(step, "TimeoutStartSec")
             await self._stop_point.keep(step)
@@ -176,7 +179,7 @@ class AttemptRun:
             return stop_point.recall(stop_point.earlier)
         if main is not None:
             step = self._main_step()
-            cause = await wait({main}, self._clock, self._steps.left(step, "RuntimeMaxSec"), stop_point.asked)
+            cause = await self._steps.within({main}, step, "RuntimeMaxSec", stop_point.asked)
             if cause:
                 if cause == "stop":
                     stop_point.stopped()

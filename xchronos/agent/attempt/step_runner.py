@@ -4,11 +4,11 @@ Which step comes next is the walk's (`run`); what a step's end means is `exit_st
 """
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Collection, Coroutine
 from typing import Any
 
 from xchronos.agent.attempt.exit_status import exit_environment, judge, judge_recorded, recorded
-from xchronos.agent.attempt.interfaces import Memory, Steps
+from xchronos.agent.attempt.interfaces import HeldUp, Memory, Steps
 from xchronos.agent.attempt.result import ServiceResult
 from xchronos.agent.attempt.stop_point import StopPoint
 from xchronos.agent.attempt.termination import (
@@ -21,10 +21,13 @@ from xchronos.agent.attempt.termination import (
     wait,
 )
 from xchronos.aio import cancel_and_wait
-from xchronos.clock import Clock, Micros, to_datetime
+from xchronos.clock import SECOND, Clock, Micros, to_datetime
 from xchronos.executors.contract import StepExit
+from xchronos.limits import ENGINE_AWAY_SECONDS
 from xchronos.model.records import StepOutcome, StepResult
 from xchronos.model.unit import Service, Step
+
+_LONGEST_HOLD_UP: Micros = int(ENGINE_AWAY_SECONDS * SECOND)
 
 
 class StopTaken(Exception):  # noqa: N818 - control flow between the walk and its steps
@@ -42,7 +45,14 @@ class StepRunner:
     """
 
     def __init__(
-        self, service: Service, steps: Steps, memory: Memory, clock: Clock, result: ServiceResult, stop_point: StopPoint
+        self,
+        service: Service,
+        steps: Steps,
+        memory: Memory,
+        clock: Clock,
+        result: ServiceResult,
+        stop_point: StopPoint,
+        held_up: HeldUp,
     ) -> None:
         self.results: list[StepResult] = []
         self.main: asyncio.Task[StepResult] | None = None
@@ -55,6 +65,7 @@ class StepRunner:
         self._clock = clock
         self._result = result
         self._stop_point = stop_point
+        self._held_up = held_up
         self._adopted = {step.name for step in service.steps if memory.begun(step.name)}
         self._tasks: set[AnyTask] = set()
 
@@ -79,14 +90,13 @@ class StepRunner:
             if exit_ is not None:
                 return await self._ended(step, exit_)
         task = self.task(self._exit_of(step), step.name)
-        left = self.left(step, setting)
         if turned is not None:
             cause: EndCause = "timeout"
             if turned.outcome == "cancelled":
                 cause = "stop"
                 self._stop_point.request(turned.reason)
         else:
-            cause = await wait({task}, self._clock, left, self._stop_point.asked if stoppable else None)
+            cause = await self.within({task}, step, setting, self._stop_point.asked if stoppable else None)
         if not cause:
             return await self._ended(step, task.result())
         return await self._cut_short(step, setting, task, cause)
@@ -140,12 +150,31 @@ class StepRunner:
         self._memory.elapsed(step.name)  # it is begun now
         return await self._steps.run(step, self._told(step))
 
-    def left(self, step: Step, setting: LimitSetting) -> Micros | None:
-        """How much of its time a step has left, in microseconds; None: it has no limit."""
-        limit = limit_of(self._service, setting)
+    async def within(
+        self,
+        tasks: Collection[AnyTask],
+        step: Step,
+        setting: LimitSetting | None,
+        asked: "asyncio.Future[None] | None" = None,
+    ) -> EndCause:
+        """As `wait`, for the time that a setting leaves a step. None, or a setting without a value: any time.
+
+        A step's time begins when its executor can begin it. While the executor is away nothing runs that a limit could
+        end, so that is no time of the step: up to ENGINE_AWAY_SECONDS, so that a stop does not wait for ever.
+        """
+        limit = limit_of(self._service, setting) if setting is not None else None
         if limit is None:
-            return None
-        return max(limit - self._memory.elapsed(step.name), ADOPTION_GRACE if step.name in self._adopted else 0)
+            return await wait(tasks, self._clock, None, asked)
+        began = self._clock.monotonic()
+        allowed = max(limit - self._memory.elapsed(step.name), ADOPTION_GRACE if step.name in self._adopted else 0)
+        left = allowed
+        while True:
+            cause = await wait(tasks, self._clock, left, asked)
+            if cause != "timeout":
+                return cause
+            left = allowed + min(self._held_up(step), _LONGEST_HOLD_UP) - (self._clock.monotonic() - began)
+            if left <= 0:
+                return cause
 
     # -- tasks and records --------------------------------------------------------------------------------------------
 
