@@ -1,6 +1,8 @@
 """Daemons that have only some of the roles."""
 
 import asyncio
+from pathlib import Path
+from typing import Any
 
 import pytest
 from prometheus_client import generate_latest
@@ -8,13 +10,22 @@ from prometheus_client import generate_latest
 from tests.engine.cut_store import CutStore
 from tests.engine.engine_cluster import Cluster
 from tests.triggers.other_rules import release, tzif
+from xchronos.agent.steps.resolved_unit import HostContext
 from xchronos.clock import DAY, SECOND
+from xchronos.config.settings import Settings
+from xchronos.daemon.daemon import engine_expected
+from xchronos.daemon.roles import Roles, RolesContext, RolesOptions
+from xchronos.errors import ExecutorUnavailable
+from xchronos.executors.contract import StepSpec
+from xchronos.executors.noop import CallableExecutor
 from xchronos.model.records import Reading
+from xchronos.registry.keys import Keys
 from xchronos.registry.readers import AFTER_THE_LIST
 from xchronos.registry.units import UnitReader
 from xchronos.store.contract import Put, Txn
 from xchronos.store.memory import MemoryStore
 from xchronos.testing.clock import VirtualClock, run_virtual
+from xchronos.unitfile import HostFacts
 
 
 @pytest.mark.parametrize("roles", [{"api"}, {"intake"}, {"api", "intake"}])
@@ -62,3 +73,53 @@ def test_what_cannot_be_read_and_old_rules_are_notes_and_no_faults(tmp_path):
         await cluster.stop()
 
     run_virtual(main)
+
+
+class Engine(CallableExecutor):
+    """A Docker engine that answers, or not."""
+
+    away = True
+
+    async def probe(self) -> str:
+        if self.away:
+            raise ExecutorUnavailable("no such file or directory")
+        return "28.5.2"
+
+
+@pytest.mark.parametrize("expected", [False, True])
+def test_an_engine_that_never_answered_is_a_fault_only_where_one_is_expected(expected: bool, tmp_path: Path):
+    async def main(clock: VirtualClock) -> None:
+        async def step(spec: StepSpec) -> int:
+            return 0
+
+        engine = Engine("docker", step)
+        place = HostContext("m1", HostFacts(hostname="m1", machine_id="m1"), {}, tmp_path, 1 << 20)
+        context = RolesContext(MemoryStore(clock), Keys(), clock, place, {"docker": engine}, tmp_path)
+        roles = Roles(context, RolesOptions(instance="m1", roles=frozenset(), engine_expected=expected))
+
+        async def faults_later() -> list[str]:
+            await clock.sleep(3600 * SECOND)
+            await roles._describe()
+            return roles.health()
+
+        fault = "the Docker engine does not answer: no such file or directory"
+        assert await faults_later() == [fault] * expected
+        engine.away = False
+        assert await faults_later() == []
+        engine.away = True
+        assert await faults_later() == [fault], "one that was there is missed"
+
+    run_virtual(main)
+
+
+@pytest.mark.parametrize(
+    ("told", "environ", "expected"),
+    [
+        ({"allow_process": True}, {}, False),
+        ({"allow_process": True, "docker_host": "unix:///run/x.sock"}, {}, True),
+        ({"allow_process": True}, {"DOCKER_HOST": "unix:///run/x.sock"}, True),
+        ({}, {}, True),
+    ],
+)
+def test_where_an_engine_is_expected(told: dict[str, Any], environ: dict[str, str], expected: bool):
+    assert engine_expected(Settings(state_directory=Path("/s"), **told), environ) is expected

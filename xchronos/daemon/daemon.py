@@ -243,6 +243,7 @@ class Daemon:
             RolesOptions(
                 instance=drawn(state / "instance"),
                 roles=roles,
+                engine_expected=engine_expected(settings, os.environ),
                 metadata=settings.metadata,
                 capacity=_capacity(settings),
                 address=_advertised(settings.api_listen, place.facts.hostname) if "api" in roles else "",
@@ -370,3 +371,11 @@ def notify(message: str) -> None:
                 peer.sendall(message.encode())
         except OSError as error:
             log.warning("systemd is not told", message=message, reason=error.strerror)
+
+
+def engine_expected(settings: Settings, environ: Mapping[str, str]) -> bool:
+    """Whether a Docker engine that has never answered is a fault of this machine.
+
+    It is where somebody has said where the engine is, and where nothing but containers may run.
+    """
+    return bool(settings.docker_host or environ.get("DOCKER_HOST")) or not settings.allow_process
