@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from xchronos.dockercli import Create, Run
+from xchronos.durable import write_whole
 from xchronos.errors import StartRefused
 from xchronos.executors.contract import StepSpec
 from xchronos.hostfiles import HostFiles
@@ -164,6 +165,17 @@ async def command_body(
         host["RestartPolicy"] = {"Name": "no"}
     _first_network_only(prepared, command.networks)
     return prepared
+
+
+def seccomp_as_paths(body: dict[str, Any], spec: StepSpec) -> None:
+    """Put the texts of seccomp profiles into files of the attempt: podman reads a path where docker takes the text."""
+    options = body["HostConfig"].get("SecurityOpt") or ()
+    for number, option in enumerate(options):
+        name, _, text = option.partition("=")
+        if name == "seccomp" and text.startswith("{"):
+            path = Path(spec.directory) / f".{spec.step}.seccomp-{number}.json"
+            write_whole(path, text.encode(), "none")
+            body["HostConfig"]["SecurityOpt"] = [*options[:number], f"seccomp={path}", *options[number + 1 :]]
 
 
 def _first_network_only(prepared: dict[str, Any], networks: Sequence[str]) -> None:

@@ -126,6 +126,8 @@ class DockerCommandRun:
         async def remove(name: str) -> bool:
             # Find it first: a DELETE that is sent a second time answers 404 when the first one has done its work.
             if await self._keeper.find(name) is not None:
+                if command.force and self._engine.podman:  # its removal waits for the container's stop timeout
+                    await self._keeper.signal(name, "SIGKILL")
                 try:
                     await self._engine.call("DELETE", f"/containers/{name}", params=params, timeout=None)
                 except EngineRefusal as refusal:

@@ -384,6 +384,8 @@ class Keeper:
         Without `force` a container that runs is left alone.
         """
         path, params = f"/containers/{container}", {"force": str(int(force)), "v": "1"}
+        if force and self.engine.podman:  # whose forced removal waits for the container's stop timeout
+            await self.signal(container, "SIGKILL")
         try:
             try:
                 await self.engine.call("DELETE", path, params=params)

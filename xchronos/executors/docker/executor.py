@@ -133,6 +133,8 @@ class DockerExecutor:
         if command is None:
             keeping = log_config(self._engine, spec.log_limit, tty=bool((spec.body or {}).get("Tty")))
             body = bodies.step_body(spec, self._labels_of(spec), keeping)
+            if self._engine.podman:
+                bodies.seccomp_as_paths(body, spec)
             networks = bodies.further_networks(spec.networks, spec.body or {})
             return await self._run_of(spec).run(body, pull=spec.pull, platform=spec.platform, networks=networks)
         if isinstance(command, Create):
@@ -156,6 +158,8 @@ class DockerExecutor:
             labels[bodies.KEEP] = bodies.KEEP_ALWAYS  # the user gave it a name, to come back to it
         keeping = log_config(self._engine, spec.log_limit, tty=bool(command.body.get("Tty")))
         body = await bodies.command_body(spec, command, labels, self._files, detached=detached, log_config=keeping)
+        if self._engine.podman:
+            bodies.seccomp_as_paths(body, spec)
         networks = bodies.further_networks(command.networks, command.body)
         if not detached and not command.cidfile:
             return await run.run(

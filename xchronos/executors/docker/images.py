@@ -95,10 +95,10 @@ async def pull(
                 for line in lines:
                     _progress(line, say)
             _progress(buffer, say)
-    except PullFailed:
-        raise
     except EngineRefusal as refusal:
-        raise PullFailed(refusal.status, refusal.message) from refusal
+        # Podman says no more than "connection refused".
+        message = refusal.message if repository in refusal.message else f"pulling {image}: {refusal.message}"
+        raise PullFailed(refusal.status, message) from refusal
 
 
 def _progress(line: bytes, say: Callable[[str], None]) -> None:

@@ -12,7 +12,7 @@ from xchronos.executors.contract import StepExit, StepSpec
 from xchronos.executors.docker import body
 from xchronos.executors.docker.attached import AttachedOutput
 from xchronos.executors.docker.client import EngineRefusal
-from xchronos.executors.docker.containers import Inspected, Keeper
+from xchronos.executors.docker.containers import Inspected, Keeper, refused_start
 from xchronos.executors.docker.output import Output, OutputCopy, log_keeping
 from xchronos.executors.docker.patience import new_pauses, telling
 from xchronos.executors.logfile import BoundedLog
@@ -20,7 +20,9 @@ from xchronos.executors.logfile import BoundedLog
 MOST_LOOKS_AT_A_NAME = 12
 """How often a name is tried again while the container that has it is only to be removed: some 15 seconds in all."""
 
-_INIT = re.compile(rb"^\[FATAL tini \(\d+\)\] exec (.*) failed: (.*)$", re.MULTILINE)
+_TINI = re.compile(rb"^\[FATAL tini \(\d+\)\] exec (?P<program>.*) failed: (?P<why>.*)$", re.MULTILINE)
+_CATATONIT = re.compile(rb"^ERROR \(catatonit:\d+\): failed to exec pid1: (?P<why>.*)$", re.MULTILINE)
+_NO_INIT = re.compile(r"\binit binary\b|docker-init")
 
 
 def line_writer(log: BoundedLog) -> Callable[[str], None]:
@@ -74,6 +76,11 @@ class ContainerRun:
             try:
                 return await create()
             except EngineRefusal as refusal:
+                if _NO_INIT.search(refusal.message) and self._init_is_ours(body):
+                    # Podman asks for catatonit, a package that it only recommends, and for a pid namespace of its own.
+                    log.note(f"the container runs without an init: {refusal.message}")
+                    body = {**body, "HostConfig": {**body["HostConfig"], "Init": False}}
+                    continue
                 holder = await self._keeper.find(self._name)
                 if holder is None:
                     raise
@@ -83,6 +90,11 @@ class ContainerRun:
                     await pauses.pause()  # it is removed as soon as its end is recorded
                 else:
                     raise self._taken(refusal, holder) from refusal
+
+    def _init_is_ours(self, body: Mapping[str, Any]) -> bool:
+        """Whether a create body has an init that the unit did not ask for."""
+        asked = ((self._spec.body or {}).get("HostConfig") or {}).get("Init")
+        return self._spec.docker is None and asked is None and bool(body["HostConfig"].get("Init"))
 
     def _ends(self, holder: Inspected) -> bool:
         """Whether a container that has our name has run for an execution of this daemon, and is only to be removed."""
@@ -163,19 +175,27 @@ class ContainerRun:
                 if not refused.lost:
                     log.write(f"{complain(refused.reason)}\n".encode())
                 return refused
-            return _by_init(await attend(self._keeper, found, output, log), log)
+            return _by_init(await attend(self._keeper, found, output, log), log, body)
 
 
-def _by_init(result: StepExit, log: BoundedLog) -> StepExit:
-    """The result, corrected for a program that the container's init (tini) could not execute: it never started.
+def _by_init(result: StepExit, log: BoundedLog, body: Mapping[str, Any]) -> StepExit:
+    """The result, corrected for a program that the container's init (tini, catatonit) could not execute.
+
+    It never started, and its code is the docker client's: 127 not found, 126 not runnable. catatonit says 1.
 
     Without an init the engine refuses to start such a container and says why. With an init the container starts, and
     only its last words tell a missing program from a program that has ended with 127 itself.
     """
-    if result.code not in (126, 127) or (found := _INIT.search(log.tail(4096))) is None:
+    words = {126: _TINI, 127: _TINI, 1: _CATATONIT}.get(result.code if result.code is not None else 0)
+    if words is None or (found := words.search(log.tail(4096))) is None:
         return result
-    reason = f"exec {found[1].decode(errors='replace')}: {found[2].decode(errors='replace')}"
-    return msgspec.structs.replace(result, reason=reason, started_at=None)
+    why = found["why"].decode(errors="replace").strip()
+    if words is _TINI:
+        program = found["program"].decode(errors="replace")
+    else:  # catatonit does not name it
+        program = str(next(iter([*(body.get("Entrypoint") or ()), *(body.get("Cmd") or ())]), "the program"))
+    code = result.code if words is _TINI else refused_start(why, 0)
+    return msgspec.structs.replace(result, code=code, reason=f"exec {program}: {why}", started_at=None)
 
 
 async def output_of(keeper: Keeper, found: Inspected, log: BoundedLog, *, fresh: bool, since: str = "") -> Output:
