@@ -6,6 +6,7 @@ from typing import Any, TypeAlias
 from xchronos.dockercli import commands
 from xchronos.dockercli.body import container_parts, environment
 from xchronos.dockercli.flags import Flag, Parsed, parse_flags, table
+from xchronos.dockercli.refusals import SEEN_ON, refusals
 from xchronos.dockercli.runflags import CREATE, NO_INPUT, NO_KEYS, RUN
 from xchronos.dockercli.values import parse_env, parse_int
 from xchronos.errors import InvalidValue
@@ -56,9 +57,14 @@ def _create(words: Sequence[str], env: Mapping[str, str]) -> commands.Create:
 
 def _container(parsed: Parsed, verb: str, env: Mapping[str, str]) -> dict[str, Any]:
     try:
-        return container_parts(parsed, env)
+        parts = container_parts(parsed, env)
     except InvalidValue as error:
         raise InvalidValue(f"docker {verb}: {error}") from None
+    parsed.warnings.extend(
+        f"--{refusal.options[0]}: {refusal.message}: {SEEN_ON} refuses to create such a container"
+        for refusal in refusals(parts["body"], resolves=True)
+    )
+    return parts
 
 
 _KILL = table("kill", (Flag("signal", "s"),))

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from xchronos.dockercli import Create, DockerCommand, Run, compile_docker
+from xchronos.dockercli.refusals import SEEN_ON
 from xchronos.errors import InvalidValue
 from xchronos.limits import EXPANDED_CHARACTERS, PORTS, STEPS
 from xchronos.model.compile.bounds import ELSEWHERE
@@ -166,7 +167,7 @@ def _check_docker(
         else:
             reader.report(option, str(error))
         return {}
-    for warning in command.warnings:
+    for warning in _sure_warnings(command, line, name, environment):
         reader.report(option, warning, "warning")
     if isinstance(command, Run) and command.detach and option.name == "ExecStart":
         kind = reader.unit.last("Service", "Type")
@@ -194,6 +195,21 @@ def _is_open(error: str, line: ExecLine, name: UnitName) -> bool:
     except InvalidValue as other:
         return str(other) != error
     return True
+
+
+def _sure_warnings(
+    command: DockerCommand, line: ExecLine, name: UnitName, environment: Mapping[str, str]
+) -> Sequence[str]:
+    """The warnings of a line, without those about the engine that other variables, or another machine, may mend."""
+    text = " ".join(line.words)
+    if ("$" not in text and "%" not in text) or not any(SEEN_ON in warning for warning in command.warnings):
+        return command.warnings
+    others = {**dict.fromkeys(_VARIABLE.findall(text), "/1"), **environment}
+    try:
+        there = _compiled(line.resolve(name, _ELSEWHERE, others).argv, others).warnings
+    except InvalidValue:
+        there = ()
+    return [warning for warning in command.warnings if warning in there or SEEN_ON not in warning]
 
 
 def limits(body: Mapping[str, Any]) -> tuple[int, float]:

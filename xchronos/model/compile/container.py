@@ -17,6 +17,7 @@ from xchronos.dockercli.quadlet.container import CONTAINER_KEYS, ContainerExtras
 from xchronos.dockercli.quadlet.variables import Variables
 from xchronos.errors import InvalidValue, Problem, Severity
 from xchronos.model.compile.reader import problem_at
+from xchronos.model.compile.refused import refused
 from xchronos.model.unit import Container, ContainerOption
 from xchronos.unitfile import (
     HostFacts,
@@ -89,11 +90,16 @@ def read_container(file: UnitFile, name: UnitName, problems: list[Problem]) -> C
     said = {key for key, value, _ in options if value}
     parts, service_problems = _of_service(file, name, said)
     problems.extend(problem_at(place, uncovered(message), severity) for place, message, severity in service_problems)
-    made = Container(uncovered(extras.image), uncovered(_merged(body, extras, parts)), uncovered(extras))
+    merged = _merged(body, extras, parts)
+    unknown = {key for key, value, _ in options if any(map(variables.is_open, _VARIABLE.findall(value)))}
+    if not any(problem.severity == "error" for problem in problems):
+        warned = refused(file, merged, unknown)
+        problems.extend(problem_at(place, uncovered(message), "warning") for place, message in warned)
+    made = Container(uncovered(extras.image), uncovered(merged), uncovered(extras))
     if not any("$" in value for _, value, _ in options):
         return made
     # A stand-in for a variable must not count as a limit.
-    if any(variables.is_open(found) for _, value, _ in options for found in _VARIABLE.findall(value)):
+    if unknown:
         for limit in ("Memory", "NanoCpus"):
             made.body.get("HostConfig", {}).pop(limit, None)
     kept = tuple(
