@@ -47,6 +47,19 @@ def needing(level=1, because=(), zones=()):
         (("[Container]\nImage=i\nExec=sh -c 'x=a$V; echo a$V'",), 1, ()),
         (("[Container]\nImage=i\nHealthCmd=CMD-SHELL x || y",), 2, ("HealthCmd=CMD-SHELL x || y",)),
         (("[Container]\nImage=i\nHealthCmd=x",), 1, ()),
+        (('[Container]\nImage="i"',), 2, ('Image="i"',)),
+        (("[Container]\nImage=i\nExec=x\nEntrypoint=",), 2, ("Entrypoint=",)),
+        (("[Container]\nImage=i\nMemory=.5g",), 2, ("Memory=.5g",)),
+        (("[Container]\nImage=i\nMemory=1.5g",), 1, ()),
+        (("[Container]\nImage=i\nPublishPort=::1:80:80",), 2, ("PublishPort=::1:80:80",)),
+        (("[Container]\nImage=i\nPublishPort=127.0.0.1:80:80\nPublishPort=[::1]:80:80",), 1, ()),
+        (("ExecStart=docker run -m .5g --cpus .5 img",), 2, ("ExecStart=docker run -m .5g --cpus .5 img",)),
+        (
+            ("ExecStart=docker run -d --restart on-failure: img",),
+            2,
+            ("ExecStart=docker run -d --restart on-failure: img",),
+        ),
+        (("ExecStart=docker run --cpus .5 -m 1.5g -p 127.0.0.1:80:80 -v /a:/b:ro --restart on-failure:3 img",), 1, ()),
     ],
 )
 def test_the_level_follows_from_what_the_file_says(lines, level, because):

@@ -47,20 +47,34 @@ class Feature(NamedTuple):
     """A regular expression that begins where the value begins. Empty: every value of the key needs the level."""
 
 
+_COMMANDS = frozenset(
+    ("ExecCondition", "ExecStartPre", "ExecStart", "ExecStartPost", "ExecReload", "ExecStop", "ExecStopPost")
+)
+_NUMBER = r"(?:-m|--(?:memory|memory-swap|memory-reservation|shm-size|kernel-memory))[\s=]*"
+_LATER_FORMS = (
+    rf"{_NUMBER}(?:[.+]|[0-9]+\.[a-zA-Z]|[0-9.]+[eE])|on-failure:(?:\s|\Z)|[\s=][0-9a-fA-F]*:[0-9a-fA-F:]*:[0-9]*:[0-9]"
+)
+
 FEATURES: tuple[Feature, ...] = (
     Feature(2, "Service", frozenset(("RestartSteps", "RestartMaxDelaySec"))),
     Feature(
         2,
         "Service",
-        frozenset(
-            ("ExecCondition", "ExecStartPre", "ExecStart", "ExecStartPost", "ExecReload", "ExecStop", "ExecStopPost")
-        ),
+        _COMMANDS,
         # The prefixes may stand in quotes, and after the `;` that ends another command.
         r"(?:.*\s;\s+)?[-@:+!\"']*\|",
     ),
     # Variables of [Service]; before, these values were taken as they are written.
     Feature(2, "Container", frozenset(KEY_RULES), r"""(?s).*(?:\$\{[A-Za-z_]|\$\$|(?<![^\s"'])\$[A-Za-z_])"""),
     Feature(2, "Container", frozenset(("HealthCmd",)), r"""(?i)["[]*(?:CMD|CMD-SHELL)["\s]"""),
+    # Before, the quotes were part of the value, and an empty entry point was the image's.
+    Feature(2, "Container", frozenset(KEY_RULES), r"""(?s)".*"\Z"""),
+    Feature(2, "Container", frozenset(("Entrypoint",)), r"\Z"),
+    # Numbers, policies and addresses that the docker client 20.10 refuses, and later ones take.
+    Feature(2, "Service", _COMMANDS, rf"(?s).*docker\s.*(?:{_LATER_FORMS})"),
+    Feature(2, "Container", frozenset(("Memory", "MemorySwap", "ShmSize")), r"[.+]|[0-9]+\.[a-zA-Z]|[0-9.]+[eE]"),
+    Feature(2, "Container", frozenset(("PodmanArgs",)), rf"(?s).*(?:{_LATER_FORMS})"),
+    Feature(2, "Container", frozenset(("PublishPort",)), r"[0-9a-fA-F]*:[0-9a-fA-F]*:.*:"),
 )
 """Everything above level 1."""
 
