@@ -240,7 +240,7 @@ def test_volume_create(line, name, driver):
         ("start -a x y", "multiple containers"),
         ("start --checkpoint c x", "--checkpoint is not supported"),
         ("stop -t soon x", 'invalid argument "soon" for "-t, --timeout" flag'),
-        ("inspect --format {{.Id}} x", "--format is not supported: Go templates"),
+        ("images --format {{.Id}} x", "--format is not supported: templates of listings"),
         ("inspect --type thing x", "unknown type 'thing'"),
         ("image inspect -s x", "unknown shorthand flag"),
         ("ps -f name", "invalid filter 'name', expected name=value"),

@@ -134,3 +134,17 @@ async def test_pruning_only_what_is_labelled(bench):
     assert code == 0
     assert "Total reclaimed space: 0B" in text
     assert await bench.inspect(bench.name) is None
+
+
+async def test_templates(bench):
+    await bench.run("create|--name|NAME|-l|a=b|--net|none|IMAGE|true")
+    assert await bench.run('inspect|-f|{{.State.Running}} {{index .Config.Labels "a"}}|NAME') == (0, "false b\n")
+    code, text = await bench.run("inspect|--format|{{.State.Nope}}|NAME")
+    assert (code, "template parsing error: no field 'Nope'" in text) == (1, True)
+    code, text = await bench.run("inspect|--format=json|NAME")
+    assert (code, text.count("\n"), text[:2]) == (0, 1, "[{")
+    version = await bench.executor.probe()
+    assert await bench.run("version|-f|{{.Server.Version}}") == (0, f"{version}\n")
+    assert await bench.run("info|-f|{{.ServerVersion}}") == (0, f"{version}\n")
+    assert (await bench.run("info|-f|{{.Nope}}"))[0] == 1
+    assert (await bench.run("info|--format|json"))[1].startswith("{")

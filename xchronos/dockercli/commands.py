@@ -157,6 +157,8 @@ class Inspect(_Command, frozen=True, kw_only=True, tag="inspect"):
     names: tuple[str, ...]
     kind: str = ""
     size: bool = False
+    template: str = ""
+    """A Go template (`dockercli.templates`) that is printed for each object; `json`: the list in one line."""
 
 
 class Query(_Command, frozen=True, kw_only=True, tag="query"):
@@ -168,6 +170,8 @@ class Query(_Command, frozen=True, kw_only=True, tag="query"):
     path: str
     params: Mapping[str, str] = {}
     quiet: str = ""
+    template: str = ""
+    """As in `Inspect`, for the answer as a whole."""
 
 
 class NetworkCreate(_Command, frozen=True, kw_only=True, tag="network create"):

@@ -9,10 +9,20 @@ from xchronos.dockercli.flags import Flag, FlagTable, parse_flags, table
 from xchronos.dockercli.netverbs import NETWORK_VERBS, option_pair
 from xchronos.dockercli.references import has_tag, parse_platform, split_image
 from xchronos.dockercli.runflags import NO_SIGNATURES
+from xchronos.dockercli.templates import parse_template
 from xchronos.dockercli.values import key_values, parse_int, parse_label
 from xchronos.errors import InvalidValue
 
-_TEMPLATE = "Go templates are not evaluated here; leave --format out and read the JSON"
+_TEMPLATE = (
+    "templates of listings are not evaluated here; leave --format out and read the JSON, or use docker inspect -f"
+)
+
+
+def _template(text: str) -> str:
+    parse_template(text)
+    return text
+
+
 _FORCE = Flag("force", "f", "bool")
 
 
@@ -171,7 +181,8 @@ _LISTING = (_FILTER, _QUIET, Flag("no-trunc", "", "bool"), Flag("format", refuse
 _ALL_CONTAINERS = (*_LISTING, _ALL, Flag("last", "n", parse=parse_int), Flag("latest", "l", "bool"),
                    Flag("size", "s", "bool"))  # fmt: skip
 _IMAGES = (*_LISTING, _ALL, Flag("digests", "", "bool"))
-_PLAIN = (Flag("format", "f", refuse=_TEMPLATE),)
+_FORMAT = Flag("format", "f", parse=_template)
+_PLAIN = (_FORMAT,)
 
 
 def _query(verb: str, path: str, key: str = "", options: Sequence[Flag] = _PLAIN, most: int = 0) -> Verb:
@@ -188,7 +199,11 @@ def _query(verb: str, path: str, key: str = "", options: Sequence[Flag] = _PLAIN
         if pairs:
             params["filters"] = filters_text(pairs)
         return commands.Query(
-            path=path, params=params, quiet=key if parsed.get("quiet") else "", warnings=tuple(parsed.warnings)
+            path=path,
+            params=params,
+            quiet=key if parsed.get("quiet") else "",
+            template=parsed.get("format", ""),
+            warnings=tuple(parsed.warnings),
         )
 
     return compile_words
@@ -204,7 +219,7 @@ def _kind(text: str) -> str:
 
 
 def _inspect_table(verb: str, *more: Flag) -> FlagTable:
-    return table(verb, (Flag("format", "f", refuse=_TEMPLATE), *more))
+    return table(verb, (_FORMAT, *more))
 
 
 def _inspect(verb: str, kind: str) -> Verb:
@@ -217,6 +232,7 @@ def _inspect(verb: str, kind: str) -> Verb:
             names=names(parsed, verb),
             kind=kind or parsed.get("type", ""),
             size=parsed.get("size", False),
+            template=parsed.get("format", ""),
             warnings=tuple(parsed.warnings),
         )
 

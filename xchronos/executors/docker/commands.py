@@ -14,7 +14,8 @@ from typing import Any
 import msgspec
 
 from xchronos import dockercli as cli
-from xchronos.errors import StartRefused
+from xchronos.dockercli.templates import parse_template, render
+from xchronos.errors import InvalidValue, StartRefused
 from xchronos.executors.contract import StepExit, StepSpec
 from xchronos.executors.docker import images
 from xchronos.executors.docker.body import read_assignments
@@ -259,13 +260,34 @@ class DockerCommandRun:
                         raise
             else:
                 missing.append(f"Error: No such {command.kind or 'object'}: {name}")
-        self._say(_pretty(found))
+        missing += self._print_all(found, command.template)
         for text in missing:
             self._say(text)
         return StepExit(code=1 if missing else 0, reason="\n".join(missing))
 
-    async def _query(self, command: cli.Query) -> int:
+    def _print_all(self, found: list[Any], template: str) -> list[str]:
+        """Print what was found as the client does. Returns what cannot be printed by the template, and why."""
+        if template in ("", "json"):
+            self._say(_pretty(found) if not template else msgspec.json.encode(found).decode())
+            return []
+        nodes = parse_template(template)
+        failed = []
+        for item in found:
+            try:
+                self._say(render(nodes, item))
+            except InvalidValue as error:
+                failed.append(f"template parsing error: {error}")
+        return failed
+
+    async def _query(self, command: cli.Query) -> StepExit | int:
         answer = await self._engine.ask("GET", command.path, params=command.params, timeout=None)
+        if command.template:
+            # The client's version is an object of its own beside the engine's.
+            whole = {"Server": answer} if command.path == "/version" else answer
+            failed = self._print_all([whole], "{{json .}}" if command.template == "json" else command.template)
+            for text in failed:
+                self._say(text)
+            return StepExit(code=1 if failed else 0, reason="\n".join(failed))
         if not command.quiet:
             self._say(_pretty(answer))
             return 0
