@@ -59,6 +59,8 @@ def needing(level=1, because=(), zones=()):
             2,
             ("ExecStart=docker run -d --restart on-failure: img",),
         ),
+        (("ExecStart=docker inspect -f '{{.Id}}' x",), 2, ("ExecStart=docker inspect -f '{{.Id}}' x",)),
+        (("ExecStart=docker rm -f inspect",), 1, ()),
         (("ExecStart=docker run --cpus .5 -m 1.5g -p 127.0.0.1:80:80 -v /a:/b:ro --restart on-failure:3 img",), 1, ()),
     ],
 )

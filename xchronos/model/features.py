@@ -70,8 +70,9 @@ FEATURES: tuple[Feature, ...] = (
     # Before, the quotes were part of the value, and an empty entry point was the image's.
     Feature(2, "Container", frozenset(KEY_RULES), r"""(?s)".*"\Z"""),
     Feature(2, "Container", frozenset(("Entrypoint",)), r"\Z"),
-    # Numbers, policies and addresses that the docker client 20.10 refuses, and later ones take.
+    # Numbers, policies and addresses that the docker client 20.10 refuses, and later ones take; and templates.
     Feature(2, "Service", _COMMANDS, rf"(?s).*docker\s.*(?:{_LATER_FORMS})"),
+    Feature(2, "Service", _COMMANDS, r"(?s).*docker\s+(?:\w+\s+)?(?:inspect|info|version)\s(?:.*\s)?(?:-f|--format)"),
     Feature(2, "Container", frozenset(("Memory", "MemorySwap", "ShmSize")), r"[.+]|[0-9]+\.[a-zA-Z]|[0-9.]+[eE]"),
     Feature(2, "Container", frozenset(("PodmanArgs",)), rf"(?s).*(?:{_LATER_FORMS})"),
     Feature(2, "Container", frozenset(("PublishPort",)), r"[0-9a-fA-F]*:[0-9a-fA-F]*:.*:"),
