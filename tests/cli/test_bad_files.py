@@ -24,7 +24,7 @@ def test_submitting_them_all_prints_every_problem_and_stores_only_the_good_one(c
         (tmp_path / name).write_bytes(text)
     (tmp_path / "good.service").write_bytes(b"[Service]\nExecStart=/bin/true\n")
     result = ctl("submit", str(tmp_path))
-    assert result.exit_code == 1
+    assert result.exit_code == 1, result.stderr[-600:]
     # A file without a unit's suffix is none of a directory's units.
     for name, _, fragment, line in BAD_UNITS:
         if name.endswith(".service"):

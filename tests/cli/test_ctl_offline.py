@@ -63,18 +63,37 @@ class TestVerify:
         )
 
     @pytest.mark.parametrize("suffix", ["timer", "socket", "path", "mount", "target"])
-    def test_other_units_are_said_to_be_not_run(self, ctl, tmp_path: Path, suffix):
+    def test_other_units_are_refused_as_they_are_submitted_and_passed_over_in_a_directory(
+        self, ctl, tmp_path: Path, suffix
+    ):
         path = tmp_path / f"a.{suffix}"
         path.write_text("[Unit]\nDescription=x\nno equals\n")
         result = ctl("verify", str(path))
+        assert result.exit_code == 1
+        assert f"a .{suffix} unit: xchronos runs .service units only" in result.stderr
+        result = ctl("verify", str(tmp_path))
         assert result.exit_code == 0
-        assert f"a .{suffix} unit: xchronos does not run it" in result.stderr
+        assert f"passed over: xchronos does not run .{suffix} units" in result.stderr
         assert f"{path}:3: [Unit]: warning: missing '='" in result.stderr
         path.write_text("[Unit\n")
-        assert ctl("verify", str(path)).exit_code == 1
+        assert ctl("verify", str(tmp_path)).exit_code == 0
+
+    def test_a_host_process_is_said_to_need_leave(self, ctl):
+        result = ctl("verify", "-", stdin=b"[Service]\nExecStart=/bin/true\n")
+        assert result.exit_code == 0
+        assert "set allow_process on a machine, or give the unit a [Container]" in result.stderr
+        container = b"[Service]\nExecStart=/bin/true\n[Container]\nImage=box\n"
+        assert ctl("verify", "-", stdin=container).stderr == ""
+
+    @pytest.mark.parametrize("kind", ["http", "python"])
+    def test_an_executor_that_nobody_has_is_refused_at_its_line(self, ctl, kind):
+        text = f"[Service]\nExecStart=/bin/true\n[X-Chronos]\nExecutor={kind}\n"
+        result = ctl("verify", "-", stdin=text.encode())
+        assert result.exit_code == 1
+        assert f"<stdin>:4: [X-Chronos] Executor: no machine of this version runs the {kind} executor" in result.stderr
 
     def test_a_directory(self, ctl, tmp_path: Path):
-        (tmp_path / "a.service").write_text("[Service]\nExecStart=/bin/true\n")
+        (tmp_path / "a.service").write_text("[Service]\nExecStart=/bin/true\n[Container]\nImage=box\n")
         (tmp_path / "b.timer").write_text("[Timer]\n")
         result = ctl("verify", str(tmp_path))
         assert result.exit_code == 0
@@ -94,7 +113,7 @@ class TestVerify:
             onerror(PermissionError(13, "Permission denied", f"{top}/secret"))
             yield str(top), [], ["a.service"]
 
-        (tmp_path / "a.service").write_text("[Service]\nExecStart=/bin/true\n")
+        (tmp_path / "a.service").write_text("[Service]\nExecStart=/bin/true\n[Container]\nImage=box\n")
         monkeypatch.setattr("xchronos.cli.files.os.walk", walk)
         result = ctl("verify", str(tmp_path))
         assert (result.exit_code, result.stderr) == (1, f"{tmp_path}/secret: cannot be read: Permission denied\n")

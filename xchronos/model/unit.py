@@ -239,6 +239,11 @@ class Unit(msgspec.Struct, frozen=True):
         return tuple(problem for problem in self.warnings if problem.message != fulfilled)
 
 
+def executor_missing(kind: str) -> str:
+    """The warning about a unit whose steps run in an executor of the kind `kind`, which machines have to be given."""
+    return f"no machine of this version runs the {kind} executor: expected docker or process"
+
+
 def store_expected(kind: str) -> str:
     """The warning about a unit that expects the kind `kind` of store."""
     return f"expects the {kind} store; a daemon with another one runs the unit all the same"

@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar
 import msgspec
 
 from xchronos.aio import Offload, inline
-from xchronos.clock import Instant, to_datetime
+from xchronos.clock import SECOND, Instant, Micros, to_datetime
 from xchronos.errors import Conflict, NotFound, Problem, UnitFileError
 from xchronos.limits import RECORD_BYTES
 from xchronos.model.compile.unit import compile_unit
@@ -19,6 +19,7 @@ from xchronos.model.records import Desired, DropIn, Execution, Machine, Schedule
 from xchronos.model.unit import Unit
 from xchronos.registry.codec import decode, encode
 from xchronos.registry.finding import ExecutionFinder, Whereabouts
+from xchronos.registry.judging import depends_on_machines, judge, offered_by
 from xchronos.registry.keys import Keys
 from xchronos.registry.machine_desired import DesiredMachines
 from xchronos.registry.readers import asks_readers, refuse_unread
@@ -27,12 +28,15 @@ from xchronos.registry.transitions import put
 from xchronos.registry.units import compile_record, record_of
 from xchronos.scheduler.reasons import because
 from xchronos.scheduler.starts import lacking, off_the_grids, started
-from xchronos.scheduler.timing.outlook import outlook
 from xchronos.store.contract import Delete, Guard, Put, Store, Txn
 from xchronos.store.reading import snapshot
 from xchronos.unitfile.names import UnitName, is_valid_name
 
 Record = TypeVar("Record", Execution, Machine, Schedule, UnitRecord)
+
+
+OFFER_HOLDS: Micros = SECOND
+"""How long it is believed which executors the machines have, so that ten thousand files do not ask as often."""
 
 
 class Submitted(msgspec.Struct, frozen=True):
@@ -83,6 +87,8 @@ class Registry:
         self.keys = keys
         self.wishes = DesiredMachines(store, keys)
         self._finder = ExecutionFinder(store, keys, whereabouts)
+        self._offered: frozenset[str] | None = None
+        self._offered_at: Instant = 0
 
     # -- units --------------------------------------------------------------------------------------------------------
 
@@ -116,7 +122,7 @@ class Registry:
         """
         parts = [(dropin.name, dropin.text) for dropin in drop_ins]
         unit = await self.offload(lambda: compile_unit(name, text, parts, path))
-        warnings = (*unit.warnings_on(self.store.name), *outlook(unit, now))
+        warnings = await self.judge(unit, path, now=now)
         key = self.keys.job(name)
         while True:
             item = await self.store.get(key)
@@ -141,6 +147,15 @@ class Registry:
             txn = Txn((Guard(key, written),), (Put(key, value),))
             if (await self.store.commit(txn)).succeeded:
                 return Submitted(name, unit.revision, "created" if old is None else "changed", warnings)
+
+    async def judge(self, unit: Unit, path: str, *, now: Instant) -> tuple[Problem, ...]:
+        """What is said to a unit that compiles. Raises UnitFileError, with all of it, if it is refused now."""
+        offered = None
+        if depends_on_machines(unit):
+            if self._offered is None or now - self._offered_at > OFFER_HOLDS:
+                self._offered, self._offered_at = offered_by(await self.machines()), now
+            offered = self._offered
+        return judge(unit, path, now=now, store=self.store.name, offered=offered)
 
     async def destroy(self, name: str, *, source: str | None = None) -> None:
         """Remove a unit: what runs of it is stopped, its history goes with it.

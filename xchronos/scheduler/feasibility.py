@@ -119,6 +119,10 @@ class MachineView:
         return self.attempts / (self.machine.capacity.slots or SLOTS_OF_UNLIMITED)
 
 
+_INSTEAD = {"process": " (allow_process in its settings does, and a [Container] needs none)"}
+"""What to do about an executor that a machine does not have."""
+
+
 def executors_needed(unit: Unit) -> list[str]:
     """The kinds of executor that a machine must have for every step of the unit, sorted.
 
@@ -163,7 +167,7 @@ def unfit(unit: Unit, machine: Machine) -> list[Rejection]:
         if executor == "docker" and machine.docker.startswith(UNAVAILABLE):
             found.append(Rejection(machine.id, "docker", machine.docker.removeprefix(UNAVAILABLE).strip()))
         elif executor not in machine.executors:
-            found.append(Rejection(machine.id, "executor", executor))
+            found.append(Rejection(machine.id, "executor", f"{executor} executor{_INSTEAD.get(executor, '')}"))
     return found
 
 

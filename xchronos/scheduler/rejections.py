@@ -33,7 +33,7 @@ _PHRASES: dict[Code, tuple[str, str]] = {
     "conflict": ("is taken by a conflict with {}", "are taken by a conflict with {}"),
     "replaced": ("runs {}, which replaces it", "run {}, which replaces it"),
     "docker": ("has no usable Docker engine: {}", "have no usable Docker engine: {}"),
-    "executor": ("does not allow the {} executor", "do not allow the {} executor"),
+    "executor": ("does not allow the {}", "do not allow the {}"),
     "copy": ("already runs a copy", "already run a copy"),
     "slots": ("has no free slot", "have no free slot"),
     "memory": ("has less than {} of memory free", "have less than {} of memory free"),

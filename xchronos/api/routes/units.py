@@ -13,7 +13,7 @@ from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from xchronos.api import queries, views
 from xchronos.api.context import Context, context_of, try_compile
 from xchronos.api.openapi import TakesUnitFile
-from xchronos.errors import InvalidValue, UnitFileError
+from xchronos.errors import InvalidValue, StoreUnavailable, UnitFileError
 from xchronos.limits import (
     EXECUTIONS_LISTED,
     FIRE_TIMES,
@@ -26,12 +26,12 @@ from xchronos.limits import (
 from xchronos.model.compile.unit import compile_unit
 from xchronos.model.records import DropIn, Execution, Schedule
 from xchronos.registry.copies import ended_copies
+from xchronos.registry.judging import judge
 from xchronos.registry.readers import told_unread
 from xchronos.registry.registry import Stored
 from xchronos.registry.units import compile_record
 from xchronos.scheduler.explain import explain
 from xchronos.scheduler.placement import asks_history, stands
-from xchronos.scheduler.timing.outlook import outlook
 from xchronos.scheduler.view import fire_prefix
 from xchronos.wire.details import Executions, UnitDetail
 from xchronos.wire.messages import (
@@ -124,10 +124,14 @@ async def verify_unit(request: Request[Any, Any, Any], state: State, name: FromQ
     drop_ins = [(dropin.name, dropin.text) for dropin in submission.drop_ins]
     try:
         unit = await context.compute(lambda: compile_unit(name, text, drop_ins, submission.path))
+        registry = context.services.registry
+        try:
+            problems = await registry.judge(unit, submission.path, now=context.now)
+        except StoreUnavailable:  # then nobody knows which executors machines have
+            problems = judge(unit, submission.path, now=context.now, store=registry.store.name)
     except UnitFileError as error:
         return Verified(ok=False, problems=error.problems)
-    store = context.services.registry.store.name
-    return Verified(ok=True, problems=(*unit.warnings_on(store), *outlook(unit, context.now)))
+    return Verified(ok=True, problems=problems)
 
 
 async def _submission(context: Context, request: Request[Any, Any, Any]) -> tuple[bytes, Submission]:

@@ -5,7 +5,7 @@ from xchronos.limits import PLACEMENT_TERMS, TRIGGERS
 from xchronos.model.compile.chronos import Chronos
 from xchronos.model.compile.commands import PHASES, CompiledSteps
 from xchronos.model.compile.reader import OptionReader, problem_at
-from xchronos.model.unit import Container, Service
+from xchronos.model.unit import Container, Service, executor_missing
 from xchronos.unitfile import UnitName, expand
 from xchronos.unitfile.fleet.requirements import FleetRequirements
 
@@ -139,8 +139,7 @@ def _check_executor(
             section.warn(key, message)
         return
     if chronos.executor in ("http", "python"):
-        message = f"no machine of this version runs the {chronos.executor} executor: expected docker or process"
-        own.report(option, message, "warning")
+        own.report(option, executor_missing(chronos.executor), "warning")
     if container is not None and chronos.executor != "docker":
         own.report(option, f"{chronos.executor} contradicts [Container], whose steps run in Docker: expected docker")
     elif chronos.executor == "docker" and container is None and not docker_lines and others:
