@@ -188,9 +188,49 @@ def test_the_path_names_the_file():
     assert str(caught.value).startswith("/etc/xchronos/a.service: nothing to run")
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('[Container]\nImage="Busybox"\n', "a.service:2: [Container] Image: "),
+        ("[Container]\nImage=Busybox\n", "a.service:2: [Container] Image: "),
+        ("[Container]\nImage=%Q\n", "a.service:2: [Container] Image: unknown specifier %Q"),
+        (f"{RUN}[Container]\nImage=box\nGroup=5\nUser=%Q\n", "a.service:6: [Container] User: unknown specifier %Q"),
+        (f"{RUN}[X-Chronos]\nMaxAttempts=x\nTimeBetweenAttempts=5\n", "a.service:4: [X-Chronos] MaxAttempts: "),
+        (f"{RUN}RestartSec=3\n[X-Chronos]\nMaxAttempts=0\n", "a.service:5: [X-Chronos] MaxAttempts: "),
+        (f"{RUN}[X-Chronos]\nArtifact=x\nArtifactSHA256={'0' * 64}\n", "a.service:4: [X-Chronos] Artifact: "),
+        (f"{RUN}[X-Chronos]\nTriggerRepeatInterval=x\nTriggerRepeatCount=5\n", "a.service:4: [X-Chronos] "),
+        ("[Service]\nExecStart=/a/\n", "a.service:2: [Service] ExecStart: "),
+    ],
+)
+def test_a_value_that_is_refused_is_not_missing(text, expected):
+    errors = [problem for problem in refused(text) if "warning: " not in problem]
+    assert [error[: len(expected)] for error in errors] == [expected]
+    assert not any("without" in problem or "is missing" in problem for problem in refused(text))
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        ("Global=true\nMachineOf=b.service", "4: [X-Fleet] Global: cannot be used with MachineOf, which is in line 5"),
+        ("X-ConditionMachineOf=b.service\nGlobal=yes", "5: [X-Fleet] Global: cannot be used with X-ConditionMachineOf"),
+        (
+            "X-ConditionMachineBootID=x\nX-Conflicts=b*",
+            "4: [X-Fleet] X-ConditionMachineBootID: cannot be used with X-C",
+        ),
+        (
+            "MachineOf=b.service\nX-Conflicts=z*\nX-Conflicts=b*",
+            "6: [X-Fleet] X-Conflicts: 'b*' matches b.service, which M",
+        ),
+    ],
+)
+def test_a_contradiction_names_the_keys_as_they_are_written(lines, expected):
+    (found,) = refused(f"{RUN}[X-Fleet]\n{lines}\n")
+    assert found.startswith(f"a.service:{expected}")
+
+
 def test_fleets_own_problems_are_there():
     found = refused(f"{RUN}[X-Fleet]\nMachineID=a\nGlobal=true\nMachinID=b\nMaxAttempts=2\n")
-    assert any("MachineID cannot be used with Global" in problem for problem in found)
+    assert any("[X-Fleet] MachineID: cannot be used with Global, which is in line 5" in problem for problem in found)
     assert any("did you mean MachineID?" in problem for problem in found)
     assert sum("MaxAttempts" in problem for problem in found) == 1
 

@@ -155,7 +155,7 @@ def test_what_is_wrong_on_the_machine_is_named():
         InvalidValue, match=r"a\.service:5: \[Container\] PublishPort: .*\(\$P comes from \[Service\]\)"
     ):
         resolved("Image=img", "PublishPort=${P}:80", environment={"P": "x"})
-    with pytest.raises(InvalidValue, match=r"as a whole: Image= is missing"):
+    with pytest.raises(InvalidValue, match=r"\[Container\] Image: invalid image ''"):
         resolved("Image=${I}", environment={})
 
 

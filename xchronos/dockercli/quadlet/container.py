@@ -9,7 +9,7 @@ The machine resolves files and secrets, which are in `ContainerExtras`. The engi
 `target=`), or with `type=env` read into a variable.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import msgspec
@@ -58,14 +58,18 @@ class ContainerProblem(NamedTuple):
 
 
 def container_body(
-    options: Iterable[tuple[str, str, int]], variables: Variables = _NONE, env: Mapping[str, str] | None = None
+    options: Iterable[tuple[str, str, int]],
+    variables: Variables = _NONE,
+    env: Mapping[str, str] | None = None,
+    refused: Collection[str] = (),
 ) -> tuple[dict[str, Any], ContainerExtras, list[ContainerProblem]]:
     """(create body, extras, problems) for the options of `[Container]`, given as (key, value, line) in file order.
 
     An empty value drops the values that the key had before. All problems are returned together. If one of them is an
     error, do not use the body. While a variable is open (`Variables.is_open`), the body has a stand-in for it.
 
-    `variables` are those of `[Service]`. `env` holds the values for `-e NAME` within `PodmanArgs=`.
+    `variables` are those of `[Service]`. `env` holds the values for `-e NAME` within `PodmanArgs=`. `refused` are keys
+    with a value that was refused before: they are not missing.
     """
     problems: list[ContainerProblem] = []
     by_key: dict[str, list[tuple[str, int]]] = {}
@@ -91,8 +95,10 @@ def container_body(
         is_open |= reader.open
     first_line = min((line for assignments in by_key.values() for _, line in assignments), default=0)
     parts: dict[str, Any] = {"body": {}}
+    wrong = {*refused, *(problem.key for problem in problems if problem.severity == "error")}
     try:
-        parts = _finish(draft, env or {}, problems, first_line)
+        if draft.image or "Image" not in wrong:
+            parts = _finish(draft, env or {}, problems, first_line, wrong)
     except InvalidValue as error:
         # Values that the machine knows may fit each other where the stand-ins do not.
         severity: Severity = "warning" if is_open and draft.image else "error"
@@ -107,15 +113,18 @@ def container_body(
 
 
 def _finish(
-    draft: ContainerDraft, env: Mapping[str, str], problems: list[ContainerProblem], line: int
+    draft: ContainerDraft, env: Mapping[str, str], problems: list[ContainerProblem], line: int, wrong: Collection[str]
 ) -> dict[str, Any]:
-    """The fields of `Create`, from all keys together. Raises InvalidValue for keys that do not fit each other."""
+    """The fields of `Create`, from all keys together. Raises InvalidValue for keys that do not fit each other.
+
+    `wrong` are the keys that have a problem already: a value that was refused is not missing.
+    """
     if not draft.image:
         raise InvalidValue("Image= is missing: expected the image to run")
-    if draft.group:
-        if not draft.values.get("user"):
-            raise InvalidValue("Group= without User=: expected a user as well")
+    if draft.group and draft.values.get("user"):
         draft.values["user"] += f":{draft.group}"
+    elif draft.group and "User" not in wrong:
+        raise InvalidValue("Group= without User=: expected a user as well")
     parsed = Parsed(draft.values, [draft.image, *draft.command], [])
     parts = container_parts(parsed, env)
     problems.extend(ContainerProblem("", warning, "warning", line) for warning in parsed.warnings)

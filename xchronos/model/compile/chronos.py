@@ -98,7 +98,7 @@ def read_chronos(reader: OptionReader, name: UnitName) -> Chronos:
         reader.get("MisfireLimit", _limit_parser, Misfire().limit),
     )
     artifact = reader.get("Artifact", lambda text: _url(_expanded(text, name)), "")
-    if not artifact:
+    if reader.last("Artifact") is None:
         reader.warn("ArtifactSHA256", "does nothing without Artifact")
     return Chronos(
         triggers=_triggers(reader, place, name),

@@ -122,7 +122,13 @@ def _compile(file: UnitFile, name: UnitName, shown: str, systemd: int) -> Unit:
     check_whole(shown, (service_section, own_section), chronos, commands, container, service, asked, problems)
     need, (rules, zones) = needed(file), zones_used(chronos.triggers, chronos.time_zone)
     keep_running = not chronos.triggers and service.restart == "always"
-    check_restart(section, service_section, service, attempts=chronos.retry is not None, kept_running=keep_running)
+    check_restart(
+        section,
+        service_section,
+        service,
+        attempts=own_section.last("MaxAttempts") is not None,
+        kept_running=keep_running,
+    )
     links = {key: depends(section, key, name) for key in ("After", "Requires", "OnSuccess", "OnFailure")}
 
     files = (file.path, *(drop_in.path for drop_in in file.dropins))

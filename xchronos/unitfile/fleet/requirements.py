@@ -34,6 +34,14 @@ MACHINE_ID_KEYS = ("MachineID", "X-ConditionMachineID", "X-ConditionMachineBootI
 MACHINE_OF_KEYS = ("X-ConditionMachineOf", "MachineOf")
 METADATA_KEYS = ("X-ConditionMachineMetadata", "MachineMetadata")
 CONFLICTS_KEYS = ("X-Conflicts", "Conflicts")
+_KEYS_OF: dict[str, tuple[str, ...]] = {
+    "MachineID": MACHINE_ID_KEYS,
+    "Peers": MACHINE_OF_KEYS,
+    "Conflicts": CONFLICTS_KEYS,
+    "Global": ("Global",),
+    "Replaces": ("Replaces",),
+}
+"""The keys of what fleet calls so in its contradictions."""
 FLEET_KEYS = frozenset((*MACHINE_ID_KEYS, *MACHINE_OF_KEYS, *METADATA_KEYS, *CONFLICTS_KEYS, "Global", "Replaces"))
 
 _TRUE = frozenset(("true", "yes", "1", "on", "t"))
@@ -171,12 +179,27 @@ def fleet_requirements(name: str, options: Iterable[AnyOption]) -> FleetRequirem
 
 def fleet_contradiction(requirements: FleetRequirements) -> str | None:
     """Why fleet refuses these options at submit, or None. It is the first contradiction, in fleet's order and words."""
-    asked = requirements
+    unmeetable = _unmeetable(requirements)
+    if unmeetable is not None:
+        peer, key, pattern = unmeetable
+        kind = "conflict" if key == "Conflicts" else "replace"
+        return f"unresolvable requirements: peer {go_quote(peer)} matches {kind} {go_quote(pattern)}"
+    pair = _exclusive(requirements)
+    return f"{pair[0]} cannot be used with {pair[1]}" if pair is not None else None
+
+
+def _unmeetable(asked: FleetRequirements) -> tuple[str, str, str] | None:
+    """A peer that a glob excludes, with the key and the text of the glob."""
     for peer in asked.peers:
-        for kind, globs in (("conflict", asked.conflicts), ("replace", asked.replaces)):
+        for key, globs in (("Conflicts", asked.conflicts), ("Replaces", asked.replaces)):
             for pattern in globs:
                 if glob_matches(pattern, peer):
-                    return f"unresolvable requirements: peer {go_quote(peer)} matches {kind} {go_quote(pattern)}"
+                    return peer, key, pattern
+    return None
+
+
+def _exclusive(asked: FleetRequirements) -> tuple[str, str] | None:
+    """The first two things asked for that exclude each other, in fleet's words."""
     has_target = asked.machine_id is not None
     for first, second, present in (
         ("MachineID", "Peers", has_target and asked.peers),
@@ -188,7 +211,7 @@ def fleet_contradiction(requirements: FleetRequirements) -> str | None:
         ("Conflicts", "Replaces", asked.conflicts and asked.replaces),
     ):
         if present:
-            return f"{first} cannot be used with {second}"
+            return first, second
     return None
 
 
@@ -244,11 +267,34 @@ def requirements(name: str, options: Sequence[AnyOption]) -> tuple[FleetRequirem
         if option.section == FLEET_SECTION:
             problems.extend(_option_problems(name, option, terms, len(problems)))
     asked = _build(_collect(name, options), terms)
-    contradiction = fleet_contradiction(asked)
-    if contradiction is not None:
-        place = next(option for option in options if option.section == FLEET_SECTION)
-        problems.append(Problem(message=contradiction, file=place.file, line=place.line, section=FLEET_SECTION))
+    problems.extend(_contradiction(name, asked, options))
     return asked, problems
+
+
+def _contradiction(name: str, asked: FleetRequirements, options: Sequence[AnyOption]) -> list[Problem]:
+    """What fleet refuses, told of the keys as they are written, at the line of one and with the line of the other."""
+
+    def written(kind: str, value: str = "") -> AnyOption:
+        keys = _KEYS_OF[kind]
+        found = [option for option in options if option.section == FLEET_SECTION and option.name in keys]
+        return next((one for one in found if value and value in expand(one.value, name)), found[-1])
+
+    unmeetable = _unmeetable(asked)
+    if unmeetable is not None:
+        peer, kind, pattern = unmeetable
+        if not peer:
+            return []  # an empty value has a problem of its own
+        place, other = written(kind, pattern), written("Peers", peer)
+        message = (
+            f"{pattern!r} matches {peer}, which {other.name} in line {other.line} asks for: no machine can have both"
+        )
+        return [Problem(message, place.file, place.line, FLEET_SECTION, place.name)]
+    pair = _exclusive(asked)
+    if pair is None:
+        return []
+    place, other = written(pair[0]), written(pair[1])
+    message = f"cannot be used with {other.name}, which is in line {other.line}: expected one of them"
+    return [Problem(message, place.file, place.line, FLEET_SECTION, place.name)]
 
 
 def _option_problems(name: str, option: AnyOption, terms: list[MetadataTerm], told: int) -> list[Problem]:
