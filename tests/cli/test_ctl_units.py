@@ -226,6 +226,18 @@ class TestActions:
         assert ctl("destroy", "a").stdout == "a.service: destroyed\n"
         assert ctl("list-units", "--no-legend").stdout == ""
 
+    def test_destroy_what_a_file_would_bring_back(self, ctl, daemon):
+        cluster = daemon.cluster
+        where = {"source": "directory:/etc/units", "by": "intake@m7"}
+        daemon.run(cluster.registry.submit("a.service", HOURLY, now=cluster.clock.now(), **where))
+        refused = ctl("destroy", "a")
+        assert (refused.exit_code, refused.stdout) == (1, "")
+        assert "a.service comes from the file /etc/units/a.service on m7" in refused.stderr
+        assert "--keep-file" in refused.stderr
+        done = ctl("destroy", "--keep-file", "a")
+        assert (done.exit_code, done.stdout) == (0, "a.service: destroyed\n")
+        assert done.stderr.startswith("the file /etc/units/a.service on m7 is still there: it brings a.service back")
+
     def test_answers_for_programs(self, ctl, daemon):
         daemon.run(daemon.cluster.submit("a.service"))
         (begun,) = read(ctl("start", "a", "-o", "json"), list[ExecutionIds])

@@ -32,7 +32,7 @@ from xchronos.unitfile.fleet.requirements import FleetRequirements
 NOON = datetime(2030, 12, 1, 12, tzinfo=UTC)
 SAMPLES = [
     UnitRecord(
-        "[Service]\n", "abc", "ann", NOON, "a.service", "paused", (DropIn("10-x.conf", "x"),), "Zg==", NOON, True
+        "[Service]\n", "abc", "ann", NOON, "a.service", "paused", (DropIn("10-x.conf", "x"),), "Zg==", NOON, True, "f"
     ),
     Schedule(
         "a.service", 7, "f", NOON, NOON, (TriggerState(NOON, NOON, 3, 4, NOON), TriggerState()), 3, True, "finished"

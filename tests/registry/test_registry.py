@@ -77,6 +77,28 @@ def test_the_text_comes_back_byte_for_byte():
     run(scenario)
 
 
+def test_what_a_file_would_bring_back_is_not_destroyed():
+    async def scenario(registry, store):
+        where = {"source": "directory:/etc/units", "by": "intake@m1", "path": "/etc/units/sub/a.service"}
+        await registry.submit("a.service", TEXT, now=NOW, **where)
+        with pytest.raises(
+            Conflict, match=r"a\.service comes from the file /etc/units/sub/a\.service on m1, which would"
+        ):
+            await registry.destroy("a.service", keep_file=False)
+        assert (await registry.unit("a.service")).record.file == "/etc/units/sub/a.service"
+        assert await registry.destroy("a.service") == "the file /etc/units/sub/a.service on m1"
+        # A record of an older version does not name the file.
+        await registry.submit("a.service", TEXT, now=NOW, source="directory:/etc/units", by="ann")
+        assert await registry.destroy("a.service") == "the file /etc/units/a.service"
+        await registry.submit("a.service", TEXT, now=NOW, by="ann@m1")
+        assert await registry.destroy("a.service", keep_file=False) == ""
+        # What nobody can read comes from nowhere.
+        await store.commit(Txn((), (Put(registry.keys.job("raw.service"), b"TEXT"),)))
+        assert await registry.destroy("raw.service", keep_file=False) == ""
+
+    run(scenario)
+
+
 def test_pause_resume_destroy():
     async def scenario(registry, store):
         await registry.submit("a.service", TEXT, now=NOW, source="dir")

@@ -181,7 +181,13 @@ def ask_each(
 
 def request_each(session: CliContext, targets: Iterable[str], ask: Callable[[str], "Asked"]) -> list[str]:
     """Send each target a request that the daemon only takes in; print that it did, and return those targets."""
-    answers = ask_each(session, targets, ask, lambda _, answer: session.print(f"{answer.target}: {answer.action}"))
+
+    def tell(_: str, answer: "Asked") -> None:
+        session.print(f"{answer.target}: {answer.action}")
+        if answer.note:
+            session.print(clean(answer.note), err=True)
+
+    answers = ask_each(session, targets, ask, tell)
     return [answer.target for answer in answers]
 
 

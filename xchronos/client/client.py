@@ -102,9 +102,12 @@ class Client:
         """What the daemon would say to a unit file. Nothing is stored. The arguments are those of `submit`."""
         return self._send(Verified, "POST", "verify", query={"name": name}, body=_submission(text, drop_ins, path, ""))
 
-    def destroy(self, name: str) -> Asked:
-        """Remove a unit and its history. What runs of it is stopped."""
-        return self._send(Asked, "DELETE", "units", name)
+    def destroy(self, name: str, *, keep_file: bool = False) -> Asked:
+        """Remove a unit and its history. What runs of it is stopped.
+
+        A unit that comes from a file of a directory is refused, unless with `keep_file`: the file may bring it back.
+        """
+        return self._send(Asked, "DELETE", "units", name, query={"keep_file": "true"} if keep_file else None)
 
     def start(self, name: str, *, payload: str = "", by: str = "") -> ExecutionIds:
         """Run a unit once, now: one execution for each copy.

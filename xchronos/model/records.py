@@ -57,6 +57,8 @@ class UnitRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     """When it was resumed last. None: never, or by an older version."""
     skip_missed: bool = False
     """Whether whoever resumed it last wants nothing to start for what fell into the pause."""
+    file: str = ""
+    """The path of the file in the directory that it comes from. Empty: it comes from none, or it is not known."""
     v: int = 1
 
 

@@ -22,6 +22,7 @@ from xchronos.registry.finding import ExecutionFinder, Whereabouts
 from xchronos.registry.judging import depends_on_machines, judge, offered_by
 from xchronos.registry.keys import Keys
 from xchronos.registry.machine_desired import DesiredMachines
+from xchronos.registry.origin import DIRECTORY, origin_of, readable_record
 from xchronos.registry.readers import asks_readers, refuse_unread
 from xchronos.registry.roster import Roster, Share
 from xchronos.registry.transitions import put
@@ -132,6 +133,7 @@ class Registry:
                 submitted_by=by,
                 submitted_at=to_datetime(now),
                 source=source,
+                file=path if source.startswith(DIRECTORY) else "",
                 **(_wanted(old) if old is not None else {}),
             )
             if old is not None and old.revision == record.revision and old.source == source:
@@ -157,17 +159,31 @@ class Registry:
             offered = self._offered
         return judge(unit, path, now=now, store=self.store.name, offered=offered)
 
-    async def destroy(self, name: str, *, source: str | None = None) -> None:
+    async def destroy(self, name: str, *, source: str | None = None, keep_file: bool = True) -> str:
         """Remove a unit: what runs of it is stopped, its history goes with it.
 
-        With `source`, only if it still comes from there. Raises NotFound.
+        Args:
+            name: The unit.
+            source: Only if it still comes from there; None: wherever it comes from.
+            keep_file: Whether it is removed although a file in a directory brings it back.
+
+        Returns what brings it back, in words: the file and its machine. Empty: nothing does.
+
+        Raises NotFound, and Conflict if a file would bring it back.
         """
         while True:
             item = await self.store.get(self.keys.job(name))
-            if item is None or (source is not None and decode(item, UnitRecord).source != source):
+            record = readable_record(item) if item is not None else UnitRecord()
+            if item is None or (source is not None and record.source != source):
                 raise NotFound(f"there is no unit {name}")
+            file = origin_of(name, record)
+            if file and not keep_file:
+                raise Conflict(
+                    f"{name} comes from {file}, which would bring it back: remove it on every machine that has it, "
+                    "and the unit goes too; or destroy the unit and keep the file (--keep-file)"
+                )
             if (await self.store.commit(Txn((Guard(item.key, item.mod_revision),), (Delete(item.key),)))).succeeded:
-                return
+                return file
 
     async def set_desired(
         self, name: str, desired: Desired, *, now: Instant | None = None, skip_missed: bool = False

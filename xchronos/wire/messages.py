@@ -145,6 +145,9 @@ class Asked(msgspec.Struct, frozen=True):
     action: Literal["destroyed", "paused", "resumed", "cordoned", "uncordoned", "draining", "changed", "forgotten"]
     """What was done to it, or has begun."""
 
+    note: str = ""
+    """What else a person should know; empty: nothing."""
+
 
 class StartRequest(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """How to start a unit by hand."""

@@ -153,10 +153,14 @@ def _decoded(body: bytes) -> tuple[bytes, Submission]:
 
 
 @delete("/v1/units/{name:str}", summary="Destroy a unit", status_code=200)
-async def destroy_unit(state: State, name: FromPath[str]) -> Asked:
-    """Remove a unit; what runs of it is stopped, and its history goes with it."""
-    await context_of(state).services.registry.destroy(name)
-    return Asked(name, "destroyed")
+async def destroy_unit(state: State, name: FromPath[str], keep_file: FromQuery[bool] = False) -> Asked:
+    """Remove a unit; what runs of it is stopped, and its history goes with it.
+
+    One that comes from a file of a directory is refused, unless `keep_file` says that the file may bring it back.
+    """
+    file = await context_of(state).services.registry.destroy(name, keep_file=keep_file)
+    note = f"{file} is still there: it brings {name} back when it is changed, or is taken in anew" if file else ""
+    return Asked(name, "destroyed", note)
 
 
 @post("/v1/units/{name:str}/start", summary="Run a unit once, now", status_code=202)
