@@ -30,6 +30,9 @@ PROBLEMS_TOLD = 50
 PROBLEM_CHARACTERS = 500
 """The most characters of one problem's message. What a message quotes may be as long as the file."""
 
+REFUSED_FILES = 1_000
+"""The most refused files of one machine of which the whole cluster is told. Its own status tells of all."""
+
 STEPS = 256
 """The most commands of one unit, in all its phases."""
 

@@ -10,6 +10,7 @@ from xchronos.model.compile.unit import described
 from xchronos.model.records import Attempt, Execution, Schedule, TriggerState
 from xchronos.model.unit import Unit
 from xchronos.registry.readers import is_left_alone, told_unread
+from xchronos.registry.refused import Refusal
 from xchronos.registry.registry import Stored
 from xchronos.registry.roster import Share
 from xchronos.registry.units import text_of
@@ -17,7 +18,7 @@ from xchronos.scheduler.explain import as_it_waits
 from xchronos.scheduler.timing.preview import preview
 from xchronos.scheduler.timing.schedule import accept, randomized_delay
 from xchronos.unitfile import UnitName, parse
-from xchronos.wire.details import AttemptStatus, ExecutionStatus, PlacementDetail
+from xchronos.wire.details import AttemptStatus, ExecutionStatus, PlacementDetail, RefusedFileStatus
 from xchronos.wire.messages import Calendar, FireTime, Scheduler, TriggerStatus, UnitState, UnitSummary
 
 _DESCRIPTION = re.compile(r"^[ \t]*Description[ \t]*=[ \t]*(.*?)[ \t]*$", re.MULTILINE)
@@ -55,6 +56,45 @@ def summarize(stored: Stored, active: int, schedulers: Sequence[Share] = ()) -> 
         finished=schedule.finished if schedule is not None else "",
         unread=told_unread(stored.name, schedulers),
     )
+
+
+def with_refused(units: list[UnitSummary], refused: Sequence[Refusal], after: str, limit: int) -> list[UnitSummary]:
+    """A page of units with what is refused: said of each unit, and a row for a file that is none yet.
+
+    Args:
+        units: The units of the page, by name; fewer than `limit` on the last page.
+        refused: The refused files.
+        after: The name after which the page begins.
+        limit: The most units of the page.
+    """
+    reasons: dict[str, str] = {}
+    for unit, words in zip((one.unit for one in refused), refused_words(refused), strict=True):
+        reasons.setdefault(unit, words)
+    page = {one.name: one for one in units}
+    last = units[-1].name if len(units) >= limit else ""
+    for name, reason in reasons.items():
+        known = page.get(name)
+        if known is not None:
+            page[name] = msgspec.structs.replace(known, refused=reason)
+        elif name > after and (not last or name < last):
+            page[name] = UnitSummary(name, "refused", refused=reason)
+    return [page[name] for name in sorted(page)][:limit]
+
+
+def refused_words(refused: Iterable[Refusal]) -> list[str]:
+    """Each refused file in one line: its first problem, how many there are besides, and the machine that has it."""
+    lines = []
+    for one in refused:
+        problems = one.file.problems or (one.file.path,)
+        words = problems[0] if one.file.path in problems[0] else f"{one.file.path}: {problems[0]}"
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        lines.append(f"{words}{more}, on {one.machine}")
+    return lines
+
+
+def refused_files(refused: Iterable[Refusal]) -> tuple[RefusedFileStatus, ...]:
+    """The refused files as programs see them."""
+    return tuple(RefusedFileStatus(**msgspec.structs.asdict(one.file), machine=one.machine) for one in refused)
 
 
 def _state(stored: Stored) -> UnitState:

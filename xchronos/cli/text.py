@@ -22,6 +22,7 @@ STYLES = {
     "skipped": "yellow",
     "cancelled": "yellow",
     "failed": "red",
+    "refused": "red",
     "timed_out": "red",
     "lost": "red",
 }

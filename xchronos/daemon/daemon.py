@@ -37,6 +37,7 @@ from xchronos.filelock import FileLock, InUse
 from xchronos.hostfiles import HostFiles
 from xchronos.intake.intake import Intake
 from xchronos.intake.options import IntakeOptions
+from xchronos.intake.publishing import RefusedFiles
 from xchronos.logs import configure_logging
 from xchronos.model.records import Attempt, Capacity
 from xchronos.registry.keys import Keys
@@ -285,6 +286,8 @@ class Daemon:
         ]
         if "intake" in roles and settings.units:
             parts.append(asyncio.create_task(intake.run(), name="intake"))
+            told_of = RefusedFiles(store, keys, clock, machine, intake.problems)
+            parts.append(asyncio.create_task(told_of.run(), name="refused files"))
         if "api" in roles:
             host, port = _where(settings.api_listen)
             if not settings.api_token and not _is_private(host):

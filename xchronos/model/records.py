@@ -334,6 +334,21 @@ class MachineWish(msgspec.Struct, frozen=True, omit_defaults=True):
     v: int = 1
 
 
+class RefusedFile(msgspec.Struct, frozen=True, omit_defaults=True):
+    """`/xchronos/var/refused/<unit>/<machine>`: a file of a machine's directory that is not taken in as a unit.
+
+    It is there for as long as the file is refused, and its machine's intake lives.
+    """
+
+    path: str
+    """The file, on that machine."""
+    problems: tuple[str, ...] = ()
+    """What is wrong with it, a line for each problem: `file:line: what`."""
+    since: datetime | None = None
+    """When that was found."""
+    v: int = 1
+
+
 class SchedulerRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     """`/xchronos/var/scheduler/members/<machine id>`: a daemon that schedules, alive while the record's lease is."""
 

@@ -61,6 +61,15 @@ def explain(
     return lines
 
 
+def explain_refused(files: Sequence[str], *, known: bool) -> list[str]:
+    """What there is to say of files of the unit's name that are not taken in: `files` names each, and what is wrong.
+
+    `known`: there is a unit of that name all the same, in its older version.
+    """
+    start = "a newer file is refused" if known else "there is no such unit yet: its file is refused"
+    return [f"{start}: {file}" for file in files]
+
+
 def as_it_waits(execution: Execution, now: Instant) -> Execution:
     """The execution with the instants until which it waits as they are after the wall clock was set back.
 

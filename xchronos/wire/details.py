@@ -5,7 +5,7 @@ from typing import Literal
 import msgspec
 
 from xchronos.errors import Problem
-from xchronos.model.records import Attempt, Execution, Machine, Schedule, StepResult, UnitRecord
+from xchronos.model.records import Attempt, Execution, Machine, RefusedFile, Schedule, StepResult, UnitRecord
 from xchronos.wire.messages import TriggerStatus, UnitSummary
 
 
@@ -48,6 +48,13 @@ class PlacementDetail(msgspec.Struct, frozen=True):
     """What a machine must have, a word for each condition: `region=us-east-1`, `Conflicts=other.service`."""
 
 
+class RefusedFileStatus(RefusedFile, frozen=True, omit_defaults=True):
+    """A file that is not taken in, as programs see it."""
+
+    machine: str = ""
+    """The machine in whose directory it is."""
+
+
 class UnitDetail(msgspec.Struct, frozen=True):
     """Everything about one unit."""
 
@@ -77,6 +84,9 @@ class UnitDetail(msgspec.Struct, frozen=True):
 
     documentation: tuple[str, ...] = ()
     """Where its file says that it is described: addresses."""
+
+    refused: tuple[RefusedFileStatus, ...] = ()
+    """Files of its name that are not taken in, by machine. What the unit is does not follow them."""
 
 
 class Executions(msgspec.Struct, frozen=True):

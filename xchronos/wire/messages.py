@@ -11,12 +11,13 @@ import msgspec
 
 from xchronos.errors import Problem
 
-UnitState = Literal["new", "scheduled", "idle", "paused", "finished", "masked", "template", "unread"]
+UnitState = Literal["new", "scheduled", "idle", "paused", "finished", "masked", "template", "unread", "refused"]
 """What a unit does.
 
 `new`: no scheduler has accepted it yet. `scheduled`: its triggers fire it. `idle`: it has no trigger, and runs when it
 is started. `paused`: nothing fires until it is resumed. `finished`: it will not fire any more. `masked`: its file is
 empty. `template`: only its instances run. `unread`: the scheduler that has it cannot read it, and leaves it alone.
+`refused`: there is no such unit, only a file that is not taken in.
 """
 
 
@@ -125,6 +126,9 @@ class UnitSummary(msgspec.Struct, frozen=True):
     unread: str = ""
     """Which scheduler says that it cannot read the unit, and why; empty: none does."""
 
+    refused: str = ""
+    """Why a file of its name, newer than the unit if there is one, is not taken in; empty: there is no such file."""
+
 
 class UnitPage(msgspec.Struct, frozen=True):
     """One page of a list of units."""
@@ -221,6 +225,9 @@ class Explanation(msgspec.Struct, frozen=True):
 
     lines: tuple[str, ...]
     """Sentences for people."""
+
+    refused: bool = False
+    """Whether a file of the unit's name is not taken in."""
 
 
 class FireTime(msgspec.Struct, frozen=True, omit_defaults=True):

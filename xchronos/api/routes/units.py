@@ -13,7 +13,7 @@ from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from xchronos.api import queries, views
 from xchronos.api.context import Context, context_of, try_compile
 from xchronos.api.openapi import TakesUnitFile
-from xchronos.errors import InvalidValue, StoreUnavailable, UnitFileError
+from xchronos.errors import InvalidValue, NotFound, StoreUnavailable, UnitFileError
 from xchronos.limits import (
     EXECUTIONS_LISTED,
     FIRE_TIMES,
@@ -24,13 +24,14 @@ from xchronos.limits import (
     UNITS_PER_PAGE,
 )
 from xchronos.model.compile.unit import compile_unit
-from xchronos.model.records import DropIn, Execution, Schedule
+from xchronos.model.records import DropIn, Execution, Schedule, UnitRecord
 from xchronos.registry.copies import ended_copies
 from xchronos.registry.judging import judge
 from xchronos.registry.readers import told_unread
+from xchronos.registry.refused import refusals
 from xchronos.registry.registry import Stored
 from xchronos.registry.units import compile_record
-from xchronos.scheduler.explain import explain
+from xchronos.scheduler.explain import explain, explain_refused
 from xchronos.scheduler.placement import asks_history, stands
 from xchronos.scheduler.view import fire_prefix
 from xchronos.wire.details import Executions, UnitDetail
@@ -62,10 +63,14 @@ async def list_units(state: State, limit: Limit = UNITS_PER_PAGE, after: FromQue
     start = after + "\0" if after else ""
     schedulers = await registry.schedulers()
     found = [stored async for stored in registry.units(start=start, limit=limit + 1)]
-    after = found[limit - 1].name if len(found) > limit else ""
-    return await context.answer(
-        lambda: UnitPage(tuple(views.summarize(s, active[s.name], schedulers) for s in found[:limit]), after)
-    )
+    refused = await refusals(registry.store, registry.keys)
+
+    def page() -> UnitPage:
+        rows = [views.summarize(stored, active[stored.name], schedulers) for stored in found]
+        rows = views.with_refused(rows, refused, after, limit + 1)
+        return UnitPage(tuple(rows[:limit]), rows[limit - 1].name if len(rows) > limit else "")
+
+    return await context.answer(page)
 
 
 @get("/v1/units/{name:str}", summary="Everything about a unit")
@@ -73,14 +78,24 @@ async def get_unit(state: State, name: FromPath[str], recent: Recent = RECENT_EX
     """The unit's file, schedule, triggers and placement, what runs of it, and its last `recent` executions."""
     context = context_of(state)
     registry = context.services.registry
-    stored = await registry.unit(name)
+    refused = await refusals(registry.store, registry.keys, name)
+    told = views.refused_files(refused)
+    try:
+        stored = await registry.unit(name)
+    except NotFound:
+        if not refused:
+            raise
+        return UnitDetail(views.with_refused([], refused, "", 1)[0], UnitRecord(), None, refused=told)
     active = [await _progress(context, execution) for execution in await registry.open_executions(name)]
     ended = await queries.executions(registry, name, {"ended"}, recent) if recent else []
     summary = views.summarize(stored, len(active), await registry.schedulers())
+    summary = views.with_refused([summary], refused, "", 1)[0]
     recently = tuple(views.shown(e, context.now) for e in views.newest_first([*active, *ended]))
     unit = await context.compute(lambda: try_compile(name, stored.record))
     if isinstance(unit, UnitFileError):
-        return UnitDetail(summary, stored.record, stored.schedule, problems=unit.problems, executions=recently)
+        return UnitDetail(
+            summary, stored.record, stored.schedule, problems=unit.problems, executions=recently, refused=told
+        )
     return UnitDetail(
         summary,
         stored.record,
@@ -90,6 +105,7 @@ async def get_unit(state: State, name: FromPath[str], recent: Recent = RECENT_EX
         unit.warnings_on(registry.store.name),
         executions=recently,
         documentation=unit.documentation,
+        refused=told,
     )
 
 
@@ -213,11 +229,18 @@ async def resume_unit(state: State, name: FromPath[str], data: JSONBody[ResumeRe
 async def explain_unit(state: State, name: FromPath[str]) -> Explanation:
     """The scheduler's own reasons, for the unit and for each of its executions that has not ended."""
     context = context_of(state)
-    stored = await context.services.registry.unit(name)
-    unread = told_unread(name, await context.services.registry.schedulers())
+    registry = context.services.registry
+    refused = await refusals(registry.store, registry.keys, name)
+    try:
+        stored = await registry.unit(name)
+    except NotFound:
+        if not refused:
+            raise
+        return Explanation(name, tuple(explain_refused(views.refused_words(refused), known=False)), refused=True)
+    unread = told_unread(name, await registry.schedulers())
     told = (unread,) if unread else ()
     unit = await context.compute(lambda: compile_record(name, stored.record))
-    active = await context.services.registry.open_executions(name)
+    active = await registry.open_executions(name)
     waiting = any(execution.state == "waiting" for execution in active)
     machines = await queries.machine_views(context) if waiting else []
     schedule = _shown_schedule(stored)
@@ -225,13 +248,12 @@ async def explain_unit(state: State, name: FromPath[str]) -> Explanation:
     last = ended[0] if ended else None
     copies: dict[str, str] = {}
     if waiting and asks_history(unit):
-        registry = context.services.registry
         for prefix in {fire_prefix(execution.id) for execution in active if execution.state == "waiting"}:
             copies |= await ended_copies(registry.store, registry.keys, prefix, lost=not stands(unit))
     now = context.now
-    return await context.compute(
-        lambda: Explanation(name, (*told, *explain(unit, schedule, active, machines, now, last, copies)))
-    )
+    lines = await context.compute(lambda: explain(unit, schedule, active, machines, now, last, copies))
+    lines += explain_refused(views.refused_words(refused), known=True)
+    return Explanation(name, (*told, *lines), refused=bool(refused))
 
 
 def _shown_schedule(stored: Stored) -> Schedule | None:

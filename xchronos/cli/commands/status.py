@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from xchronos.wire.details import PlacementDetail, UnitDetail
     from xchronos.wire.messages import DaemonStatus, TriggerStatus
 
-DOTS = {"scheduled": "green", "failed": "red", "paused": "yellow", "masked": "red"}
+DOTS = {"scheduled": "green", "failed": "red", "refused": "red", "paused": "yellow", "masked": "red"}
 """The colour of the dot before a unit's name, by the unit's state."""
 
 PROBLEM_LINES = 10
@@ -36,6 +36,7 @@ PROBLEM_LINES = 10
 def status(session: CliContext, targets: tuple[str, ...], recent: int) -> None:
     """Show units and executions in detail: triggers, what ran and how it ended, warnings; without any, the daemon."""
     printer = Printer(session)
+    refused: list[str] = []
     if not targets:
         overview = session.client.status()
         if session.json:
@@ -51,9 +52,13 @@ def status(session: CliContext, targets: tuple[str, ...], recent: int) -> None:
             execution = session.client.execution(name)
             return execution, printer.execution(execution, "")
         unit = session.client.unit(name, recent=recent)
-        return unit, printer.unit(unit)
+        if unit.refused:
+            refused.append(name)
+        return unit, printer.unit(unit, shows_ended=bool(recent))
 
     show_each(session, targets, find)
+    if refused:
+        click.get_current_context().exit(1)
 
 
 class Printer:
@@ -68,13 +73,19 @@ class Printer:
 
     # -- units --------------------------------------------------------------------------------------------------------
 
-    def unit(self, unit: "UnitDetail") -> Iterator[str]:
-        """The lines about a unit: its file, state, triggers, warnings and executions."""
+    def unit(self, unit: "UnitDetail", *, shows_ended: bool = True) -> Iterator[str]:
+        """The lines about a unit: its file, state, triggers, warnings and executions.
+
+        Without `shows_ended` nobody has asked for those that have ended.
+        """
         summary, record = unit.summary, unit.record
         dot = click.style("*", fg=DOTS.get(summary.state), bold=True)
         yield f"{dot} {summary.name}" + (f" - {clean(summary.description)}" if summary.description else "")
         if unit.documentation:
             yield _field("Docs", " ".join(clean(address) for address in unit.documentation))
+        yield from self._refused(unit)
+        if summary.state == "refused":
+            return
         who = f" by {clean(record.submitted_by)}" if record.submitted_by else ""
         origin = clean(record.source) or "unknown"
         yield _field("Loaded", f"from {origin}{who}, {self._time(record.submitted_at)}")
@@ -95,11 +106,27 @@ class Printer:
             yield _field("Refused" if problem.severity == "error" else "Warning", clean(str(problem)))
         for problem in unit.warnings:
             yield _field("Warning", clean(str(problem).replace("warning: ", "", 1)))
-        if not unit.executions:
+        if not unit.executions and shows_ended:
             yield _field("Executions", "none yet")
         for execution in unit.executions:
             yield ""
             yield from self.execution(execution, "  ")
+
+    def _refused(self, unit: "UnitDetail") -> Iterator[str]:
+        """The lines about files of the unit's name that are not taken in."""
+        if unit.summary.state == "refused":
+            yield _field("State", f"{styled('refused')}: its file is not taken in, so there is no such unit")
+        for file in unit.refused:
+            what = (
+                ""
+                if unit.summary.state == "refused"
+                else "a newer file is refused; what follows is the version in force: "
+            )
+            lines = file.problems or ("it is not taken in",)
+            yield _field("Refused", f"{what}{clean(file.path)} on {file.machine}, since {self._time(file.since)}")
+            yield from (_field("", clean(line)) for line in lines[:PROBLEM_LINES])
+            if len(lines) > PROBLEM_LINES:
+                yield _field("", f"and {len(lines) - PROBLEM_LINES} more, which xchronosctl verify tells")
 
     def _trigger(self, trigger: "TriggerStatus", state: str) -> Iterator[str]:
         yield _field("Trigger", f"{trigger.key}={clean(trigger.text)}")

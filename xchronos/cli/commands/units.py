@@ -1,11 +1,15 @@
 """The commands that ask about units: `list-units`, `cat`, `explain`."""
 
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
 from xchronos.cli.context import CliContext, complete_units, options, pass_session, unit_name
 from xchronos.cli.text import clean
+
+if TYPE_CHECKING:
+    from xchronos.wire.messages import UnitSummary
 
 
 @click.command("list-units")
@@ -21,7 +25,14 @@ def list_units(session: CliContext, limit: int | None) -> None:
     from xchronos.cli.tables import show
 
     titles = ("UNIT", "STATE", "ACTIVE", "NEXT", "LAST", "DESCRIPTION")
-    show(session, titles, ((u.name, u.state, str(u.active), u.next, u.last, u.description) for u in units))
+    show(session, titles, ((u.name, u.state, str(u.active), u.next, u.last, _about(u)) for u in units))
+
+
+def _about(unit: "UnitSummary") -> str:
+    """What the last column says of a unit: what it is, or that its newest file is refused."""
+    if not unit.refused:
+        return unit.description
+    return f"refused: {unit.refused}" if unit.state == "refused" else f"a newer file is refused: {unit.refused}"
 
 
 @click.command()
@@ -47,6 +58,7 @@ def explain(session: CliContext, unit: str) -> None:
     explanation = session.client.explain(unit_name(unit))
     if session.json:
         session.print_json(explanation)
-        return
-    for position, line in enumerate(explanation.lines):
+    for position, line in enumerate(() if session.json else explanation.lines):
         session.print(clean(f"{explanation.unit}: {line}" if position == 0 else line))
+    if explanation.refused:
+        click.get_current_context().exit(1)

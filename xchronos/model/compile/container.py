@@ -62,16 +62,16 @@ def read_container(file: UnitFile, name: UnitName, problems: list[Problem]) -> C
     uncovered: Callable[[Any], Any] = _uncover if covers else _as_is
     options: list[tuple[str, str, int]] = []
     places: dict[int, Option] = {}
-    refused: set[str] = set()
+    misread: set[str] = set()
     for number, option in enumerate(file.section(CONTAINER_SECTION), 1):
         try:
             options.append((option.name, _covered(option.value, name), number))
         except InvalidValue as error:
             problems.append(problem_at(option, str(error)))
-            refused.add(option.name)
+            misread.add(option.name)
         places[number] = option
     variables = _variables(file, name)
-    body, extras, found = container_body(options, variables, refused=refused)
+    body, extras, found = container_body(options, variables, refused=misread)
     header = next(header for header in file.headers if header.name == CONTAINER_SECTION)
     for key, message, severity, number in found:
         place = places.get(number)
