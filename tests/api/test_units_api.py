@@ -133,6 +133,9 @@ class TestList:
         await cluster.submit("paused.service")
         await cluster.submit("scheduled.service")
         await cluster.submit("template@.service", accepted=False)
+        await cluster.submit("an@..service")
+        assert read(api.get("/v1/units/an@..service"), UnitDetail).summary.state == "scheduled"
+        await cluster.registry.destroy("an@..service")
         api.post("/v1/units/paused.service/pause")
         units = {unit.name: unit for unit in read(api.get("/v1/units"), UnitPage).units}
         assert {name.partition(".")[0].rstrip("@"): unit.state for name, unit in units.items()} == {
@@ -267,7 +270,7 @@ class TestQuestions:
         found = read(api.get("/v1/units/a.service/calendar?n=2"), Calendar)
         assert [(fire.fire_time, fire.trigger) for fire in found.fires] == [(at(3600), "cron"), (at(7200), "cron")]
         assert all(fire.starts_at > fire.fire_time for fire in found.fires)
-        assert (found.unit, found.note) == ("a.service", "")
+        assert (found.unit, found.note, found.zone) == ("a.service", "", "UTC")
 
     async def test_calendar_of_a_unit_that_nobody_has_accepted(self, api, cluster):
         await cluster.submit("a.service", accepted=False)

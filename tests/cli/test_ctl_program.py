@@ -39,10 +39,49 @@ class TestTerminal:
         text = HOURLY.replace(b"Hourly report", b"One two three four five six seven eight nine ten eleven")
         daemon.run(daemon.cluster.submit(name, text))
         lines = ctl("list-units", "--no-color").stdout.splitlines()
-        assert lines[2].startswith(f"{name}   scheduled   0        13:00:00, in 1h   -      One two three")
-        assert "".join(line[len(lines[2]) - 24 :].strip() for line in lines[2:]).endswith("eleven")
+        assert lines[2].rstrip() == f"{name}   scheduled   in 1h"
+        wide = ctl("list-units", "--no-color", "-o", "wide").stdout.splitlines()
+        assert wide[2].startswith(f"{name}   scheduled   0        13:00:00, in 1h   -      One two three")
+        assert "".join(line[len(wide[2]) - 24 :].strip() for line in wide[2:]).endswith("eleven")
         daemon.run(daemon.cluster.execution(ended(name, 0)))
-        assert any(f"{name}/20300101T120000.000000Z/0" in line for line in ctl("list-executions").stdout.splitlines())
+        assert any(f"{name}/20300101T120000 " in line for line in ctl("list-executions").stdout.splitlines())
+        whole = ctl("list-executions", "-o", "wide").stdout
+        assert f"{name}/20300101T120000.000000Z/0" in whole
+
+    @pytest.mark.parametrize(
+        ("columns", "titles"),
+        [
+            ("80", ["UNIT", "STATE", "NEXT", "DESCRIPTION"]),
+            ("90", ["UNIT", "STATE", "NEXT", "LAST", "DESCRIPTION"]),
+            ("120", ["UNIT", "STATE", "ACTIVE", "NEXT", "LAST", "DESCRIPTION"]),
+        ],
+    )
+    def test_a_table_fits_the_terminal(self, ctl, daemon, monkeypatch, columns, titles):
+        monkeypatch.setenv("COLUMNS", columns)
+        text = HOURLY.replace(b"Hourly report", b"One two three four five six seven eight nine ten eleven")
+        daemon.run(daemon.cluster.submit("the-nightly-report-of-all.service", text))
+        lines = ctl("list-units", "--no-color").stdout.splitlines()
+        assert lines[0].split() == titles
+        assert max(map(len, lines)) <= int(columns)
+        assert "eleven" in lines[-1]
+
+    def test_a_short_id_is_taken_where_it_is_unambiguous(self, ctl, daemon):
+        for seconds in (0, 0.25, 5):
+            daemon.run(daemon.cluster.execution(ended("a.service", seconds)))
+        daemon.run(daemon.cluster.submit("a.service"))
+        shown = ctl("list-executions", "--no-color", "--no-legend").stdout.split()
+        short = [word for word in shown if word.startswith("a.service/")]
+        assert short == [
+            "a.service/20300101T120005",
+            "a.service/20300101T120000.250000Z",
+            "a.service/20300101T120000.000000Z",
+        ]
+        for word in short:
+            assert ctl("status", word).stdout.startswith(f"{word}")
+        several = ctl("status", "a/20300101T120000")
+        assert (several.exit_code, "is the beginning of 2 executions' ids" in several.stderr) == (1, True)
+        none = ctl("status", "a/2031")
+        assert (none.exit_code, "there is no execution a/2031" in none.stderr) == (3, True)
 
     def test_a_drawn_machine_id_is_shortened_to_what_is_enough(self, ctl, daemon):
         for seconds, machine in ((0, "3d1219c7c4c5404aaa1f6d2a48adfda4"), (1, "a-machine-with-a-long-name-of-its-own")):
@@ -59,6 +98,24 @@ class TestTerminal:
             "calendar", "--cron", "0 12 * * *", "--tz", "Europe/Berlin", "--from", "2030-01-01T12:00:00Z", "-n", "1"
         )
         assert "Wed 2030-01-02 12:00:00 CET, in 23h" in result.stdout
+
+
+class TestPatterns:
+    def test_every_unit_whose_name_matches(self, ctl, daemon):
+        for name in ("aa.service", "ab.service", "b.service"):
+            daemon.run(daemon.cluster.submit(name))
+        assert ctl("pause", "a*").stdout == "aa.service: paused\nab.service: paused\n"
+        assert [line.split()[0] for line in ctl("list-units", "--no-legend", "a?", "b.*").stdout.splitlines()] == [
+            "aa.service",
+            "ab.service",
+            "b.service",
+        ]
+        assert len(ctl("list-units", "--no-legend", "--limit", "1", "a*").stdout.splitlines()) == 1
+        none = ctl("status", "q*")
+        assert (none.exit_code, none.stderr) == (3, "xchronosctl: no unit matches q*\n")
+        one = ctl("explain", "a*")
+        assert one.exit_code != 0
+        assert "a*: expected the name of one unit" in one.stderr
 
 
 class TestTimes:

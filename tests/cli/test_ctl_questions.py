@@ -12,7 +12,7 @@ def test_explain(ctl, daemon):
     assert ctl("explain", "a").stdout.startswith("a.service: its next fire time is 2030-01-01T13:00:00")
     assert len(msgspec.json.decode(ctl("explain", "a", "-o", "json").stdout, type=Explanation).lines) == 1
     daemon.run(daemon.cluster.execution(ended("a.service", 0, Outcome.FAILED)))
-    last = "20300101T120000.000000Z/0 was its last execution: failed: start-0: exited with 3"
+    last = "a.service/20300101T120000.000000Z/0 was its last execution: failed: start-0: exited with 3"
     assert ctl("explain", "a").stdout.splitlines()[1] == last
 
 

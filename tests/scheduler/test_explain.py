@@ -11,7 +11,7 @@ from xchronos.scheduler.timing.schedule import accept
 from xchronos.triggers.cron.expression import parse_cron
 
 NOW = s(100)
-KEY = "20300101T000000.000000Z"
+KEY = "a.service/20300101T000000.000000Z"
 
 
 def told(it, *executions, views=(), schedule=None, now=NOW, ended=None):
@@ -29,10 +29,10 @@ def told(it, *executions, views=(), schedule=None, now=NOW, ended=None):
         (unit(), "it has no trigger: it runs when it is started"),
         (unit(keep_running=True), "it is kept running"),
         (unit(every(1), not_after=s(0)), "no fire time is left up to NotAfter=2030-01-01T00:00:00+00:00"),
-        (unit(parse_cron("0 0 2 * * *")), "its next fire time is 2030-01-01T02:00:00+00:00, in 1h 58min (cron)"),
+        (unit(parse_cron("0 0 2 * * *")), "its next fire time is 2030-01-01T02:00:00Z, in 1h 58min (cron)"),
         (
             unit(every(90)),
-            "its fire time 2030-01-01T00:00:00+00:00 has been due for 1min 40s: its scheduler has not taken its turn yet",
+            "its fire time 2030-01-01T00:00:00Z has been due for 1min 40s: its scheduler has not taken its turn yet",
         ),
     ],
 )
@@ -113,11 +113,11 @@ def test_queued_names_what_is_ahead():
     it = unit(concurrency="queue")
     waits = execution(60, state="queued")
     ahead = told(it, waits, execution(state="running"))[-1]
-    assert ahead == f"20300101T000100.000000Z/0 is queued behind a.service/{KEY}/0 (Concurrency=queue)"
-    assert told(it, waits)[-1] == "20300101T000100.000000Z/0 is queued (Concurrency=queue)"
+    assert ahead == f"a.service/20300101T000100.000000Z/0 is queued after {KEY}/0 (Concurrency=queue)"
+    assert told(it, waits)[-1] == "a.service/20300101T000100.000000Z/0 is queued (Concurrency=queue)"
     between = [execution(second, state="queued") for second in (20, 40)]
     last = told(it, waits, execution(state="running"), *between)[-1]
-    assert last == f"20300101T000100.000000Z/0 is queued behind a.service/{KEY}/0 and 2 more (Concurrency=queue)"
+    assert last == f"a.service/20300101T000100.000000Z/0 is queued after {KEY}/0 and 2 more (Concurrency=queue)"
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_queued_names_what_is_ahead():
     [
         (
             execution(state="delayed", due_at=to_datetime(s(160)), reason="attempt 1 of 3 failed"),
-            "starts in 1min, not before 2030-01-01T00:02:40+00:00: attempt 1 of 3 failed",
+            "starts in 1min, not before 2030-01-01T00:02:40Z: attempt 1 of 3 failed",
         ),
         (execution(state="delayed", due_at=to_datetime(s(60))), "is to be placed now"),
         (execution(state="delayed"), "is to be placed now"),
@@ -181,8 +181,8 @@ def test_span(length, text):
 def test_a_clock_that_was_set_back_puts_nothing_off(field):
     since: dict[str, Any] = {field: to_datetime(s(1_000))}
     it = execution(state="delayed", due_at=to_datetime(s(1_010)), **since)
-    assert explain(unit(), None, [it], (), s(1_004))[1] == f"{KEY}/0 starts in 6s, not before 2030-01-01T00:16:50+00:00"
-    assert explain(unit(), None, [it], (), s(100))[1] == f"{KEY}/0 starts in 10s, not before 2030-01-01T00:01:50+00:00"
+    assert explain(unit(), None, [it], (), s(1_004))[1] == f"{KEY}/0 starts in 6s, not before 2030-01-01T00:16:50Z"
+    assert explain(unit(), None, [it], (), s(100))[1] == f"{KEY}/0 starts in 10s, not before 2030-01-01T00:01:50Z"
     waiting = execution(state="waiting", deadline=to_datetime(s(1_060)), **since)
     assert "it may wait for 1min more" in explain(unit(), None, [waiting], (), s(100))[1]
 

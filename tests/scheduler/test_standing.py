@@ -97,5 +97,5 @@ def test_it_holds_nobody_up(concurrency):
 
 def test_explain_says_what_it_is():
     lines = explain(IT, None, [standing()], [view("a", cordoned=True)], NOW)
-    assert lines[1] == f"{'20300101T000050.000000Z'}/2 stands: {STANDS}"
+    assert lines[1] == f"{standing().id} stands: {STANDS}"
     assert lines[2] == "  a is cordoned"

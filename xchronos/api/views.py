@@ -101,7 +101,7 @@ def _state(stored: Stored) -> UnitState:
     record, schedule = stored.record, stored.schedule
     if not (record.text or record.text_base64):
         return "masked"
-    if "@." in stored.name:
+    if "@." in stored.name and not UnitName.parse(stored.name).instance:
         return "template"
     if record.desired == "paused":
         return "paused"
@@ -165,7 +165,7 @@ def calendar(unit: Unit, schedule: Schedule | None, now: Instant, n: int) -> Cal
         note = "the unit is paused: nothing fires until it is resumed"
     fires = tuple(_fire(unit, at, kind) for at, kind in preview(unit, now, n, schedule))
     shown = schedule if schedule is not None else accept(unit, now, 0)
-    return Calendar(unit.name, trigger_statuses(unit, shown), fires, note)
+    return Calendar(unit.name, trigger_statuses(unit, shown), fires, note, unit.time_zone)
 
 
 def _fire(unit: Unit, at: Instant, kind: str) -> FireTime:

@@ -3,15 +3,17 @@
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from xchronos.cli.failures import exit_code, report
 from xchronos.cli.text import clean
-from xchronos.errors import ApiError, NotFound, XchronosError
+from xchronos.errors import ApiError, Conflict, InvalidValue, NotFound, XchronosError
+from xchronos.limits import MOST_LISTED
 
 if TYPE_CHECKING:
     from xchronos.client import Client
@@ -34,7 +36,7 @@ class CliContext:
         self.api = ""
         """The address of the API; empty: the environment's, else the usual one."""
         self.output = "table"
-        """`table` or `json`."""
+        """`table`, `wide` (nothing is left out or shortened) or `json`."""
         self.no_legend = False
         """Whether tables have no headings."""
         self.no_color = bool(os.environ.get("NO_COLOR"))
@@ -54,6 +56,11 @@ class CliContext:
     def json(self) -> bool:
         """Whether JSON is asked for."""
         return self.output == "json"
+
+    @property
+    def wide(self) -> bool:
+        """Whether tables leave nothing out: asked for, or a program reads them."""
+        return self.output == "wide" or not self.terminal
 
     @property
     def terminal(self) -> bool:
@@ -100,7 +107,12 @@ def options(*, output: bool = False) -> Callable[[CommandT], CommandT]:
         )
         if output:
             function = _option("--no-legend", is_flag=True, help="No headings.")(function)
-            function = _option("--output", "-o", type=click.Choice(["table", "json"]), help="How to print.")(function)
+            function = _option(
+                "--output",
+                "-o",
+                type=click.Choice(["table", "wide", "json"]),
+                help="How to print; wide: all columns, whole ids.",
+            )(function)
         return function
 
     return decorate
@@ -111,11 +123,61 @@ pass_session = click.make_pass_decorator(CliContext, ensure=True)
 
 def unit_name(text: str) -> str:
     """The name of the unit that a person means: `report` is `report.service`. Raises InvalidValue."""
+    if is_pattern(text):
+        raise InvalidValue(
+            f"{text}: expected the name of one unit; list-units, status, start, stop, pause, resume and "
+            "destroy take patterns"
+        )
     if text.endswith(".service"):
         return text
     from xchronos.unitfile.names import mangle
 
     return mangle(text)
+
+
+def is_pattern(text: str) -> bool:
+    """Whether a person means every unit whose name matches."""
+    return any(sign in text for sign in "*?[") and "/" not in text
+
+
+def matches(name: str, pattern: str) -> bool:
+    """Whether a unit's name matches a pattern, with or without its `.service`."""
+    return fnmatchcase(name, pattern) or fnmatchcase(name, f"{pattern}.service")
+
+
+def expanded(session: CliContext, targets: Iterable[str]) -> Iterator[str]:
+    """The targets, each pattern replaced by the names of the units that match. Raises NotFound if none does."""
+    names: list[str] | None = None
+    for target in targets:
+        if not is_pattern(target):
+            yield target
+            continue
+        names = [unit.name for unit in session.client.units() if unit.state != "refused"] if names is None else names
+        found = [name for name in names if matches(name, target)]
+        if not found:
+            raise NotFound(f"no unit matches {target}")
+        yield from found
+
+
+def execution_id(session: CliContext, target: str) -> str:
+    """The id of the execution that a person means by it, or by its beginning (`unit/20300101T1200`), as tables show it.
+
+    What is a unit's name comes back as it is. Raises NotFound, and Conflict if several begin so.
+    """
+    if "/" not in target or target.count("/") == 2:
+        return target_name(target)
+    unit, _, start = target.partition("/")
+    unit = unit_name(unit)
+    found = [
+        one.id
+        for one in session.client.executions(unit, limit=MOST_LISTED).executions
+        if one.id.startswith(f"{unit}/{start}")
+    ]
+    if len(found) > 1:
+        raise Conflict(f"{target} is the beginning of {len(found)} executions' ids, such as {found[0]} and {found[1]}")
+    if not found:
+        raise NotFound(f"there is no execution {target}: see list-executions {unit}")
+    return found[0]
 
 
 def target_name(text: str) -> str:
@@ -172,7 +234,7 @@ def ask_each(
             tell(target, answer)
 
     try:
-        for_each(targets, one)
+        for_each(expanded(session, targets), one)
     finally:
         if session.json:
             session.print_json(answers)
@@ -226,7 +288,7 @@ def show_each(session: CliContext, targets: Iterable[str], find: Callable[[str],
         shown.append(record)
 
     try:
-        for_each(targets, one)
+        for_each(expanded(session, targets), one)
     finally:
         if session.json:
             session.print_json(shown)

@@ -1,45 +1,123 @@
-"""Tables: drawn by rich for a person at a terminal, plain aligned text for programs. Neither cuts anything off.
+"""Tables: drawn by rich for a person at a terminal, plain aligned text for programs, who get everything.
 
-Names and ids stay on one line, so that they can be copied. Only the last column is folded: it holds sentences. When
-that does not make a table narrow enough, its lines are wider than the terminal
-(`test_names_are_whole_however_narrow_the_terminal_is` in tests/cli/test_ctl_program.py).
+Names and ids stay on one line, so that they can be copied. Only the last column is folded: it holds sentences. Where a
+table is wider than the terminal all the same, it says times by their distance alone, and then leaves out columns, those
+first that matter least. What is left is never cut off, so lines may still be wider than the terminal
+(`test_names_are_whole_however_narrow_the_terminal_is` in tests/cli/test_ctl_program.py). `--output wide` leaves nothing
+out.
 """
 
-from collections.abc import Iterable, Sequence
+import re
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
+from typing import NamedTuple
 
 import click
 
 from xchronos.cli.context import CliContext
 from xchronos.cli.text import STYLES, clean
-from xchronos.cli.times import machine_time, short_time
+from xchronos.cli.times import distance, machine_time, short_time
 
-Cell = str | datetime | None
+
+class ShortId(NamedTuple):
+    """An id, and as much of its beginning as a command takes for it; a person at a terminal sees that."""
+
+    whole: str
+    short: str
+
+
+Cell = str | datetime | ShortId | None
 
 FOLDED = 24
 """The characters that the last column is never made narrower than."""
+
+_DRAWN = re.compile("[0-9a-f]{32}")
+
+GAP = 3
+"""The characters between two columns."""
 
 WIDEST = 100_000
 """The characters in a line that is measured as if the terminal had no edge."""
 
 
-def show(session: CliContext, titles: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:
-    """Print a table. At a terminal, times are local, to the second, and say how far away they are; else RFC 3339."""
-    now, terminal = session.now, session.terminal
-    cells = [
-        [_text(cell, now, terminal=terminal) for cell in row]
-        for row in rows
-    ]  # fmt: skip
-    if terminal:
-        _show_rich(session, titles, cells)
-    else:
+def show(
+    session: CliContext, titles: Sequence[str], rows: Iterable[Sequence[Cell]], *, spare: Sequence[str] = ()
+) -> None:
+    """Print a table. At a terminal, times are local, to the second, and say how far away they are; else RFC 3339.
+
+    `spare` are the titles of columns that a narrow terminal may do without, those first that matter least.
+    """
+    table = list(rows)
+    if not session.terminal:
+        cells = _texts(session, table, lambda moment, _: machine_time(moment))
         _show_plain(titles if not session.no_legend else (), cells)
+        return
+    cells = _texts(session, table, short_time)
+    if session.output != "wide":
+        titles, cells = _fitting(session, titles, table, cells, spare)
+    _show_rich(session, titles, cells)
 
 
-def _text(cell: Cell, now: datetime, *, terminal: bool) -> str:
-    if isinstance(cell, str):
-        return clean(cell) or "-"
-    return short_time(cell, now) if terminal else machine_time(cell)
+def short_ids(ids: Sequence[str]) -> dict[str, ShortId]:
+    """Executions' ids, each with the shortest beginning that tells it from the others: to the second, if that does."""
+    beginnings = Counter(part for whole in ids for part in {*_beginnings(whole)})
+    return {
+        whole: ShortId(whole, next((part for part in _beginnings(whole) if beginnings[part] == 1), whole))
+        for whole in ids
+    }
+
+
+def short_machine(machine: str) -> ShortId:
+    """A machine's id. Of a drawn one the first 8 characters suffice, for MachineID= and for the commands."""
+    return ShortId(machine, machine[:8] if _DRAWN.fullmatch(machine) else machine)
+
+
+def _beginnings(whole: str) -> tuple[str, ...]:
+    unit, fire, _ = whole.split("/")
+    return f"{unit}/{fire.partition('.')[0]}", f"{unit}/{fire}"
+
+
+def _texts(
+    session: CliContext, rows: Sequence[Sequence[Cell]], time: Callable[[datetime | None, datetime], str]
+) -> list[list[str]]:
+    def text(cell: Cell) -> str:
+        if isinstance(cell, ShortId):
+            return clean(cell.whole if session.wide else cell.short) or "-"
+        return clean(cell) or "-" if isinstance(cell, str) else time(cell, now)
+
+    now = session.now
+    return [[text(cell) for cell in row] for row in rows]
+
+
+def _fitting(
+    session: CliContext,
+    titles: Sequence[str],
+    rows: Sequence[Sequence[Cell]],
+    cells: list[list[str]],
+    spare: Sequence[str],
+) -> tuple[Sequence[str], list[list[str]]]:
+    """The table as it fits into the terminal, or else as narrow as it gets."""
+    room = shutil.get_terminal_size().columns
+    if _width(titles, cells) <= room:
+        return titles, cells
+    cells = _texts(session, rows, lambda moment, now: "-" if moment is None else distance(moment, now))
+    for title in spare:
+        if _width(titles, cells) <= room:
+            break
+        gone = list(titles).index(title)
+        titles = [one for index, one in enumerate(titles) if index != gone]
+        cells = [[cell for index, cell in enumerate(row) if index != gone] for row in cells]
+    return titles, cells
+
+
+def _width(titles: Sequence[str], cells: Iterable[Sequence[str]]) -> int:
+    """The fewest characters that a line of the table has, its last column folded."""
+    from rich.cells import cell_len
+
+    widths = [max(map(cell_len, column)) for column in zip(titles, *cells, strict=True)]
+    return sum(widths[:-1]) + min(widths[-1], FOLDED) + GAP * (len(titles) - 1)
 
 
 def _show_plain(titles: Sequence[str], rows: list[list[str]]) -> None:

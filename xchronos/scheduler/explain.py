@@ -7,7 +7,7 @@ import msgspec
 
 from xchronos.clock import DAY, HOUR, MINUTE, SECOND, Instant, Micros, to_datetime, to_instant
 from xchronos.model.policies import Outcome
-from xchronos.model.records import Execution, Schedule, fire_key
+from xchronos.model.records import Execution, Schedule
 from xchronos.model.unit import Unit
 from xchronos.scheduler.feasibility import MachineView
 from xchronos.scheduler.pending import Finish, PlaceNow, find_place
@@ -57,7 +57,7 @@ def explain(
         lines.extend(_of_an_execution(unit, execution, active, view, now))
     if not active and last is not None and last.outcome not in (None, Outcome.SUCCEEDED):
         why = f": {last.reason}" if last.reason else ""
-        lines.append(f"{fire_key(last.fire_time)}/{last.copy} was its last execution: {last.outcome}{why}")
+        lines.append(f"{last.id} was its last execution: {last.outcome}{why}")
     return lines
 
 
@@ -109,18 +109,18 @@ def _of_the_unit(unit: Unit, schedule: Schedule | None, now: Instant, *, idle: b
     if late:
         due = min(late)
         age = span(now - to_instant(due))
-        return f"its fire time {due.isoformat()} has been due for {age}: its scheduler has not taken its turn yet"
+        return f"its fire time {rfc3339(due)} has been due for {age}: its scheduler has not taken its turn yet"
     upcoming = preview(unit, now, 1, schedule)
     if not upcoming:
         return "nothing follows: its triggers have no further fire time"
     at, kind = upcoming[0]
-    return f"its next fire time is {to_datetime(at).isoformat()}, in {span(at - now)} ({kind})"
+    return f"its next fire time is {rfc3339(to_datetime(at))}, in {span(at - now)} ({kind})"
 
 
 def _of_an_execution(
     unit: Unit, execution: Execution, active: Sequence[Execution], view: View, now: Instant
 ) -> list[str]:
-    name = f"{fire_key(execution.fire_time)}/{execution.copy}"
+    name = execution.id
     current = execution.current
     machine = current.machine if current is not None else "a machine"
     why = f": {execution.reason}" if execution.reason else ""
@@ -133,14 +133,14 @@ def _of_an_execution(
             return _waiting(unit, execution, view, now, name)
         case "queued":
             ahead = [e.id for e in active if e.fire_time < execution.fire_time]
-            behind = f" behind {ahead[0]}" if ahead else ""
+            behind = f" after {ahead[0]}" if ahead else ""
             if len(ahead) > 1:
                 behind += f" and {len(ahead) - 1} more"
             return [f"{name} is queued{behind} (Concurrency={unit.concurrency})"]
         case "delayed":
             if execution.due_at is None or (wait := to_instant(execution.due_at) - now) <= 0:
                 return [f"{name} is to be placed now{why}"]
-            return [f"{name} starts in {span(wait)}, not before {execution.due_at.isoformat()}{why}"]
+            return [f"{name} starts in {span(wait)}, not before {rfc3339(execution.due_at)}{why}"]
         case "placed":
             return [f"{name} is placed on {machine}, whose agent has not started it yet{why}"]
         case "running":
@@ -173,6 +173,11 @@ def _waiting(unit: Unit, execution: Execution, view: View, now: Instant, name: s
 
 def _each_machine(rejections: Iterable[Rejection]) -> list[str]:
     return [f"  {machine} {reasons}" for machine, reasons in by_machine(rejections).items()]
+
+
+def rfc3339(moment: datetime) -> str:
+    """A time as all of xchronos tells it to programs, and here to people: `2030-01-01T00:00:00Z`."""
+    return moment.isoformat().replace("+00:00", "Z")
 
 
 def span(length: Micros) -> str:

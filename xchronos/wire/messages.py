@@ -283,6 +283,9 @@ class Calendar(msgspec.Struct, frozen=True):
     note: str = ""
     """What else a person should know, such as why there are none; empty: nothing."""
 
+    zone: str = ""
+    """The unit's TimeZone=; empty: nobody knows it."""
+
 
 class IntakeFault(msgspec.Struct, frozen=True, omit_defaults=True):
     """A file or a directory that the intake does not take in."""

@@ -11,11 +11,11 @@ from xchronos.cli.context import (
     CliContext,
     ask_each,
     complete_units,
+    execution_id,
     options,
     outlast,
     pass_session,
     request_each,
-    target_name,
     unit_name,
 )
 from xchronos.cli.text import clean, styled
@@ -99,7 +99,10 @@ def stop(session: CliContext, targets: tuple[str, ...], reason: str) -> None:
             session.print(stopped.note, err=True)
 
     ask_each(
-        session, targets, lambda target: session.client.stop(target_name(target), reason=reason, by=identity()), tell
+        session,
+        targets,
+        lambda target: session.client.stop(execution_id(session, target), reason=reason, by=identity()),
+        tell,
     )
 
 

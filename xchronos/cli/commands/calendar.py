@@ -64,7 +64,17 @@ def calendar(
     if session.json:
         session.print_json(found)
     else:
-        _print(session, found, zone)
+        _print(session, found, zone or _zone_of(found))
+
+
+def _zone_of(found: Calendar) -> tzinfo | None:
+    """The zone in which the unit's times are meant; None where it is not known here, or the daemon does not tell."""
+    from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+    try:
+        return ZoneInfo(found.zone) if found.zone else None
+    except (ZoneInfoNotFoundError, ValueError):
+        return None
 
 
 def _is_file(target: str) -> bool:

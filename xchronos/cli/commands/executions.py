@@ -1,10 +1,8 @@
 """The commands about what ran: `list-executions` and `logs`."""
 
-import re
 import sys
 import time
 from collections.abc import Iterator
-from datetime import datetime
 from typing import TYPE_CHECKING
 
 import click
@@ -13,10 +11,10 @@ from xchronos.cli.context import (
     ASK_AGAIN_SECONDS,
     CliContext,
     complete_units,
+    execution_id,
     options,
     outlast,
     pass_session,
-    target_name,
     unit_name,
 )
 from xchronos.cli.text import clean
@@ -24,6 +22,7 @@ from xchronos.errors import ApiError
 from xchronos.limits import MOST_LISTED
 
 if TYPE_CHECKING:
+    from xchronos.cli.tables import Cell
     from xchronos.model.records import Execution
 
 EXECUTIONS_SHOWN = 20
@@ -31,8 +30,6 @@ EXECUTIONS_SHOWN = 20
 
 LOOKED_AT = 20
 """The newest executions of a unit among which `logs` looks for one that has run."""
-
-_DRAWN = re.compile("[0-9a-f]{32}")
 
 FAILURES = ("failed", "timed_out", "lost", "missed")
 
@@ -56,15 +53,18 @@ def list_executions(session: CliContext, unit: str | None, everything: bool, fai
     if session.json:
         session.print_json(found.executions)
         return
-    from xchronos.cli.tables import show
+    from xchronos.cli.tables import short_ids, show
 
     titles = ("EXECUTION", "STATE", "TRIGGER", "ATTEMPTS", "MACHINE", "STARTED", "TOOK", "REASON")
-    show(session, titles, (_row(session, execution) for execution in found.executions))
+    ids = short_ids([execution.id for execution in found.executions])
+    rows = ((ids[execution.id], *_row(session, execution)) for execution in found.executions)
+    show(session, titles, rows, spare=("TRIGGER", "ATTEMPTS", "TOOK", "MACHINE", "STARTED"))
     if found.more:
         session.print("(there are more: see --limit, --all)", err=True)
 
 
-def _row(session: CliContext, execution: "Execution") -> tuple[str | datetime | None, ...]:
+def _row(session: CliContext, execution: "Execution") -> "tuple[Cell, ...]":
+    from xchronos.cli.tables import short_machine
     from xchronos.cli.times import length
 
     now = session.now
@@ -72,23 +72,14 @@ def _row(session: CliContext, execution: "Execution") -> tuple[str | datetime | 
     started = next((attempt.started_at for attempt in attempts if attempt.started_at is not None), None)
     took = length((execution.ended_at or now) - started) if started is not None else "-"
     return (
-        execution.id,
         execution.outcome.value if execution.outcome is not None else execution.state,
         execution.trigger,
         str(len(attempts)),
-        _machine(session, attempts[-1].machine) if attempts else "-",
+        short_machine(attempts[-1].machine) if attempts else "-",
         started,
         took,
         execution.reason,
     )
-
-
-def _machine(session: CliContext, machine: str) -> str:
-    """The machine's name in the table. At a terminal, a drawn id is cut to its first 8 characters.
-
-    So many are enough for MachineID= and for the `machine` commands.
-    """
-    return machine[:8] if session.terminal and _DRAWN.fullmatch(machine) else machine
 
 
 @click.command()
@@ -101,7 +92,7 @@ def _machine(session: CliContext, machine: str) -> str:
 @pass_session
 def logs(session: CliContext, target: str, follow: bool, step: str, attempt: int | None, tail: int | None) -> None:
     """Print what an execution printed, or the latest execution of a unit that has run."""
-    execution = target_name(target)
+    execution = execution_id(session, target)
     if "/" not in execution:
         execution = _latest(session, execution, follow=follow)
         if sys.stderr.isatty():

@@ -10,6 +10,7 @@ from xchronos.cli.context import ASK_AGAIN_SECONDS, CliContext, options, outlast
 from xchronos.cli.text import clean, styled
 
 if TYPE_CHECKING:
+    from xchronos.cli.tables import Cell
     from xchronos.wire.details import MachineStatus
 
 DEADLINE = "5min"
@@ -28,12 +29,14 @@ def list_machines(session: CliContext) -> None:
     from xchronos.cli.tables import show
 
     titles = ("MACHINE", "STATE", "ATTEMPTS", "HOST", "EXECUTORS", "METADATA")
-    show(session, titles, (_row(session, machine) for machine in machines))
+    show(session, titles, (_row(session, machine) for machine in machines), spare=("EXECUTORS", "HOST", "METADATA"))
 
 
-def _row(session: CliContext, machine: "MachineStatus") -> tuple[str, ...]:
+def _row(session: CliContext, machine: "MachineStatus") -> "tuple[Cell, ...]":
+    from xchronos.cli.tables import short_machine
+
     return (
-        machine.id,
+        short_machine(machine.id),
         _state(session, machine),
         _attempts(machine),
         machine.hostname,

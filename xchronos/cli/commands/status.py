@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from xchronos.cli.context import CliContext, complete_units, options, pass_session, show_each, target_name
+from xchronos.cli.context import CliContext, complete_units, execution_id, options, pass_session, show_each
 from xchronos.cli.text import clean, styled
 from xchronos.cli.times import human_time, length, machine_time
 from xchronos.limits import MOST_RECENT, RECENT_EXECUTIONS
@@ -47,7 +47,7 @@ def status(session: CliContext, targets: tuple[str, ...], recent: int) -> None:
         return
 
     def find(target: str) -> tuple[object, Iterator[str]]:
-        name = target_name(target)
+        name = execution_id(session, target)
         if "/" in name:
             execution = session.client.execution(name)
             return execution, printer.execution(execution, "")

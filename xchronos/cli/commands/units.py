@@ -1,38 +1,52 @@
 """The commands that ask about units: `list-units`, `cat`, `explain`."""
 
 import sys
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import click
 
-from xchronos.cli.context import CliContext, complete_units, options, pass_session, unit_name
+from xchronos.cli.context import CliContext, complete_units, matches, options, pass_session, unit_name
 from xchronos.cli.text import clean
 
 if TYPE_CHECKING:
     from xchronos.wire.messages import UnitSummary
 
 
+ABOUT = 60
+"""The characters of a refused file's problem that a table at a terminal shows."""
+
+
 @click.command("list-units")
+@click.argument("patterns", metavar="[PATTERN]...", nargs=-1)
 @click.option("--limit", type=click.IntRange(min=1), help="At most so many.")
 @options(output=True)
 @pass_session
-def list_units(session: CliContext, limit: int | None) -> None:
-    """List the units by name, with their next and last fire times."""
-    units = list(session.client.units(limit=limit or 0))
+def list_units(session: CliContext, patterns: tuple[str, ...], limit: int | None) -> None:
+    """List the units by name, with their next and last fire times: all, or those whose name matches a pattern."""
+    wanted = (
+        unit
+        for unit in session.client.units(limit=0 if patterns else limit or 0)
+        if not patterns or any(matches(unit.name, pattern) for pattern in patterns)
+    )
+    units = list(islice(wanted, limit))
     if session.json:
         session.print_json(units)
         return
     from xchronos.cli.tables import show
 
     titles = ("UNIT", "STATE", "ACTIVE", "NEXT", "LAST", "DESCRIPTION")
-    show(session, titles, ((u.name, u.state, str(u.active), u.next, u.last, _about(u)) for u in units))
+    rows = ((u.name, u.state, str(u.active), u.next, u.last, _about(session, u)) for u in units)
+    show(session, titles, rows, spare=("ACTIVE", "LAST", "DESCRIPTION"))
 
 
-def _about(unit: "UnitSummary") -> str:
+def _about(session: CliContext, unit: "UnitSummary") -> str:
     """What the last column says of a unit: what it is, or that its newest file is refused."""
     if not unit.refused:
         return unit.description
-    return f"refused: {unit.refused}" if unit.state == "refused" else f"a newer file is refused: {unit.refused}"
+    # Who reads more than a line of it in a table sees the table no more: `status` has all of it.
+    why = unit.refused if session.wide or len(unit.refused) <= ABOUT else f"{unit.refused[:ABOUT]}..."
+    return f"refused: {why}" if unit.state == "refused" else f"a newer file is refused: {why}"
 
 
 @click.command()
