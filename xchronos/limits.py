@@ -184,3 +184,11 @@ ANSWER_SECONDS = 1.0
 
 ENGINE_AWAY_SECONDS = 900.0
 """The seconds for which a step that waits for an engine to come back keeps its own time. After that they count."""
+
+# -- machines that are down -------------------------------------------------------------------------------------------
+
+DOWN_DAYS = 30
+"""For how many days a machine that is down is remembered. `xchronosctl machine forget` forgets it sooner."""
+
+DOWN_MACHINES = 1_000
+"""The most machines that are down and remembered. Those that went down first are forgotten first."""

@@ -101,7 +101,14 @@ class Cluster:
 
     async def machine(self, name: str, **fields: Any) -> Machine:
         machine = Machine(
-            id=name, hostname=name, executors=("docker", "process"), docker="27.0", capacity=Capacity(8), **fields
+            **{
+                "id": name,
+                "hostname": name,
+                "executors": ("docker", "process"),
+                "docker": "27.0",
+                "capacity": Capacity(8),
+                **fields,
+            }
         )
         await self.put(self.registry.keys.machine(name), machine)
         return machine

@@ -3,7 +3,7 @@
 import msgspec
 
 from tests.api.api_helpers import at, running
-from xchronos.model.records import MachineWish
+from xchronos.model.records import KnownMachine, Machine, MachineWish
 from xchronos.store.contract import DeleteRange, Txn
 from xchronos.wire.details import MachineStatus
 
@@ -25,6 +25,20 @@ class TestLooking:
         assert second.split()[:5] == ["m2", "draining", "until", "2030-01-01T12:01:00Z", "1/8"]
         assert third.split() == ["m3", "gone", "0", "-", "-", "a=b"]
         assert [m.id for m in read(ctl("list-machines", "-o", "json"), list[MachineStatus])] == ["m1", "m2", "m3"]
+
+    def test_machines_that_are_down_or_have_no_engine(self, ctl, daemon):
+        cluster = daemon.cluster
+        keys = cluster.registry.keys
+        daemon.run(cluster.machine("m1", docker="unavailable: no answer", docker_since=at(-60)))
+        daemon.run(cluster.put(keys.known_machines + "m2", KnownMachine(Machine("m2", hostname="host-2"), at(-120))))
+        daemon.run(cluster.put(keys.known_machines + "m3", KnownMachine(Machine("m3"))))
+        _, first, second, third = ctl("list-machines").stdout.splitlines()
+        assert first.split()[:4] == ["m1", "no-engine", "since", "2030-01-01T11:59:00Z"]
+        assert second.split()[:6] == ["m2", "down", "since", "2030-01-01T11:58:00Z", "0", "host-2"]
+        assert third.split()[:2] == ["m3", "down"]
+        assert "down since 2030-01-01T11:58:00Z" in ctl("machine", "show", "m2").stdout
+        assert ctl("machine", "forget", "m2").exit_code == 0
+        assert ctl("machine", "show", "m2").exit_code == 3
 
     def test_show(self, ctl, daemon):
         daemon.run(

@@ -221,7 +221,7 @@ def test_machines_as_their_owners_handle_them(fleet: Fleet) -> None:
     fleet.leave("m2")
     fleet.reaches(kept=["m1"], long=["m1"])
     gone = fleet.machines()["m2"]
-    assert (gone["state"], gone["metadata"], gone["cordoned"]) == ("gone", {"disk": "nvme", "zone": "b"}, True)
+    assert (gone["state"], gone["metadata"], gone["cordoned"]) == ("down", {"disk": "nvme", "zone": "b"}, True)
     again = fleet.houses["m2"] = double
     again.environment["XCHRONOS_METADATA"] = "disk=ssd,rack=4"
     again.start()

@@ -14,13 +14,13 @@ import msgspec
 from xchronos.api.context import Context, try_compile
 from xchronos.api.views import newest_first
 from xchronos.errors import Conflict, NotFound, UnitFileError
-from xchronos.model.records import Execution, ExecutionState, Machine, MachineWish, UnitRecord
+from xchronos.model.records import Execution, ExecutionState, KnownMachine, Machine, MachineWish, UnitRecord
 from xchronos.registry.codec import decode
 from xchronos.registry.machine_desired import wished
 from xchronos.registry.readers import differences
 from xchronos.registry.registry import Registry
 from xchronos.registry.roster import Share
-from xchronos.scheduler.feasibility import MachineView
+from xchronos.scheduler.feasibility import UNAVAILABLE, MachineView
 from xchronos.store.contract import KeyValue
 from xchronos.store.reading import read_some, snapshot
 from xchronos.wire.details import MachineState, MachineStatus
@@ -95,10 +95,10 @@ async def machines(registry: Registry) -> list[MachineStatus]:
     async for page in snapshot(registry.store, registry.keys.placements, keys_only=True, size=PAGE):
         placed.update(registry.keys.split_placement(item.key)[0] for item in page.items)
     wishes = await registry.wishes.all()
+    known = await registry.known_machines()
     alive = {machine.id: machine for machine in await registry.machines()}
-    return [
-        _machine(name, alive.get(name), wishes.get(name), placed[name]) for name in sorted({*placed, *wishes, *alive})
-    ]
+    names = sorted({*placed, *wishes, *known, *alive})
+    return [_machine(name, alive.get(name), wishes.get(name), placed[name], known.get(name)) for name in names]
 
 
 async def machine_id(registry: Registry, name: str) -> str:
@@ -110,7 +110,7 @@ async def machine_id(registry: Registry, name: str) -> str:
         return name
     keys = registry.keys
     known: set[str] = set()
-    for prefix in (keys.machines, keys.wishes):
+    for prefix in (keys.machines, keys.wishes, keys.known_machines):
         async for page in snapshot(registry.store, prefix + name, keys_only=True, size=PAGE):
             known.update(item.key[len(prefix) :] for item in page.items)
     if name not in known and len(known) > 1:
@@ -125,20 +125,27 @@ async def machine(registry: Registry, name: str) -> MachineStatus:
     placed = 0
     async for page in snapshot(registry.store, keys.machine_placements(name), keys_only=True, size=PAGE):
         placed += len(page.items)
-    if held is None and item is None and not placed:
+    known = (await registry.known_machines(name)).get(name)
+    if held is None and item is None and known is None and not placed:
         raise NotFound(f"there is no machine {name}")
     alive = decode(held, Machine) if held is not None else None
-    return _machine(name, alive, decode(item, MachineWish) if item is not None else None, placed)
+    return _machine(name, alive, decode(item, MachineWish) if item is not None else None, placed, known)
 
 
-def _machine(name: str, alive: Machine | None, wish: MachineWish | None, placed: int) -> MachineStatus:
-    known = alive if alive is not None else wished(Machine(name), wish)
-    state: MachineState = "cordoned" if known.cordoned else "ready"
-    if known.drain_until is not None:
+def _machine(
+    name: str, alive: Machine | None, wish: MachineWish | None, placed: int, known: KnownMachine | None
+) -> MachineStatus:
+    former = known.machine if known is not None else Machine(name)
+    machine = alive if alive is not None else wished(former, wish)
+    state: MachineState = "cordoned" if machine.cordoned else "ready"
+    since = None
+    if machine.drain_until is not None:
         state = "draining" if placed else "drained"
     if alive is None:
-        state = "gone"
-    return MachineStatus(**msgspec.structs.asdict(known), state=state, placed=placed)
+        state, since = ("gone", None) if known is None else ("down", known.down_since)
+    elif state == "ready" and machine.docker.startswith(UNAVAILABLE):
+        state, since = "no-engine", machine.docker_since
+    return MachineStatus(**msgspec.structs.asdict(machine), state=state, placed=placed, since=since)
 
 
 def skew(schedulers: Iterable[Share], machines: Iterable[Machine]) -> list[str]:

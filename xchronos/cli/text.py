@@ -18,6 +18,8 @@ STYLES = {
     "drained": "yellow",
     "gone": "red",
     "unread": "red",
+    "down": "red",
+    "no-engine": "red",
     "missed": "yellow",
     "skipped": "yellow",
     "cancelled": "yellow",

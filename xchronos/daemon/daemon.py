@@ -250,6 +250,7 @@ class Daemon:
                 address=_advertised(settings.api_listen, place.facts.hostname) if "api" in roles else "",
                 ttl=settings.heartbeat_ttl,
                 history=history_kept(settings),
+                remembers=True,
                 alone=not on_servers(settings),
             ),
         )

@@ -24,6 +24,7 @@ from xchronos.clock import SECOND, Clock, Micros, to_datetime
 from xchronos.config.settings import HEARTBEAT_TTL
 from xchronos.engine.engine import Engine
 from xchronos.engine.leader.compaction import Compaction
+from xchronos.engine.leader.machine_memory import MachineMemory
 from xchronos.engine.state.context import SchedulerContext
 from xchronos.errors import ExecutorUnavailable, StoreError
 from xchronos.executors.contract import Executor
@@ -120,6 +121,9 @@ class RolesOptions:
     """Whether a Docker engine that does not answer is a fault from the start on: its address is configured, or nothing
     else runs steps here. Otherwise it is one once an engine has answered."""
 
+    remembers: bool = False
+    """Whether the leader keeps a record of machines that are down."""
+
     alone: bool = False
     """Whether no other machine can use the store. Then nobody can take over what runs here, and a lease that is lost
     ends no step."""
@@ -154,6 +158,7 @@ class Roles:
         self.engine: Engine | None = None
         if "scheduler" in options.roles:
             duties = [Compaction(store, keys, clock, options.history).duty] if options.history else []
+            duties += [MachineMemory(store, keys, clock).duty] if options.remembers else []
             scheduler = SchedulerContext(store, keys, clock, options.ttl, host.machine, context.offload, context.reader)
             self.engine = Engine(scheduler, self.metrics, instance=options.instance, duties=duties)
         self.agent: Agent | None = None
@@ -304,7 +309,10 @@ class Roles:
                     self._versions[kind] = f"{UNAVAILABLE} {error}"
                 if kind == "docker":
                     docker = self._versions[kind]
+            since = None
+            if docker.startswith(UNAVAILABLE):
+                since = self._machine.docker_since or to_datetime(self.clock.now())
             self._machine = msgspec.structs.replace(
-                self._machine, executors=tuple(sorted(self._executors)), docker=docker
+                self._machine, executors=tuple(sorted(self._executors)), docker=docker, docker_since=since
             )
         return self._machine

@@ -317,6 +317,21 @@ class Machine(msgspec.Struct, frozen=True, omit_defaults=True):
     """The metadata of its own configuration, if `metadata` differs from it. None: the same."""
     reads: Reading = Reading()
     """What its agent can read of units."""
+    docker_since: datetime | None = None
+    """Since when its Docker engine does not answer. None: it does, or nobody has looked."""
+    v: int = 1
+
+
+class KnownMachine(msgspec.Struct, frozen=True, omit_defaults=True):
+    """`/xchronos/var/machines/<machine id>`: a machine of the cluster, whether it is alive or not.
+
+    The leading scheduler writes it. Its own record is the truth for as long as it is alive.
+    """
+
+    machine: Machine
+    """Its record as it was last noted."""
+    down_since: datetime | None = None
+    """When the leader has found that it is not alive. None: it was alive when the leader looked last."""
     v: int = 1
 
 

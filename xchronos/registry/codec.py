@@ -5,16 +5,27 @@ from typing import Any, TypeVar
 import msgspec
 
 from xchronos.errors import StoreError
-from xchronos.model.records import Execution, Machine, MachineWish, RefusedFile, Schedule, SchedulerRecord, UnitRecord
+from xchronos.model.records import (
+    Execution,
+    KnownMachine,
+    Machine,
+    MachineWish,
+    RefusedFile,
+    Schedule,
+    SchedulerRecord,
+    UnitRecord,
+)
 from xchronos.store.contract import Event, KeyValue
 
 _encoder = msgspec.json.Encoder()
 _decoders: dict[type, msgspec.json.Decoder[Any]] = {
     kind: msgspec.json.Decoder(kind)
-    for kind in (Execution, Machine, MachineWish, RefusedFile, Schedule, SchedulerRecord, UnitRecord)
+    for kind in (Execution, KnownMachine, Machine, MachineWish, RefusedFile, Schedule, SchedulerRecord, UnitRecord)
 }
 
-Record = TypeVar("Record", Execution, Machine, MachineWish, RefusedFile, Schedule, SchedulerRecord, UnitRecord)
+Record = TypeVar(
+    "Record", Execution, KnownMachine, Machine, MachineWish, RefusedFile, Schedule, SchedulerRecord, UnitRecord
+)
 
 encode = _encoder.encode
 

@@ -12,6 +12,7 @@
 /xchronos/var/pending/<unit>/<fire>/<copy>           Execution that waits, is queued, or is delayed
 /xchronos/var/placements/<machine>/<unit>/<fire>/<copy>   Execution that a machine has
 /xchronos/var/executions/<unit>/<fire>/<copy>        Execution that has ended
+/xchronos/var/machines/<machine>                     KnownMachine
 /xchronos/var/refused/<unit>/<machine>               RefusedFile       (lease)
 ```
 `(lease)` says that the key is bound to the lease of the machine that wrote it, and disappears with it.
@@ -58,6 +59,7 @@ class Keys:
         self.pending = self.root + "var/pending/"
         self.placements = self.root + "var/placements/"
         self.executions = self.root + "var/executions/"
+        self.known_machines = self.root + "var/machines/"
         self.refused = self.root + "var/refused/"
         self.pulses = self.root + "var/pulse/scheduler/"
         self.live = self.root + "var/p"

@@ -74,16 +74,18 @@ class DesiredMachines:
         await self._change(machine, lambda wish: msgspec.structs.replace(wish, metadata={**wish.metadata, **fresh}))
 
     async def forget(self, machine: str) -> None:
-        """Remove the wish for a machine that is gone for good. Raises Conflict while the machine is alive."""
+        """Remove all that is known and wanted of a machine that is gone for good. Raises Conflict while it is alive."""
         while True:
             held = await self._store.get(self._keys.machine(machine))
             item = await self._store.get(self._keys.wish(machine))
             if held is not None:
                 raise Conflict(f"{machine} is alive: stop its daemon first, or undo what is wanted of it by itself")
-            if item is None:
+            known = await self._store.get(self._keys.known_machines + machine)
+            left = [one for one in (item, known) if one is not None]
+            if not left:
                 raise NotFound(f"there is no machine {machine}")
-            guards = (Guard(self._keys.machine(machine), 0), Guard(item.key, item.mod_revision))
-            if (await self._store.commit(Txn(guards, (Delete(item.key),)))).succeeded:
+            guards = (Guard(self._keys.machine(machine), 0), *(Guard(one.key, one.mod_revision) for one in left))
+            if (await self._store.commit(Txn(guards, [Delete(one.key) for one in left]))).succeeded:
                 return
 
     async def _change(self, machine: str, change: Callable[[MachineWish], MachineWish]) -> None:

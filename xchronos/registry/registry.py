@@ -15,7 +15,7 @@ from xchronos.clock import SECOND, Instant, Micros, to_datetime
 from xchronos.errors import Conflict, NotFound, Problem, UnitFileError
 from xchronos.limits import RECORD_BYTES
 from xchronos.model.compile.unit import compile_unit
-from xchronos.model.records import Desired, DropIn, Execution, Machine, Schedule, UnitRecord
+from xchronos.model.records import Desired, DropIn, Execution, KnownMachine, Machine, Schedule, UnitRecord
 from xchronos.model.unit import Unit
 from xchronos.registry.codec import decode, encode
 from xchronos.registry.finding import ExecutionFinder, Whereabouts
@@ -385,6 +385,13 @@ class Registry:
         return decode(item, Execution)
 
     # -- machines -----------------------------------------------------------------------------------------------------
+
+    async def known_machines(self, name: str = "") -> dict[str, KnownMachine]:
+        """The machines that the cluster has had, alive or not, by id: those whose id begins with `name`."""
+        found: dict[str, KnownMachine] = {}
+        async for page in snapshot(self.store, self.keys.known_machines + name):
+            found |= {item.key[len(self.keys.known_machines) :]: decode(item, KnownMachine) for item in page.items}
+        return found
 
     async def machines(self) -> list[Machine]:
         """The machines that are alive, by id."""

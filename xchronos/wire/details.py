@@ -1,5 +1,6 @@
 """The answers of the API that hold whole records of the model."""
 
+from datetime import datetime
 from typing import Literal
 
 import msgspec
@@ -99,11 +100,12 @@ class Executions(msgspec.Struct, frozen=True):
     """Whether there are others beyond the limit that was asked for."""
 
 
-MachineState = Literal["ready", "cordoned", "draining", "drained", "gone"]
+MachineState = Literal["ready", "no-engine", "cordoned", "draining", "drained", "down", "gone"]
 """What a machine does.
 
-`ready` takes work. `cordoned` takes no new work. `draining` is cordoned and has work that must leave it. `drained` is
-cordoned, and that work has left. `gone` is not alive, but something is wanted of it, or placed on it.
+`ready` takes work. `no-engine` takes no containers, as its Docker engine does not answer. `cordoned` takes no new work.
+`draining` is cordoned and has work that must leave it. `drained` is cordoned, and that work has left. `down` is not
+alive, and is remembered until it is forgotten. `gone` is neither, but something is wanted of it, or placed on it.
 """
 
 
@@ -115,6 +117,9 @@ class MachineStatus(Machine, frozen=True, omit_defaults=True):
 
     placed: int = msgspec.field(default_factory=int)
     """The number of executions that are placed on it. The JSON always has the key."""
+
+    since: datetime | None = None
+    """Since when it is `down`, or `no-engine`; None in another state, or if that is not known."""
 
 
 class Machines(msgspec.Struct, frozen=True):

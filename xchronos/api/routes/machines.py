@@ -17,7 +17,7 @@ LONGEST_DRAIN = 366 * 86_400
 
 @get("/v1/machines", summary="The machines")
 async def list_machines(state: State) -> Response[Machines]:
-    """By id: those that are alive, and those that are gone while something is still wanted of them or on them."""
+    """By id: those that are alive, and those that are down until they are forgotten."""
     context = context_of(state)
     found = await queries.machines(context.services.registry)
     return await context.answer(lambda: Machines(tuple(found)))
@@ -72,7 +72,7 @@ async def change_metadata(state: State, machine: FromPath[str], data: JSONBody[M
 
 @delete("/v1/machines/{machine:str}", summary="Forget a machine that is gone", status_code=200)
 async def forget_machine(state: State, machine: FromPath[str]) -> Asked:
-    """What was wanted of it is removed. One that is alive is not forgotten."""
+    """What was known and wanted of it is removed. One that is alive is not forgotten."""
     registry = context_of(state).services.registry
     machine = await queries.machine_id(registry, machine)
     await registry.wishes.forget(machine)

@@ -21,7 +21,7 @@ DEADLINE = "5min"
 @options(output=True)
 @pass_session
 def list_machines(session: CliContext) -> None:
-    """List the machines: those that are alive, and those that are gone while something is wanted of them."""
+    """List the machines: those that are alive, and those that are down until they are forgotten."""
     machines = session.client.machines()
     if session.json:
         session.print_json(machines)
@@ -46,10 +46,16 @@ def _row(session: CliContext, machine: "MachineStatus") -> "tuple[Cell, ...]":
 
 
 def _state(session: CliContext, machine: "MachineStatus") -> str:
-    """The machine's state; of a machine that drains, with the time of the deadline."""
+    """The machine's state: since when it is down, or without engine; of one that drains, until when."""
+    from xchronos.cli.times import distance, machine_time, short_time
+
+    if machine.since is not None:
+        since = (
+            short_time(machine.since, session.now).split(",")[0] if session.terminal else machine_time(machine.since)
+        )
+        return f"{machine.state} since {since}"
     if machine.state != "draining" or machine.drain_until is None:
         return machine.state
-    from xchronos.cli.times import distance, machine_time
 
     if session.terminal:
         return f"draining, {distance(machine.drain_until, session.now)}"
@@ -96,7 +102,9 @@ def _details(session: CliContext, machine: "MachineStatus") -> Iterator[str]:
     if machine.state == "draining" and machine.drain_until is not None:
         until = machine.drain_until
         state += f" until {human_time(until, session.now) if session.terminal else machine_time(until)}"
-    docker = machine.docker or ("" if machine.state == "gone" else "not used")
+    if machine.since is not None:
+        state += f" since {human_time(machine.since, session.now) if session.terminal else machine_time(machine.since)}"
+    docker = machine.docker or ("" if machine.state in ("gone", "down") else "not used")
     rows = [
         ("State", state + (f": {clean(machine.cordon_reason)}" if machine.cordon_reason else "")),
         ("Attempts", _attempts(machine) + (" of its slots" if capacity.slots else "")),
@@ -211,5 +219,5 @@ def unset_metadata(session: CliContext, name: str, keys: tuple[str, ...]) -> Non
 @options(output=True)
 @pass_session
 def forget(session: CliContext, machines: tuple[str, ...]) -> None:
-    """Forget what is wanted of machines that are gone for good."""
+    """Forget machines that are gone for good, with what is wanted of them."""
     request_each(session, machines, session.client.forget)

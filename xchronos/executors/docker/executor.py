@@ -29,6 +29,9 @@ from xchronos.executors.docker.run import ContainerRun, attend, output_of
 from xchronos.executors.logfile import BoundedLog
 from xchronos.hostfiles import HostFiles
 
+PROBE_LIMIT = 10.0
+"""Seconds that an engine has to say its version. After that it does not answer, and nothing new is placed there."""
+
 MOST_START_LOOKS = 100
 """How often `stop` looks whether a container that is about to be started has started."""
 
@@ -92,7 +95,7 @@ class DockerExecutor:
     async def probe(self) -> str:
         """The engine's version."""
         try:
-            answer = await self._engine.ask("GET", "/version", timeout=30)
+            answer = await self._engine.ask("GET", "/version", timeout=PROBE_LIMIT)
         except EngineRefusal as refusal:
             raise ExecutorUnavailable(
                 f"{self._engine.named} does not answer as a Docker engine: {refusal}"
