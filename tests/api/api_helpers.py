@@ -10,9 +10,9 @@ import msgspec
 
 from xchronos.clock import Instant, Micros, to_datetime, to_instant
 from xchronos.model.policies import Outcome
-from xchronos.model.records import Attempt, Capacity, Execution, Machine, StepResult
+from xchronos.model.records import Attempt, Capacity, Execution, Machine, SchedulerRecord, StepResult
 from xchronos.registry.codec import encode
-from xchronos.registry.keys import Keys
+from xchronos.registry.keys import SHARDS, Keys
 from xchronos.registry.registry import Registry
 from xchronos.registry.transitions import put
 from xchronos.scheduler.timing.schedule import accept
@@ -98,6 +98,14 @@ class Cluster:
     async def execution(self, execution: Execution) -> Execution:
         await self.registry.store.commit(Txn((), (put(self.registry.keys, execution),)))
         return execution
+
+    async def scheduler(self, machine: str = "m1") -> None:
+        """A living scheduler that owns every shard."""
+        store, keys = self.registry.store, self.registry.keys
+        lease = await store.grant(1000)
+        held = [Put(keys.shard(number), machine.encode(), lease) for number in range(SHARDS)]
+        record = Put(keys.member(machine), encode(SchedulerRecord(machine, "1")), lease)
+        await store.commit(Txn((), (record, *held)))
 
     async def machine(self, name: str, **fields: Any) -> Machine:
         machine = Machine(

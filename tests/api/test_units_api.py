@@ -284,7 +284,18 @@ class TestQuestions:
         assert found.fires == ()
         assert "finished" in found.note
 
+    async def test_explain_knows_that_nobody_decides(self, api, cluster):
+        await cluster.submit("a.service")
+        unowned = "nothing is decided about it just now: no scheduler owns its shard, 6: none is alive, or"
+        assert read(api.get("/v1/units/a.service/explain"), Explanation).lines[1].startswith(unowned)
+        await cluster.scheduler()
+        assert len(read(api.get("/v1/units/a.service/explain"), Explanation).lines) == 1
+        cluster.registry.store.faults = lambda: ["it is full"]
+        full = read(api.get("/v1/units/a.service/explain"), Explanation).lines[1]
+        assert full == "nothing is decided about it just now: the job store: it is full"
+
     async def test_explain_judges_every_machine(self, api, cluster):
+        await cluster.scheduler()
         await cluster.submit("a.service", HOURLY + b"[X-Fleet]\nMachineMetadata=region=eu\nConflicts=b.service\n")
         await cluster.submit("b.service")
         await cluster.machine("m1", metadata={"region": "us"})

@@ -8,6 +8,7 @@ from xchronos.wire.messages import Calendar, Explanation
 
 
 def test_explain(ctl, daemon):
+    daemon.run(daemon.cluster.scheduler())
     daemon.run(daemon.cluster.submit("a.service"))
     assert ctl("explain", "a").stdout.startswith("a.service: its next fire time is 2030-01-01T13:00:00")
     assert len(msgspec.json.decode(ctl("explain", "a", "-o", "json").stdout, type=Explanation).lines) == 1

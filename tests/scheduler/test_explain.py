@@ -6,7 +6,7 @@ import pytest
 from tests.scheduler.schedule_builders import asks, attempt, every, execution, job, s, unit, view
 from xchronos.clock import DAY, HOUR, MINUTE, SECOND, to_datetime
 from xchronos.model.policies import Outcome
-from xchronos.scheduler.explain import as_it_waits, explain, span
+from xchronos.scheduler.explain import as_it_waits, explain, nobody_decides, span
 from xchronos.scheduler.timing.schedule import accept
 from xchronos.triggers.cron.expression import parse_cron
 
@@ -202,3 +202,22 @@ def test_the_last_execution_when_nothing_is_under_way():
     assert len(explain(unit(), None, [execution(state="running")], (), NOW, failed)) == 2
     for well in (None, execution(state="ended", outcome=Outcome.SUCCEEDED)):
         assert len(explain(unit(), None, (), (), NOW, well)) == 1
+
+
+def test_no_turn_is_blamed_where_none_comes():
+    it = unit(every(10))
+    held_up = nobody_decides(7, "", ["it takes no writes: it is full"])
+    assert held_up == [
+        "the job store: it takes no writes: it is full",
+        "no scheduler owns its shard, 7: none is alive, or none reaches the job store",
+    ]
+    assert nobody_decides(7, "m1", ()) == []
+    waits = execution(state="waiting", reason="x")
+    due = execution(5, state="delayed")
+    found = explain(it, accept(it, s(0), 1), [waits, due], [view("a")], NOW, held_up=held_up)
+    assert found == [
+        "its fire time 2030-01-01T00:00:00Z has been due for 1min 40s",
+        *[f"nothing is decided about it just now: {why}" for why in held_up],
+        f"{waits.id} waits, though a could take it now",
+        f"{due.id} is to be placed",
+    ]

@@ -16,12 +16,14 @@ from xchronos.api.views import newest_first
 from xchronos.errors import Conflict, NotFound, UnitFileError
 from xchronos.model.records import Execution, ExecutionState, KnownMachine, Machine, MachineWish, UnitRecord
 from xchronos.registry.codec import decode
+from xchronos.registry.keys import shard_of
 from xchronos.registry.machine_desired import wished
 from xchronos.registry.readers import differences
 from xchronos.registry.registry import Registry
 from xchronos.registry.roster import Share
+from xchronos.scheduler.explain import nobody_decides
 from xchronos.scheduler.feasibility import UNAVAILABLE, MachineView
-from xchronos.store.contract import KeyValue
+from xchronos.store.contract import KeyValue, Reporting
 from xchronos.store.reading import read_some, snapshot
 from xchronos.wire.details import MachineState, MachineStatus
 
@@ -158,6 +160,14 @@ def skew(schedulers: Iterable[Share], machines: Iterable[Machine]) -> list[str]:
     ]
     readings = {machine.id: machine.reads for machine in machines} | {share.machine: share.reads for share in shares}
     return told + differences(readings)
+
+
+async def held_up(registry: Registry, unit: str) -> list[str]:
+    """Why nothing can be decided about a unit just now: nobody owns its shard, or the store takes no writes."""
+    shard = shard_of(unit)
+    owner = next((share.machine for share in await registry.schedulers() if shard in share.shards), "")
+    store = registry.store
+    return nobody_decides(shard, owner, store.faults() if isinstance(store, Reporting) else ())
 
 
 async def machine_views(context: Context) -> list[MachineView]:

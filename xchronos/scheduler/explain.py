@@ -28,6 +28,7 @@ def explain(
     now: Instant,
     last: Execution | None = None,
     ended: Mapping[str, str] | None = None,
+    held_up: Sequence[str] = (),
 ) -> list[str]:
     """What holds a unit up, or what it is doing: first the unit and its schedule, then each execution not yet ended.
 
@@ -42,11 +43,13 @@ def explain(
         now: The wall clock.
         last: Its latest execution that has ended, told of unless it succeeded, when all have.
         ended: By id, the last machine of each ended copy of the fire times that wait (see `placement.asks_history`).
+        held_up: Why nothing can be decided about the unit just now (see `nobody_decides`). Then no turn comes.
     """
     active = sorted(
         (as_it_waits(e, now) for e in executions if e.state != "ended"), key=lambda e: (e.fire_time, e.copy)
     )
-    lines = [_of_the_unit(unit, schedule, now, idle=not active)]
+    lines = [_of_the_unit(unit, schedule, now, idle=not active, turns=not held_up)]
+    lines += [f"nothing is decided about it just now: {why}" for why in held_up]
     view = filed(
         {one.id: KnownExecution(one, one.current.machine if one.current is not None else "") for one in active},
         Ranking(views),
@@ -54,11 +57,22 @@ def explain(
         ended=ended or {},
     )
     for execution in active:
-        lines.extend(_of_an_execution(unit, execution, active, view, now))
+        lines.extend(_of_an_execution(unit, execution, active, view, now, turns=not held_up))
     if not active and last is not None and last.outcome not in (None, Outcome.SUCCEEDED):
         why = f": {last.reason}" if last.reason else ""
         lines.append(f"{last.id} was its last execution: {last.outcome}{why}")
     return lines
+
+
+def nobody_decides(shard: int, owner: str, store_faults: Iterable[str]) -> list[str]:
+    """Why nothing can be decided about the units of a shard: `owner` is the scheduler that has it, empty for none.
+
+    `store_faults` are what the job store says is wrong with it: a store that takes no writes takes no decision.
+    """
+    reasons = [f"the job store: {fault}" for fault in store_faults]
+    if not owner:
+        reasons.append(f"no scheduler owns its shard, {shard}: none is alive, or none reaches the job store")
+    return reasons
 
 
 def explain_refused(files: Sequence[str], *, known: bool) -> list[str]:
@@ -87,7 +101,7 @@ def as_it_waits(execution: Execution, now: Instant) -> Execution:
     return msgspec.structs.replace(execution, due_at=nearer(execution.due_at), deadline=nearer(execution.deadline))
 
 
-def _of_the_unit(unit: Unit, schedule: Schedule | None, now: Instant, *, idle: bool) -> str:
+def _of_the_unit(unit: Unit, schedule: Schedule | None, now: Instant, *, idle: bool, turns: bool) -> str:
     if unit.masked:
         return "it is masked: its file is empty, so there is nothing to run"
     if unit.template:
@@ -109,7 +123,8 @@ def _of_the_unit(unit: Unit, schedule: Schedule | None, now: Instant, *, idle: b
     if late:
         due = min(late)
         age = span(now - to_instant(due))
-        return f"its fire time {rfc3339(due)} has been due for {age}: its scheduler has not taken its turn yet"
+        waits = ": its scheduler has not taken its turn yet" if turns else ""
+        return f"its fire time {rfc3339(due)} has been due for {age}{waits}"
     upcoming = preview(unit, now, 1, schedule)
     if not upcoming:
         return "nothing follows: its triggers have no further fire time"
@@ -118,7 +133,7 @@ def _of_the_unit(unit: Unit, schedule: Schedule | None, now: Instant, *, idle: b
 
 
 def _of_an_execution(
-    unit: Unit, execution: Execution, active: Sequence[Execution], view: View, now: Instant
+    unit: Unit, execution: Execution, active: Sequence[Execution], view: View, now: Instant, *, turns: bool
 ) -> list[str]:
     name = execution.id
     current = execution.current
@@ -130,7 +145,7 @@ def _of_an_execution(
         why += f"; it has to leave: {current.leave}"
     match execution.state:
         case "waiting":
-            return _waiting(unit, execution, view, now, name)
+            return _waiting(unit, execution, view, now, name, turns=turns)
         case "queued":
             ahead = [e.id for e in active if e.fire_time < execution.fire_time]
             behind = f" after {ahead[0]}" if ahead else ""
@@ -139,7 +154,7 @@ def _of_an_execution(
             return [f"{name} is queued{behind} (Concurrency={unit.concurrency})"]
         case "delayed":
             if execution.due_at is None or (wait := to_instant(execution.due_at) - now) <= 0:
-                return [f"{name} is to be placed now{why}"]
+                return [f"{name} is to be placed{' now' if turns else ''}{why}"]
             return [f"{name} starts in {span(wait)}, not before {rfc3339(execution.due_at)}{why}"]
         case "placed":
             return [f"{name} is placed on {machine}, whose agent has not started it yet{why}"]
@@ -153,12 +168,13 @@ def _of_an_execution(
             return [f"{name} has ended an attempt on {machine}: the scheduler decides what follows{why}"]
 
 
-def _waiting(unit: Unit, execution: Execution, view: View, now: Instant, name: str) -> list[str]:
+def _waiting(unit: Unit, execution: Execution, view: View, now: Instant, name: str, *, turns: bool) -> list[str]:
     decision = find_place(unit, execution, view, now, txn_room=TXN_ROOM)
     if isinstance(decision, PlaceNow):
         current = decision.execution.current
         assert current is not None
-        return [f"{name} waits, though {current.machine} could take it now: the next turn places it"]
+        then = ": the next turn places it" if turns else ""
+        return [f"{name} waits, though {current.machine} could take it now{then}"]
     if isinstance(decision, Finish):
         return [f"{name} waits for nothing any more: the next turn ends it, as {decision.reason.text}"]
     until = ""

@@ -250,8 +250,8 @@ async def explain_unit(state: State, name: FromPath[str]) -> Explanation:
     if waiting and asks_history(unit):
         for prefix in {fire_prefix(execution.id) for execution in active if execution.state == "waiting"}:
             copies |= await ended_copies(registry.store, registry.keys, prefix, lost=not stands(unit))
-    now = context.now
-    lines = await context.compute(lambda: explain(unit, schedule, active, machines, now, last, copies))
+    now, held_up = context.now, await queries.held_up(registry, name)
+    lines = await context.compute(lambda: explain(unit, schedule, active, machines, now, last, copies, held_up))
     lines += explain_refused(views.refused_words(refused), known=True)
     return Explanation(name, (*told, *lines), refused=bool(refused))
 
