@@ -290,7 +290,7 @@ class HostFiles:
         try:
             return work()
         finally:
-            del self._overdue[about]
+            self._overdue.pop(about, None)  # a call that was given up as it began may be at work beside this one
 
     @asynccontextmanager
     async def _turn(self, about: str) -> AsyncIterator[None]:
