@@ -132,6 +132,9 @@ def test_units_name_files_of_the_unit_directories_and_no_others(house: House, tm
     assert house.terminate() == 0
     house.start()  # the stored units are looked at
     told = eventually(lambda: house.client.status().notes)[0]
+    warning = f"EnvironmentFile {elsewhere} is outside of what units may have read on this machine (/etc/xchronos, "
+    assert warning in house.text("status", "far.service")
+    assert "its steps fail here" in house.text("status", "far.service")
     assert f"which are not read: far.service (EnvironmentFile {elsewhere}), link.service (" in told
     assert house.terminate() == 0
     # A state directory from before there was a default: nothing fails for the upgrade, and the status tells.

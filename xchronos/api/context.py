@@ -9,7 +9,7 @@ from litestar import MediaType, Response
 from litestar.datastructures import State
 
 from xchronos.api.ports import Services
-from xchronos.errors import UnitFileError
+from xchronos.errors import Problem, UnitFileError
 from xchronos.limits import ANSWER_SECONDS
 from xchronos.model.records import UnitRecord
 from xchronos.model.unit import Unit
@@ -40,6 +40,11 @@ class Context:
         """An answer that may be long, made and encoded aside."""
         body: Any = await self.services.offload(lambda: msgspec.json.encode(make()))
         return Response(body, media_type=MediaType.JSON)
+
+    async def unit_warnings(self, unit: Unit) -> tuple[Problem, ...]:
+        """What this machine has to say of a unit."""
+        ask = self.services.unit_warnings
+        return await ask(unit) if ask is not None else ()
 
     async def faults(self) -> tuple[str, ...]:
         """What is wrong with the daemon, also when its event loop does not answer."""

@@ -10,7 +10,9 @@ from prometheus_client import CollectorRegistry
 
 from xchronos.aio import Offload, inline
 from xchronos.clock import Clock
+from xchronos.errors import Problem
 from xchronos.model.records import Attempt
+from xchronos.model.unit import Unit
 from xchronos.registry.registry import Registry
 
 T = TypeVar("T")
@@ -65,6 +67,14 @@ class HealthCheck(Protocol):
 
     def __call__(self) -> Sequence[str]:
         """What is wrong with the daemon right now, a sentence for each fault; nothing: it is well."""
+        ...
+
+
+class UnitWarnings(Protocol):
+    """Looks at a unit with the eyes of one machine."""
+
+    async def __call__(self, unit: Unit, /) -> tuple[Problem, ...]:
+        """The warnings; nothing: it would run as it stands."""
         ...
 
 
@@ -138,6 +148,9 @@ class Services:
 
     notes: HealthCheck = tuple
     """What is no fault of the daemon, and a person should look at. Asked with `health`."""
+
+    unit_warnings: UnitWarnings | None = None
+    """What this machine has to say of a unit that is verified or shown; None: nothing."""
 
     metrics: CollectorRegistry = field(default_factory=CollectorRegistry)
     """What /metrics shows."""

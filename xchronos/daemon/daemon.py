@@ -274,6 +274,7 @@ class Daemon:
             loop=watchdog,
             health=running.health,
             notes=lambda: (*running.notes(), *reads.notes()),
+            unit_warnings=lambda unit: inside.run(reads.warnings(unit)),
             intake=_IntakeFaults(intake),
             metrics=metrics,
             token=settings.api_token,

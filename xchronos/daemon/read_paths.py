@@ -13,9 +13,10 @@ from xchronos.aio import Offload
 from xchronos.clock import MINUTE, Clock, Micros
 from xchronos.config import Settings
 from xchronos.durable import write_whole
-from xchronos.errors import StoreError, UnitFileError
+from xchronos.errors import Problem, StoreError, UnitFileError
 from xchronos.hostfiles import HostFileRefused, HostFiles, ReadPaths
 from xchronos.limits import OUTSIDE_TOLD
+from xchronos.model.unit import Unit
 from xchronos.registry.registry import Registry, Stored
 from xchronos.registry.units import compile_record
 from xchronos.unitfile import HostFacts
@@ -99,6 +100,28 @@ class StoredReads:
             return []  # what cannot be read by this version names nothing here
         return list(named_files(unit, self._facts))
 
+    @property
+    def _roots(self) -> str:
+        return ", ".join(map(str, self._files.paths.roots))
+
+    async def warnings(self, unit: Unit) -> tuple[Problem, ...]:
+        """A warning for each file that a unit names, and may not have read on this machine."""
+        found = []
+        for what, path in named_files(unit, self._facts):
+            with suppress(HostFileRefused):
+                if not await self._files.is_open(path):
+                    told = self._files.paths.told_only
+                    effect = "it is read until read_paths is named" if told else "its steps fail here"
+                    found.append(
+                        Problem(
+                            f"{what} {path} is outside of what units may have read on this machine "
+                            f"({self._roots}; see read_paths): {effect}",
+                            unit.name,
+                            severity="warning",
+                        )
+                    )
+        return tuple(found)
+
     def notes(self) -> list[str]:
         """A sentence for the status; none when no unit names what it may not."""
         paths = self._files.paths
@@ -108,6 +131,5 @@ class StoredReads:
             return []
         names = ", ".join(told[:TOLD_AT_ONCE])
         more = f" and {len(told) - TOLD_AT_ONCE} more" if len(told) > TOLD_AT_ONCE else ""
-        roots = ", ".join(map(str, paths.roots))
         effect = "which are read until the setting read_paths is named" if paths.told_only else "which are not read"
-        return [f"units name files outside of {roots}, {effect}: {names}{more}"]
+        return [f"units name files outside of {self._roots}, {effect}: {names}{more}"]

@@ -102,7 +102,7 @@ async def get_unit(state: State, name: FromPath[str], recent: Recent = RECENT_EX
         stored.schedule,
         views.trigger_statuses(unit, _shown_schedule(stored)),
         views.placing(unit),
-        unit.warnings_on(registry.store.name),
+        (*unit.warnings_on(registry.store.name), *await context.unit_warnings(unit)),
         executions=recently,
         documentation=unit.documentation,
         refused=told,
@@ -147,7 +147,7 @@ async def verify_unit(request: Request[Any, Any, Any], state: State, name: FromQ
             problems = judge(unit, submission.path, now=context.now, store=registry.store.name)
     except UnitFileError as error:
         return Verified(ok=False, problems=error.problems)
-    return Verified(ok=True, problems=problems)
+    return Verified(ok=True, problems=(*problems, *await context.unit_warnings(unit)))
 
 
 async def _submission(context: Context, request: Request[Any, Any, Any]) -> tuple[bytes, Submission]:
