@@ -2,8 +2,10 @@
 
 import hashlib
 import io
+import os
 import tarfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from xchronos.dockercli import Create, Run
 from xchronos.durable import write_whole
 from xchronos.errors import StartRefused
 from xchronos.executors.contract import StepSpec
-from xchronos.hostfiles import HostFiles
+from xchronos.hostfiles import HostFileRefused, HostFiles, read_file
 
 UNIT, EXECUTION, ATTEMPT = "xchronos.unit", "xchronos.execution", "xchronos.attempt"
 STEP, NAMESPACE, KEEP = "xchronos.step", "xchronos.namespace", "xchronos.keep"
@@ -266,6 +268,29 @@ def assignments_in(text: str, path: str, env: Mapping[str, str] | None) -> list[
         elif name in env:
             found.append(f"{name}={env[name]}")
     return found
+
+
+def write_id(path: Path, container: str) -> None:
+    """Write a container's id into a new file. Blocks as long as the file system does.
+
+    A file of that very content is one that an earlier daemon has written for this very container.
+
+    Raises:
+        StartRefused: there is something else of that name, a file or not.
+        OSError: the file cannot be made.
+    """
+    what = f"container ID file {path}"
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    except FileExistsError:
+        known = b""
+        with suppress(HostFileRefused):  # it is no file, or a large one: it is not ours in any case
+            known = read_file(str(path), what)
+        if known.decode(errors="replace") != container:
+            raise StartRefused(f"{what} exists: another container may be running by it; delete it first") from None
+        return
+    with open(descriptor, "w", encoding="ascii") as file:  # noqa: PTH123 - of a descriptor
+        file.write(container)
 
 
 def secrets_archive(secrets: Mapping[str, str]) -> bytes:

@@ -18,7 +18,6 @@ from xchronos.dockercli import Create, DockerCommand, Run, Start
 from xchronos.errors import ExecutorUnavailable, StartRefused
 from xchronos.executors.contract import Leftover, StepExit, StepSpec
 from xchronos.executors.docker import body as bodies
-from xchronos.executors.docker.cidfile import write_id
 from xchronos.executors.docker.client import ConnectionLost, DockerClient, EngineRefusal
 from xchronos.executors.docker.commands import DockerCommandRun
 from xchronos.executors.docker.containers import Keeper, start_gate
@@ -178,7 +177,7 @@ class DockerExecutor:
                 return StepExit(code=125, reason=refusal.message)
             if command.cidfile:
                 path = bodies.named_path(spec, command.cidfile)
-                await self._files.ask(lambda: write_id(path, found.id), f"container ID file {path}")
+                await self._files.ask(lambda: bodies.write_id(path, found.id), f"container ID file {path}")
             fresh = found.state.status == "created"
             output = await output_of(self._keeper, found, log, fresh=fresh) if not detached else None
             if isinstance(command, Run):
