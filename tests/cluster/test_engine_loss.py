@@ -1,7 +1,10 @@
 """The Docker engine dies under running containers, and comes back."""
 
+import asyncio
+import re
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -9,6 +12,9 @@ from tests.cluster.checker import check, told
 from tests.cluster.cluster import FULL, Cluster, eventually
 from tests.cluster.engine import OwnEngine
 from tests.cluster.units import container, names
+from xchronos.executors.contract import StepExit, StepSpec
+from xchronos.executors.docker.executor import DockerExecutor
+from xchronos.executors.logfile import kept_files
 
 pytestmark = [
     pytest.mark.slow,
@@ -97,3 +103,56 @@ def test_nor_for_one_while_no_daemon_is_there(figures: Callable[..., None]) -> N
                 assert outcomes == ["lost", "succeeded"], execution
                 assert "the engine was shut down" in execution.attempts[0].reason
         figures(executions=len(history))
+
+
+COUNTS = "i=0; while [ $i -lt {} ]; do i=$((i+1)); echo $i; [ $((i % 20)) = 0 ] && sleep 0.05; done; printf end"
+AWAY = r"\[xchronos: the end of the output may be missing: the engine was away when the container ended, \S+\]\n"
+
+
+@pytest.mark.parametrize(("driver", "count"), [("", 7000), ("none", 7000), ("", 1000)])
+def test_the_output_goes_on_after_an_engine_that_died(tmp_path: Path, driver: str, count: int) -> None:
+    script = COUNTS.format(count)
+    body = {"Image": "xchronos/busybox:latest", "Cmd": ["sh", "-c", script], "HostConfig": {"NetworkMode": "none"}}
+    if driver:
+        body["HostConfig"] = {"NetworkMode": "none", "LogConfig": {"Type": driver}}
+    spec = StepSpec("o.service", "o", 1, "start-0", (), "", {}, str(tmp_path), f"{tmp_path}/log", body=body)
+
+    def kept() -> str:
+        return b"".join(path.read_bytes() for path in kept_files(spec.log)).decode()
+
+    async def run(engine: OwnEngine) -> StepExit:
+        executor = DockerExecutor("output", engine.url)
+        task = asyncio.create_task(executor.run(spec))
+        try:
+            while "\n500\n" not in kept():  # noqa: ASYNC110 - the output is a file
+                await asyncio.sleep(0.05)
+            await asyncio.to_thread(engine.kill)
+            await asyncio.sleep(4)  # its containerd ends with it
+            await asyncio.to_thread(engine.start)
+            end = await task
+            await executor.release("o", 1)
+            return end
+        finally:
+            await executor.close()
+
+    with Cluster(members=0) as cluster, OwnEngine(cluster) as engine:
+        engine.make_image()
+        end = asyncio.run(asyncio.wait_for(run(engine), 120))
+    assert (end.code, end.lost) == (0, False)
+    whole = [str(number) for number in range(1, count + 1)] + ["end"]
+    if count == 1000:
+        # It ended while nobody took what it wrote: the engine has lost that, and the log says so.
+        text, note, rest = re.split(f"({AWAY})", kept())
+        assert "\n".join(whole).startswith(text.rstrip("\n")), text
+        assert (bool(note), rest) == (True, "")
+        return
+    if not driver:
+        assert kept().split("\n") == whole, "what the engine's log has is all there, and once"
+        return
+    parts = re.split(r"\n?\[xchronos: output from \S+ to \S+ may be missing here: nobody was attached\]\n", kept())
+    assert len(parts) == 2
+    for part in parts:
+        # Nothing is missing but where a line says so; a line of the output may be cut there.
+        lines = [line for line in part.split("\n") if line][1:-1]
+        assert "\n".join(lines) in "\n".join(whole)
+    assert kept().endswith("6999\n7000\nend")

@@ -39,6 +39,7 @@ IDLE_LOOK = 10.0
 RETRY_PAUSE = 0.1
 """Seconds before an engine that does not answer is asked again."""
 
+_BEFORE = ("created", "configured", "initialized", "restarting", "unknown")
 _READ = 1 << 16
 _HEADER = 8
 
@@ -76,6 +77,11 @@ def _ask(settings: dict[str, Any], method: str, path: str, headers: dict[str, st
         connection.close()
         raise
     return response, stream
+
+
+def _may_write(state: dict[str, Any] | None) -> bool:
+    """Whether a container in this state may write. dockerd calls one that has ended `exited`, podman `stopped`."""
+    return state is not None and (bool(state.get("Running")) or state["Status"] in _BEFORE)
 
 
 class Attacher:
@@ -204,7 +210,7 @@ class Attacher:
             state = self._state()
         except (OSError, HTTPException, ValueError):
             return True
-        return state is not None and state["Status"] not in ("exited", "dead")
+        return _may_write(state)
 
     def _goes_on(self) -> bool:
         """After the attachment has ended: whether the container may still write. Asks until the engine answers."""
@@ -214,7 +220,7 @@ class Attacher:
             except (OSError, HTTPException, ValueError):
                 time.sleep(RETRY_PAUSE)
                 continue
-            return state is not None and state["Status"] not in ("exited", "dead")
+            return _may_write(state)
         return False
 
     def _tick(self) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import re
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -11,10 +12,11 @@ from xchronos.aio import cancel_and_wait
 from xchronos.executors.contract import StepExit, StepSpec
 from xchronos.executors.docker import body
 from xchronos.executors.docker.attached import AttachedOutput
-from xchronos.executors.docker.client import EngineRefusal
+from xchronos.executors.docker.client import DockerClient, EngineRefusal
 from xchronos.executors.docker.containers import Inspected, Keeper, refused_start
 from xchronos.executors.docker.output import Output, OutputCopy, log_keeping
 from xchronos.executors.docker.patience import new_pauses, telling
+from xchronos.executors.hostfacts import engine_started
 from xchronos.executors.logfile import BoundedLog
 
 MOST_LOOKS_AT_A_NAME = 12
@@ -178,6 +180,12 @@ class ContainerRun:
             return _by_init(await attend(self._keeper, found, output, log), log, body)
 
 
+def _was_away(engine: DockerClient, moment: datetime) -> bool:
+    """Whether the engine has started after `moment`. Podman's containers keep their logs without it."""
+    up = engine_started(engine.socket) if engine.socket is not None and not engine.podman else None
+    return up is not None and moment.timestamp() < up
+
+
 def _by_init(result: StepExit, log: BoundedLog, body: Mapping[str, Any]) -> StepExit:
     """The result, corrected for a program that the container's init (tini, catatonit) could not execute.
 
@@ -220,6 +228,9 @@ async def attend(keeper: Keeper, found: Inspected, output: Output, log: BoundedL
         code, held = await keeper.ended(found)
         result = await keeper.result(found.id, code, held=held)
         await output.finish(follower)
+        if not held and result.ended_at is not None and _was_away(keeper.engine, result.ended_at):
+            end = result.ended_at.isoformat().replace("+00:00", "Z")
+            log.gap(f"the end of the output may be missing: the engine was away when the container ended, {end}")
         # What is recorded as ended may be removed: then the log is all that is left of the output.
         if log.written:
             await asyncio.to_thread(log.sync)
