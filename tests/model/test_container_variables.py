@@ -102,6 +102,13 @@ def test_a_limit_that_is_not_known_counts_for_nothing():
     assert unit("Image=img", "Memory=${M}", service="Environment=M=64m").memory == 64 << 20
 
 
+def test_a_file_that_is_not_known_is_not_named():
+    made = unit("Image=img", "EnvironmentFile=${D}/e", "SeccompProfile=/s")
+    assert (made.container.extras.env_files, made.container.extras.seccomp_profile) == ((), "")
+    assert on_machine(made.container, NAME, HostFacts(), {"D": "/d"}).extras.env_files == ("/d/e",)
+    assert unit("Image=img", "EnvironmentFile=/e", "HostName=${H}").container.extras.env_files == ("/e",)
+
+
 def problems_of(*lines, service="EnvironmentFile=/e"):
     try:
         return [(p.line, p.key, p.severity, p.message) for p in unit(*lines, service=service).warnings]

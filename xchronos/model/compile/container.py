@@ -99,7 +99,10 @@ def read_container(file: UnitFile, name: UnitName, problems: list[Problem]) -> C
     made = Container(uncovered(extras.image), uncovered(merged), uncovered(extras))
     if not any("$" in value for _, value, _ in options):
         return made
-    # A stand-in for a variable must not count as a limit.
+    # A stand-in for a variable must not count as a limit, or as a file that the unit names.
+    if unknown & {"EnvironmentFile", "SeccompProfile", "PodmanArgs"}:
+        known = msgspec.structs.replace(made.extras, env_files=(), label_files=(), seccomp_profile="")
+        made = msgspec.structs.replace(made, extras=known)
     if unknown:
         for limit in ("Memory", "NanoCpus"):
             made.body.get("HostConfig", {}).pop(limit, None)
