@@ -150,6 +150,13 @@ class Registry:
             if (await self.store.commit(txn)).succeeded:
                 return Submitted(name, unit.revision, "created" if old is None else "changed", warnings)
 
+    async def verify(self, unit: Unit, path: str, *, now: Instant) -> tuple[Problem, ...]:
+        """What `submit` would say to a unit that compiles and is not stored yet. Raises UnitFileError as that does."""
+        warnings = await self.judge(unit, path, now=now)
+        if asks_readers(unit):
+            refuse_unread(unit, path or unit.name, await self.schedulers())
+        return warnings
+
     async def judge(self, unit: Unit, path: str, *, now: Instant) -> tuple[Problem, ...]:
         """What is said to a unit that compiles. Raises UnitFileError, with all of it, if it is refused now."""
         offered = None

@@ -142,7 +142,7 @@ async def verify_unit(request: Request[Any, Any, Any], state: State, name: FromQ
         unit = await context.compute(lambda: compile_unit(name, text, drop_ins, submission.path))
         registry = context.services.registry
         try:
-            problems = await registry.judge(unit, submission.path, now=context.now)
+            problems = await registry.verify(unit, submission.path, now=context.now)
         except StoreUnavailable:  # then nobody knows which executors machines have
             problems = judge(unit, submission.path, now=context.now, store=registry.store.name)
     except UnitFileError as error:

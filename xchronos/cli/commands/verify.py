@@ -77,6 +77,7 @@ def check(
     from xchronos.clock import SystemClock
     from xchronos.model.compile.unit import compile_unit
     from xchronos.registry.judging import depends_on_machines, judge
+    from xchronos.registry.readers import asks_readers
 
     if not named and source.suffix not in ("", ".service"):
         from xchronos.unitfile import parse
@@ -90,7 +91,7 @@ def check(
     try:
         dropins = [(dropin.path, dropin.text) for dropin in source.drop_ins]
         unit = compile_unit(source.name, source.text, dropins, source.path, systemd=systemd)
-        ask = ask or depends_on_machines(unit)
+        ask = ask or depends_on_machines(unit) or asks_readers(unit)
         problems = judge(unit, source.path, now=SystemClock().now(), store=USUAL_STORE, offline=True)
         here = FileVerdict(source.path, source.name, ok=True, problems=problems)
     except UnitFileError as error:
