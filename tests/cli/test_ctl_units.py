@@ -374,3 +374,12 @@ class TestStatus:
         assert shown.count("not valid UTF-8") == 10
         assert "and 40 more, which xchronosctl verify tells" in shown
         assert read(ctl("status", "-o", "json"), DaemonStatus).machine == "m1"
+
+
+def test_a_name_outside_of_ascii_is_told_escaped_and_found_as_it_is_spoken(ctl, daemon, tmp_path: Path):
+    path = tmp_path / "größe.service"
+    path.write_text("[Service]\nExecStart=/bin/true\n")
+    escaped = r"gr\xc3\xb6\xc3\x9fe.service"
+    assert f"expected {escaped}" in ctl("submit", str(path)).stderr
+    assert ctl("submit", "--name", escaped, str(path)).stdout.startswith(f"{escaped}: created")
+    assert ctl("cat", "größe").exit_code == 0

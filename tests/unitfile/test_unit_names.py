@@ -46,6 +46,28 @@ def test_bad_names(text, why):
         name(text)
 
 
+# The names as systemd-escape --mangle writes them.
+@pytest.mark.parametrize(
+    ("text", "escaped"),
+    [
+        ("größe.service", r"gr\xc3\xb6\xc3\x9fe.service"),
+        ("a b@c d.service", r"a\x20b@c\x20d.service"),
+        ("x@ü.service", r"x@\xc3\xbc.service"),
+    ],
+)
+def test_a_name_that_has_to_be_escaped_is_told_escaped(text, escaped):
+    with pytest.raises(InvalidValue) as caught:
+        name(text)
+    assert f"expected {escaped}, as systemd-escape --mangle writes it" in str(caught.value)
+    assert name(escaped).full == mangle(text)
+
+
+def test_a_name_that_is_too_long_when_it_is_escaped_is_only_wrong():
+    with pytest.raises(InvalidValue) as caught:
+        name("ä" * 100 + ".service")
+    assert "expected" not in str(caught.value)
+
+
 def test_names():
     plain, template, instance = name("a" * 247 + ".service"), name("a@.timer"), name("a@b@c.d.service")
     assert (plain.kind, plain.is_template, plain.is_instance, plain.template) == ("plain", False, False, None)

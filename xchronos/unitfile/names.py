@@ -88,10 +88,9 @@ def _what_is_wrong(name: str) -> str:
         return f"unit name {name!r} has no known suffix: expected .service (or .timer, .socket, ...) at the end"
     if not stem or stem.startswith("@"):
         return f"unit name {name!r} has nothing before its {'@' if stem else 'suffix'}"
-    return (
-        f"unit name {name!r} has bad characters: only letters, digits and :_.\\-@ are allowed; "
-        "any other is written as \\xNN, as systemd-escape does"
-    )
+    wrong = f"unit name {name!r} has bad characters: only letters, digits and :_.\\-@ are allowed"
+    escaped = _NEEDS_MANGLING.sub(_hex, name.encode("utf-8", "surrogateescape")).decode("ascii")
+    return f"{wrong}; expected {escaped}, as systemd-escape --mangle writes it" if is_valid_name(escaped) else wrong
 
 
 def is_valid_name(name: str) -> bool:
