@@ -17,6 +17,7 @@ from xchronos.dockercli.quadlet.container import CONTAINER_KEYS, ContainerExtras
 from xchronos.dockercli.quadlet.variables import Variables
 from xchronos.errors import InvalidValue, Problem, Severity
 from xchronos.model.compile.reader import problem_at
+from xchronos.model.compile.refused import refused
 from xchronos.model.unit import Container, ContainerOption
 from xchronos.unitfile import (
     HostFacts,
