@@ -10,7 +10,7 @@ from xchronos.model.compile.unit import described
 from xchronos.model.records import Attempt, Execution, Schedule, TriggerState
 from xchronos.model.unit import Unit
 from xchronos.registry.readers import is_left_alone, told_unread
-from xchronos.registry.refused import Refusal
+from xchronos.registry.refused import RefusedUnitFile
 from xchronos.registry.registry import Stored
 from xchronos.registry.roster import Share
 from xchronos.registry.units import text_of
@@ -58,7 +58,9 @@ def summarize(stored: Stored, active: int, schedulers: Sequence[Share] = ()) -> 
     )
 
 
-def with_refused(units: list[UnitSummary], refused: Sequence[Refusal], after: str, limit: int) -> list[UnitSummary]:
+def with_refused(
+    units: list[UnitSummary], refused: Sequence[RefusedUnitFile], after: str, limit: int
+) -> list[UnitSummary]:
     """A page of units with what is refused: said of each unit, and a row for a file that is none yet.
 
     Args:
@@ -81,7 +83,7 @@ def with_refused(units: list[UnitSummary], refused: Sequence[Refusal], after: st
     return [page[name] for name in sorted(page)][:limit]
 
 
-def refused_words(refused: Iterable[Refusal]) -> list[str]:
+def refused_words(refused: Iterable[RefusedUnitFile]) -> list[str]:
     """Each refused file in one line: its first problem, how many there are besides, and the machine that has it."""
     lines = []
     for one in refused:
@@ -92,7 +94,7 @@ def refused_words(refused: Iterable[Refusal]) -> list[str]:
     return lines
 
 
-def refused_files(refused: Iterable[Refusal]) -> tuple[RefusedFileStatus, ...]:
+def refused_files(refused: Iterable[RefusedUnitFile]) -> tuple[RefusedFileStatus, ...]:
     """The refused files as programs see them."""
     return tuple(RefusedFileStatus(**msgspec.structs.asdict(one.file), machine=one.machine) for one in refused)
 

@@ -10,7 +10,7 @@ from xchronos.store.contract import KeyValue, Store
 from xchronos.store.reading import snapshot
 
 
-class Refusal(msgspec.Struct, frozen=True):
+class RefusedUnitFile(msgspec.Struct, frozen=True):
     """One refused file: the unit that it would be, and the machine that has it."""
 
     unit: str
@@ -18,17 +18,17 @@ class Refusal(msgspec.Struct, frozen=True):
     file: RefusedFile
 
 
-async def refusals(store: Store, keys: Keys, unit: str = "") -> list[Refusal]:
+async def refusals(store: Store, keys: Keys, unit: str = "") -> list[RefusedUnitFile]:
     """The refused files of one unit, or (empty) of all, by unit and machine. Raises StoreUnavailable."""
-    found: list[Refusal] = []
+    found: list[RefusedUnitFile] = []
     async for page in snapshot(store, f"{keys.refused}{unit}/" if unit else keys.refused):
         found.extend(refusal for item in page.items if (refusal := _refusal(keys, item)) is not None)
     return found
 
 
-def _refusal(keys: Keys, item: KeyValue) -> Refusal | None:
+def _refusal(keys: Keys, item: KeyValue) -> RefusedUnitFile | None:
     unit, _, machine = item.key[len(keys.refused) :].partition("/")
     try:
-        return Refusal(unit, machine, decode(item, RefusedFile))
+        return RefusedUnitFile(unit, machine, decode(item, RefusedFile))
     except StoreError:
         return None  # somebody's unreadable record: it tells of no file

@@ -305,7 +305,7 @@ def _grown(word: str, env: Mapping[str, str]) -> int:
         return len(word)
     if word[0] == "$" and word[1:2] not in {"{", "$"}:
         return len(env.get(word[1:], ""))
-    return len(word) + sum(len(env.get(match[1], "")) for match in _BRACED.finditer(word) if match[1])
+    return len(word) + sum(len(env.get(match[1], "")) for match in _BRACED.finditer(word) if match[2] == "}")
 
 
 def variable_names(word: str) -> tuple[str, ...]:

@@ -9,7 +9,8 @@ import msgspec
 from xchronos.cli.context import CliContext, options, pass_session
 from xchronos.cli.files import STDIN, UnitSource, read_sources, unit_for
 from xchronos.cli.text import problem_line
-from xchronos.errors import ApiError, Problem
+from xchronos.errors import ApiError, Problem, UnitFileError
+from xchronos.model.compile.bounds import check_size
 from xchronos.wire.messages import SubmissionResult
 
 
@@ -52,6 +53,12 @@ def _submit(session: CliContext, source: UnitSource, by: str) -> SubmissionResul
         drop_ins = [(dropin.name, dropin.text.decode()) for dropin in source.drop_ins]
     except UnicodeDecodeError:
         session.print(f"{source.path}: its drop-ins are not valid UTF-8", err=True)
+        return None
+    try:
+        # A body that is far too large is refused before it has arrived, and then nobody can read the reason.
+        check_size([(source.path, source.text), *((dropin.path, dropin.text) for dropin in source.drop_ins)])
+    except UnitFileError as error:
+        _print_problems(session, source, error.problems)
         return None
     try:
         submitted = session.client.submit(source.name, source.text, drop_ins=drop_ins, path=source.path, by=by)
