@@ -8,7 +8,7 @@ has cut one that a process writes itself.
 `.<log>.page` says what the files cannot: how many bytes were dropped, how many are lines of our own, and how far the
 output's source was read (`BoundedLog.mark`). It is written only once there is something to say.
 
-This module imports the standard library only: `docker.attacher` is a process of its own.
+This module imports the standard library only: `docker.attachment.process` is a process of its own.
 """
 
 import errno

@@ -142,7 +142,7 @@ class DockerClient:
             await self.ping()
 
     def connection(self) -> dict[str, Any]:
-        """How another process of this machine reaches the engine: the settings of `attacher`."""
+        """How another process of this machine reaches the engine: the settings of `attachment.process`."""
         url = URL(self._base)
         folder = Path(os.environ.get("DOCKER_CERT_PATH") or Path.home() / ".docker") if self._ssl else None
         return {

@@ -20,8 +20,9 @@ from xchronos.executors.contract import StepExit, StepSpec
 from xchronos.executors.docker import images
 from xchronos.executors.docker.body import read_assignments
 from xchronos.executors.docker.client import EngineRefusal
-from xchronos.executors.docker.containers import Keeper, seconds_text
+from xchronos.executors.docker.containers import Keeper
 from xchronos.executors.docker.execs import RunningExec
+from xchronos.executors.docker.inspected import seconds_text
 from xchronos.executors.docker.journal import StepJournal
 from xchronos.executors.docker.messages import Demultiplexer
 from xchronos.executors.docker.run import attend, line_writer, output_of

@@ -11,9 +11,10 @@ import msgspec
 from xchronos.aio import cancel_and_wait
 from xchronos.executors.contract import StepExit, StepSpec
 from xchronos.executors.docker import body
-from xchronos.executors.docker.attached import AttachedOutput
+from xchronos.executors.docker.attachment.client import AttachedOutput
 from xchronos.executors.docker.client import DockerClient, EngineRefusal
-from xchronos.executors.docker.containers import Inspected, Keeper, refused_start
+from xchronos.executors.docker.containers import Keeper, refused_start
+from xchronos.executors.docker.inspected import Inspected
 from xchronos.executors.docker.output import Output, OutputCopy, log_keeping
 from xchronos.executors.docker.patience import new_pauses, telling
 from xchronos.executors.hostfacts import engine_started

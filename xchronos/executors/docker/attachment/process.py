@@ -85,7 +85,7 @@ def _may_write(state: dict[str, Any] | None) -> bool:
 
 
 class Attacher:
-    """Holds one attachment. `settings` is what `attached.AttachedOutput` has written."""
+    """Holds one attachment. `settings` is what `client.AttachedOutput` has written."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
         self._settings = settings

@@ -1,4 +1,4 @@
-"""A container's output by attachment, for log drivers that cannot give it back: see `attacher`, which holds it."""
+"""A container's output by attachment, for log drivers that cannot give it back: see `process`, which holds it."""
 
 import asyncio
 import fcntl
@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from xchronos.aio import cancel_and_wait
-from xchronos.executors.docker import attacher
-from xchronos.executors.docker.attacher import ATTACHED, ENDED, REFUSED
+from xchronos.executors.docker.attachment import process
+from xchronos.executors.docker.attachment.process import ATTACHED, ENDED, REFUSED
 from xchronos.executors.docker.client import DockerClient
 from xchronos.executors.logfile import BoundedLog
 
@@ -27,9 +27,10 @@ WATCH_INTERVAL = 2.0
 
 LOOK_INTERVAL = 0.01
 
-_ROOT = str(Path(attacher.__file__).resolve().parents[3])
+_ROOT = str(Path(process.__file__).resolve().parents[4])
 _PROGRAM = (
-    "import sys; sys.path.append(sys.argv[1]); from xchronos.executors.docker.attacher import main; main(sys.argv[2])"
+    "import sys; sys.path.append(sys.argv[1]); "
+    "from xchronos.executors.docker.attachment.process import main; main(sys.argv[2])"
 )
 
 
