@@ -15,14 +15,12 @@ from aiohttp import web
 from tests.executors.docker_bench import NAMESPACE, Bench
 from xchronos.clock import MILLISECOND
 from xchronos.errors import ConfigError, ExecutorUnavailable, StartRefused
-from xchronos.executors import hostfacts
-from xchronos.executors.docker import patience
+from xchronos.executors import hostfacts, patience
 from xchronos.executors.docker.body import read_assignments
 from xchronos.executors.docker.client import ConnectionLost, DockerClient, EngineRefusal
-from xchronos.executors.docker.containers import refused_start
 from xchronos.executors.docker.executor import DockerExecutor
 from xchronos.executors.docker.images import DOCKER_HUB, PullFailed, credentials, pull, registry_of, split_reference
-from xchronos.executors.docker.inspected import moment, seconds_text
+from xchronos.executors.docker.inspected import moment, refused_start, seconds_text
 from xchronos.executors.docker.messages import Demultiplexer
 from xchronos.executors.hostfacts import boot_time, engine_started
 from xchronos.hostfiles import HostFiles

@@ -23,7 +23,7 @@ import msgspec
 from yarl import URL
 
 from xchronos.errors import ConfigError, ExecutorError, ExecutorUnavailable
-from xchronos.executors.docker.patience import note_trouble
+from xchronos.executors.patience import note_trouble
 from xchronos.urls import shown
 
 DEFAULT_HOST = "unix:///var/run/docker.sock"

@@ -6,7 +6,6 @@ again, and an end that may be the engine's doing and not the step's is a lost st
 
 import asyncio
 import os
-import re
 import signal
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -19,9 +18,9 @@ from xchronos.errors import ExecutorUnavailable
 from xchronos.executors.contract import FORBIDDEN, StepExit, StepSpec
 from xchronos.executors.docker import images
 from xchronos.executors.docker.client import ConnectionLost, DockerClient, EngineRefusal
-from xchronos.executors.docker.inspected import Config, HostConfig, Inspected, State, moment
-from xchronos.executors.docker.patience import SHORTEST_PAUSE, new_pauses
+from xchronos.executors.docker.inspected import Config, HostConfig, Inspected, State, moment, refused_start
 from xchronos.executors.hostfacts import boot_time, engine_started
+from xchronos.executors.patience import SHORTEST_PAUSE, new_pauses
 from xchronos.executors.signals import signal_number
 
 PING_LIMIT = 5.0
@@ -29,24 +28,6 @@ PING_LIMIT = 5.0
 
 MOST_CONFLICTS = 20
 """How often creation is tried again while the name is taken, but no container of that name can be seen."""
-
-_NOT_FOUND = re.compile(
-    r"executable file not found|no such file or directory|system cannot find the file", re.IGNORECASE
-)
-_NOT_RUNNABLE = re.compile(r"permission denied|is a directory|exec format error", re.IGNORECASE)
-
-
-def refused_start(message: str, exit_code: int) -> int:
-    """The docker client's exit code for a start that failed: 127 not found, 126 not runnable, else 125.
-
-    dockerd gives it (State.ExitCode). podman leaves that 0, so the text has to tell
-    (`test_the_clients_codes_of_a_start_that_failed`).
-    """
-    if exit_code in (126, 127):
-        return exit_code
-    if _NOT_FOUND.search(message):
-        return 127
-    return 126 if _NOT_RUNNABLE.search(message) else 125
 
 
 def _ends_of_a_shutdown(found: Inspected) -> frozenset[int]:

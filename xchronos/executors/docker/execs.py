@@ -15,8 +15,8 @@ from xchronos.errors import ExecutorUnavailable
 from xchronos.executors.contract import StepExit, StepSpec
 from xchronos.executors.docker.client import ConnectionLost, DockerClient
 from xchronos.executors.docker.messages import Demultiplexer
-from xchronos.executors.docker.patience import new_pauses
 from xchronos.executors.logfile import BoundedLog
+from xchronos.executors.patience import new_pauses
 
 Assignments = Callable[[Path, Mapping[str, str] | None], Awaitable[list[str]]]
 

@@ -23,9 +23,9 @@ from xchronos.executors.docker.commands import DockerCommandRun
 from xchronos.executors.docker.containers import Keeper, start_gate
 from xchronos.executors.docker.journal import StepJournal
 from xchronos.executors.docker.output import log_config
-from xchronos.executors.docker.patience import new_pauses, telling
 from xchronos.executors.docker.run import ContainerRun, attend, output_of
 from xchronos.executors.logfile import BoundedLog
+from xchronos.executors.patience import new_pauses, telling
 from xchronos.hostfiles import HostFiles
 
 PROBE_LIMIT = 10.0
@@ -210,7 +210,7 @@ class DockerExecutor:
                     journal.again = True
                 except ExecutorUnavailable:
                     pass  # nothing was sent, so `again` stays as it is
-                if not attaches:
+                if not attaches and log.written:
                     log.restart()  # before the pause, which may leave a line there
                 await pauses.pause()
 

@@ -1,4 +1,4 @@
-"""What an engine tells of a container, as far as it is needed here, and its way to write times."""
+"""What an engine tells of a container: its state, its times, and the code of a start that failed."""
 
 import re
 from collections.abc import Mapping
@@ -7,6 +7,10 @@ from typing import Any
 
 import msgspec
 
+_NOT_FOUND = re.compile(
+    r"executable file not found|no such file or directory|system cannot find the file", re.IGNORECASE
+)
+_NOT_RUNNABLE = re.compile(r"permission denied|is a directory|exec format error", re.IGNORECASE)
 _FRACTION = re.compile(r"\.(\d{1,6})\d*")
 _NEVER = "0001-01-01"
 
@@ -66,3 +70,16 @@ def seconds_text(text: str) -> str:
         return ""
     digits = re.search(r"\.(\d+)", text)
     return f"{int(at.timestamp())}.{(digits[1] if digits else '0').ljust(9, '0')}"
+
+
+def refused_start(message: str, exit_code: int) -> int:
+    """The docker client's exit code for a start that failed: 127 not found, 126 not runnable, else 125.
+
+    dockerd gives it (State.ExitCode). podman leaves that 0, so the text has to tell
+    (`test_the_clients_codes_of_a_start_that_failed`).
+    """
+    if exit_code in (126, 127):
+        return exit_code
+    if _NOT_FOUND.search(message):
+        return 127
+    return 126 if _NOT_RUNNABLE.search(message) else 125

@@ -23,8 +23,8 @@ from xchronos.aio import cancel_and_wait, retry
 from xchronos.errors import ExecutorUnavailable
 from xchronos.executors.docker.client import DockerClient, EngineRefusal
 from xchronos.executors.docker.messages import TROUBLE, Frames, Lines, Message, Place, sortable
-from xchronos.executors.docker.patience import new_pauses
 from xchronos.executors.logfile import BoundedLog
+from xchronos.executors.patience import new_pauses
 
 FOLLOW_AFTER = 0.25
 """Seconds that a container runs before `follow` begins to copy its output."""

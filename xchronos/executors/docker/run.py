@@ -13,12 +13,12 @@ from xchronos.executors.contract import StepExit, StepSpec
 from xchronos.executors.docker import body
 from xchronos.executors.docker.attachment.client import AttachedOutput
 from xchronos.executors.docker.client import DockerClient, EngineRefusal
-from xchronos.executors.docker.containers import Keeper, refused_start
-from xchronos.executors.docker.inspected import Inspected
+from xchronos.executors.docker.containers import Keeper
+from xchronos.executors.docker.inspected import Inspected, refused_start
 from xchronos.executors.docker.output import Output, OutputCopy, log_keeping
-from xchronos.executors.docker.patience import new_pauses, telling
 from xchronos.executors.hostfacts import engine_started
 from xchronos.executors.logfile import BoundedLog
+from xchronos.executors.patience import new_pauses, telling
 
 MOST_LOOKS_AT_A_NAME = 12
 """How often a name is tried again while the container that has it is only to be removed: some 15 seconds in all."""
