@@ -7,6 +7,7 @@ import msgspec
 import pytest
 
 from tests.executors.docker_bench import NAMESPACE
+from xchronos.executors.contract import Leftover
 from xchronos.executors.docker.body import container_name
 from xchronos.executors.docker.executor import DockerExecutor
 from xchronos.executors.docker.output import log_config
@@ -137,7 +138,57 @@ async def test_the_conditions_of_a_container_step(bench):
     assert found["Config"]["Labels"] == {
         "xchronos.unit": "d.service", "xchronos.execution": bench.execution, "xchronos.attempt": "1",
         "xchronos.step": spec.step, "xchronos.namespace": NAMESPACE, "xchronos.owner": "",
+        "xchronos.name": container_name(spec), "xchronos.keep": "", "xchronos.partition": "",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("named", [False, True])
+async def test_a_container_run_by_hand_from_a_committed_one_is_left_alone(bench, named):
+    """Images hand their labels on, so it has all of ours: it is told by its name, or by its image's labels."""
+    spec = bench.line("run|--rm|--name|NAME|--net|none|IMAGE|true") if named else bench.container("true")
+    result = await bench.executor.run(spec)
+    image = f"{bench.name}-committed"
+    await bench.engine.call("POST", "/commit", params={"container": result.container, "repo": image}, body={})
+    await bench.executor.release(bench.execution, 1)
+    body = {"Image": image, "Cmd": ["sleep", "60"], "HostConfig": {"NetworkMode": "none"}}
+    byhand = await bench.engine.ask(
+        "POST", "/containers/create", params={"name": bench.name if named else f"{bench.name}-1"}, body=body
+    )
+    try:
+        await bench.engine.call("POST", f"/containers/{byhand['Id']}/start")
+        labels = (await bench.inspect(byhand["Id"]))["Config"]["Labels"]
+        assert labels["xchronos.execution"] == bench.execution
+        left = await bench.executor.leftovers()
+        assert not [one for one in left if one.execution == bench.execution]
+        await bench.executor.remove([Leftover(bench.execution, 1, spec.step, True, "")])
+        await bench.executor.tidy(bench.execution, 1, spec.step)
+        await bench.executor.release(bench.execution, 1)
+        assert (await bench.inspect(byhand["Id"]))["State"]["Running"]
+        # Our own container of such an image is ours all the same.
+        again = bench.container("exit 5", {"Image": image})
+        assert (await bench.executor.run(again)).code == 5
+        mine = [one for one in await bench.executor.leftovers() if one.execution == bench.execution]
+        assert [one.step for one in mine] == [again.step]
+    finally:
+        await bench.engine.call("DELETE", f"/containers/{byhand['Id']}", params={"force": "1"})
+        await bench.executor.release(bench.execution, 1)
+        await bench.engine.call("DELETE", f"/images/{image}", params={"force": "1"})
+
+
+async def test_labels_of_a_unit_or_an_image_cannot_deceive(bench):
+    forged = {"xchronos.keep": "always", "xchronos.execution": "other.service/0/0", "xchronos.more": "x", "own": "1"}
+    (bench.directory / "labels").write_text("".join(f"{name}={value}\n" for name, value in forged.items()))
+    one = bench.container("true", {"Labels": forged})
+    two = bench.line("run|--rm|--net|none|--label-file|labels|--label|xchronos.keep=always|IMAGE|true")
+    for spec in (one, two):
+        assert (await bench.executor.run(spec)).code == 0
+        labels = (await bench.inspect(container_name(spec)))["Config"]["Labels"]
+        assert (labels["xchronos.keep"], labels["xchronos.execution"]) == ("", bench.execution)
+        assert "xchronos.more" not in labels
+        assert labels["own"] == "1"
+    await bench.executor.release(bench.execution, 1)
+    assert await bench.inspect(container_name(one)) is None
+    assert await bench.inspect(container_name(two)) is None
 
 
 async def test_secrets_are_files(bench):
@@ -269,7 +320,7 @@ async def test_what_an_ended_step_leaves_is_removed_and_nothing_else(bench, dock
     specs = [(bench.line(line), stays) for line, stays in lines.items()]
     specs += [
         (bench.container("true"), False),
-        (bench.container("true", {"Labels": {"xchronos.keep": "always"}}), True),
+        (bench.container("true", {"Labels": {"xchronos.keep": "always"}}), False),
     ]
     specs.append((bench.line("run|-d|--rm|--net|none|IMAGE|sleep|60"), True))
     other = DockerExecutor(NAMESPACE, docker_host)

@@ -192,6 +192,10 @@ class Guardian:
         found = json.loads(call(self._docker, "GET", f"/containers/json?all=1&filters={filters}"))
         todo = []
         for container in found:
+            # One that somebody has run from an image that was committed from one of ours has its labels, not its name.
+            name = container["Labels"].get("xchronos.name")
+            if name is not None and f"/{name}" not in container["Names"]:
+                continue
             if container["State"] in ("running", "paused", "restarting"):
                 todo.append(("POST", f"/containers/{container['Id']}/kill?signal=SIGKILL"))
             elif container["State"] == "created":

@@ -4,7 +4,7 @@ import hashlib
 import io
 import os
 import tarfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,12 @@ NO_LOG_CONFIG: Mapping[str, Any] = {"Type": "", "Config": {}}
 PARTITION = "xchronos.partition"
 """The label with the value `stop` on what must not outlive the machine's lease. The guardian looks for it."""
 
+NAME = "xchronos.name"
+"""The label with the name that the container was made with. A container of another name is none of ours: somebody has
+committed one of ours, and images hand their labels on. Containers of earlier releases do not have it."""
+RESERVED = "xchronos."
+"""Labels that begin so are ours alone: what a unit or a label file says of them is left out."""
+
 
 def container_name(spec: StepSpec, owner: str = "") -> str:
     """The name of a step's container: the same for every run of the step, by any daemon of this owner."""
@@ -53,12 +59,22 @@ def labels_of(spec: StepSpec, namespace: str, owner: str) -> dict[str, str]:
     }
 
 
+def is_ours(labels: Mapping[str, str], names: Collection[str]) -> bool:
+    """Whether a container that has our labels also has the name that we gave it; `names` are the engine's, with `/`."""
+    return NAME not in labels or f"/{labels[NAME]}" in names
+
+
+def is_inherited(labels: Mapping[str, str], image: Mapping[str, str]) -> bool:
+    """Whether a container has its identity from its image's labels, as one that somebody ran from a committed one."""
+    return all(key in image and image[key] == labels.get(key) for key in (EXECUTION, ATTEMPT, STEP))
+
+
 def _bound_to_lease(spec: StepSpec) -> dict[str, str]:
-    """The partition label, if the step needs it.
+    """The partition label; its value says whether the step must not outlive the lease.
 
     It is none of the labels that identify a step, so that a daemon of a release without it still finds its containers.
     """
-    return {PARTITION: "stop"} if spec.on_partition == "stop" else {}
+    return {PARTITION: "stop" if spec.on_partition == "stop" else ""}
 
 
 def _with_options(log_config: Mapping[str, Any], options: Mapping[str, str]) -> dict[str, Any]:
@@ -76,7 +92,7 @@ def is_removed_after(spec: StepSpec) -> bool:
     or for ever: see `KEEP`.
     """
     if spec.docker is None:
-        return not (spec.body or {}).get("Labels", {}).get(KEEP)
+        return True
     return isinstance(spec.docker, Run) and spec.docker.remove and not spec.docker.detach
 
 
@@ -89,7 +105,8 @@ def _bounded(
     body: Mapping[str, Any], labels: Mapping[str, str], log_config: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     prepared = dict(body)
-    prepared["Labels"] = {**(body.get("Labels") or {}), **labels}
+    # All of ours are said, also those that say nothing: an image may have labels of the same names.
+    prepared["Labels"] = {**_not_ours(body.get("Labels") or {}), KEEP: "", PARTITION: "", **labels}
     host = prepared["HostConfig"] = dict(body.get("HostConfig") or {})
     host["AutoRemove"] = False  # its result would vanish with it
     logging = host.get("LogConfig") or {}
@@ -98,6 +115,10 @@ def _bounded(
     # No standard input, as under systemd: a program that reads it sees its end instead of waiting for ever.
     prepared |= {"AttachStdin": False, "OpenStdin": False, "StdinOnce": False}
     return prepared, host
+
+
+def _not_ours(labels: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in labels.items() if not name.startswith(RESERVED)}
 
 
 def step_body(
@@ -149,7 +170,7 @@ async def command_body(
         for file in command.label_files:
             pairs += await read_assignments(files, named_path(spec, file), None, own)
         from_files = {key: value for key, _, value in (entry.partition("=") for entry in pairs)}
-        prepared["Labels"] = {**from_files, **prepared["Labels"]}
+        prepared["Labels"] = {**_not_ours(from_files), **prepared["Labels"]}
     if command.seccomp_profile:
         path = named_path(spec, command.seccomp_profile)
         what = f"seccomp profile {path}"

@@ -7,7 +7,7 @@ durable.
 """
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -134,7 +134,8 @@ class DockerExecutor:
         await self._engine.identify()  # what it is decides how it keeps output
         if command is None:
             keeping = log_config(self._engine, spec.log_limit, tty=bool((spec.body or {}).get("Tty")))
-            body = bodies.step_body(spec, self._labels_of(spec), keeping)
+            labels = {**self._labels_of(spec), bodies.NAME: self._name_of(spec)}
+            body = bodies.step_body(spec, labels, keeping)
             if self._engine.podman:
                 bodies.seccomp_as_paths(body, spec)
             networks = bodies.further_networks(spec.networks, spec.body or {})
@@ -153,7 +154,7 @@ class DockerExecutor:
         run = self._run_of(spec)
         detached = not isinstance(command, Run) or command.detach
         removes = isinstance(command, Run) and command.remove
-        labels = self._labels_of(spec)
+        labels = {**self._labels_of(spec), bodies.NAME: self._name_of(spec)}
         if detached:
             labels[bodies.KEEP] = bodies.KEEP_RUNNING if removes else bodies.KEEP_ALWAYS
         elif not removes and command.name:
@@ -252,7 +253,31 @@ class DockerExecutor:
         found: list[dict[str, Any]] = await self._engine.ask(
             "GET", "/containers/json", params={"all": "1", "filters": filters}
         )
-        return [item for item in found if not _users(item)]
+        images: dict[str, Mapping[str, str]] = {}
+        mine = []
+        for item in found:
+            if _users(item) or not bodies.is_ours(item["Labels"], item["Names"]):
+                continue
+            # A name that we have drawn cannot be taken by chance; one that a unit chose can.
+            if not item["Names"][0].startswith("/xc-") or bodies.NAME not in item["Labels"]:
+                image = str(item.get("ImageID", ""))
+                if image not in images:
+                    images[image] = await self._labels_of_image(image)
+                if bodies.is_inherited(item["Labels"], images[image]):
+                    continue
+            mine.append(item)
+        return mine
+
+    async def _labels_of_image(self, image: str) -> Mapping[str, str]:
+        """An image's own labels; none when it is gone, or has none."""
+        try:
+            found = await self._engine.ask("GET", f"/images/{image}/json")
+        except EngineRefusal as refusal:
+            if refusal.status == 404:
+                return {}
+            raise
+        labels: Mapping[str, str] | None = (found.get("Config") or {}).get("Labels")
+        return labels or {}
 
     async def tidy(self, execution: str, attempt: int, step: str) -> None:
         """Remove an ended step's container, unless it is the user's. See `TidyExecutor.tidy`."""

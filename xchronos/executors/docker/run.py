@@ -103,7 +103,7 @@ class ContainerRun:
         """Whether a container that has our name has run for an execution of this daemon, and is only to be removed."""
         same = all(holder.labels.get(key) == self._labels[key] for key in (body.NAMESPACE, body.OWNER))
         over = holder.state.status in ("exited", "dead", "removing")
-        return bool(self._spec.container_name) and over and same and body.KEEP not in holder.labels
+        return bool(self._spec.container_name) and over and same and not holder.labels.get(body.KEEP)
 
     def _taken(self, refusal: EngineRefusal, holder: Inspected) -> EngineRefusal:
         """The refusal, and who has the name that [Container] wants."""
