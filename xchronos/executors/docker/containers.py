@@ -6,6 +6,7 @@ again, and an end that may be the engine's doing and not the step's is a lost st
 
 import asyncio
 import os
+import re
 import signal
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -28,6 +29,12 @@ PING_LIMIT = 5.0
 
 MOST_CONFLICTS = 20
 """How often creation is tried again while the name is taken, but no container of that name can be seen."""
+
+_NO_CONTAINERD = re.compile(
+    r"code = Unavailable|connection error: desc|transport is closing|error reading from server: EOF"
+    r"|containerd\.sock|: unavailable$|\bEOF: (unknown|unavailable)$"
+)
+"""What dockerd says of a call that its containerd, which is a program of its own, did not answer."""
 
 
 def _ends_of_a_shutdown(found: Inspected) -> frozenset[int]:
@@ -155,12 +162,14 @@ class Keeper:
           (`test_a_lost_start_of_a_container_that_ended_is_not_repeated`).
         - It looks into a start that had no answer (`test_an_answer_that_never_comes_is_looked_into`).
         - It does not matter who has started the container.
+        - A start for which the engine had no containerd is nobody's result: the container is started once there is one
+          again, unless it has been by then (`test_a_start_without_a_containerd_is_nobodys_result`).
 
         Raises ExecutorUnavailable when the engine does not answer and nothing was started.
         """
         if found.state.status not in ("created", "configured", "initialized"):
             return None
-        if found.state.exit_code or found.state.error:
+        if (found.state.exit_code or found.state.error) and not _NO_CONTAINERD.search(found.state.error):
             return self._refused(found, found.state.error)  # an earlier start has failed
         pauses = new_pauses()
         while True:
@@ -186,7 +195,14 @@ class Keeper:
                     return None  # it runs or has run: another start was quicker
                 if refusal.status >= 500 and await self.outlast():
                     return StepExit(lost=True, reason=f"the engine was shut down: {refusal.message}")
-                return self._refused(now or found, refusal.message)
+                if refusal.status < 500 or not _NO_CONTAINERD.search(refusal.message):
+                    return self._refused(now or found, refusal.message)
+                await pauses.pause()
+                now = await self.look(found.id)
+                if now is None:
+                    return StepExit(lost=True, reason="the container vanished while it was started", container=found.id)
+                if moment(now.state.started_at) is not None:
+                    return None
             else:
                 return None
 
