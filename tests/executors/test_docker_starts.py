@@ -1,6 +1,7 @@
 """Starting a container while the engine has no containerd: made-up engines with the words of real ones."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -50,6 +51,10 @@ class Engine:
         return True
 
 
+def keeper(engine: Any) -> Keeper:
+    return Keeper(engine, asyncio.Semaphore())
+
+
 def spec(tmp_path: object) -> StepSpec:
     return StepSpec("u.service", "u.service/0/0", 1, "start-0", (), "", {}, str(tmp_path), f"{tmp_path}/log")
 
@@ -59,7 +64,7 @@ def spec(tmp_path: object) -> StepSpec:
 async def test_a_start_without_a_containerd_is_nobodys_result(tmp_path, words, runs):
     engine = Engine([words, words], runs)
     found = Inspected("c", "c", State("created"))
-    assert await Keeper(engine, asyncio.Semaphore()).start(found, spec(tmp_path)) is None
+    assert await keeper(engine).start(found, spec(tmp_path)) is None
     assert engine.started
     assert engine.starts == (runs or 3), "it looks before each start"
 
@@ -68,7 +73,7 @@ async def test_a_start_without_a_containerd_is_nobodys_result(tmp_path, words, r
 async def test_the_next_daemon_starts_what_was_refused_for_want_of_a_containerd(tmp_path, words):
     engine = Engine([])
     found = Inspected("c", "c", State("created", exit_code=128, error=words))
-    assert await Keeper(engine, asyncio.Semaphore()).start(found, spec(tmp_path)) is None
+    assert await keeper(engine).start(found, spec(tmp_path)) is None
     assert engine.starts == 1
 
 
@@ -81,6 +86,6 @@ async def test_the_next_daemon_starts_what_was_refused_for_want_of_a_containerd(
 )
 async def test_every_other_refusal_is_a_result(tmp_path, words):
     engine = Engine([words])
-    result = await Keeper(engine, asyncio.Semaphore()).start(Inspected("c", "c", State("created")), spec(tmp_path))
+    result = await keeper(engine).start(Inspected("c", "c", State("created")), spec(tmp_path))
     assert result is not None
     assert (result.code, result.lost, engine.starts) == (125, False, 1)
