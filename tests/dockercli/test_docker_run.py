@@ -168,6 +168,7 @@ def test_refused(words, message):
         (["-i", "-i"], "--interactive: no effect: a step has no standard input"),
         (["--restart", "always"], "--restart always: no effect in the foreground"),
         (["-a", "stderr", "-a", "stdout"], "--attach: no effect: the step's log has all output"),
+        (["--health-cmd", "CMD-SHELL x || y"], "--health-cmd CMD-SHELL ...: docker hands the whole line to a shell"),
         (["--sig-proxy=false"], "--sig-proxy=false: no effect"),
         (["--detach-keys", "ctrl-p"], "--detach-keys: no effect"),
         (["--disable-content-trust"], "--disable-content-trust: no effect"),

@@ -311,6 +311,11 @@ def _health(parsed: Parsed, body: dict[str, Any]) -> None:
     settings = {key: parsed.values[option] for option, key in _HEALTH_KEYS.items() if parsed.get(option)}
     command = parsed.get("health-cmd")
     if command:
+        keyword = command.partition(" ")[0]
+        if keyword in {"CMD", "CMD-SHELL"}:
+            parsed.warnings.append(
+                f"--health-cmd {keyword} ...: docker hands the whole line to a shell: leave {keyword} out"
+            )
         settings = {"Test": ["CMD-SHELL", command], **settings}
     if parsed.get("no-healthcheck"):
         if settings:
