@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from xchronos.executors.docker.body import container_name
+from xchronos.executors.docker.client import EngineRefusal
 from xchronos.testing.executors import eventually, output
 
 pytestmark = pytest.mark.docker
@@ -59,6 +60,27 @@ async def test_one_that_has_ended_makes_room_as_soon_as_it_is_recorded(bench):
     await asyncio.sleep(0)
     await bench.executor.release(bench.execution, 1)
     assert (await waiting).code == 4
+    await bench.executor.release(second.execution, 1)
+
+
+async def test_one_that_is_removed_between_the_refusal_and_the_look_makes_room_too(bench, monkeypatch):
+    first = bench.container("exit 3", container_name=bench.name)
+    assert (await bench.executor.run(first)).code == 3
+    keeper = bench.executor._keeper
+    create, refused = keeper.create, []
+
+    async def create_and_remove(*given, **named):
+        try:
+            return await create(*given, **named)
+        except EngineRefusal:
+            refused.append(True)
+            await bench.executor.release(bench.execution, 1)
+            raise
+
+    monkeypatch.setattr(keeper, "create", create_and_remove)
+    second = of_another(bench, "exit 4", f"{bench.execution[:-1]}1")
+    assert (await bench.executor.run(second)).code == 4
+    assert refused
     await bench.executor.release(second.execution, 1)
 
 

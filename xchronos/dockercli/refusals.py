@@ -37,18 +37,18 @@ _JSON_FILE = re.compile(
 _RESTARTS = frozenset(("", "no", "always", "unless-stopped", "on-failure"))
 
 
-class Refusal(NamedTuple):
+class CreateRefusal(NamedTuple):
     """Why an engine refuses a body, and the options of `docker run` that it is about; the first one is to blame."""
 
     options: tuple[str, ...]
     message: str
 
 
-Rule = Callable[[Mapping[str, Any], Mapping[str, Any]], Iterator[Refusal]]
+Rule = Callable[[Mapping[str, Any], Mapping[str, Any]], Iterator[CreateRefusal]]
 """Given a create body and its HostConfig. Fields may be missing: they have the engine's defaults."""
 
 
-def refusals(body: Mapping[str, Any], *, resolves: bool = False) -> list[Refusal]:
+def refusals(body: Mapping[str, Any], *, resolves: bool = False) -> list[CreateRefusal]:
     """Every reason for which an engine refuses to create this container.
 
     `resolves`: the sources of binds that begin with a dot become absolute before they are sent.
@@ -58,38 +58,38 @@ def refusals(body: Mapping[str, Any], *, resolves: bool = False) -> list[Refusal
     return [one for one in found if not (resolves and one.message.startswith(_RELATIVE))]
 
 
-def _memory(_body: Mapping[str, Any], host: Mapping[str, Any]) -> Iterator[Refusal]:
+def _memory(_body: Mapping[str, Any], host: Mapping[str, Any]) -> Iterator[CreateRefusal]:
     memory, swap = host.get("Memory") or 0, host.get("MemorySwap") or 0
     reserved = host.get("MemoryReservation") or 0
     if 0 < memory < _LEAST_MEMORY:
-        yield Refusal(("memory",), "less than 6 MB of memory")
+        yield CreateRefusal(("memory",), "less than 6 MB of memory")
     if 0 < reserved < _LEAST_MEMORY:
-        yield Refusal(("memory-reservation",), "a reservation of less than 6 MB of memory")
+        yield CreateRefusal(("memory-reservation",), "a reservation of less than 6 MB of memory")
     if swap > 0 and not memory:
-        yield Refusal(("memory-swap", "memory"), "a limit of memory and swap without one of memory")
+        yield CreateRefusal(("memory-swap", "memory"), "a limit of memory and swap without one of memory")
     elif 0 < swap < memory:
-        yield Refusal(("memory-swap", "memory"), "memory and swap together are less than the memory alone")
+        yield CreateRefusal(("memory-swap", "memory"), "memory and swap together are less than the memory alone")
     if 0 < memory < reserved:
-        yield Refusal(("memory-reservation", "memory"), "more memory is reserved than there may be")
+        yield CreateRefusal(("memory-reservation", "memory"), "more memory is reserved than there may be")
 
 
-def _cpu(_body: Mapping[str, Any], host: Mapping[str, Any]) -> Iterator[Refusal]:
+def _cpu(_body: Mapping[str, Any], host: Mapping[str, Any]) -> Iterator[CreateRefusal]:
     period, quota = host.get("CpuPeriod") or 0, host.get("CpuQuota") or 0
     for option, given in (("cpu-quota", quota), ("cpu-period", period)):
         if host.get("NanoCpus") and given:
-            yield Refusal((option, "cpus"), f"--cpus and --{option} together")
+            yield CreateRefusal((option, "cpus"), f"--cpus and --{option} together")
     if (host.get("NanoCpus") or 0) < 0:
-        yield Refusal(("cpus",), "a negative number of CPUs")
+        yield CreateRefusal(("cpus",), "a negative number of CPUs")
     if period and not 1_000 <= period <= 1_000_000:
-        yield Refusal(("cpu-period",), "a period that is not from 1,000 to 1,000,000 microseconds")
+        yield CreateRefusal(("cpu-period",), "a period that is not from 1,000 to 1,000,000 microseconds")
     if 0 < quota < 1_000:
-        yield Refusal(("cpu-quota",), "a quota of less than 1,000 microseconds")
+        yield CreateRefusal(("cpu-quota",), "a quota of less than 1,000 microseconds")
     for option, key in (("cpuset-cpus", "CpusetCpus"), ("cpuset-mems", "CpusetMems")):
         text = host.get(key) or ""
         if text and not _is_set(text):
-            yield Refusal((option,), f"{text!r} is no list of numbers and ranges")
+            yield CreateRefusal((option,), f"{text!r} is no list of numbers and ranges")
     if not -1000 <= (host.get("OomScoreAdj") or 0) <= 1000:
-        yield Refusal(("oom-score-adj",), "a score that is not from -1000 to 1000")
+        yield CreateRefusal(("oom-score-adj",), "a score that is not from -1000 to 1000")
 
 
 def _is_set(text: str) -> bool:
@@ -99,39 +99,39 @@ def _is_set(text: str) -> bool:
     return all(int(part[0]) <= int(part[-1]) for part in ranges)
 
 
-def _restart(_body: Mapping[str, Any], host: Mapping[str, Any]) -> Iterator[Refusal]:
+def _restart(_body: Mapping[str, Any], host: Mapping[str, Any]) -> Iterator[CreateRefusal]:
     policy = host.get("RestartPolicy") or {}
     name, count = policy.get("Name", ""), policy.get("MaximumRetryCount", 0)
     if name not in _RESTARTS:
-        yield Refusal(("restart",), f"{name!r} is no restart policy")
+        yield CreateRefusal(("restart",), f"{name!r} is no restart policy")
     elif count and name != "on-failure":
-        yield Refusal(("restart",), f"a number of retries for the policy {name!r}")
+        yield CreateRefusal(("restart",), f"a number of retries for the policy {name!r}")
     elif count < 0:
-        yield Refusal(("restart",), "a negative number of retries")
+        yield CreateRefusal(("restart",), "a negative number of retries")
 
 
-def _process(body: Mapping[str, Any], host: Mapping[str, Any]) -> Iterator[Refusal]:
+def _process(body: Mapping[str, Any], host: Mapping[str, Any]) -> Iterator[CreateRefusal]:
     directory = body.get("WorkingDir") or ""
     if directory and not directory.startswith("/"):
-        yield Refusal(("workdir",), f"the working directory {directory!r} is not absolute")
+        yield CreateRefusal(("workdir",), f"the working directory {directory!r} is not absolute")
     for option, key in (("cap-add", "CapAdd"), ("cap-drop", "CapDrop")):
         for name in host.get(key) or ():
             if not _is_capability(name):
-                yield Refusal((option,), f"{name!r} is no capability")
+                yield CreateRefusal((option,), f"{name!r} is no capability")
     if not _is_signal(body.get("StopSignal") or "SIGTERM"):
-        yield Refusal(("stop-signal",), f"{body['StopSignal']!r} is no signal")
+        yield CreateRefusal(("stop-signal",), f"{body['StopSignal']!r} is no signal")
     for option in host.get("SecurityOpt") or ():
         if re.split("[=:]", option)[0] not in _SECURITY:
-            yield Refusal(("security-opt",), f"{option!r} is no security option")
+            yield CreateRefusal(("security-opt",), f"{option!r} is no security option")
     isolation = host.get("Isolation") or "default"
     if isolation != "default":
-        yield Refusal(("isolation",), f"the isolation {isolation!r}, which is Windows' alone")
+        yield CreateRefusal(("isolation",), f"the isolation {isolation!r}, which is Windows' alone")
     if list(body.get("Entrypoint") or ()) == [""] and not body.get("Cmd"):
-        yield Refusal(("entrypoint",), "neither an entry point nor a command")
+        yield CreateRefusal(("entrypoint",), "neither an entry point nor a command")
     for key, value in (body.get("Healthcheck") or {}).items():
         if key in {"Interval", "Timeout", "StartPeriod"} and 0 < value < _MILLISECOND:
             option = {"Interval": "interval", "Timeout": "timeout", "StartPeriod": "start-period"}[key]
-            yield Refusal((f"health-{option}",), "a time of less than a millisecond")
+            yield CreateRefusal((f"health-{option}",), "a time of less than a millisecond")
 
 
 def _is_capability(name: str) -> bool:
@@ -147,19 +147,19 @@ def _is_signal(text: str) -> bool:
     return True
 
 
-def _logging(_body: Mapping[str, Any], host: Mapping[str, Any]) -> Iterator[Refusal]:
+def _logging(_body: Mapping[str, Any], host: Mapping[str, Any]) -> Iterator[CreateRefusal]:
     config = host.get("LogConfig") or {}
     if config.get("Type", "") not in {"", "json-file"}:
         return
     for name in config.get("Config") or ():
         if _JSON_FILE.fullmatch(name) is None:
-            yield Refusal(("log-opt", "log-driver"), f"the log driver json-file has no option {name!r}")
+            yield CreateRefusal(("log-opt", "log-driver"), f"the log driver json-file has no option {name!r}")
 
 
 _RELATIVE = "a source that is a relative path: "
 
 
-def _mounts(body: Mapping[str, Any], host: Mapping[str, Any]) -> Iterator[Refusal]:
+def _mounts(body: Mapping[str, Any], host: Mapping[str, Any]) -> Iterator[CreateRefusal]:
     targets: list[tuple[str, str]] = []
     for bind in host.get("Binds") or ():
         source, target, mode = (*bind.split(":", 2), "", "")[:3]
@@ -179,7 +179,7 @@ def _mounts(body: Mapping[str, Any], host: Mapping[str, Any]) -> Iterator[Refusa
     seen: set[str] = set()
     for option, target in targets:
         if target in seen or target in temporary:
-            yield Refusal((option, "tmpfs"), f"two mounts at {target}")
+            yield CreateRefusal((option, "tmpfs"), f"two mounts at {target}")
         seen.add(target)
     for word in host.get("VolumesFrom") or ():
         _, _, mode = word.partition(":")
@@ -187,55 +187,55 @@ def _mounts(body: Mapping[str, Any], host: Mapping[str, Any]) -> Iterator[Refusa
             yield from _mode("volumes-from", mode, word, named=False)
 
 
-def _source(option: str, source: str) -> Iterator[Refusal]:
+def _source(option: str, source: str) -> Iterator[CreateRefusal]:
     if source.startswith(("/", "~")):
         return  # the option itself warns of a ~
     if _is_relative(source):
-        yield Refusal((option,), f"{_RELATIVE}{source}")
+        yield CreateRefusal((option,), f"{_RELATIVE}{source}")
     elif _VOLUME_NAME.fullmatch(source) is None:
-        yield Refusal((option,), f"{source!r} is neither an absolute path nor the name of a volume")
+        yield CreateRefusal((option,), f"{source!r} is neither an absolute path nor the name of a volume")
 
 
 def _is_relative(source: str) -> bool:
     return source.split("/", 1)[0] in (".", "..")
 
 
-def _target(option: str, target: str) -> Iterator[Refusal]:
+def _target(option: str, target: str) -> Iterator[CreateRefusal]:
     if target == "/":
-        yield Refusal((option,), "a mount at /, the root directory")
+        yield CreateRefusal((option,), "a mount at /, the root directory")
     elif not target.startswith("/"):
-        yield Refusal((option,), f"{target!r} is not an absolute path in the container")
+        yield CreateRefusal((option,), f"{target!r} is not an absolute path in the container")
 
 
-def _mode(option: str, mode: str, whole: str, *, named: bool) -> Iterator[Refusal]:
+def _mode(option: str, mode: str, whole: str, *, named: bool) -> Iterator[CreateRefusal]:
     words = mode.split(",")
     kinds = [next((number for number, words_of in enumerate(_MODES) if word in words_of), None) for word in words]
     if None in kinds or len(set(kinds)) < len(kinds):
-        yield Refusal((option,), f"{mode!r} is no mode, or contradicts itself: {whole}")
+        yield CreateRefusal((option,), f"{mode!r} is no mode, or contradicts itself: {whole}")
     elif named and 2 in kinds:
-        yield Refusal((option,), f"a propagation for a volume: {whole}")
+        yield CreateRefusal((option,), f"a propagation for a volume: {whole}")
     elif not named and 4 in kinds:
-        yield Refusal((option,), f"nocopy for a path of the machine: {whole}")
+        yield CreateRefusal((option,), f"nocopy for a path of the machine: {whole}")
 
 
-def _mount(mount: Mapping[str, Any]) -> Iterator[Refusal]:
+def _mount(mount: Mapping[str, Any]) -> Iterator[CreateRefusal]:
     kind, source = mount["Type"], mount.get("Source", "")
     if kind not in {"bind", "volume", "tmpfs", "npipe", "cluster", "image"}:
-        yield Refusal(("mount",), f"{kind!r} is no type of mount")
+        yield CreateRefusal(("mount",), f"{kind!r} is no type of mount")
     elif kind == "tmpfs" and source:
-        yield Refusal(("mount",), "a source for a mount in memory")
+        yield CreateRefusal(("mount",), "a source for a mount in memory")
     elif kind == "bind" and not source:
-        yield Refusal(("mount",), "a bind without a source")
+        yield CreateRefusal(("mount",), "a bind without a source")
     elif kind == "bind" and not source.startswith("/"):
-        yield Refusal(("mount",), f"{_RELATIVE if _is_relative(source) else 'the source '}{source}")
+        yield CreateRefusal(("mount",), f"{_RELATIVE if _is_relative(source) else 'the source '}{source}")
     elif kind == "volume" and source and _VOLUME_NAME.fullmatch(source) is None:
-        yield Refusal(("mount",), f"{source!r} is not the name of a volume")
+        yield CreateRefusal(("mount",), f"{source!r} is not the name of a volume")
     propagation = (mount.get("BindOptions") or {}).get("Propagation", "")
     if propagation and propagation not in _PROPAGATIONS:
-        yield Refusal(("mount",), f"{propagation!r} is no propagation")
+        yield CreateRefusal(("mount",), f"{propagation!r} is no propagation")
 
 
-def _network(body: Mapping[str, Any], host: Mapping[str, Any]) -> Iterator[Refusal]:
+def _network(body: Mapping[str, Any], host: Mapping[str, Any]) -> Iterator[CreateRefusal]:
     mode = host.get("NetworkMode") or ""
     named = bool(body.get("Hostname"))
     if mode.startswith("container:"):
@@ -248,9 +248,9 @@ def _network(body: Mapping[str, Any], host: Mapping[str, Any]) -> Iterator[Refus
         )
         for option, given, what in facts:
             if given:
-                yield Refusal((option, "network"), f"{what} in the network of another container")
+                yield CreateRefusal((option, "network"), f"{what} in the network of another container")
     if host.get("UTSMode") == "host" and named:
-        yield Refusal(("hostname", "uts"), "a host name with --uts host")
+        yield CreateRefusal(("hostname", "uts"), "a host name with --uts host")
 
 
 _RULES: tuple[Rule, ...] = (_memory, _cpu, _restart, _process, _logging, _mounts, _network)

@@ -73,12 +73,6 @@ class Keeper:
             raise
         return msgspec.convert(answer, Inspected)
 
-    async def find_labelled(self, labels: Mapping[str, str]) -> Inspected | None:
-        """The container that has all these labels, whatever its name; None when there is none. Raises as `find`."""
-        filters = msgspec.json.encode({"label": [f"{key}={value}" for key, value in labels.items()]}).decode()
-        listed = await self.engine.call("GET", "/containers/json", params={"all": "1", "filters": filters})
-        return await self.find(listed[0]["Id"]) if listed else None
-
     async def look(self, container: str) -> Inspected | None:
         """As `find`, but asks again until the engine answers."""
         return await retry(lambda: self.find(container), ExecutorUnavailable, new_pauses())

@@ -20,6 +20,9 @@ from xchronos.executors.hostfacts import engine_started
 from xchronos.executors.logfile import BoundedLog
 from xchronos.executors.patience import new_pauses, telling
 
+_TAKEN = re.compile(r"already in use", re.IGNORECASE)
+"""What docker and podman say of a name that another container has."""
+
 MOST_LOOKS_AT_A_NAME = 12
 """How often a name is tried again while the container that has it is only to be removed: some 15 seconds in all."""
 
@@ -46,13 +49,19 @@ class ContainerRun:
         """Whether a container with these labels is this step's."""
         return body.is_step(labels, self._labels)
 
+    async def _labelled(self) -> Inspected | None:
+        """The container that has all labels of the step, whatever its name; None when there is none."""
+        filters = msgspec.json.encode({"label": [f"{key}={value}" for key, value in self._labels.items()]}).decode()
+        listed = await self._keeper.engine.ask("GET", "/containers/json", params={"all": "1", "filters": filters})
+        return await self._keeper.find(listed[0]["Id"]) if listed else None
+
     async def find(self) -> Inspected | None:
         """The step's container, or another one that has the name of its container. Raises as `Keeper.find`.
 
         A container that [Container] names is looked for by its labels first: a daemon that did not name it may have
         made it, and others may have the name.
         """
-        if self._spec.container_name and (found := await self._keeper.find_labelled(self._labels)) is not None:
+        if self._spec.container_name and (found := await self._labelled()) is not None:
             return found
         return await self._keeper.find(self._name)
 
@@ -72,7 +81,7 @@ class ContainerRun:
                 self._name, body, self.mine, pull=pull, platform=platform, say=(lambda _: None) if quiet else say
             )
 
-        if self._spec.container_name and (found := await self._keeper.find_labelled(self._labels)) is not None:
+        if self._spec.container_name and (found := await self._labelled()) is not None:
             return found
         pauses = new_pauses()
         while True:
@@ -86,8 +95,11 @@ class ContainerRun:
                     continue
                 holder = await self._keeper.find(self._name)
                 if holder is None:
-                    raise
-                if not holder.state.running and self._superseded(holder.labels):
+                    # It may have been removed since.
+                    if not (_TAKEN.search(refusal.message) and pauses.tries < MOST_LOOKS_AT_A_NAME):
+                        raise
+                    await pauses.pause()
+                elif not holder.state.running and self._superseded(holder.labels):
                     await self._keeper.delete(holder.id)
                 elif self._ends(holder) and pauses.tries < MOST_LOOKS_AT_A_NAME:
                     await pauses.pause()  # it is removed as soon as its end is recorded

@@ -4,7 +4,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from xchronos.dockercli.refusals import SEEN_ON, Refusal, refusals
+from xchronos.dockercli.refusals import SEEN_ON, CreateRefusal, refusals
 from xchronos.unitfile import Option, UnitFile
 
 _KEYS: dict[str, tuple[str, ...]] = {
@@ -57,7 +57,7 @@ def refused(file: UnitFile, body: Mapping[str, Any], open_keys: Collection[str])
             yield place, f"{refusal.message}: {SEEN_ON} refuses to create such a container"
 
 
-def _to_blame(file: UnitFile, refusal: Refusal) -> Option | None:
+def _to_blame(file: UnitFile, refusal: CreateRefusal) -> Option | None:
     """The assignment that a refusal is about: the last one whose value the message quotes, or the last one at all."""
     wanted = frozenset(key for option in refusal.options for key in _KEYS.get(option, ())) | {"PodmanArgs", "Image"}
     said = [option for section in ("Service", "Container") for option in file.section(section) if option.name in wanted]
