@@ -9,7 +9,7 @@ The rules are those of systemd 252 to 262: `directives.versions` says what diffe
 - `names`, `specifiers`: the name of a unit, and the `%` letters that stand for parts of it or of the machine.
 - `timespan`: lengths of time.
 - `directives`: every key that systemd knows, with a judge for its value.
-- `lint`, `suggest`, `glob`: hints for authors, the nearest known word, fleet's patterns of unit names.
+- `lint`, `shell_syntax`, `suggest`, `glob`: hints for authors, the nearest known word, fleet's patterns of unit names.
 """
 
 from xchronos.unitfile.document import Header, Option, UnitFile

@@ -1,7 +1,8 @@
 """Warnings about text that is legal in a unit file but is probably not what its author meant.
 
-Three mistakes are looked for: a comment after a value, a `%` of `date` or `printf` that is read as a specifier, and a
-variable as the program. Errors, and warnings about docker command lines, are reported elsewhere.
+Four mistakes are looked for: a comment after a value, a `%` of `date` or `printf` that is read as a specifier, a
+variable as the program, and shell syntax where there is no shell (`shell_syntax`). Errors, and warnings about docker
+command lines, are reported elsewhere.
 """
 
 import re
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from xchronos.errors import InvalidValue, Problem
 from xchronos.unitfile.document import Option, UnitFile
 from xchronos.unitfile.execline import parse_exec
+from xchronos.unitfile.shell_syntax import shell_syntax
 from xchronos.unitfile.words import Escapes, split_words
 
 EXEC_KEYS = frozenset(
@@ -29,8 +31,13 @@ def lint(unit: UnitFile, *, comments: bool = True) -> list[Problem]:
     for option in unit.options:
         if comments and (hint := stray_comment(option)):
             found.append(_warning(option, f"{hint}; all of {option.value!r} is the value"))
-        if option.name in EXEC_KEYS and option.section == "Service" and ("%" in option.value or "$" in option.value):
+        commands = option.name in EXEC_KEYS and option.section == "Service"
+        if commands and ("%" in option.value or "$" in option.value):
             found += (_warning(option, message) for message in _exec(option))
+        if commands or (option.name == "Exec" and option.section == "Container"):
+            message = shell_syntax(option.value)
+            if message:
+                found.append(_warning(option, message))
     return found
 
 
