@@ -1,14 +1,19 @@
-"""Condition*= and Assert*= of [Unit]: those that a machine can judge by its files and its host name."""
+"""Condition*= and Assert*= of [Unit]: those that a machine can judge by its files, its kernel and its size."""
 
 import msgspec
 
 from xchronos.unitfile import UnitFile
 
-HOST_CONDITIONS = (
+PATH_CONDITIONS = (
     "PathExists", "PathExistsGlob", "PathIsDirectory", "PathIsSymbolicLink", "PathIsMountPoint", "PathIsReadWrite",
-    "DirectoryNotEmpty", "FileNotEmpty", "FileIsExecutable", "Host",
+    "PathIsSocket", "DirectoryNotEmpty", "FileNotEmpty", "FileIsExecutable",
 )  # fmt: skip
-"""The conditions that agents judge. systemd's others are accepted with a warning and ignored."""
+"""The conditions about a path that agents judge."""
+
+HOST_CONDITIONS = (
+    *PATH_CONDITIONS, "Host", "Architecture", "CPUs", "Memory", "KernelCommandLine", "KernelModuleLoaded",
+)  # fmt: skip
+"""The conditions that agents judge. systemd's others are accepted with a warning, and the unit runs as if they held."""
 
 _KEYS = {
     f"{prefix}{kind}": (kind, prefix == "Assert") for prefix in ("Condition", "Assert") for kind in HOST_CONDITIONS
@@ -21,7 +26,7 @@ class HostCondition(msgspec.Struct, frozen=True):
     kind: str
     """One of `HOST_CONDITIONS`."""
     value: str
-    """The path or the host name, without prefixes. It may have specifiers of the machine."""
+    """The path, the host name, the number ..., without prefixes. It may have specifiers of the machine."""
     text: str
     """The assignment as written, `ConditionPathExists=|!/x`."""
     asserted: bool = False
@@ -51,7 +56,9 @@ def read_conditions(file: UnitFile) -> tuple[HostCondition, ...]:
             value = option.value.removeprefix("|").lstrip()
             negated = value.startswith("!")
             value = value.removeprefix("!").lstrip()
-            if kind == "Host" or value.startswith(("/", "%")):  # systemd ignores a path that is not absolute
+            if kind not in PATH_CONDITIONS or value.startswith(
+                ("/", "%")
+            ):  # systemd ignores a path that is not absolute
                 text = f"{option.name}={option.value}"
                 found.append(HostCondition(kind, value, text, asserted, negated, alternative))
     return tuple(found)

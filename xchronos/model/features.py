@@ -59,6 +59,15 @@ FEATURES: tuple[Feature, ...] = (
     Feature(2, "Service", frozenset(("RestartSteps", "RestartMaxDelaySec"))),
     Feature(
         2,
+        "Unit",
+        frozenset(
+            f"{prefix}{name}"
+            for prefix in ("Condition", "Assert")
+            for name in ("PathIsSocket", "Architecture", "CPUs", "Memory", "KernelCommandLine", "KernelModuleLoaded")
+        ),
+    ),
+    Feature(
+        2,
         "Service",
         _COMMANDS,
         # The prefixes may stand in quotes, and after the `;` that ends another command.

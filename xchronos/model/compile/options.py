@@ -191,6 +191,8 @@ def _verdict(
         message = "is not judged in a unit with a [Container], whose steps do not see the machine's files"
         return "warning", message if container else ""
     match meaning(section, key):
+        case "ignored" if section == "Unit" and key.startswith(("Condition", "Assert")):
+            return "warning", "has no meaning in xchronos, which does not judge it: the unit runs as if it held"
         case "ignored":
             return "warning", "has no meaning in xchronos: accepted and ignored"
         case "container":

@@ -10,10 +10,10 @@ from typing import Literal, TypeAlias
 Meaning: TypeAlias = Literal["used", "container", "ignored"]
 
 _CONDITIONS = (
-    "PathExists PathExistsGlob PathIsDirectory PathIsSymbolicLink PathIsMountPoint PathIsReadWrite DirectoryNotEmpty "
-    "FileNotEmpty FileIsExecutable Host"
+    "PathExists PathExistsGlob PathIsDirectory PathIsSymbolicLink PathIsMountPoint PathIsReadWrite PathIsSocket "
+    "DirectoryNotEmpty FileNotEmpty FileIsExecutable Host Architecture CPUs Memory KernelCommandLine KernelModuleLoaded"
 )
-"""The names after Condition and Assert that a machine can judge by its files and its host name."""
+"""The names after Condition and Assert that a machine can judge by its files, its kernel and its size."""
 
 _USED = {
     "Unit": " ".join(
