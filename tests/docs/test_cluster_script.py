@@ -58,7 +58,7 @@ class Playground:
 
     def machines(self, asked: int) -> list[str]:
         found = json.loads(self.ctl(asked, "list-machines", "-o", "json"))
-        return sorted(machine["id"] for machine in found if machine.get("alive", True))
+        return sorted(machine["id"] for machine in found if machine["state"] not in ("down", "gone"))
 
     def eventually(self, ask, what: str, limit: float = 40) -> None:
         end = time.monotonic() + limit
