@@ -4,13 +4,14 @@ xchronos logs through structlog, and the libraries log through `logging`. Both c
 in UTC. What the steps of units print is no log of the daemon, and never comes here.
 """
 
+import io
 import logging
 import sys
 from contextlib import suppress
 from typing import Literal, TextIO
 
 import structlog
-from structlog.typing import EventDict, Processor, WrappedLogger
+from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
 
 from xchronos.urls import shown
 
@@ -147,14 +148,25 @@ def configure_logging(
 
 def _renderers(form: str, stream: TextIO) -> list[Processor]:
     if form == "json":
-        return [structlog.processors.format_exc_info, _in_order, structlog.processors.JSONRenderer(default=str)]
+        return [
+            structlog.processors.format_exc_info,
+            _without_secrets,
+            _in_order,
+            structlog.processors.JSONRenderer(default=str),
+        ]
     colours = stream.isatty()
-    return [structlog.dev.ConsoleRenderer(colors=colours, exception_formatter=structlog.dev.plain_traceback)]
+    return [structlog.dev.ConsoleRenderer(colors=colours, exception_formatter=_traceback)]
 
 
 def _in_order(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     first = {key: event[key] for key in FIRST_KEYS if key in event}
     return {**first, **event}
+
+
+def _traceback(stream: TextIO, error: ExcInfo) -> None:
+    plain = io.StringIO()
+    structlog.dev.plain_traceback(plain, error)
+    stream.write(shown(plain.getvalue()))
 
 
 def _without_secrets(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

@@ -195,3 +195,20 @@ def test_complaints_that_all_differ_do_not_fill_the_memory():
         logging.getLogger("asyncio").warning(f"complaint {number}")  # noqa: G004
     assert len(lines(stream)) == 3 * _COMPLAINTS
     assert len(calm._told) <= _COMPLAINTS
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_urls_are_logged_without_their_secrets(form):
+    stream = io.StringIO()
+    configure_logging(form, "info", stream)
+    url = "https://me:pass1@h/x?sig=pass2"
+    structlog.get_logger("ours").info(f"cannot get {url}", url=url, problems=[f"{url}: no", 3], number=3)
+    logging.getLogger("theirs").warning("no answer of %s", url)
+    try:
+        int(url)
+    except ValueError:
+        structlog.get_logger("ours").exception("failed")
+    told = stream.getvalue()
+    assert "pass1" not in told
+    assert "pass2" not in told
+    assert told.count("https://...@h/x?sig=...") == 5
