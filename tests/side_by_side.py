@@ -34,6 +34,7 @@ CHAINS: dict[str, tuple[str, ...]] = {
         "store/test_consul", "store/test_etcd", "store/test_store_twin", "daemon/test_stores", "engine/test_on_consul",
         "engine/test_schedulers_real", "docs/test_operations", "docs/test_looking_inside",
         "benchmarks/test_every_benchmark", "compatibility/test_old_store",
+        "compatibility/test_rolling_upgrade",
     ),
 }  # fmt: skip
 """The beginnings of the paths of files that wait, by their chain, of some five minutes each; the first that fits."""
