@@ -105,6 +105,12 @@ def crossed(releases, *lines, change=CHANGED, until=END, old_record=False, accep
             id="and a recurrence of days",
         ),
         pytest.param(
+            ("TriggerISO8601=R//P1D", "TimeZone=Made/Vancouver"),
+            ["02-12 12:00", "02-13 12:00", "02-14 12:00", "02-15 12:00"],
+            ["02-16 11:00", "02-17 11:00", "02-18 11:00"],
+            id="one that counts from its acceptance keeps its wall time",
+        ),
+        pytest.param(
             ("TriggerCron=0 9 * * *", "TimeZone=Made/Vancouver"),
             ["02-12 17:00", "02-13 17:00", "02-14 17:00"],
             ["02-15 16:00", "02-16 16:00", "02-17 16:00"],
