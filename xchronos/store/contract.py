@@ -31,7 +31,10 @@ RENEWALS = 5
 
 
 class KeyValue(msgspec.Struct, frozen=True, gc=False):
-    """One living key. `lease` is 0 when the key is bound to none. `value` is empty in a page of keys only."""
+    """One living key. `lease` is 0 when the key is bound to none.
+
+    In a page of keys only, `value` is empty and `lease` is 0.
+    """
 
     key: str
     value: bytes
@@ -156,7 +159,7 @@ class Store(Protocol):
             prefix: what the keys begin with; empty: all keys.
             start: leave out the keys before this one. The next page starts at the last key plus `"\0"`.
             limit: at most so many; 0: no limit.
-            keys_only: leave the values empty.
+            keys_only: leave the values empty, and the leases 0 (etcd 3.7 does not tell them there).
             revision: read the past, as it was at this revision; 0: the present. Pages that are all read at the first
                 one's revision are one consistent read.
 

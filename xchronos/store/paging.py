@@ -54,5 +54,5 @@ def cut(items: list[KeyValue], revision: int, limit: int, *, keys_only: bool) ->
     if more:
         items = items[:limit]
     if keys_only:
-        items = [KeyValue(row.key, b"", row.create_revision, row.mod_revision, row.lease) for row in items]
+        items = [KeyValue(row.key, b"", row.create_revision, row.mod_revision) for row in items]
     return Page(items, revision, more)

@@ -215,6 +215,10 @@ class StoreContract(WatchClauses, LeaseClauses):
         assert await page("/z", 1) == ([], False)
         only = await store.range("/p/", keys_only=True, limit=1)
         assert only.items == [KeyValue("/p/0", b"", revision, revision)]
+        lease = await store.grant(60)
+        revision = await write(store, Put("/l/0", b"bound", lease))
+        assert (await store.range("/l/")).items == [KeyValue("/l/0", b"bound", revision, revision, lease)]
+        assert (await store.range("/l/", keys_only=True)).items == [KeyValue("/l/0", b"", revision, revision)]
 
     async def test_reading_the_past(self, store: Store) -> None:
         """Every revision that is not compacted can be read, page by page, as it was."""

@@ -49,6 +49,11 @@ def prefix_range(prefix: str) -> tuple[bytes, bytes]:
     return begin, begin[:-1] + bytes((begin[-1] + 1,))
 
 
+def decode_keys(kvs: Iterable[messages.KeyValue]) -> list[KeyValue]:
+    """The keys of etcd's answer to a read of keys only. Up to 3.6 etcd tells their leases there, and then no more."""
+    return [KeyValue(kv.key.decode(), b"", kv.create_revision, kv.mod_revision) for kv in kvs]
+
+
 def decode_items(kvs: Iterable[messages.KeyValue]) -> list[KeyValue]:
     """The keys of etcd's answer to a read."""
     return [KeyValue(kv.key.decode(), kv.value, kv.create_revision, kv.mod_revision, kv.lease) for kv in kvs]

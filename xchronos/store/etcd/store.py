@@ -21,7 +21,7 @@ from xchronos.errors import Compacted, LeaseLost, StoreError, StoreUnavailable
 from xchronos.store.contract import Committed, KeyValue, Page, Txn, WatchBatch
 from xchronos.store.etcd.access import EtcdAccess
 from xchronos.store.etcd.client import EtcdClient, Sent
-from xchronos.store.etcd.codec import decode_items, encode_txn, prefix_range, touched
+from xchronos.store.etcd.codec import decode_items, decode_keys, encode_txn, prefix_range, touched
 from xchronos.store.etcd.errors import COMPACTS_NOT, LeaseExists, Misconfigured
 from xchronos.store.etcd.rpc import messages_pb2 as messages
 from xchronos.store.etcd.watch import EtcdWatch
@@ -87,12 +87,13 @@ class EtcdStore:
             key=begin, range_end=end, limit=limit or KEYS_PER_REQUEST, keys_only=keys_only, revision=revision
         )
         items: list[KeyValue] = []
+        decode = decode_keys if keys_only else decode_items
         while True:
             try:
                 answer = await self._client.call("range", request, twice=True)
             except Compacted:
                 raise Compacted(await self._oldest(request.revision)) from None
-            items += decode_items(answer.kvs)
+            items += decode(answer.kvs)
             read_at = request.revision or answer.header.revision
             if limit or not answer.more:
                 return Page(items, read_at, answer.more)

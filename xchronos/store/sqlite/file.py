@@ -33,7 +33,7 @@ CREATE TABLE lease (id INTEGER PRIMARY KEY AUTOINCREMENT, ttl INTEGER NOT NULL);
 INSERT INTO meta VALUES ('revision', 1);
 """
 _COLUMNS = "SELECT key, value, create_revision, mod_revision, lease FROM kv"
-_NO_VALUES = "SELECT key, x'', create_revision, mod_revision, lease FROM kv"
+_NO_VALUES = "SELECT key, x'', create_revision, mod_revision, 0 FROM kv"
 _REVISION = "SELECT value FROM meta WHERE name = 'revision'"
 _MANY = 512
 """The most keys that one statement names."""
