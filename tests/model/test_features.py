@@ -48,6 +48,7 @@ def needing(level=1, because=(), zones=()):
         (("[Container]\nImage=i\nHealthCmd=CMD-SHELL x || y",), 2, ("HealthCmd=CMD-SHELL x || y",)),
         (("[Container]\nImage=i\nHealthCmd=x",), 1, ()),
         (('[Container]\nImage="i"',), 2, ('Image="i"',)),
+        (('[Container]\nImage=i\nEnvironment="A=b c"\nLabel="x=y"\nExec="a b"',), 1, ()),
         (("[Container]\nImage=i\nExec=x\nEntrypoint=",), 2, ("Entrypoint=",)),
         (("[Container]\nImage=i\nMemory=.5g",), 2, ("Memory=.5g",)),
         (("[Container]\nImage=i\nMemory=1.5g",), 1, ()),

@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from xchronos import __version__
+from xchronos.dockercli.quadlet.draft import Form, Rule
 from xchronos.dockercli.quadlet.keys import KEY_RULES
 from xchronos.model.records import Reading
 from xchronos.model.unit import TriggerSpec, Unit
@@ -50,6 +51,11 @@ class Feature(NamedTuple):
 _COMMANDS = frozenset(
     ("ExecCondition", "ExecStartPre", "ExecStart", "ExecStartPost", "ExecReload", "ExecStop", "ExecStopPost")
 )
+_NEWLY_UNQUOTED = frozenset(
+    key for key, rule in KEY_RULES.items() if isinstance(rule, Rule) and rule.form is Form.TEXT
+) | {"AddDevice", "EnvironmentFile", "LogOpt", "Mask", "Mount", "Secret", "Unmask"}
+"""The keys of [Container] whose quotes the first level took for a part of the value."""
+
 _NUMBER = r"(?:-m|--(?:memory|memory-swap|memory-reservation|shm-size|kernel-memory))[\s=]*"
 _LATER_FORMS = (
     rf"{_NUMBER}(?:[.+]|[0-9]+\.[a-zA-Z]|[0-9.]+[eE])|on-failure:(?:\s|\Z)|[\s=][0-9a-fA-F]*:[0-9a-fA-F:]*:[0-9]*:[0-9]"
@@ -77,7 +83,7 @@ FEATURES: tuple[Feature, ...] = (
     Feature(2, "Container", frozenset(KEY_RULES), r"""(?s).*(?:\$\{[A-Za-z_]|\$\$|(?<![^\s"'])\$[A-Za-z_])"""),
     Feature(2, "Container", frozenset(("HealthCmd",)), r"""(?i)["[]*(?:CMD|CMD-SHELL)["\s]"""),
     # Before, the quotes were part of the value, and an empty entry point was the image's.
-    Feature(2, "Container", frozenset(KEY_RULES), r"""(?s)".*"\Z"""),
+    Feature(2, "Container", _NEWLY_UNQUOTED, r"""(?s)".*"\Z"""),
     Feature(2, "Container", frozenset(("Entrypoint",)), r"\Z"),
     # Numbers, policies and addresses that the docker client 20.10 refuses, and later ones take; and templates.
     Feature(2, "Service", _COMMANDS, rf"(?s).*docker\s.*(?:{_LATER_FORMS})"),
