@@ -86,7 +86,11 @@ def test_the_first_command_and_the_test_command_exist():
     assert (run, check) == (["./packaging/quickstart"], ["packaging/test"])
     for command in (*run, *check, ".ci/run", "packaging/dev"):
         assert os.access(ROOT / command, os.X_OK), command
-    assert "exec packaging/test\n" in (ROOT / ".ci/run").read_text(encoding="utf-8")
+    ci = (ROOT / ".ci/run").read_text(encoding="utf-8")
+    assert "tests() { packaging/test 2>&1 | tee" in ci
+    for extra in ("packaging/etcd", "packaging/engine"):
+        assert f"check {extra}" in ci
+        assert os.access(ROOT / extra, os.X_OK)
 
 
 def mentioned() -> list[str]:
