@@ -6,6 +6,7 @@ The tree::
     |-- InvalidValue            one value does not parse; says what was expected
     |   `-- InvalidTrigger      a cron, ISO 8601, calendar ... expression does not parse
     |-- UnitFileError           a unit file is refused: carries every Problem found in it
+    |   `-- NotReadByAll        it is right, and a living scheduler cannot read it: it may be accepted later
     |-- ConfigError             a setting of the daemon or the client is wrong
     |-- NotFound                no such unit, execution or machine
     |-- Conflict                the thing exists already, or changed since it was read
