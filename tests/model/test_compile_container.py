@@ -5,6 +5,7 @@ import pytest
 
 from tests.model.compile_helpers import refused, warnings
 from xchronos.dockercli.body import empty_body
+from xchronos.model.compile.commands import limits
 from xchronos.model.compile.unit import compile_unit
 
 
@@ -193,3 +194,19 @@ class TestCommands:
     def test_conditions_are_not_judged_there(self):
         (warning,) = warnings(container("[Unit]\nConditionPathExists=/x"))
         assert "is not judged in a unit with a [Container]" in warning
+
+
+@pytest.mark.parametrize(
+    ("line", "told", "cpus"),
+    [
+        ("CPUQuota=0.5%", "", 0.005),
+        ("CPUQuota=0.05%", "a quota of less than 1,000 microseconds", 0.0005),
+        ("CPUQuota=40%", "", 0.4),
+    ],
+)
+def test_a_small_cpu_quota_is_told_in_a_period_of_a_second(line, told, cpus):
+    unit = compile_unit("x.service", f"[Container]\nImage=docker.io/library/b\n[Service]\nType=oneshot\n{line}\n")
+    assert [(w.key, w.line, w.message.partition(":")[0]) for w in unit.warnings] == (
+        [("CPUQuota", 5, told)] if told else []
+    )
+    assert limits(unit.container.body) == (0, cpus)

@@ -5,7 +5,8 @@ here, because agents carry them out themselves. The rules (`test_host_key` and `
 
 - `MemoryMax=` is `Memory`. `MemoryHigh=` is `MemoryReservation`, which is only similar: a soft floor.
 - The engine counts memory and swap together: `MemorySwap` is the sum of `MemoryMax=` and `MemorySwapMax=`.
-- `CPUQuota=150%` is `NanoCpus` of 1.5 billion. `CPUWeight=` 1 to 10,000 becomes `CpuShares` 2 to 262,144, linearly.
+- `CPUQuota=150%` is `NanoCpus` of 1.5 billion. Less than 1 % is a `CpuQuota` in a `CpuPeriod` of a second.
+- `CPUWeight=` 1 to 10,000 becomes `CpuShares` 2 to 262,144, linearly.
 - `TasksMax=` is `PidsLimit`, and each `LimitX=` is an entry of `Ulimits`. In both, infinity is -1.
 - `IOWeight=` becomes `BlkioWeight`, on another scale.
 - A key that the engine has nothing for gives a warning. So does an old name of a key.
@@ -97,6 +98,10 @@ def _since_reset(values: list[str]) -> list[str]:
     return values[last + 1 :]
 
 
+_LEAST_CPU = 10_000
+"""The least CPU time, in microseconds of each second, that engines take as a number of CPUs (20.10 to 28)."""
+
+
 def _bytes(text: str, base: int = 1024) -> int | None:
     """A systemd size in bytes; K, M, G and T are powers of `base`. None for infinity."""
     if text == "infinity":
@@ -154,7 +159,11 @@ def _swap(mapping: Parts) -> None:
 def _cpu_quota(mapping: Parts, _key: str, values: list[str]) -> None:
     micros = parse_cpu_quota(values[-1])
     assert micros is not None, "an empty value has reset the key"
-    mapping.host["NanoCpus"] = micros * 1_000
+    if micros < _LEAST_CPU:
+        # The engine refuses less than a hundredth of a CPU, but takes what it means: so much of each second.
+        mapping.host |= {"CpuPeriod": 1_000_000, "CpuQuota": micros}
+    else:
+        mapping.host["NanoCpus"] = micros * 1_000
 
 
 def _cpu_weight(mapping: Parts, _key: str, values: list[str]) -> None:

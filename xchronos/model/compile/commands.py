@@ -215,4 +215,5 @@ def _sure_warnings(
 def limits(body: Mapping[str, Any]) -> tuple[int, float]:
     """The memory limit in bytes and the CPU limit of a create body. 0 is no limit."""
     host = body.get("HostConfig") or {}
-    return int(host.get("Memory") or 0), (host.get("NanoCpus") or 0) / 1e9
+    quota = max(host.get("CpuQuota") or 0, 0) / (host.get("CpuPeriod") or 100_000)
+    return int(host.get("Memory") or 0), (host.get("NanoCpus") or 0) / 1e9 or quota

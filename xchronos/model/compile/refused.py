@@ -11,6 +11,7 @@ _KEYS: dict[str, tuple[str, ...]] = {
     "add-host": ("AddHost",),
     "cap-add": ("AddCapability", "CapabilityBoundingSet"),
     "cap-drop": ("DropCapability", "CapabilityBoundingSet"),
+    "cpu-quota": ("CPUQuota",),
     "cpus": ("CPUs", "CPUQuota"),
     "cpuset-cpus": ("AllowedCPUs", "CPUAffinity"),
     "cpuset-mems": ("AllowedMemoryNodes",),
