@@ -191,6 +191,27 @@ async def test_labels_of_a_unit_or_an_image_cannot_deceive(bench):
     assert await bench.inspect(container_name(two)) is None
 
 
+@pytest.mark.parametrize("how", ["unit", "step"])
+async def test_a_time_zone_holds_in_an_image_without_rules(bench, how):
+    spec = bench.container("date -d @1700000000 +%H:%M", {"Env": ["TZ=Asia/Tokyo"]} if how == "unit" else {})
+    if how == "step":
+        spec = msgspec.structs.replace(spec, env={"TZ": "Asia/Tokyo"})
+    assert (await bench.executor.run(spec)).code == 0
+    assert output(spec) == "07:13\n"
+
+
+@pytest.mark.parametrize("zone", ["No/Such", "../../etc/passwd", "UTC0", "EST5EDT,M3.2.0,M11.1.0", ""])
+async def test_what_names_no_zone_file_is_left_to_the_container(bench, zone):
+    spec = bench.container('echo "$TZ"', {"Env": [f"TZ={zone}"]})
+    assert (await bench.executor.run(spec)).code == 0
+    assert output(spec) == f"{zone}\n"
+
+
+async def test_a_time_zone_does_not_keep_a_read_only_container_from_running(bench):
+    body = {"Env": ["TZ=Asia/Tokyo"], "HostConfig": {"ReadonlyRootfs": True}}
+    assert (await bench.executor.run(bench.container("true", body))).code == 0
+
+
 async def test_secrets_are_files(bench):
     spec = bench.container("cat /run/secrets/key /opt/x", secrets={"key": "one ", "/opt/x": "two"})
     assert (await bench.executor.run(spec)).code == 0

@@ -6,8 +6,10 @@ import os
 import tarfile
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
+from importlib import resources
 from pathlib import Path
 from typing import Any
+from zoneinfo import TZPATH, ZoneInfo
 
 import msgspec
 
@@ -314,15 +316,33 @@ def write_id(path: Path, container: str) -> None:
         file.write(container)
 
 
-def secrets_archive(secrets: Mapping[str, str]) -> bytes:
-    """A tar archive of secrets, each file readable for every user in the container.
+ZONES = "/usr/share/zoneinfo"
+"""Where the programs of an image look for the rules of time zones."""
+
+
+def zone_rules(name: str) -> bytes:
+    """The rules of a time zone, as the file that programs read; b"" when this machine knows no such zone. Blocks."""
+    try:
+        ZoneInfo(name)  # it knows what is a name, and leads out of no directory
+    except (KeyError, ValueError, OSError):
+        return b""
+    for place in TZPATH:
+        with suppress(OSError):
+            return Path(place, name).read_bytes()
+    with suppress(OSError):
+        return resources.files("tzdata").joinpath("zoneinfo", *name.split("/")).read_bytes()
+    return b""
+
+
+def secrets_archive(secrets: Mapping[str, str | bytes]) -> bytes:
+    """A tar archive of secrets and the like, each file readable for every user in the container.
 
     `secrets` maps a target (an absolute path, or a name below /run/secrets) to the content.
     """
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         for target, content in secrets.items():
-            data = content.encode()
+            data = content.encode() if isinstance(content, str) else content
             entry = tarfile.TarInfo(target.lstrip("/") if target.startswith("/") else f"run/secrets/{target}")
             entry.size = len(data)
             entry.mode = 0o444

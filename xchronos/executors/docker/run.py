@@ -3,6 +3,7 @@
 import asyncio
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
@@ -155,10 +156,42 @@ class ContainerRun:
                 if "already exists" not in refusal.message:  # an earlier daemon has connected it
                     raise
         if self._spec.secrets:
-            archive = body.secrets_archive(self._spec.secrets)
-            path = f"/containers/{found.id}/archive"
-            async with self._keeper.engine.stream("PUT", path, params={"path": "/"}, data=archive) as response:
-                await response.read()
+            await self._put(found, body.secrets_archive(self._spec.secrets))
+        if zone := self._zone():
+            await self._bring_zone(found, zone)
+
+    def _zone(self) -> str:
+        """The time zone that a [Container] step's TZ names; "": none."""
+        if self._spec.docker is not None:
+            return ""
+        written = {
+            entry.partition("=")[0]: entry.partition("=")[2] for entry in (self._spec.body or {}).get("Env") or ()
+        }
+        zone: str = {**written, **self._spec.env}.get("TZ", "")
+        return zone.removeprefix(":")
+
+    async def _bring_zone(self, found: Inspected, zone: str) -> None:
+        """Put the rules of a time zone into an image that has none: programs would take UTC, and call it so.
+
+        Podman brings the host's along. A container whose files may not be written has to have its own.
+        """
+        engine, path = self._keeper.engine, f"{body.ZONES}/{zone}"
+        rules = await asyncio.to_thread(body.zone_rules, zone)
+        if not rules:
+            return
+        try:
+            async with engine.stream("HEAD", f"/containers/{found.id}/archive", params={"path": path}):
+                return  # the image has them
+        except EngineRefusal as refusal:
+            if refusal.status != 404:
+                raise
+        with suppress(EngineRefusal):
+            await self._put(found, body.secrets_archive({path: rules}))
+
+    async def _put(self, found: Inspected, archive: bytes) -> None:
+        path = f"/containers/{found.id}/archive"
+        async with self._keeper.engine.stream("PUT", path, params={"path": "/"}, data=archive) as response:
+            await response.read()
 
     async def run(
         self,
