@@ -290,3 +290,19 @@ async def test_an_exec_is_never_begun_twice(proxy, executor, spec, tmp_path):
     assert result.lost or result.code == 3
     await executor.kill(target)
     await task
+
+
+async def test_what_a_step_costs_the_engine(proxy, executor, spec):
+    await executor.probe()
+    # Created, started, waited for, looked at, read (while it runs, too, if that is long), removed, looked for.
+    for script, logs in (("true", 1), ("echo hi; sleep 1; echo ho", 2)):
+        step = spec(script)
+        proxy.seen.clear()
+        assert (await executor.run(step)).code == 0
+        await executor.tidy(step.execution, step.attempt, step.step)
+        await executor.release(step.execution, step.attempt)
+        asked = [line.split()[0] + " " + line.split()[1].split("?")[0].rpartition("/")[2] for line in proxy.seen]
+        assert asked[:3] == ["POST create", "POST start", "POST wait"]
+        assert asked.count("GET logs") == logs
+        assert len(asked) == 6 + logs
+        assert output(step) == ("" if logs == 1 else "hi\nho\n")

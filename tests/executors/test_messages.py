@@ -114,7 +114,9 @@ def test_a_line_feed_that_the_engine_has_swallowed_is_put_back(bodies, want, owe
     ]
     place = Place(swallowed=True)
     assert b"".join(place.take([message]) for message in messages) == want
-    assert place.line_feed_owed is owed
+    assert place.line_feeds_owed == owed
+    place.take([Message(2, stamp_of(3), b"of the other stream\n")])
+    assert place.line_feeds_owed == owed
     plain = Place()
     assert plain.take(messages) == b"".join(message.body for message in messages)
 

@@ -184,9 +184,9 @@ class Place:
         return self._saved.streams[self._saved.last].stamp if self.begun else ""
 
     @property
-    def line_feed_owed(self) -> bool:
-        """Whether the output may end with a line feed that the engine has forgotten: nothing tells."""
-        return self.begun and self._saved.streams[self._saved.last].feed
+    def line_feeds_owed(self) -> int:
+        """How many streams may end with a line feed that the engine has forgotten: nothing tells."""
+        return sum(stream.feed for stream in self._saved.streams.values())
 
     def fill(self, filled: int) -> None:
         """The engine's log was given at least this much: what was read before this process included."""

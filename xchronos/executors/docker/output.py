@@ -35,6 +35,9 @@ LOOK_SOONEST, LOOK_LATEST = 0.5, 4.0
 FIRST_TAIL = 1000
 """How many messages the first look asks for; eight times as many when they do not reach back far enough."""
 
+READ_WHOLE = 1 << 16
+"""Bytes of the engine's log up to which it is read from its beginning: one request tells where the place is."""
+
 LONGEST_TAIL = 500_000
 """Beyond that the engine is asked for all messages."""
 
@@ -199,11 +202,14 @@ class OutputCopy:
             rotates = self._place.filled >= self._room
             count = await self._look() if rotates or self._place.begun else 0
             if not rotates:
-                # It ends with the container, with the engine, or when the log may be rotated.
-                count += await self._read("all", follow=True) or 0
-            # Whoever reads takes time from the engine's writing: see MOST_FOLLOWED.
-            busy = READING_SHARE * (time.monotonic() - began) if rotates else 0
-            pause = min(max(LOOK_SOONEST if count else 2 * pause, busy), LOOK_LATEST)
+                # It ends when the log may be rotated; or with the container, and `finish` is about to come; or with
+                # the engine.
+                await self._read("all", follow=True)
+                pause = LOOK_SOONEST if self._place.filled >= self._room else LOOK_LATEST
+            else:
+                # Whoever reads takes time from the engine's writing: see MOST_FOLLOWED.
+                busy = READING_SHARE * (time.monotonic() - began)
+                pause = min(max(LOOK_SOONEST if count else 2 * pause, busy), LOOK_LATEST)
             await asyncio.sleep(pause)
 
     async def finish(self, follower: asyncio.Task[None]) -> None:
@@ -215,14 +221,13 @@ class OutputCopy:
         """
         await cancel_and_wait(follower)
         await retry(self._look, ExecutorUnavailable, new_pauses())
-        if self._place.line_feed_owed:
-            self._write(b"\n")
+        self._write(b"\n" * self._place.line_feeds_owed)
 
     # -- readings ----------------------------------------------------------------------------------------------------
 
     async def _look(self) -> int:
         """Copy everything that is new. Returns how many messages that were."""
-        if not self._place.begun:
+        if self._place.filled < READ_WHOLE:
             return await self._read("all") or 0
         while True:
             tail = str(self._tail) if self._tail <= LONGEST_TAIL else "all"
