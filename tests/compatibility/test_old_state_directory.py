@@ -328,7 +328,9 @@ def test_what_is_paused_over_or_far_away_stays_so(house: OldHouse) -> None:
     before = [_execution(row.record) for row in OLD.values() if row.key.startswith(f"{ENDED}paused.service/")]
     assert [_execution(one) for one in house.of("paused")] == before
     for unit in ("paused", "past", "future", "latin", "masked", "report@", "dropped"):
-        assert house.cursor(unit) == old_cursor(unit), unit
+        cursor = house.cursor(unit)
+        cursor.pop("rules", None)  # what no cursor of that time said is noted now
+        assert cursor == old_cursor(unit), unit
     assert [one["outcome"] for one in house.of("past")] == ["succeeded"]
     assert house.of("future") == []
 
