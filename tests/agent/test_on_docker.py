@@ -178,7 +178,7 @@ async def test_a_missing_image_is_said_in_the_engines_words(bench: Bench) -> Non
     execution = await bench.place("ExecStart=/bin/true", "Pull=never", image=image)
     attempt = await bench.ended(execution)
     assert attempt.outcome is Outcome.FAILED
-    assert "No such image" in attempt.reason
+    assert "no such image" in attempt.reason.lower()
     assert image in attempt.reason
     assert await bench.nothing_left()
 
