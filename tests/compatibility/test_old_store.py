@@ -78,7 +78,7 @@ async def check_nothing_is_begun_twice_or_early(later: Later) -> None:
         for (identity, _, _), at in steps.began_at.items():
             fire = datetime.strptime(identity.split("/")[1], "%Y%m%dT%H%M%S.%fZ").replace(tzinfo=UTC)
             # What was placed in the last moment before the kill is 23 microseconds after the time noted for the kill.
-            assert at >= min(due.get(identity, fire), max(KILLED, fire - timedelta(milliseconds=1)))
+            assert at >= min(due.get(identity, fire), max(to_datetime(KILLED), fire - timedelta(milliseconds=1)))
 
 
 def _ended_attempts() -> list[tuple[str, dict[str, Any]]]:

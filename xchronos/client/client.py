@@ -13,21 +13,23 @@ from xchronos.urls import shown
 from xchronos.wire.messages import (
     Asked,
     Calendar,
-    CordonRequest,
     DaemonStatus,
-    DrainRequest,
     DropInText,
     ExecutionIds,
     Explanation,
-    MetadataRequest,
-    ResumeRequest,
-    StartRequest,
-    StopRequest,
     Submission,
     SubmissionResult,
     UnitPage,
     UnitSummary,
     Verified,
+)
+from xchronos.wire.requests import (
+    CordonRequest,
+    DrainRequest,
+    MetadataRequest,
+    ResumeRequest,
+    StartRequest,
+    StopRequest,
 )
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ of what is written here by its watches.
 
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
 import msgspec
 
@@ -26,7 +26,7 @@ from xchronos.registry.origin import DIRECTORY, origin_of, readable_record
 from xchronos.registry.readers import asks_readers, refuse_unread
 from xchronos.registry.roster import Roster, Share
 from xchronos.registry.transitions import put
-from xchronos.registry.units import compile_record, record_of
+from xchronos.registry.units import compile_record, record_of, too_large, wanted_of
 from xchronos.scheduler.reasons import because
 from xchronos.scheduler.starts import lacking, off_the_grids, started
 from xchronos.store.contract import Delete, Guard, Put, Store, Txn
@@ -59,18 +59,6 @@ class Stored(msgspec.Struct, frozen=True):
     record: UnitRecord
     revision: int
     schedule: Schedule | None
-
-
-def _wanted(record: UnitRecord) -> dict[str, Any]:
-    """The fields of a unit's record that people have set apart from its text: a new text keeps them."""
-    return {"desired": record.desired, "resumed_at": record.resumed_at, "skip_missed": record.skip_missed}
-
-
-def _too_large(size: int) -> str:
-    return (
-        f"the unit is too large: with its drop-ins it is stored as {size} bytes, and {RECORD_BYTES} are the most; "
-        "have its steps fetch what is long (Artifact=, an image, a volume)"
-    )
 
 
 class Registry:
@@ -134,7 +122,7 @@ class Registry:
                 submitted_at=to_datetime(now),
                 source=source,
                 file=path if source.startswith(DIRECTORY) else "",
-                **(_wanted(old) if old is not None else {}),
+                **(wanted_of(old) if old is not None else {}),
             )
             if old is not None and old.revision == record.revision and old.source == source:
                 return Submitted(name, unit.revision, "unchanged", warnings)
@@ -145,7 +133,7 @@ class Registry:
                 raise Conflict(f"{name} was changed by somebody else meanwhile: look at it again")
             value = encode(record)
             if len(value) > RECORD_BYTES:
-                raise UnitFileError([Problem(_too_large(len(value)), path or name)])
+                raise UnitFileError([Problem(too_large(len(value)), path or name)])
             txn = Txn((Guard(key, written),), (Put(key, value),))
             if (await self.store.commit(txn)).succeeded:
                 return Submitted(name, unit.revision, "created" if old is None else "changed", warnings)
@@ -174,9 +162,8 @@ class Registry:
             source: Only if it still comes from there; None: wherever it comes from.
             keep_file: Whether it is removed although a file in a directory brings it back.
 
-        Returns what brings it back, in words: the file and its machine. Empty: nothing does.
-
-        Raises NotFound, and Conflict if a file would bring it back.
+        Returns what brings it back, in words: the file and its machine. Empty: nothing does. Raises NotFound, and
+        Conflict if a file would bring it back.
         """
         while True:
             item = await self.store.get(self.keys.job(name))

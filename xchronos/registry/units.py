@@ -6,14 +6,14 @@ import binascii
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import lru_cache, partial
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import msgspec
 import structlog
 
 from xchronos.aio import Offload, inline
 from xchronos.errors import Problem, StoreError, UnitFileError
-from xchronos.limits import HEAVY_BYTES
+from xchronos.limits import HEAVY_BYTES, RECORD_BYTES
 from xchronos.model.compile.unit import compile_unit
 from xchronos.model.features import reading_of, rules_hold, unread
 from xchronos.model.records import DropIn, Reading, UnitRecord
@@ -275,3 +275,16 @@ def record_of(text: bytes, unit: Unit, drop_ins: Iterable[DropIn] = ()) -> UnitR
     except UnicodeDecodeError:
         encoded = base64.b64encode(text).decode("ascii")
         return UnitRecord(text_base64=encoded, revision=unit.revision, drop_ins=tuple(drop_ins))
+
+
+def wanted_of(record: UnitRecord) -> dict[str, Any]:
+    """The fields of a unit's record that people have set apart from its text: a new text keeps them."""
+    return {"desired": record.desired, "resumed_at": record.resumed_at, "skip_missed": record.skip_missed}
+
+
+def too_large(size: int) -> str:
+    """What is said to a unit whose record has so many bytes, and too many."""
+    return (
+        f"the unit is too large: with its drop-ins it is stored as {size} bytes, and {RECORD_BYTES} are the most; "
+        "have its steps fetch what is long (Artifact=, an image, a volume)"
+    )

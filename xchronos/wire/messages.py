@@ -153,60 +153,6 @@ class Asked(msgspec.Struct, frozen=True):
     """What else a person should know; empty: nothing."""
 
 
-class StartRequest(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """How to start a unit by hand."""
-
-    payload: str = ""
-    """What its steps find in XCHRONOS_PAYLOAD; empty: what the unit itself says."""
-
-    by: str = ""
-    """Who starts it, for the record."""
-
-
-class ResumeRequest(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """How to resume a paused unit."""
-
-    skip_missed: bool = False
-    """Whether the fire times that fell into the pause are only recorded as missed; else the misfire policy decides."""
-
-
-class StopRequest(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """Why something is stopped."""
-
-    reason: str = ""
-    """The reason, for the record; empty: that `by` has stopped it."""
-
-    by: str = ""
-    """Who stops it."""
-
-
-class CordonRequest(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """Why a machine is cordoned."""
-
-    reason: str = ""
-    """For people who look at the machine."""
-
-
-class DrainRequest(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """How a machine is drained."""
-
-    seconds: float
-    """How long what it runs may still take, in seconds."""
-
-    reason: str = ""
-    """For people who look at the machine."""
-
-
-class MetadataRequest(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """What to change of a machine's metadata."""
-
-    set: dict[str, str] = {}
-    """Keys that it shall have, with their values."""
-
-    unset: tuple[str, ...] = ()
-    """Keys that it shall not have, its configuration's too."""
-
-
 class ExecutionIds(msgspec.Struct, frozen=True):
     """The executions that a request was about."""
 

@@ -16,7 +16,8 @@ from xchronos.limits import EXECUTIONS_LISTED
 from xchronos.model.policies import Outcome
 from xchronos.model.records import Execution, ExecutionState
 from xchronos.wire.details import Executions, ExecutionStatus
-from xchronos.wire.messages import ExecutionIds, StopRequest
+from xchronos.wire.messages import ExecutionIds
+from xchronos.wire.requests import StopRequest
 
 WORDS = frozenset((*get_args(ExecutionState), *(outcome.value for outcome in Outcome)))
 """The words that the filter `state` takes: states, and the outcomes of executions that have ended."""

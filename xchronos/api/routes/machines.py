@@ -9,7 +9,8 @@ from xchronos.api.context import context_of
 from xchronos.clock import SECOND, to_datetime
 from xchronos.errors import InvalidValue
 from xchronos.wire.details import Machines, MachineStatus
-from xchronos.wire.messages import Asked, CordonRequest, DrainRequest, MetadataRequest
+from xchronos.wire.messages import Asked
+from xchronos.wire.requests import CordonRequest, DrainRequest, MetadataRequest
 
 LONGEST_DRAIN = 366 * 86_400
 """The longest time that a drain may take, in seconds. Whoever wants longer wants a cordon."""

@@ -40,14 +40,12 @@ from xchronos.wire.messages import (
     Calendar,
     ExecutionIds,
     Explanation,
-    ResumeRequest,
-    StartRequest,
-    StopRequest,
     Submission,
     SubmissionResult,
     UnitPage,
     Verified,
 )
+from xchronos.wire.requests import ResumeRequest, StartRequest, StopRequest
 
 Limit = Annotated[int, QueryParameter(ge=1, le=MOST_LISTED)]
 Count = Annotated[int, QueryParameter(ge=1, le=MOST_FIRE_TIMES)]
