@@ -33,6 +33,7 @@ ROUTES = {
     ("PATCH", "/v1/machines/{machine}/metadata"),
     ("POST", "/v1/machines/{machine}/uncordon"),
     ("GET", "/v1/status"),
+    ("DELETE", "/v1/unreadable"),
     ("GET", "/v1/units"),
     ("DELETE", "/v1/units/{name}"),
     ("GET", "/v1/units/{name}"),

@@ -13,6 +13,8 @@ from xchronos.errors import Compacted, StoreError
 from xchronos.store import Delete, DeleteRange, Guard, Put, Store, Txn
 from xchronos.store.etcd import store as etcd_module
 from xchronos.store.etcd import watch
+from xchronos.store.etcd.codec import decode_events, decode_items
+from xchronos.store.etcd.rpc import messages_pb2 as messages
 from xchronos.store.etcd.store import EtcdStore
 from xchronos.testing.store import StoreContract
 from xchronos.testing.store_base import collect, put, write
@@ -243,3 +245,22 @@ async def test_a_cancelled_commit_many_leaves_nothing_under_way(etcd_server: Etc
         assert all(parts.count(part) == 2 for part in parts)
     async with asyncio.timeout(5):
         await store.close()
+
+
+def test_keys_that_are_no_text_are_left_out_of_what_etcd_tells():
+    kvs = [messages.KeyValue(key=key, value=b"v", mod_revision=5) for key in (b"/a", b"/\xff", b"/b")]
+    assert [item.key for item in decode_items(kvs)] == ["/a", "/b"]
+    events = [messages.Event(type=kind, kv=kv) for kind in ("PUT", "DELETE") for kv in kvs]
+    assert [(event.kind, event.key) for event in decode_events(events, 5)] == [
+        ("put", "/a"), ("put", "/b"), ("delete", "/a"), ("delete", "/b"),
+    ]  # fmt: skip
+
+
+async def test_pages_go_on_over_keys_that_are_no_text(store: EtcdStore, etcd_server: EtcdCluster) -> None:
+    for key in ("/p/a", "/p/\udcf0", "/p/\udcf1", "/p/\udcf2", "/q"):
+        etcd_server.ctl("put", key, "v")
+    first = await store.range("/p/", limit=1)
+    assert ([item.key for item in first.items], first.more) == (["/p/a"], True)
+    rest = await store.range("/p/", start="/p/a\0", limit=1)
+    assert (rest.items, rest.more) == ([], False)
+    assert [item.key for item in (await store.range("/p/")).items] == ["/p/a"]

@@ -15,7 +15,7 @@ from xchronos.api.context import Context, try_compile
 from xchronos.api.views import newest_first
 from xchronos.errors import Conflict, NotFound, UnitFileError
 from xchronos.model.records import Execution, ExecutionState, KnownMachine, Machine, MachineWish, UnitRecord
-from xchronos.registry.codec import decode
+from xchronos.registry.codec import BadRecord, decode, readable
 from xchronos.registry.keys import shard_of
 from xchronos.registry.machine_desired import wished
 from xchronos.registry.readers import differences
@@ -42,21 +42,26 @@ class _Ended(msgspec.Struct):
 _ENDED = msgspec.json.Decoder(_Ended)
 
 
-async def executions(registry: Registry, unit: str, states: AbstractSet[str], limit: int) -> list[Execution]:
+async def executions(
+    registry: Registry, unit: str, states: AbstractSet[str], limit: int, unreadable: list[BadRecord] | None = None
+) -> list[Execution]:
     """The newest `limit` executions, open and ended.
 
-    `unit` "" means of every unit; `states` names states (`running`) and outcomes (`failed`), none means all.
+    `unit` "" means of every unit; `states` names states (`running`) and outcomes (`failed`), none means all. Records
+    that cannot be read are told of in `unreadable`.
     """
     found: list[Execution] = []
     if not states or states & OPEN:
-        found = [e for e in await registry.open_executions(unit) if not states or e.state in states]
+        found = [e for e in await registry.open_executions(unit, unreadable) if not states or e.state in states]
         found = newest_first(found)[:limit]
     if states and states <= OPEN:
         return found
     newest = await _newest_ended(registry, unit, set() if "ended" in states else states, limit)
     # One that ended between the two readings is in both: what it became is the truth.
     known = {execution.id: execution for execution in found}
-    known.update((execution.id, execution) for execution in (decode(item, Execution) for item in newest))
+    known.update(
+        (execution.id, execution) for execution in (each for _, each in readable(newest, Execution, unreadable))
+    )
     return newest_first(known.values())[:limit]
 
 
@@ -68,7 +73,7 @@ async def _newest_ended(registry: Registry, unit: str, outcomes: AbstractSet[str
         registry.store, keys.history(unit) if unit else keys.executions, keys_only=not outcomes, size=PAGE
     ):
         for item in page.items:
-            if outcomes and _ENDED.decode(item.value).outcome not in outcomes:
+            if outcomes and _outcome(item) not in outcomes:
                 continue
             entry = (item.key.rsplit("/", 2)[1], item.key)
             if len(heap) < limit:
@@ -78,6 +83,13 @@ async def _newest_ended(registry: Registry, unit: str, outcomes: AbstractSet[str
     below = len(keys.executions)
     found = await read_some(registry.store, keys.executions, [key[below:] for _, key in heap])
     return list(found.values())
+
+
+def _outcome(item: KeyValue) -> str:
+    try:
+        return _ENDED.decode(item.value).outcome
+    except msgspec.MsgspecError:
+        return ""  # a list of all outcomes tells of it
 
 
 async def active_counts(registry: Registry) -> Counter[str]:
@@ -91,14 +103,17 @@ async def active_counts(registry: Registry) -> Counter[str]:
     return counts
 
 
-async def machines(registry: Registry) -> list[MachineStatus]:
-    """Every machine by id: the living ones, and those that are gone but have a wish on record or executions."""
+async def machines(registry: Registry, unreadable: list[BadRecord] | None = None) -> list[MachineStatus]:
+    """Every machine by id: the living ones, and those that are gone but have a wish on record or executions.
+
+    Records that cannot be read are told of in `unreadable`.
+    """
     placed: Counter[str] = Counter()
     async for page in snapshot(registry.store, registry.keys.placements, keys_only=True, size=PAGE):
         placed.update(registry.keys.split_placement(item.key)[0] for item in page.items)
-    wishes = await registry.wishes.all()
+    wishes = await registry.wishes.all(unreadable)
     known = await registry.known_machines()
-    alive = {machine.id: machine for machine in await registry.machines()}
+    alive = {machine.id: machine for machine in await registry.machines(unreadable)}
     names = sorted({*placed, *wishes, *known, *alive})
     return [_machine(name, alive.get(name), wishes.get(name), placed[name], known.get(name)) for name in names]
 
@@ -181,7 +196,8 @@ async def machine_views(context: Context) -> list[MachineView]:
         item = await registry.store.get(registry.keys.job(execution.unit))
         if item is None:
             continue  # destroyed: what runs of it is being stopped
-        unit = try_compile(execution.unit, decode(item, UnitRecord))
+        records = readable([item], UnitRecord)
+        unit = try_compile(execution.unit, records[0][1]) if records else UnitFileError(())
         if not isinstance(unit, UnitFileError):
             view.take(unit)
     return list(views.values())

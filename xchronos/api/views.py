@@ -55,6 +55,7 @@ def summarize(stored: Stored, active: int, schedulers: Sequence[Share] = ()) -> 
         submitted_at=record.submitted_at,
         finished=schedule.finished if schedule is not None else "",
         unread=told_unread(stored.name, schedulers),
+        problem=stored.unreadable,
     )
 
 
@@ -101,6 +102,8 @@ def refused_files(refused: Iterable[RefusedUnitFile]) -> tuple[RefusedFileStatus
 
 def _state(stored: Stored) -> UnitState:
     record, schedule = stored.record, stored.schedule
+    if stored.unreadable:
+        return "unreadable"
     if not (record.text or record.text_base64):
         return "masked"
     if "@." in stored.name and not UnitName.parse(stored.name).instance:

@@ -33,7 +33,7 @@ from xchronos.wire.requests import (
 )
 
 if TYPE_CHECKING:
-    from xchronos.wire.details import Executions, ExecutionStatus, MachineStatus, UnitDetail
+    from xchronos.wire.details import Executions, ExecutionStatus, Machines, MachineStatus, UnitDetail
 
 ADDRESS = "http://127.0.0.1:7480"
 """The address at which a daemon answers unless told otherwise."""
@@ -110,6 +110,10 @@ class Client:
         A unit that comes from a file of a directory is refused, unless with `keep_file`: the file may bring it back.
         """
         return self._send(Asked, "DELETE", "units", name, query={"keep_file": "true"} if keep_file else None)
+
+    def remove_unreadable(self, key: str) -> Asked:
+        """Remove a record of the store that cannot be read, by the key that a list shows."""
+        return self._send(Asked, "DELETE", "unreadable", query={"key": key})
 
     def start(self, name: str, *, payload: str = "", by: str = "") -> ExecutionIds:
         """Run a unit once, now: one execution for each copy.
@@ -196,9 +200,13 @@ class Client:
 
     def machines(self) -> tuple["MachineStatus", ...]:
         """The machines that are alive, and those that are gone and of which something is still wanted or placed."""
+        return self.list_machines().machines
+
+    def list_machines(self) -> "Machines":
+        """The same, with the records about machines that cannot be read."""
         from xchronos.wire.details import Machines  # noqa: PLC0415 - records are slow to import
 
-        return self._get(Machines, "machines").machines
+        return self._get(Machines, "machines")
 
     def machine(self, machine: str) -> "MachineStatus":
         """One machine."""

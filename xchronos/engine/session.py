@@ -192,6 +192,10 @@ class Session:
                 self._units.changed(name, job)
             if job is None:
                 self._work.gone.add(name)
+            elif item is not None and schedule is None:
+                # It cannot be written over: what it says is not known. The unit stands until somebody removes it.
+                log.error("a unit cannot be scheduled: its cursor cannot be read", unit=name, key=item.key)
+                self._work.look.update(self._cluster.of_unit(name))
             elif schedule is None or is_to_accept(
                 schedule, job.mod_revision, rules_hold=self._committer.reader.holds(schedule.rules)
             ):

@@ -14,7 +14,7 @@ import msgspec
 from xchronos.errors import Conflict, InvalidValue, NotFound
 from xchronos.model.metadata import check_metadata, check_number, check_reason
 from xchronos.model.records import Machine, MachineWish
-from xchronos.registry.codec import decode, encode
+from xchronos.registry.codec import BadRecord, decode, encode, readable
 from xchronos.registry.keys import Keys
 from xchronos.store.contract import Delete, Guard, Operation, Put, Store, Txn
 
@@ -28,10 +28,14 @@ class DesiredMachines:
         self._store = store
         self._keys = keys
 
-    async def all(self) -> dict[str, MachineWish]:
-        """All wishes by machine id, whether the machine is alive or not."""
+    async def all(self, unreadable: list[BadRecord] | None = None) -> dict[str, MachineWish]:
+        """All wishes by machine id, whether the machine is alive or not.
+
+        Records that cannot be read are told of in `unreadable`.
+        """
         page = await self._store.range(self._keys.wishes)
-        return {item.key[len(self._keys.wishes) :]: decode(item, MachineWish) for item in page.items}
+        found = readable(page.items, MachineWish, unreadable)
+        return {item.key[len(self._keys.wishes) :]: wish for item, wish in found}
 
     async def cordon(self, machine: str, reason: str = "") -> None:
         """Keep new work from a machine. What it has goes on, and a drain under way goes on too.

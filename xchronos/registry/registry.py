@@ -12,12 +12,12 @@ import msgspec
 
 from xchronos.aio import Offload, inline
 from xchronos.clock import SECOND, Instant, Micros, to_datetime
-from xchronos.errors import Conflict, NotFound, Problem, UnitFileError
+from xchronos.errors import Conflict, NotFound, Problem, StoreError, UnitFileError
 from xchronos.limits import RECORD_BYTES
 from xchronos.model.compile.unit import compile_unit
 from xchronos.model.records import Desired, DropIn, Execution, KnownMachine, Machine, Schedule, UnitRecord
 from xchronos.model.unit import Unit
-from xchronos.registry.codec import decode, encode
+from xchronos.registry.codec import BadRecord, decode, encode, readable
 from xchronos.registry.finding import ExecutionFinder, Whereabouts
 from xchronos.registry.judging import depends_on_machines, judge, offered_by
 from xchronos.registry.keys import Keys
@@ -29,7 +29,7 @@ from xchronos.registry.transitions import put
 from xchronos.registry.units import compile_record, record_of, too_large, wanted_of
 from xchronos.scheduler.reasons import because
 from xchronos.scheduler.starts import lacking, off_the_grids, started
-from xchronos.store.contract import Delete, Guard, Put, Store, Txn
+from xchronos.store.contract import Delete, Guard, KeyValue, Put, Store, Txn
 from xchronos.store.reading import snapshot
 from xchronos.unitfile.names import UnitName, is_valid_name
 
@@ -52,13 +52,28 @@ class Submitted(msgspec.Struct, frozen=True):
 class Stored(msgspec.Struct, frozen=True):
     """A unit's record with its cursor and the store's revision of the record.
 
-    `schedule` is None until a scheduler has accepted the unit.
+    `schedule` is None until a scheduler has accepted the unit. `unreadable` says why the record or the cursor cannot be
+    read; then the one that cannot be is as if it were empty.
     """
 
     name: str
     record: UnitRecord
     revision: int
     schedule: Schedule | None
+    unreadable: str = ""
+
+
+def _stored(name: str, item: KeyValue, cursor: Schedule | BadRecord | None) -> Stored:
+    """A unit as a list has it, also where it cannot be read."""
+    bad: list[BadRecord] = []
+    known = readable([item], UnitRecord, bad)
+    problem = bad[0].reason if bad else ""
+    if not is_valid_name(name):
+        problem = problem or f"the key {item.key} names no unit"
+    schedule = cursor if isinstance(cursor, Schedule) else None
+    if isinstance(cursor, BadRecord):
+        problem = problem or cursor.reason
+    return Stored(name, known[0][1] if known else UnitRecord(), item.mod_revision, schedule, problem)
 
 
 class Registry:
@@ -212,8 +227,14 @@ class Registry:
         if item is None:
             raise NotFound(f"there is no unit {name}{await self._template_hint(name)}")
         cursor = await self.store.get(self.keys.schedule(name))
-        schedule = decode(cursor, Schedule) if cursor is not None else None
-        return Stored(name, decode(item, UnitRecord), item.mod_revision, schedule)
+        try:
+            record = decode(item, UnitRecord)
+        except StoreError as error:
+            raise Conflict(f"{error}; 'xchronosctl destroy --unreadable {item.key}' removes it") from error
+        bad: list[BadRecord] = []
+        cursors = readable([cursor] if cursor is not None else [], Schedule, bad)
+        problem = bad[0].reason if bad else ""
+        return Stored(name, record, item.mod_revision, cursors[0][1] if cursors else None, problem)
 
     async def _template_hint(self, name: str) -> str:
         template = UnitName.parse(name).template if is_valid_name(name) else None
@@ -233,7 +254,7 @@ class Registry:
                 return
             cursors = await self._cursors(names[0], names[-1])
             for name, item in zip(names, page.items, strict=True):
-                yield Stored(name, decode(item, UnitRecord), item.mod_revision, cursors.get(name))
+                yield _stored(name, item, cursors.get(name))
 
     async def unit_names(self, *, source: str | None = None) -> list[str]:
         """The names of all units, or of those that come from `source`."""
@@ -242,18 +263,20 @@ class Registry:
             names.extend(
                 item.key[len(self.keys.jobs) :]
                 for item in page.items
-                if source is None or decode(item, UnitRecord).source == source
+                if source is None or any(record.source == source for _, record in readable([item], UnitRecord))
             )
         return names
 
-    async def _cursors(self, first: str, last: str) -> dict[str, Schedule]:
-        found: dict[str, Schedule] = {}
+    async def _cursors(self, first: str, last: str) -> dict[str, Schedule | BadRecord]:
+        found: dict[str, Schedule | BadRecord] = {}
         end = self.keys.schedule(last)
         async for page in snapshot(self.store, self.keys.schedules, start=self.keys.schedule(first)):
             for item in page.items:
                 if item.key > end:
                     return found
-                found[item.key[len(self.keys.schedules) :]] = decode(item, Schedule)
+                bad: list[BadRecord] = []
+                known = readable([item], Schedule, bad)
+                found[item.key[len(self.keys.schedules) :]] = known[0][1] if known else bad[0]
         return found
 
     # -- executions ---------------------------------------------------------------------------------------------------
@@ -291,7 +314,7 @@ class Registry:
                 if decode(item, UnitRecord).desired == "paused":
                     raise Conflict(f"{name} is paused and was never begun: resume it, and it runs")
                 return []
-            found = [decode(item, Execution) for item in await self._finder.of_unit(name)]
+            found = [execution for _, execution in readable(await self._finder.of_unit(name), Execution)]
             begin = lacking(unit, executions, found)
             if any(not execution.stop_requested for execution in found):
                 # What its changed Availability= adds to copies that run is begun by its scheduler, too.
@@ -334,8 +357,7 @@ class Registry:
         left: set[str] | None = None
         while left is None or left:
             moved: set[str] = set()
-            for item in await self._finder.open_items(target):
-                execution = decode(item, Execution)
+            for item, execution in readable(await self._finder.open_items(target), Execution):
                 if execution.stop_requested or not (left is None or execution.id in left):
                     continue
                 wanted = encode(msgspec.structs.replace(execution, stop_requested=reason))
@@ -349,9 +371,13 @@ class Registry:
             await self.execution(target)
         return asked
 
-    async def open_executions(self, target: str = "") -> list[Execution]:
-        """Everything that has not ended: of one unit, one execution, or (empty) of all units; by fire time."""
-        found = [decode(item, Execution) for item in await self._finder.open_items(target)]
+    async def open_executions(self, target: str = "", unreadable: list[BadRecord] | None = None) -> list[Execution]:
+        """Everything that has not ended: of one unit, one execution, or (empty) of all units; by fire time.
+
+        Records that cannot be read are told of in `unreadable`.
+        """
+        items = await self._finder.open_items(target)
+        found = [execution for _, execution in readable(items, Execution, unreadable)]
         return sorted(found, key=lambda execution: (execution.fire_time, execution.unit, execution.copy))
 
     async def history(self, name: str, limit: int = 0) -> list[Execution]:
@@ -367,7 +393,7 @@ class Registry:
             start = last[0]
         found: list[Execution] = []
         async for page in snapshot(self.store, self.keys.history(name), start=start):
-            found.extend(decode(item, Execution) for item in page.items)
+            found.extend(execution for _, execution in readable(page.items, Execution))
         found.sort(key=lambda execution: (execution.fire_time, execution.copy))
         return found[-limit:] if limit else found
 
@@ -376,7 +402,10 @@ class Registry:
         item = await self._finder.find(execution_id)
         if item is None:
             raise NotFound(f"there is no execution {execution_id}")
-        return decode(item, Execution)
+        try:
+            return decode(item, Execution)
+        except StoreError as error:
+            raise Conflict(f"{error}; 'xchronosctl destroy --unreadable {item.key}' removes it") from error
 
     # -- machines -----------------------------------------------------------------------------------------------------
 
@@ -384,13 +413,14 @@ class Registry:
         """The machines that the cluster has had, alive or not, by id: those whose id begins with `name`."""
         found: dict[str, KnownMachine] = {}
         async for page in snapshot(self.store, self.keys.known_machines + name):
-            found |= {item.key[len(self.keys.known_machines) :]: decode(item, KnownMachine) for item in page.items}
+            for item, machine in readable(page.items, KnownMachine):
+                found[item.key[len(self.keys.known_machines) :]] = machine
         return found
 
-    async def machines(self) -> list[Machine]:
-        """The machines that are alive, by id."""
+    async def machines(self, unreadable: list[BadRecord] | None = None) -> list[Machine]:
+        """The machines that are alive, by id. Records that cannot be read are told of in `unreadable`."""
         page = await self.store.range(self.keys.machines)
-        return [decode(item, Machine) for item in page.items]
+        return [machine for _, machine in readable(page.items, Machine, unreadable)]
 
     # -- schedulers ---------------------------------------------------------------------------------------------------
 

@@ -83,6 +83,9 @@ class Roster:
     def _put(self, item: KeyValue) -> None:
         if item.key.startswith(self._keys.members):
             name = item.key[len(self._keys.members) :]
+            if not item.lease and not _is_member(name, item.value):
+                log.warning("what is no scheduler's record is left alone", key=item.key)
+                return
             self.members[name] = SchedulerMember(item.lease, item.mod_revision, _record(name, item))
             return
         held = Held(item.value.decode(errors="replace"), item.lease, item.create_revision)
@@ -124,6 +127,23 @@ class Roster:
             )
             for name, member in sorted(self.members.items())
         )
+
+
+class _Named(msgspec.Struct):
+    """Of a scheduler's record only whose it is: a newer version may have written the rest."""
+
+    id: str
+
+
+_NAMED = msgspec.json.Decoder(_Named)
+
+
+def _is_member(name: str, value: bytes) -> bool:
+    """Whether a scheduler of that name, of whatever version, has written the record."""
+    try:
+        return _NAMED.decode(value).id == name
+    except msgspec.MsgspecError:
+        return False
 
 
 def _record(name: str, item: KeyValue) -> SchedulerRecord:

@@ -90,6 +90,16 @@ class UnitDetail(msgspec.Struct, frozen=True):
     """Files of its name that are not taken in, by machine. What the unit is does not follow them."""
 
 
+class UnreadableRecord(msgspec.Struct, frozen=True):
+    """A record of the store that cannot be read. `xchronosctl destroy --unreadable KEY` removes it."""
+
+    key: str
+    """Its key."""
+
+    reason: str
+    """Why it cannot be read."""
+
+
 class Executions(msgspec.Struct, frozen=True):
     """A list of executions."""
 
@@ -98,6 +108,9 @@ class Executions(msgspec.Struct, frozen=True):
 
     more: bool = False
     """Whether there are others beyond the limit that was asked for."""
+
+    unreadable: tuple[UnreadableRecord, ...] = ()
+    """Those whose records cannot be read."""
 
 
 MachineState = Literal["ready", "no-engine", "cordoned", "draining", "drained", "down", "gone"]
@@ -127,3 +140,6 @@ class Machines(msgspec.Struct, frozen=True):
 
     machines: tuple[MachineStatus, ...]
     """By id."""
+
+    unreadable: tuple[UnreadableRecord, ...] = ()
+    """Those whose records cannot be read, and what is wanted of machines in such records."""

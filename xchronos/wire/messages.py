@@ -11,13 +11,16 @@ import msgspec
 
 from xchronos.errors import Problem
 
-UnitState = Literal["new", "scheduled", "idle", "paused", "finished", "masked", "template", "unread", "refused"]
+UnitState = Literal[
+    "new", "scheduled", "idle", "paused", "finished", "masked", "template", "unread", "refused", "unreadable"
+]
 """What a unit does.
 
 `new`: no scheduler has accepted it yet. `scheduled`: its triggers fire it. `idle`: it has no trigger, and runs when it
 is started. `paused`: nothing fires until it is resumed. `finished`: it will not fire any more. `masked`: its file is
 empty. `template`: only its instances run. `unread`: the scheduler that has it cannot read it, and leaves it alone.
-`refused`: there is no such unit, only a file that is not taken in.
+`refused`: there is no such unit, only a file that is not taken in. `unreadable`: its record in the store cannot
+be read, and `problem` says why.
 """
 
 
@@ -129,6 +132,9 @@ class UnitSummary(msgspec.Struct, frozen=True):
     refused: str = ""
     """Why a file of its name, newer than the unit if there is one, is not taken in; empty: there is no such file."""
 
+    problem: str = ""
+    """Why its record or its cursor in the store cannot be read, with the key; empty: both can."""
+
 
 class UnitPage(msgspec.Struct, frozen=True):
     """One page of a list of units."""
@@ -146,7 +152,9 @@ class Asked(msgspec.Struct, frozen=True):
     target: str
     """The unit or the machine."""
 
-    action: Literal["destroyed", "paused", "resumed", "cordoned", "uncordoned", "draining", "changed", "forgotten"]
+    action: Literal[
+        "destroyed", "paused", "resumed", "cordoned", "uncordoned", "draining", "changed", "forgotten", "removed"
+    ]
     """What was done to it, or has begun."""
 
     note: str = ""

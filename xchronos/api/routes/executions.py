@@ -15,6 +15,7 @@ from xchronos.errors import InvalidValue
 from xchronos.limits import EXECUTIONS_LISTED
 from xchronos.model.policies import Outcome
 from xchronos.model.records import Execution, ExecutionState
+from xchronos.registry.codec import BadRecord
 from xchronos.wire.details import Executions, ExecutionStatus
 from xchronos.wire.messages import ExecutionIds
 from xchronos.wire.requests import StopRequest
@@ -42,8 +43,9 @@ async def list_executions(
     registry = context.services.registry
     if unit:
         await registry.unit(unit)
-    found = await queries.executions(registry, unit, wanted, limit + 1)
-    return await views_of(context, found, limit)
+    unreadable: list[BadRecord] = []
+    found = await queries.executions(registry, unit, wanted, limit + 1, unreadable)
+    return await views_of(context, found, limit, unreadable)
 
 
 @get(EXECUTION_PATH, summary="One execution")

@@ -8,7 +8,8 @@ from xchronos.api import queries
 from xchronos.api.context import context_of
 from xchronos.clock import SECOND, to_datetime
 from xchronos.errors import InvalidValue
-from xchronos.wire.details import Machines, MachineStatus
+from xchronos.registry.codec import BadRecord
+from xchronos.wire.details import Machines, MachineStatus, UnreadableRecord
 from xchronos.wire.messages import Asked
 from xchronos.wire.requests import CordonRequest, DrainRequest, MetadataRequest
 
@@ -20,8 +21,10 @@ LONGEST_DRAIN = 366 * 86_400
 async def list_machines(state: State) -> Response[Machines]:
     """By id: those that are alive, and those that are down until they are forgotten."""
     context = context_of(state)
-    found = await queries.machines(context.services.registry)
-    return await context.answer(lambda: Machines(tuple(found)))
+    unreadable: list[BadRecord] = []
+    found = await queries.machines(context.services.registry, unreadable)
+    bad = tuple(UnreadableRecord(each.key, each.reason) for each in unreadable)
+    return await context.answer(lambda: Machines(tuple(found), bad))
 
 
 @get("/v1/machines/{machine:str}", summary="One machine")

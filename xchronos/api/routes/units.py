@@ -13,7 +13,7 @@ from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from xchronos.api import queries, views
 from xchronos.api.context import Context, context_of, try_compile
 from xchronos.api.openapi import TakesUnitFile
-from xchronos.errors import InvalidValue, NotFound, StoreUnavailable, UnitFileError
+from xchronos.errors import InvalidValue, NotFound, Problem, StoreUnavailable, UnitFileError
 from xchronos.limits import (
     EXECUTIONS_LISTED,
     FIRE_TIMES,
@@ -25,16 +25,18 @@ from xchronos.limits import (
 )
 from xchronos.model.compile.unit import compile_unit
 from xchronos.model.records import DropIn, Execution, Schedule, UnitRecord
+from xchronos.registry.codec import BadRecord
 from xchronos.registry.copies import ended_copies
 from xchronos.registry.judging import judge
 from xchronos.registry.readers import told_unread
 from xchronos.registry.refused import refusals
 from xchronos.registry.registry import Stored
 from xchronos.registry.units import compile_record
+from xchronos.registry.unreadable import remove_unreadable
 from xchronos.scheduler.explain import explain, explain_refused
 from xchronos.scheduler.placement import asks_history, stands
 from xchronos.scheduler.view import fire_prefix
-from xchronos.wire.details import Executions, UnitDetail
+from xchronos.wire.details import Executions, UnitDetail, UnreadableRecord
 from xchronos.wire.messages import (
     Asked,
     Calendar,
@@ -90,9 +92,10 @@ async def get_unit(state: State, name: FromPath[str], recent: Recent = RECENT_EX
     summary = views.with_refused([summary], refused, "", 1)[0]
     recently = tuple(views.shown(e, context.now) for e in views.newest_first([*active, *ended]))
     unit = await context.compute(lambda: try_compile(name, stored.record))
+    bad = (Problem(stored.unreadable),) if stored.unreadable else ()
     if isinstance(unit, UnitFileError):
         return UnitDetail(
-            summary, stored.record, stored.schedule, problems=unit.problems, executions=recently, refused=told
+            summary, stored.record, stored.schedule, problems=(*bad, *unit.problems), executions=recently, refused=told
         )
     return UnitDetail(
         summary,
@@ -101,6 +104,7 @@ async def get_unit(state: State, name: FromPath[str], recent: Recent = RECENT_EX
         views.trigger_statuses(unit, _shown_schedule(stored)),
         views.placing(unit),
         (*unit.warnings_on(registry.store.name), *await context.unit_warnings(unit)),
+        problems=bad,
         executions=recently,
         documentation=unit.documentation,
         refused=told,
@@ -164,6 +168,14 @@ def _decoded(body: bytes) -> tuple[bytes, Submission]:
         return submission.text.encode(), submission
     except (msgspec.MsgspecError, binascii.Error, UnicodeError) as error:
         raise InvalidValue(f"the body is no submission: {error}") from error
+
+
+@delete("/v1/unreadable", summary="Remove a record that cannot be read", status_code=200)
+async def remove_record(state: State, key: FromQuery[str]) -> Asked:
+    """By the key that a list shows. A record that can be read is left alone."""
+    registry = context_of(state).services.registry
+    await remove_unreadable(registry.store, registry.keys, key)
+    return Asked(key, "removed")
 
 
 @delete("/v1/units/{name:str}", summary="Destroy a unit", status_code=200)
@@ -280,19 +292,23 @@ async def unit_executions(state: State, name: FromPath[str], limit: Limit = EXEC
     context = context_of(state)
     registry = context.services.registry
     await registry.unit(name)
-    found = await queries.executions(registry, name, set(), limit + 1)
-    return await views_of(context, found, limit)
+    unreadable: list[BadRecord] = []
+    found = await queries.executions(registry, name, set(), limit + 1, unreadable)
+    return await views_of(context, found, limit, unreadable)
 
 
-async def views_of(context: Context, found: Sequence[Execution], limit: int) -> Response[Executions]:
-    """The first `limit` of the executions as programs see them, and whether there are more."""
+async def views_of(
+    context: Context, found: Sequence[Execution], limit: int, unreadable: Sequence[BadRecord]
+) -> Response[Executions]:
+    """The first `limit` of the executions as programs see them, whether there are more, and what cannot be read."""
     now = context.now
+    bad = tuple(UnreadableRecord(each.key, each.reason) for each in unreadable[:limit])
     return await context.answer(
-        lambda: Executions(tuple(views.shown(e, now) for e in found[:limit]), more=len(found) > limit)
+        lambda: Executions(tuple(views.shown(e, now) for e in found[:limit]), len(found) > limit, bad)
     )
 
 
 UNIT_ROUTES = (
-    list_units, get_unit, submit_unit, verify_unit, destroy_unit, start_unit, stop_unit, pause_unit, resume_unit,
-    explain_unit, unit_calendar, unit_executions,
+    list_units, get_unit, submit_unit, verify_unit, destroy_unit, remove_record, start_unit, stop_unit, pause_unit,
+    resume_unit, explain_unit, unit_calendar, unit_executions,
 )  # fmt: skip

@@ -128,8 +128,12 @@ def resume(session: CliContext, units: tuple[str, ...], skip_missed: bool) -> No
 @click.command()
 @click.argument("units", metavar="UNIT...", nargs=-1, required=True, shell_complete=complete_units)
 @click.option("--keep-file", is_flag=True, help="Also what comes from a file of a directory, which may bring it back.")
+@click.option("--unreadable", is_flag=True, help="UNIT is the key of a record that cannot be read, as a list shows it.")
 @options(output=True)
 @pass_session
-def destroy(session: CliContext, units: tuple[str, ...], keep_file: bool) -> None:
+def destroy(session: CliContext, units: tuple[str, ...], keep_file: bool, unreadable: bool) -> None:
     """Remove units, with their history; what runs of them is stopped."""
+    if unreadable:
+        request_each(session, units, session.client.remove_unreadable)
+        return
     request_each(session, units, lambda unit: session.client.destroy(unit_name(unit), keep_file=keep_file))

@@ -57,7 +57,8 @@ def list_executions(session: CliContext, unit: str | None, everything: bool, fai
 
     titles = ("EXECUTION", "STATE", "TRIGGER", "ATTEMPTS", "MACHINE", "STARTED", "TOOK", "REASON")
     ids = short_ids([execution.id for execution in found.executions])
-    rows = ((ids[execution.id], *_row(session, execution)) for execution in found.executions)
+    rows = [(ids[execution.id], *_row(session, execution)) for execution in found.executions]
+    rows += [(bad.key, "unreadable", "-", "-", "-", None, "-", bad.reason) for bad in found.unreadable]
     show(session, titles, rows, spare=("TRIGGER", "ATTEMPTS", "TOOK", "MACHINE", "STARTED"))
     if found.more:
         session.print("(there are more: see --limit, --all)", err=True)

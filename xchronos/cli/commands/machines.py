@@ -22,14 +22,16 @@ DEADLINE = "5min"
 @pass_session
 def list_machines(session: CliContext) -> None:
     """List the machines: those that are alive, and those that are down until they are forgotten."""
-    machines = session.client.machines()
+    found = session.client.list_machines()
     if session.json:
-        session.print_json(machines)
+        session.print_json(found.machines)
         return
     from xchronos.cli.tables import show
 
     titles = ("MACHINE", "STATE", "ATTEMPTS", "HOST", "EXECUTORS", "METADATA")
-    show(session, titles, (_row(session, machine) for machine in machines), spare=("EXECUTORS", "HOST", "METADATA"))
+    rows = [_row(session, machine) for machine in found.machines]
+    rows += [(bad.key, "unreadable", "-", "-", "-", bad.reason) for bad in found.unreadable]
+    show(session, titles, rows, spare=("EXECUTORS", "HOST", "METADATA"))
 
 
 def _row(session: CliContext, machine: "MachineStatus") -> "tuple[Cell, ...]":

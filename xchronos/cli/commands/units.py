@@ -43,7 +43,7 @@ def list_units(session: CliContext, patterns: tuple[str, ...], limit: int | None
 def _about(session: CliContext, unit: "UnitSummary") -> str:
     """What the last column says of a unit: what it is, or that its newest file is refused."""
     if not unit.refused:
-        return unit.description
+        return unit.problem or unit.description
     # Who reads more than a line of it in a table sees the table no more: `status` has all of it.
     why = unit.refused if session.wide or len(unit.refused) <= ABOUT else f"{unit.refused[:ABOUT]}..."
     return f"refused: {why}" if unit.state == "refused" else f"a newer file is refused: {why}"

@@ -55,23 +55,35 @@ def decode_keys(kvs: Iterable[messages.KeyValue]) -> list[KeyValue]:
 
 
 def decode_items(kvs: Iterable[messages.KeyValue]) -> list[KeyValue]:
-    """The keys of etcd's answer to a read."""
-    return [KeyValue(kv.key.decode(), kv.value, kv.create_revision, kv.mod_revision, kv.lease) for kv in kvs]
+    """The keys of etcd's answer to a read. One that is no text is left out: no store of ours takes such a key."""
+    return [
+        KeyValue(key, kv.value, kv.create_revision, kv.mod_revision, kv.lease)
+        for kv in kvs
+        if (key := _text(kv.key)) is not None
+    ]
 
 
 def decode_events(events: Sequence[messages.Event], first: int) -> list[Event]:
-    """The events of etcd's message from revision `first` on."""
+    """The events of etcd's message from revision `first` on. Those about keys that are no text are left out."""
     found = []
     for event in events:
         kv = event.kv
         revision = kv.mod_revision
-        if revision < first:
+        key = _text(kv.key)
+        if revision < first or key is None:
             continue
         if event.type:
-            found.append(Event("delete", kv.key.decode(), b"", revision))
+            found.append(Event("delete", key, b"", revision))
         else:
-            found.append(Event("put", kv.key.decode(), kv.value, revision, kv.create_revision, kv.lease))
+            found.append(Event("put", key, kv.value, revision, kv.create_revision, kv.lease))
     return found
+
+
+def _text(key: bytes) -> str | None:
+    try:
+        return key.decode()
+    except UnicodeDecodeError:
+        return None
 
 
 def touched(txn: Txn) -> tuple[set[str], set[str], list[str]]:

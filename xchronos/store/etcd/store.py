@@ -95,9 +95,10 @@ class EtcdStore:
                 raise Compacted(await self._oldest(request.revision)) from None
             items += decode(answer.kvs)
             read_at = request.revision or answer.header.revision
-            if limit or not answer.more:
+            # A page that has nothing to tell where the next one begins is no page.
+            if (limit and items) or not answer.more:
                 return Page(items, read_at, answer.more)
-            request.key = items[-1].key.encode() + b"\0"
+            request.key = answer.kvs[-1].key + b"\0"
             request.revision = read_at
 
     async def commit(self, txn: Txn) -> Committed:
