@@ -92,6 +92,9 @@ off = false
 [api]
 listen = "0.0.0.0:80"
 token = "secret"
+token_file = "/etc/xchronos/api-token"
+insecure = true
+connections = 100
 hosts = ["jobs.example.org"]
 
 [docker]
@@ -157,6 +160,9 @@ def test_everything_in_a_file(tmp_path):
         roles=("agent", "intake"),
         api_listen="0.0.0.0:80",
         api_token="secret",
+        api_token_file=Path("/etc/xchronos/api-token"),
+        api_insecure=True,
+        api_connections=100,
         api_hosts=("jobs.example.org",),
         docker_host="tcp://10.0.0.1:2375",
         allow_process=True,
@@ -203,6 +209,9 @@ def test_everything_in_the_environment_and_on_the_command_line(tmp_path):
         "roles": "intake,agent",
         "api_listen": "0.0.0.0:80",
         "api_token": "secret",
+        "api_token_file": "/etc/xchronos/api-token",
+        "api_insecure": "on",
+        "api_connections": "100",
         "api_hosts": "jobs.example.org",
         "docker_host": "tcp://10.0.0.1:2375",
         "allow_process": "yes",

@@ -10,6 +10,7 @@ from xchronos.clock import MILLISECOND, SECOND, Micros
 from xchronos.config import values
 from xchronos.config.values import ROLES, Role
 from xchronos.executors.contract import LOG_LIMIT
+from xchronos.limits import CONNECTIONS
 from xchronos.store.contract import MAX_OPERATIONS
 from xchronos.unitfile.timespan import format_timespan
 from xchronos.urls import shown
@@ -56,6 +57,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     roles: tuple[Role, ...] = ROLES
     api_listen: str = "127.0.0.1:7480"
     api_token: str = ""
+    api_token_file: Path | None = None
+    api_insecure: bool = False
+    api_connections: int = CONNECTIONS
     api_hosts: tuple[str, ...] = ()
     docker_host: str = ""
     allow_process: bool = False
@@ -187,7 +191,21 @@ SETTINGS: dict[str, Setting] = {
     "api_listen": Setting(
         values.read_address, "where the API listens: host:port, ':7480' for every address, or unix:///a/path", "api"
     ),
-    "api_token": Setting(values.read_text, "what callers of the API must present; empty: nothing", "api", secret=True),
+    "api_token": Setting(
+        values.read_text,
+        "what callers of the API must present; empty: nothing; better kept in a file of its own",
+        "api",
+        secret=True,
+    ),
+    "api_token_file": Setting(values.read_file, "a file that holds that token and nothing else", "api"),
+    "api_insecure": Setting(
+        values.read_switch,
+        "whether the API may do without a token where other machines reach it: something else keeps strangers away",
+        "api",
+    ),
+    "api_connections": Setting(
+        values.read_whole, "the most connections of the API; they are fewer where few files may be open", "api"
+    ),
     "api_hosts": Setting(
         values.read_names, "names by which the API may be called besides its address, separated by ','", "api"
     ),

@@ -24,6 +24,7 @@ from xchronos.api.ports import Services
 from xchronos.api.server import serve
 from xchronos.clock import SystemClock
 from xchronos.config import Settings
+from xchronos.daemon.access import api_token, check_exposed
 from xchronos.daemon.read_paths import StoredReads, mark_new, read_paths_of
 from xchronos.daemon.reload import merged
 from xchronos.daemon.roles import Roles, RolesContext, RolesOptions
@@ -118,7 +119,10 @@ class Daemon:
         if self._host is not None:
             self._host.log_limit = now.log_limit
         if self._services is not None:
-            self._services.token = now.api_token
+            try:
+                self._services.token = api_token(now)
+            except ConfigError as error:
+                log.error("the API's token stays as it was", reason=str(error))  # noqa: TRY400 - the reason tells it
         if self._roles is not None:
             self._roles.configure(now.metadata, _capacity(now))
         say = log.warning if result.need_restart else log.info
@@ -138,6 +142,9 @@ class Daemon:
             StoreError: the job store is there, and cannot be used.
         """
         settings = self.settings
+        if "api" in settings.roles:
+            private = _is_private(_where(settings.api_listen)[0])
+            check_exposed(settings, private=private, token=api_token(settings))
         try:
             settings.state_directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
@@ -229,6 +236,7 @@ class Daemon:
 
     async def _run_on(self, store: Store, executors: dict[str, Executor], guarding: GuardianClient | None) -> None:
         settings, clock = self.settings, self._clock
+        token = api_token(settings)
         state = settings.state_directory
         machine = settings.machine_id or default_machine_id(state)
         keys = Keys(settings.namespace)
@@ -277,7 +285,7 @@ class Daemon:
             unit_warnings=lambda unit: inside.run(reads.warnings(unit)),
             intake=_IntakeFaults(intake),
             metrics=metrics,
-            token=settings.api_token,
+            token=token,
             names=(*settings.api_hosts, place.facts.hostname),
         )
         self._services = services
@@ -292,11 +300,7 @@ class Daemon:
             parts.append(asyncio.create_task(told_of.run(), name="refused files"))
         if "api" in roles:
             host, port = _where(settings.api_listen)
-            if not settings.api_token and not _is_private(host):
-                log.warning(
-                    "anybody who reaches the API can run containers here: set api.token", listen=settings.api_listen
-                )
-            serving = partial(serve, create_app(services), host, port, _ready)
+            serving = partial(serve, create_app(services), host, port, _ready, settings.api_connections)
             parts.append(asyncio.create_task(in_thread(serving, "api"), name="api"))
         else:
             _ready("none")

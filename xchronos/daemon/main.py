@@ -15,6 +15,8 @@ import structlog
 from xchronos import __version__
 from xchronos.aio import cancel_and_wait
 from xchronos.config import Settings, config_files, describe_settings, load, misspelt_variables
+from xchronos.config.settings import SETTINGS, flag_of
+from xchronos.daemon.access import warn_of_open_secrets
 from xchronos.errors import ConfigError, Conflict, StoreError
 from xchronos.limits import SWITCH_SECONDS
 from xchronos.logs import configure_logging
@@ -28,6 +30,10 @@ REPEATABLE = ("metadata", "roles", "api_hosts")
 """The settings whose option may be given several times."""
 
 
+SWITCHES = ("allow_process", "api_insecure")
+"""The settings whose option takes no value."""
+
+
 def _options(command: Any) -> Any:
     """Give a command an option for each setting, in the order of the documentation."""
     for row in reversed(describe_settings()):
@@ -35,7 +41,7 @@ def _options(command: Any) -> Any:
             continue
         words = row.meaning + (f"  [{row.default}]" if row.default else "")
         name = row.flag.removeprefix("--").replace("-", "_")
-        if name == "allow_process":
+        if name in SWITCHES:
             command = click.option(row.flag, name, is_flag=True, default=None, help=words)(command)
         else:
             command = click.option(row.flag, name, multiple=name in REPEATABLE, metavar="VALUE", help=words)(command)
@@ -72,7 +78,12 @@ def cli(units: tuple[str, ...], config: Path | None, *, health: bool, **flags: o
     os.umask(0o027)
     # Until the daemon can take it up, SIGHUP is ignored; and for good, where whoever started it has it ignored (nohup).
     heard = signal.signal(signal.SIGHUP, signal.SIG_IGN) is not signal.SIG_IGN
-    sys.exit(run(settings, read=read if heard else None, sources=config_files(config, os.environ)))
+    secrets = tuple(flag_of(name) for name, value in flags.items() if value and SETTINGS[name].secret)
+    for directory in units:
+        if not Path(directory).is_dir():
+            hint = ": an option that takes no value stands alone" if directory in ("true", "false") else ""
+            click.echo(f"xchronosd: warning: the unit directory {directory} does not exist{hint}", err=True)
+    sys.exit(run(settings, read=read if heard else None, sources=config_files(config, os.environ), secrets=secrets))
 
 
 def run(
@@ -81,6 +92,7 @@ def run(
     *,
     read: "Callable[[], Settings] | None" = None,
     sources: Sequence[Path] = (),
+    secrets: tuple[str, ...] = (),
 ) -> int:
     """Run a daemon until it is asked to end.
 
@@ -89,6 +101,7 @@ def run(
         make: Builds the daemon, where an embedder has one of its own; None: the usual one.
         read: Reads the settings again, which SIGHUP asks for; raises ConfigError. None: that signal is left as it is.
         sources: The files that the settings were read from.
+        secrets: The options with secrets that were given on the command line.
 
     Returns:
         The exit code: 0, or 1 when the daemon could not run.
@@ -96,6 +109,10 @@ def run(
     configure_logging(settings.log_format, settings.log_level)
     for warning in misspelt_variables(os.environ):
         log.warning(warning)
+    warn_of_open_secrets(settings, secrets)
+    for directory in settings.units:
+        if not directory.is_dir():
+            log.warning("a unit directory does not exist: it is looked for again and again", directory=str(directory))
     try:
         asyncio.run(_serve(settings, make, read, sources))
     except (ConfigError, StoreError, Conflict, PermissionError) as error:

@@ -12,6 +12,7 @@ TAKEN_UP = frozenset(
         "metadata",
         "api_token",
         "read_paths",
+        "api_token_file",
         "slots",
         "memory",
         "cpus",
