@@ -339,3 +339,33 @@ class TestStoreTrouble:
         monkeypatch.setattr(cluster.registry.store, "get", fail)
         failure = read(api.get("/v1/units/a.service"), ErrorBody, 500)
         assert failure.error == "internal error: the daemon's log has the details"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "error"),
+    [
+        ("GET", "/v1/units?limt=5", "limt: no such query parameter, did you mean limit?: expected after, limit"),
+        ("GET", "/v1/executions?status=failed", "status: no such query parameter"),
+        ("GET", "/v1/executions?states=failed", "states: no such query parameter, did you mean state?"),
+        ("GET", "/v1/status?verbose=1", "verbose: no such query parameter: expected none"),
+        ("PUT", "/v1/units/a.service?force=1", "force: no such query parameter: expected by, path"),
+        ("POST", "/v1/verify?nam=a.service", "nam: no such query parameter, did you mean name?"),
+        ("DELETE", "/v1/units/a.service?now", "now: no such query parameter: expected none"),
+    ],
+)
+def test_unknown_query_parameters_are_refused(api, method, path, error):
+    answer = api.request(
+        method, path, content=b"[Service]\nExecStart=/bin/true\n" if method in ("PUT", "POST") else None
+    )
+    assert answer.status_code == 400
+    assert answer.json()["error"].startswith(error)
+
+
+def test_known_query_parameters_are_taken(api):
+    text = b"[Service]\nExecStart=/bin/true\n"
+    assert api.put("/v1/units/a.service?path=a&by=me", content=text).status_code == 200
+    assert api.post("/v1/verify?name=a.service&path=a", content=text).status_code == 200
+    assert api.get("/v1/units?limit=5&after=").status_code == 200
+    assert api.get("/v1/executions?unit=a.service&state=failed&state=running&limit=5").status_code == 200
+    assert api.get("/v1/units/a.service?recent=1").status_code == 200
+    assert api.get("/v1/units/a.service/calendar?n=1").status_code == 200
