@@ -350,7 +350,7 @@ class TestStoreTrouble:
         ("GET", "/v1/status?verbose=1", "verbose: no such query parameter: expected none"),
         ("PUT", "/v1/units/a.service?force=1", "force: no such query parameter: expected by, path"),
         ("POST", "/v1/verify?nam=a.service", "nam: no such query parameter, did you mean name?"),
-        ("DELETE", "/v1/units/a.service?now", "now: no such query parameter: expected none"),
+        ("DELETE", "/v1/units/a.service?now", "now: no such query parameter: expected keep_file"),
     ],
 )
 def test_unknown_query_parameters_are_refused(api, method, path, error):

@@ -49,6 +49,7 @@ def read_paths_of(settings: Settings, sources: Sequence[Path]) -> ReadPaths:
     """What the settings say of it. `sources` are the files that they were read from: they may hold secrets."""
     state = settings.state_directory
     secrets = (
+        settings.api_token_file,
         settings.etcd_password_file,
         settings.etcd_key,
         settings.consul_token_file,
