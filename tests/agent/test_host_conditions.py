@@ -15,7 +15,7 @@ from xchronos.model.policies import Outcome
 
 @pytest.fixture(autouse=True)
 def machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(conditions.os, "sched_getaffinity", lambda _: {0, 1, 2, 3})
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1, 2, 3})
     monkeypatch.setattr(conditions, "total_memory", lambda: 8 * 2**30)
     monkeypatch.setattr(
         conditions, "_text", lambda path: "ro quiet root=/dev/vda 'a b'" if path == "/proc/cmdline" else ""
@@ -66,7 +66,7 @@ def test_it_holds(line: str, expected: bool) -> None:
 
 
 def test_a_module_is_loaded_when_it_is_live_or_built_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(conditions.os.path, "isdir", lambda path: path == "/sys/module/x")
+    monkeypatch.setattr("os.path.isdir", lambda path: path == "/sys/module/x")
     for state, expected in (("live\n", True), ("", True), ("coming\n", False), ("going\n", False)):
         monkeypatch.setattr(conditions, "_text", lambda path, state=state: state if "initstate" in path else "")
         assert holds("ConditionKernelModuleLoaded=x") is expected

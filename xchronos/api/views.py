@@ -11,9 +11,8 @@ from xchronos.model.records import Attempt, Execution, Schedule, TriggerState
 from xchronos.model.unit import Unit
 from xchronos.registry.readers import is_left_alone, told_unread
 from xchronos.registry.refused import RefusedUnitFile
-from xchronos.registry.registry import Stored
 from xchronos.registry.roster import Share
-from xchronos.registry.units import text_of
+from xchronos.registry.units import Stored, text_of
 from xchronos.scheduler.explain import as_it_waits
 from xchronos.scheduler.timing.preview import preview
 from xchronos.scheduler.timing.schedule import accept, randomized_delay

@@ -17,8 +17,8 @@ from xchronos.errors import Problem, StoreError, UnitFileError
 from xchronos.hostfiles import HostFileRefused, HostFiles, ReadPaths
 from xchronos.limits import OUTSIDE_TOLD
 from xchronos.model.unit import Unit
-from xchronos.registry.registry import Registry, Stored
-from xchronos.registry.units import compile_record
+from xchronos.registry.registry import Registry
+from xchronos.registry.units import Stored, compile_record
 from xchronos.unitfile import HostFacts
 
 log = structlog.get_logger(__name__)

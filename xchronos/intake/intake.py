@@ -18,7 +18,8 @@ from xchronos.intake.plan import CAREFUL, Known, Taken, Waiting, doubtful, judge
 from xchronos.intake.problems import IntakeProblem, Problems
 from xchronos.intake.reader import DirectoryReader
 from xchronos.intake.watch import DirectoryWatch
-from xchronos.registry.registry import Registry, Stored
+from xchronos.registry.registry import Registry
+from xchronos.registry.units import Stored
 
 log = structlog.get_logger(__name__)
 

@@ -6,7 +6,7 @@ of what is written here by its watches.
 
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import msgspec
 
@@ -26,10 +26,10 @@ from xchronos.registry.origin import DIRECTORY, origin_of, readable_record
 from xchronos.registry.readers import asks_readers, refuse_unread
 from xchronos.registry.roster import Roster, Share
 from xchronos.registry.transitions import put
-from xchronos.registry.units import compile_record, record_of, too_large, wanted_of
+from xchronos.registry.units import Stored, Submitted, compile_record, record_of, stored_unit, too_large, wanted_of
 from xchronos.scheduler.reasons import because
 from xchronos.scheduler.starts import lacking, off_the_grids, started
-from xchronos.store.contract import Delete, Guard, KeyValue, Put, Store, Txn
+from xchronos.store.contract import Delete, Guard, Put, Store, Txn
 from xchronos.store.reading import snapshot
 from xchronos.unitfile.names import UnitName, is_valid_name
 
@@ -38,42 +38,6 @@ Record = TypeVar("Record", Execution, Machine, Schedule, UnitRecord)
 
 OFFER_HOLDS: Micros = SECOND
 """How long it is believed which executors the machines have, so that ten thousand files do not ask as often."""
-
-
-class Submitted(msgspec.Struct, frozen=True):
-    """What became of a submission. `warnings` are the unit's."""
-
-    unit: str
-    revision: str
-    result: Literal["created", "changed", "unchanged"]
-    warnings: tuple[Problem, ...] = ()
-
-
-class Stored(msgspec.Struct, frozen=True):
-    """A unit's record with its cursor and the store's revision of the record.
-
-    `schedule` is None until a scheduler has accepted the unit. `unreadable` says why the record or the cursor cannot be
-    read; then the one that cannot be is as if it were empty.
-    """
-
-    name: str
-    record: UnitRecord
-    revision: int
-    schedule: Schedule | None
-    unreadable: str = ""
-
-
-def _stored(name: str, item: KeyValue, cursor: Schedule | BadRecord | None) -> Stored:
-    """A unit as a list has it, also where it cannot be read."""
-    bad: list[BadRecord] = []
-    known = readable([item], UnitRecord, bad)
-    problem = bad[0].reason if bad else ""
-    if not is_valid_name(name):
-        problem = problem or f"the key {item.key} names no unit"
-    schedule = cursor if isinstance(cursor, Schedule) else None
-    if isinstance(cursor, BadRecord):
-        problem = problem or cursor.reason
-    return Stored(name, known[0][1] if known else UnitRecord(), item.mod_revision, schedule, problem)
 
 
 class Registry:
@@ -254,7 +218,7 @@ class Registry:
                 return
             cursors = await self._cursors(names[0], names[-1])
             for name, item in zip(names, page.items, strict=True):
-                yield _stored(name, item, cursors.get(name))
+                yield stored_unit(name, item, cursors.get(name))
 
     async def unit_names(self, *, source: str | None = None) -> list[str]:
         """The names of all units, or of those that come from `source`."""

@@ -6,7 +6,7 @@ import binascii
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import lru_cache, partial
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 import structlog
@@ -16,14 +16,15 @@ from xchronos.errors import Problem, StoreError, UnitFileError
 from xchronos.limits import HEAVY_BYTES, RECORD_BYTES
 from xchronos.model.compile.unit import compile_unit
 from xchronos.model.features import reading_of, rules_hold, unread
-from xchronos.model.records import DropIn, Reading, UnitRecord
+from xchronos.model.records import DropIn, Reading, Schedule, UnitRecord
 from xchronos.model.unit import Unit
-from xchronos.registry.codec import decode
+from xchronos.registry.codec import BadRecord, decode, readable
 from xchronos.registry.keys import Keys
 from xchronos.store.contract import KeyValue, Store
 from xchronos.store.reading import read_some
 from xchronos.store.recent import LruCache
 from xchronos.triggers.zones import ZoneDatabase, database, rules_of
+from xchronos.unitfile.names import is_valid_name
 
 log = structlog.get_logger(__name__)
 
@@ -65,6 +66,42 @@ class Unreadable(msgspec.Struct, frozen=True):
 
 Found: TypeAlias = Loaded | Unreadable
 """A unit that exists."""
+
+
+class Submitted(msgspec.Struct, frozen=True):
+    """What became of a submission. `warnings` are the unit's."""
+
+    unit: str
+    revision: str
+    result: Literal["created", "changed", "unchanged"]
+    warnings: tuple[Problem, ...] = ()
+
+
+class Stored(msgspec.Struct, frozen=True):
+    """A unit's record with its cursor and the store's revision of the record.
+
+    `schedule` is None until a scheduler has accepted the unit. `unreadable` says why the record or the cursor cannot be
+    read; then the one that cannot be is as if it were empty.
+    """
+
+    name: str
+    record: UnitRecord
+    revision: int
+    schedule: Schedule | None
+    unreadable: str = ""
+
+
+def stored_unit(name: str, item: KeyValue, cursor: Schedule | BadRecord | None) -> Stored:
+    """A unit as a list has it, also where it cannot be read."""
+    bad: list[BadRecord] = []
+    known = readable([item], UnitRecord, bad)
+    problem = bad[0].reason if bad else ""
+    if not is_valid_name(name):
+        problem = problem or f"the key {item.key} names no unit"
+    schedule = cursor if isinstance(cursor, Schedule) else None
+    if isinstance(cursor, BadRecord):
+        problem = problem or cursor.reason
+    return Stored(name, known[0][1] if known else UnitRecord(), item.mod_revision, schedule, problem)
 
 
 class UnitReader:

@@ -30,8 +30,7 @@ from xchronos.registry.copies import ended_copies
 from xchronos.registry.judging import judge
 from xchronos.registry.readers import told_unread
 from xchronos.registry.refused import refusals
-from xchronos.registry.registry import Stored
-from xchronos.registry.units import compile_record
+from xchronos.registry.units import Stored, compile_record
 from xchronos.registry.unreadable import remove_unreadable
 from xchronos.scheduler.explain import explain, explain_refused
 from xchronos.scheduler.placement import asks_history, stands
