@@ -48,3 +48,16 @@ def test_an_empty_file_is_a_masked_unit(ctl, tmp_path: Path):
 
 def test_there_are_enough_of_them():
     assert len(BAD_UNITS) >= 50
+
+
+def test_files_of_podmans_are_passed_over_with_what_does_their_work(ctl, daemon, tmp_path: Path):
+    for name in ("app.container", "data.volume", "a.service"):
+        (tmp_path / name).write_bytes(b"[Service]\nExecStart=/bin/true\n")
+    for command in ("verify", "submit"):
+        result = ctl(command, str(tmp_path))
+        assert result.exit_code == 0, result.stderr
+        assert f"{tmp_path}/app.container: warning: passed over: call it app.service" in result.stderr
+        assert f"{tmp_path}/data.volume: warning: passed over: Volume=NAME:/path makes the volume" in result.stderr
+    assert [unit.name for unit in daemon.run(_units(daemon))] == ["a.service"]
+    # One that is named is refused: the person wants it to run.
+    assert ctl("submit", str(tmp_path / "app.container")).exit_code == 1

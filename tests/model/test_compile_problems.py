@@ -117,7 +117,10 @@ def test_a_comment_behind_a_value_is_a_hint_for_what_it_breaks(section, line, ex
     [
         ("a.timer", "a .timer unit: xchronos runs .service units only"),
         ("a.socket", "a .socket unit"),
-        ("a.container", "has no known suffix"),
+        ("a.container", "is a file of podman's: call it a.service: its [Container] is read there"),
+        ("a.pod", "there are no pods here"),
+        ("a.wrong", "has no known suffix"),
+        (".volume", "has no known suffix"),
         ("a b.service", "has bad characters"),
         (".service", "has nothing before its suffix"),
         ("a" * 250 + "@.service", "longer than 255 bytes"),

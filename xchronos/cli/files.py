@@ -8,7 +8,7 @@ from pathlib import Path
 
 from xchronos.errors import InvalidValue, Problem
 from xchronos.unitfile.dropins import select_dropins
-from xchronos.unitfile.names import SUFFIXES, UnitName, dropin_directories
+from xchronos.unitfile.names import SUFFIXES, UnitName, dropin_directories, what_instead
 
 STDIN = "-"
 """The argument that means standard input."""
@@ -85,9 +85,13 @@ def _below(directory: Path) -> Iterator[UnitSource | Problem]:
     for home, directories, files in os.walk(directory, onerror=unreadable.append):
         directories[:] = sorted(entry for entry in directories if not entry.startswith(".") and entry[-2:] != ".d")
         for entry in sorted(files):
-            if not entry.startswith(".") and suffix_of(entry):
+            if entry.startswith("."):
+                continue
+            if suffix_of(entry):
                 found = True
                 yield from _read(Path(home, entry), "")
+            elif instead := what_instead(entry):
+                yield Problem(f"passed over: {instead}", _shown(str(Path(home, entry))), severity="warning")
     for error in unreadable:
         yield _unreadable(error, directory)
     if not found and not unreadable:

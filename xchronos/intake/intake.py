@@ -369,12 +369,16 @@ class Intake:
             return _known(await self._registry.unit(name))
         except NotFound:
             return None
+        except Conflict as error:  # it cannot be read, and to look at it again does not help
+            raise StoreError(str(error)) from error
 
     async def _snapshot(self) -> Mapping[str, Known] | None:
         """All stored units by name; None when a record cannot be read, and each unit is to be asked for by itself."""
         stored: dict[str, Known] = {}
         try:
             async for unit in self._registry.units():
+                if unit.unreadable:
+                    raise StoreError(f"{unit.name}: {unit.unreadable}")
                 stored[unit.name] = _known(unit)
                 if not len(stored) % UNITS_PER_BREATH:
                     await asyncio.sleep(0)

@@ -8,6 +8,7 @@ import structlog
 
 from xchronos.intake.files import Listing, printable
 from xchronos.intake.selection import Selection
+from xchronos.unitfile.names import what_instead
 
 log = structlog.get_logger(__name__)
 
@@ -71,7 +72,10 @@ class Problems:
                 log.info("a second name of a unit is no unit of its own", alias=name, unit=target)
         others = {f"{listing.directory}/{name}" for listing in listings for name in listing.others}
         for path in sorted(others - self._noted):
-            log.info("only .service units are taken in", path=printable(path))
+            instead = what_instead(path)
+            log.info(
+                "only .service units are taken in", path=printable(path), **{"instead": instead} if instead else {}
+            )
         self._noted = others | set(selection.aliases)
 
     def __contains__(self, about: str) -> bool:

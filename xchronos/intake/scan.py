@@ -11,11 +11,11 @@ from xchronos.intake.files import NOT_TEXT, Content, Found, Listing, Stamp, is_t
 from xchronos.limits import UNIT_BYTES
 from xchronos.model.records import DropIn
 from xchronos.unitfile.document import UnitFile
-from xchronos.unitfile.names import SUFFIXES
+from xchronos.unitfile.names import PODMAN_SUFFIXES, SUFFIXES
 
 _SERVICE = ".service"
 _NULL = os.makedev(1, 3)
-_OTHER_SUFFIXES = tuple(sorted(SUFFIXES - {_SERVICE}))
+_OTHER_SUFFIXES = tuple(sorted({*SUFFIXES, *PODMAN_SUFFIXES} - {_SERVICE}))
 # A pipe that takes a unit file's place between the look and the opening must not block the reader for ever
 # (`test_a_pipe_in_the_place_of_a_file_does_not_block_the_reader` in tests/intake/test_intake_scan.py).
 _OPEN = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC

@@ -24,6 +24,17 @@ SUFFIXES = frozenset(
 )  # fmt: skip
 """The unit types of systemd 252."""
 
+PODMAN_SUFFIXES = {
+    ".container": "call it NAME.service: its [Container] is read there",
+    ".pod": "there are no pods here: units that share a Network= reach each other by NetworkAlias=",
+    ".volume": "Volume=NAME:/path makes the volume when it is first used",
+    ".network": "make it in a step, ExecStartPre=-docker network create NAME, and name it in Network=",
+    ".kube": "write a .service with a [Container] for each container",
+    ".image": "Image= pulls what is not there, as Pull= says",
+    ".build": "build the image elsewhere, and name it in Image=",
+}
+"""The files that podman's quadlet reads besides, each with what does its work here."""
+
 _NAME = re.compile(r"(?P<prefix>[A-Za-z0-9:_.\\-]+)(?:@(?P<instance>[A-Za-z0-9:_.\\@-]*))?(?P<suffix>\.[a-z]+)")
 _ESCAPED = re.compile(rb"-|\\(?:x([0-9A-Fa-f]{2}))?")
 _NEEDS_ESCAPE = re.compile(rb"[^A-Za-z0-9:_./]|\A\.")
@@ -85,12 +96,21 @@ def _what_is_wrong(name: str) -> str:
         return f"unit name is longer than {NAME_LIMIT} bytes: {name[:32]!r}..."
     stem, dot, suffix = name.rpartition(".")
     if dot + suffix not in SUFFIXES:
+        instead = what_instead(name)
+        if instead:
+            return f"{name!r} is a file of podman's: {instead}"
         return f"unit name {name!r} has no known suffix: expected .service (or .timer, .socket, ...) at the end"
     if not stem or stem.startswith("@"):
         return f"unit name {name!r} has nothing before its {'@' if stem else 'suffix'}"
     wrong = f"unit name {name!r} has bad characters: only letters, digits and :_.\\-@ are allowed"
     escaped = _NEEDS_MANGLING.sub(_hex, name.encode("utf-8", "surrogateescape")).decode("ascii")
     return f"{wrong}; expected {escaped}, as systemd-escape --mangle writes it" if is_valid_name(escaped) else wrong
+
+
+def what_instead(name: str) -> str:
+    """What does the work of one of podman's files here; empty if the name is none of these."""
+    stem, dot, suffix = name.rpartition(".")
+    return PODMAN_SUFFIXES.get(dot + suffix, "").replace("NAME.service", f"{stem}.service") if stem else ""
 
 
 def is_valid_name(name: str) -> bool:

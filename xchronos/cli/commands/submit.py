@@ -34,7 +34,7 @@ def submit(session: CliContext, paths: tuple[str, ...], name: str) -> None:
     for source in read_sources(paths, unit_for(name)):
         if isinstance(source, Problem):
             session.print(problem_line(source), err=True)
-            refused = True
+            refused = refused or source.severity == "error"
         elif source.suffix not in ("", ".service") and source.path not in paths:
             session.print(f"{source.path}: passed over: xchronos does not run {source.suffix} units", err=True)
         elif (submitted := _submit(session, source, by)) is not None:

@@ -55,7 +55,7 @@ def verify(session: CliContext, paths: tuple[str, ...], name: str, systemd: int)
             verdict = (
                 check(source, systemd, session, named=source.path in paths)
                 if isinstance(source, UnitSource)
-                else FileVerdict(source.file, "", False, (source,))
+                else FileVerdict(source.file, "", source.severity == "warning", (source,))
             )
             verdicts.append(verdict)
             if not session.json:
