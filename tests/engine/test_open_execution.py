@@ -125,7 +125,7 @@ def record(state: ExecutionState) -> Execution:
 
 def item(execution: Execution | bytes, revision: int = 3) -> KeyValue:
     value = execution if isinstance(execution, bytes) else encode(execution)
-    return KeyValue("/xchronos/var/placements/m1/a.service/x/0", value, 1, revision)
+    return KeyValue(f"/xchronos/var/placements/m1/{record('placed').id}", value, 1, revision)
 
 
 def as_written_by_others(execution: Execution) -> bytes:

@@ -378,7 +378,8 @@ class Intake:
         try:
             async for unit in self._registry.units():
                 if unit.unreadable:
-                    raise StoreError(f"{unit.name}: {unit.unreadable}")
+                    log.warning("a stored unit cannot be read", unit=unit.name, reason=unit.unreadable)
+                    return None
                 stored[unit.name] = _known(unit)
                 if not len(stored) % UNITS_PER_BREATH:
                     await asyncio.sleep(0)

@@ -193,8 +193,8 @@ class Guardian:
         todo = []
         for container in found:
             # One that somebody has run from an image that was committed from one of ours has its labels, not its name.
-            name = container["Labels"].get("xchronos.name")
-            if name is not None and f"/{name}" not in container["Names"]:
+            name = (container.get("Labels") or {}).get("xchronos.name")
+            if name is not None and f"/{name}" not in (container.get("Names") or ()):
                 continue
             if container["State"] in ("running", "paused", "restarting"):
                 todo.append(("POST", f"/containers/{container['Id']}/kill?signal=SIGKILL"))
