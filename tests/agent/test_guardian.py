@@ -35,7 +35,7 @@ async def test_it_waits_for_the_deadline_and_kills_all_that_must_not_outlive_it(
     bench.renew()
     began = time.monotonic()
     assert not ended.done()
-    result = await asyncio.wait_for(ended, 10)
+    result = await asyncio.wait_for(ended, 60)
     took = time.monotonic() - began
     assert 0.8 * TTL / SECOND - 0.1 <= took < TTL / SECOND, "dead before the lease can end"
     assert result.signal == "SIGKILL"
@@ -50,7 +50,7 @@ async def test_what_is_started_too_late_is_not(bench: Bench) -> None:
     spec = bench.spec("echo started")
     home = Home.of(bench.directory / "processes", spec)
     home.prepare(spec)  # and then the agent was paused, before it spawned the wrapper
-    await eventually(lambda: home.claim is not None, 10)
+    await eventually(lambda: home.claim is not None, 60)
     assert home.claim is not None
     assert not home.claim.alive
     result = await bench.run(spec)
@@ -75,11 +75,13 @@ async def test_old_and_broken_records_do_no_harm(bench: Bench) -> None:
         bench.renew()
         await bench.guardian.ready()
         ended = bench.run(bench.spec("sleep 300"))
-        assert (await asyncio.wait_for(ended, 10)).signal == "SIGKILL"
+        assert (await asyncio.wait_for(ended, 60)).signal == "SIGKILL"
         assert bystander.poll() is None
     finally:
         bystander.kill()
         await asyncio.to_thread(bystander.wait)
+        bench.guardian.end()  # one that still looks round would write into what is removed
+        await eventually(lambda: not holder(bench.directory), 60)
         for path in (bench.directory / "processes").glob("[ab]*"):
             shutil.rmtree(path)
 
@@ -90,7 +92,7 @@ async def test_it_ends_when_told(bench: Bench) -> None:
     assert holder(bench.directory)
     assert len(bench.guardian._children) == 1
     bench.guardian.end()
-    await eventually(lambda: not holder(bench.directory), 5)
+    await eventually(lambda: not holder(bench.directory), 60)
 
 
 async def test_it_outlives_its_agent_for_as_long_as_needed(bench: Bench) -> None:
@@ -101,8 +103,8 @@ async def test_it_outlives_its_agent_for_as_long_as_needed(bench: Bench) -> None
     await asyncio.sleep(0.2)
     bench.die()
     assert holder(bench.directory)
-    assert (await asyncio.wait_for(ended, 10)).signal == "SIGKILL"
-    await eventually(lambda: not holder(bench.directory), 5)
+    assert (await asyncio.wait_for(ended, 60)).signal == "SIGKILL"
+    await eventually(lambda: not holder(bench.directory), 60)
     # The next agent of this machine learns that its predecessor's time was up.
     bench.guardian = bench.new_agent()
     bench.renew()
@@ -141,7 +143,7 @@ async def test_a_daemon_that_has_no_store_yet_keeps_its_predecessors_deadline(be
     bench.guardian = bench.new_agent()
     await bench.guardian.revive()
     assert holder(bench.directory)
-    assert (await asyncio.wait_for(ended, 10)).signal == "SIGKILL"
+    assert (await asyncio.wait_for(ended, 60)).signal == "SIGKILL"
 
 
 async def test_nobody_is_revived_for_nothing(bench: Bench) -> None:
@@ -150,7 +152,7 @@ async def test_nobody_is_revived_for_nothing(bench: Bench) -> None:
     bench.renew()
     await bench.guardian.ready()
     bench.guardian.end()
-    await eventually(lambda: not holder(bench.directory), 5)
+    await eventually(lambda: not holder(bench.directory), 60)
     bench.guardian = bench.new_agent()
     await bench.guardian.revive()
     assert not holder(bench.directory)
@@ -164,9 +166,9 @@ async def test_a_guardian_that_is_gone_is_replaced(bench: Bench) -> None:
     await bench.guardian.ready()
     first = holder(bench.directory)
     os.kill(first, signal.SIGKILL)
-    await eventually(lambda: holder(bench.directory) != first, 5)
+    await eventually(lambda: holder(bench.directory) != first, 60)
     bench.renew()
-    await eventually(lambda: holder(bench.directory) not in (0, first), 10)
+    await eventually(lambda: holder(bench.directory) not in (0, first), 60)
 
 
 async def test_two_agents_of_one_machine_are_refused(bench: Bench) -> None:

@@ -49,7 +49,7 @@ async def test_it_kills_in_time_when_the_agent_and_its_guardian_are_frozen(tmp_p
         assert engine.asked == []
         bench.renew()
         began = time.monotonic()
-        await eventually(lambda: "POST /containers/must-end/kill" in engine.asked, 20)
+        await eventually(lambda: "POST /containers/must-end/kill" in engine.asked, 60)
         assert time.monotonic() - began >= 0.8 * TTL / SECOND - 0.1
         assert bench.guardian.struck_since(0), "the agent must not take it for a failure"
         # Another life of the agent, with another owner.
@@ -65,10 +65,10 @@ async def test_it_kills_in_time_when_the_agent_and_its_guardian_are_frozen(tmp_p
         assert inside, "0 would be this process"
         os.kill(inside, signal.SIGKILL)
         engine.containers = [{"Id": "the-next", "State": "running"}]
-        await eventually(lambda: "POST /containers/the-next/kill" in engine.asked[asked:], 20)
+        await eventually(lambda: "POST /containers/the-next/kill" in engine.asked[asked:], 60)
     finally:
         standby.terminate()
-        _, told = standby.communicate(timeout=20)
+        _, told = standby.communicate(timeout=60)
         await clean(bench)
         engine.close()
     assert standby.returncode == 0
@@ -129,6 +129,6 @@ def test_it_notices_that_its_files_are_others(directory: Path, replaced: str) ->
 @pytest.mark.parametrize("arguments", [(), ("relative",), ("/one", "/two")])
 def test_it_says_how_it_is_called(arguments: tuple[str, ...]) -> None:
     process = start(*arguments, XCHRONOS_STATE_DIRECTORY="")
-    _, told = process.communicate(timeout=20)
+    _, told = process.communicate(timeout=60)
     assert process.returncode == 1
     assert told.startswith("usage: xchronos-guardian STATE_DIRECTORY")

@@ -1,6 +1,6 @@
 """The rules of an attempt that the measured samples do not show, on real processes."""
 
-import asyncio
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +8,7 @@ import pytest
 
 from tests.agent.lifecycle_runner import Machine
 from xchronos.model.policies import Outcome
+from xchronos.testing.executors import eventually
 
 SP = "ExecStopPost=/bin/sh -c 'echo sp r=$$SERVICE_RESULT c=$$EXIT_CODE s=$$EXIT_STATUS >>@TRACE@'"
 
@@ -28,20 +29,20 @@ CASES: dict[str, tuple[str, str, list[str], str]] = {
     ),
     "a stop that is not obeyed is a timeout": (
         f"TimeoutStopSec=300ms\nExecStart=/bin/sh -c 'trap \"\" TERM; echo start >>@TRACE@; while :; do sleep 0.05; done'\n{SP}",
-        "start wait:0.2 stop", ["start", "sp r=timeout c=killed s=KILL"], "timeout",
+        "start seen:start stop", ["start", "sp r=timeout c=killed s=KILL"], "timeout",
     ),
     "SendSIGKILL=no goes on without the end of the process": (
         ("SendSIGKILL=no\nTimeoutStopSec=200ms\n"
         f"ExecStart=/bin/sh -c 'trap \"\" TERM; echo start >>@TRACE@; while :; do sleep 0.05; done'\n{SP}"),
-        "start wait:0.2 stop", ["start", "sp r=timeout c= s="], "timeout",
+        "start seen:start stop", ["start", "sp r=timeout c= s="], "timeout",
     ),
     "KillMode=none waits for nobody": (
         f"KillMode=none\nExecStart={say('start', 'exec sleep 1')}\n{SP}",
-        "start wait:0.1 stop", ["start", "sp r=success c= s="], "success",
+        "start seen:start stop", ["start", "sp r=success c= s="], "success",
     ),
     "an unclean stop signal is a result": (
         f"KillSignal=SIGUSR1\nExecStart={say('start', 'exec sleep 9')}\n{SP}",
-        "start wait:0.2 stop", ["start", "sp r=signal c=killed s=USR1"], "signal",
+        "start seen:start stop", ["start", "sp r=signal c=killed s=USR1"], "signal",
     ),
     "TERM is clean for simple": (
         f"ExecStart={say('start', 'kill -TERM $$$$; sleep 9')}\nExecStop={say('stop')}\n{SP}",
@@ -101,11 +102,11 @@ CASES: dict[str, tuple[str, str, list[str], str]] = {
     ),
     "a failing ExecStop skips the later ones": (
         f"ExecStart={say('start', 'exec sleep 9')}\nExecStop={say('s1', 'exit 2')}\nExecStop={say('s2')}\n{SP}",
-        "start wait:0.1 stop", ["start", "s1", "sp r=exit-code c=killed s=TERM"], "exit-code",
+        "start seen:start stop", ["start", "s1", "sp r=exit-code c=killed s=TERM"], "exit-code",
     ),
     "ExecStop knows the main process": (
         f"ExecStart={say('start', 'exec sleep 9')}\nExecStop=/bin/sh -c 'kill -KILL $$MAINPID'\n{SP}",
-        "start wait:0.1 stop", ["start", "sp r=signal c=killed s=KILL"], "signal",
+        "start seen:start stop", ["start", "sp r=signal c=killed s=KILL"], "signal",
     ),
     "RuntimeMaxSec runs ExecStop": (
         f"RuntimeMaxSec=200ms\nExecStart={say('start', 'exec sleep 9')}\nExecStop={say('stop')}\n{SP}",
@@ -154,7 +155,7 @@ CASES: dict[str, tuple[str, str, list[str], str]] = {
     ),
     "RemainAfterExit: ExecStop comes with the stop": (
         f"RemainAfterExit=yes\nExecStart={say('start')}\nExecStop={say('stop')}\n{SP}",
-        "start wait:0.2 stop", ["start", "stop", "sp r=success c=exited s=0"], "success",
+        "start seen:start stop", ["start", "stop", "sp r=success c=exited s=0"], "success",
     ),
     "RemainAfterExit does not keep a failure": (
         f"RemainAfterExit=yes\nExecStart={say('start', 'sleep 0.1; exit 1')}\nExecStop={say('stop')}\n{SP}",
@@ -162,21 +163,25 @@ CASES: dict[str, tuple[str, str, list[str], str]] = {
     ),
     "a stop during ExecStartPre skips ExecStop": (
         f"ExecStartPre={say('pre', 'exec sleep 9')}\nExecStart={say('start')}\nExecStop={say('stop')}\n{SP}",
-        "begin wait:0.2 stop", ["pre", "sp r=signal c= s="], "signal",
+        "begin seen:pre stop", ["pre", "sp r=signal c= s="], "signal",
     ),
     "a killed main process fails": (
         f"ExecStart={say('start', 'exec sleep 9')}\nExecStop={say('stop')}\n{SP}",
-        "start wait:0.1 kill:SIGKILL", ["start", "sp r=signal c=killed s=KILL"], "signal",
+        "start seen:start kill:SIGKILL", ["start", "sp r=signal c=killed s=KILL"], "signal",
     ),
 }  # fmt: skip
+
+
+def said(machine: Machine, word: str) -> bool:
+    return word in machine.trace.read_text().splitlines()
 
 
 async def run(where: Path, unit: str, actions: str) -> tuple[Machine, Any]:
     machine = Machine({"unit": "job.service", "text": unit}, where)
     for action in actions.split():
         name, _, detail = action.partition(":")
-        if name == "wait":
-            await asyncio.sleep(float(detail))
+        if name == "seen":
+            await eventually(partial(said, machine, detail), 60)
         elif name == "begin":
             machine.begin()
         elif name == "kill":

@@ -202,6 +202,7 @@ def test_a_pause_while_no_scheduler_ran_is_a_gap_as_well():
     run(scenario)
 
 
+@pytest.mark.timeout(1800)  # they only compute, beside whatever else does
 def test_ten_thousand_one_shots_and_a_restart():
     async def scenario(cluster: Cluster) -> None:
         await cluster.start()

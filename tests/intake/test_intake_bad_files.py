@@ -16,6 +16,7 @@ async def test_a_file_with_a_name_that_no_unit_can_have_is_a_problem(tmp_path):
     bad.write_text(unit_text())
     registry = registry_on()
     async with running(registry, tmp_path) as intake:
+        await until(intake.problems)
         (problem,) = intake.problems()
         assert problem.path == str(bad)
         assert "bad characters" in problem.messages[0]
@@ -27,6 +28,7 @@ async def test_a_file_with_a_name_that_no_unit_can_have_is_a_problem(tmp_path):
 async def test_a_name_that_is_not_even_text_can_be_shown(tmp_path):
     (tmp_path / os.fsdecode(b"\xff.service")).touch()
     async with running(registry_on(), tmp_path) as intake:
+        await until(intake.problems)
         (problem,) = intake.problems()
         assert problem.path == f"{tmp_path}/\\xff.service"
 
@@ -46,7 +48,7 @@ async def test_a_bad_file_leaves_the_last_good_version_in_force(tmp_path):
         assert (await record(registry, "a.service")) == good
         file.write_text(unit_text(3))
         await until(lambda: says(registry, "a.service", unit_text(3)))
-        assert intake.problems() == []
+        await until(lambda: not intake.problems())
 
 
 async def test_a_bad_file_that_is_removed_is_no_problem_and_takes_its_unit_away(tmp_path):
@@ -80,6 +82,7 @@ async def test_what_cannot_be_read_is_reported(tmp_path, make, message):
     (tmp_path / "b.service").write_text(unit_text())
     registry = registry_on()
     async with running(registry, tmp_path) as intake:
+        await until(intake.problems)
         (problem,) = intake.problems()
         assert problem.path == str(path)
         assert problem.unit == "a.service"
@@ -147,6 +150,7 @@ async def test_a_fault_of_ours_is_the_problem_of_that_file_alone(tmp_path, monke
         (tmp_path / name).write_text(unit_text())
     async with running(registry, tmp_path) as intake:
         assert await has(registry, "b.service")
+        await until(intake.problems)
         (problem,) = intake.problems()
         assert "a fault of xchronos: RecursionError('too deep')" in problem.messages[0]
 

@@ -46,18 +46,19 @@ async def test_a_directory_that_vanishes_takes_nothing_away(tmp_path):
         (units / "a.service").write_text(unit_text(2))
         await until(lambda: has(registry, "a.service"))
         assert await says(registry, "a.service", unit_text(2))
-        assert intake.problems() == []
+        await until(lambda: not intake.problems())
 
 
 async def test_a_directory_may_come_later(tmp_path):
     units = tmp_path / "units"
     registry = registry_on()
     async with running(registry, units) as intake:
+        await until(intake.problems)
         assert "No such file" in intake.problems()[0].messages[0]
         units.mkdir()
         (units / "a.service").write_text(unit_text(1))
         await until(lambda: has(registry, "a.service"))
-        assert intake.problems() == []
+        await until(lambda: not intake.problems())
 
 
 async def test_a_restart_reads_and_writes_nothing_that_is_unchanged(tmp_path, monkeypatch):
@@ -106,6 +107,7 @@ async def test_an_empty_directory_at_the_start_takes_nothing_away(tmp_path):
         pass
     (tmp_path / "a.service").unlink()
     async with running(registry, tmp_path) as intake:
+        await until(intake.problems)
         assert "is empty although units came from it" in intake.problems()[0].messages[0]
         assert await has(registry, "a.service")
 

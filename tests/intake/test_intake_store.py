@@ -17,12 +17,13 @@ async def test_units_of_others_are_never_overwritten_nor_destroyed(tmp_path):
     file = tmp_path / "a.service"
     file.write_text(unit_text("file"))
     async with running(registry, tmp_path, rescan=SECOND // 10) as intake:
+        await until(intake.problems)
         (problem,) = intake.problems()
         assert "was submitted by other means (by anna) and stays in force" in problem.messages[0]
         assert await says(registry, "a.service", unit_text("by hand"))
         await registry.destroy("a.service")
         await until(lambda: says(registry, "a.service", unit_text("file")))
-        assert intake.problems() == []
+        await until(lambda: not intake.problems())
         await registry.submit("a.service", unit_text("taken over").encode(), by="anna", now=CLOCK.now())
         file.unlink()
         await until(lambda: not intake._taken)
@@ -74,7 +75,7 @@ async def test_nothing_is_lost_while_the_store_is_away(tmp_path):
         await asyncio.sleep(0.3)
         store.write_error = None
         await until(lambda: has(registry, "a.service"))
-        assert intake.problems() == []
+        await until(lambda: not intake.problems())
     finally:
         task.cancel()
         await asyncio.wait({task})
@@ -86,11 +87,12 @@ async def test_what_the_store_refuses_is_the_problem_of_that_unit_alone_and_trie
     (tmp_path / "a.service").write_text(unit_text(1))
     store.write_error = StoreError("the value is too big")
     async with running(registry, tmp_path, rescan=SECOND // 20) as intake:
+        await until(intake.problems)
         (problem,) = intake.problems()
         assert problem.messages == ("the store refused it: the value is too big",)
         store.write_error = None
         await until(lambda: has(registry, "a.service"))
-        assert intake.problems() == []
+        await until(lambda: not intake.problems())
 
 
 async def test_a_record_that_cannot_be_read_does_not_stop_the_others(tmp_path):

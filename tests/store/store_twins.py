@@ -32,6 +32,9 @@ operations = st.one_of(
 txns = st.tuples(st.lists(guards, max_size=2), st.lists(operations, min_size=1, max_size=4))
 
 
+PATIENCE = 60.0
+"""Real seconds after which a step of a life hangs: the life is then shown as an example that fails."""
+
 END = "~end"
 """Ends the key by which a watch knows that it has seen everything."""
 
@@ -158,8 +161,9 @@ class Twins(RuleBasedStateMachine):
         async def passing() -> None:
             await self.pass_time(seconds)
             # Both have decided; let the other one catch up before others write, as the order of expiries is not promised.
-            while self.memory._leases != {self._twin(lease) for lease in self.living()}:  # noqa: ASYNC110
-                await asyncio.sleep(0.001)
+            async with asyncio.timeout(PATIENCE):
+                while self.memory._leases != {self._twin(lease) for lease in self.living()}:  # noqa: ASYNC110
+                    await asyncio.sleep(0.001)
             await self.other.commit(Txn())
 
         before = set(self.memory._leases)
@@ -199,7 +203,7 @@ class Twins(RuleBasedStateMachine):
             assert self.runner.run(self.both(lambda store, at: self._first(store, self.revision())))[1] is Compacted
 
     async def _first(self, store, revision: int):
-        async with store.watch("", revision=revision) as batches, asyncio.timeout(5):
+        async with store.watch("", revision=revision) as batches, asyncio.timeout(PATIENCE):
             return await anext(batches)
 
     @rule(prefix=prefixes, start=st.one_of(st.just(""), keys), limit=st.integers(0, 4), only=st.booleans(), back=backs)
@@ -222,7 +226,7 @@ class Twins(RuleBasedStateMachine):
         async def seen(store, at):
             end = (await store.commit(Txn((), [Put(prefix + END, b"")]))).revision
             found = []
-            async with store.watch(prefix, revision=revision) as batches, asyncio.timeout(20):
+            async with store.watch(prefix, revision=revision) as batches, asyncio.timeout(PATIENCE):
                 while not found or found[-1].mod_revision < end:
                     batch = await anext(batches)
                     found += batch.events

@@ -368,7 +368,7 @@ async def test_nobody_there() -> None:
     with pytest.raises(StoreUnavailable, match=r"^etcd at 127.0.0.1:\d cannot be reached: Connection refused$"):
         await EtcdStore.open(access_to("127.0.0.1:1", "127.0.0.1:2"))
     assert time.monotonic() - began < 2
-    with pytest.raises(StoreError, match=r"^etcd at none\.invalid:2379 cannot be reached: .*[Nn]ame"):
+    with pytest.raises(StoreError, match=r"^etcd at none\.invalid:2379 cannot be reached: \S"):
         await EtcdStore.open(access_to("none.invalid:2379"))
 
 

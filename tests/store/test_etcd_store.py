@@ -110,7 +110,8 @@ async def test_a_slow_consumer_stops_the_stream_not_the_memory(store: EtcdStore,
             await store.commit_many(
                 [Txn((), [Put(f"/w/{n}/{part}", bytes(200)) for part in range(100)]) for n in range(turn, turn + 50)]
             )
-        await asyncio.sleep(0.5)
+        # It takes one message more than it may, and then no other one before the consumer has come.
+        await until(lambda: len(batches._pending) > 1000, "the stream is full")
         assert len(batches._pending) < 20_000
         events = await collect(batches, 60_000)
     assert {event.key for event in events} == {f"/w/{n}/{part}" for n in range(600) for part in range(100)}

@@ -16,6 +16,9 @@ from xchronos.store.consul.store import ConsulStore
 from xchronos.store.etcd import store as etcd_store
 from xchronos.store.sqlite.store import SqliteStore
 
+# Many lives take long on a slow machine: what hangs is found by the patience of each step, which shows the life.
+pytestmark = pytest.mark.timeout(3600)
+
 
 class SqliteTwins(Twins):
     forgets = True

@@ -31,19 +31,20 @@ async def keys(store: Store, prefix: str = "", revision: int = 0) -> list[str]:
 
 
 async def collect(batches: AsyncIterator[WatchBatch], count: int) -> list[Event]:
-    """Receive exactly `count` events, and check what holds for every batch."""
+    """Receive exactly `count` events, each batch of them in time, and check what holds for every batch."""
     events: list[Event] = []
     seen = 0
-    async with asyncio.timeout(MUST_COME_WITHIN):
-        while len(events) < count:
+    while len(events) < count:
+        # For each batch: how long many of them take is the machine's affair.
+        async with asyncio.timeout(MUST_COME_WITHIN):
             batch = await anext(batches)
-            revisions = [event.mod_revision for event in batch.events]
-            assert batch.events, "a batch is never empty"
-            assert revisions == sorted(revisions)
-            assert revisions[0] > seen, "a revision is never split, nor repeated"
-            assert batch.revision >= revisions[-1]
-            seen = batch.revision
-            events += batch.events
+        revisions = [event.mod_revision for event in batch.events]
+        assert batch.events, "a batch is never empty"
+        assert revisions == sorted(revisions)
+        assert revisions[0] > seen, "a revision is never split, nor repeated"
+        assert batch.revision >= revisions[-1]
+        seen = batch.revision
+        events += batch.events
     assert len(events) == count, events
     return events
 
