@@ -12,8 +12,22 @@ from xchronos.executors.docker.inspected import Inspected, State
 
 NEVER = "0001-01-01T00:00:00Z"
 AWAY = [
-    'connection error: desc = "transport: Error while dialing dial unix:///run/containerd/containerd.sock: timeout": unavailable',
+    # 20.10: no containerd listens; it ends while it starts one.
+    (
+        'connection error: desc = "transport: Error while dialing dial unix /var/run/docker/containerd/containerd.sock: '
+        'connect: connection refused": unavailable'
+    ),
     "transport is closing: unavailable",
+    # 26.1: the same.
+    (
+        'connection error: desc = "transport: Error while dialing: dial unix /var/run/docker/containerd/containerd.sock: '
+        'connect: connection refused": unavailable'
+    ),
+    (
+        "error reading from server: read unix @->/var/run/docker/containerd/containerd.sock: read: connection reset by peer: "
+        "unavailable"
+    ),
+    # What gRPC says otherwise.
     "error reading from server: EOF: unavailable",
     "rpc error: code = Unavailable desc = connection closed before server preface received",
 ]

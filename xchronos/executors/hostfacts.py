@@ -43,6 +43,20 @@ def start_ticks(pid: int) -> int | None:
     return int(fields[19])
 
 
+def process_born(pid: int) -> int | None:
+    """As `start_ticks`, but a zombie counts too: its first thread has ended, others may run. None for the pid 0."""
+    fields = stat_fields(pid) if pid else None
+    return None if fields is None else int(fields[19])
+
+
+def cgroups_of(pid: int) -> str:
+    """The text of /proc/<pid>/cgroup: the cgroups of a process, one in a line; "" when there is no such process."""
+    try:
+        return Path(f"/proc/{pid}/cgroup").read_text(errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
 def engine_started(path: str) -> float | None:
     """When the engine that listens on a unix socket started, in seconds since the epoch; None when nobody can tell.
 

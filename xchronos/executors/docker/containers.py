@@ -6,7 +6,6 @@ again, and an end that may be the engine's doing and not the step's is a lost st
 
 import asyncio
 import os
-import re
 import signal
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -14,12 +13,20 @@ from typing import Any
 
 import msgspec
 
-from xchronos.aio import retry
+from xchronos.aio import cancel_and_wait, retry
 from xchronos.errors import ExecutorUnavailable
 from xchronos.executors.contract import FORBIDDEN, StepExit, StepSpec
 from xchronos.executors.docker import images
 from xchronos.executors.docker.client import ConnectionLost, DockerClient, EngineRefusal
-from xchronos.executors.docker.inspected import Config, HostConfig, Inspected, State, moment, refused_start
+from xchronos.executors.docker.inspected import (
+    Config,
+    HostConfig,
+    Inspected,
+    State,
+    moment,
+    refused_start,
+)
+from xchronos.executors.docker.vanished import has_vanished, without_containerd
 from xchronos.executors.hostfacts import boot_time, engine_started
 from xchronos.executors.patience import SHORTEST_PAUSE, new_pauses
 from xchronos.executors.signals import signal_number
@@ -30,11 +37,10 @@ PING_LIMIT = 5.0
 MOST_CONFLICTS = 20
 """How often creation is tried again while the name is taken, but no container of that name can be seen."""
 
-_NO_CONTAINERD = re.compile(
-    r"code = Unavailable|connection error: desc|transport is closing|error reading from server: EOF"
-    r"|containerd\.sock|: unavailable$|\bEOF: (unknown|unavailable)$"
+_VANISHED = (
+    "the container's process is gone, but the engine shows it as running: containerd was away when it ended, and how "
+    "it ended is not known"
 )
-"""What dockerd says of a call that its containerd, which is a program of its own, did not answer."""
 
 
 def _ends_of_a_shutdown(found: Inspected) -> frozenset[int]:
@@ -163,7 +169,7 @@ class Keeper:
         """
         if found.state.status not in ("created", "configured", "initialized"):
             return None
-        if (found.state.exit_code or found.state.error) and not _NO_CONTAINERD.search(found.state.error):
+        if (found.state.exit_code or found.state.error) and not without_containerd(found.state.error):
             return self._refused(found, found.state.error)  # an earlier start has failed
         pauses = new_pauses()
         while True:
@@ -189,7 +195,7 @@ class Keeper:
                     return None  # it runs or has run: another start was quicker
                 if refusal.status >= 500 and await self.outlast():
                     return StepExit(lost=True, reason=f"the engine was shut down: {refusal.message}")
-                if refusal.status < 500 or not _NO_CONTAINERD.search(refusal.message):
+                if refusal.status < 500 or not without_containerd(refusal.message):
                     return self._refused(now or found, refusal.message)
                 await pauses.pause()
                 now = await self.look(found.id)
@@ -208,8 +214,20 @@ class Keeper:
     async def wait(self, container: str) -> tuple[int | None, bool]:
         """Wait until a started container has ended. Returns its exit code, and whether one wait held to its end.
 
-        The code is None when the wait was cut and the container ended meanwhile: only `result` can tell it then.
+        The code is None when the wait was cut and the container ended meanwhile, or when the container has lost its
+        process although the engine shows it as running: only `result` can tell it then.
         """
+        waiting = asyncio.create_task(self._wait(container))
+        watching = asyncio.create_task(has_vanished(self.engine, container, self.look))
+        try:
+            await asyncio.wait((waiting, watching), return_when=asyncio.FIRST_COMPLETED)
+            if not waiting.done() and await watching:
+                return None, False
+            return await waiting
+        finally:
+            await cancel_and_wait(waiting, watching)
+
+    async def _wait(self, container: str) -> tuple[int | None, bool]:
         pauses = new_pauses()
         while True:
             try:
@@ -225,12 +243,12 @@ class Keeper:
                 return int(answer["StatusCode"]), pauses.tries == 0
             await pauses.pause()
             found = await self.look(container)
-            if found is None or found.state.status in ("exited", "dead"):
+            if found is None or found.state.ended:
                 return None, False
 
     async def ended(self, found: Inspected) -> tuple[int | None, bool]:
         """As `wait`, for a container that was found: if it has ended already, nobody has waited for its end."""
-        return (None, False) if found.state.status in ("exited", "dead") else await self.wait(found.id)
+        return (None, False) if found.state.ended else await self.wait(found.id)
 
     async def result(self, container: str, code: int | None, *, held: bool) -> StepExit:
         """How a container ended, by the answer of `wait` and by what the engine keeps of the container.
@@ -248,6 +266,8 @@ class Keeper:
         started, ended = moment(state.started_at), moment(state.finished_at)
         if started is not None and ended is not None:
             ended = max(started, ended)  # the engine may date the start of a short run a millisecond after its end
+        if code is None and state.running:
+            return StepExit(lost=True, reason=_VANISHED, started_at=started, container=found.id)
         code = state.exit_code if code is None else code
         if reason := self._suspicion(found, code) if leaving else self._distrust(found, code, held=held):
             return StepExit(lost=True, reason=reason, started_at=started, container=found.id)

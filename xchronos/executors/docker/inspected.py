@@ -25,6 +25,12 @@ class State(msgspec.Struct, rename="pascal"):
     started_at: str = ""
     finished_at: str = ""
     oom_killed: bool = msgspec.field(default=False, name="OOMKilled")
+    pid: int = 0
+
+    @property
+    def ended(self) -> bool:
+        """Whether the container has run and runs no more."""
+        return self.status in ("exited", "dead")
 
 
 class Config(msgspec.Struct, rename="pascal"):

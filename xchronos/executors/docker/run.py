@@ -115,7 +115,7 @@ class ContainerRun:
     def _ends(self, holder: Inspected) -> bool:
         """Whether a container that has our name has run for an execution of this daemon, and is only to be removed."""
         same = all(holder.labels.get(key) == self._labels[key] for key in (body.NAMESPACE, body.OWNER))
-        over = holder.state.status in ("exited", "dead", "removing")
+        over = holder.state.ended or holder.state.status == "removing"
         return bool(self._spec.container_name) and over and same and not holder.labels.get(body.KEEP)
 
     def _taken(self, refusal: EngineRefusal, holder: Inspected) -> EngineRefusal:
