@@ -19,7 +19,7 @@ from xchronos.registry import transitions
 from xchronos.registry.keys import Keys
 from xchronos.scheduler import completion
 from xchronos.scheduler.policies import retry
-from xchronos.scheduler.timing import schedule
+from xchronos.scheduler.timing import cursor, schedule
 from xchronos.store import memory, transactions
 from xchronos.store.contract import Put, Txn
 
@@ -110,6 +110,29 @@ def pauses_by_the_wall_clock_alone(patch):
 def pauses_are_lateness(patch):
     """What fell into a pause of its unit is late like anything else."""
     patch.setattr(schedule, "_gap", lambda *_, **__: {})
+
+
+def a_grid_that_begins_anew_in_full(patch):
+    """What has fired before a gap is not counted when the grid begins anew after it."""
+    restart_at = cursor.TriggerCursor.restart_at
+
+    def restart(self, now):
+        if self.trigger.count is not None:
+            self.remaining = self.trigger.count - 1
+        return restart_at(self, now)
+
+    patch.setattr(cursor.TriggerCursor, "restart_at", restart)
+
+
+def a_gap_that_tells_too_much(patch):
+    """The record of a gap begins with the fire time before it."""
+    gap = cursor.TriggerCursor.gap
+
+    def told(self, now):
+        first, last, count = gap(self, now)
+        return self.last or first, last, count
+
+    patch.setattr(cursor.TriggerCursor, "gap", told)
 
 
 def retries_at_once(patch):
@@ -228,6 +251,8 @@ DECISIONS: Mutants = {
     attempts_are_not_counted: ("I1", 10),
     pauses_by_the_wall_clock_alone: ("was to pause", 100),
     pauses_are_lateness: ("fell into a pause", 60),
+    a_grid_that_begins_anew_in_full: ("I2.*is no fire time of its unit", 60),
+    a_gap_that_tells_too_much: ("I2.*and tells of", 60),
     retries_at_once: ("before its pause is over", 30),
 }
 OWNERSHIP: Mutants = {takes_what_others_have: ("I5", 100), never_lets_go: ("no rest", 20)}

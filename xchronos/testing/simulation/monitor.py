@@ -43,11 +43,13 @@ PAUSE_SLACK: Micros = SECOND
 class Era(msgspec.Struct):
     """The part of a unit's life with the same triggers. `life` is the unit's life (the create revision of its record).
 
-    `schedule` is the last state of the unit's cursor.
+    `schedule` is the last state of the unit's cursor. `restarts` has by trigger, in the unit's order, the instants at
+    which a misfire policy let its grid begin anew.
     """
 
     life: int
     schedule: Schedule
+    restarts: list[list[Instant]]
 
 
 class Monitor:
@@ -74,6 +76,8 @@ class Monitor:
         self.good_weather = False
         """Whether nothing goes wrong in this run but the clocks."""
         self.eras: dict[str, list[Era]] = {}
+        self.gaps: dict[str, list[tuple[int, Execution]]] = {}
+        """By unit: the records of its gaps, also those that HistoryLimit= has removed, each with its unit's life."""
         self.lives: dict[str, int] = {}
         self.living: set[str] = set()
         self.births: dict[str, int] = {}
@@ -191,6 +195,8 @@ class Monitor:
         """A new execution: check how it was claimed."""
         if execution.trigger in BY_HAND:
             return
+        if execution.missed is not None:
+            self.gaps.setdefault(execution.unit, []).append((self.births[execution.id], execution))
         prefix = execution.id[: execution.id.rindex("/") + 1]
         if execution.unit not in moved and not self._on.get(prefix):
             # A fire time of a Global unit that had to wait gets its other copies when the first one is placed: then
@@ -276,13 +282,15 @@ class Monitor:
             or eras[-1].life != self._life(unit)
             or (last.fingerprint, last.anchor) != (schedule.fingerprint, schedule.anchor)
         ):
-            eras.append(Era(self._life(unit), schedule))
+            eras.append(Era(self._life(unit), schedule, [[] for _ in schedule.triggers]))
             return
-        for before, after in zip(last.triggers, schedule.triggers, strict=True):
+        for before, after, restarts in zip(last.triggers, schedule.triggers, eras[-1].restarts, strict=True):
             if before.last is not None and (after.last is None or after.last < before.last):
                 self._violate(f"I2: the cursor of {unit} went back from {before.last} to {after.last}")
             elif _wall(after) < _wall(before) or (after.last != before.last and _wall(after) == _wall(before)):
                 self._violate(f"I2: {unit} fires again for the wall time of {before.last}, at {after.last}")
+            if after.restarted_at != before.restarted_at and after.restarted_at is not None:
+                restarts.append(to_instant(after.restarted_at))
         eras[-1].schedule = schedule
 
     def _placed_once(self, execution_id: str, revision: int) -> None:

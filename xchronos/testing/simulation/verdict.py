@@ -1,17 +1,18 @@
 """What must hold when all is calm again: I2 against the triggers' own grids, I4 against the sink.
 
-I2: every due fire time of a unit has one record per copy, and no other fire time has one. I4: the history says what the
-sink saw. `monitor` lists all promises.
+I2: every due fire time of a unit has one record per copy, or is in one recorded gap of its trigger; no other fire time
+has a record. I4: the history says what the sink saw. `monitor` lists all promises.
 """
 
-from collections import Counter
-from collections.abc import Callable, Iterable
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import pairwise
+from typing import TypeAlias
 
 from xchronos.clock import SECOND, Instant, to_instant
 from xchronos.errors import StoreError
 from xchronos.model.policies import MisfirePolicy, Outcome
-from xchronos.model.records import Attempt, Execution, Schedule
+from xchronos.model.records import Attempt, Execution
 from xchronos.model.unit import Unit
 from xchronos.registry.codec import decode
 from xchronos.registry.keys import Keys, unit_of
@@ -29,22 +30,41 @@ RAN = frozenset((Outcome.SUCCEEDED, Outcome.FAILED, Outcome.TIMED_OUT))
 """The outcomes that an attempt can have only if it has started."""
 
 
-def grid(unit: Unit, index: int, era: Schedule) -> Iterable[Instant]:
-    """A trigger's fire times from its acceptance on: by the trigger's arithmetic alone, within the unit's bounds."""
+Gap: TypeAlias = tuple[Instant, Instant, int]
+"""A recorded gap of one trigger: the first and the last fire time that was missed, and how many there were."""
+
+
+def in_gaps(at: Instant, gaps: Iterable[Gap]) -> int:
+    """In how many of the gaps of its trigger a fire time is."""
+    return sum(first <= at <= last for first, last, _ in gaps)
+
+
+def grid(unit: Unit, index: int, era: Era, gaps: Iterable[Gap]) -> Iterator[Instant]:
+    """A trigger's fire times from its acceptance on: by the trigger's arithmetic alone, within the unit's bounds.
+
+    Where a misfire policy has let the grid begin anew, the total is honoured: what fires there is what has not fired
+    yet. The units here say nothing else (`shapes`). `gaps` tell what has not.
+    """
     trigger = unit.triggers[index].trigger
-    anchor, accepted = to_instant(era.anchor), to_instant(era.accepted_at)
-    after = anchor - 1
+    anchor, accepted = to_instant(era.schedule.anchor), to_instant(era.schedule.accepted_at)
+    after, left = anchor - 1, trigger.count
     if trigger.kind not in ("simple", "iso8601"):
         after = max(after, accepted)
-    at, left = trigger.next_after(after, anchor), trigger.count
-    while at is not None and left != 0:
-        if unit.not_after is not None and (at > unit.not_after or (at == unit.not_after and trigger.kind == "simple")):
-            return
-        if unit.ttl is not None and at >= accepted + unit.ttl:
-            return
-        yield at
-        left = None if left is None else left - 1
-        at = trigger.next_after(at, anchor)
+    for begin, until in pairwise((None, *era.restarts[index], None)):
+        if begin is not None:
+            trigger, anchor, after = trigger.restart(begin), begin, begin - 1
+        at, slots = trigger.next_after(after, anchor), left
+        while at is not None and slots != 0 and (until is None or at < until):
+            at_end = at == unit.not_after and trigger.kind == "simple"
+            if unit.not_after is not None and (at > unit.not_after or at_end):
+                return
+            if unit.ttl is not None and at >= accepted + unit.ttl:
+                return
+            yield at
+            if slots is not None and left is not None:
+                slots -= 1
+                left -= not in_gaps(at, gaps)
+            at = trigger.next_after(at, anchor)
 
 
 class SeedVerdict:
@@ -89,10 +109,8 @@ class SeedVerdict:
         if unit.time_zone == ZONE:
             self._walls(unit, eras, records)
             return
-        if any(state.restarted_at is not None for era in eras for state in era.schedule.triggers):
-            self._total(unit, eras, records)
-            return
-        due: dict[Instant, None] = {}
+        gaps = self._gaps(unit)
+        due: dict[Instant, set[int]] = {}
         for number, era in enumerate(eras):
             meaning = texts.get(era.schedule.fingerprint)
             if meaning is None:
@@ -100,15 +118,43 @@ class SeedVerdict:
                 return
             for index, state in enumerate(era.schedule.triggers):
                 last = None if state.last is None else to_instant(state.last)
-                for at in grid(meaning, index, era.schedule):
+                for at in grid(meaning, index, era, gaps[index]):
                     if number < len(eras) - 1 and (last is None or at > last):
                         break  # the triggers were changed before this one was claimed
-                    due[at] = None
-        if unit.max_runs is not None and len(eras) > 1:
-            return  # what ran before the triggers were changed counts towards MaxRuns, so nobody can say what is due
+                    due.setdefault(at, set()).add(index)
         if unit.max_runs is not None:
-            due = dict.fromkeys(sorted(due)[: unit.max_runs])
-        self._compare(unit, due, records)
+            if len(eras) > 1:
+                return  # what ran before the triggers were changed counts towards MaxRuns: nobody can say what is due
+            fired = [at for at in sorted(due) if self._expected(at, due[at], gaps)]
+            if len(fired) > unit.max_runs:
+                due = {at: triggers for at, triggers in due.items() if at < fired[unit.max_runs]}
+        self._told(unit, due, gaps)
+        self._compare(unit, due, gaps, records)
+
+    def _gaps(self, unit: Unit) -> defaultdict[int, list[Gap]]:
+        """The gaps that were recorded in the unit's present life, by trigger."""
+        gaps: defaultdict[int, list[Gap]] = defaultdict(list)
+        for life, execution in self._monitor.gaps.get(unit.name, ()):
+            missed = execution.missed
+            if missed is not None and self._now(unit.name, life):
+                gaps[-1 - execution.copy].append((to_instant(missed.first), to_instant(missed.last), missed.count))
+        return gaps
+
+    @staticmethod
+    def _expected(at: Instant, triggers: Iterable[int], gaps: Mapping[int, list[Gap]]) -> bool:
+        """Whether a fire time is to be executed: it is that of a trigger which has not missed it."""
+        return not all(in_gaps(at, gaps.get(index, ())) for index in triggers)
+
+    def _told(self, unit: Unit, due: Mapping[Instant, Iterable[int]], gaps: Mapping[int, list[Gap]]) -> None:
+        """Check that the records of gaps tell of each missed fire time once, and of nothing else."""
+        for index, recorded in gaps.items():
+            mine = [at for at, triggers in due.items() if index in triggers]
+            for at in mine:
+                if (number := in_gaps(at, recorded)) > 1:
+                    self._violate(f"I2: {unit.name} has {number} records of gaps for the fire time {at} of one trigger")
+            for first, last, count in recorded:
+                if (number := sum(first <= at <= last for at in mine)) != count and unit.max_runs is None:
+                    self._violate(f"I2: {unit.name} has missed {number} from {first} to {last}, and tells of {count}")
 
     def _walls(self, unit: Unit, eras: list[Era], records: list[Execution]) -> None:
         """Compare the distances: which fire times there are depends on when the rules of the zone changed where.
@@ -124,9 +170,10 @@ class SeedVerdict:
         if len(fired) != len(set(fired)):
             self._violate(f"I2: {unit.name} has fired twice at an instant")
 
-    def _compare(self, unit: Unit, due: dict[Instant, None], records: list[Execution]) -> None:
+    def _compare(
+        self, unit: Unit, due: dict[Instant, set[int]], gaps: Mapping[int, list[Gap]], records: list[Execution]
+    ) -> None:
         found: Counter[Instant] = Counter()
-        spans = [(to_instant(one.missed.first), to_instant(one.missed.last)) for one in records if one.missed]
         made_up: list[Execution] = []
         for execution in records:
             if execution.missed is not None:
@@ -136,38 +183,30 @@ class SeedVerdict:
                 found[at] += 1
             else:
                 made_up.append(execution)
-        allowed = {one.claimed_at for one in records if one.missed is not None}
+        allowed = {one.claimed_at for life, one in self._monitor.gaps.get(unit.name, ()) if self._now(unit.name, life)}
         for execution in made_up:
             # The misfire policy NOW fires once for a whole gap, at a time that is not on the grid.
             if execution.claimed_at not in allowed or unit.misfire.policy is MisfirePolicy.IGNORE:
                 self._violate(f"I2: {execution.id} is no fire time of its unit")
         copies = 1 if unit.is_global else unit.availability
         oldest = self._oldest_kept(unit)
-        if oldest is not None:
-            due = {at: None for at in due if at >= to_instant(oldest.fire_time)}
-        for at in due:
-            number = found[at] + copies * sum(first <= at <= last for first, last in spans)
-            if number != copies and not (unit.is_global and number > copies):
+        since = None if oldest is None else to_instant(oldest.fire_time)
+        for at, triggers in due.items():
+            if since is not None and at < since:
+                continue
+            number, expected = found[at], copies if self._expected(at, triggers, gaps) else 0
+            if number != expected and not (unit.is_global and number > expected > 0):
                 skipped = any(
                     one.outcome is Outcome.SKIPPED and to_instant(one.fire_time) == at and number == 1
                     for one in records
                 )
-                if not skipped:
-                    self._violate(f"I2: {unit.name} has {number} records for the fire time {at}, expected {copies}")
+                if not skipped or not expected:
+                    self._violate(f"I2: {unit.name} has {number} records for the fire time {at}, expected {expected}")
 
     def _oldest_kept(self, unit: Unit) -> Execution | None:
         """The oldest record that HistoryLimit= keeps; None when it keeps all. Older ones may be removed already."""
         kept = sorted(self.history.get(unit.name, ()), key=lambda execution: execution.id)
         return kept[-unit.history_limit] if len(kept) >= unit.history_limit else None
-
-    def _total(self, unit: Unit, eras: list[Era], records: list[Execution]) -> None:
-        """Compare the count only: a misfire policy has begun the grid anew, so its fire times cannot be known."""
-        count = unit.triggers[0].trigger.count
-        wanted = unit.availability * count if count is not None else None
-        fired = sum(1 for execution in records if execution.missed is None)
-        dropped = sum(execution.missed.count for execution in records if execution.missed is not None)
-        if len(eras) == 1 and wanted is not None and not wanted - dropped * unit.availability <= fired <= wanted:
-            self._violate(f"I2: {unit.name} has {fired} records and {dropped} missed, expected {wanted}")
 
     # -- I4 -----------------------------------------------------------------------------------------------------------
 
