@@ -31,8 +31,8 @@ ROOT = Path(__file__).resolve().parents[2]
 FULL = os.environ.get("XCHRONOS_CLUSTER_FULL") == "1"
 """Whether scenarios run at their full length."""
 
-PATIENCE = 40.0
-"""Seconds that something may take that takes a moment on a machine with nothing else to do."""
+PATIENCE = 180.0
+"""Seconds after which what takes a moment on a machine with nothing else to do counts as hanging."""
 
 
 def eventually(ask: Callable[[], T], what: str, limit: float = PATIENCE, pause: float = 0.05) -> T:
@@ -291,7 +291,10 @@ class Cluster:
         return found
 
     def settled(self, units: Collection[str], count: int, limit: float = PATIENCE) -> list[Execution]:
-        """The whole history, once nothing is open any more and it has at least `count` records."""
+        """The whole history, once nothing is open any more and it tells of at least `count` fire times.
+
+        A record of a gap tells of each fire time in it.
+        """
         open_: tuple[Execution, ...] = ()
 
         def whole() -> list[Execution] | None:
@@ -301,12 +304,12 @@ class Cluster:
                 return None
             # A scheduler that waits for a CPU may not have claimed the last fire times yet.
             history = self.history(units)
-            return history if len(history) >= count else None
+            return history if told_of(history) >= count else None
 
         try:
-            return eventually(whole, f"nothing is open any more, and there are {count} records", limit, 0.2)
+            return eventually(whole, f"nothing is open any more, and {count} fire times are told of", limit, 0.2)
         except AssertionError:
-            print(f"{len(self.history(units))} records, open ({len(open_)}):", *open_[:5], sep="\n  ")
+            print(f"{told_of(self.history(units))} fire times, open ({len(open_)}):", *open_[:5], sep="\n  ")
             raise
 
     def events(self) -> list[sink.Event]:
@@ -336,6 +339,11 @@ class Cluster:
         owners = self.owners()
         running = {daemon.name for daemon in self.daemons.values() if daemon.running}
         return len(owners) == SHARDS and set(owners.values()) <= running
+
+
+def told_of(history: Iterable[Execution]) -> int:
+    """Of how many fire times a history tells."""
+    return sum(1 if execution.missed is None else execution.missed.count for execution in history)
 
 
 def units_of(shards: Iterable[int], units: Iterable[str]) -> frozenset[str]:

@@ -58,7 +58,7 @@ class OwnEngine:
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         self._cluster.reaper.note("process", f"{self._process.pid}:{start_ticks(self._process.pid)}")
-        eventually(self._answers, "dockerd answers", 60)
+        eventually(self._answers, "dockerd answers")
 
     def _tail(self) -> str:
         return self._log.read_text(errors="replace")[-2000:]

@@ -18,7 +18,7 @@ pytestmark = [
     pytest.mark.etcd,
     pytest.mark.docker,
     pytest.mark.usefixtures("cluster_services", "busybox_image"),
-    pytest.mark.timeout(400 if FULL else 150),
+    pytest.mark.timeout(1800),  # ends only what hangs
 ]
 
 TTL = 4.0
@@ -68,15 +68,15 @@ def test_what_a_killed_agent_ran_is_run_elsewhere(figures: Callable[..., None]) 
         victim.start()
         back = time.time()
         leftovers = lambda: [unit for unit in containers(cluster, everything=True).values() if unit == "job.service"]  # noqa: E731
-        eventually(lambda: len(leftovers()) <= 1, "the leftover is removed", 20)
+        eventually(lambda: len(leftovers()) <= 1, "the leftover is removed")
         removed = time.time() - back
-        history = cluster.settled(["job.service"], 1, 60)
+        history = cluster.settled(["job.service"], 1)
         found = check(cluster.events(), history, {})
         assert not found, told(found)
         (execution,) = history
         assert [attempt.outcome for attempt in execution.attempts][-1] is Outcome.SUCCEEDED
         assert execution.attempts[0].machine == first.machine
-        eventually(lambda: not containers(cluster, everything=True), "no container is left", 20)
+        eventually(lambda: not containers(cluster, everything=True), "no container is left")
         assert len(agents) == 3
         figures(replaced_after=again, bound=TTL + 2, leftover_removed_after=removed)
         assert again <= TTL + 2
@@ -116,7 +116,7 @@ def test_forbidden_runs_never_overlap_and_the_next_tick_is_not_blocked(
         else:
             victim.host.mend()
         window.wait(5)
-        history = cluster.settled(units, len(units), 60)
+        history = cluster.settled(units, len(units))
         events = cluster.events()
         found = [*check(events, history, due(units, window.fires(2))), *overlaps(events)]
         assert not found, told(found)
@@ -178,7 +178,7 @@ def test_a_cut_off_agent_keeps_what_may_continue_and_ends_what_must_stop(figures
         # It is over before anybody else may begin: the lease began to count at the last renewal before the cut.
         assert stopped.last - cut < TTL
         agent.host.mend()
-        history = cluster.settled(["go-on.service", "stop.service"], 2, 60)
+        history = cluster.settled(["go-on.service", "stop.service"], 2)
         found = check(cluster.events(), history, {})
         assert not found, told(found)
         # What went on is all that there ever was of it; what was stopped runs anew on its only machine.

@@ -30,7 +30,7 @@ def cluster():
 @pytest.mark.parametrize("kind", ["process", "container"])
 @pytest.mark.parametrize("point", ["claimed", "launch", "ended", "recorded"])
 def test_started_once_and_recorded_once(cluster: Cluster, point: str, kind: str, figures: Callable[..., None]) -> None:
-    unit = f"{point}-{kind}-{secrets.token_hex(3)}.service"  # another one when this is tried once more
+    unit = f"{point}-{kind}-{secrets.token_hex(3)}.service"
     texts = {
         "process": process(str(cluster.sink), "sleep 0.5"),
         "container": container(str(cluster.sink.parent), "sleep 0.5"),
@@ -44,7 +44,7 @@ def test_started_once_and_recorded_once(cluster: Cluster, point: str, kind: str,
     victim.died()
     began = time.time()
     victim.start()
-    history = eventually(lambda: ended(cluster, unit), "it has ended", 60)
+    history = eventually(lambda: ended(cluster, unit), "it has ended")
     (execution,) = history
     assert execution.outcome is Outcome.SUCCEEDED, execution
     assert len(execution.attempts) == 1

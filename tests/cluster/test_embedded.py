@@ -39,7 +39,7 @@ def test_a_full_disk_stops_claims_and_nothing_else(figures: Callable[..., None])
         subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(state)], check=True)
         daemon.start()
         cluster.submit(dict.fromkeys(units, recorder(window)))
-        eventually(cluster.events, "something runs", 20)
+        eventually(cluster.events, "something runs")
         ballast = fill(state)
         began = time.time()
         time.sleep(1)  # what was under way
@@ -52,9 +52,10 @@ def test_a_full_disk_stops_claims_and_nothing_else(figures: Callable[..., None])
         eventually(lambda: cluster.events()[-1].when > freed, "it goes on")
         resumed = cluster.events()[-1].when - freed
         window.wait()
-        history = cluster.settled(units, len(units))
+        fires = window.fires()
+        history = cluster.settled(units, len(units) * len(fires))
         events = cluster.events()
-        found = check(events, history, due(units, window.fires()))
+        found = check(events, history, due(units, fires))
         assert not found, told(found)
         # What was not durable did not start.
         assert during == 0, f"{during} lines in the sink while no claim could be written"

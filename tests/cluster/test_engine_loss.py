@@ -44,7 +44,7 @@ def test_an_engine_that_dies_and_comes_back_changes_nothing(figures: Callable[..
         engine.start()
         back = time.time()
         after = engine.containers()
-        history = cluster.settled([*long, *short, *late], len(long) + len(short) + len(late), 60)
+        history = cluster.settled([*long, *short, *late], len(long) + len(short) + len(late))
         events = cluster.events()
         found = check(events, history, {})
         assert not found, told(found)
@@ -67,7 +67,7 @@ def test_a_step_that_a_shutdown_of_the_engine_ends_is_not_charged_for_it(figures
         eventually(lambda: len(cluster.events()) == len(units), "all have begun")
         engine.stop()
         engine.start()
-        history = cluster.settled(units, len(units), 120)
+        history = cluster.settled(units, len(units))
         found = check(cluster.events(), history, {})
         assert not found, told(found)
         for execution in history:
@@ -92,7 +92,7 @@ def test_nor_for_one_while_no_daemon_is_there(figures: Callable[..., None]) -> N
         engine.stop()
         engine.start()
         daemon.start()
-        history = cluster.settled([*units, *failing], len(units) + len(failing), 120)
+        history = cluster.settled([*units, *failing], len(units) + len(failing))
         found = check(cluster.events(), history, {})
         assert not found, told(found)
         for execution in history:

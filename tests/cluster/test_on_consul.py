@@ -18,7 +18,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.consul,
     pytest.mark.usefixtures("consul_cluster_services"),
-    pytest.mark.timeout(400 if FULL else 150),
+    pytest.mark.timeout(1800),  # ends only what hangs
 ]
 
 UNITS = names(100 if FULL else 40)
@@ -44,7 +44,7 @@ def test_the_leaders_of_consul_and_of_the_schedulers_are_lost_at_once(fault: str
             scheduler.start()
         window.wait()
         fires = window.fires()
-        history = cluster.settled(UNITS, len(UNITS) * len(fires), 60)
+        history = cluster.settled(UNITS, len(UNITS) * len(fires))
         found = check(cluster.events(), history, due(UNITS, fires))
         assert not found, told(found)
         assert {execution.outcome for execution in history} == {Outcome.SUCCEEDED}
@@ -64,7 +64,7 @@ def test_all_of_consul_is_away_and_an_agent_dies_meanwhile(figures: Callable[...
         cluster.submit(dict.fromkeys(running, text))
         for unit in running:
             cluster.client.start(unit)
-        eventually(lambda: len(cluster.events()) >= count and len(containers(cluster)) == count, "all run", 120)
+        eventually(lambda: len(cluster.events()) >= count and len(containers(cluster)) == count, "all run")
         window = Window(away + 8, delay=4)
         cluster.submit(dict.fromkeys(UNITS, recorder(window)))
         until(window.first.timestamp() + 2)
@@ -86,7 +86,7 @@ def test_all_of_consul_is_away_and_an_agent_dies_meanwhile(figures: Callable[...
         well = time.time() - back
         window.wait()
         fires = window.fires()
-        history = cluster.settled([*UNITS, *running], len(UNITS) * len(fires) + count, 120)
+        history = cluster.settled([*UNITS, *running], len(UNITS) * len(fires) + count)
         found = check(cluster.events(), history, due(UNITS, fires))
         assert not found, told(found)
         ours = [execution for execution in history if execution.unit in running]

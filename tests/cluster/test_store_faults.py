@@ -19,7 +19,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.etcd,
     pytest.mark.usefixtures("cluster_services"),
-    pytest.mark.timeout(600 if FULL else 150),
+    pytest.mark.timeout(1800),  # ends only what hangs
 ]
 
 UNITS = names(200 if FULL else 60)
@@ -45,7 +45,7 @@ def test_all_of_etcd_is_away_for_a_while(figures: Callable[..., None]) -> None:
         )
         for unit in running:
             cluster.client.start(unit)
-        eventually(lambda: len(cluster.events()) >= count and len(containers(cluster)) == count, "all run", 120)
+        eventually(lambda: len(cluster.events()) >= count and len(containers(cluster)) == count, "all run")
         window = Window(away + (14 if FULL else 8), delay=3)
         cluster.submit(dict.fromkeys(UNITS, recorder(window)))
         until(window.first.timestamp() + 2)
@@ -68,7 +68,7 @@ def test_all_of_etcd_is_away_for_a_while(figures: Callable[..., None]) -> None:
         )
         window.wait()
         fires = window.fires()
-        history = cluster.settled([*UNITS, *running], len(UNITS) * len(fires) + count, 120)
+        history = cluster.settled([*UNITS, *running], len(UNITS) * len(fires) + count)
         found = check(cluster.events(), history, due(UNITS, fires))
         assert not found, told(found)
         assert {execution.outcome for execution in history} == {Outcome.SUCCEEDED}
@@ -90,7 +90,7 @@ def test_one_member_is_lost(fault: str, figures: Callable[..., None]) -> None:
         {"kill": victim.start, "pause": victim.resume, "cut": host.mend}[fault]()
         window.wait()
         fires = window.fires()
-        history = cluster.settled(UNITS, len(UNITS) * len(fires), 60)
+        history = cluster.settled(UNITS, len(UNITS) * len(fires))
         found = check(cluster.events(), history, due(UNITS, fires))
         assert not found, told(found)
         assert {execution.outcome for execution in history} == {Outcome.SUCCEEDED}
@@ -112,7 +112,7 @@ def test_compaction_and_defragmentation_lose_no_event(figures: Callable[..., Non
             until(began + 1)
         window.wait()
         fires = window.fires()
-        history = cluster.settled(UNITS, len(UNITS) * len(fires), 60)
+        history = cluster.settled(UNITS, len(UNITS) * len(fires))
         found = check(cluster.events(), history, due(UNITS, fires))
         assert not found, told(found)
         assert {execution.outcome for execution in history} == {Outcome.SUCCEEDED}
@@ -139,11 +139,11 @@ def test_everything_restarts_over_pending_one_shots(figures: Callable[..., None]
         before = cluster.servers.calls()
         restarted = time.time()
         cluster.start(*cluster.daemons.values())
-        first = eventually(lambda: next((event.when for event in cluster.events()), None), "the first one runs", 60)
-        eventually(lambda: len(cluster.events()) >= 2 * count, "all have run", 120)
+        first = eventually(lambda: next((event.when for event in cluster.events()), None), "the first one runs")
+        eventually(lambda: len(cluster.events()) >= 2 * count, "all have run")
         done = time.time() - restarted
         calls = cluster.servers.calls() - before
-        history = cluster.settled(units, count, 120)
+        history = cluster.settled(units, count)
         found = check(cluster.events(), history, due(units, [datetime.fromtimestamp(at, UTC)]))
         assert not found, told(found)
         decided = first - restarted

@@ -18,7 +18,8 @@ from xchronos.client import Client
 from xchronos.errors import ApiError
 
 T = TypeVar("T")
-START_LIMIT = 30.0
+PATIENCE = 180.0
+"""Seconds after which what takes a moment on a machine with nothing else to do counts as hanging."""
 
 
 def free_port() -> int:
@@ -28,7 +29,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def eventually(ask: Callable[[], T], limit: float = 20.0, pause: float = 0.1) -> T:
+def eventually(ask: Callable[[], T], limit: float = PATIENCE, pause: float = 0.1) -> T:
     """Ask until the answer is true; the last answer is in the failure."""
     end = time.monotonic() + limit
     while True:
@@ -67,7 +68,7 @@ class House:
                 [sys.executable, "-m", "xchronos", "daemon", *self.arguments, str(self.units)],
                 env=self.environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True,
             )  # fmt: skip
-        eventually(self._answers, START_LIMIT, 0.02)
+        eventually(self._answers, pause=0.02)
 
     def _answers(self) -> bool:
         assert self.process is not None

@@ -49,7 +49,7 @@ def test_it_runs_through_the_engine_where_the_metadata_fits(tmp_path: Path) -> N
         assert "cron" in calendar
         assert "simple" in calendar
         # Nothing can be pulled here: the start-pre step that pulls fails, and with it the attempt, as under systemd.
-        first = eventually(lambda: [e for e in house.executions(UNIT) if e.get("attempts")], 40)[0]
+        first = eventually(lambda: [e for e in house.executions(UNIT) if e.get("attempts")])[0]
         steps = {step["name"]: step for step in first["attempts"][0]["steps"]}
         assert steps["start-pre-0"]["outcome"] == "ignored"
         assert steps["start-pre-1"]["outcome"] == "ignored"
@@ -61,10 +61,10 @@ def test_it_runs_through_the_engine_where_the_metadata_fits(tmp_path: Path) -> N
         house.text("destroy", UNIT)
         local = ORIGINAL.replace(b"ExecStartPre=/usr/bin/docker pull", b"ExecStartPre=-/usr/bin/docker pull")
         assert house.ctl("submit", "--name", "local.service", "-", stdin=local).returncode == 0
-        eventually(lambda: "apache1" in _names(), 60)
+        eventually(lambda: "apache1" in _names())
         assert any(e["state"] == "running" for e in house.executions("local.service"))
         house.text("destroy", "local.service")
-        eventually(lambda: "apache1" not in _names(), 60)
+        eventually(lambda: "apache1" not in _names())
     finally:
         house.close()
 

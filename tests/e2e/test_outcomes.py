@@ -40,7 +40,7 @@ def test_three_attempts_a_second_apart_and_a_fresh_budget_each_time(house: House
             "TriggerRepeatInterval=12s\nTriggerRepeatCount=1\nMaxAttempts=3\nTimeBetweenAttempts=1s",
         ),
     )
-    found = eventually(lambda: _as_many(house, "stubborn.service", 2), 60)
+    found = eventually(lambda: _as_many(house, "stubborn.service", 2))
     for execution in found:
         assert execution["outcome"] == "failed"
         attempts = execution["attempts"]
@@ -148,7 +148,7 @@ def test_kill_minus_nine_in_the_middle_of_a_run_loses_nothing_and_starts_nothing
     assert house.containers("long.service") == before
     house.start()
     assert house.containers("long.service") == before
-    execution = eventually(lambda: house.ended("long.service"), 30)[0]
+    execution = eventually(lambda: house.ended("long.service"))[0]
     (attempt,) = execution["attempts"]
     assert [step["exit_code"] for step in attempt["steps"]] == [7]
     key = moment(execution["fire_time"]).strftime("%Y%m%dT%H%M%S.%fZ")
