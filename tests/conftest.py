@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -37,13 +38,7 @@ def unavailable(what: str) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """What happens between real processes may be late on a machine that others use too: it is tried once more.
-
-    The summary tells what was; a defect fails twice.
-    """
-    for item in items:
-        if side_by_side.is_between_processes(item):
-            item.add_marker(pytest.mark.flaky(reruns=1))
+    """What several processes that share the tests begin with."""
     side_by_side.arrange(config, items)
 
 
@@ -70,14 +65,38 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
         sys.settrace(trace)
 
 
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Iterator[None]:
+    """Names a time-out that was raised in a task of the test's, where what failed then is only what came of it."""
+    began = time.monotonic()
+    try:
+        return (yield)
+    except Exception as error:
+        marker = pyfuncitem.get_closest_marker("timeout")
+        limit = float(marker.args[0] if marker is not None else pyfuncitem.config.getini("timeout") or 0)
+        if limit and time.monotonic() - began >= limit:
+            error.add_note(f"The test's time-out of {limit:g} s came first: this is what came of it.")
+        raise
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """How several processes share the tests."""
     return side_by_side.scheduling(config, log)
 
 
+def is_of_a_test(report: object) -> bool:
+    """Whether a report is about a test, and not about a file that could not be collected, or a warning."""
+    return isinstance(report, pytest.TestReport)
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """What the fault tests have measured: reports bring it from the processes that the tests have run in."""
+    """How many tests have run, whatever became of each, and what the fault tests have measured.
+
+    Reports bring it from the processes that the tests have run in.
+    """
+    begun = {report.nodeid for told in terminalreporter.stats.values() for report in told if is_of_a_test(report)}
+    terminalreporter.write_line(f"{len(begun)} tests have begun")
     for report in [*terminalreporter.getreports("passed"), *terminalreporter.getreports("failed")]:
         for figures in (value for name, value in report.user_properties if name == "figures"):
             words = ", ".join(
