@@ -38,7 +38,13 @@ def unavailable(what: str) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """What several processes that share the tests begin with."""
+    """What happens between real processes may be late on a machine that others use too: it is tried once more.
+
+    The summary tells what was; a defect fails twice.
+    """
+    for item in items:
+        if side_by_side.is_between_processes(item):
+            item.add_marker(pytest.mark.flaky(reruns=1))
     side_by_side.arrange(config, items)
 
 
