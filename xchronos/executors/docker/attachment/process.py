@@ -10,7 +10,8 @@ is: `attached`, and at last `ended` (the container's output has come to its end)
 at which this process has last been there to read.
 
 When the attachment is cut while the container runs (the engine was restarted), it attaches again, and a line in the log
-says from when to when nobody was there. A full disk does not keep it from reading.
+says from when to when nobody was there. It ends when the container is gone, when the step's log is, or when the engine
+has not answered for `GONE_LIMIT`. A full disk does not keep it from reading.
 """
 
 import fcntl
@@ -22,6 +23,7 @@ import socket
 import ssl
 import sys
 import time
+from contextlib import closing
 from datetime import UTC, datetime
 from http.client import HTTPConnection, HTTPException, HTTPResponse
 from pathlib import Path
@@ -32,6 +34,9 @@ from xchronos.executors.logfile import BoundedLog
 ATTACHED, ENDED, REFUSED = "attached", "ended", "refused: "
 ENGINE_LIMIT = 60.0
 """Seconds that the engine has for an answer."""
+
+GONE_LIMIT = 3600.0
+"""Seconds without an answer of the engine after which the process ends. A daemon that still waits starts another."""
 
 IDLE_LOOK = 10.0
 """Seconds without output after which the process says that it is still there."""
@@ -93,6 +98,7 @@ class Attacher:
         self._header = b""
         self._left = 0
         self._here = 0.0
+        self._heard = time.monotonic()
 
     def run(self) -> None:
         """Attach, and read to the end. Returns immediately when another process has the lock."""
@@ -117,6 +123,10 @@ class Attacher:
                     self._say(REFUSED + refused)
                     return
                 cut = time.time()
+                if running and self._given_up():
+                    log.sync()
+                    self._say(ATTACHED)  # not to the end: whoever needs the rest attaches again
+                    return
                 if running:
                     time.sleep(RETRY_PAUSE)
             log.sync()
@@ -127,13 +137,9 @@ class Attacher:
 
         `cut` is when an earlier attachment was cut; 0: there was none.
         """
-        connection = _EngineConnection(self._settings)
-        connection.connect()
-        stream = connection.sock
-        try:
-            return self._read(log, stream, cut)
-        finally:
-            stream.close()
+        with closing(_EngineConnection(self._settings)) as connection:
+            connection.connect()
+            return self._read(log, connection.sock, cut)
 
     def _read(self, log: BoundedLog, stream: socket.socket, cut: float) -> str:
         settings = self._settings
@@ -154,6 +160,7 @@ class Attacher:
         if status not in (101, 200):
             text = f"{head.splitlines()[0].decode(errors='replace')}: {early.decode(errors='replace').strip()}"
             return "" if status == 404 or status >= 500 else text
+        self._heard = time.monotonic()
         if cut:
             self._miss(log, cut)
         self._say(ATTACHED)
@@ -170,6 +177,7 @@ class Attacher:
             data = stream.recv(_READ)
             if not data:
                 return ""
+            self._heard = time.monotonic()
             self._tick()
             self._copy(log, data)
 
@@ -199,22 +207,29 @@ class Attacher:
         response, stream = _ask(self._settings, "GET", "/json", {})
         with stream:
             body = response.read()
+        if response.status in (200, 404):  # whoever fails for good is gone, too
+            self._heard = time.monotonic()
         if response.status == 404:
             return None
         state: dict[str, Any] = json.loads(body)["State"] if response.status == 200 else {"Status": "unknown"}
         return state
 
     def _there(self) -> bool:
-        """Whether there still is a container that may write. An engine that does not answer says nothing."""
+        """Whether there still is a container that may write. An engine that is away for a while says nothing."""
         try:
             state = self._state()
         except (OSError, HTTPException, ValueError):
-            return True
-        return _may_write(state)
+            state = {"Status": "unknown"}
+        return _may_write(state) and not self._given_up()
 
     def _goes_on(self) -> bool:
-        """After the attachment has ended: whether the container may still write. Asks until the engine answers."""
+        """After the attachment has ended: whether the container may still write. Asks until the engine answers.
+
+        Returns True, too, when the engine has been given up.
+        """
         while Path(self._settings["lock"]).exists():
+            if self._given_up():
+                return True
             try:
                 state = self._state()
             except (OSError, HTTPException, ValueError):
@@ -222,6 +237,10 @@ class Attacher:
                 continue
             return _may_write(state)
         return False
+
+    def _given_up(self) -> bool:
+        """Whether the engine has not answered for so long that it is gone for good."""
+        return time.monotonic() - self._heard > GONE_LIMIT
 
     def _tick(self) -> None:
         """Say that this process is there, once a second at most."""
