@@ -103,3 +103,9 @@ async def test_every_other_refusal_is_a_result(tmp_path, words):
     result = await keeper(engine).start(Inspected("c", "c", State("created")), spec(tmp_path))
     assert result is not None
     assert (result.code, result.lost, engine.starts) == (125, False, 1)
+
+
+@pytest.mark.parametrize("status", ["exited", "dead", "stopped"])
+async def test_an_end_of_before_is_not_taken_for_one_that_was_seen(status):
+    ended = Inspected("c", "c", State(status, exit_code=255))
+    assert await keeper(Engine([])).ended(ended) == (None, False), "without asking the engine to wait"

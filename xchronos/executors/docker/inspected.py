@@ -29,8 +29,8 @@ class State(msgspec.Struct, rename="pascal"):
 
     @property
     def ended(self) -> bool:
-        """Whether the container has run and runs no more."""
-        return self.status in ("exited", "dead")
+        """Whether the container has run and runs no more. Podman says `stopped` between its end and its clean-up."""
+        return self.status in ("exited", "dead", "stopped")
 
 
 class Config(msgspec.Struct, rename="pascal"):
