@@ -165,6 +165,7 @@ def test_refused(words, message):
         (["--network-alias", "a"], "--network-alias: no effect without --network"),
         (["-v", "~/a:/b"], "--volume ~/a:/b: no shell expands the ~"),
         (["--mount", "dst=/d", "--volume-driver", "v"], "--volume-driver: ignored for --mount"),
+        (["-l", "xchronos.keep=always", "--label=xchronos.x"], "--label xchronos.keep, xchronos.x: left out"),
         (["-i", "-i"], "--interactive: no effect: a step has no standard input"),
         (["--restart", "always"], "--restart always: no effect in the foreground"),
         (["-a", "stderr", "-a", "stdout"], "--attach: no effect: the step's log has all output"),

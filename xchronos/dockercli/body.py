@@ -82,6 +82,9 @@ _HEALTH_KEYS = {
     "health-start-interval": "StartInterval",
     "health-retries": "Retries",
 }
+RESERVED = "xchronos."
+"""Labels that begin so tell whose a container is: what a unit or a label file says of them is left out."""
+
 _ENGINE_NAME = re.compile(r"/?[a-zA-Z0-9][a-zA-Z0-9_.-]+")
 
 
@@ -260,6 +263,9 @@ def _process(parsed: Parsed, body: dict[str, Any], env: Mapping[str, str]) -> No
         body["Entrypoint"] = [entrypoint]
     body["Env"] = environment(parsed.many("env"), env)
     body["Labels"] = key_values(parsed.many("label"))
+    reserved = [name for name in body["Labels"] or () if name.startswith(RESERVED)]
+    if reserved:
+        parsed.warnings.append(f"--label {', '.join(reserved)}: left out, labels that begin with {RESERVED} are ours")
 
 
 def _storage(parsed: Parsed, body: dict[str, Any], host: dict[str, Any]) -> None:

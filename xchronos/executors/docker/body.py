@@ -14,6 +14,7 @@ from zoneinfo import TZPATH, ZoneInfo
 import msgspec
 
 from xchronos.dockercli import Create, Run
+from xchronos.dockercli.body import RESERVED
 from xchronos.durable import write_whole
 from xchronos.errors import StartRefused
 from xchronos.executors.contract import StepSpec
@@ -39,8 +40,6 @@ PARTITION = "xchronos.partition"
 NAME = "xchronos.name"
 """The label with the name that the container was made with. A container of another name is none of ours: somebody has
 committed one of ours, and images hand their labels on. Containers of earlier releases do not have it."""
-RESERVED = "xchronos."
-"""Labels that begin so are ours alone: what a unit or a label file says of them is left out."""
 
 
 def container_name(spec: StepSpec, owner: str = "") -> str:
