@@ -9,6 +9,7 @@ import pytest
 from tests.executors.docker_bench import NAMESPACE
 from xchronos.executors.contract import Leftover
 from xchronos.executors.docker.body import container_name
+from xchronos.executors.docker.client import EngineRefusal
 from xchronos.executors.docker.executor import DockerExecutor
 from xchronos.executors.docker.output import log_config
 from xchronos.testing.executors import eventually, output
@@ -210,7 +211,38 @@ async def test_what_names_no_zone_file_is_left_to_the_container(bench, zone):
 
 async def test_a_time_zone_does_not_keep_a_read_only_container_from_running(bench):
     body = {"Env": ["TZ=Asia/Tokyo"], "HostConfig": {"ReadonlyRootfs": True}}
-    assert (await bench.executor.run(bench.container("true", body))).code == 0
+    spec = bench.container("true", body)
+    assert (await bench.executor.run(spec)).code == 0
+    assert "the image has no rules of the time zone Asia/Tokyo" in output(spec)
+
+
+async def test_where_the_engine_has_no_init_the_container_runs_without(bench, monkeypatch):
+    words = 'container create: lookup init binary: exec: "catatonit": executable file not found in $PATH'  # podman 5.4
+    real, bodies = bench.executor._engine.call, []
+
+    async def call(method, path, **options):
+        if path == "/containers/create":
+            bodies.append(options["body"])
+            if options["body"]["HostConfig"].get("Init"):
+                raise EngineRefusal(500, words)
+        return await real(method, path, **options)
+
+    monkeypatch.setattr(bench.executor._engine, "call", call)
+    spec = bench.container("echo $$")
+    assert (await bench.executor.run(spec)).code == 0
+    assert [body["HostConfig"]["Init"] for body in bodies] == [True, False]
+    assert output(spec).splitlines()[-1] == "1"
+    assert f"the container runs without an init: {words}" in output(spec)
+    asked = bench.container("true", {"HostConfig": {"Init": True}})
+    refused = await bench.executor.run(asked)
+    assert (refused.code, refused.reason) == (125, words), "the unit asks for one"
+
+
+async def test_a_container_has_an_init_or_its_log_says_why_not(bench):
+    spec = bench.container("echo $$")
+    assert (await bench.executor.run(spec)).code == 0
+    without = output(spec).splitlines()[-1] == "1"
+    assert without == ("the container runs without an init" in output(spec))
 
 
 async def test_secrets_are_files(bench):

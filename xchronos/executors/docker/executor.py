@@ -172,7 +172,7 @@ class DockerExecutor:
         with BoundedLog(spec.log, spec.log_limit, resume=True) as log, telling(log.note):
             try:
                 found = await run.create(body, log, pull=command.pull, platform=command.platform, quiet=command.quiet)
-                await run.equip(found, networks)
+                await run.equip(found, networks, log)
             except EngineRefusal as refusal:
                 log.write(f"{_complain(refusal.message)}\n".encode())
                 return StepExit(code=125, reason=refusal.message)

@@ -3,7 +3,6 @@
 import asyncio
 import re
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
@@ -143,7 +142,7 @@ class ContainerRun:
             and labels.get(body.KEEP) != body.KEEP_ALWAYS
         )
 
-    async def equip(self, found: Inspected, networks: list[tuple[str, dict[str, Any]]]) -> None:
+    async def equip(self, found: Inspected, networks: list[tuple[str, dict[str, Any]]], log: BoundedLog) -> None:
         """Do what comes between create and start: connect further networks, put secrets in. Raises EngineRefusal."""
         if found.state.status != "created":
             return
@@ -158,7 +157,7 @@ class ContainerRun:
         if self._spec.secrets:
             await self._put(found, body.secrets_archive(self._spec.secrets))
         if zone := self._zone():
-            await self._bring_zone(found, zone)
+            await self._bring_zone(found, zone, log)
 
     def _zone(self) -> str:
         """The time zone that a [Container] step's TZ names; "": none."""
@@ -170,10 +169,11 @@ class ContainerRun:
         zone: str = {**written, **self._spec.env}.get("TZ", "")
         return zone.removeprefix(":")
 
-    async def _bring_zone(self, found: Inspected, zone: str) -> None:
+    async def _bring_zone(self, found: Inspected, zone: str, log: BoundedLog) -> None:
         """Put the rules of a time zone into an image that has none: programs would take UTC, and call it so.
 
-        Podman brings the host's along. A container whose files may not be written has to have its own.
+        Podman brings the host's along. A container whose files may not be written has to have its own;
+        if it has not, a line in the log says so.
         """
         engine, path = self._keeper.engine, f"{body.ZONES}/{zone}"
         rules = await asyncio.to_thread(body.zone_rules, zone)
@@ -185,8 +185,10 @@ class ContainerRun:
         except EngineRefusal as refusal:
             if refusal.status != 404:
                 raise
-        with suppress(EngineRefusal):
+        try:
             await self._put(found, body.secrets_archive({path: rules}))
+        except EngineRefusal as refusal:
+            log.note(f"the image has no rules of the time zone {zone}, so its programs may take UTC: {refusal.message}")
 
     async def _put(self, found: Inspected, archive: bytes) -> None:
         path = f"/containers/{found.id}/archive"
@@ -211,7 +213,7 @@ class ContainerRun:
             try:
                 found = await self.create(body, log, pull=pull, platform=platform, quiet=quiet)
                 fresh = found.state.status == "created"
-                await self.equip(found, networks or [])
+                await self.equip(found, networks or [], log)
             except EngineRefusal as refusal:
                 if refusal.status >= 500 and await self._keeper.outlast():
                     return StepExit(lost=True, reason=f"the engine was shut down: {refusal.message}")
