@@ -211,9 +211,9 @@ async def test_what_names_no_zone_file_is_left_to_the_container(bench, zone):
 
 async def test_a_time_zone_does_not_keep_a_read_only_container_from_running(bench):
     body = {"Env": ["TZ=Asia/Tokyo"], "HostConfig": {"ReadonlyRootfs": True}}
-    spec = bench.container("true", body)
+    spec = bench.container("date -d @1700000000 +%H:%M", body)
     assert (await bench.executor.run(spec)).code == 0
-    assert "the image has no rules of the time zone Asia/Tokyo" in output(spec)
+    assert ("no rules of the time zone Asia/Tokyo" in output(spec)) == ("22:13" in output(spec)), "podman takes them"
 
 
 async def test_where_the_engine_has_no_init_the_container_runs_without(bench, monkeypatch):
