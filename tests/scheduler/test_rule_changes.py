@@ -236,3 +236,37 @@ def test_a_schedule_that_is_over_stays_so(releases):
     _, schedule = fired(before, accept(before, at(12, 12), 1), at(14, 12))
     assert schedule.finished
     assert reconcile(after, schedule, at(15, 12), 1).finished
+
+
+@pytest.mark.parametrize("old_record", [False, True], ids=["noted", "not noted"])
+def test_a_wall_time_that_has_fired_stays_so_when_the_unit_is_changed(releases, old_record):
+    """Nothing was left up to NotAfter=: what a changed unit adds is no wall time that has fired by the former rules."""
+    lines = ("TriggerCron=0 12 * * *", "TimeZone=Made/Casablanca", "MisfireThreshold=10h")
+    older, newer = (compiled(rules, *lines, "NotAfter=2026-02-15T12:00:00Z") for rules in releases)
+    before, schedule = fired(older, accept(older, ACCEPTED, 1), at(15, 11, 15))
+    assert told(before) == ["02-13 11:00", "02-14 11:00", "02-15 11:00"]
+    assert (schedule.triggers[0].next, schedule.triggers[0].offset) == (None, 3600)
+    if old_record:
+        # By the rules of now, all that is known of then, 12:00 has not been yet.
+        states = tuple(msgspec.structs.replace(state, offset=0) for state in schedule.triggers)
+        schedule = msgspec.structs.replace(schedule, rules="", triggers=states)
+    changed = reconcile(newer, schedule, at(15, 11, 30), 2)
+    twice = [to_instant(state.next) for state in changed.triggers if state.next is not None]
+    assert twice == ([at(15, 12)] if old_record else [])
+    again = reconcile(newer, reconcile(newer, schedule, at(15, 11, 30), 1), at(15, 11, 40), 2)
+    assert again.triggers == changed.triggers
+    longer = compiled(releases[1], *lines, "NotAfter=2026-02-17T12:00:00Z")
+    after, _ = fired(longer, reconcile(longer, changed, at(15, 11, 45), 3), END)
+    assert told(after) == ["02-15 12:00"] * old_record + ["02-16 12:00", "02-17 12:00"]
+
+
+def test_an_offset_that_nobody_noted_hides_no_fire_time(releases):
+    lines = ("TriggerCron=0 8,12,16 * * *", "TimeZone=Made/Vancouver", "MisfireThreshold=10h")
+    older = compiled(releases[0], *lines, "NotAfter=2026-02-13T16:00:00Z")
+    before, schedule = fired(older, accept(older, ACCEPTED, 1), at(13, 16, 30))
+    assert told(before) == ["02-12 16:00", "02-12 20:00", "02-13 00:00", "02-13 16:00"]
+    states = tuple(msgspec.structs.replace(state, offset=0) for state in schedule.triggers)
+    schedule = msgspec.structs.replace(schedule, rules="", triggers=states)
+    longer = compiled(releases[1], *lines, "NotAfter=2026-02-14T00:00:00Z")
+    after, _ = fired(longer, reconcile(longer, schedule, at(13, 16, 45), 2), END)
+    assert told(after) == ["02-13 20:00", "02-14 00:00"]

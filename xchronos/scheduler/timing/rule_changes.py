@@ -15,7 +15,7 @@ from xchronos.clock import DAY, MINUTE, SECOND, Instant, Micros, to_instant
 from xchronos.model.features import NO_RULES
 from xchronos.model.records import Schedule, TriggerState
 from xchronos.model.unit import Unit
-from xchronos.scheduler.timing.cursor import TriggerCursor, cursors
+from xchronos.scheduler.timing.cursor import TriggerCursor, cursors, offset_at
 from xchronos.triggers.base import WallClock, wall_clock_of
 
 FARTHEST: Micros = 2 * DAY
@@ -38,18 +38,30 @@ def renewed(unit: Unit, schedule: Schedule) -> Schedule:
     states: list[TriggerState] = []
     for cursor, state in zip(cursors(unit, schedule), schedule.triggers, strict=True):
         place = getattr(cursor.trigger, "zone", None)
-        if place is None or not place.rules or f"{place.name}={place.rules}" in same or cursor.next is None:
+        if place is None or not place.rules or f"{place.name}={place.rules}" in same:
             states.append(state)
+            continue
+        if cursor.next is None:
+            # Nobody has noted the offset with the first versions' cursors: it is taken for that of now.
+            offset = state.offset if schedule.rules else offset_at(cursor.trigger, cursor.last)
+            states.append(msgspec.structs.replace(state, offset=offset))
             continue
         offset = state.offset if schedule.rules else _offset(cursor)
         cursor.offset = offset
         floor = max(accepted if cursor.last is None else cursor.last, cursor.next - FARTHEST)
         if unit.not_before is not None:
             floor = max(floor, unit.not_before - 1)
-        fired = None if cursor.last is None else cursor.last + offset * SECOND
-        cursor.next = _after(cursor, floor, fired)
+        cursor.next = following(cursor, floor)
         states.append(cursor.state())
     return msgspec.structs.replace(schedule, triggers=tuple(states), rules=unit.rules)
+
+
+def following(cursor: TriggerCursor, floor: Instant) -> Instant | None:
+    """The first fire time after `floor` that has not fired; of a fixed expression, for no wall time that it has.
+
+    `cursor` knows the offset at its last fire time, as after `renewed`.
+    """
+    return _after(cursor, floor, None if cursor.last is None else cursor.last + cursor.offset * SECOND)
 
 
 def _after(cursor: TriggerCursor, floor: Instant, fired: Micros | None) -> Instant | None:

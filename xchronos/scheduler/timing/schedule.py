@@ -16,7 +16,7 @@ from xchronos.model.unit import Unit
 from xchronos.scheduler.policies.misfire import MissedGap, drop, recover
 from xchronos.scheduler.reasons import Reason, because
 from xchronos.scheduler.timing.cursor import TriggerCursor, cursors, last_permitted, offset_at
-from xchronos.scheduler.timing.rule_changes import are_others, renewed
+from xchronos.scheduler.timing.rule_changes import are_others, following, renewed
 from xchronos.triggers.base import Trigger
 from xchronos.triggers.limits import EARLIEST, LATEST
 
@@ -141,12 +141,12 @@ def reconcile(
     for cursor in working:
         if cursor.next is None:
             floor = max(now, accepted_at, now if cursor.last is None else cursor.last)
-            cursor.next = cursor.after(floor if cursor.kind == "at" else max(floor, cursor.anchor - 1))
+            cursor.next = following(cursor, floor if cursor.kind == "at" else max(floor, cursor.anchor - 1))
         if unit.not_before is not None and cursor.next is not None and cursor.next < unit.not_before:
             if cursor.kind == "simple" and cursor.last is None:
                 cursor.begin_at(unit.not_before)
             else:
-                cursor.next = cursor.after(unit.not_before - 1)
+                cursor.next = following(cursor, unit.not_before - 1)
     kept = msgspec.structs.replace(
         schedule,
         unit_revision=unit_revision,
