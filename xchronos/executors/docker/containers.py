@@ -17,13 +17,15 @@ from xchronos.aio import cancel_and_wait, retry
 from xchronos.errors import ExecutorUnavailable
 from xchronos.executors.contract import FORBIDDEN, StepExit, StepSpec
 from xchronos.executors.docker import images
-from xchronos.executors.docker.client import ConnectionLost, DockerClient, EngineRefusal
+from xchronos.executors.docker.client import NO_CONTENT, ConnectionLost, DockerClient, EngineRefusal
 from xchronos.executors.docker.inspected import (
     Config,
     HostConfig,
     Inspected,
     State,
+    left_out,
     moment,
+    protections,
     refused_start,
 )
 from xchronos.executors.docker.vanished import has_vanished, without_containerd
@@ -68,6 +70,8 @@ class Keeper:
     def __init__(self, engine: DockerClient, gate: asyncio.Semaphore) -> None:
         self.engine = engine
         self._gate = gate
+        self._honoured: dict[tuple[bool, tuple[int, int]], set[str]] = {}
+        """The protections that an engine (whether Podman, API version) was seen to give."""
 
     async def find(self, name: str) -> Inspected | None:
         """The container of that name or id; None when there is none. Raises as `DockerClient.call` does."""
@@ -154,6 +158,24 @@ class Keeper:
             if must or not await images.exists(self.engine, image):
                 raise
             say(f"using the image that is here: {failure.message}")
+
+    async def check(self, found: Inspected, body: Mapping[str, Any]) -> None:
+        """Refuse a created container from which the engine has left out what protects, and remove it.
+
+        An engine may take a field and do nothing about it. One look for each protection is enough for an engine: what
+        it has honoured once it goes on honouring. Raises as `DockerClient.call`.
+        """
+        known = self._honoured.setdefault((self.engine.podman, self.engine.version), set())
+        asked = protections(body) - known
+        if not asked:
+            return
+        missing = left_out(asked, await self.engine.ask("GET", f"/containers/{found.id}/json"))
+        if missing:
+            await self.delete(found.id)
+            name = "Podman" if self.engine.podman else "the Docker engine"
+            said = f"{name} at {self.engine.named} has left out {', '.join(missing)}: the container is not started"
+            raise EngineRefusal(NO_CONTENT, said)
+        known |= asked
 
     async def start(self, found: Inspected, spec: StepSpec) -> StepExit | None:
         """Start a step's container that was created and never started. Returns None when it has started, or why not.

@@ -71,9 +71,17 @@ class ContainerRun:
         """Create the container, or adopt it.
 
         An ended container of an earlier attempt, of the same name given by the user, is removed to make room
-        (`test_rm_waits_for_the_record_and_makes_room_for_the_next_attempt`). Raises EngineRefusal and
-        ExecutorUnavailable.
+        (`test_rm_waits_for_the_record_and_makes_room_for_the_next_attempt`). One that has not all protections that the
+        body asks for is removed and refused. Raises EngineRefusal and ExecutorUnavailable.
         """
+        found = await self._create(body, log, pull, platform, quiet)
+        if found.state.status == "created":
+            await self._keeper.check(found, body)
+        return found
+
+    async def _create(
+        self, body: Mapping[str, Any], log: BoundedLog, pull: str, platform: str, quiet: bool
+    ) -> Inspected:
         say = line_writer(log)
 
         async def create() -> Inspected:
