@@ -233,8 +233,7 @@ async def test_where_the_engine_has_no_init_the_container_runs_without(bench, mo
     assert [body["HostConfig"]["Init"] for body in bodies] == [True, False]
     assert output(spec).splitlines()[-1] == "1"
     assert f"the container runs without an init: {words}" in output(spec)
-    asked = bench.container("true", {"HostConfig": {"Init": True}})
-    refused = await bench.executor.run(asked)
+    refused = await bench.executor.run(bench.container("true", {"HostConfig": {"Init": True}}))
     assert (refused.code, refused.reason) == (125, words), "the unit asks for one"
 
 
