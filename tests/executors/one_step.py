@@ -16,7 +16,10 @@ from xchronos.executors.docker.executor import DockerExecutor
 
 def spawn(host: str, spec: StepSpec) -> "subprocess.Popen[str]":
     """Run the step in a process of its own."""
-    fields = {name: getattr(spec, name) for name in ("execution", "step", "directory", "log_path", "log_limit", "body")}
+    fields = {
+        name: getattr(spec, name)
+        for name in ("unit", "execution", "step", "directory", "log_path", "log_limit", "body")
+    }
     argv = [sys.executable, "-m", "tests.executors.one_step", json.dumps([host, fields])]
     root = Path(__file__).resolve().parents[2]
     return subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, cwd=root)
@@ -38,7 +41,7 @@ def result(process: "subprocess.Popen[str]") -> StepExit:
 async def _run(host: str, fields: dict[str, Any]) -> StepExit:
     executor = DockerExecutor(NAMESPACE, host)
     try:
-        return await executor.run(StepSpec(unit="d.service", attempt=1, argv=(), program="", env={}, **fields))
+        return await executor.run(StepSpec(attempt=1, argv=(), program="", env={}, **fields))
     finally:
         await executor.close()
 
