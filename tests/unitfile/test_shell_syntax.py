@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from xchronos.unitfile import lint, parse
 from xchronos.unitfile.shell_syntax import shell_syntax
 
 
@@ -86,3 +87,8 @@ def test_only_so_much_is_told_of_one_line():
 @given(st.text(alphabet="ab =|&<>;`$()'\"\\-@:/\n", max_size=60))
 def test_any_line_is_looked_at(line):
     assert isinstance(shell_syntax(line), str)
+
+
+def test_the_lines_of_a_file_that_are_looked_at():
+    text = "[Service]\nExecStart=/bin/echo a | b\nDescription=a | b\n[Container]\nExec=echo a | b\nLabel=a | b\n"
+    assert [problem.line for problem in lint(parse(text, "a.service"))] == [2, 5]

@@ -53,13 +53,14 @@ def refused(file: UnitFile, body: Mapping[str, Any], open_keys: Collection[str])
             continue
         if refusal.options[0] == "entrypoint" and file.values("Service", "ExecStart"):
             continue  # that is the command
-        place = _to_blame(file, refusal)
-        if place is not None:
-            yield place, f"{refusal.message}: {SEEN_ON} refuses to create such a container"
+        yield _to_blame(file, refusal), f"{refusal.message}: {SEEN_ON} refuses to create such a container"
 
 
-def _to_blame(file: UnitFile, refusal: CreateRefusal) -> Option | None:
-    """The assignment that a refusal is about: the last one whose value the message quotes, or the last one at all."""
+def _to_blame(file: UnitFile, refusal: CreateRefusal) -> Option:
+    """The assignment that a refusal is about: the last one whose value the message quotes, or the last one at all.
+
+    There is always one: without Image= there is no container to create.
+    """
     wanted = frozenset(key for option in refusal.options for key in _KEYS.get(option, ())) | {"PodmanArgs", "Image"}
     said = [option for section in ("Service", "Container") for option in file.section(section) if option.name in wanted]
     first = frozenset(_KEYS.get(refusal.options[0], ()))
@@ -71,5 +72,4 @@ def _to_blame(file: UnitFile, refusal: CreateRefusal) -> Option | None:
             option.name in first,
             option.name in wanted - {"Image"},
         ),
-        default=None,
     )
