@@ -44,9 +44,8 @@ LONGEST_TAIL = 500_000
 MOST_FOLLOWED = 1 << 20
 """Bytes of the engine's log after which it is followed no longer, but looked at now and then.
 
-dockerd gives its log driver two seconds, and then ten, to take what a container has written before its end; then it
-drops the rest. A busy container's log that is read all the time is written slowly: on two busy cores a third of two
-million short lines was missing in the end.
+A busy container's log that is read all the time is written slowly, and what is not written some time after the
+container's end is not there: on two busy cores a third of two million short lines was missing then.
 """
 
 READING_SHARE = 4
