@@ -8,6 +8,7 @@ large enough for `log.limit` bytes of normal lines with the engine's wrapping (`
   output at each rotation (dockerd 20.10 goes on with the new file, wherever the reader is: 0.35 of 4 MB arrived).
 - A reading that does not hold the last message any more tells that the engine has dropped output. A line in the log
   says so, and from when to when.
+- Podman's log is never followed, and only read as a whole while the container writes (`LogKeeping.settled`).
 
 How far it was read is kept beside the log, so that another daemon goes on there.
 """
@@ -74,6 +75,11 @@ class LogKeeping(msgspec.Struct, frozen=True):
         room: So many bytes are written before anything is dropped or moved.
         per_message, per_byte: At most how many bytes it needs for a message, and for each byte of it.
         swallowed: See `Place`.
+        settled: A reading of a log that is being written has every message, and each of them whole. Podman reads its
+            file while conmon writes it, and takes what stands behind the last line feed for a line. When it follows,
+            it goes on at what is then the end of the file: the rest of that line and what came meanwhile are lost.
+            When it is asked for the last messages, those between them and the end of the file are. Only what comes
+            last in a reading of all messages may be half a line.
     """
 
     kept: float
@@ -81,6 +87,7 @@ class LogKeeping(msgspec.Struct, frozen=True):
     per_message: int = 128
     per_byte: int = 1
     swallowed: bool = False
+    settled: bool = True
 
 
 def log_config(client: DockerClient, limit: int, *, tty: bool) -> dict[str, Any]:
@@ -110,7 +117,7 @@ def log_keeping(client: DockerClient, config: Mapping[str, Any], *, tty: bool) -
     except ValueError:
         return None  # the engine refuses it
     if client.podman:
-        return LogKeeping(size, size)
+        return LogKeeping(size, size, settled=False)
     if driver == "local":
         return LogKeeping((files - 1) * size, size, swallowed=client.version < (1, 42))
     return LogKeeping(size if size == float("inf") else (files - 1) * size, size, per_byte=6)
@@ -168,6 +175,7 @@ class OutputCopy:
         self._room = int(min(keeping.room, MOST_FOLLOWED))
         self._kept = True
         self._tail = FIRST_TAIL
+        self._held_back: tuple[int, list[Message]] = (0, [])
         self._marked_at = time.monotonic()
         self._unmarked = 0
         self._skip = 0
@@ -198,9 +206,9 @@ class OutputCopy:
         pause = LOOK_SOONEST
         while self._kept:
             began = time.monotonic()
-            rotates = self._place.filled >= self._room
-            count = await self._look() if rotates or self._place.begun else 0
-            if not rotates:
+            looks = not self._keeping.settled or self._place.filled >= self._room
+            count = await self._look(writes=True) if looks or self._place.begun else 0
+            if not looks:
                 # It ends when the log may be rotated; or with the container, and `finish` is about to come; or with
                 # the engine.
                 await self._read("all", follow=True)
@@ -209,6 +217,8 @@ class OutputCopy:
                 # Whoever reads takes time from the engine's writing: see MOST_FOLLOWED.
                 busy = READING_SHARE * (time.monotonic() - began)
                 pause = min(max(LOOK_SOONEST if count else 2 * pause, busy), LOOK_LATEST)
+                if not self._keeping.settled:
+                    pause = max(pause, busy)  # nothing bounds how long a reading of all messages takes
             await asyncio.sleep(pause)
 
     async def finish(self, follower: asyncio.Task[None]) -> None:
@@ -224,10 +234,11 @@ class OutputCopy:
 
     # -- readings ----------------------------------------------------------------------------------------------------
 
-    async def _look(self) -> int:
-        """Copy everything that is new. Returns how many messages that were."""
-        if self._place.filled < READ_WHOLE:
-            return await self._read("all") or 0
+    async def _look(self, *, writes: bool = False) -> int:
+        """Copy everything that is new. Returns how many messages that were. `writes`: the container may still run."""
+        unsettled = writes and not self._keeping.settled
+        if unsettled or self._place.filled < READ_WHOLE:
+            return await self._read("all", unsettled=unsettled) or 0
         while True:
             tail = str(self._tail) if self._tail <= LONGEST_TAIL else "all"
             count = await self._read(tail)
@@ -236,10 +247,11 @@ class OutputCopy:
                 return count
             self._tail *= 8
 
-    async def _read(self, tail: str, *, follow: bool = False) -> int | None:
+    async def _read(self, tail: str, *, follow: bool = False, unsettled: bool = False) -> int | None:
         """Copy what is new among the last `tail` messages. Returns their number; None: they do not reach back enough.
 
-        With `follow` it goes on until the container ends, or until the engine's log may be rotated.
+        With `follow` it goes on until the container ends, or until the engine's log may be rotated. With `unsettled`
+        the last message may be half of one: it is copied once two readings agree that it is the last one.
         """
         if not self._kept:
             return 0
@@ -253,6 +265,8 @@ class OutputCopy:
         parts: Frames | Lines = Lines() if self._tty else Frames()
         count = 0
         seen = 0
+        total = 0
+        last: list[Message] = []
 
         def take(messages: list[Message]) -> bool:
             """Whether to go on."""
@@ -275,12 +289,20 @@ class OutputCopy:
                 async for chunk in response.content.iter_any():
                     messages = parts.feed(chunk)
                     seen += self._place.weigh(messages) if follow else 0
+                    if unsettled:
+                        total += len(messages)
+                        messages = last + messages
+                        messages, last = messages[:-1], messages[-1:]
                     if not take(messages):
                         return None
                     if follow and max(seen, self._place.filled) >= self._room:
                         self._place.fill(seen)
                         return count
-            if not take(parts.end()):
+            if unsettled and not self._agreed(total, last):
+                # Without it nothing can be said of the place either: it may be the place.
+                self._mark()
+                return count + len(last)
+            if not take(last + parts.end()):
                 return None
             if search is not None:  # the place was not among them
                 if not whole:
@@ -294,6 +316,11 @@ class OutputCopy:
             self._kept = False
             self._log.note(f"the engine has no output to give: {refusal.message}")
         return count
+
+    def _agreed(self, total: int, last: list[Message]) -> bool:
+        """Whether the reading before had as many messages, and the same last one."""
+        before, self._held_back = self._held_back, (total, last)
+        return bool(last) and self._held_back == before
 
     def _miss(self, held: list[Message]) -> None:
         """Say where the engine has dropped output that was not read before."""
