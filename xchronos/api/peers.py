@@ -52,7 +52,8 @@ async def relay(
         total: How long the whole answer may take, in seconds; None: for ever.
 
     Raises:
-        ApiError: with the other daemon's status and reason, or with status 503 when it does not answer.
+        ApiError: with the other daemon's status and reason, with status 503 when it does not answer, or with status
+            502 when something else answers in its place.
     """
     base = await address_of(context, machine)
     services = context.services
@@ -66,7 +67,7 @@ async def relay(
             session.get(URL(base + path, encoded=True).with_query(dict(query)), headers=headers) as answer,
         ):
             if answer.status != 200:
-                raise ApiError(_reason(await answer.read(), machine), answer.status)
+                raise _refusal(await answer.read(), machine, answer.status)
             yield b""
             async for chunk in answer.content.iter_chunked(PART_BYTES):
                 yield chunk
@@ -74,11 +75,11 @@ async def relay(
         raise ApiError(f"machine {machine} at {base} does not answer: {str(error) or 'timed out'}", 503) from error
 
 
-def _reason(body: bytes, machine: str) -> str:
+def _refusal(body: bytes, machine: str, status: int) -> ApiError:
     try:
-        return msgspec.json.decode(body, type=ErrorBody).error
+        return ApiError(msgspec.json.decode(body, type=ErrorBody).error, status)
     except msgspec.MsgspecError:
-        return f"machine {machine} answered something that is no API's answer"
+        return ApiError(f"machine {machine} answered something that is no API's answer (status {status})", 502)
 
 
 def execution_path(execution: Execution) -> str:

@@ -3,7 +3,12 @@
 The CLI imports this module whenever it starts, so it imports little itself.
 """
 
+from typing import Annotated
+
 import msgspec
+
+LONGEST_DRAIN = 366 * 86_400
+"""The longest time that a drain may take, in seconds. Whoever wants longer wants a cordon."""
 
 
 class StartRequest(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -43,7 +48,7 @@ class CordonRequest(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unkn
 class DrainRequest(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """How a machine is drained."""
 
-    seconds: float
+    seconds: Annotated[float, msgspec.Meta(extra_json_schema={"minimum": 0, "maximum": LONGEST_DRAIN})]
     """How long what it runs may still take, in seconds."""
 
     reason: str = ""

@@ -1,7 +1,6 @@
 """The routes of the daemon itself: its overview, its metrics, its health."""
 
 from collections import Counter
-from typing import Any
 
 from litestar import Response, get
 from litestar.datastructures import State
@@ -10,16 +9,18 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from xchronos import __version__
 from xchronos.api import queries, views
 from xchronos.api.context import context_of
+from xchronos.api.openapi import errors
 from xchronos.api.ports import LoopWatch
 from xchronos.clock import to_datetime
+from xchronos.errors import ApiError
 from xchronos.registry.keys import SHARDS
-from xchronos.wire.messages import DaemonStatus, ErrorBody, Health, IntakeFault, LoopStalls
+from xchronos.wire.messages import DaemonStatus, Health, IntakeFault, LoopStalls
 
 METRICS_TYPE = CONTENT_TYPE_LATEST.partition("; charset=")[0]
 """The type of Prometheus' text format, without the charset: the framework adds that to every text."""
 
 
-@get("/v1/status", summary="This daemon's overview")
+@get("/v1/status", summary="This daemon's overview", responses=errors())
 async def daemon_status(state: State) -> DaemonStatus:
     """What it is, what it works on, and what is wrong."""
     context = context_of(state)
@@ -56,21 +57,21 @@ def _stalls(loop: LoopWatch | None) -> LoopStalls | None:
     return LoopStalls(loop.stalls, loop.longest, last.at, last.seconds, last.culprit)
 
 
-@get("/metrics", summary="Prometheus metrics", media_type=METRICS_TYPE)
+@get("/metrics", summary="Prometheus metrics", media_type=METRICS_TYPE, responses=errors())
 async def metrics(state: State) -> Response[bytes]:
     """In the text format."""
     services = context_of(state).services
     return Response(await services.inside(lambda: generate_latest(services.metrics)), media_type=METRICS_TYPE)
 
 
-@get("/healthz", summary="Is the daemon well?")
-async def healthz(state: State) -> Response[Any]:
+@get("/healthz", summary="Is the daemon well?", responses=errors(but=(401, 413)))
+async def healthz(state: State) -> Health:
     """200, or 503 with what is wrong."""
     faults = await context_of(state).faults()
     if faults:
-        return Response(ErrorBody("; ".join(faults)), status_code=503)
+        raise ApiError("; ".join(faults), 503)
     services = context_of(state).services
-    return Response(Health(notes=tuple(await services.inside(services.notes))))
+    return Health(notes=tuple(await services.inside(services.notes)))
 
 
 CLUSTER_ROUTES = (daemon_status, metrics, healthz)

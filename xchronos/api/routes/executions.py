@@ -2,6 +2,7 @@
 
 from typing import Annotated, Any, get_args
 
+import msgspec
 from litestar import Request, Response, get, post
 from litestar.datastructures import State
 from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
@@ -9,6 +10,7 @@ from litestar.response import Stream
 
 from xchronos.api import peers, queries, views
 from xchronos.api.context import Context, context_of
+from xchronos.api.openapi import errors, takes
 from xchronos.api.routes.logs import LogQuery, LogRequest
 from xchronos.api.routes.units import Limit, stop_reason, views_of
 from xchronos.errors import InvalidValue
@@ -24,10 +26,10 @@ WORDS = frozenset((*get_args(ExecutionState), *(outcome.value for outcome in Out
 """The words that the filter `state` takes: states, and the outcomes of executions that have ended."""
 
 EXECUTION_PATH = "/v1/executions/{unit:str}/{fire:str}/{copy:int}"
-Tail = Annotated[int | None, QueryParameter(ge=0)]
+Tail = Annotated[Annotated[int, msgspec.Meta(ge=0)] | None, QueryParameter()]
 
 
-@get("/v1/executions", summary="List executions, the newest first")
+@get("/v1/executions", summary="List executions, the newest first", responses=errors(404, 409))
 async def list_executions(
     state: State,
     unit: FromQuery[str] = "",
@@ -48,7 +50,7 @@ async def list_executions(
     return await views_of(context, found, limit, unreadable)
 
 
-@get(EXECUTION_PATH, summary="One execution")
+@get(EXECUTION_PATH, summary="One execution", responses=errors(404, 409))
 async def get_execution(
     request: Request[Any, Any, Any], state: State, unit: FromPath[str], fire: FromPath[str], copy: FromPath[int]
 ) -> ExecutionStatus:
@@ -71,7 +73,13 @@ async def _with_progress(context: Context, execution: Execution, *, forwarded: b
     return views.with_progress(execution, theirs.current if theirs is not None else None)
 
 
-@post(EXECUTION_PATH + "/stop", summary="Stop an execution", status_code=202)
+@post(
+    EXECUTION_PATH + "/stop",
+    summary="Stop an execution",
+    status_code=202,
+    operation_class=takes(StopRequest),
+    responses=errors(404, 409),
+)
 async def stop_execution(
     state: State,
     unit: FromPath[str],
@@ -84,7 +92,12 @@ async def stop_execution(
     return ExecutionIds(tuple(await registry.stop(f"{unit}/{fire}/{copy}", stop_reason(data))))
 
 
-@get(EXECUTION_PATH + "/logs", summary="What an execution printed", media_type="text/plain")
+@get(
+    EXECUTION_PATH + "/logs",
+    summary="What an execution printed",
+    media_type="text/plain",
+    responses=errors(404, 409, 502, but=(413,)),
+)
 async def execution_logs(
     request: Request[Any, Any, Any],
     state: State,

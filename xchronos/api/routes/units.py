@@ -1,7 +1,6 @@
 """The routes of units: submit, look, start, stop, pause, and the questions why and when."""
 
 import base64
-import binascii
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -12,7 +11,7 @@ from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 
 from xchronos.api import queries, views
 from xchronos.api.context import Context, context_of, try_compile
-from xchronos.api.openapi import TakesUnitFile
+from xchronos.api.openapi import TakesUnitFile, errors, takes
 from xchronos.errors import InvalidValue, NotFound, Problem, StoreUnavailable, UnitFileError
 from xchronos.limits import (
     EXECUTIONS_LISTED,
@@ -53,7 +52,7 @@ Count = Annotated[int, QueryParameter(ge=1, le=MOST_FIRE_TIMES)]
 Recent = Annotated[int, QueryParameter(ge=0, le=MOST_RECENT)]
 
 
-@get("/v1/units", summary="List units by name")
+@get("/v1/units", summary="List units by name", responses=errors())
 async def list_units(state: State, limit: Limit = UNITS_PER_PAGE, after: FromQuery[str] = "") -> Response[UnitPage]:
     """One page of units; `after` is the last name of the page before."""
     context = context_of(state)
@@ -72,7 +71,7 @@ async def list_units(state: State, limit: Limit = UNITS_PER_PAGE, after: FromQue
     return await context.answer(page)
 
 
-@get("/v1/units/{name:str}", summary="Everything about a unit")
+@get("/v1/units/{name:str}", summary="Everything about a unit", responses=errors(404, 409))
 async def get_unit(state: State, name: FromPath[str], recent: Recent = RECENT_EXECUTIONS) -> UnitDetail:
     """The unit's file, schedule, triggers and placement, what runs of it, and its last `recent` executions."""
     context = context_of(state)
@@ -116,7 +115,7 @@ async def _progress(context: Context, execution: Execution) -> Execution:
     return views.with_progress(execution, await context.services.steps.progress(execution.id))
 
 
-@put("/v1/units/{name:str}", summary="Submit a unit file", operation_class=TakesUnitFile)
+@put("/v1/units/{name:str}", summary="Submit a unit file", operation_class=TakesUnitFile, responses=errors(422))
 async def submit_unit(request: Request[Any, Any, Any], state: State, name: FromPath[str]) -> SubmissionResult:
     """Store a unit. The body is the file itself, or with `Content-Type: application/json` a Submission."""
     context = context_of(state)
@@ -133,7 +132,13 @@ async def submit_unit(request: Request[Any, Any, Any], state: State, name: FromP
     return SubmissionResult(done.unit, done.revision, done.result, done.warnings)
 
 
-@post("/v1/verify", summary="What is wrong with a unit file", status_code=200, operation_class=TakesUnitFile)
+@post(
+    "/v1/verify",
+    summary="What is wrong with a unit file",
+    status_code=200,
+    operation_class=TakesUnitFile,
+    responses=errors(),
+)
 async def verify_unit(request: Request[Any, Any, Any], state: State, name: FromQuery[str] = "unit.service") -> Verified:
     """Compile a unit file and store nothing. The body is as for a submission."""
     context = context_of(state)
@@ -165,11 +170,11 @@ def _decoded(body: bytes) -> tuple[bytes, Submission]:
         if submission.text_base64:
             return base64.b64decode(submission.text_base64, validate=True), submission
         return submission.text.encode(), submission
-    except (msgspec.MsgspecError, binascii.Error, UnicodeError) as error:
+    except (msgspec.MsgspecError, ValueError) as error:  # of base64 and of UTF-8
         raise InvalidValue(f"the body is no submission: {error}") from error
 
 
-@delete("/v1/unreadable", summary="Remove a record that cannot be read", status_code=200)
+@delete("/v1/unreadable", summary="Remove a record that cannot be read", status_code=200, responses=errors(404, 409))
 async def remove_record(state: State, key: FromQuery[str]) -> Asked:
     """By the key that a list shows. A record that can be read is left alone."""
     registry = context_of(state).services.registry
@@ -177,7 +182,7 @@ async def remove_record(state: State, key: FromQuery[str]) -> Asked:
     return Asked(key, "removed")
 
 
-@delete("/v1/units/{name:str}", summary="Destroy a unit", status_code=200)
+@delete("/v1/units/{name:str}", summary="Destroy a unit", status_code=200, responses=errors(404, 409))
 async def destroy_unit(state: State, name: FromPath[str], keep_file: FromQuery[bool] = False) -> Asked:
     """Remove a unit; what runs of it is stopped, and its history goes with it.
 
@@ -188,7 +193,13 @@ async def destroy_unit(state: State, name: FromPath[str], keep_file: FromQuery[b
     return Asked(name, "destroyed", note)
 
 
-@post("/v1/units/{name:str}/start", summary="Run a unit once, now", status_code=202)
+@post(
+    "/v1/units/{name:str}/start",
+    summary="Run a unit once, now",
+    status_code=202,
+    operation_class=takes(StartRequest),
+    responses=errors(404, 409, 422),
+)
 async def start_unit(state: State, name: FromPath[str], data: JSONBody[StartRequest | None] = None) -> ExecutionIds:
     """Beside its schedule; one execution per copy. A unit that is kept running and runs already is left alone."""
     context = context_of(state)
@@ -198,7 +209,13 @@ async def start_unit(state: State, name: FromPath[str], data: JSONBody[StartRequ
     return ExecutionIds(tuple(started), note)
 
 
-@post("/v1/units/{name:str}/stop", summary="Stop what runs of a unit", status_code=202)
+@post(
+    "/v1/units/{name:str}/stop",
+    summary="Stop what runs of a unit",
+    status_code=202,
+    operation_class=takes(StopRequest),
+    responses=errors(404, 409),
+)
 async def stop_unit(state: State, name: FromPath[str], data: JSONBody[StopRequest | None] = None) -> ExecutionIds:
     """Everything of it that has not ended; its schedule goes on. A unit that is kept running stays stopped.
 
@@ -218,14 +235,20 @@ def stop_reason(asked: StopRequest | None) -> str:
     return asked.reason or f"stopped by {asked.by or 'hand'}"
 
 
-@post("/v1/units/{name:str}/pause", summary="Pause a unit's schedule", status_code=200)
+@post("/v1/units/{name:str}/pause", summary="Pause a unit's schedule", status_code=200, responses=errors(404))
 async def pause_unit(state: State, name: FromPath[str]) -> Asked:
     """Nothing fires until it is resumed; what runs goes on."""
     await context_of(state).services.registry.set_desired(name, "paused")
     return Asked(name, "paused")
 
 
-@post("/v1/units/{name:str}/resume", summary="Resume a unit's schedule", status_code=200)
+@post(
+    "/v1/units/{name:str}/resume",
+    summary="Resume a unit's schedule",
+    status_code=200,
+    operation_class=takes(ResumeRequest),
+    responses=errors(404),
+)
 async def resume_unit(state: State, name: FromPath[str], data: JSONBody[ResumeRequest | None] = None) -> Asked:
     """Its misfire policy decides what becomes of the fire times that fell into the pause, unless they are skipped."""
     context = context_of(state)
@@ -234,7 +257,7 @@ async def resume_unit(state: State, name: FromPath[str], data: JSONBody[ResumeRe
     return Asked(name, "resumed")
 
 
-@get("/v1/units/{name:str}/explain", summary="Why is it not running?")
+@get("/v1/units/{name:str}/explain", summary="Why is it not running?", responses=errors(404, 409, 422))
 async def explain_unit(state: State, name: FromPath[str]) -> Explanation:
     """The scheduler's own reasons, for the unit and for each of its executions that has not ended."""
     context = context_of(state)
@@ -274,7 +297,7 @@ def _shown_schedule(stored: Stored) -> Schedule | None:
     return msgspec.structs.replace(schedule, paused=paused)
 
 
-@get("/v1/units/{name:str}/calendar", summary="The fire times to come")
+@get("/v1/units/{name:str}/calendar", summary="The fire times to come", responses=errors(404, 409, 422))
 async def unit_calendar(state: State, name: FromPath[str], n: Count = FIRE_TIMES) -> Calendar:
     """The next `n` fire times, under every count and bound."""
     context = context_of(state)
@@ -285,7 +308,7 @@ async def unit_calendar(state: State, name: FromPath[str], n: Count = FIRE_TIMES
     )
 
 
-@get("/v1/units/{name:str}/executions", summary="The executions of a unit")
+@get("/v1/units/{name:str}/executions", summary="The executions of a unit", responses=errors(404, 409))
 async def unit_executions(state: State, name: FromPath[str], limit: Limit = EXECUTIONS_LISTED) -> Response[Executions]:
     """The newest `limit`, open and ended."""
     context = context_of(state)
