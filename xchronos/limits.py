@@ -54,6 +54,9 @@ PORTS = 4_096
 It is also the most that all docker command lines of one unit have together, and all values of its [Container].
 """
 
+STORED_PORTS = 65_536
+"""As PORTS, of a unit that an earlier version has accepted, which knew no bound: each port fits once."""
+
 PATH_CHARACTERS = 4_096
 """The most characters of what a submission calls its file, and of the name of a drop-in."""
 

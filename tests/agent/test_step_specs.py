@@ -13,6 +13,7 @@ from xchronos.agent.steps import host_facts
 from xchronos.agent.steps.host_inputs import user_environment
 from xchronos.agent.steps.resolved_unit import HostContext, ResolvedUnit
 from xchronos.agent.steps.spec import AttemptSteps
+from xchronos.dockercli import Run
 from xchronos.executors.contract import Leftover, StepExit, StepSpec
 from xchronos.model.compile.unit import compile_unit
 from xchronos.model.records import Attempt, Execution
@@ -44,9 +45,9 @@ class Recorder:
     async def close(self) -> None: ...
 
 
-async def given(text: str, where: Path, *, payload: str = "") -> tuple[StepSpec | None, StepExit]:
+async def given(text: str, where: Path, *, payload: str = "", stored: bool = False) -> tuple[StepSpec | None, StepExit]:
     """What the first step of a unit is given, and its end."""
-    unit = compile_unit("job.service", text)
+    unit = compile_unit("job.service", text, stored=stored)
     execution = Execution("job.service", FIRE, current=Attempt(2, "m1"), payload=payload)
     executors = {"docker": Recorder("docker"), "process": Recorder("process")}
     facts = msgspec.structs.replace(FACTS, hostname="box", home="/home/of", shell="/bin/ash")
@@ -197,6 +198,20 @@ async def test_a_secret_that_is_not_there(tmp_path: Path, name: str) -> None:
     spec, exit_ = await given(f"[Container]\nImage=box\nSecret={name}\n", tmp_path)
     assert spec is None
     assert repr(name) in exit_.reason
+
+
+async def test_a_docker_line_with_more_ports_than_are_accepted_now_runs_where_it_was_accepted_before(
+    tmp_path: Path,
+) -> None:
+    line = "[Service]\nExecStart=/usr/bin/docker run --rm -p 10000-20000:10000-20000 box true"
+    spec, _ = await given(line, tmp_path, stored=True)
+    assert spec is not None
+    assert isinstance(spec.docker, Run)
+    assert len(spec.docker.body["ExposedPorts"]) == 10_001
+    line = "[Service]\nEnvironment=P=10000-20000\nExecStart=/usr/bin/docker run --rm -p ${P}:${P} box true"
+    spec, end = await given(line, tmp_path, stored=True)
+    assert spec is None
+    assert "10001 ports are published: 4096 are the most" in end.reason
 
 
 async def test_a_docker_line(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xchronos.dockercli import Create, Run, check_image, compile_docker, split_image
+from xchronos.dockercli import Create, Run, check_image, compile_docker, ports_accepted_before, split_image
 from xchronos.dockercli.body import empty_body
 from xchronos.dockercli.references import parse_platform
 from xchronos.dockercli.runflags import RUN
@@ -377,3 +377,13 @@ def test_a_long_word_is_answered_at_once(option, piece):
         except InvalidValue:
             continue
         assert command.image in {"img", word}
+
+
+def test_a_container_has_as_many_ports_as_its_unit_was_accepted_with():
+    for words, key in (("-p", "published"), ("--expose", "exposed")):
+        with pytest.raises(InvalidValue, match=f"4097 ports are {key}: 4096 are the most"):
+            run(words, "1-4097", "img")
+        with ports_accepted_before():
+            assert len(run(words, "1-65535", "img").body["ExposedPorts"]) == 65_535
+            with pytest.raises(InvalidValue, match=f"65537 ports are {key}: 65536 are the most"):
+                run(words, "1-65535", words, "1-2/udp", "img")

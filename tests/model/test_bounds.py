@@ -15,6 +15,7 @@ from xchronos.limits import (
     PROBLEM_CHARACTERS,
     PROBLEMS_TOLD,
     STEPS,
+    STORED_PORTS,
     TRIGGERS,
     UNIT_BYTES,
     UNIT_LINES,
@@ -163,21 +164,41 @@ def test_as_many_ports_as_there_may_be():
     assert len(compile_unit("a.service", BOX + "PublishPort=1-65535:80\n").container.body["ExposedPorts"]) == 1
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        (ONCE + "ExecStart=/bin/true\n" * (STEPS + 1), f"more than {STEPS} commands"),
-        ("[Service]\nType=oneshot\nExecStart=/bin/a" + " ; /bin/a" * STEPS + "\n", f"more than {STEPS} commands"),
-        (RUN + "[X-Chronos]\n" + repeated("TriggerCron=* * * * *\n", TRIGGERS + 1), f"{TRIGGERS} are the most"),
-        (RUN + "[X-Fleet]\n" + repeated("Conflicts=a*{}\n", PLACEMENT_TERMS + 1), f"{PLACEMENT_TERMS} are the most"),
-        (
-            RUN + '[X-Fleet]\nMachineMetadata="a0=b"' + repeated(' "a{}=b"', PLACEMENT_TERMS) + "\n",
-            f"{PLACEMENT_TERMS} are the most",
-        ),
-    ],
-)
+LONG_LISTS = [
+    (ONCE + "ExecStart=/bin/true\n" * (STEPS + 1), f"more than {STEPS} commands"),
+    ("[Service]\nType=oneshot\nExecStart=/bin/a" + " ; /bin/a" * STEPS + "\n", f"more than {STEPS} commands"),
+    (RUN + "[X-Chronos]\n" + repeated("TriggerCron=* * * * *\n", TRIGGERS + 1), f"{TRIGGERS} are the most"),
+    (RUN + "[X-Fleet]\n" + repeated("Conflicts=a*{}\n", PLACEMENT_TERMS + 1), f"{PLACEMENT_TERMS} are the most"),
+    (
+        RUN + '[X-Fleet]\nMachineMetadata="a0=b"' + repeated(' "a{}=b"', PLACEMENT_TERMS) + "\n",
+        f"{PLACEMENT_TERMS} are the most",
+    ),
+]
+
+
+@pytest.mark.parametrize(("text", "expected"), LONG_LISTS)
 def test_lists_have_their_limits(text, expected):
     assert expected in str(problems_of(text)[0])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(text for text, _ in LONG_LISTS),
+        BOX + "PublishPort=10000-20000:10000-20000\nExposeHostPort=1-65535\n",
+        ONCE + "ExecStart=/usr/bin/docker run -p 10000-20000:10000-20000 --expose 1-65535 busybox\n",
+        ONCE + "ExecStart=/usr/bin/docker run -p 1-4000:1-4000 busybox\n" * 10,
+    ],
+)
+def test_what_was_accepted_before_there_were_limits_is_read(text):
+    assert told_of(text), "a new one is refused"
+    compile_unit("a.service", text, stored=True)
+
+
+def test_what_is_stored_has_no_more_ports_than_fit():
+    text = ONCE + "ExecStart=/usr/bin/docker run -p 1-65535:1-65535 busybox\n" * 2
+    with pytest.raises(UnitFileError, match=f"more than {STORED_PORTS} ports together"):
+        compile_unit("a.service", text, stored=True)
 
 
 GROWING = f"Environment=A={'a' * 20_000}\n"

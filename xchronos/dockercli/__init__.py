@@ -42,6 +42,7 @@ from xchronos.dockercli.commands import (
     Wait,
 )
 from xchronos.dockercli.compiler import compile_docker, is_docker
+from xchronos.dockercli.options.ports import ports_accepted_before
 from xchronos.dockercli.references import check_image, split_image
 
 __all__ = [
@@ -74,5 +75,6 @@ __all__ = [
     "check_image",
     "compile_docker",
     "is_docker",
+    "ports_accepted_before",
     "split_image",
 ]

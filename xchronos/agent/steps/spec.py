@@ -5,6 +5,7 @@ Everything that depends on this machine is filled in here, when the step is abou
 
 import asyncio
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from hashlib import sha256
 from typing import cast
 
@@ -12,7 +13,7 @@ import msgspec
 
 from xchronos.agent.steps.host_inputs import NO_INPUTS, HostInputs, lets_in, needs_inputs, read_inputs, with_container
 from xchronos.agent.steps.resolved_unit import ResolvedUnit
-from xchronos.dockercli import compile_docker
+from xchronos.dockercli import compile_docker, ports_accepted_before
 from xchronos.errors import InvalidValue, StartRefused
 from xchronos.executors.contract import FORBIDDEN, HostExecutor, StepExit, StepSpec, TidyExecutor
 from xchronos.executors.docker.body import assignments_in
@@ -195,7 +196,10 @@ class AttemptSteps:
             permitted=lambda: self._permits(step),
         )
         if step.docker:
-            return msgspec.structs.replace(spec, docker=compile_docker(("docker", *argv[1:]), env=env))
+            # A variable may become as many ports as its writer likes; what the text says by itself was accepted once.
+            as_written = not any("$" in word for word in step.line.words)
+            with ports_accepted_before() if as_written else nullcontext():
+                return msgspec.structs.replace(spec, docker=compile_docker(("docker", *argv[1:]), env=env))
         if inputs.container is not None:
             return self._in_container(spec, inputs.container, step, inputs)
         return spec

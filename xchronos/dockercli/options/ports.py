@@ -1,14 +1,27 @@
 """`--publish` and `--expose`: ports, read as docker's library go-connections reads them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import NamedTuple
 
 from xchronos.dockercli.values import parse_digits, parse_ip
 from xchronos.errors import InvalidValue, quoted
-from xchronos.limits import PORTS
+from xchronos.limits import PORTS, STORED_PORTS
 
 _PROTOCOLS = frozenset(("tcp", "udp", "sctp"))
 _PORT_MAX = 65535
+_most: ContextVar[int] = ContextVar("most ports", default=PORTS)
+
+
+@contextmanager
+def ports_accepted_before() -> Iterator[None]:
+    """Inside, up to STORED_PORTS ports are read: for the text of a unit that was accepted before there was a bound."""
+    token = _most.set(STORED_PORTS)
+    try:
+        yield
+    finally:
+        _most.reset(token)
 
 
 class Published(NamedTuple):
@@ -66,8 +79,9 @@ def published(written: str) -> Published:
 
 
 def _count(ports: int, done: str) -> None:
-    if ports > PORTS:
-        raise InvalidValue(f"{ports} ports are {done}: {PORTS} are the most; the host network needs none")
+    most = _most.get()
+    if ports > most:
+        raise InvalidValue(f"{ports} ports are {done}: {most} are the most; the host network needs none")
 
 
 def _published(spec: str) -> Published:

@@ -10,7 +10,7 @@ import msgspec
 from xchronos.dockercli import Create, DockerCommand, Run, compile_docker
 from xchronos.dockercli.refusals import SEEN_ON
 from xchronos.errors import InvalidValue
-from xchronos.limits import EXPANDED_CHARACTERS, PORTS, STEPS
+from xchronos.limits import EXPANDED_CHARACTERS, PORTS, STEPS, STORED_PORTS
 from xchronos.model.compile.bounds import ELSEWHERE
 from xchronos.model.compile.reader import OptionReader
 from xchronos.model.lifecycle import AttemptState
@@ -51,8 +51,8 @@ class CompiledSteps(msgspec.Struct, frozen=True):
     """The largest CPU limit of a `docker run`. 0: there is none."""
 
 
-def read_commands(reader: OptionReader, name: UnitName) -> CompiledSteps:
-    """Read every `Exec*=` line.
+def read_commands(reader: OptionReader, name: UnitName, *, stored: bool = False) -> CompiledSteps:
+    """Read every `Exec*=` line; of a `stored` unit more of them than new ones may have.
 
     A docker command line is compiled here, to refuse what the Engine API cannot do. The machine compiles it again when
     it runs the step.
@@ -60,10 +60,10 @@ def read_commands(reader: OptionReader, name: UnitName) -> CompiledSteps:
     environment = parse_environment(reader.texts("Environment"), name).values
     steps: list[Step] = []
     memory, cpus = 0, 0.0
-    room = _Room()
+    room = _Room(STORED_PORTS if stored else PORTS)
     for key, phase in PHASES:
         found = _lines(reader, key, name)
-        if len(steps) + len(found) > STEPS:
+        if len(steps) + len(found) > STEPS and not stored:
             reader.report(found[0][1], f"the unit has more than {STEPS} commands: {ELSEWHERE}")
             break
         for number, (line, option) in enumerate(found):
@@ -84,9 +84,9 @@ def read_commands(reader: OptionReader, name: UnitName) -> CompiledSteps:
 class _Room:
     """What the docker command lines of one unit may still become. Each may be short, and become as much as one may."""
 
-    def __init__(self) -> None:
+    def __init__(self, ports: int) -> None:
         self._characters = EXPANDED_CHARACTERS
-        self._ports = PORTS
+        self._ports = self._most_ports = ports
 
     def take(self, argv: Sequence[str], command: DockerCommand | None = None) -> None:
         """Count a command line that was filled in, and its ports when it was compiled."""
@@ -103,7 +103,7 @@ class _Room:
     def most(self) -> str:
         """What there is no room for."""
         if self._ports < 0:
-            return f"more than {PORTS} ports"
+            return f"more than {self._most_ports} ports"
         return f"more than {EXPANDED_CHARACTERS} characters with their variables filled in"
 
 

@@ -78,7 +78,6 @@ def check_whole(
     refused = any(problem.severity == "error" and problem.key.startswith("Exec") for problem in problems)
     if not commands.steps and container is None and not refused:
         problems.append(_nothing_to_run(section, shown))
-    _check_counts(shown, chronos, asked, problems)
     _check_executor(section, own, chronos, commands, container)
     if container is not None:
         _check_container(section, commands, container, problems)
@@ -101,7 +100,7 @@ def check_whole(
         section.warn("Restart", "a success is not followed by another attempt: triggers say when the unit runs again")
 
 
-def _check_counts(shown: str, chronos: Chronos, asked: FleetRequirements, problems: list[Problem]) -> None:
+def check_counts(shown: str, chronos: Chronos, asked: FleetRequirements, problems: list[Problem]) -> None:
     """Report lists that are longer than they may be: the scheduler works them off again and again."""
     if len(chronos.triggers) > TRIGGERS:
         message = f"the unit has {len(chronos.triggers)} triggers: {TRIGGERS} are the most"

@@ -4,11 +4,12 @@ from collections.abc import Sequence
 
 import msgspec
 
+from xchronos.dockercli import ports_accepted_before
 from xchronos.errors import InvalidValue, Problem, UnitFileError
 from xchronos.model.compile.bounds import check_size, told
 from xchronos.model.compile.chronos import read_chronos
 from xchronos.model.compile.commands import CompiledSteps, limits, read_commands, with_image_command
-from xchronos.model.compile.consistency import DOCKER_SERVICE, check_whole, depends
+from xchronos.model.compile.consistency import DOCKER_SERVICE, check_counts, check_whole, depends
 from xchronos.model.compile.container import read_container
 from xchronos.model.compile.options import Judgement, settle
 from xchronos.model.compile.reader import OptionReader, in_order
@@ -58,8 +59,8 @@ def compile_unit(
         text: The file.
         drop_ins: The name and text of each drop-in, in the order in which they are read.
         path: What problems call the file. The default is the unit's name.
-        stored: Whether the text is that of a unit that was accepted before. It may be larger than one that is new:
-            earlier versions took more.
+        stored: Whether the text is that of a unit that was accepted before. It may be larger than one that is new, and
+            have more commands, triggers, ports and values: earlier versions took more.
         systemd: The version of systemd by which its keys are judged. Only warnings depend on it.
 
     Raises:
@@ -69,14 +70,23 @@ def compile_unit(
     try:
         if not stored:
             check_size(((path or name, text), *drop_ins))
-        unit = _of_text(name, text, drop_ins, path, systemd)
+            unit = _of_text(name, text, drop_ins, path, systemd)
+        else:
+            with ports_accepted_before():
+                unit = _of_text(name, text, drop_ins, path, systemd, stored=True)
     except UnitFileError as error:
         raise UnitFileError(told(error.problems)) from error
     return unit
 
 
 def _of_text(
-    name: str, text: bytes | str, drop_ins: Sequence[tuple[str, bytes | str]], path: str, systemd: int
+    name: str,
+    text: bytes | str,
+    drop_ins: Sequence[tuple[str, bytes | str]],
+    path: str,
+    systemd: int,
+    *,
+    stored: bool = False,
 ) -> Unit:
     shown = path or name
     unit_name = _name(name, shown)
@@ -84,7 +94,7 @@ def _of_text(
     if file.masked:
         empty = Problem("the file is empty: the unit is masked, it cannot be started", shown, severity="warning")
         return Unit(name, file.revision, masked=True, warnings=(empty,))
-    unit = _compile(file, unit_name, shown, systemd)
+    unit = _compile(file, unit_name, shown, systemd, stored=stored)
     return msgspec.structs.replace(unit, name=name, template=True) if name != unit.name else unit
 
 
@@ -100,13 +110,13 @@ def _name(name: str, shown: str) -> UnitName:
     raise UnitFileError([Problem(message, shown)])
 
 
-def _compile(file: UnitFile, name: UnitName, shown: str, systemd: int) -> Unit:
+def _compile(file: UnitFile, name: UnitName, shown: str, systemd: int, *, stored: bool) -> Unit:
     problems: list[Problem] = list(file.problems)
     section = OptionReader(file, "Unit", problems)
     service_section = OptionReader(file, "Service", problems)
     own_section = OptionReader(file, "X-Chronos", problems, marks=True)
     chronos = read_chronos(own_section, name)
-    commands = read_commands(service_section, name)
+    commands = read_commands(service_section, name, stored=stored)
     container = read_container(file, name, problems)
     judgement = Judgement(file, name, container=container is not None, systemd=systemd)
     problems.extend(judgement.problems)
@@ -120,6 +130,8 @@ def _compile(file: UnitFile, name: UnitName, shown: str, systemd: int) -> Unit:
         container=container is not None,
     )
     check_whole(shown, (service_section, own_section), chronos, commands, container, service, asked, problems)
+    if not stored:
+        check_counts(shown, chronos, asked, problems)
     need, (rules, zones) = needed(file), zones_used(chronos.triggers, chronos.time_zone)
     keep_running = not chronos.triggers and service.restart == "always"
     check_restart(
