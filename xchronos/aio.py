@@ -5,9 +5,7 @@ the same way every time.
 """
 
 import asyncio
-import threading
 from collections.abc import Awaitable, Callable, Coroutine
-from concurrent.futures import Future as ConcurrentFuture
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol, TypeVar
 
@@ -76,25 +74,6 @@ async def woken(clock: Clock, event: asyncio.Event, limit: Micros) -> None:
 # -- other threads ---------------------------------------------------------------------------------------------------
 
 
-class Elsewhere:
-    """Calls into an event loop that runs in another thread, for coroutines of the loop that runs here."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-
-    async def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """What the coroutine returns or raises, run by the other loop. A caller that is cancelled cancels it."""
-        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))
-
-    async def call(self, work: Callable[[], T]) -> T:
-        """What a quick function returns or raises, called by the other loop between two of its callbacks."""
-
-        async def called() -> T:
-            return work()
-
-        return await self.run(called())
-
-
 class Offload(Protocol):
     """Does work that only computes, and whose size others decide."""
 
@@ -124,42 +103,6 @@ class Workshop:
     def close(self) -> None:
         """Begin nothing more. What has begun ends by itself."""
         self._bench.shutdown(wait=False, cancel_futures=True)
-
-
-async def in_thread(work: Callable[[], Coroutine[Any, Any, T]], name: str) -> T:
-    """Run a coroutine by an event loop of its own, in a thread of its own. What it returns or raises is passed on.
-
-    A caller that is cancelled cancels it, and waits until it has ended.
-    """
-    here = asyncio.get_running_loop()
-    ended: asyncio.Future[T] = here.create_future()
-    begun: ConcurrentFuture[tuple[asyncio.AbstractEventLoop, asyncio.Task[T]]] = ConcurrentFuture()
-
-    async def whole() -> T:
-        task = asyncio.current_task()
-        assert task is not None, "asyncio.run makes a task of it"
-        begun.set_result((asyncio.get_running_loop(), task))
-        return await work()
-
-    def run() -> None:
-        try:
-            result = asyncio.run(whole())
-        except asyncio.CancelledError:
-            here.call_soon_threadsafe(ended.cancel)
-        except BaseException as error:  # noqa: BLE001 - whoever waits for the thread gets it
-            here.call_soon_threadsafe(ended.set_exception, error)
-        else:
-            here.call_soon_threadsafe(ended.set_result, result)
-
-    threading.Thread(target=run, name=name, daemon=True).start()
-    loop, task = await asyncio.wrap_future(begun)
-    try:
-        return await asyncio.shield(ended)
-    except asyncio.CancelledError:
-        if not ended.done():
-            loop.call_soon_threadsafe(task.cancel)
-            await asyncio.wait([ended])
-        raise
 
 
 # -- again and again --------------------------------------------------------------------------------------------------

@@ -87,13 +87,34 @@ UNSENT_BYTES = 64 * 1024 * 1024
 """The most bytes of answers that wait for peers to take them."""
 
 REQUESTS_AT_ONCE = 8
-"""The requests that are answered at a time. Probes and the unix socket are not counted."""
+"""The requests that are answered at a time, besides lists, unit files and logs. Probes and the unix socket are not
+counted."""
 
 REQUESTS_WAITING = 128
 """The requests that wait for that. What comes then is told to ask again."""
 
+LISTS_AT_ONCE = 2
+"""The lists of units, executions and machines that are made at a time."""
+
+LISTS_WAITING = 64
+"""The lists that wait for that."""
+
+COMPILES_AT_ONCE = 2
+"""The unit files that are compiled at a time, for a submission or for being verified."""
+
+COMPILES_WAITING = 64
+"""The unit files that wait for that."""
+
 LOGS_AT_ONCE = 128
 """The logs that are read at a time, those that are followed included."""
+
+# -- the process that serves the API ----------------------------------------------------------------------------------
+
+API_NICENESS = 5
+"""How much the process that serves the API gives way to the one that schedules (nice(2))."""
+
+API_STOP_SECONDS = 8.0
+"""The seconds that it has for what is under way when the daemon ends. Then it is killed."""
 
 # -- answers of the API -----------------------------------------------------------------------------------------------
 

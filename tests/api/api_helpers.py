@@ -1,13 +1,11 @@
 """A registry in memory, and the parts of a daemon that the API asks."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
+from xchronos.api.ports import DaemonReport
 from xchronos.clock import Instant, Micros, to_datetime, to_instant
 from xchronos.model.policies import Outcome
 from xchronos.model.records import Attempt, Capacity, Execution, Machine, SchedulerRecord, StepResult
@@ -18,6 +16,7 @@ from xchronos.registry.transitions import put
 from xchronos.scheduler.timing.schedule import accept
 from xchronos.store.contract import Put, Txn
 from xchronos.store.memory import MemoryStore
+from xchronos.wire.messages import IntakeFault, LoopStalls
 
 NOW = to_instant(datetime(2030, 1, 1, 12, 0, tzinfo=UTC))
 HOURLY = b"""[Unit]
@@ -59,19 +58,22 @@ class FakeSteps:
         return [(name, path) for name, path in self.files.get((unit, attempt), []) if path.exists()]
 
 
-class Fault(msgspec.Struct):
-    path: str
-    message: str
-    since: datetime
-    last_good: str = ""
-
-
 @dataclass
-class FakeIntake:
-    faults: list[Fault] = field(default_factory=list)
+class FakeDaemon:
+    """The process that schedules: what it says of itself."""
 
-    def problems(self) -> Sequence[Fault]:
-        return self.faults
+    faults: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    refused: list[IntakeFault] = field(default_factory=list)
+    store: list[str] = field(default_factory=list)
+    stalls: LoopStalls | None = None
+    counted: bytes = b""
+
+    async def report(self) -> DaemonReport:
+        return DaemonReport(tuple(self.faults), tuple(self.notes), tuple(self.refused), self.stalls, tuple(self.store))
+
+    async def metrics(self) -> bytes:
+        return self.counted
 
 
 class Cluster:
@@ -81,7 +83,7 @@ class Cluster:
         self.clock = StillClock()
         self.registry = Registry(MemoryStore(), Keys())
         self.steps = FakeSteps()
-        self.intake = FakeIntake()
+        self.daemon = FakeDaemon()
 
     async def submit(self, name: str, text: bytes = HOURLY, *, accepted: bool = True) -> None:
         from xchronos.model.compile.unit import compile_unit

@@ -2,7 +2,6 @@ from collections.abc import Iterator
 
 import pytest
 from litestar.testing import TestClient
-from prometheus_client import CollectorRegistry
 
 from tests.api.api_helpers import Cluster
 from xchronos.api.app import create_app
@@ -16,7 +15,7 @@ def cluster() -> Cluster:
 
 @pytest.fixture
 def services(cluster: Cluster) -> Services:
-    return Services(cluster.registry, cluster.clock, "m1", cluster.steps, cluster.intake, metrics=CollectorRegistry())
+    return Services(cluster.registry, cluster.clock, "m1", cluster.steps, cluster.daemon)
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from litestar.testing import TestClient
 
 from tests.api.api_helpers import running
 from xchronos.api.app import create_app
+from xchronos.api.listening import forget, listen
 from xchronos.api.ports import Services
 from xchronos.api.routes.logs import SHUT_DOWN
 from xchronos.api.server import serve
@@ -22,7 +23,7 @@ class Serving:
 
     def __init__(self, services: Services, host: str = "127.0.0.1", port: int = 0) -> None:
         self.address: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self.task = asyncio.create_task(serve(create_app(services), host, port, self.address.set_result))
+        self.task = asyncio.create_task(serve(create_app(services), listen(host, port), self.address.set_result))
 
     async def stop(self) -> None:
         self.task.cancel()
@@ -69,9 +70,10 @@ async def test_a_unix_socket_is_taken_over_from_a_dead_daemon_and_removed(servic
     assert await serving.address == f"unix://{path}"
     assert (await ask(Client(f"unix://{path}"))).machine == "m1"
     with pytest.raises(ConfigError, match=r"cannot listen on unix://.*in use"):
-        await serve(create_app(services), f"unix://{path}", 0, print)
+        await serve(create_app(services), listen(f"unix://{path}", 0), print)
     assert path.exists()
     await serving.stop()
+    forget(f"unix://{path}")
     assert not path.exists()
 
 
@@ -81,12 +83,12 @@ async def test_an_address_that_is_taken(services):
         other.listen()
         port = other.getsockname()[1]
         with pytest.raises(ConfigError, match=f"cannot listen on 127.0.0.1:{port}: Address already in use"):
-            await serve(create_app(services), "127.0.0.1", port, print)
+            await serve(create_app(services), listen("127.0.0.1", port), print)
 
 
 async def test_a_name_that_is_none(services):
     with pytest.raises(ConfigError, match=r"cannot listen on no\.such\.host\.invalid:1"):
-        await serve(create_app(services), "no.such.host.invalid", 1, print)
+        await serve(create_app(services), listen("no.such.host.invalid", 1), print)
 
 
 async def test_ipv6(services):

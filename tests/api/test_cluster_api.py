@@ -5,9 +5,8 @@ from typing import Any
 import msgspec
 import pytest
 from litestar.testing import TestClient
-from prometheus_client import CollectorRegistry, Counter
 
-from tests.api.api_helpers import Fault, at, running
+from tests.api.api_helpers import at, running
 from xchronos.api.access_control import AccessControl, host_name
 from xchronos.api.app import create_app
 from xchronos.api.ports import Services
@@ -177,7 +176,7 @@ class TestDaemon:
         await cluster.submit("a.service")
         await cluster.machine("m1")
         await cluster.execution(running("a.service", 0))
-        cluster.intake.faults.append(Fault("/etc/xchronos/b.service", "unknown key", at(-60), "abc"))
+        cluster.daemon.refused.append(IntakeFault("/etc/xchronos/b.service", "unknown key", at(-60), "abc"))
         found = read(api.get("/v1/status"), DaemonStatus)
         assert (found.machine, found.store, found.now, found.units, found.machines) == ("m1", "memory", at(0), 1, 1)
         assert found.executions == {"running": 1}
@@ -199,13 +198,13 @@ class TestDaemon:
         assert found.unowned == (15,)
 
     async def test_without_an_intake(self, cluster):
-        services = Services(cluster.registry, cluster.clock, "m1", cluster.steps)
+        services = Services(cluster.registry, cluster.clock, "m1", cluster.steps, cluster.daemon)
         with TestClient(create_app(services), base_url="http://127.0.0.1") as api:
             assert read(api.get("/v1/status"), DaemonStatus).intake == ()
 
     async def test_health(self, cluster):
-        faults: list[str] = []
-        services = Services(cluster.registry, cluster.clock, "m1", cluster.steps, health=lambda: faults)
+        faults = cluster.daemon.faults
+        services = Services(cluster.registry, cluster.clock, "m1", cluster.steps, cluster.daemon)
         with TestClient(create_app(services), base_url="http://127.0.0.1") as api:
             assert api.get("/healthz").json() == {"status": "ok"}
             faults.append("store unavailable")
@@ -213,9 +212,8 @@ class TestDaemon:
             assert read(api.get("/v1/status"), DaemonStatus).faults == ("store unavailable",)
 
     async def test_what_is_no_fault_is_a_note(self, cluster):
-        services = Services(
-            cluster.registry, cluster.clock, "m1", cluster.steps, notes=lambda: ["the zone rules are old"]
-        )
+        cluster.daemon.notes = ["the zone rules are old"]
+        services = Services(cluster.registry, cluster.clock, "m1", cluster.steps, cluster.daemon)
         unable = SchedulerRecord("old", "i", Reading(2, "1.5", "2024b"), {"a.service": "unknown key"})
         await cluster.put(cluster.registry.keys.member("old"), unable)
         key = cluster.registry.keys.shard(shard_of("a.service"))
@@ -242,9 +240,8 @@ class TestDaemon:
             assert read(api.get("/v1/units/a.service/explain"), Explanation).lines[0] == said
 
     async def test_metrics(self, cluster):
-        registry = CollectorRegistry()
-        Counter("things", "Things", registry=registry).inc(3)
-        services = Services(cluster.registry, cluster.clock, "m1", cluster.steps, metrics=registry)
+        cluster.daemon.counted = b"things_total 3.0\n"
+        services = Services(cluster.registry, cluster.clock, "m1", cluster.steps, cluster.daemon)
         with TestClient(create_app(services), base_url="http://127.0.0.1") as api:
             answer = api.get("/metrics")
         assert "things_total 3.0" in answer.text
@@ -271,13 +268,15 @@ class TestGuard:
         assert api.get("/v1/units", headers={"host": host}).status_code == 403
 
     def test_configured_names(self, cluster):
-        services = Services(cluster.registry, cluster.clock, "m1", cluster.steps, names=("Jobs.Example.",))
+        services = Services(
+            cluster.registry, cluster.clock, "m1", cluster.steps, cluster.daemon, names=("Jobs.Example.",)
+        )
         with TestClient(create_app(services), base_url="http://127.0.0.1") as api:
             assert api.get("/v1/units", headers={"host": "jobs.example:80"}).status_code == 200
             assert api.get("/v1/units", headers={"host": "other.example"}).status_code == 403
 
     def test_the_address_the_request_came_in_at(self, cluster):
-        services = Services(cluster.registry, cluster.clock, "m1", cluster.steps)
+        services = Services(cluster.registry, cluster.clock, "m1", cluster.steps, cluster.daemon)
         with TestClient(create_app(services), base_url="http://10.0.0.7") as api:
             assert api.get("/v1/units").status_code == 200
             assert api.get("/v1/units", headers={"host": "10.0.0.8"}).status_code == 403
@@ -314,7 +313,7 @@ class TestGuard:
         assert msgspec.json.decode(sent[1]["body"], type=ErrorBody).error == "the request has two Host headers"
 
     def test_a_token_may_be_exchanged(self, cluster):
-        services = Services(cluster.registry, cluster.clock, "m1", cluster.steps, token="old")
+        services = Services(cluster.registry, cluster.clock, "m1", cluster.steps, cluster.daemon, token="old")
         with TestClient(create_app(services), base_url="http://127.0.0.1") as api:
             new = {"authorization": "Bearer new"}
             assert api.get("/v1/units", headers=new).status_code == 401
@@ -323,7 +322,7 @@ class TestGuard:
             assert api.get("/v1/units", headers={"authorization": "Bearer old"}).status_code == 401
 
     def test_token(self, cluster):
-        services = Services(cluster.registry, cluster.clock, "m1", cluster.steps, token="s3cret")
+        services = Services(cluster.registry, cluster.clock, "m1", cluster.steps, cluster.daemon, token="s3cret")
         with TestClient(create_app(services), base_url="http://127.0.0.1") as api:
             for given in ({}, {"authorization": "Bearer no"}, {"authorization": "Basic s3cret"}):
                 answer = api.get("/v1/units", headers=given)

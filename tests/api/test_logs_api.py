@@ -11,6 +11,7 @@ import pytest
 from tests.api.api_helpers import Cluster, at, ended, running
 from xchronos.api.app import create_app
 from xchronos.api.context import Context
+from xchronos.api.listening import listen
 from xchronos.api.logfiles import Follower, followers
 from xchronos.api.ports import Services
 from xchronos.api.routes import logs as logs_module
@@ -281,9 +282,9 @@ class TestPeers:
         from tests.api.api_helpers import FakeSteps
 
         steps = FakeSteps()
-        services = Services(cluster.registry, cluster.clock, "m2", steps, token="t")
+        services = Services(cluster.registry, cluster.clock, "m2", steps, cluster.daemon, token="t")
         address: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        serving = asyncio.create_task(serve(create_app(services), "127.0.0.1", 0, address.set_result))
+        serving = asyncio.create_task(serve(create_app(services), listen("127.0.0.1", 0), address.set_result))
         await cluster.machine("m2", address=(await address).removeprefix("http://"))
         yield steps
         serving.cancel()
@@ -293,7 +294,7 @@ class TestPeers:
     @pytest.fixture
     def context(self, cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Context:
         monkeypatch.setattr(logs_module, "LOOK_AGAIN_SECONDS", 0.01)
-        return Context(Services(cluster.registry, cluster.clock, "m1", cluster.steps, token="t"))
+        return Context(Services(cluster.registry, cluster.clock, "m1", cluster.steps, cluster.daemon, token="t"))
 
     async def test_output_is_passed_on(self, context, cluster, peer, tmp_path):
         execution = await cluster.execution(ended("a.service", 0, machine="m2"))

@@ -9,29 +9,29 @@ from typing import Any
 import msgspec
 from litestar.testing import TestClient
 
+from tests.api.api_helpers import FakeDaemon
 from xchronos.api import context
 from xchronos.api.app import create_app
 from xchronos.cli.commands.status import Printer
+from xchronos.ipc import Disconnected
 from xchronos.wire.messages import DaemonStatus, LoopStalls
 
+AT = datetime(2030, 1, 1, tzinfo=UTC)
+STALLS = LoopStalls(3, 1.5, AT, 0.25, "the task 'engine' in turn (engine/reconcile/turn.py:12)")
 
-class Standing:
-    """A daemon's loop that does not answer."""
 
-    async def __call__(self, work):
+class Standing(FakeDaemon):
+    """A daemon whose loop does not answer."""
+
+    async def report(self):
         await asyncio.Event().wait()
 
 
-class Stall(msgspec.Struct):
-    at: datetime = datetime(2030, 1, 1, tzinfo=UTC)
-    seconds: float = 0.25
-    culprit: str = "the task 'engine' in turn (engine/reconcile/turn.py:12)"
+class Gone(FakeDaemon):
+    """A daemon that has ended."""
 
-
-class Watch(msgspec.Struct):
-    stalls: int = 3
-    longest: float = 1.5
-    last: Stall | None = None
+    async def report(self):
+        raise Disconnected("gone")
 
 
 def served(services, **changes):
@@ -40,30 +40,33 @@ def served(services, **changes):
 
 def test_a_probe_is_answered_while_the_loop_that_schedules_stands(services, monkeypatch):
     monkeypatch.setattr(context, "ANSWER_SECONDS", 0.05)
-    with served(services, inside=Standing()) as api:
+    with served(services, daemon=Standing()) as api:
         answer = api.get("/healthz")
     assert answer.status_code == 503
     assert "the event loop that schedules has not answered for 0.05 s" in answer.json()["error"]
 
 
+def test_a_probe_is_answered_when_the_process_that_schedules_is_gone(services):
+    with served(services, daemon=Gone()) as api:
+        answer = api.get("/healthz")
+    assert (answer.status_code, answer.json()["error"]) == (503, "the process that schedules has ended")
+
+
 def test_the_status_tells_how_often_it_stood_and_why(services):
     with served(services) as api:
         assert api.get("/v1/status").json()["stalls"] is None
-    with served(services, loop=Watch(0, 0.0)) as api:
-        assert msgspec.json.decode(api.get("/v1/status").content, type=DaemonStatus).stalls == LoopStalls(0, 0.0)
-    with served(services, loop=Watch(last=Stall())) as api:
-        stalls = msgspec.json.decode(api.get("/v1/status").content, type=DaemonStatus).stalls
-    assert stalls == LoopStalls(3, 1.5, Stall().at, 0.25, Stall().culprit)
+    with served(services, daemon=FakeDaemon(stalls=STALLS)) as api:
+        assert msgspec.json.decode(api.get("/v1/status").content, type=DaemonStatus).stalls == STALLS
 
 
 def test_people_are_told(services):
-    session: Any = SimpleNamespace(now=Stall().at, terminal=False)
+    session: Any = SimpleNamespace(now=AT, terminal=False)
 
     def lines(stalls):
-        overview = DaemonStatus("1", "m1", "sqlite", "", Stall().at, 0, {}, 1, stalls=stalls)
+        overview = DaemonStatus("1", "m1", "sqlite", "", AT, 0, {}, 1, stalls=stalls)
         return "\n".join(Printer(session).daemon(overview))
 
-    told = lines(LoopStalls(3, 1.5, Stall().at, 0.25, Stall().culprit))
+    told = lines(STALLS)
     assert "Stalls: its event loop stood 3 times, the longest for 1.50 s" in told
     assert "for 0.25 s, in the task 'engine' in turn" in told
     assert "Stalls" not in lines(None)
@@ -87,7 +90,8 @@ def test_long_answers_and_compiles_are_made_aside(services, cluster):
         "/v1/executions",
         "/v1/machines",
     )
-    with served(services, offload=offload) as api:
+    services.registry.offload = offload
+    with served(services, offload=offload, making=offload) as api:
         for path in questions:
             before = len(aside)
             assert api.get(path).status_code == 200

@@ -3,9 +3,8 @@
 import msgspec
 import pytest
 from litestar.testing import TestClient
-from prometheus_client import CollectorRegistry
 
-from tests.api.api_helpers import HOURLY, Cluster, FakeIntake, FakeSteps, StillClock, at, ended, running
+from tests.api.api_helpers import HOURLY, Cluster, FakeDaemon, FakeSteps, StillClock, at, ended, running
 from xchronos.api.app import create_app
 from xchronos.api.errors import RETRY_AFTER_SECONDS
 from xchronos.api.ports import Services
@@ -46,9 +45,7 @@ class Away:
 
 
 def routes():
-    app = create_app(
-        Services(Cluster().registry, Cluster().clock, "m1", FakeSteps(), None, metrics=CollectorRegistry())
-    )
+    app = create_app(Services(Cluster().registry, Cluster().clock, "m1", FakeSteps(), FakeDaemon()))
     for path, operations in app.openapi_schema.paths.items():
         for method in ("get", "put", "post", "delete", "patch"):
             if getattr(operations, method) is not None:
@@ -58,7 +55,7 @@ def routes():
 @pytest.mark.parametrize(("method", "path"), sorted(routes()), ids=lambda word: word)
 def test_every_route(method, path):
     away = Registry(Away(), Keys())
-    services = Services(away, StillClock(), "m1", FakeSteps(), FakeIntake(), metrics=CollectorRegistry())
+    services = Services(away, StillClock(), "m1", FakeSteps(), FakeDaemon())
     where = path
     for word, value in WORDS.items():
         where = where.replace("{" + word + "}", value)

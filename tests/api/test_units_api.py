@@ -290,7 +290,7 @@ class TestQuestions:
         assert read(api.get("/v1/units/a.service/explain"), Explanation).lines[1].startswith(unowned)
         await cluster.scheduler()
         assert len(read(api.get("/v1/units/a.service/explain"), Explanation).lines) == 1
-        cluster.registry.store.faults = lambda: ["it is full"]
+        cluster.daemon.store = ["it is full"]
         full = read(api.get("/v1/units/a.service/explain"), Explanation).lines[1]
         assert full == "nothing is decided about it just now: the job store: it is full"
 

@@ -2,7 +2,6 @@
 
 import pytest
 from litestar.testing import TestClient
-from prometheus_client import CollectorRegistry
 
 from tests.api.api_helpers import HOURLY, Cluster, FakeSteps, at, running
 from xchronos.api.app import create_app
@@ -36,7 +35,7 @@ class Counting(MemoryStore):
 class Memory:
     """A scheduler that has in memory what runs."""
 
-    def machine_of(self, execution_id):
+    async def machine_of(self, execution_id):
         return "m2" if execution_id == RUNS.id else None
 
 
@@ -90,7 +89,7 @@ async def test_an_answer_costs_the_same_however_much_runs(method, path, status, 
         store = Counting()
         cluster = await crowded(store, size, tmp_path)
         registry = Registry(store, cluster.registry.keys, memory)
-        services = Services(registry, cluster.clock, "m2", cluster.steps, metrics=CollectorRegistry())
+        services = Services(registry, cluster.clock, "m2", cluster.steps, cluster.daemon)
         with TestClient(create_app(services), base_url="http://127.0.0.1") as api:
             store.brought = 0
             answer = api.request(method, path)

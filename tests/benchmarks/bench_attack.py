@@ -198,9 +198,11 @@ class Attack:
 
 
 def _memory(process: int) -> float:
-    """What a process has of the machine's memory, in MiB."""
+    """What a process and its children have of the machine's memory, in MiB."""
     lines = Path(f"/proc/{process}/status").read_text().splitlines()
-    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS:"))
+    own = next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS:"))
+    children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
+    return own + sum(_memory(int(child)) for child in children)
 
 
 def _free_port() -> int:

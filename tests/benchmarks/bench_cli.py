@@ -11,8 +11,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from tests.api.api_helpers import FakeDaemon
 from tests.benchmarks.rows import Row
 from xchronos.api.app import create_app
+from xchronos.api.listening import listen
 from xchronos.api.ports import Services
 from xchronos.api.server import serve
 from xchronos.clock import SystemClock
@@ -54,8 +56,8 @@ def _api(units: int) -> Iterator[str]:
             address.append(url)
             ready.set()
 
-        app = create_app(Services(registry, clock, "bench", _NoSteps()))
-        task = asyncio.create_task(serve(app, "127.0.0.1", 0, told))
+        app = create_app(Services(registry, clock, "bench", _NoSteps(), FakeDaemon()))
+        task = asyncio.create_task(serve(app, listen("127.0.0.1", 0), told))
         stop.extend((asyncio.get_running_loop(), task))
         await asyncio.wait([task])
 

@@ -10,12 +10,12 @@ from typing import Any, TypeVar
 
 import pytest
 from click.testing import CliRunner, Result
-from prometheus_client import CollectorRegistry
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "api"))
 
 from tests.api.api_helpers import Cluster
 from xchronos.api.app import create_app
+from xchronos.api.listening import listen
 from xchronos.api.ports import Services
 from xchronos.api.server import serve
 from xchronos.cli.program import cli
@@ -44,15 +44,13 @@ def daemon(monkeypatch: pytest.MonkeyPatch) -> Iterator[Daemon]:
 
     async def main() -> None:
         cluster = Cluster()
-        services = Services(
-            cluster.registry, cluster.clock, "m1", cluster.steps, cluster.intake, metrics=CollectorRegistry()
-        )
+        services = Services(cluster.registry, cluster.clock, "m1", cluster.steps, cluster.daemon)
 
         def ready(url: str) -> None:
             found.append(Daemon(cluster, url, asyncio.get_running_loop()))
             started.set()
 
-        stop.append(asyncio.create_task(serve(create_app(services), "127.0.0.1", 0, ready)))
+        stop.append(asyncio.create_task(serve(create_app(services), listen("127.0.0.1", 0), ready)))
         with pytest.raises(asyncio.CancelledError):
             await stop[0]
 

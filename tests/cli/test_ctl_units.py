@@ -10,7 +10,7 @@ from xchronos.model.policies import Outcome
 from xchronos.model.records import Attempt, Missed, StepResult
 from xchronos.store.contract import Put, Txn
 from xchronos.wire.details import UnitDetail
-from xchronos.wire.messages import Asked, DaemonStatus, ExecutionIds, SubmissionResult, UnitSummary
+from xchronos.wire.messages import Asked, DaemonStatus, ExecutionIds, IntakeFault, SubmissionResult, UnitSummary
 
 EXAMPLE = Path(__file__).parents[2] / "units/statement_generation.service"
 
@@ -346,7 +346,6 @@ class TestStatus:
         assert ctl("explain", "a").exit_code == 1
 
     def test_the_daemon(self, ctl, daemon):
-        from tests.api.api_helpers import Fault
 
         daemon.run(daemon.cluster.submit("a.service"))
         keys, held = daemon.cluster.registry.keys, [Put("/xchronos/var/scheduler/election", b"m1")]
@@ -355,7 +354,7 @@ class TestStatus:
         daemon.run(daemon.cluster.registry.store.commit(Txn((), tuple(held))))
         assert "none active" in ctl("status").stdout
         ctl("start", "a")
-        daemon.cluster.intake.faults.append(Fault("/etc/x.service", "unknown key\nbad cron", at(0), "abcdef"))
+        daemon.cluster.daemon.refused.append(IntakeFault("/etc/x.service", "unknown key\nbad cron", at(0), "abcdef"))
         shown = ctl("status").stdout
         for part in (
             "xchronosd 0.1.0 on machine m1",
@@ -369,7 +368,7 @@ class TestStatus:
         ):
             assert part in shown
         assert "revision abcdef stays in force" in shown
-        daemon.cluster.intake.faults.append(Fault("/etc/y.service", "not valid UTF-8\n" * 50, at(0), ""))
+        daemon.cluster.daemon.refused.append(IntakeFault("/etc/y.service", "not valid UTF-8\n" * 50, at(0), ""))
         shown = ctl("status").stdout
         assert shown.count("not valid UTF-8") == 10
         assert "and 40 more, which xchronosctl verify tells" in shown

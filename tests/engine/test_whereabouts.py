@@ -15,11 +15,11 @@ def test_an_engine_knows_where_an_execution_is_until_it_has_ended():
         (waits,) = await cluster.registry.start("second.service", now=clock.now())
         await cluster.sleep(1)
         engine = daemon.engine
-        assert [engine.machine_of(name) for name in (runs, waits, "first.service/none/0")] == ["m1", "", None]
+        assert [await engine.machine_of(name) for name in (runs, waits, "first.service/none/0")] == ["m1", "", None]
         await cluster.sleep(90)
-        assert [engine.machine_of(name) for name in (runs, waits)] == [None, "m1"]
+        assert [await engine.machine_of(name) for name in (runs, waits)] == [None, "m1"]
         await cluster.stop()
         # Nothing is in memory where nothing is scheduled.
-        assert engine.machine_of(waits) is None
+        assert await engine.machine_of(waits) is None
 
     run_virtual(main)

@@ -54,7 +54,7 @@ class Memory:
     def __init__(self, places: dict[str, str | None]) -> None:
         self.places = places
 
-    def machine_of(self, execution_id: str) -> str | None:
+    async def machine_of(self, execution_id: str) -> str | None:
         return self.places.get(execution_id)
 
 

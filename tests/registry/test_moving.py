@@ -73,7 +73,7 @@ class Memory:
     def __init__(self, place: str | None) -> None:
         self.place = place
 
-    def machine_of(self, execution_id: str) -> str | None:
+    async def machine_of(self, execution_id: str) -> str | None:
         return self.place
 
 

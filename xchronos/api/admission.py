@@ -1,11 +1,18 @@
 """How many requests are answered together: an ASGI layer in front of the routes.
 
-What a request costs is decided by who sends it, so the next one waits until there is room. A request has no room while
-its body arrives or its answer leaves: how long that takes is decided by the peer. A probe, and what comes in by the
-unix socket, need not wait. An answer that follows a log stands for hours, and is counted by itself.
+What a request costs is decided by who sends it, so the next one waits until there is room. Lists, and unit files that
+have to be compiled, cost most: they have levels of their own, and whoever asks for one unit waits for none of them. Who
+waits at a level gets its turn by flow, that is by peer: a hundred requests of one peer do not delay the one of another,
+and when too many wait, those of the peer that has the most are told to ask again.
+
+A request has no room while its body arrives or its answer leaves: how long that takes is decided by the peer. A probe,
+and what comes in by the unix socket, need not wait. An answer that follows a log stands for hours, and is counted by
+itself.
 """
 
 import asyncio
+import re
+from collections import OrderedDict, deque
 
 import msgspec
 from litestar.enums import ScopeType
@@ -22,25 +29,105 @@ from litestar.types import (
 )
 
 from xchronos.api.access_control import UNGUARDED
-from xchronos.limits import BODIES_BYTES, BODY_BYTES, LOGS_AT_ONCE, REQUESTS_AT_ONCE, REQUESTS_WAITING
+from xchronos.limits import (
+    BODIES_BYTES,
+    BODY_BYTES,
+    COMPILES_AT_ONCE,
+    COMPILES_WAITING,
+    LISTS_AT_ONCE,
+    LISTS_WAITING,
+    LOGS_AT_ONCE,
+    REQUESTS_AT_ONCE,
+    REQUESTS_WAITING,
+)
 from xchronos.wire.messages import ErrorBody
 
 RETRY_AFTER_SECONDS = 2
 """How long a client should wait before it asks again."""
 
 
+class Level:
+    """One level: how many of its requests are answered together, and in which order the others follow.
+
+    Args:
+        at_once: How many are answered together.
+        waiting: How many may wait for that.
+    """
+
+    def __init__(self, at_once: int, waiting: int) -> None:
+        self.at_once = at_once
+        self.most_waiting = waiting
+        self.inside = 0
+        """The requests that are answered."""
+        self._flows: OrderedDict[str, deque[asyncio.Future[bool]]] = OrderedDict()
+
+    @property
+    def waiting(self) -> int:
+        """The requests that wait."""
+        return sum(map(len, self._flows.values()))
+
+    async def enter(self, flow: str) -> bool:
+        """Wait for the turn of a request of this flow. False: too many wait, and those of its flow are the most."""
+        if self.inside < self.at_once:
+            self.inside += 1
+            return True
+        if self.waiting >= self.most_waiting:
+            fullest = max(self._flows, key=lambda each: len(self._flows[each]))
+            if len(self._flows[fullest]) <= len(self._flows.get(flow, ())) + 1:
+                return False
+            self._flows[fullest].pop().set_result(False)  # the one that has waited least
+        turn: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._flows.setdefault(flow, deque()).append(turn)
+        try:
+            return await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled() and turn.result():
+                self.leave()
+            else:
+                self._forget(flow, turn)
+            raise
+
+    def leave(self) -> None:
+        """A request is answered: the next one, of the flow whose turn it is, takes its place."""
+        while self._flows:
+            flow, turns = self._flows.popitem(last=False)
+            turn = turns.popleft() if turns else None
+            if turns:
+                self._flows[flow] = turns  # behind the other flows
+            if turn is not None and not turn.done():
+                turn.set_result(True)
+                return
+        self.inside -= 1
+
+    def _forget(self, flow: str, turn: "asyncio.Future[bool]") -> None:
+        turns = self._flows.get(flow)
+        if turns is not None and turn in turns:
+            turns.remove(turn)
+            if not turns:
+                del self._flows[flow]
+
+
+_LISTS = re.compile(r"/v1/(units|executions|machines|status|units/[^/]+/executions)|/metrics|/schema.*")
+_COMPILES = re.compile(r"PUT /v1/units/[^/]+|POST /v1/verify")
+
+
 class Room:
     """What there is room for in one server. Every route has a layer of its own, and all of them share this."""
 
     def __init__(self) -> None:
-        self.answering = asyncio.Semaphore(REQUESTS_AT_ONCE)
-        """The requests that are answered."""
-        self.waiting = 0
-        """The requests that wait for that."""
+        self.lists = Level(LISTS_AT_ONCE, LISTS_WAITING)
+        self.compiles = Level(COMPILES_AT_ONCE, COMPILES_WAITING)
+        self.others = Level(REQUESTS_AT_ONCE, REQUESTS_WAITING)
         self.logs = 0
         """The logs that are read."""
         self.bodies = 0
         """The bytes of all bodies that have arrived and are not answered."""
+
+    def level(self, method: str, path: str) -> Level:
+        """The level of a request."""
+        if method == "GET" and _LISTS.fullmatch(path):
+            return self.lists
+        return self.compiles if _COMPILES.fullmatch(f"{method} {path}") else self.others
 
 
 class Turnstile:
@@ -87,24 +174,19 @@ class Turnstile:
                 return True
 
     async def _answer(self, body: bytes, scope: HTTPScope, receive: Receive, send: Send) -> None:
-        room = self._room
-        counted = scope.get("client") is not None
-        if counted:
-            if room.answering.locked() and room.waiting >= REQUESTS_WAITING:
-                await _refuse(send, 503, f"{REQUESTS_AT_ONCE} requests are answered now and {REQUESTS_WAITING} wait")
-                return
-            room.waiting += 1
-            try:
-                await room.answering.acquire()
-            finally:
-                room.waiting -= 1
+        client = scope.get("client")
+        level = self._room.level(scope["method"], scope["path"])
+        counted = client is not None
+        if client is not None and not await level.enter(client[0]):
+            await _refuse(send, 503, f"{level.at_once} such requests are answered now and {level.most_waiting} wait")
+            return
         read = False
 
         def leave() -> None:
             nonlocal counted
             if counted:
                 counted = False
-                room.answering.release()
+                level.leave()
 
         async def replay() -> HTTPReceiveMessage | WebSocketReceiveMessage:
             nonlocal read

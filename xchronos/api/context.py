@@ -8,8 +8,9 @@ import msgspec
 from litestar import MediaType, Response
 from litestar.datastructures import State
 
-from xchronos.api.ports import Services
+from xchronos.api.ports import DaemonReport, Services
 from xchronos.errors import Problem, UnitFileError
+from xchronos.ipc import Disconnected
 from xchronos.limits import ANSWER_SECONDS
 from xchronos.model.records import UnitRecord
 from xchronos.model.unit import Unit
@@ -38,7 +39,7 @@ class Context:
 
     async def answer(self, make: Callable[[], T]) -> Response[T]:
         """An answer that may be long, made and encoded aside."""
-        body: Any = await self.services.offload(lambda: msgspec.json.encode(make()))
+        body: Any = await self.services.making(lambda: msgspec.json.encode(make()))
         return Response(body, media_type=MediaType.JSON)
 
     async def unit_warnings(self, unit: Unit) -> tuple[Problem, ...]:
@@ -46,13 +47,16 @@ class Context:
         ask = self.services.unit_warnings
         return await ask(unit) if ask is not None else ()
 
-    async def faults(self) -> tuple[str, ...]:
-        """What is wrong with the daemon, also when its event loop does not answer."""
+    async def report(self) -> DaemonReport:
+        """What the daemon says of itself; that it says nothing is a fault too."""
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
-                return tuple(await self.services.inside(self.services.health))
+                return await self.services.daemon.report()
         except TimeoutError:
-            return (f"the event loop that schedules has not answered for {ANSWER_SECONDS:g} s",)
+            fault = f"the event loop that schedules has not answered for {ANSWER_SECONDS:g} s"
+        except Disconnected:
+            fault = "the process that schedules has ended"
+        return DaemonReport((fault,))
 
 
 def try_compile(name: str, record: UnitRecord) -> Unit | UnitFileError:

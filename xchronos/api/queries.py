@@ -23,7 +23,7 @@ from xchronos.registry.registry import Registry
 from xchronos.registry.roster import Share
 from xchronos.scheduler.explain import nobody_decides
 from xchronos.scheduler.feasibility import UNAVAILABLE, MachineView
-from xchronos.store.contract import KeyValue, Reporting
+from xchronos.store.contract import KeyValue
 from xchronos.store.reading import read_some, snapshot
 from xchronos.wire.details import MachineState, MachineStatus
 
@@ -177,12 +177,12 @@ def skew(schedulers: Iterable[Share], machines: Iterable[Machine]) -> list[str]:
     return told + differences(readings)
 
 
-async def held_up(registry: Registry, unit: str) -> list[str]:
+async def held_up(context: Context, unit: str) -> list[str]:
     """Why nothing can be decided about a unit just now: nobody owns its shard, or the store takes no writes."""
     shard = shard_of(unit)
-    owner = next((share.machine for share in await registry.schedulers() if shard in share.shards), "")
-    store = registry.store
-    return nobody_decides(shard, owner, store.faults() if isinstance(store, Reporting) else ())
+    schedulers = await context.services.registry.schedulers()
+    owner = next((share.machine for share in schedulers if shard in share.shards), "")
+    return nobody_decides(shard, owner, (await context.report()).store)
 
 
 async def machine_views(context: Context) -> list[MachineView]:

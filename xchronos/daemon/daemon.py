@@ -5,26 +5,21 @@ import ipaddress
 import os
 import socket
 from collections.abc import Mapping, Sequence
-from datetime import datetime
-from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import structlog
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, generate_latest
 
-from xchronos.agent.agent import Agent
-from xchronos.agent.attempt.journal import attempt_directory, logs_in
 from xchronos.agent.guardian.client import GuardianClient
 from xchronos.agent.steps.host_facts import default_machine_id, drawn, host_facts, total_memory
 from xchronos.agent.steps.resolved_unit import HostContext
-from xchronos.aio import Elsewhere, Workshop, cancel_and_wait, first, in_thread
-from xchronos.api.app import create_app
-from xchronos.api.ports import Services
-from xchronos.api.server import serve
+from xchronos.aio import Workshop, cancel_and_wait, first
+from xchronos.api.ports import DaemonReport
 from xchronos.clock import SystemClock
 from xchronos.config import Settings
 from xchronos.daemon.access import api_token, check_exposed
+from xchronos.daemon.api_calls import ApiChange, ApiStart, StoreAccess
+from xchronos.daemon.api_supervisor import ApiSupervisor, DaemonAnswers
 from xchronos.daemon.read_paths import StoredReads, mark_new, read_paths_of
 from xchronos.daemon.reload import merged
 from xchronos.daemon.roles import Roles, RolesContext, RolesOptions
@@ -43,51 +38,13 @@ from xchronos.logs import configure_logging
 from xchronos.model.records import Attempt, Capacity
 from xchronos.registry.keys import Keys
 from xchronos.registry.registry import Registry
-from xchronos.store.contract import Store
-from xchronos.store.elsewhere import StoreElsewhere
+from xchronos.store.consul.store import ConsulStore
+from xchronos.store.contract import Reporting, Store
+from xchronos.store.etcd.store import EtcdStore
+from xchronos.store.sqlite.store import SqliteStore
+from xchronos.wire.messages import IntakeFault
 
 log = structlog.get_logger(__name__)
-
-
-class _LocalSteps:
-    """What the API asks of this machine's attempts.
-
-    Output stays readable on a machine that has no agent any more.
-    """
-
-    def __init__(self, directory: Path, agent: Agent | None, inside: Elsewhere) -> None:
-        self._directory = directory
-        self._inside = inside
-        self._agent = agent
-
-    async def progress(self, execution_id: str) -> Attempt | None:
-        return await self._inside.run(self._agent.progress(execution_id)) if self._agent is not None else None
-
-    async def logs(self, unit: str, fire_time: datetime, copy: int, attempt: int) -> list[tuple[str, Path]]:
-        where = attempt_directory(self._directory, unit, fire_time, copy, attempt)
-        return await asyncio.to_thread(logs_in, where)
-
-
-class _Fault(NamedTuple):
-    """One problem of the intake, as the API shows it."""
-
-    path: str
-    message: str
-    since: datetime
-    last_good: str
-
-
-class _IntakeFaults:
-    """All problems of the intake, as the API shows them."""
-
-    def __init__(self, intake: Intake) -> None:
-        self._intake = intake
-
-    def problems(self) -> list[_Fault]:
-        return [
-            _Fault(problem.path, "\n".join(problem.messages), problem.since, problem.revision)
-            for problem in self._intake.problems()
-        ]
 
 
 class Daemon:
@@ -102,14 +59,15 @@ class Daemon:
         self.sources: Sequence[Path] = ()
         """The files that the settings were read from, which no unit may name. Set before `run`."""
         self._roles: Roles | None = None
-        self._services: Services | None = None
+        self._api: ApiSupervisor | None = None
         self._host: HostContext | None = None
+        self._token = ""
         self._clock = SystemClock()
         self._files = HostFiles()
         self.stopping = asyncio.Event()
         """Whoever wants the daemon to end sets it, once."""
 
-    def reload(self, settings: Settings) -> None:
+    async def reload(self, settings: Settings) -> None:
         """Take up what has changed in the settings, as far as a running daemon can. The log tells what came of it."""
         notify(f"RELOADING=1\nMONOTONIC_USEC={self._clock.monotonic()}")
         result = merged(self.settings, settings)
@@ -118,11 +76,6 @@ class Daemon:
         self._files.paths = read_paths_of(now, self.sources)
         if self._host is not None:
             self._host.log_limit = now.log_limit
-        if self._services is not None:
-            try:
-                self._services.token = api_token(now)
-            except ConfigError as error:
-                log.error("the API's token stays as it was", reason=str(error))  # noqa: TRY400 - the reason tells it
         if self._roles is not None:
             self._roles.configure(now.metadata, _capacity(now))
         say = log.warning if result.need_restart else log.info
@@ -131,8 +84,18 @@ class Daemon:
             taken_up=list(result.taken_up),
             need_restart=list(result.need_restart),
         )
-        if self._services is not None:
+        if self._api is not None:
+            await self._api.change(self._changed())
+        if self._roles is not None:
             notify("READY=1")
+
+    def _changed(self) -> ApiChange:
+        now = self.settings
+        try:
+            self._token = api_token(now)
+        except ConfigError as error:
+            log.error("the API's token stays as it was", reason=str(error))  # noqa: TRY400 - the reason tells it
+        return ApiChange(self._token, self._files.paths, now.log_format, now.log_level)
 
     async def run(self) -> None:
         """Run until `stopping` is set. Then take in nothing more, let attempts end, and record how they ended.
@@ -177,6 +140,8 @@ class Daemon:
 
     async def _run_alone(self) -> None:
         executors = self.make_executors()
+        answers: asyncio.Future[DaemonAnswers] = asyncio.get_running_loop().create_future()
+        serving = self._serving(answers)
         try:
             guarding = self._guarding(executors)
             if guarding is not None:
@@ -184,12 +149,21 @@ class Daemon:
             store = await self._store_or_stop()
             if store is not None:
                 try:
-                    await self._run_on(store, executors, guarding)
+                    await self._run_on(store, executors, guarding, answers, serving)
                 finally:
                     await store.close()
         finally:
+            if serving is not None:
+                await cancel_and_wait(serving)
             for executor in executors.values():
                 await executor.close()
+
+    def _serving(self, answers: "asyncio.Future[DaemonAnswers]") -> "asyncio.Task[None] | None":
+        """Begin to start the process that serves the API, while everything else begins. Raises ConfigError."""
+        if "api" not in self.settings.roles:
+            return None
+        self._api = ApiSupervisor(*_where(self.settings.api_listen), answers, self._clock)
+        return asyncio.create_task(self._api.run(), name="api")
 
     async def make_store(self) -> Store:
         """Open the job store, which the daemon closes when it ends. Raises StoreError."""
@@ -234,9 +208,16 @@ class Daemon:
             processes=settings.state_directory / "processes" if isinstance(process, ProcessExecutor) else None,
         )
 
-    async def _run_on(self, store: Store, executors: dict[str, Executor], guarding: GuardianClient | None) -> None:
+    async def _run_on(
+        self,
+        store: Store,
+        executors: dict[str, Executor],
+        guarding: GuardianClient | None,
+        answers: "asyncio.Future[DaemonAnswers]",
+        serving: "asyncio.Task[None] | None",
+    ) -> None:
         settings, clock = self.settings, self._clock
-        token = api_token(settings)
+        self._token = api_token(settings)
         state = settings.state_directory
         machine = settings.machine_id or default_machine_id(state)
         keys = Keys(settings.namespace)
@@ -268,27 +249,7 @@ class Daemon:
         await running.start()
         told = IntakeOptions(machine=machine, settle=settings.settle, notes=state / "intake.json")
         intake = Intake(registry, clock, settings.units, told)
-        # The API has a thread, and in it an event loop, of its own: what its clients ask for holds up no fire.
-        inside = Elsewhere(asyncio.get_running_loop())
-        answering = Workshop("answers")
         reads = StoredReads(registry, self._files, place.facts, clock, compiling)
-        services = Services(
-            registry=Registry(StoreElsewhere(store, inside), keys, running.engine, answering),
-            clock=clock,
-            machine_id=machine,
-            steps=_LocalSteps(attempts, running.agent, inside),
-            inside=inside.call,
-            offload=answering,
-            loop=watchdog,
-            health=running.health,
-            notes=lambda: (*running.notes(), *reads.notes()),
-            unit_warnings=lambda unit: inside.run(reads.warnings(unit)),
-            intake=_IntakeFaults(intake),
-            metrics=metrics,
-            token=token,
-            names=(*settings.api_hosts, place.facts.hostname),
-        )
-        self._services = services
         parts = [
             asyncio.create_task(running.wait(), name="roles"),
             asyncio.create_task(watchdog.run(), name="watchdog"),
@@ -298,10 +259,9 @@ class Daemon:
             parts.append(asyncio.create_task(intake.run(), name="intake"))
             told_of = RefusedFiles(store, keys, clock, machine, intake.problems)
             parts.append(asyncio.create_task(told_of.run(), name="refused files"))
-        if "api" in roles:
-            host, port = _where(settings.api_listen)
-            serving = partial(serve, create_app(services), host, port, _ready, settings.api_connections)
-            parts.append(asyncio.create_task(in_thread(serving, "api"), name="api"))
+        if serving is not None:
+            answers.set_result(self._answers(store, running, intake, watchdog, reads))
+            parts.append(serving)
         else:
             _ready("none")
         try:
@@ -312,7 +272,42 @@ class Daemon:
             await cancel_and_wait(*parts)
             await running.stop(self.settings.shutdown_grace)
             compiling.close()
-            answering.close()
+
+    def _answers(
+        self, store: Store, running: Roles, intake: Intake, watchdog: Watchdog, reads: StoredReads
+    ) -> DaemonAnswers:
+        """What the process that serves the API is answered."""
+        machine, agent, engine = running.machine, running.agent, running.engine
+
+        def start() -> ApiStart:
+            names = (*self.settings.api_hosts, machine.hostname)
+            return ApiStart(self.settings, machine.id, self._token, names, self._files.paths, _access(store))
+
+        def report() -> DaemonReport:
+            return DaemonReport(
+                tuple(running.health()),
+                (*running.notes(), *reads.notes()),
+                tuple(
+                    IntakeFault(each.path, "\n".join(each.messages), each.since, each.revision)
+                    for each in intake.problems()
+                ),
+                watchdog.told(),
+                tuple(store.faults()) if isinstance(store, Reporting) else (),
+            )
+
+        async def metrics() -> bytes:
+            return await asyncio.to_thread(generate_latest, running.metrics)
+
+        async def progress(execution_id: str) -> Attempt | None:
+            return await agent.progress(execution_id) if agent is not None else None
+
+        async def machine_of(execution_id: str) -> str | None:
+            return await engine.machine_of(execution_id) if engine is not None else None
+
+        return DaemonAnswers(
+            start=start, store=store, ready=_ready, report=report, metrics=metrics, progress=progress,
+            machine_of=machine_of,
+        )  # fmt: skip
 
     async def _until_stopped(self, parts: "list[asyncio.Task[None]]") -> None:
         """Wait for `stopping`. A part of the daemon that ends before it is set has failed, and so has the daemon."""
@@ -330,6 +325,14 @@ def _capacity(settings: Settings) -> Capacity:
         memory=settings.memory or total_memory(),
         cpus=settings.cpus or float(os.cpu_count() or 1),
     )
+
+
+def _access(store: Store) -> StoreAccess:
+    """How another process comes to the store. One that an embedder has made is asked for everything."""
+    if isinstance(store, EtcdStore | ConsulStore):
+        return StoreAccess(store.name, store.max_operations, servers=True)
+    file = str(store.path) if isinstance(store, SqliteStore) else ""
+    return StoreAccess(store.name, store.max_operations, file=file)
 
 
 def _where(listen: str) -> tuple[str, int]:

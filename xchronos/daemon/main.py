@@ -180,7 +180,7 @@ async def _reload_on(asked: asyncio.Event, daemon: "Daemon", read: "Callable[[],
         except (ConfigError, HostFileRefused) as error:
             log.error("the settings cannot be read again; all stay as they are", reason=str(error))  # noqa: TRY400
         else:
-            daemon.reload(fresh)
+            await daemon.reload(fresh)
 
 
 def main() -> None:

@@ -62,6 +62,28 @@ def read_paths_of(settings: Settings, sources: Sequence[Path]) -> ReadPaths:
     )
 
 
+def _roots(paths: ReadPaths) -> str:
+    return ", ".join(map(str, paths.roots))
+
+
+async def read_warnings(unit: Unit, files: HostFiles, facts: HostFacts) -> tuple[Problem, ...]:
+    """A warning for each file that a unit names, and may not have read on this machine."""
+    found = []
+    for what, path in named_files(unit, facts):
+        with suppress(HostFileRefused):
+            if not await files.is_open(path):
+                effect = "it is read until read_paths is named" if files.paths.told_only else "its steps fail here"
+                found.append(
+                    Problem(
+                        f"{what} {path} is outside of what units may have read on this machine "
+                        f"({_roots(files.paths)}; see read_paths): {effect}",
+                        unit.name,
+                        severity="warning",
+                    )
+                )
+    return tuple(found)
+
+
 class StoredReads:
     """Knows which stored units name files that they may not, before their steps run, for the status to tell."""
 
@@ -101,28 +123,6 @@ class StoredReads:
             return []  # what cannot be read by this version names nothing here
         return list(named_files(unit, self._facts))
 
-    @property
-    def _roots(self) -> str:
-        return ", ".join(map(str, self._files.paths.roots))
-
-    async def warnings(self, unit: Unit) -> tuple[Problem, ...]:
-        """A warning for each file that a unit names, and may not have read on this machine."""
-        found = []
-        for what, path in named_files(unit, self._facts):
-            with suppress(HostFileRefused):
-                if not await self._files.is_open(path):
-                    told = self._files.paths.told_only
-                    effect = "it is read until read_paths is named" if told else "its steps fail here"
-                    found.append(
-                        Problem(
-                            f"{what} {path} is outside of what units may have read on this machine "
-                            f"({self._roots}; see read_paths): {effect}",
-                            unit.name,
-                            severity="warning",
-                        )
-                    )
-        return tuple(found)
-
     def notes(self) -> list[str]:
         """A sentence for the status; none when no unit names what it may not."""
         paths = self._files.paths
@@ -133,4 +133,4 @@ class StoredReads:
         names = ", ".join(told[:TOLD_AT_ONCE])
         more = f" and {len(told) - TOLD_AT_ONCE} more" if len(told) > TOLD_AT_ONCE else ""
         effect = "which are read until the setting read_paths is named" if paths.told_only else "which are not read"
-        return [f"units name files outside of {self._roots}, {effect}: {names}{more}"]
+        return [f"units name files outside of {_roots(paths)}, {effect}: {names}{more}"]

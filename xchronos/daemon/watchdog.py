@@ -21,6 +21,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from xchronos.limits import STALL_SECONDS
+from xchronos.wire.messages import LoopStalls
 
 log = structlog.get_logger(__name__)
 
@@ -76,6 +77,12 @@ class Watchdog:
         """For how many seconds the loop has stood by now; 0: it goes on. Every thread may ask."""
         late = time.monotonic() - self._noted - EVERY
         return late if late >= STALL_SECONDS else 0.0
+
+    def told(self) -> LoopStalls:
+        """What it has seen, as the API tells it."""
+        if self.last is None:
+            return LoopStalls(self.stalls, self.longest)
+        return LoopStalls(self.stalls, self.longest, self.last.at, self.last.seconds, self.last.culprit)
 
     async def run(self) -> None:
         """Watch the running loop until cancelled."""

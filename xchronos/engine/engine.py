@@ -81,7 +81,7 @@ class Engine:
         """Stored units that this scheduler has met and cannot read, with the reason."""
         return self._session.cannot_read if self._session is not None else {}
 
-    def machine_of(self, execution_id: str) -> str | None:
+    async def machine_of(self, execution_id: str) -> str | None:
         """The machine that an open execution is on by what is in memory; empty: on none; None: it is not in memory.
 
         Memory may lag behind the store, and be ahead of it while a write is under way: ask the store before believing.

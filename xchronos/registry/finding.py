@@ -44,7 +44,7 @@ T = TypeVar("T")
 class Whereabouts(Protocol):
     """Who follows all executions, and so may know where one is without asking the store."""
 
-    def machine_of(self, execution_id: str) -> str | None:
+    async def machine_of(self, execution_id: str) -> str | None:
         """The machine that probably has an execution; empty: probably none has it; None: there is nothing to tell."""
         ...
 
@@ -87,7 +87,7 @@ class ExecutionFinder:
 
     async def _find_where_likely(self, execution_id: str) -> KeyValue | None:
         keys = self._keys
-        machine = self._whereabouts.machine_of(execution_id) if self._whereabouts is not None else None
+        machine = await self._whereabouts.machine_of(execution_id) if self._whereabouts is not None else None
         if machine is None:
             machine = self._found_at.get(execution_id)
         places = [keys.placement(machine, execution_id)] if machine else []

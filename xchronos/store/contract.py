@@ -63,7 +63,7 @@ class Guard(msgspec.Struct, frozen=True, gc=False):
     target: Literal["mod", "create"] = "mod"
 
 
-class Put(msgspec.Struct, frozen=True, gc=False):
+class Put(msgspec.Struct, frozen=True, gc=False, tag=True):
     """Write a key, bound to `lease` unless that is 0."""
 
     key: str
@@ -71,13 +71,13 @@ class Put(msgspec.Struct, frozen=True, gc=False):
     lease: int = 0
 
 
-class Delete(msgspec.Struct, frozen=True, gc=False):
+class Delete(msgspec.Struct, frozen=True, gc=False, tag=True):
     """Remove a key. Nothing happens when there is no such key."""
 
     key: str
 
 
-class DeleteRange(msgspec.Struct, frozen=True, gc=False):
+class DeleteRange(msgspec.Struct, frozen=True, gc=False, tag=True):
     """Remove every key that begins with `prefix` (the empty prefix: all), in the order of the keys."""
 
     prefix: str

@@ -145,8 +145,8 @@ async def verify_unit(request: Request[Any, Any, Any], state: State, name: FromQ
     text, submission = await _submission(context, request)
     drop_ins = [(dropin.name, dropin.text) for dropin in submission.drop_ins]
     try:
-        unit = await context.compute(lambda: compile_unit(name, text, drop_ins, submission.path))
         registry = context.services.registry
+        unit = await registry.offload(lambda: compile_unit(name, text, drop_ins, submission.path))
         try:
             problems = await registry.verify(unit, submission.path, now=context.now)
         except StoreUnavailable:  # then nobody knows which executors machines have
@@ -282,7 +282,7 @@ async def explain_unit(state: State, name: FromPath[str]) -> Explanation:
     if waiting and asks_history(unit):
         for prefix in {fire_prefix(execution.id) for execution in active if execution.state == "waiting"}:
             copies |= await ended_copies(registry.store, registry.keys, prefix, lost=not stands(unit))
-    now, held_up = context.now, await queries.held_up(registry, name)
+    now, held_up = context.now, await queries.held_up(context, name)
     lines = await context.compute(lambda: explain(unit, schedule, active, machines, now, last, copies, held_up))
     lines += explain_refused(views.refused_words(refused), known=True)
     return Explanation(name, (*told, *lines), refused=bool(refused))

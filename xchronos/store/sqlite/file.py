@@ -48,6 +48,8 @@ _UPSERT = (
 )
 _CACHE_KIB = 32 * 1024
 _CHECKPOINT_PAGES = 4000  # of 4 KiB: the log is copied into the database whenever it has grown by 16 MiB
+_LOG_KEPT = 32 * 1024 * 1024
+"""The bytes of the write-ahead log that are kept when it is begun anew, after it has grown under long readers."""
 
 _BROKEN = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 _PASSING = {
@@ -98,6 +100,7 @@ def connect(path: Path, synchronous: Synchronous = "full") -> sqlite3.Connection
             _refuse(f"{path}: SQLite keeps no write-ahead log there (it says {mode!r}): expected a local file system")
         connection.execute(f"PRAGMA synchronous = {synchronous}")
         connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
+        connection.execute(f"PRAGMA journal_size_limit = {_LOG_KEPT}")
         connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
     except BaseException:
         connection.close()

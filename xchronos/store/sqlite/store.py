@@ -99,6 +99,11 @@ class SqliteStore:
         history = History(file.revision, max_events=history_events, max_bytes=history_bytes)
         return cls(file, clock or SystemClock(), history)
 
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self._file.path
+
     async def get(self, key: str) -> KeyValue | None:
         """See `Store.get`."""
         check_key(key)
