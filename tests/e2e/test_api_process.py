@@ -2,6 +2,7 @@
 
 import os
 import signal
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,10 @@ def children(house: House) -> list[int]:
     assert house.process is not None
     found = Path(f"/proc/{house.process.pid}/task/{house.process.pid}/children").read_text().split()
     return [int(each) for each in found if "api_process" in Path(f"/proc/{each}/cmdline").read_text()]
+
+
+def _is_gone(process: int) -> bool:
+    return not Path(f"/proc/{process}").exists()
 
 
 def healthy(house: House) -> bool:
@@ -53,7 +58,7 @@ def test_it_ends_with_a_daemon_that_is_killed_and_leaves_it_the_address(house: H
         (server,) = children(house)
         house.kill()
         house.start()  # fails where the address is taken
-        eventually(lambda server=server: not Path(f"/proc/{server}").exists(), limit=10)
+        eventually(partial(_is_gone, server), limit=10)
 
 
 def test_a_signal_to_all_processes_of_the_service_ends_the_daemon_in_order(house: House) -> None:

@@ -18,12 +18,12 @@ from xchronos.api.ports import DaemonReport
 from xchronos.clock import SystemClock
 from xchronos.config import Settings
 from xchronos.daemon.access import api_token, check_exposed
-from xchronos.daemon.api_calls import ApiChange, ApiStart, StoreAccess
+from xchronos.daemon.api_calls import ApiChange, ApiStart
 from xchronos.daemon.api_supervisor import ApiSupervisor, DaemonAnswers
 from xchronos.daemon.read_paths import StoredReads, mark_new, read_paths_of
 from xchronos.daemon.reload import merged
 from xchronos.daemon.roles import Roles, RolesContext, RolesOptions
-from xchronos.daemon.stores import history_kept, on_servers, open_store
+from xchronos.daemon.stores import access_to, history_kept, on_servers, open_store
 from xchronos.daemon.watchdog import Watchdog
 from xchronos.errors import ConfigError
 from xchronos.executors.contract import Executor
@@ -38,10 +38,7 @@ from xchronos.logs import configure_logging
 from xchronos.model.records import Attempt, Capacity
 from xchronos.registry.keys import Keys
 from xchronos.registry.registry import Registry
-from xchronos.store.consul.store import ConsulStore
 from xchronos.store.contract import Reporting, Store
-from xchronos.store.etcd.store import EtcdStore
-from xchronos.store.sqlite.store import SqliteStore
 from xchronos.wire.messages import IntakeFault
 
 log = structlog.get_logger(__name__)
@@ -281,7 +278,9 @@ class Daemon:
 
         def start() -> ApiStart:
             names = (*self.settings.api_hosts, machine.hostname)
-            return ApiStart(self.settings, machine.id, self._token, names, self._files.paths, _access(store))
+            return ApiStart(
+                self.settings, machine.id, self._token, names, self._files.paths, access_to(store, self.settings)
+            )
 
         def report() -> DaemonReport:
             return DaemonReport(
@@ -325,14 +324,6 @@ def _capacity(settings: Settings) -> Capacity:
         memory=settings.memory or total_memory(),
         cpus=settings.cpus or float(os.cpu_count() or 1),
     )
-
-
-def _access(store: Store) -> StoreAccess:
-    """How another process comes to the store. One that an embedder has made is asked for everything."""
-    if isinstance(store, EtcdStore | ConsulStore):
-        return StoreAccess(store.name, store.max_operations, servers=True)
-    file = str(store.path) if isinstance(store, SqliteStore) else ""
-    return StoreAccess(store.name, store.max_operations, file=file)
 
 
 def _where(listen: str) -> tuple[str, int]:

@@ -1,4 +1,4 @@
-"""Opening the job store that the settings name."""
+"""Opening the job store that the settings name. Only what that store needs is imported: gRPC alone takes 15 MB."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -9,14 +9,9 @@ import structlog
 from xchronos.aio import Backoff, retry
 from xchronos.clock import SECOND, Clock, Micros
 from xchronos.config import Settings
+from xchronos.daemon.api_calls import StoreAccess
 from xchronos.errors import ConfigError, StoreUnavailable
-from xchronos.store.consul.access import ConsulAccess
-from xchronos.store.consul.store import ConsulStore
 from xchronos.store.contract import Store
-from xchronos.store.etcd.access import EtcdAccess
-from xchronos.store.etcd.store import EtcdStore
-from xchronos.store.memory import MemoryStore
-from xchronos.store.sqlite.store import SqliteStore
 
 log = structlog.get_logger(__name__)
 
@@ -50,10 +45,14 @@ def on_servers(settings: Settings) -> bool:
 
 
 async def _open_memory(_settings: Settings, clock: Clock) -> Store:
+    from xchronos.store.memory import MemoryStore  # noqa: PLC0415 - see above
+
     return MemoryStore(clock)
 
 
 async def _open_sqlite(settings: Settings, clock: Clock) -> Store:
+    from xchronos.store.sqlite.store import SqliteStore  # noqa: PLC0415 - see above
+
     file = settings.store.partition(":")[2]
     path = Path(file.removeprefix("//")) if file else settings.state_directory / "xchronos.db"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -64,6 +63,9 @@ async def _open_sqlite(settings: Settings, clock: Clock) -> Store:
 
 
 async def _open_etcd(settings: Settings, _clock: Clock) -> Store:
+    from xchronos.store.etcd.access import EtcdAccess  # noqa: PLC0415 - see above
+    from xchronos.store.etcd.store import EtcdStore  # noqa: PLC0415
+
     scheme, _, members = settings.store.partition("://")
     password = await asyncio.to_thread(
         read_secret, "etcd.password", settings.etcd_password, settings.etcd_password_file
@@ -84,6 +86,9 @@ async def _open_etcd(settings: Settings, _clock: Clock) -> Store:
 
 
 async def _open_consul(settings: Settings, clock: Clock) -> Store:
+    from xchronos.store.consul.access import ConsulAccess  # noqa: PLC0415 - see above
+    from xchronos.store.consul.store import ConsulStore  # noqa: PLC0415
+
     scheme, _, agents = settings.store.partition("://")
     token = await asyncio.to_thread(read_secret, "consul.token", settings.consul_token, settings.consul_token_file)
     access = ConsulAccess(
@@ -109,6 +114,20 @@ _OPENERS: dict[str, Callable[[Settings, Clock], Awaitable[Store]]] = {
 }
 ON_SERVERS = frozenset(("etcd", "etcds", "consul", "consuls"))
 """The kinds of store that several daemons can share, and that may be away for a while."""
+
+
+def access_to(store: Store, settings: Settings) -> StoreAccess:
+    """How another process of this daemon comes to its store. One that an embedder has made is asked for everything."""
+    from xchronos.store.sqlite.store import SqliteStore  # noqa: PLC0415 - see above
+
+    if on_servers(settings):
+        from xchronos.store.consul.store import ConsulStore  # noqa: PLC0415 - see above
+        from xchronos.store.etcd.store import EtcdStore  # noqa: PLC0415
+
+        if isinstance(store, EtcdStore | ConsulStore):
+            return StoreAccess(store.name, store.max_operations, servers=True)
+    file = str(store.path) if isinstance(store, SqliteStore) else ""
+    return StoreAccess(store.name, store.max_operations, file=file)
 
 
 def history_kept(settings: Settings) -> Micros:
