@@ -17,11 +17,10 @@ import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from litestar.testing import TestClient
-from prometheus_client import CollectorRegistry
 from schemathesis import Case, GenerationMode
 from schemathesis.checks import CHECKS
 
-from tests.api.api_helpers import HOURLY, Cluster, FakeIntake, FakeSteps, StillClock, at, ended, running
+from tests.api.api_helpers import HOURLY, Cluster, FakeSteps, StillClock, at, ended, running
 from xchronos.api import peers
 from xchronos.api.app import create_app
 from xchronos.api.connections import _ANSWERS
@@ -75,8 +74,7 @@ class Api:
     def __init__(self) -> None:
         self.cluster = Cluster()
         self.services = Services(
-            self.cluster.registry, self.cluster.clock, "m1", self.cluster.steps, self.cluster.intake,
-            metrics=CollectorRegistry(),
+            self.cluster.registry, self.cluster.clock, "m1", self.cluster.steps, self.cluster.daemon,
         )  # fmt: skip
         asyncio.run(self._fill())
 
@@ -185,14 +183,9 @@ class Asking:
             return client.request(self.method, path, params=self.query, headers=self.headers, **body)
 
     def of_another_store(self, error: Exception) -> None:
-        def fail() -> Any:
-            raise error
-
-        broken: Any = Broken(error)
-        registry = Registry(broken, Keys())
-        self.api.services = Services(
-            registry, StillClock(), "m1", FakeSteps(), FakeIntake(), metrics=broken, health=fail
-        )  # fmt: skip
+        store: Any = Broken(error)
+        daemon: Any = Broken(error)
+        self.api.services = Services(Registry(store, Keys()), StillClock(), "m1", FakeSteps(), daemon)
 
 
 def unknown_query(asking: Asking) -> None:
@@ -252,7 +245,7 @@ def absent_store(asking: Asking) -> None:
     if asking.label in ("GET /metrics", "POST /v1/verify"):  # they need no store, but room
         asking.patches.enter_context(patch("xchronos.api.admission.BODIES_BYTES", -1))
     elif asking.label == "GET /healthz":
-        asking.api.services.health = lambda: ("the disk is full",)
+        asking.api.cluster.daemon.faults = ["the disk is full"]
     else:
         asking.of_another_store(StoreUnavailable("it is away"))
 

@@ -33,6 +33,8 @@ class Gone(FakeDaemon):
     async def report(self):
         raise Disconnected("gone")
 
+    metrics = report
+
 
 def served(services, **changes):
     return TestClient(create_app(dataclasses.replace(services, **changes)), base_url="http://127.0.0.1")
@@ -49,7 +51,9 @@ def test_a_probe_is_answered_while_the_loop_that_schedules_stands(services, monk
 def test_a_probe_is_answered_when_the_process_that_schedules_is_gone(services):
     with served(services, daemon=Gone()) as api:
         answer = api.get("/healthz")
+        counted = api.get("/metrics")
     assert (answer.status_code, answer.json()["error"]) == (503, "the process that schedules has ended")
+    assert counted.status_code == 503
 
 
 def test_the_status_tells_how_often_it_stood_and_why(services):

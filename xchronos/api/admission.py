@@ -122,6 +122,13 @@ class Room:
         """The logs that are read."""
         self.bodies = 0
         """The bytes of all bodies that have arrived and are not answered."""
+        self.answered = 0
+        """The requests that were answered."""
+
+    @property
+    def busy(self) -> bool:
+        """Whether any request is answered now, logs that are followed aside."""
+        return any(level.inside for level in (self.lists, self.compiles, self.others))
 
     def level(self, method: str, path: str) -> Level:
         """The level of a request."""
@@ -184,6 +191,7 @@ class Turnstile:
 
         def leave() -> None:
             nonlocal counted
+            self._room.answered += counted
             if counted:
                 counted = False
                 level.leave()

@@ -25,14 +25,14 @@ from xchronos.limits import BODY_BYTES
 from xchronos.unitfile.suggest import did_you_mean
 
 
-def create_app(services: Services) -> Litestar:
-    """The application that answers for these services."""
+def create_app(services: Services, room: Room | None = None) -> Litestar:
+    """The application that answers for these services, as far as there is room."""
     return Litestar(
         route_handlers=[*UNIT_ROUTES, *EXECUTION_ROUTES, *MACHINE_ROUTES, *CLUSTER_ROUTES],
         state=State({"context": Context(services)}),
         middleware=[
             DefineMiddleware(AccessControl, names=services.names, token=lambda: services.token),
-            DefineMiddleware(Turnstile, room=Room()),
+            DefineMiddleware(Turnstile, room=room or Room()),
         ],
         before_request=refuse_unknown_queries,
         request_max_body_size=BODY_BYTES,

@@ -17,6 +17,7 @@ from xchronos.errors import (
     StoreUnavailable,
     UnitFileError,
 )
+from xchronos.ipc import Disconnected
 from xchronos.wire.messages import ErrorBody
 
 log = structlog.get_logger(__name__)
@@ -27,6 +28,7 @@ _STATUS: dict[type[Exception], int] = {
     LeaseLost: 409,
     InvalidValue: 400,
     StoreError: 500,
+    Disconnected: 503,
 }
 
 RETRY_AFTER_SECONDS = 2

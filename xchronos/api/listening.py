@@ -5,18 +5,31 @@ from pathlib import Path
 
 from xchronos.errors import ConfigError
 
-BACKLOG = 128
-"""The connections that the system keeps until they are accepted. asyncio accepts as many before one is looked at."""
+BACKLOG = 1024
+"""The connections that the system keeps until they are accepted. Those of a crowd that has no more room ask again after
+a second, and with them whoever came meanwhile (tcp(7), tcp_max_syn_backlog)."""
+
+ACCEPTED_AT_ONCE = 32
+"""How many of them are accepted before the first of them is read. They are fewer than one peer may have, so that nobody
+loses his connection to them before his request was looked at."""
 
 
-def listen(host: str, port: int) -> socket.socket:
+class Listener(socket.socket):
+    """A listening socket whose queue is as long as BACKLOG says, whatever asyncio asks for."""
+
+    def listen(self, _backlog: int = BACKLOG, /) -> None:
+        """Let connections come in."""
+        super().listen(BACKLOG)
+
+
+def listen(host: str, port: int) -> Listener:
     """A socket on which connections come in: see `reserve` and `begin`. Raises ConfigError."""
     listener = reserve(host, port)
     begin(listener, host)
     return listener
 
 
-def reserve(host: str, port: int) -> socket.socket:
+def reserve(host: str, port: int) -> Listener:
     """A socket that has an address of TCP. Connections are refused until `begin`, which a unix socket waits for.
 
     Args:
@@ -27,13 +40,13 @@ def reserve(host: str, port: int) -> socket.socket:
         ConfigError: nobody can listen on the address.
     """
     if host.startswith("unix://"):
-        listener = socket.socket(socket.AF_UNIX)
+        listener = Listener(socket.AF_UNIX)
     else:
         try:
             family, kind, protocol, _, where = socket.getaddrinfo(
                 host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
             )[0]
-            listener = socket.socket(family, kind, protocol)
+            listener = Listener(family, kind, protocol)
             try:
                 listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 listener.bind(where)
@@ -46,7 +59,7 @@ def reserve(host: str, port: int) -> socket.socket:
     return listener
 
 
-def begin(listener: socket.socket, host: str) -> None:
+def begin(listener: Listener, host: str) -> None:
     """Let connections come in. Once more does nothing. Raises ConfigError."""
     try:
         path = host.removeprefix("unix://")
@@ -55,7 +68,7 @@ def begin(listener: socket.socket, host: str) -> None:
                 Path(path).unlink()
             listener.bind(path)
             Path(path).chmod(0o660)
-        listener.listen(BACKLOG)
+        listener.listen()
     except OSError as error:
         listener.close()
         raise ConfigError(f"the API cannot listen on {host}: {error.strerror or error}") from error

@@ -13,7 +13,7 @@ from litestar.datastructures import State
 from xchronos.aio import cancel_and_wait
 from xchronos.api.connections import BoundedProtocol, Connections, descriptors, most_connections
 from xchronos.api.context import context_of
-from xchronos.api.listening import BACKLOG, address_of
+from xchronos.api.listening import ACCEPTED_AT_ONCE, address_of
 from xchronos.limits import CONNECTIONS, KEEP_ALIVE_SECONDS
 
 log = structlog.get_logger(__name__)
@@ -72,7 +72,7 @@ async def serve(
         server_header=False,
         ws="none",
         http=type("Bounded", (BoundedProtocol,), {"book": book}),
-        backlog=BACKLOG,
+        backlog=ACCEPTED_AT_ONCE,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=GRACE_SECONDS,
     )

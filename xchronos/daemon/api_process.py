@@ -20,7 +20,9 @@ import structlog
 from xchronos.agent.attempt.journal import attempt_directory, logs_in
 from xchronos.agent.steps.host_facts import host_facts
 from xchronos.aio import Workshop, cancel_and_wait, first
+from xchronos.api.admission import Room
 from xchronos.api.app import create_app
+from xchronos.api.listening import Listener
 from xchronos.api.ports import DaemonReport, Services
 from xchronos.api.server import serve
 from xchronos.clock import SystemClock
@@ -53,6 +55,9 @@ from xchronos.store.remote import RemoteStore
 from xchronos.store.sqlite.replica import SqliteReplica
 
 log = structlog.get_logger(__name__)
+
+TIDY_SECONDS = 5.0
+"""How often it is looked whether there is memory to give back."""
 
 _PR_SET_PDEATHSIG = 1
 _OOM_SCORE = 300
@@ -127,6 +132,7 @@ async def answer(channel: Channel, listener: socket.socket) -> None:
         offload=computing,
         making=making,
     )
+    room = Room()
     stopping, stopped = asyncio.Event(), asyncio.Event()
 
     async def change(told: ApiChange) -> None:
@@ -140,17 +146,30 @@ async def answer(channel: Channel, listener: socket.socket) -> None:
     channel.serve(CHANGE, change)
     channel.serve(STOP, stop)
     ready: set[asyncio.Task[None]] = set()
+    tidying = asyncio.create_task(tidy(room), name="tidy")
 
     def tell(address: str) -> None:
         ready.add(asyncio.create_task(channel.call(READY, address), name="ready"))
 
     try:
-        await first(serve(create_app(services), listener, tell, settings.api_connections), stopping.wait())
+        await first(serve(create_app(services, room), listener, tell, settings.api_connections), stopping.wait())
     finally:
+        await cancel_and_wait(tidying)
         stopped.set()
         for workshop in (computing, making, compiling):
             workshop.close()
         await store.close()
+
+
+async def tidy(room: Room) -> None:
+    """Give memory back to the system when requests were answered and none is under way."""
+    library, seen = ctypes.CDLL(None), 0
+    while True:
+        await asyncio.sleep(TIDY_SECONDS)
+        if room.answered != seen and not room.busy:
+            seen = room.answered
+            gc.collect()
+            library.malloc_trim(0)
 
 
 async def _run(channel_end: socket.socket, listener: socket.socket) -> None:
@@ -180,7 +199,7 @@ def _become_helper() -> None:
 
 def main() -> None:
     """The entry point: `python -m xchronos.daemon.api_process CONNECTION LISTENER`, two descriptors."""
-    channel_end, listener = (socket.socket(fileno=int(each)) for each in sys.argv[1:3])
+    channel_end, listener = socket.socket(fileno=int(sys.argv[1])), Listener(fileno=int(sys.argv[2]))
     _become_helper()
     gc.freeze()
     sys.setswitchinterval(SWITCH_SECONDS)

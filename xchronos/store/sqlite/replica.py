@@ -6,8 +6,9 @@ process's: they are carried out there (`store.remote`).
 
 import asyncio
 import sqlite3
+import threading
 import time
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -25,14 +26,15 @@ from xchronos.store.transactions import check_key, prefix_end
 
 T = TypeVar("T")
 
-READERS = 4
+READERS = 8
 """How many reads are under way together."""
 
-SNAPSHOTS = 16
-"""How many past revisions are kept open for the pages that follow. The oldest one goes first."""
+SNAPSHOTS = 32
+"""How many states of the file are kept open. The one that was used least lately goes first."""
 
 SNAPSHOT_SECONDS = 2.0
-"""How long one is kept open. Pages that are asked for later come from the process that has the store."""
+"""How long each is kept open: the pages that follow, and whatever else is read as of the same revision, come from it.
+What is asked for later comes from the process that has the store."""
 
 LOG_BYTES = 64 * 1024 * 1024
 """When the write-ahead log is as large, no snapshot is begun before all have ended, and a moment more. While anybody
@@ -58,9 +60,12 @@ class SqliteReplica(RemoteStore):
         self._path = path
         self._log = path.with_name(path.name + "-wal")
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="store reader")
-        self._idle: deque[sqlite3.Connection] = deque()
-        self._snapshots: dict[int, _Snapshot] = {}
-        self._reading = 0
+        self._local = threading.local()
+        self._threads: list[sqlite3.Connection] = []
+        self._idle: list[sqlite3.Connection] = []
+        self._snapshots: OrderedDict[int, _Snapshot] = OrderedDict()
+        self._open = 0
+        """The states that are being read or kept, those whose end is under way included."""
         self._calm_from = 0.0
         self._calm = asyncio.Event()
         self._calm.set()
@@ -69,7 +74,7 @@ class SqliteReplica(RemoteStore):
     async def get(self, key: str) -> KeyValue | None:
         """See `Store.get`."""
         check_key(key)
-        rows = await self._read(lambda connection: read_keys(connection, [key]))
+        rows = await self._run(lambda: self._present(key))
         return rows[0] if rows else None
 
     async def range(
@@ -77,117 +82,102 @@ class SqliteReplica(RemoteStore):
     ) -> Page:
         """See `Store.range`."""
         begin, end, wanted = max(start, prefix), prefix_end(prefix), limit + 1 if limit else 0
-        self._drop_old()
-        snapshot = self._snapshots.pop(revision, None) or await self._begin()
-        if revision not in (0, snapshot.revision):
-            self._end(snapshot)
-            return await super().range(prefix, start=start, limit=limit, keys_only=keys_only, revision=revision)
-        try:
-            items = await self._run(
-                lambda: read_range(snapshot.connection, begin, end, wanted, keys_only=keys_only), snapshot
-            )
-        except BaseException:
-            self._end(snapshot)
-            raise
-        page = cut(items, snapshot.revision, limit, keys_only=False)
-        if page.more and not self._closed:
-            self._keep(snapshot)
-        else:
-            self._end(snapshot)
-        return page
+        while True:
+            snapshot = self._snapshots.get(revision) or await self._begin()
+            if revision not in (0, snapshot.revision):
+                return await super().range(prefix, start=start, limit=limit, keys_only=keys_only, revision=revision)
+            if snapshot.revision in self._snapshots:
+                self._snapshots.move_to_end(snapshot.revision)
+            try:
+                items = await self._read(
+                    snapshot, lambda connection: read_range(connection, begin, end, wanted, keys_only=keys_only)
+                )
+            except _Over:
+                continue
+            return cut(items, snapshot.revision, limit, keys_only=False)
 
     async def close(self) -> None:
         """Close what reads the file."""
         self._closed = True
-        for revision in list(self._snapshots):
-            self._end(self._snapshots.pop(revision))
+        self._end_all()
         await asyncio.to_thread(self._readers.shutdown)
-        for connection in self._idle:
+        for connection in (*self._idle, *self._threads):
             connection.close()
         self._idle.clear()
 
     # -- snapshots ----------------------------------------------------------------------------------------------------
 
     async def _begin(self) -> "_Snapshot":
-        if self._reading and time.monotonic() >= self._calm_from and _size(self._log) >= LOG_BYTES:
-            self._calm_from = time.monotonic() + CALM_EVERY
-            self._calm.clear()
-            for revision in list(self._snapshots):
-                self._end(self._snapshots.pop(revision))
+        """Begin to read the state that the file has now."""
+        self._make_room()
         await self._calm.wait()
         connection = self._idle.pop() if self._idle else await self._run(self._connect)
+        self._open += 1
         snapshot = _Snapshot(connection)
-        self._reading += 1
         try:
-            await self._run(snapshot.begin, snapshot)
+            await self._read(snapshot, snapshot.begin)
         except BaseException:
             self._end(snapshot)
             raise
+        same = self._snapshots.get(snapshot.revision)
+        if same is not None or self._closed:
+            self._end(snapshot)
+            return same or snapshot
+        self._snapshots[snapshot.revision] = snapshot
+        while len(self._snapshots) > SNAPSHOTS:
+            self._end(self._snapshots.popitem(last=False)[1])
+        asyncio.get_running_loop().call_later(SNAPSHOT_SECONDS, self._expire, snapshot)
         return snapshot
 
-    def _keep(self, snapshot: "_Snapshot") -> None:
-        """For the next page. Of two of the same revision one is enough."""
-        if snapshot.revision in self._snapshots or not self._calm.is_set():
-            self._end(snapshot)
-            return
-        while len(self._snapshots) >= SNAPSHOTS:
-            self._end(self._snapshots.pop(next(iter(self._snapshots))))
-        self._snapshots[snapshot.revision] = snapshot
-        asyncio.get_running_loop().call_later(SNAPSHOT_SECONDS, self._drop_old)
+    def _make_room(self) -> None:
+        """See to it that the write-ahead log can be begun anew."""
+        if self._open and time.monotonic() >= self._calm_from and _size(self._log) >= LOG_BYTES:
+            self._calm_from = time.monotonic() + CALM_EVERY
+            self._calm.clear()
+            self._end_all()
 
-    def _drop_old(self) -> None:
-        now = time.monotonic()
-        for revision in [each for each, kept in self._snapshots.items() if now - kept.began >= SNAPSHOT_SECONDS]:
-            self._end(self._snapshots.pop(revision))
+    def _end_all(self) -> None:
+        while self._snapshots:
+            self._end(self._snapshots.popitem()[1])
+
+    def _expire(self, snapshot: "_Snapshot") -> None:
+        if self._snapshots.get(snapshot.revision) is snapshot:
+            self._end(self._snapshots.pop(snapshot.revision))
 
     def _end(self, snapshot: "_Snapshot") -> None:
-        """End its transaction. It is used by nobody by now, or by a thread whose caller was cancelled."""
-        self._reading -= 1
-        if not self._reading and not self._calm.is_set():
-            asyncio.get_running_loop().call_later(CALM_SECONDS, self._calm.set)
-        if snapshot.busy:
-            snapshot.abandoned = True
-            return
-        self._give_back(snapshot)
+        """Let go of a state when whoever reads it now has read it."""
+        ending = self._readers.submit(snapshot.end)
+        loop = asyncio.get_running_loop()
+        ending.add_done_callback(lambda _: loop.call_soon_threadsafe(self._ended, snapshot))
 
-    def _give_back(self, snapshot: "_Snapshot") -> None:
-        try:
-            snapshot.end()
-        except sqlite3.Error:
+    def _ended(self, snapshot: "_Snapshot") -> None:
+        self._open -= 1
+        if not self._open and not self._calm.is_set():
+            asyncio.get_running_loop().call_later(CALM_SECONDS, self._calm.set)
+        if snapshot.connection.in_transaction or self._closed:
             snapshot.connection.close()
         else:
             self._idle.append(snapshot.connection)
 
     # -- the file -----------------------------------------------------------------------------------------------------
 
-    async def _read(self, query: Callable[[sqlite3.Connection], T]) -> T:
-        connection = self._idle.pop() if self._idle else await self._run(self._connect)
-        snapshot = _Snapshot(connection)
-        try:
-            return await self._run(lambda: query(connection), snapshot)
-        finally:
-            if snapshot.busy:
-                snapshot.abandoned = True
-            else:
-                self._idle.append(connection)
+    async def _read(self, snapshot: "_Snapshot", query: Callable[[sqlite3.Connection], T]) -> T:
+        return await self._run(lambda: snapshot.read(query))
 
-    async def _run(self, work: Callable[[], T], snapshot: "_Snapshot | None" = None) -> T:
-        """Do the work in a thread. A caller that is cancelled meanwhile leaves its connection to the thread's end."""
+    async def _run(self, work: Callable[[], T]) -> T:
         if self._closed:
             raise StoreError(f"{self._path}: the store is closed")
-        future = asyncio.get_running_loop().run_in_executor(self._readers, work)
-        if snapshot is not None:
-            snapshot.busy = True
-            future.add_done_callback(lambda _: self._finished(snapshot))
         try:
-            return await asyncio.shield(future)
+            return await asyncio.get_running_loop().run_in_executor(self._readers, work)
         except sqlite3.Error as error:
             raise explain(self._path, error) from error
 
-    def _finished(self, snapshot: "_Snapshot") -> None:
-        snapshot.busy = False
-        if snapshot.abandoned:
-            self._give_back(snapshot)
+    def _present(self, key: str) -> list[KeyValue]:
+        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
+        if connection is None:
+            connection = self._local.connection = self._connect()
+            self._threads.append(connection)
+        return read_keys(connection, [key])
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(
@@ -198,25 +188,37 @@ class SqliteReplica(RemoteStore):
         return connection
 
 
+class _Over(Exception):  # noqa: N818 - it is no error, but a race that was lost
+    """The state is not kept any more."""
+
+
 class _Snapshot:
-    """A connection, and the state of the file that it reads."""
+    """A connection, and the state of the file that it reads. Several threads may use it, one at a time."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self.connection = connection
-        self.began = time.monotonic()
         self.revision = 0
-        self.busy = False
-        self.abandoned = False
+        self._lock = threading.Lock()
+        self._over = False
 
-    def begin(self) -> None:
+    def read(self, query: Callable[[sqlite3.Connection], T]) -> T:
+        """Ask a question. Raises _Over when `end` was faster."""
+        with self._lock:
+            if self._over:
+                raise _Over
+            return query(self.connection)
+
+    def begin(self, connection: sqlite3.Connection) -> None:
         """Begin to read the present state, and go on with it."""
-        self.connection.execute("BEGIN")
-        self.revision = read_revision(self.connection)
+        connection.execute("BEGIN")
+        self.revision = read_revision(connection)
 
     def end(self) -> None:
         """Let go of it."""
-        if self.connection.in_transaction:
-            self.connection.execute("COMMIT")
+        with self._lock:
+            self._over = True
+            if self.connection.in_transaction:
+                self.connection.execute("COMMIT")
 
 
 def _size(path: Path) -> int:
