@@ -4,7 +4,8 @@ A daemon in a process of its own, with 1,024 descriptors and the embedded store,
 one that fires every 10 ms; both run a Python call. It is measured for a while without attacks, then for as long with
 all of them: half-open connections and half requests on more connections than there may be, units with thousands of
 ports and of unknown keys, bodies that are too large, lists of everything by many clients, metadata of a megabyte, file
-names that are no text, and environment files that are pipes and devices. Meanwhile a probe and an administrator ask.
+names that are no text, and environment files that are pipes and devices. They have a process of their own: meanwhile
+a probe and an administrator ask from another one.
 All traffic stays on this machine.
 """
 
@@ -191,10 +192,30 @@ class Attack:
             again(5, burst),
             again(1, lambda: self.ask("PATCH", "/v1/machines/bench/metadata", metadata)),
             again(1, self.spoil_files),
-            again(0.25, lambda: self.measure("/healthz", self.probes)),
-            again(0.5, lambda: self.measure("/v1/units/second.service/calendar", self.answers)),
         )
         self.drop(len(self._held))
+
+    async def watch(self, attacking: subprocess.Popen[bytes]) -> None:
+        """A probe and an administrator, who ask now and then until the attacks are over."""
+        while attacking.poll() is None:
+            await self.measure("/healthz", self.probes)
+            await asyncio.sleep(0.25)
+            await self.measure("/v1/units/second.service/calendar", self.answers)
+            await asyncio.sleep(0.25)
+
+    async def use(self) -> None:
+        """What is asked on any day, so that what is kept of that is not taken for what attacks leave behind."""
+        for _ in range(10):
+            for path in (
+                "units?limit=5000",
+                "executions?limit=5000",
+                "machines",
+                "status",
+                "units/ten.service/calendar",
+            ):
+                await self.ask("GET", f"/v1/{path}")
+            await self.ask("POST", "/v1/verify", UNIT.encode())
+            await self.ask("PUT", "/v1/units/used.service", UNIT.encode())
 
 
 def _memory(process: int) -> float:
@@ -237,11 +258,15 @@ async def _measured(
         try:
             while await attack.ask("GET", "/v1/units/ten.service") != 200:
                 await asyncio.sleep(0.2)
+            await attack.use()
             await asyncio.sleep(min(calm, 3))
             rest = time.time()
             await asyncio.sleep(calm)
             before, begin = _memory(daemon.pid), time.time()
-            await attack.run(seconds)
+            attacking = subprocess.Popen([*command, str(seconds), str(connections)], cwd=ROOT)
+            await attack.watch(attacking)
+            if attacking.wait():
+                raise RuntimeError("the attacks broke off")
             end = time.time()
             await asyncio.sleep(settle)
             after = _memory(daemon.pid)
@@ -282,10 +307,14 @@ def run(
     """All attacks for so many seconds. XCHRONOS_ATTACK_SECONDS counts more: 300 for what is to be shown."""
     asked = os.environ.get("XCHRONOS_ATTACK_SECONDS")
     if asked:
-        seconds, settle = float(asked), 60.0
+        seconds, calm, settle = float(asked), max(calm, float(os.environ.get("XCHRONOS_ATTACK_CALM", "60"))), 60.0
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(8192, resource.getrlimit(resource.RLIMIT_NOFILE)[1]),) * 2)
     return asyncio.run(_measured(seconds, calm, units, history, connections, settle))
 
 
-if __name__ == "__main__":  # the daemon, in a process of its own
-    _daemon(Path(sys.argv[1]), int(sys.argv[2]))
+if __name__ == "__main__":  # the daemon, or the attacks, in a process of its own
+    where, to = Path(sys.argv[1]), int(sys.argv[2])
+    if sys.argv[3:]:
+        asyncio.run(Attack(to, where, int(sys.argv[4])).run(float(sys.argv[3])))
+    else:
+        _daemon(where, to)
