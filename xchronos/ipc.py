@@ -112,6 +112,7 @@ class Channel:
         self._served: dict[str, tuple[Method[Any, Any], Callable[[Any], Awaitable[Any]]]] = {}
         self._asked: dict[int, asyncio.Future[bytes]] = {}
         self._answering: dict[int, asyncio.Task[None]] = {}
+        self._beyond: Channel | None = None
         self._last = 0
         self._open = asyncio.Event()
         self._closed = False
@@ -119,6 +120,10 @@ class Channel:
     def serve(self, method: Method[Q, A], handler: Callable[[Q], Awaitable[A]]) -> None:
         """Answer calls of a method from now on: each by a task of its own."""
         self._served[method.name] = (method, handler)
+
+    def forward(self, beyond: "Channel") -> None:
+        """Pass on what is asked here and not served here: to the process that is beyond this one."""
+        self._beyond = beyond
 
     async def call(self, method: Method[Q, A], question: Q) -> A:
         """Ask the other process.
@@ -128,17 +133,22 @@ class Channel:
             CallFailed: it failed in a way that nobody foresaw.
             XchronosError: what the method itself raises.
         """
+        return method.read_answer(await self._ask(method.name, _encode(question)))
+
+    async def _ask(self, method: str, question: bytes) -> bytes:
         await self._open.wait()
         if self._closed:
             raise Disconnected("the other process of this daemon has ended")
         self._last = id = self._last + 1  # noqa: A001
         answered = self._asked[id] = asyncio.get_running_loop().create_future()
         try:
-            await self._send(_Call(id, method.name, _encode(question)))
-            return method.read_answer(await answered)
+            await self._send(_Call(id, method, question))
+            answer: bytes = await answered
         except asyncio.CancelledError:
             self._post(_Cancel(id))
             raise
+        else:
+            return answer
         finally:
             del self._asked[id]
 
@@ -187,8 +197,11 @@ class Channel:
 
     async def _answer(self, call: _Call) -> None:
         try:
-            method, handler = self._served[call.method]
-            answer = _encode(await handler(method.read_question(call.question)))
+            if self._beyond is not None and call.method not in self._served:
+                answer = await self._beyond._ask(call.method, call.question)  # noqa: SLF001 - it is another of these
+            else:
+                method, handler = self._served[call.method]
+                answer = _encode(await handler(method.read_question(call.question)))
         except XchronosError as error:
             await self._send(_told(call.id, error))
         except Exception as error:

@@ -110,11 +110,14 @@ LOGS_AT_ONCE = 128
 
 # -- the process that serves the API ----------------------------------------------------------------------------------
 
-API_NICENESS = 5
-"""How much the process that serves the API gives way to the one that schedules (nice(2))."""
+WORKER_NICENESS = 10
+"""How much the process that makes lists and compiles for the API gives way to the others (nice(2))."""
 
 API_STOP_SECONDS = 8.0
 """The seconds that it has for what is under way when the daemon ends. Then it is killed."""
+
+WORKER_IDLE_SECONDS = 20.0
+"""How long the process that makes lists and compiles for the API is kept when nobody asks for either."""
 
 # -- answers of the API -----------------------------------------------------------------------------------------------
 

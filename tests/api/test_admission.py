@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from xchronos.api.admission import Level, Room, Turnstile
+from xchronos.api.serving.admission import Level, Room, Turnstile
 from xchronos.limits import (
     BODIES_BYTES,
     BODY_BYTES,
@@ -243,8 +243,8 @@ def test_all_routes_share_the_room(api, cluster):
 async def test_one_server_has_one_room(services):
     from litestar.testing import AsyncTestClient
 
-    from xchronos.api import admission
     from xchronos.api.app import create_app
+    from xchronos.api.serving import admission
 
     made = []
     room = admission.Room.__init__

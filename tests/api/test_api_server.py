@@ -10,10 +10,10 @@ from litestar.testing import TestClient
 
 from tests.api.api_helpers import running
 from xchronos.api.app import create_app
-from xchronos.api.listening import forget, listen
 from xchronos.api.ports import Services
 from xchronos.api.routes.logs import SHUT_DOWN
-from xchronos.api.server import serve
+from xchronos.api.serving.listening import forget, listen
+from xchronos.api.serving.server import serve
 from xchronos.client import Client
 from xchronos.errors import ConfigError
 

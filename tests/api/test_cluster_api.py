@@ -7,9 +7,9 @@ import pytest
 from litestar.testing import TestClient
 
 from tests.api.api_helpers import at, running
-from xchronos.api.access_control import AccessControl, host_name
 from xchronos.api.app import create_app
 from xchronos.api.ports import Services
+from xchronos.api.serving.access_control import AccessControl, host_name
 from xchronos.model.records import MachineWish, Reading, SchedulerRecord
 from xchronos.registry.codec import encode
 from xchronos.registry.keys import shard_of

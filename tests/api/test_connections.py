@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 import pytest
 
 from tests.api.test_api_server import Serving
-from xchronos.api import connections as under_test
-from xchronos.api.connections import LOCAL, Connections, most_connections, peer_of
+from xchronos.api.serving import connections as under_test
+from xchronos.api.serving.connections import LOCAL, Connections, most_connections, peer_of
 from xchronos.limits import CONNECTIONS, DESCRIPTORS_KEPT, HALF_REQUEST_SECONDS, SLOW_READER_SECONDS, UNSENT_BYTES
 
 
@@ -182,7 +182,7 @@ async def http(address: str, request: bytes = b"GET /healthz HTTP/1.1\r\nhost: l
     [b"", b"GET /healthz HT", b"PUT /v1/units/a.service HTTP/1.1\r\nhost: localhost\r\ncontent-length: 9\r\n\r\nx"],
 )
 async def test_a_probe_comes_in_while_all_connections_are_used_up(services, monkeypatch, half):
-    monkeypatch.setattr("xchronos.api.server.most_connections", lambda wanted, allowed: 20)
+    monkeypatch.setattr("xchronos.api.serving.server.most_connections", lambda wanted, allowed: 20)
     serving = Serving(services)
     address = await serving.address
     host, port = address.removeprefix("http://").split(":")
@@ -207,8 +207,8 @@ async def test_a_probe_comes_in_while_all_connections_are_used_up(services, monk
 
 
 async def test_a_half_request_is_answered_with_what_was_wrong(services, monkeypatch):
-    monkeypatch.setattr("xchronos.api.connections.HALF_REQUEST_SECONDS", 0.3)
-    monkeypatch.setattr("xchronos.api.server.SWEEP_SECONDS", 0.05)
+    monkeypatch.setattr("xchronos.api.serving.connections.HALF_REQUEST_SECONDS", 0.3)
+    monkeypatch.setattr("xchronos.api.serving.server.SWEEP_SECONDS", 0.05)
     serving = Serving(services)
     address = await serving.address
     async with asyncio.timeout(5):

@@ -23,9 +23,9 @@ from schemathesis.checks import CHECKS
 from tests.api.api_helpers import HOURLY, Cluster, FakeSteps, StillClock, at, ended, running
 from xchronos.api import peers
 from xchronos.api.app import create_app
-from xchronos.api.connections import _ANSWERS
 from xchronos.api.openapi import MEANINGS
 from xchronos.api.ports import Services
+from xchronos.api.serving.connections import _ANSWERS
 from xchronos.errors import StoreError, StoreUnavailable
 from xchronos.limits import BODY_BYTES
 from xchronos.model.records import UnitRecord, fire_key
@@ -243,7 +243,7 @@ def no_api(asking: Asking) -> None:
 
 def absent_store(asking: Asking) -> None:
     if asking.label in ("GET /metrics", "POST /v1/verify"):  # they need no store, but room
-        asking.patches.enter_context(patch("xchronos.api.admission.BODIES_BYTES", -1))
+        asking.patches.enter_context(patch("xchronos.api.serving.admission.BODIES_BYTES", -1))
     elif asking.label == "GET /healthz":
         asking.api.cluster.daemon.faults = ["the disk is full"]
     else:

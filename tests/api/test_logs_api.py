@@ -11,12 +11,12 @@ import pytest
 from tests.api.api_helpers import Cluster, at, ended, running
 from xchronos.api.app import create_app
 from xchronos.api.context import Context
-from xchronos.api.listening import listen
 from xchronos.api.logfiles import Follower, followers
 from xchronos.api.ports import Services
 from xchronos.api.routes import logs as logs_module
 from xchronos.api.routes.logs import LogQuery, LogRequest
-from xchronos.api.server import serve
+from xchronos.api.serving.listening import listen
+from xchronos.api.serving.server import serve
 from xchronos.errors import ApiError, NotFound
 from xchronos.executors.logfile import BoundedLog, trim
 from xchronos.model.records import Attempt, Execution

@@ -273,6 +273,12 @@ async def _measured(
         finally:
             daemon.terminate()
             daemon.wait(60)
+        print(
+            sorted(round(x * 1000) for x in attack.probes)[-12:],
+            sorted(round(x * 1000) for x in attack.answers)[-12:],
+            len(attack.probes),
+            file=sys.stderr,
+        )
         notes, found = directory / "notes", []
         for unit in FAST:
             quiet, _ = _late(notes, unit, rest, begin)

@@ -14,9 +14,9 @@ from typing import Any
 from tests.api.api_helpers import FakeDaemon
 from tests.benchmarks.rows import Row
 from xchronos.api.app import create_app
-from xchronos.api.listening import listen
 from xchronos.api.ports import Services
-from xchronos.api.server import serve
+from xchronos.api.serving.listening import listen
+from xchronos.api.serving.server import serve
 from xchronos.clock import SystemClock
 from xchronos.registry.keys import Keys
 from xchronos.registry.registry import Registry

@@ -15,9 +15,9 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "api"))
 
 from tests.api.api_helpers import Cluster
 from xchronos.api.app import create_app
-from xchronos.api.listening import listen
 from xchronos.api.ports import Services
-from xchronos.api.server import serve
+from xchronos.api.serving.listening import listen
+from xchronos.api.serving.server import serve
 from xchronos.cli.program import cli
 
 T = TypeVar("T")

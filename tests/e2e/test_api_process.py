@@ -2,6 +2,7 @@
 
 import os
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -18,7 +19,11 @@ UNIT = "[Service]\nExecStart=/bin/true\n[X-Chronos]\nExecutor=process\nTriggerRe
 def children(house: House) -> list[int]:
     """The processes that serve the daemon's API."""
     assert house.process is not None
-    found = Path(f"/proc/{house.process.pid}/task/{house.process.pid}/children").read_text().split()
+    return _children(house.process.pid)
+
+
+def _children(parent: int) -> list[int]:
+    found = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
     return [int(each) for each in found if "api_process" in Path(f"/proc/{each}/cmdline").read_text()]
 
 
@@ -81,4 +86,33 @@ def test_it_says_that_a_daemon_stands(house: House) -> None:
     assert b"the event loop that schedules has not answered" in done.stdout
     house.process.send_signal(signal.SIGCONT)
     eventually(lambda: house.ctl("daemon", "--health").returncode == 0)
+    assert house.terminate() == 0
+
+
+def test_lists_that_come_together_are_made_by_a_worker_that_goes_again(house: House) -> None:
+    house.drop("a.service", UNIT)
+    house.start()
+    eventually(lambda: house.ended("a.service"))
+    (server,) = children(house)
+    assert _children(server) == []  # one request after the other needs none
+
+    def ask(number: int) -> int:
+        if number % 4 == 3:
+            name = f"new-{number}.service"
+            return house.client.submit(name, UNIT.replace("TriggerRepeatInterval=1s\n", "").encode()).unit == name
+        return len(list(house.client.units())) > 0 and house.client.status().machine == "here"
+
+    def crowd() -> bool:
+        with ThreadPoolExecutor(16) as pool:
+            assert all(pool.map(ask, range(64)))
+        return bool(_children(server))
+
+    eventually(crowd)
+    (worker,) = _children(server)
+    assert len(list(house.client.units())) == 17  # those that were submitted on the way are there
+    os.kill(worker, signal.SIGKILL)
+    eventually(lambda: worker not in _children(server))
+    eventually(crowd)
+    eventually(lambda: not _children(server), limit=90)  # nobody asks any more
+    assert "Traceback" not in house.log.read_text()
     assert house.terminate() == 0

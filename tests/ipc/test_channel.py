@@ -168,3 +168,25 @@ async def test_a_large_answer_arrives_whole():
         for size in (0, 1, 30_000_000):
             answer = await here.call(data, size)
             assert len(answer) == size
+
+
+async def test_what_is_not_served_is_passed_on_to_the_process_beyond():
+    async with connected() as (here, middle), connected() as (beyond_middle, beyond):
+
+        async def add(asked: Sum) -> int:
+            return asked.left + asked.right
+
+        async def fail(_: str) -> None:
+            raise NotFound("not there either")
+
+        async def wait(_: None) -> None:
+            return None
+
+        beyond.serve(ADD, add)
+        beyond.serve(FAIL, fail)
+        middle.serve(WAIT, wait)
+        middle.forward(beyond_middle)
+        assert await here.call(ADD, Sum(2, 3)) == 5
+        with pytest.raises(NotFound, match="not there either"):
+            await here.call(FAIL, "")
+        await here.call(WAIT, None)  # served in the middle

@@ -1,5 +1,6 @@
 """The application: routes, errors, access control, and the OpenAPI description that is made from the same structs."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from litestar import Litestar, Request
@@ -10,8 +11,6 @@ from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.params import QueryParameter
 
 from xchronos import __version__
-from xchronos.api.access_control import AccessControl
-from xchronos.api.admission import Room, Turnstile
 from xchronos.api.context import Context
 from xchronos.api.errors import HANDLERS
 from xchronos.api.openapi import TakesUnitFile
@@ -20,20 +19,39 @@ from xchronos.api.routes.cluster import CLUSTER_ROUTES
 from xchronos.api.routes.executions import EXECUTION_ROUTES
 from xchronos.api.routes.machines import MACHINE_ROUTES
 from xchronos.api.routes.units import UNIT_ROUTES
+from xchronos.api.serving.access_control import AccessControl
+from xchronos.api.serving.admission import Room, Turnstile
+from xchronos.api.serving.aside import Aside
 from xchronos.errors import InvalidValue
 from xchronos.limits import BODY_BYTES
 from xchronos.unitfile.suggest import did_you_mean
 
 
-def create_app(services: Services, room: Room | None = None) -> Litestar:
-    """The application that answers for these services, as far as there is room."""
+def create_app(services: Services, room: Room | None = None, aside: Aside | None = None) -> Litestar:
+    """The application that answers for these services, as far as there is room.
+
+    Args:
+        services: What it speaks for.
+        room: How many requests are answered together.
+        aside: Where those are answered that cost most; None: here.
+    """
+    layers = [
+        DefineMiddleware(AccessControl, names=services.names, token=lambda: services.token),
+        DefineMiddleware(Turnstile, room=room or Room(), aside=aside),
+    ]
+    return _application(services, layers)
+
+
+def create_inner_app(services: Services) -> Litestar:
+    """The application without what guards it: for requests that were admitted elsewhere (`serving.aside`)."""
+    return _application(services, [])
+
+
+def _application(services: Services, layers: Sequence[DefineMiddleware]) -> Litestar:
     return Litestar(
         route_handlers=[*UNIT_ROUTES, *EXECUTION_ROUTES, *MACHINE_ROUTES, *CLUSTER_ROUTES],
         state=State({"context": Context(services)}),
-        middleware=[
-            DefineMiddleware(AccessControl, names=services.names, token=lambda: services.token),
-            DefineMiddleware(Turnstile, room=room or Room()),
-        ],
+        middleware=layers,
         before_request=refuse_unknown_queries,
         request_max_body_size=BODY_BYTES,
         exception_handlers=HANDLERS,

@@ -5,6 +5,7 @@ from typing import Literal
 import msgspec
 
 from xchronos.api.ports import DaemonReport
+from xchronos.api.serving.aside import AsideAnswer, AsideRequest
 from xchronos.config import Settings
 from xchronos.hostfiles import ReadPaths
 from xchronos.ipc import Method
@@ -74,3 +75,9 @@ CHANGE: Method[ApiChange, None] = Method("api.change", ApiChange, None)
 
 STOP: Method[None, None] = Method("api.stop", None, None)
 """Ends the serving; answered when what was under way has ended. Then the process ends."""
+
+ANSWER: Method[AsideRequest, AsideAnswer] = Method("worker.answer", AsideRequest, AsideAnswer)
+"""Asked of the API's worker by the process that has the connections."""
+
+WORKING: Method[None, None] = Method("worker.ready", None, None)
+"""Tells that process that the worker answers from now on."""

@@ -14,19 +14,22 @@ import sys
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import structlog
 
 from xchronos.agent.attempt.journal import attempt_directory, logs_in
 from xchronos.agent.steps.host_facts import host_facts
 from xchronos.aio import Workshop, cancel_and_wait, first
-from xchronos.api.admission import Room
-from xchronos.api.app import create_app
-from xchronos.api.listening import Listener
+from xchronos.api.app import create_app, create_inner_app
 from xchronos.api.ports import DaemonReport, Services
-from xchronos.api.server import serve
+from xchronos.api.serving.admission import Room
+from xchronos.api.serving.aside import AsideAnswer, AsideRequest, answered
+from xchronos.api.serving.listening import Listener
+from xchronos.api.serving.server import serve
 from xchronos.clock import SystemClock
 from xchronos.daemon.api_calls import (
+    ANSWER,
     CHANGE,
     METRICS,
     PROGRESS,
@@ -35,16 +38,18 @@ from xchronos.daemon.api_calls import (
     START,
     STOP,
     WHERE,
+    WORKING,
     ApiChange,
     ApiStart,
     StoreAccess,
 )
+from xchronos.daemon.api_worker import ApiWorker
 from xchronos.daemon.read_paths import read_warnings
 from xchronos.daemon.stores import open_store
 from xchronos.errors import ConfigError, Problem
 from xchronos.hostfiles import HostFiles
 from xchronos.ipc import Channel, Disconnected
-from xchronos.limits import API_NICENESS, SWITCH_SECONDS
+from xchronos.limits import SWITCH_SECONDS, WORKER_NICENESS
 from xchronos.logs import configure_logging
 from xchronos.model.records import Attempt
 from xchronos.model.unit import Unit
@@ -103,8 +108,8 @@ async def _store(channel: Channel, start: ApiStart) -> Store:
     return RemoteStore(channel, access.name, access.max_operations)
 
 
-async def answer(channel: Channel, listener: socket.socket) -> None:
-    """Serve the API until the daemon asks to end it."""
+async def answer(channel: Channel, listener: Listener | None) -> None:
+    """Serve the API until the daemon asks to end it; without a listener be its worker, until it has no more need."""
     try:
         start = await channel.call(START, None)
     except ConfigError:
@@ -132,33 +137,62 @@ async def answer(channel: Channel, listener: socket.socket) -> None:
         offload=computing,
         making=making,
     )
-    room = Room()
-    stopping, stopped = asyncio.Event(), asyncio.Event()
+    worker = ApiWorker(channel) if listener is not None else None
 
     async def change(told: ApiChange) -> None:
         services.token, files.paths = told.token, told.paths
         configure_logging(told.log_format, told.log_level)
+        if worker is not None:
+            await worker.change(told)
+
+    channel.serve(CHANGE, change)
+    try:
+        if listener is None or worker is None:
+            await work(channel, services)
+        else:
+            await serve_until_stopped(channel, listener, services, worker, settings.api_connections)
+    finally:
+        for workshop in (computing, making, compiling):
+            workshop.close()
+        await store.close()
+
+
+async def work(channel: Channel, services: Services) -> None:
+    """Answer the requests that the process with the connections passes on."""
+    app: Any = create_inner_app(services)
+
+    async def one(request: AsideRequest) -> AsideAnswer:
+        return await answered(app, request)
+
+    channel.serve(ANSWER, one)
+    await channel.call(WORKING, None)
+    await asyncio.Event().wait()
+
+
+async def serve_until_stopped(
+    channel: Channel, listener: Listener, services: Services, worker: ApiWorker, connections: int
+) -> None:
+    """Have the connections, until the daemon says that it ends."""
+    stopping, stopped, room = asyncio.Event(), asyncio.Event(), Room()
 
     async def stop(_: None) -> None:
         stopping.set()
         await stopped.wait()
 
-    channel.serve(CHANGE, change)
     channel.serve(STOP, stop)
     ready: set[asyncio.Task[None]] = set()
-    tidying = asyncio.create_task(tidy(room), name="tidy")
 
     def tell(address: str) -> None:
         ready.add(asyncio.create_task(channel.call(READY, address), name="ready"))
 
+    tidying = asyncio.create_task(tidy(room), name="tidy")
     try:
-        await first(serve(create_app(services, room), listener, tell, settings.api_connections), stopping.wait())
+        app = create_app(services, room, worker)
+        await first(serve(app, listener, tell, connections), stopping.wait())
     finally:
-        await cancel_and_wait(tidying)
         stopped.set()
-        for workshop in (computing, making, compiling):
-            workshop.close()
-        await store.close()
+        await cancel_and_wait(tidying)
+        await worker.close()
 
 
 async def tidy(room: Room) -> None:
@@ -172,7 +206,7 @@ async def tidy(room: Room) -> None:
             library.malloc_trim(0)
 
 
-async def _run(channel_end: socket.socket, listener: socket.socket) -> None:
+async def _run(channel_end: socket.socket, listener: Listener | None) -> None:
     channel = Channel(channel_end)
     carrying = asyncio.create_task(channel.run(), name="channel")
     answering = asyncio.create_task(answer(channel, listener), name="API")
@@ -188,23 +222,26 @@ async def _run(channel_end: socket.socket, listener: socket.socket) -> None:
 
 
 def _become_helper() -> None:
-    """End with the daemon, leave its signals to it, and let it come first."""
+    """End with the daemon, leave its signals to it, and let it have the memory."""
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # the daemon hears them too, and says when it is over
-    os.nice(API_NICENESS)
     with suppress(OSError):  # no such file in some containers
         Path("/proc/self/oom_score_adj").write_text(str(_OOM_SCORE), encoding="ascii")
 
 
 def main() -> None:
-    """The entry point: `python -m xchronos.daemon.api_process CONNECTION LISTENER`, two descriptors."""
-    channel_end, listener = socket.socket(fileno=int(sys.argv[1])), Listener(fileno=int(sys.argv[2]))
+    """The entry point: `python -m xchronos.daemon.api_process CONNECTION [LISTENER]`, descriptors."""
+    channel_end, *listeners = sys.argv[1:]
+    connection = socket.socket(fileno=int(channel_end))
+    listener = Listener(fileno=int(listeners[0])) if listeners else None
     _become_helper()
+    if listener is None:
+        os.nice(WORKER_NICENESS)
     gc.freeze()
     sys.setswitchinterval(SWITCH_SECONDS)
     try:
-        asyncio.run(_run(channel_end, listener))
+        asyncio.run(_run(connection, listener))
     except ConfigError as error:
         log.error("the API cannot be served", reason=str(error))  # noqa: TRY400 - the reason tells it
         sys.exit(1)

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import structlog
 
 from xchronos.aio import Backoff, cancel_and_wait
-from xchronos.api.listening import begin, forget, reserve
 from xchronos.api.ports import DaemonReport
+from xchronos.api.serving.listening import begin, forget, reserve
 from xchronos.clock import SECOND, Clock, Micros
 from xchronos.daemon.api_calls import (
     CHANGE,
@@ -168,6 +168,8 @@ class ApiSupervisor:
             await process.wait()
 
     def _serve(self, channel: Channel, watches: AsyncExitStack) -> None:
+        served: list[AsyncExitStack] = []
+
         async def start(_: None) -> ApiStart:
             answers = await asyncio.shield(self._answers)
             try:
@@ -175,8 +177,9 @@ class ApiSupervisor:
             except ConfigError as error:
                 self._refused = error
                 raise
-            await watches.enter_async_context(serve_store(channel, answers.store))
-            self._serve_all(channel, answers)
+            if not served:  # its worker asks as well
+                served.append(await watches.enter_async_context(serve_store(channel, answers.store)))
+                self._serve_all(channel, answers)
             return answers.start()
 
         channel.serve(START, start)

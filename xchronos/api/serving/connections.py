@@ -3,16 +3,17 @@
 A connection costs a descriptor, and a request that never comes to its end keeps it. So a new connection is taken when
 another one can go: one that sends its request slowly or not at all, the oldest of the peer that has the most of them.
 One whose request is being answered is left alone. Few of them can be there, because the requests that are answered
-together are bounded as well (`xchronos.api.admission`). That is why a probe and a person still come in while somebody
-holds all connections (`test_a_probe_comes_in_while_all_connections_are_used_up` in tests/api/test_connections.py).
+together are bounded as well (`xchronos.api.serving.admission`). That is why a probe and a person still come in while
+somebody holds all connections (`test_a_probe_comes_in_while_all_connections_are_used_up` in
+tests/api/test_connections.py).
 """
 
 import asyncio
 import resource
 import time
-from collections import Counter
 from collections.abc import Callable
 from ipaddress import IPv6Address, ip_address
+from operator import itemgetter
 from typing import Any, Literal, Protocol
 
 import h11
@@ -89,46 +90,56 @@ class Connections:
         self.share = max(1, most * 3 // 4)
         """How many of them one peer may have."""
         self._clock = clock
-        self._open: dict[OpenConnection, None] = {}
-        self._peers: Counter[str] = Counter()
+        self._open: dict[str, dict[OpenConnection, None]] = {}
+        """By peer. Those that have waited longest for their request come first; what answers may be anywhere."""
+        self._count = 0
         self._blocked: dict[OpenConnection, tuple[float, int]] = {}
         self._cut = 0
         self._refused = 0
         self._told = -TELL_EVERY
 
     def __len__(self) -> int:
-        return len(self._open)
+        return self._count
 
     def admit(self, connection: OpenConnection) -> bool:
         """Take a new connection; one that can go is cut for it. False: none can go, and the new one is not taken."""
         peer = connection.peer
-        if peer != LOCAL and self._peers[peer] >= self.share:
+        if peer != LOCAL and len(self._open.get(peer, ())) >= self.share:
             fits = self._make_room(peer)
         else:
-            fits = len(self._open) < self.most or self._make_room()
+            fits = self._count < self.most or self._make_room()
         if not fits:
             self._refused += 1
             self._tell()
             return False
-        self._open[connection] = None
-        self._peers[peer] += 1
+        self._open.setdefault(peer, {})[connection] = None
+        self._count += 1
         return True
 
     def forget(self, connection: OpenConnection) -> None:
         """A connection is closed. To say so again does nothing."""
-        if connection in self._open:
-            del self._open[connection]
-            self._peers[connection.peer] -= 1
-            if not self._peers[connection.peer]:
-                del self._peers[connection.peer]
+        theirs = self._open.get(connection.peer)
+        if theirs is not None and connection in theirs:
+            del theirs[connection]
+            self._count -= 1
+            if not theirs:
+                del self._open[connection.peer]
+
+    def answered(self, connection: OpenConnection) -> None:
+        """A connection begins to wait for its next request."""
+        theirs = self._open.get(connection.peer)
+        if theirs is not None and connection in theirs:
+            theirs[connection] = theirs.pop(connection)
 
     def sweep(self) -> None:
         """Cut the connections that have read one request for too long. To be called every second or so."""
         now = self._clock()
         before = now - HALF_REQUEST_SECONDS
-        for connection in [each for each in self._open if each.since < before and each.stage() == "reading"]:
-            self._end(connection, 408)
-        blocked = {each: each.unsent for each in self._open if each.stage() == "blocked"}
+        everybody = [each for theirs in self._open.values() for each in theirs]
+        for connection in everybody:
+            if connection.since < before and connection.stage() == "reading":
+                self._end(connection, 408)
+        blocked = {each: each.unsent for each in everybody if each.stage() == "blocked"}
         # The moment from which on a peer has taken nothing, and what waited for it then.
         self._blocked = {
             each: known if (known := self._blocked.get(each)) and known[1] == unsent else (now, unsent)
@@ -143,13 +154,27 @@ class Connections:
 
     def _make_room(self, peer: str | None = None) -> bool:
         """Cut the connection that can best be spared: of one peer, or of the one that has the most."""
+        peers = [peer] if peer is not None else sorted(self._open, key=lambda each: -len(self._open[each]))
         for stage in ("reading", "blocked"):
-            idle = [each for each in self._open if (peer is None or each.peer == peer) and each.stage() == stage]
-            if idle:
-                most = max(idle, key=lambda each: self._peers[each.peer]).peer
-                self._end(min((each for each in idle if each.peer == most), key=lambda each: each.since), 503)
-                return True
+            for each in peers:
+                connection = self._first(self._open[each], stage)
+                if connection is not None:
+                    self._end(connection, 503)
+                    return True
         return False
+
+    def _first(self, theirs: dict[OpenConnection, None], stage: Stage) -> OpenConnection | None:
+        """The first that is at a stage.
+
+        Those before it, which answer, go to the end: they will have waited least for the request that follows. So a
+        crowd costs each newcomer the same, however many are answered meanwhile.
+        """
+        for _ in range(len(theirs)):
+            connection = next(iter(theirs))
+            if connection.stage() == stage:
+                return connection
+            theirs[connection] = theirs.pop(connection)
+        return None
 
     def _end(self, connection: OpenConnection, status: int) -> None:
         self._cut += 1
@@ -161,12 +186,12 @@ class Connections:
         now = self._clock()
         if not (self._cut or self._refused) or now - self._told < TELL_EVERY:
             return
-        peer, count = max(self._peers.items(), key=lambda each: each[1], default=("", 0))
+        peer, count = max(((each, len(them)) for each, them in self._open.items()), key=itemgetter(1), default=("", 0))
         log.warning(
             "the API cuts connections: half requests, or more of them than there may be",
             cut=self._cut,
             refused=self._refused,
-            open=len(self._open),
+            open=self._count,
             most=self.most,
             busiest=f"{peer or 'unix socket'}: {count}",
         )
@@ -221,6 +246,7 @@ class BoundedProtocol(H11Protocol):
     def on_response_complete(self) -> None:
         """An answer was sent: from now on it waits for the next request."""
         self.since = time.monotonic()
+        self.book.answered(self)
         super().on_response_complete()
 
     @property

@@ -11,9 +11,9 @@ from litestar import Litestar
 from litestar.datastructures import State
 
 from xchronos.aio import cancel_and_wait
-from xchronos.api.connections import BoundedProtocol, Connections, descriptors, most_connections
 from xchronos.api.context import context_of
-from xchronos.api.listening import ACCEPTED_AT_ONCE, address_of
+from xchronos.api.serving.connections import BoundedProtocol, Connections, descriptors, most_connections
+from xchronos.api.serving.listening import ACCEPTED_AT_ONCE, address_of
 from xchronos.limits import CONNECTIONS, KEEP_ALIVE_SECONDS
 
 log = structlog.get_logger(__name__)

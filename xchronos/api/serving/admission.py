@@ -28,7 +28,9 @@ from litestar.types import (
     WebSocketReceiveMessage,
 )
 
-from xchronos.api.access_control import UNGUARDED
+from xchronos.api.serving.access_control import UNGUARDED
+from xchronos.api.serving.aside import Answering, Aside, AsideRequest, request_of
+from xchronos.ipc import Disconnected
 from xchronos.limits import (
     BODIES_BYTES,
     BODY_BYTES,
@@ -41,6 +43,8 @@ from xchronos.limits import (
     REQUESTS_WAITING,
 )
 from xchronos.wire.messages import ErrorBody
+
+AGAIN = ", and that is the most: ask again later"
 
 RETRY_AFTER_SECONDS = 2
 """How long a client should wait before it asks again."""
@@ -140,9 +144,10 @@ class Room:
 class Turnstile:
     """The ASGI layer. It passes on a request when there is room, and answers those that would have to wait for long."""
 
-    def __init__(self, app: ASGIApp, room: Room) -> None:
+    def __init__(self, app: ASGIApp, room: Room, aside: Aside | None = None) -> None:
         self._app = app
         self._room = room
+        self._aside = aside
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve or answer one request."""
@@ -175,7 +180,11 @@ class Turnstile:
                 await _refuse(send, 413, f"the body has more than {BODY_BYTES} bytes, and these are the most")
                 return False
             if self._room.bodies > BODIES_BYTES:
-                await _refuse(send, 503, f"requests of {BODIES_BYTES} bytes wait for their answers")
+                await _refuse(
+                    send,
+                    503,
+                    f"requests of {BODIES_BYTES} bytes wait for their answers{AGAIN}",
+                )
                 return False
             if not message["more_body"]:
                 return True
@@ -185,7 +194,11 @@ class Turnstile:
         level = self._room.level(scope["method"], scope["path"])
         counted = client is not None
         if client is not None and not await level.enter(client[0]):
-            await _refuse(send, 503, f"{level.at_once} such requests are answered now and {level.most_waiting} wait")
+            await _refuse(
+                send,
+                503,
+                f"{level.at_once} such requests are answered now and {level.most_waiting} wait{AGAIN}",
+            )
             return
         read = False
 
@@ -210,13 +223,20 @@ class Turnstile:
             await send(message)
 
         try:
-            await self._app(scope, replay, sending)
+            if self._aside is not None and level is not self._room.others:
+                async with self._aside.place() as answering:
+                    if answering is not None:
+                        await _answer_aside(answering, request_of(scope, body), sending)
+                        return
+                    await self._app(scope, replay, sending)
+            else:
+                await self._app(scope, replay, sending)
         finally:
             leave()
 
     async def _log(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self._room.logs >= LOGS_AT_ONCE:
-            await _refuse(send, 503, f"{LOGS_AT_ONCE} logs are being read now")
+            await _refuse(send, 503, f"{LOGS_AT_ONCE} logs are being read now{AGAIN}")
             return
         self._room.logs += 1
         try:
@@ -225,9 +245,18 @@ class Turnstile:
             self._room.logs -= 1
 
 
+async def _answer_aside(answering: Answering, request: AsideRequest, send: Send) -> None:
+    try:
+        answer = await answering(request)
+    except Disconnected:
+        await _refuse(send, 503, "the process that answers this has ended, and may have done what was asked: look")
+        return
+    await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
+    await send({"type": "http.response.body", "body": answer.body, "more_body": False})
+
+
 async def _refuse(send: Send, status: int, what: str) -> None:
-    error = f"{what}, and that is the most: ask again later" if status == 503 else what
-    body = msgspec.json.encode(ErrorBody(error))
+    body = msgspec.json.encode(ErrorBody(what))
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     # What is left of the body is not read.
     headers += [(b"retry-after", str(RETRY_AFTER_SECONDS).encode())] if status == 503 else [(b"connection", b"close")]
