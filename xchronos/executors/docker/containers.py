@@ -18,16 +18,8 @@ from xchronos.errors import ExecutorUnavailable
 from xchronos.executors.contract import FORBIDDEN, StepExit, StepSpec
 from xchronos.executors.docker import images
 from xchronos.executors.docker.client import NO_CONTENT, ConnectionLost, DockerClient, EngineRefusal
-from xchronos.executors.docker.inspected import (
-    Config,
-    HostConfig,
-    Inspected,
-    State,
-    left_out,
-    moment,
-    protections,
-    refused_start,
-)
+from xchronos.executors.docker.inspected import Config, HostConfig, Inspected, State, moment, refused_start
+from xchronos.executors.docker.protections import ProtectionCheck
 from xchronos.executors.docker.vanished import has_vanished, without_containerd
 from xchronos.executors.hostfacts import boot_time, engine_started
 from xchronos.executors.patience import SHORTEST_PAUSE, new_pauses
@@ -70,8 +62,7 @@ class Keeper:
     def __init__(self, engine: DockerClient, gate: asyncio.Semaphore) -> None:
         self.engine = engine
         self._gate = gate
-        self._honoured: dict[tuple[bool, tuple[int, int]], set[str]] = {}
-        """The protections that an engine (whether Podman, API version) was seen to give."""
+        self._protections = ProtectionCheck(engine)
 
     async def find(self, name: str) -> Inspected | None:
         """The container of that name or id; None when there is none. Raises as `DockerClient.call` does."""
@@ -159,23 +150,14 @@ class Keeper:
                 raise
             say(f"using the image that is here: {failure.message}")
 
-    async def check(self, found: Inspected, body: Mapping[str, Any]) -> None:
+    async def check(self, found: Inspected, body: Mapping[str, Any], say: Callable[[str], None]) -> None:
         """Refuse a created container from which the engine has left out what protects, and remove it.
 
-        An engine may take a field and do nothing about it. One look for each protection is enough for an engine: what
-        it has honoured once it goes on honouring. Raises as `DockerClient.call`.
+        See `ProtectionCheck.missing`.
         """
-        known = self._honoured.setdefault((self.engine.podman, self.engine.version), set())
-        asked = protections(body) - known
-        if not asked:
-            return
-        missing = left_out(asked, await self.engine.ask("GET", f"/containers/{found.id}/json"))
-        if missing:
+        if missing := await self._protections.missing(found.id, body, say):
             await self.delete(found.id)
-            name = "Podman" if self.engine.podman else "the Docker engine"
-            said = f"{name} at {self.engine.named} has left out {', '.join(missing)}: the container is not started"
-            raise EngineRefusal(NO_CONTENT, said)
-        known |= asked
+            raise EngineRefusal(NO_CONTENT, f"{missing}: the container is not started")
 
     async def start(self, found: Inspected, spec: StepSpec) -> StepExit | None:
         """Start a step's container that was created and never started. Returns None when it has started, or why not.

@@ -1,7 +1,7 @@
 """What an engine tells of a container: its state, its times, and the code of a start that failed."""
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -60,49 +60,6 @@ class Inspected(msgspec.Struct, rename="pascal"):
     def labels(self) -> Mapping[str, str]:
         """The container's labels."""
         return self.config.labels or {}
-
-
-_NO_NEW = "no-new-privileges"
-_MUST_BE_SHOWN = (
-    "User", "HostConfig.Memory", "HostConfig.NanoCpus", "HostConfig.PidsLimit", "HostConfig.CpusetCpus",
-    "HostConfig.CpusetMems", "HostConfig.ReadonlyRootfs",
-)  # fmt: skip
-"""Fields that protect the machine or the container, and that every engine shows if they are set (Docker 20.10, 26.1,
-Podman 5.4). How it shows them may differ: it may round a limit."""
-
-
-def protections(body: Mapping[str, Any]) -> frozenset[str]:
-    """What a create body asks for that protects, and whose absence can be seen afterwards: names of fields.
-
-    Podman shows dropped capabilities one by one, and only those that it gives by itself. So of `CapDrop` only ALL, with
-    nothing added, can be told from nothing.
-    """
-    host = body.get("HostConfig") or {}
-    asked = {name for name in _MUST_BE_SHOWN if _asks(_field(body, name))}
-    if "ALL" in (host.get("CapDrop") or ()) and not host.get("CapAdd") and not host.get("Privileged"):
-        asked.add("HostConfig.CapDrop")
-    if any(option.removesuffix(":true") == _NO_NEW for option in host.get("SecurityOpt") or ()):
-        asked.add(_NO_NEW)
-    return frozenset(asked)
-
-
-def left_out(asked: Collection[str], answer: Mapping[str, Any]) -> list[str]:
-    """Which of these `protections` a container has not, by the engine's `GET /containers/<id>/json`; sorted."""
-    whole = {**(answer.get("Config") or {}), "HostConfig": answer.get("HostConfig") or {}}
-    has = {name for name in asked if name != _NO_NEW and _asks(_field(whole, name))}
-    if any(option.startswith(_NO_NEW) for option in whole["HostConfig"].get("SecurityOpt") or ()):
-        has.add(_NO_NEW)
-    return sorted(set(asked) - has)
-
-
-def _field(body: Mapping[str, Any], name: str) -> Any:
-    part, dot, key = name.rpartition(".")
-    return ((body.get(part) or {}) if dot else body).get(key)
-
-
-def _asks(value: Any) -> bool:
-    """Whether a field sets anything. A limit of 0 or -1 is none."""
-    return value > 0 if isinstance(value, int) else bool(value)
 
 
 def moment(text: str) -> datetime | None:

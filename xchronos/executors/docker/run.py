@@ -76,7 +76,7 @@ class ContainerRun:
         """
         found = await self._create(body, log, pull, platform, quiet)
         if found.state.status == "created":
-            await self._keeper.check(found, body)
+            await self._keeper.check(found, body, log.note)
         return found
 
     async def _create(
