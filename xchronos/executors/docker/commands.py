@@ -112,7 +112,9 @@ class DockerCommandRun:
 
     async def _pull(self, command: cli.Pull) -> int:
         say = (lambda _: None) if command.quiet else self._say
-        await images.pull(self._engine, command.image, say, platform=command.platform, all_tags=command.all_tags)
+        await images.pull(
+            self._engine, self._files, command.image, say, platform=command.platform, all_tags=command.all_tags
+        )
         self._say(command.image)
         return 0
 

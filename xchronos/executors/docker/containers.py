@@ -24,6 +24,7 @@ from xchronos.executors.docker.vanished import has_vanished, without_containerd
 from xchronos.executors.hostfacts import boot_time, engine_started
 from xchronos.executors.patience import SHORTEST_PAUSE, new_pauses
 from xchronos.executors.signals import signal_number
+from xchronos.hostfiles import HostFiles
 
 PING_LIMIT = 5.0
 """Seconds that the answer to a ping on a new connection may take; an engine that shuts down gives none."""
@@ -59,8 +60,10 @@ class Keeper:
     longer (measured: 8 starts/s on two cores, whatever the number).
     """
 
-    def __init__(self, engine: DockerClient, gate: asyncio.Semaphore) -> None:
+    def __init__(self, engine: DockerClient, gate: asyncio.Semaphore, files: HostFiles | None = None) -> None:
+        """`files` reads the credentials of registries."""
         self.engine = engine
+        self._files = files or HostFiles()
         self._gate = gate
         self._protections = ProtectionCheck(engine)
 
@@ -139,12 +142,12 @@ class Keeper:
                 if pulled or refusal.status != 404 or await images.exists(self.engine, image):
                     raise
                 say(f"Unable to find image '{':'.join(images.split_reference(image))}' locally")
-                await images.pull(self.engine, image, say, platform=platform)
+                await images.pull(self.engine, self._files, image, say, platform=platform)
                 pulled = True
 
     async def _pull_first(self, image: str, platform: str, say: Callable[[str], None], *, must: bool) -> None:
         try:
-            await images.pull(self.engine, image, say, platform=platform)
+            await images.pull(self.engine, self._files, image, say, platform=platform)
         except images.PullFailed as failure:
             if must or not await images.exists(self.engine, image):
                 raise

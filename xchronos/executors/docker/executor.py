@@ -81,7 +81,7 @@ class DockerExecutor:
         self._owner = owner
         self._files = files or HostFiles()
         self._engine = DockerClient(host)
-        self._keeper = Keeper(self._engine, start_gate())
+        self._keeper = Keeper(self._engine, start_gate(), self._files)
         self._active: dict[tuple[str, int, str], _Active] = {}
         self._left: dict[tuple[str, int, str], str] = {}
         """The container that an ended step of this process has left; "": none that is ours."""

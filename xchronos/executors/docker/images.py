@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from xchronos.executors.docker.client import DockerClient, EngineRefusal
+from xchronos.hostfiles import HostFileRefused, HostFiles
 
 DOCKER_HUB = "https://index.docker.io/v1/"
 
@@ -39,25 +40,32 @@ def registry_of(image: str) -> str:
     return DOCKER_HUB
 
 
-def credentials(image: str) -> dict[str, str]:
+async def credentials(files: HostFiles, image: str, say: Callable[[str], None]) -> dict[str, str]:
     """The X-Registry-Auth header for an image, from docker's own configuration file; empty when that has none.
 
-    Credential helpers are not asked: they are programs for a person's desktop.
+    Credential helpers are not asked: they are programs for a person's desktop. A file that cannot be read, or says no
+    credentials, gives none, and `say` is called with the reason: the registry is asked anonymously then.
     """
     path = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker") / "config.json"
     try:
-        auths = msgspec.json.decode(path.read_bytes()).get("auths") or {}
-    except (OSError, msgspec.DecodeError, AttributeError):
-        return {}  # nobody has logged in on this machine: ask the registry anonymously, as the docker client does
-    registry = registry_of(image)
-    entry = auths.get(registry) or auths.get(f"https://{registry}") or {}
-    answer: dict[str, str] = {"serveraddress": registry}
-    if entry.get("identitytoken"):
-        answer["identitytoken"] = entry["identitytoken"]
-    elif entry.get("auth"):
-        user, _, password = base64.b64decode(entry["auth"]).decode().partition(":")
-        answer |= {"username": user, "password": password}
-    else:
+        read = await files.read(path, f"the credentials of registries in {path}", listed=False)
+        auths = msgspec.json.decode(read).get("auths") or {}
+        registry = registry_of(image)
+        entry = auths.get(registry) or auths.get(f"https://{registry}") or {}
+        answer: dict[str, str] = {"serveraddress": registry}
+        if entry.get("identitytoken"):
+            answer["identitytoken"] = entry["identitytoken"]
+        elif entry.get("auth"):
+            user, _, password = base64.b64decode(entry["auth"]).decode().partition(":")
+            answer |= {"username": user, "password": password}
+        else:
+            return {}
+    except HostFileRefused as refusal:
+        if not refusal.absent:  # absent: nobody has logged in on this machine
+            say(f"{refusal}; {image} is asked for without any")
+        return {}
+    except (msgspec.DecodeError, AttributeError, ValueError, TypeError):
+        say(f"the credentials of registries in {path} cannot be understood; {image} is asked for without any")
         return {}
     return {"X-Registry-Auth": base64.urlsafe_b64encode(msgspec.json.encode(answer)).decode()}
 
@@ -74,7 +82,13 @@ async def exists(engine: DockerClient, image: str) -> bool:
 
 
 async def pull(
-    engine: DockerClient, image: str, say: Callable[[str], None], *, platform: str = "", all_tags: bool = False
+    engine: DockerClient,
+    files: HostFiles,
+    image: str,
+    say: Callable[[str], None],
+    *,
+    platform: str = "",
+    all_tags: bool = False,
 ) -> None:
     """Pull an image. `say` is called with each line worth keeping, not with every layer's progress.
 
@@ -87,8 +101,9 @@ async def pull(
         params["tag"] = tag
     if platform:
         params["platform"] = platform
+    headers = await credentials(files, image, say)
     try:
-        async with engine.stream("POST", "/images/create", params=params, headers=credentials(image)) as response:
+        async with engine.stream("POST", "/images/create", params=params, headers=headers) as response:
             buffer = b""
             async for chunk in response.content.iter_any():
                 *lines, buffer = (buffer + chunk).split(b"\n")
