@@ -30,9 +30,10 @@ MAY_BE_SHOWN = (
     "Hostname", "Domainname", "WorkingDir", "Healthcheck", "HostConfig.CpuShares", "HostConfig.Devices",
     "HostConfig.Dns", "HostConfig.DnsOptions", "HostConfig.DnsSearch", "HostConfig.ExtraHosts", "HostConfig.GroupAdd",
     "HostConfig.Init", "HostConfig.MemoryReservation", "HostConfig.OomScoreAdj", "HostConfig.PortBindings",
-    "HostConfig.ShmSize", "HostConfig.Sysctls", "HostConfig.Ulimits",
+    "HostConfig.ShmSize", "HostConfig.Ulimits",
 )  # fmt: skip
-"""Fields without which a container is only another than it was meant to be."""
+"""Fields without which a container is only another than it was meant to be, and that every engine shows if they are set
+(Docker 20.10, Podman 5.4; Podman gives `Sysctls` and does not show them)."""
 
 
 class _Mount(NamedTuple):
