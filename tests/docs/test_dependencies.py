@@ -56,3 +56,12 @@ def test_every_package_that_is_imported_is_declared():
 def test_every_package_that_is_declared_is_imported():
     used = set().union(*imported(testing=False).values())
     assert declared(PROJECT["dependencies"]) - used == DATA
+
+
+def test_every_requirement_has_a_lowest_version_for_the_tests_to_run_on():
+    """`packaging/lowest` takes them from here, as exact versions."""
+    script = (ROOT / "packaging/lowest").read_text(encoding="utf-8")
+    pattern = re.search(r're\.match\(r"(.+?)", wanted\)', script)
+    assert pattern is not None
+    for wanted in (*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["dev"]):
+        assert re.match(pattern[1], wanted), wanted
