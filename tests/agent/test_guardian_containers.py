@@ -98,3 +98,6 @@ async def test_containers(tmp_path: Path, docker_host: str, busybox_image: str) 
 class _Silent:
     def write(self, data: bytes) -> None:
         pass
+
+    def note(self, text: str) -> None:
+        pass

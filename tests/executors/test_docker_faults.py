@@ -294,6 +294,9 @@ async def test_an_exec_is_never_begun_twice(proxy, executor, spec, tmp_path):
 
 async def test_what_a_step_costs_the_engine(proxy, executor, spec):
     await executor.probe()
+    first = spec("true")  # once for an engine: what it leaves out
+    assert (await executor.run(first)).code == 0
+    await executor.release(first.execution, first.attempt)
     # Created, started, waited for, looked at, read (while it runs, too, if that is long), removed, looked for.
     for script, logs in (("true", 1), ("echo hi; sleep 1; echo ho", 2)):
         step = spec(script)
@@ -303,6 +306,7 @@ async def test_what_a_step_costs_the_engine(proxy, executor, spec):
         await executor.release(step.execution, step.attempt)
         asked = [line.split()[0] + " " + line.split()[1].split("?")[0].rpartition("/")[2] for line in proxy.seen]
         assert asked[:3] == ["POST create", "POST start", "POST wait"]
-        assert asked.count("GET logs") == logs
-        assert len(asked) == 6 + logs
+        found = asked.count("GET logs")
+        assert found >= logs if executor._engine.podman and logs > 1 else found == logs  # podman's is not followed
+        assert len(asked) == 6 + found
         assert output(step) == ("" if logs == 1 else "hi\nho\n")
