@@ -10,6 +10,7 @@ import pytest
 from tests.engine.engine_cluster import AGENT, SCHEDULER, Cluster, unit_text
 from tests.engine.faulty_store import FaultyStore
 from xchronos.clock import SECOND, Clock, to_datetime, to_instant
+from xchronos.engine.session import TRIED_AGAIN
 from xchronos.model.compile.unit import compile_unit
 from xchronos.model.records import Execution, Reading, Schedule, UnitRecord
 from xchronos.registry.codec import FORMAT, decode, encode
@@ -213,6 +214,34 @@ def test_a_record_of_a_newer_format_is_left_alone(what):
         # Whoever mends it need not restart anything.
         await store.commit(Txn((), (Put(key, encode(record)),)))
         await cluster.sleep(70)
+        assert cluster.started("a.service")[-1] >= cluster.at() - 2
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("lives", [True, False])
+def test_a_destroyed_unit_whose_cursor_cannot_be_read_is_removed(lives):
+    """It is the way out for whoever cannot mend the cursor. `lives`: whether the scheduler sees the destruction."""
+
+    async def scenario(cluster: Cluster) -> None:
+        keys, store = cluster.keys, cluster.store
+        await cluster.submit("a.service", EVERY_SECOND)
+        await store.commit(Txn((), (Put(keys.schedule("a.service"), b"TEXT"),)))
+        if lives:
+            await cluster.start("s1", SCHEDULER)
+            await cluster.sleep(2)
+            (told,) = await cluster.registry.schedulers()
+            assert list(told.cannot_read) == ["a.service"]
+        await cluster.registry.destroy("a.service")
+        if not lives:
+            await cluster.start("s1", SCHEDULER)
+            await cluster.sleep(TRIED_AGAIN / SECOND)  # found when it begins, it is first tried again
+        await cluster.sleep(2)
+        assert await store.get(keys.schedule("a.service")) is None
+        (told,) = await cluster.registry.schedulers()
+        assert told.cannot_read == {}
+        await cluster.submit("a.service", EVERY_SECOND)
+        await cluster.sleep(3)
         assert cluster.started("a.service")[-1] >= cluster.at() - 2
 
     run(scenario)

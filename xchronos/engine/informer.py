@@ -178,6 +178,8 @@ class Informer:
         work, name = self._work, event.key[len(self._keys.jobs) :]
         if event.kind == "delete":
             self._units.forget(name)
+            # What its cursor says is nothing to a unit that is destroyed: it need not be read to be removed.
+            self._unreadable.forget_schedule(name)
             work.changed.pop(name, None)
             work.gone.add(name)
         else:

@@ -182,21 +182,19 @@ class Session:
                 continue
             item, job = cursors.get(name), jobs.get(name)
             schedule = readable(item, Schedule) if item is not None else None
-            if item is not None and schedule is None:
+            if item is not None and schedule is None and job is not None:
                 # It is not known to be none: it is left alone, as a unit that cannot be read.
                 self._unreadable.schedule(name, "its cursor cannot be read")
                 continue
             if item is not None and schedule is not None:
                 self._cluster.cursors.set(name, schedule, item.mod_revision, item.value)
-            if job is not None:
-                self._units.changed(name, job)
             if job is None:
+                # Nothing follows from its cursor any more, whether or not that can be read.
                 self._work.gone.add(name)
-            elif item is not None and schedule is None:
-                # It cannot be written over: what it says is not known. The unit stands until somebody removes it.
-                log.error("a unit cannot be scheduled: its cursor cannot be read", unit=name, key=item.key)
-                self._work.look.update(self._cluster.of_unit(name))
-            elif schedule is None or is_to_accept(
+                self._work.wake()
+                continue
+            self._units.changed(name, job)
+            if schedule is None or is_to_accept(
                 schedule, job.mod_revision, rules_hold=self._committer.reader.holds(schedule.rules)
             ):
                 self._work.changed[name] = None
