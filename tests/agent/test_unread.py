@@ -4,6 +4,8 @@ import asyncio
 import json
 from collections.abc import Callable
 
+import pytest
+
 from tests.agent.worlds import KEYS, LONG, Cluster
 from xchronos.clock import MINUTE, SECOND
 from xchronos.model.policies import Outcome
@@ -50,6 +52,33 @@ def test_a_running_attempt_of_a_newer_agent_is_left_alone_until_one_can_read_it(
         c.boot()
         assert (await c.ended(execution)).outcome is Outcome.SUCCEEDED
         assert c.world.starts == c.world.starts[:1]
+
+    play(test, LONG)
+
+
+@pytest.mark.parametrize("name", ["unit.json", "journal.json"])
+def test_so_is_one_whose_journal_has_a_newer_format(play: Callable[..., None], name: str) -> None:
+    """What it says may mean something else by then: read as ours, a step that was begun could be begun again."""
+
+    async def test(c: Cluster) -> None:
+        execution = await c.begin()
+        await c.crash()
+        (journal,) = c.directory.glob(f"attempts/*/*/{name}")
+        kept = journal.read_bytes()
+        # Not even its shape is known.
+        newer = json.dumps({**json.loads(kept), "v": 2, "begun": 1, "text": 1}).encode()
+        journal.write_bytes(newer)
+        c.boot()
+        await c.clock.sleep(10 * MINUTE)
+        before = await c.placed(execution)
+        assert before is not None
+        assert before.state == "running"
+        assert journal.read_bytes() == newer
+        await c.crash()
+        journal.write_bytes(kept)
+        c.boot()
+        assert (await c.ended(execution)).outcome is Outcome.SUCCEEDED
+        assert len(c.world.starts) == 1
 
     play(test, LONG)
 

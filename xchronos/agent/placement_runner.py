@@ -17,14 +17,14 @@ import structlog
 from xchronos.agent import outcomes
 from xchronos.agent.attempt.conditions import unmet_conditions
 from xchronos.agent.attempt.interfaces import AttemptEnd
-from xchronos.agent.attempt.journal import AttemptJournal
+from xchronos.agent.attempt.journal import AttemptJournal, NewerJournal
 from xchronos.agent.attempt_runner import AttemptRunner
 from xchronos.agent.context import AgentContext
 from xchronos.agent.placement import TAKEN_AWAY, Placement
 from xchronos.agent.placement_record import PlacementRecord
 from xchronos.agent.retrying import patiently
 from xchronos.clock import SECOND, to_datetime
-from xchronos.errors import UnitFileError
+from xchronos.errors import UnitFileError, XchronosError
 from xchronos.hostfiles import HostFileRefused
 from xchronos.model.lifecycle import IllegalEvent
 from xchronos.model.policies import Outcome
@@ -184,7 +184,10 @@ class PlacementRunner:
         try:
             unit = await asyncio.to_thread(_begun_with, journal, record.execution.unit)
         except UnitFileError as error:
-            await self._leave_alone(placement, error)
+            await self._leave_alone(placement, "a running attempt is left alone: its unit is unreadable", error)
+            return
+        except NewerJournal as error:
+            await self._leave_alone(placement, "a running attempt is left alone: its journal is newer", error)
             return
         if isinstance(unit, str):
             await placement.close(outcomes.fate_unknown(unit))
@@ -193,15 +196,13 @@ class PlacementRunner:
         placement.take_room(unit)
         await self._carry_out(placement, unit, journal, resumed=True)
 
-    async def _leave_alone(self, placement: Placement, error: UnitFileError) -> None:
-        """Keep the placement of an attempt whose unit this agent cannot read, and do nothing about it.
+    async def _leave_alone(self, placement: Placement, event: str, error: XchronosError) -> None:
+        """Keep the placement of an attempt whose unit or journal this agent cannot read, and do nothing about it.
 
         A newer agent has begun it, and one that is as new takes it up again. What runs goes on meanwhile.
         """
         record = placement.record
-        log.error(
-            "a running attempt is left alone: its unit is unreadable", execution=record.execution.id, reason=str(error)
-        )
+        log.error(event, execution=record.execution.id, reason=str(error))
         placement.unread = True
         self._context.admission.settle(placement)
         while not record.taken_away:
@@ -226,7 +227,7 @@ class PlacementRunner:
 def _begun_with(journal: AttemptJournal, name: str) -> Unit | str:
     """The unit as the attempt began with it, or why that cannot be known.
 
-    Raises UnitFileError where only this version cannot know it.
+    Raises UnitFileError and NewerJournal where only this version cannot know it.
     """
     if not journal.exists:
         return "the daemon that ran it is gone, and it kept no journal"

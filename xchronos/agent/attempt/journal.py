@@ -17,11 +17,21 @@ import structlog
 
 from xchronos.clock import Clock, Micros, to_datetime, to_instant
 from xchronos.durable import Strength, write_whole
+from xchronos.errors import XchronosError
 from xchronos.executors.hostfacts import boot_id
 from xchronos.model.lifecycle import ATTEMPT
 from xchronos.model.records import StepResult, UnitRecord, fire_key
+from xchronos.registry.codec import FORMAT
 
 log = structlog.get_logger(__name__)
+
+
+JOURNAL_FORMAT = 1
+"""The format of `journal.json` that this program writes, and the newest that it reads."""
+
+
+class NewerJournal(XchronosError):  # noqa: N818
+    """A newer agent has begun the attempt, and keeps its journal in a format that is not known here."""
 
 
 class _AttemptNotes(msgspec.Struct):
@@ -32,13 +42,19 @@ class _AttemptNotes(msgspec.Struct):
         ended: What each step that has ended came to. Entries that are no steps: `artifact`, `ending`, `severed`.
         clocked: What the monotonic clock read when each step was begun, in the boot `boot`.
         boot: The boot id of the machine.
-        v: The format's version.
+        v: Its format, see `JOURNAL_FORMAT`.
     """
 
     begun: dict[str, datetime] = {}
     ended: dict[str, StepResult] = {}
     clocked: dict[str, Micros] = {}
     boot: str = ""
+    v: int = JOURNAL_FORMAT
+
+
+class _Format(msgspec.Struct):
+    """What is read of a file before anything else of it is believed."""
+
     v: int = 1
 
 
@@ -103,10 +119,23 @@ class AttemptJournal:
         return (self.directory / "unit.json").exists()
 
     def open(self) -> UnitRecord:
-        """Go on with an attempt that was begun. Returns the unit as it was then. Raises OSError or ValueError."""
-        record = msgspec.json.decode((self.directory / "unit.json").read_bytes(), type=UnitRecord)
+        """Go on with an attempt that was begun. Returns the unit as it was then.
+
+        What becomes of an attempt whose journal cannot be read is decided by `placement_runner`: `_begun_with` calls a
+        damaged journal's attempt lost, and one that is newer `PlacementRunner._leave_alone` leaves to a newer agent.
+
+        Raises:
+            OSError: the journal cannot be read.
+            ValueError: it is damaged.
+            NewerJournal: it has a format that is newer than this program's.
+        """
+        text = (self.directory / "unit.json").read_bytes()
+        _check_format(text, FORMAT, "unit.json")
+        record = msgspec.json.decode(text, type=UnitRecord)
         if self._file.exists():
-            self._notes = _DECODER.decode(self._file.read_bytes())
+            notes = self._file.read_bytes()
+            _check_format(notes, JOURNAL_FORMAT, self._file.name)
+            self._notes = _DECODER.decode(notes)
         self.scratch.mkdir(exist_ok=True)
         return record
 
@@ -170,6 +199,13 @@ class AttemptJournal:
                 log.warning("the journal cannot be written", file=str(self._file), reason=error.strerror)
                 return False
         return True
+
+
+def _check_format(text: bytes, known: int, name: str) -> None:
+    """Raise NewerJournal for a file whose format is newer than the one that is known. Raises ValueError."""
+    found = msgspec.json.decode(text, type=_Format).v
+    if found > known:
+        raise NewerJournal(f"{name} has the format {found}, and this xchronos reads it up to the format {known}")
 
 
 def attempt_directory(root: Path, unit: str, fire_time: datetime, copy: int, attempt: int) -> str:
