@@ -1,12 +1,10 @@
-"""The client against an engine made of canned answers: versions, refusals, pulls, credentials."""
+"""The client against an engine made of canned answers: versions, refusals, pulls."""
 
 import asyncio
-import base64
 import json
 import os
 import shutil
 import subprocess
-import threading
 import time
 from pathlib import Path
 
@@ -14,19 +12,20 @@ import pytest
 from aiohttp import web
 
 from tests.executors.docker_bench import NAMESPACE, Bench
-from xchronos import hostfiles
 from xchronos.clock import MILLISECOND
 from xchronos.errors import ConfigError, ExecutorUnavailable, StartRefused
 from xchronos.executors import hostfacts, patience
 from xchronos.executors.docker.body import read_assignments
 from xchronos.executors.docker.client import ConnectionLost, DockerClient, EngineRefusal
 from xchronos.executors.docker.executor import DockerExecutor
-from xchronos.executors.docker.images import DOCKER_HUB, PullFailed, credentials, pull, registry_of, split_reference
+from xchronos.executors.docker.images import DOCKER_HUB, PullFailed, pull, registry_of, split_reference
 from xchronos.executors.docker.inspected import moment, refused_start, seconds_text
 from xchronos.executors.docker.messages import Demultiplexer
 from xchronos.executors.hostfacts import boot_time, engine_started
 from xchronos.hostfiles import HostFiles
 from xchronos.testing.executors import output
+
+FILES = HostFiles()
 
 
 class Canned:
@@ -181,10 +180,10 @@ async def test_what_a_pull_says(canned, monkeypatch, tmp_path):
     ]
     canned.answers["POST /images/create"] = (200, b"\r\n".join(json.dumps(line).encode() for line in lines) + b"\r\n")
     said = []
-    await pull(canned.engine, HostFiles(), "x", said.append, platform="linux/arm64")
+    await pull(canned.engine, "x", said.append, FILES, platform="linux/arm64")
     assert said == ["latest: Pulling from library/x", "Digest: sha256:1"]
     assert canned.requests[0][1].query == {"fromImage": "x", "tag": "latest", "platform": "linux/arm64"}
-    await pull(canned.engine, HostFiles(), "x", said.append, all_tags=True)
+    await pull(canned.engine, "x", said.append, FILES, all_tags=True)
     assert canned.requests[1][1].query == {"fromImage": "x"}
 
 
@@ -199,72 +198,22 @@ async def test_what_a_pull_says(canned, monkeypatch, tmp_path):
 async def test_a_pull_fails_in_three_ways(canned, answer):
     canned.answers["POST /images/create"] = answer
     with pytest.raises(PullFailed, match="manifest unknown"):
-        await pull(canned.engine, HostFiles(), "x", lambda _: None)
+        await pull(canned.engine, "x", lambda _: None, FILES)
 
 
 async def test_a_pull_that_is_cut_is_no_failure_of_the_image(canned):
     canned.answers["POST /images/create"] = (200, b'{"status":')
     canned.hang_up = 1
     with pytest.raises(ConnectionLost):
-        await pull(canned.engine, HostFiles(), "x", lambda _: None)
+        await pull(canned.engine, "x", lambda _: None, FILES)
 
 
 @pytest.mark.parametrize("body", [b"OK\n", b"", b"\n", b"[]"])
 async def test_a_pull_whose_answer_is_no_json_is_over_all_the_same(canned, body):
     canned.answers["POST /images/create"] = (200, body)
     said = []
-    await pull(canned.engine, HostFiles(), "x", said.append)
+    await pull(canned.engine, "x", said.append, FILES)
     assert said == [body.decode().strip()] * bool(body.strip())
-
-
-async def test_credentials(tmp_path, monkeypatch):
-    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
-    said = []
-
-    async def header(image):
-        return (await credentials(HostFiles(within=0.2), image, said.append)).get("X-Registry-Auth")
-
-    async def sent(image):
-        return json.loads(base64.urlsafe_b64decode(await header(image)))
-
-    assert await header("x") is None
-    auth = base64.b64encode(b"me:pass:word").decode()
-    auths = {"r.example": {"auth": auth}, DOCKER_HUB: {"identitytoken": "t"}, "https://s.example": {"auth": auth}}
-    (tmp_path / "config.json").write_text(json.dumps({"auths": auths}))
-    assert await sent("r.example/a/b:1") == {"serveraddress": "r.example", "username": "me", "password": "pass:word"}
-    assert (await sent("s.example/a"))["username"] == "me"
-    assert await sent("library/x") == {"serveraddress": DOCKER_HUB, "identitytoken": "t"}
-    assert await header("other.example/x") is None
-    assert said == []
-
-
-@pytest.mark.parametrize("text", ["[]", "{", '{"auths": []}', f'{{"auths": {{"{DOCKER_HUB}": {{"auth": "é"}}}}}}',
-                                  f'{{"auths": {{"{DOCKER_HUB}": "x"}}}}'])  # fmt: skip
-async def test_credentials_that_cannot_be_understood_are_said_and_not_used(tmp_path, monkeypatch, text):
-    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
-    said = []
-    (tmp_path / "config.json").write_text(text)
-    assert await credentials(HostFiles(), "x", said.append) == {}
-    assert len(said) == (text != '{"auths": []}')
-
-
-async def test_credentials_are_not_read_where_nobody_answers(tmp_path, monkeypatch):
-    """Of a pipe that nobody writes to; and by a thread, so that a server that is away holds up this pull alone."""
-    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
-    os.mkfifo(tmp_path / "config.json")
-    said = []
-    assert await credentials(HostFiles(), "x", said.append) == {}
-    assert "is a named pipe (FIFO): expected a regular file; x is asked for without any" in said[0]
-    readers = []
-
-    def read(*_):
-        readers.append(threading.current_thread())
-        return b"{}"
-
-    monkeypatch.setattr(hostfiles, "read_file", read)
-    assert await credentials(HostFiles(), "x", said.append) == {}
-    assert threading.current_thread() not in readers
-    assert len(readers) == 1
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from xchronos.executors.contract import StepSpec
 from xchronos.executors.docker.client import EngineRefusal
 from xchronos.executors.docker.containers import Keeper
 from xchronos.executors.docker.inspected import Inspected, State
+from xchronos.hostfiles import HostFiles
 
 NEVER = "0001-01-01T00:00:00Z"
 AWAY = [
@@ -66,7 +67,7 @@ class Engine:
 
 
 def keeper(engine: Any) -> Keeper:
-    return Keeper(engine, asyncio.Semaphore())
+    return Keeper(engine, asyncio.Semaphore(), HostFiles())
 
 
 def spec(tmp_path: object) -> StepSpec:

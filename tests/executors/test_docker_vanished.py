@@ -10,6 +10,7 @@ from xchronos.executors.docker import containers, vanished
 from xchronos.executors.docker.client import EngineRefusal
 from xchronos.executors.docker.containers import Keeper
 from xchronos.executors.docker.vanished import GONE_LOOKS, ProcessWatch
+from xchronos.hostfiles import HostFiles
 
 ID = "5" * 64
 MINE = f"8:pids:/docker/{ID}\n0::/docker/{ID}\n"
@@ -74,7 +75,7 @@ async def result(keeper: Keeper) -> Any:
 
 async def test_a_container_without_its_process_is_lost(process):
     engine = Engine(process.pid, [FORGOTTEN])
-    keeper = Keeper(engine, asyncio.Semaphore())  # type: ignore[arg-type]
+    keeper = Keeper(engine, asyncio.Semaphore(), HostFiles())  # type: ignore[arg-type]
     task = asyncio.create_task(result(keeper))
     await asyncio.sleep(0.2)
     assert not task.done()
@@ -88,7 +89,7 @@ async def test_a_container_without_its_process_is_lost(process):
 
 async def test_an_end_that_the_engine_hears_of_later_counts(process):
     engine = Engine(process.pid, [AWAY, AWAY, AWAY, AWAY, AWAY, FORGOTTEN, "end"])
-    keeper = Keeper(engine, asyncio.Semaphore())  # type: ignore[arg-type]
+    keeper = Keeper(engine, asyncio.Semaphore(), HostFiles())  # type: ignore[arg-type]
     task = asyncio.create_task(result(keeper))
     await asyncio.sleep(0.2)
     end(process)
@@ -103,7 +104,7 @@ async def test_where_proc_proves_nothing_the_engine_is_believed(process, monkeyp
         monkeypatch.setattr(vanished, "cgroups_of", lambda _: "0::/init.scope\n")
     if why == "gone before it was seen":
         end(process)
-    keeper = Keeper(engine, asyncio.Semaphore())  # type: ignore[arg-type]
+    keeper = Keeper(engine, asyncio.Semaphore(), HostFiles())  # type: ignore[arg-type]
     task = asyncio.create_task(result(keeper))
     await asyncio.sleep(0.2)
     end(process)

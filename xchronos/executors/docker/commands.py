@@ -112,9 +112,8 @@ class DockerCommandRun:
 
     async def _pull(self, command: cli.Pull) -> int:
         say = (lambda _: None) if command.quiet else self._say
-        await images.pull(
-            self._engine, self._files, command.image, say, platform=command.platform, all_tags=command.all_tags
-        )
+        platform, all_tags = command.platform, command.all_tags
+        await images.pull(self._engine, command.image, say, self._files, platform=platform, all_tags=all_tags)
         self._say(command.image)
         return 0
 

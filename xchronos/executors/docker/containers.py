@@ -60,10 +60,10 @@ class Keeper:
     longer (measured: 8 starts/s on two cores, whatever the number).
     """
 
-    def __init__(self, engine: DockerClient, gate: asyncio.Semaphore, files: HostFiles | None = None) -> None:
+    def __init__(self, engine: DockerClient, gate: asyncio.Semaphore, files: HostFiles) -> None:
         """`files` reads the credentials of registries."""
         self.engine = engine
-        self._files = files or HostFiles()
+        self._files = files
         self._gate = gate
         self._protections = ProtectionCheck(engine)
 
@@ -142,12 +142,12 @@ class Keeper:
                 if pulled or refusal.status != 404 or await images.exists(self.engine, image):
                     raise
                 say(f"Unable to find image '{':'.join(images.split_reference(image))}' locally")
-                await images.pull(self.engine, self._files, image, say, platform=platform)
+                await images.pull(self.engine, image, say, self._files, platform=platform)
                 pulled = True
 
     async def _pull_first(self, image: str, platform: str, say: Callable[[str], None], *, must: bool) -> None:
         try:
-            await images.pull(self.engine, self._files, image, say, platform=platform)
+            await images.pull(self.engine, image, say, self._files, platform=platform)
         except images.PullFailed as failure:
             if must or not await images.exists(self.engine, image):
                 raise

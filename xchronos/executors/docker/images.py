@@ -4,12 +4,12 @@ import base64
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from xchronos.executors.docker.client import DockerClient, EngineRefusal
-from xchronos.hostfiles import HostFileRefused, HostFiles
+from xchronos.hostfiles import HostFileRefused, HostFiles, read_file
 
 DOCKER_HUB = "https://index.docker.io/v1/"
 
@@ -40,34 +40,91 @@ def registry_of(image: str) -> str:
     return DOCKER_HUB
 
 
-async def credentials(files: HostFiles, image: str, say: Callable[[str], None]) -> dict[str, str]:
-    """The X-Registry-Auth header for an image, from docker's own configuration file; empty when that has none.
+class _RegistryLogin(msgspec.Struct):
+    """What docker's configuration says of one registry: `user:password` in base64, or a token."""
 
-    Credential helpers are not asked: they are programs for a person's desktop. A file that cannot be read, or says no
-    credentials, gives none, and `say` is called with the reason: the registry is asked anonymously then.
+    auth: str = ""
+    identitytoken: str = ""
+
+
+class _DockerConfig(msgspec.Struct, rename="camel"):
+    """What is used of docker's `config.json`. An entry for another registry may be whatever it is."""
+
+    auths: dict[str, msgspec.Raw] | None = None
+    cred_helpers: dict[str, str] | None = None
+    creds_store: str | None = None
+
+
+class Credentials(NamedTuple):
+    """With which credentials an image is pulled.
+
+    Attributes:
+        headers: X-Registry-Auth; empty: with none.
+        lacking: Why there are none although somebody wanted some; empty: nobody did, or there are.
     """
-    path = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker") / "config.json"
+
+    headers: dict[str, str]
+    lacking: str = ""
+
+
+async def credentials(image: str, files: HostFiles) -> Credentials:
+    """What the docker configuration of the daemon's user says of an image's registry.
+
+    It is `config.json` in DOCKER_CONFIG, else in `~/.docker`, and read anew for each pull. As the docker client does, a
+    registry is found by its host, whatever path is written after it (`https://registry.example/v2/`), and an image is
+    pulled without credentials where there are none that can be read. Programs that keep credentials (credHelpers,
+    credsStore) are not asked: they are for a person's desktop.
+    """
+    where = os.environ.get("DOCKER_CONFIG", "")
+    file = f"{where or '~/.docker'}/config.json"
+
+    def read() -> bytes:
+        try:
+            path = file if where else str(Path(file).expanduser())  # it may have to look the user up
+        except RuntimeError:
+            return b""  # this user has no home
+        try:
+            return read_file(path, file)
+        except FileNotFoundError:
+            return b""
+
     try:
-        read = await files.read(path, f"the credentials of registries in {path}", listed=False)
-        auths = msgspec.json.decode(read).get("auths") or {}
-        registry = registry_of(image)
-        entry = auths.get(registry) or auths.get(f"https://{registry}") or {}
-        answer: dict[str, str] = {"serveraddress": registry}
-        if entry.get("identitytoken"):
-            answer["identitytoken"] = entry["identitytoken"]
-        elif entry.get("auth"):
-            user, _, password = base64.b64decode(entry["auth"]).decode().partition(":")
-            answer |= {"username": user, "password": password}
-        else:
-            return {}
-    except HostFileRefused as refusal:
-        if not refusal.absent:  # absent: nobody has logged in on this machine
-            say(f"{refusal}; {image} is asked for without any")
-        return {}
-    except (msgspec.DecodeError, AttributeError, ValueError, TypeError):
-        say(f"the credentials of registries in {path} cannot be understood; {image} is asked for without any")
-        return {}
-    return {"X-Registry-Auth": base64.urlsafe_b64encode(msgspec.json.encode(answer)).decode()}
+        content = await files.ask(read, file)
+        config = msgspec.json.decode(content or b"{}", type=_DockerConfig)
+        return _found_in(config, registry_of(image), file)
+    except HostFileRefused as error:
+        return Credentials({}, str(error))
+    except msgspec.MsgspecError as error:
+        return Credentials({}, f"{file}: {error}")
+
+
+def _found_in(config: _DockerConfig, registry: str, file: str) -> Credentials:
+    """Raises MsgspecError for an entry that is none."""
+    auths = config.auths or {}
+    name = registry if registry in auths else next((key for key in auths if _host(key) == _host(registry)), "")
+    login = msgspec.json.decode(auths[name], type=_RegistryLogin) if name else _RegistryLogin()
+    answer = {"serveraddress": registry}
+    if login.identitytoken:
+        answer["identitytoken"] = login.identitytoken
+    elif login.auth:
+        try:
+            user, colon, password = base64.b64decode(login.auth, validate=True).decode().partition(":")
+        except ValueError:
+            colon = ""
+        if not colon:
+            return Credentials({}, f"{file}: auths {name}: auth: expected user:password in base64")
+        answer |= {"username": user, "password": password}
+    else:
+        helper = (config.cred_helpers or {}).get(registry) or config.creds_store or ""
+        return Credentials(
+            {}, f"{file}: docker-credential-{helper} is not asked: put auth into auths" if helper else ""
+        )
+    return Credentials({"X-Registry-Auth": base64.urlsafe_b64encode(msgspec.json.encode(answer)).decode()})
+
+
+def _host(key: str) -> str:
+    """The host in a key of `auths`, which may be a URL."""
+    return key.removeprefix("https://").removeprefix("http://").partition("/")[0]
 
 
 async def exists(engine: DockerClient, image: str) -> bool:
@@ -83,9 +140,9 @@ async def exists(engine: DockerClient, image: str) -> bool:
 
 async def pull(
     engine: DockerClient,
-    files: HostFiles,
     image: str,
     say: Callable[[str], None],
+    files: HostFiles,
     *,
     platform: str = "",
     all_tags: bool = False,
@@ -101,9 +158,9 @@ async def pull(
         params["tag"] = tag
     if platform:
         params["platform"] = platform
-    headers = await credentials(files, image, say)
+    login = await credentials(image, files)
     try:
-        async with engine.stream("POST", "/images/create", params=params, headers=headers) as response:
+        async with engine.stream("POST", "/images/create", params=params, headers=login.headers) as response:
             buffer = b""
             async for chunk in response.content.iter_any():
                 *lines, buffer = (buffer + chunk).split(b"\n")
@@ -113,6 +170,8 @@ async def pull(
     except EngineRefusal as refusal:
         # Podman says no more than "connection refused".
         message = refusal.message if repository in refusal.message else f"pulling {image}: {refusal.message}"
+        if login.lacking:
+            message = f"{message} (asked without credentials: {login.lacking})"
         raise PullFailed(refusal.status, message) from refusal
 
 
