@@ -1,4 +1,9 @@
-"""Reading the settings again while the daemon runs (SIGHUP): which of them are taken up, and which need a restart."""
+"""Reading the settings again while the daemon runs (SIGHUP): which of them are taken up, and which need a restart.
+
+`TAKEN_UP` says which. `main._reload_on` hears the signal and reads, and when that fails, all settings stay as they are;
+`Daemon.reload` applies each one that is taken up, by a line of its own
+(`test_what_is_taken_up_changes_what_the_daemon_does`).
+"""
 
 from collections.abc import Sequence
 
