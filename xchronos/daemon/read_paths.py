@@ -8,7 +8,7 @@ from pathlib import Path
 
 import structlog
 
-from xchronos.agent.steps.named_files import MAY_NAME, named_files
+from xchronos.agent.steps.static_paths import MAY_NAME, static_paths
 from xchronos.aio import Offload
 from xchronos.clock import MINUTE, Clock, Micros
 from xchronos.config import Settings
@@ -69,7 +69,7 @@ def _roots(paths: ReadPaths) -> str:
 async def read_warnings(unit: Unit, files: HostFiles, facts: HostFacts) -> tuple[Problem, ...]:
     """A warning for each file that a unit names, and may not have read on this machine."""
     found = []
-    for what, path in named_files(unit, facts):
+    for what, path in static_paths(unit, facts):
         with suppress(HostFileRefused):
             if not await files.is_open(path):
                 effect = "it is read until read_paths is named" if files.paths.told_only else "its steps fail here"
@@ -121,7 +121,7 @@ class StoredReads:
             unit = await self._offload(partial(compile_record, stored.name, stored.record))
         except UnitFileError:
             return []  # what cannot be read by this version names nothing here
-        return list(named_files(unit, self._facts))
+        return list(static_paths(unit, self._facts))
 
     def notes(self) -> list[str]:
         """A sentence for the status; none when no unit names what it may not."""

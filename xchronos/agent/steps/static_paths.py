@@ -1,4 +1,8 @@
-"""The files of a host that a unit names for the daemon to read, as far as its text tells before a step runs."""
+"""The paths of a host that a unit has the daemon read, as far as its text tells: nothing is read here.
+
+The setting `read_paths` is held against them before a step runs (`daemon/read_paths.py`). What a step is given of the
+files `host_inputs` reads, anew for each step.
+"""
 
 import re
 from collections.abc import Iterator
@@ -15,7 +19,7 @@ MAY_NAME = re.compile(r"EnvironmentFile|SeccompProfile|LabelFile|file:|--env-fil
 """A unit whose text has none of this names no file. It costs much less than to compile the unit."""
 
 
-def named_files(unit: Unit, facts: HostFacts) -> Iterator[tuple[str, Path]]:
+def static_paths(unit: Unit, facts: HostFacts) -> Iterator[tuple[str, Path]]:
     """What names each file, and its path on this host; of a pattern, the directory before its first wildcard.
 
     Relative paths are left out: they are the attempt's own files, or in a directory that the unit names.

@@ -2,7 +2,7 @@
 
 import pytest
 
-from xchronos.agent.steps.named_files import MAY_NAME, named_files
+from xchronos.agent.steps.static_paths import MAY_NAME, static_paths
 from xchronos.model.compile.unit import compile_unit
 from xchronos.unitfile import HostFacts
 
@@ -10,7 +10,7 @@ FACTS = HostFacts(hostname="box")
 
 
 def named(text: str) -> list[tuple[str, str]]:
-    return [(what, str(path)) for what, path in named_files(compile_unit("a@b.service", text), FACTS)]
+    return [(what, str(path)) for what, path in static_paths(compile_unit("a@b.service", text), FACTS)]
 
 
 @pytest.mark.parametrize(
