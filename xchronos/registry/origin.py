@@ -1,4 +1,8 @@
-"""Where a unit comes from: the file of a directory brings it back after it was destroyed, a submission does not."""
+"""Where a unit comes from, in words.
+
+The file of a directory brings a unit back after it was destroyed, a submission does not.
+Nothing is decided here. Whose file counts when two machines have one of the same name, `intake.plan.judge` decides.
+"""
 
 from xchronos.errors import StoreError
 from xchronos.model.records import UnitRecord

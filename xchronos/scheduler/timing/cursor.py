@@ -1,4 +1,8 @@
-"""The working copy of one trigger's place in its grid: what a scheduling turn moves forward."""
+"""The working copy of one trigger's place in its grid: what a scheduling turn moves forward.
+
+It only moves forward. So a wall clock that is set back makes nothing fire twice: nothing is due (`schedule.turn`) until
+the clock has come to where it was.
+"""
 
 from xchronos.clock import SECOND, Instant, to_datetime, to_instant
 from xchronos.model.records import Schedule, TriggerState
