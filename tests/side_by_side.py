@@ -31,7 +31,7 @@ CHAINS: dict[str, tuple[str, ...]] = {
     "machines": ("cluster/", "e2e/test_time", "agent/test_guardian"),
     "stores": (
         "e2e/test_outcomes", "e2e/test_removal", "e2e/test_machines", "e2e/test_named_files", "e2e/test_reload",
-        "e2e/test_api_process", "e2e/test_output",
+        "e2e/test_api_process", "e2e/test_output", "e2e/test_host_steps",
         "store/test_consul", "store/test_etcd", "store/test_store_twin", "daemon/test_stores", "engine/test_on_consul",
         "engine/test_schedulers_real", "docs/test_operations", "docs/test_looking_inside",
         "benchmarks/test_every_benchmark", "compatibility/test_old_store",

@@ -84,6 +84,7 @@ async def clean(bench: Bench) -> None:
         task.cancel()
     await asyncio.gather(*bench.tasks, return_exceptions=True)
     await bench.processes.remove(await bench.processes.leftovers())
+    await bench.processes.close()
     bench.guardian.end()
     await eventually(lambda: not holder(bench.directory), 60)
     bench.guardian.end()

@@ -126,6 +126,7 @@ class Machine:
     async def close(self) -> None:
         await self.stop()
         await self.executor.remove(await self.executor.leftovers())
+        await self.executor.close()
 
     # -- rounds --
 

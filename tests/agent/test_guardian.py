@@ -16,8 +16,10 @@ from tests.agent.guardian_bench import TTL, Bench, holder
 from xchronos.agent.guardian import process
 from xchronos.agent.guardian.client import GuardianClient
 from xchronos.clock import SECOND, SystemClock
+from xchronos.executors.contract import FORBIDDEN
 from xchronos.executors.hostfacts import boot_id, start_ticks
-from xchronos.executors.process.record import Home
+from xchronos.executors.process import launching
+from xchronos.executors.process.table import SLOT, StepRecord, StepTable, packed
 from xchronos.testing.executors import eventually, output
 
 
@@ -47,19 +49,42 @@ async def test_it_waits_for_the_deadline_and_kills_all_that_must_not_outlive_it(
 async def test_what_is_started_too_late_is_not(bench: Bench) -> None:
     bench.renew()
     await bench.guardian.ready()
+    assert (await bench.run(bench.spec("echo started"))).code == 0
+    launcher = bench.processes._launcher._pid
+    os.kill(launcher, signal.SIGSTOP)  # the request is permitted, and on its way
     spec = bench.spec("echo started")
-    home = Home.of(bench.directory / "processes", spec)
-    home.prepare(spec)  # and then the agent was paused, before it spawned the wrapper
-    await eventually(lambda: home.claim is not None, 60)
-    assert home.claim is not None
-    assert not home.claim.alive
-    result = await bench.run(spec)
+    ended = bench.run(spec)
+    await eventually((bench.directory / "processes" / "struck").exists, 60)
+    bench.renew()  # the deadline is put off: what was asked before is not permitted again by that
+    os.kill(launcher, signal.SIGCONT)
+    result = await ended
+    assert result.lost
+    assert result.reason == FORBIDDEN
+    assert output(spec) == ""
+    assert (await bench.run(bench.spec("echo started"))).code == 0
+
+
+async def test_what_is_paused_right_before_its_start_is_not_started(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = (
+        "import os, signal, sys; sys.path.append(sys.argv[1]); from xchronos.executors.process import launcher, wrapper\n"
+        "spawn = wrapper.spawn\n"
+        "def paused(plan): os.kill(os.getpid(), signal.SIGSTOP); return spawn(plan)\n"
+        "wrapper.spawn = paused; launcher.main(sys.argv[2])"
+    )
+    monkeypatch.setattr(launching, "_PROGRAM", program)
+    bench.renew()
+    await bench.guardian.ready()
+    spec = bench.spec("echo started")
+    result = await asyncio.wait_for(bench.run(spec), 60)
     assert result.lost
     assert output(spec) == ""
 
 
-async def test_old_and_broken_records_do_no_harm(bench: Bench) -> None:
+async def test_steps_of_an_earlier_version_are_ended_and_broken_records_do_no_harm(bench: Bench) -> None:
     bystander = subprocess.Popen(["sleep", "300"], start_new_session=True)  # noqa: ASYNC220 - does not block
+    wrapper = subprocess.Popen(["sh", "-c", "sleep 300; exit $?"], start_new_session=True)  # noqa: ASYNC220 - as well
     try:
         ticks = start_ticks(bystander.pid)
         assert ticks is not None
@@ -72,17 +97,31 @@ async def test_old_and_broken_records_do_no_harm(bench: Bench) -> None:
             (home / "claim").write_text(claim)
         (bench.directory / "processes" / "b" / "start-0").mkdir(parents=True)
         (bench.directory / "processes" / "b" / "start-0" / "record").write_text("{")
+        table = StepTable(str(bench.directory / "processes" / "table"))
+        table.grow()
+        for slot, (start, boot) in enumerate(((ticks + 1, boot_id().replace("-", "")), (ticks, "00" * 16))):
+            table.claim(slot, packed(StepRecord("e", 2, f"s{slot}", "none", "stop", boot, 1)))
+            table.hold(slot, bystander.pid, start)
+        os.pwrite(table.descriptor, b"XCS2 no claim", 2 * SLOT)
+        table.close()
+        held = bench.directory / "processes" / "c" / "start-0"
+        held.mkdir(parents=True)
+        (held / "record").write_text(json.dumps({**record, "attempt": 3}))
+        (held / "claim").write_text(f"{wrapper.pid} {start_ticks(wrapper.pid)} {boot_id()}")
         bench.renew()
         await bench.guardian.ready()
         ended = bench.run(bench.spec("sleep 300"))
         assert (await asyncio.wait_for(ended, 60)).signal == "SIGKILL"
         assert bystander.poll() is None
+        assert await asyncio.to_thread(wrapper.wait) == 128 + signal.SIGKILL
     finally:
+        wrapper.kill()
+        await asyncio.to_thread(wrapper.wait)
         bystander.kill()
         await asyncio.to_thread(bystander.wait)
         bench.guardian.end()  # one that still looks round would write into what is removed
         await eventually(lambda: not holder(bench.directory), 60)
-        for path in (bench.directory / "processes").glob("[ab]*"):
+        for path in (bench.directory / "processes").glob("[abc]"):
             shutil.rmtree(path)
 
 

@@ -24,7 +24,7 @@ def test_it_needs_the_standard_library_only() -> None:
     assert found.stdout.strip() == str(
         ["__main__", "xchronos", "xchronos.agent", "xchronos.agent.guardian", "xchronos.agent.guardian.process",
          "xchronos.executors", "xchronos.executors.hostfacts", "xchronos.executors.process",
-         "xchronos.executors.process.tree"]
+         "xchronos.executors.process.earlier", "xchronos.executors.process.table", "xchronos.executors.process.tree"]
     )  # fmt: skip
 
 

@@ -44,6 +44,7 @@ import pytest
 
 from tests.compatibility.old_data import FIXTURES, Row, readings, restore, restore_sqlite, rows
 from tests.e2e.house import House, eventually, moment
+from xchronos.executors.process.table import StepTable
 from xchronos.model.records import Execution
 
 pytestmark = pytest.mark.slow
@@ -78,21 +79,36 @@ class OldHouse(House):
         self.made_up: dict[str, dict[str, Any]] = {}
 
     def _home(self, unit: str) -> Path | None:
-        """Where the process executor keeps what it knows of the step that a unit runs now."""
+        """Where the process executor of then kept what it knew of the step that a unit runs."""
         for path in self.state.glob("processes/*/start-0/record"):
             with suppress(FileNotFoundError):  # its attempt is over
                 if json.loads(path.read_text())["unit"] == f"{unit}.service" and not (path.parent / "status").exists():
                     return path.parent
         return None
 
-    def _has_begun(self, home: Path) -> bool:
+    def _has_begun(self, execution: str, attempt: int) -> bool:
         """Whether the program has said something, and so knows what to do when it is asked to end."""
-        if not (home / "record").exists():
-            return False  # its attempt is over
-        record = json.loads((home / "record").read_text())
-        unit, fire, copy = record["execution"].split("/")
-        log = self.state / f"attempts/{unit}/{fire}-{copy}-{record['attempt']}/start-0.log"
-        return (home / "claim").exists() and log.exists() and log.stat().st_size > 0
+        unit, fire, copy = execution.split("/")
+        log = self.state / f"attempts/{unit}/{fire}-{copy}-{attempt}/start-0.log"
+        return log.exists() and log.stat().st_size > 0
+
+    def _program(self, unit: str) -> int:
+        """The pid of what a unit's step runs, begun by the daemon of then or by that of now; 0: nothing yet."""
+        home = self._home(unit)
+        if home is not None:
+            record = json.loads((home / "record").read_text())
+            if (home / "claim").exists() and self._has_begun(record["execution"], record["attempt"]):
+                wrapper = int((home / "claim").read_text().split()[0])
+                return int(Path(f"/proc/{wrapper}/task/{wrapper}/children").read_text().split()[0])
+        table = StepTable(str(self.state / "processes/table"))
+        try:
+            for _, entry in table.entries():
+                of = entry.record
+                if of.execution.startswith(f"{unit}.service/") and of.step == "start-0" and entry.ended is None:
+                    return entry.program if self._has_begun(of.execution, of.attempt) else 0
+        finally:
+            table.close()
+        return 0
 
     def _let_live_on(self, unit: str) -> "subprocess.Popen[bytes]":
         """The old wrapper of a unit's step, which has outlived its daemon."""
@@ -101,16 +117,13 @@ class OldHouse(House):
         command = [sys.executable, "-I", "-S", str(FIXTURES / "process_wrapper"), str(home)]
         with log.open("wb") as output:
             wrapper = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
-        eventually(lambda: self._has_begun(home))
+        record = json.loads((home / "record").read_text())
+        eventually(lambda: self._has_begun(record["execution"], record["attempt"]))
         return wrapper
 
     def ask_to_end(self, unit: str) -> None:
         """Send SIGTERM to the program that a unit's step runs, once it does."""
-        eventually(lambda: (home := self._home(unit)) is not None and self._has_begun(home), 60)
-        home = self._home(unit)
-        wrapper = int((home / "claim").read_text().split()[0])
-        children = Path(f"/proc/{wrapper}/task/{wrapper}/children").read_text()
-        os.kill(int(children.split()[0]), signal.SIGTERM)
+        os.kill(eventually(lambda: self._program(unit), 60), signal.SIGTERM)
 
     def of(self, unit: str) -> list[dict[str, Any]]:
         return self.executions(f"{unit}.service")

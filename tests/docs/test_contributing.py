@@ -159,7 +159,7 @@ def test_the_packages_inside_the_agent_are_all_named():
     assert named >= {path.parent.name for path in (PACKAGE / "agent").glob("*/__init__.py")}
 
 
-@pytest.mark.parametrize("name", ["agent/guardian/process.py", "executors/process/wrapper.py"])
+@pytest.mark.parametrize("name", ["agent/guardian/process.py", "executors/process/launcher.py"])
 def test_what_is_a_program_of_its_own_needs_only_the_standard_library(name):
     assert f"`{name}`" in TEXT
     module = f"xchronos.{name.removesuffix('.py').replace('/', '.')}"

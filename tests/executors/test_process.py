@@ -3,22 +3,22 @@
 import asyncio
 import os
 import signal
-import sys
 import threading
 from contextlib import suppress
 from pathlib import Path
 
-import msgspec
 import pytest
 
+from xchronos.errors import ExecutorUnavailable
 from xchronos.executors.contract import Executor, StepSpec
 from xchronos.executors.hostfacts import boot_id, start_ticks
-from xchronos.executors.process import tree, wrapper
+from xchronos.executors.process import launching, tree
 from xchronos.executors.process.executor import ProcessExecutor
-from xchronos.executors.process.record import Home, attempt_home
+from xchronos.executors.process.table import SlotEntry, StepRecord, StepTable, packed
 from xchronos.executors.signals import signal_name, signal_number
 from xchronos.testing.executors import ExecutorContract, eventually, output
 
+BOOT = boot_id().replace("-", "")
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="needs to switch users")
 
 
@@ -33,13 +33,33 @@ def zombies() -> set[str]:
     return found
 
 
+def table_of(tmp_path: Path) -> StepTable:
+    (tmp_path / "state").mkdir(exist_ok=True)
+    return StepTable(str(tmp_path / "state" / "table"))
+
+
+def entries(tmp_path: Path) -> dict[tuple[str, int, str], SlotEntry]:
+    """What the table says, by step."""
+    table = table_of(tmp_path)
+    try:
+        return {entry.record.identity: entry for _, entry in table.entries()}
+    finally:
+        table.close()
+
+
 class TestProcess(ExecutorContract):
     def make_executor(self, directory: Path) -> Executor:
         return ProcessExecutor(directory)
 
     @staticmethod
-    def home(tmp_path: Path, spec: StepSpec) -> Home:
-        return Home.of(tmp_path / "state", spec)
+    def claim(tmp_path: Path, spec: StepSpec, pid: int, ticks: int, boot: str = "") -> None:
+        """As if a daemon had had the step begun, by a holder of this pid; 0: by none yet."""
+        table = table_of(tmp_path)
+        table.grow()
+        table.claim(0, packed(StepRecord(*spec.identity, spec.kill_mode, "continue", boot or BOOT, 1)))
+        if pid:
+            table.hold(0, pid, ticks)
+        table.close()
 
     async def test_a_signal_is_named(self, executor, make):
         result = await executor.run(make("kill -9 $$"))
@@ -92,7 +112,7 @@ class TestProcess(ExecutorContract):
         assert (result.code, result.signal) == (None, "SIGTERM" if end == "stop" else "SIGKILL")
         assert result.started_at is None
         assert not spec.log.exists()
-        assert not self.home(tmp_path, spec).path.exists()
+        assert not entries(tmp_path)
 
     async def test_a_script_without_its_interpreter(self, executor, make, tmp_path):
         script = tmp_path / "script"
@@ -122,13 +142,18 @@ class TestProcess(ExecutorContract):
         # As under systemd, SIGPIPE is ignored; every other signal does what it does.
         assert result.signal == "SIGUSR1"
 
-    async def test_the_wrapper_passes_no_file_or_environment_on(self, executor, make):
+    async def test_the_holder_passes_no_file_or_environment_on(self, executor, make):
         spec = make("env; ls /proc/self/fd | wc -l", env={"ONLY": "this", "PATH": "/usr/bin:/bin"})
         await executor.run(spec)
         lines = output(spec).split()
         assert "ONLY=this" in lines
         assert not [line for line in lines if line.startswith(("XCHRONOS", "PYTHON"))]
         assert lines[-1] == "4"  # 0, 1, 2 and the directory that ls reads
+
+    async def test_the_limits_of_the_daemon_are_those_of_the_step(self, executor, make):
+        spec = make("cat /proc/self/limits")
+        await executor.run(spec)
+        assert output(spec) == Path("/proc/self/limits").read_text()  # noqa: ASYNC240 - does not block
 
     @root_only
     @pytest.mark.parametrize(
@@ -186,6 +211,24 @@ class TestProcess(ExecutorContract):
         assert start_ticks(child) is not None
         os.kill(child, signal.SIGKILL)
 
+    async def test_what_is_left_behind_is_known_without_a_look_round(self, executor, make, monkeypatch):
+        looked: list[int] = []
+
+        def look() -> list[tree.Seen]:
+            looked.append(1)
+            return []
+
+        monkeypatch.setattr(tree, "look", look)
+        spec = make("(sleep 3 &) ; exit 0", "start-0")
+        await executor.run(spec)
+        assert not await executor.left_behind(spec.execution, 1)
+        before = len(looked)
+        for number in range(3):
+            await executor.run(make("true; true | cat; exit 0", f"stop-{number}"))
+        assert not await executor.left_behind(spec.execution, 1, "SIGTERM")
+        await executor.release(spec.execution, 1)
+        assert (before, len(looked)) == (1, 3), "of the first step only, which has left something"
+
     async def test_kill_ends_the_whole_tree_even_in_other_sessions(self, executor, make):
         spec = make("setsid sleep 300 & echo $!; wait")
         task = asyncio.create_task(executor.run(spec))
@@ -198,19 +241,22 @@ class TestProcess(ExecutorContract):
     async def test_a_stop_that_comes_with_the_start_is_not_lost(self, executor, make):
         spec = make("sleep 300")
         task = asyncio.create_task(executor.run(spec))
-        await eventually(self.home(Path(spec.directory).parent, spec).path.exists)
+        await asyncio.sleep(0)
         await executor.stop(spec, "SIGTERM")
         assert (await task).signal == "SIGTERM"
 
-    async def test_a_stop_waits_for_a_start_that_takes_its_time(self, executor, make, tmp_path, monkeypatch):
-        program = wrapper.__file__
-        slow = tmp_path / "slow.py"
-        slow.write_text(f"import runpy, time\ntime.sleep(2.5)\nrunpy.run_path({program!r}, run_name='__main__')\n")
-        monkeypatch.setattr(wrapper, "__file__", str(slow))
+    async def test_a_stop_waits_for_a_start_that_takes_its_time(self, executor, make):
+        await executor.run(make("exit 0", "first-0"))
+        launcher = executor._launcher._pid
+        os.kill(launcher, signal.SIGSTOP)
         spec = make("sleep 300")
         task = asyncio.create_task(executor.run(spec))
-        await eventually(lambda: executor._children)
-        await executor.stop(spec, "SIGTERM")
+        await eventually(lambda: executor._steps.of(spec.identity) is not None)
+        stopping = asyncio.create_task(executor.stop(spec, "SIGTERM"))
+        await asyncio.wait({stopping}, timeout=0.5)
+        assert not stopping.done()
+        os.kill(launcher, signal.SIGCONT)
+        await stopping
         async with asyncio.timeout(60):
             assert (await task).signal == "SIGTERM"
 
@@ -220,10 +266,9 @@ class TestProcess(ExecutorContract):
         await executor.run(spec)
         assert zombies() <= before
 
-    async def test_a_wrapper_that_died_means_lost_and_is_not_started_again(self, executor, make, tmp_path):
+    async def test_a_holder_that_died_means_lost_and_is_not_started_again(self, executor, make, tmp_path):
         spec, task, child = await self.start(executor, make, "control-group")
-        claim = self.home(tmp_path, spec).claim
-        os.kill(claim.pid, signal.SIGKILL)
+        os.kill(entries(tmp_path)[spec.identity].pid, signal.SIGKILL)
         result = await task
         assert result.lost
         assert "without an exit status" in result.reason
@@ -234,59 +279,46 @@ class TestProcess(ExecutorContract):
 
     async def test_a_reboot_means_lost(self, executor, make, tmp_path):
         spec = make("exit 0")
-        home = self.home(tmp_path, spec)
-        home.prepare(spec)
-        (home.path / "claim").write_text(f"{os.getpid()} {start_ticks(os.getpid())} another-boot")
+        self.claim(tmp_path, spec, os.getpid(), start_ticks(os.getpid()), "00" * 16)
         assert (await executor.run(spec)).lost
         assert [left.running for left in await executor.leftovers()] == [False]
 
+    async def test_after_a_reboot_a_claim_alone_means_lost(self, executor, make, tmp_path):
+        spec = make("exit 0")
+        self.claim(tmp_path, spec, 0, 0, "00" * 16)
+        assert (await executor.run(spec)).lost
+        assert not spec.log.exists()
+
     async def test_a_number_that_is_a_threads_now_means_lost(self, executor, make, tmp_path):
         spec = make("exit 0")
-        home = self.home(tmp_path, spec)
-        home.prepare(spec)
         until = threading.Event()
         thread = threading.Thread(target=until.wait)
         thread.start()
         try:
-            (home.path / "claim").write_text(f"{thread.native_id} 1 {boot_id()}")
+            self.claim(tmp_path, spec, thread.native_id, 1)
             assert (await executor.run(spec)).lost
         finally:
             until.set()
             thread.join()
 
-    async def test_a_crash_before_the_claim_starts_it_once(self, executor, make, tmp_path):
+    async def test_a_crash_before_there_is_a_holder_starts_it_once(self, executor, make, tmp_path):
         spec = make("echo once; exit 2")
-        self.home(tmp_path, spec).prepare(spec)
+        self.claim(tmp_path, spec, 0, 0)
         assert [left.what for left in await executor.leftovers()] == ["process that was never started"]
         assert (await executor.run(spec)).code == 2
         assert output(spec) == "once\n"
 
-    async def test_of_two_wrappers_one_starts_the_program(self, executor, make, tmp_path):
-        spec = make("echo once; sleep 0.3; exit 2")
-        home = self.home(tmp_path, spec)
-        home.prepare(spec)
-        argv = [sys.executable, "-I", "-S", wrapper.__file__, str(home.path)]
-        with spec.log.open("a") as log:
-            racers = [await asyncio.create_subprocess_exec(*argv, stdout=log, start_new_session=True) for _ in range(4)]
-        assert (await executor.run(spec)).code == 2
-        for racer in racers:
-            await racer.wait()
-        assert output(spec) == "once\n"
-
-    async def test_a_wrapper_that_cannot_work_is_a_failure(self, executor, make, monkeypatch):
-        monkeypatch.setattr(wrapper, "__file__", "/no/such/wrapper.py")
-        spec = make("exit 0")
-        result = await executor.run(spec)
-        assert result.code == 203
-        assert "wrapper" in result.reason
-        assert "can't open file" in output(spec)
+    async def test_a_launcher_that_cannot_work_is_no_failure_of_the_step(self, executor, make, monkeypatch):
+        monkeypatch.setattr(launching, "_ROOT", "/no/such/place")
+        with pytest.raises(ExecutorUnavailable, match="its words are in"):
+            await executor.run(make("exit 0"))
+        monkeypatch.undo()
+        assert (await executor.run(make("exit 0"))).code == 0
 
     async def test_a_reused_pid_is_not_touched(self, executor, make, tmp_path):
         bystander = await asyncio.create_subprocess_exec("sleep", "300", start_new_session=True)
         spec = make("exit 0")
-        home = self.home(tmp_path, spec)
-        home.prepare(spec)
-        (home.path / "claim").write_text(f"{bystander.pid} 1 {boot_id()}")
+        self.claim(tmp_path, spec, bystander.pid, 1)
         assert (await executor.run(spec)).lost
         await executor.stop(spec, "SIGKILL")
         await executor.remove(await executor.leftovers())
@@ -296,13 +328,13 @@ class TestProcess(ExecutorContract):
         bystander.kill()
         await bystander.wait()
 
-    async def test_removal_is_idempotent(self, executor, make, tmp_path):
+    async def test_removal_is_idempotent(self, executor, make):
         spec = make("exit 0")
         await executor.run(spec)
         leftovers = await executor.leftovers()
         await executor.remove(leftovers)
         await executor.remove(leftovers)
-        assert not attempt_home(tmp_path / "state", spec.execution, 1).exists()
+        assert not await executor.leftovers()
 
 
 def test_signal_names_and_numbers():
@@ -326,13 +358,3 @@ def test_a_name_with_blanks_and_parentheses_is_read(tmp_path):
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
     assert start_ticks(pid) is None
-
-
-def test_a_spec_survives_a_record(tmp_path):
-    spec = StepSpec("u", "u/0/0", 1, "start-0", ("a",), "/a", {}, str(tmp_path), f"{tmp_path}/log", kill_mode="mixed")
-    home = Home.of(tmp_path / "state", spec)
-    home.prepare(spec)
-    record = home.record
-    assert msgspec.json.decode(msgspec.json.encode(record), type=type(record)) == record
-    assert (record.execution, record.kill_mode) == ("u/0/0", "mixed")
-    assert (home.path / "plan").stat().st_mode & 0o077 == 0

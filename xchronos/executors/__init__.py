@@ -5,6 +5,6 @@ the plainest executor (a call in this process), `process` runs host processes, a
 command lines. `logfile` keeps a step's output within bounds, `signals` knows the signals' names, and `hostfacts` reads
 what identifies boots and processes.
 
-This package imports nothing: the guardian and the wrapper of host processes start from here with the standard library
+This package imports nothing: the guardian and the launcher of host processes start from here with the standard library
 only.
 """

@@ -216,7 +216,11 @@ class TidyExecutor(Executor, Protocol):
 
 @runtime_checkable
 class HostExecutor(Executor, Protocol):
-    """An executor of this machine's own processes."""
+    """An executor of this machine's own processes.
+
+    Until the attempt is released, `run` tells again how each of its steps ended, whatever has ended meanwhile: the
+    daemon, or the machine. Of a step that ended right before a power cut it may say that it is lost.
+    """
 
     async def started(self, spec: StepSpec) -> int:
         """Wait until the step's program runs. Returns its pid; 0 when it has ended or could not be executed."""

@@ -1,15 +1,15 @@
 """The guardian: kills what has `OnPartition=stop` when its agent cannot, because the agent is paused, hung or dead.
 
-It is a process of its own, in a session of its own. It imports nothing but the standard library and two modules that do
-the same (the interpreter runs with `-I -S`): it has to be small, and to go on whatever becomes of the daemon.
-Containers belong to the engine and host processes to their wrappers, so both survive the agent; the lease does not.
+It is a process of its own, in a session of its own. It imports nothing but the standard library and some modules that
+do the same (the interpreter runs with `-I -S`): it has to be small, and to go on whatever becomes of the daemon.
+Containers belong to the engine and host processes to their holders, so both survive the agent; the lease does not.
 
 The guardian reads one thing: the deadline in the state file, which the agent puts off with every renewal of its lease.
 When the deadline has passed, the guardian
 
 - kills every container of this owner that is labelled `xchronos.partition=stop`, and removes those that were created
   and not started yet: an agent that was paused right before a start finds nothing to start;
-- kills every host process of a step recorded as `stop`, and claims the start of those that nobody has begun;
+- kills every host process of a step that the table has as `stop`, and forbids the start of those that have not begun;
 
 and does so again until the deadline is put off. Its clock is CLOCK_BOOTTIME, which all processes of a machine share and
 which goes on while the machine sleeps. Before each act it leaves a mark, so that the agent does not take what the
@@ -35,7 +35,8 @@ from pathlib import Path
 from urllib.parse import quote
 
 from xchronos.executors.hostfacts import boot_id, start_ticks
-from xchronos.executors.process import tree
+from xchronos.executors.process import table, tree
+from xchronos.executors.process.earlier import Home
 
 STATE_POLL = 1.0
 """Seconds between two looks at the state file."""
@@ -51,9 +52,6 @@ ENGINE_ANSWER_LIMIT = 5.0
 
 KILL_THREADS = 8
 """How many containers are killed side by side."""
-
-NOBODY = 1 << 22
-"""The pid in a claim that the guardian has made: greater than any pid of Linux, so the claimant is never alive."""
 
 _STATE = struct.Struct("<QI16sI")
 _MARK = struct.Struct("<Q16sI")
@@ -221,29 +219,41 @@ class Guardian:
     def _strike_processes(self) -> bool:
         if not self._processes:
             return False
+        at = now()
+        deadline, over = self._known()
+        if not over and deadline <= at and os.path.isdir(self._processes):  # noqa: PTH112 - as everything here
+            # First what is not started is forbidden, and then what was started is looked for: see `table.strike`.
+            table.strike(f"{self._processes}/struck", self._boot.replace("-", ""))
         busy = False
-        for path in Path(self._processes).glob("*/*/record"):
-            # A record that cannot be read must not keep the others alive.
-            with suppress(OSError, ValueError):
-                if json.loads(path.read_bytes()).get("on_partition") == "stop":
-                    busy |= self._strike_process(path.parent)
+        for entry in self._held():
+            if entry.record.on_partition == "stop":
+                busy |= self._strike_process(entry)
         return busy
 
-    def _strike_process(self, home: Path) -> bool:
-        claim = home / "claim"
-        if not claim.exists():
-            if not self._strikes():
-                return False
-            mine = home / f".claim.guardian.{os.getpid()}"
-            mine.write_text(f"{NOBODY} 0 {self._boot}")
-            with suppress(FileExistsError):
-                os.link(mine, claim)
-            mine.unlink()
-        leader, ticks, boot = claim.read_text().split()
-        pid, living = int(leader), start_ticks(int(leader))
-        if boot != self._boot or (living is not None and living != int(ticks)):
+    def _held(self) -> Iterator[table.SlotEntry]:
+        """Every step that a holder has, or an earlier version's wrapper."""
+        if os.path.exists(f"{self._processes}/table"):  # noqa: PTH110 - as everything here
+            steps = table.StepTable(f"{self._processes}/table")
+            try:
+                yield from (entry for _, entry in steps.entries() if entry.pid)
+            finally:
+                steps.close()
+        for home in Home.all(Path(self._processes)):
+            # One that cannot be read must not keep the others alive.
+            with suppress(OSError, ValueError, KeyError):
+                entry = home.read()
+                if entry is not None:
+                    yield entry
+
+    def _strike_process(self, entry: table.SlotEntry) -> bool:
+        living = start_ticks(entry.pid)
+        if entry.record.boot != self._boot.replace("-", "") or (living is not None and living != entry.ticks):
             return False  # that was in another boot of the machine, or another process has the number by now
-        pids = tree.members(pid)
+        if entry.ended is not None and entry.ended.alone:
+            return False
+        pids = tree.members(entry.pid)
+        if not pids and living is not None and not entry.program and entry.ended is None:
+            pids = [entry.pid]  # it is about to start the program, be it that it was paused right before
         if pids and not self._strikes():
             return False
         tree.send(pids, signal.SIGKILL)

@@ -1,40 +1,44 @@
 """Runs steps as processes of the host that outlive the daemon.
 
-- Each program is the child of a small wrapper in a session of its own. The program writes directly to the log file, and
-  the wrapper writes the exit status to the disk.
-- A daemon that comes back finds the wrapper by pid, start time and boot id. It waits for the wrapper's end, or collects
-  the status (`test_a_reused_pid_is_not_touched`).
-- The wrapper claims the start by a link(2) that only one wrapper can win. So a crash at any point cannot start a
-  program twice (`test_a_crash_before_the_claim_starts_it_once`).
-- A claim whose wrapper is dead and has left no status is a lost step
-  (`test_a_wrapper_that_died_means_lost_and_is_not_started_again`).
+- A launcher, started once, forks a holder for each step (`launcher`, `wrapper`). The holder is the parent of the
+  program, which writes directly to the log file.
+- What is known of a step stands in a table on the disk (`table`): the launcher claims the start there before it forks
+  anything, the holder says that it is there, and how the program ended.
+- A daemon that comes back finds the holder by pid, start time and boot id. It waits for the holder's end, or collects
+  what it has written (`test_a_reused_pid_is_not_touched`).
+- Only one launcher at a time writes claims, so a crash at any point cannot start a program twice
+  (`test_a_launcher_that_dies_at_any_point_starts_each_step_once`).
+- A claim whose holder is dead and has not written how the program ended is a lost step
+  (`test_a_holder_that_died_means_lost_and_is_not_started_again`).
 """
 
 import asyncio
-import errno
 import os
 import signal
-import sys
 import time
 from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 
+from xchronos.errors import ExecutorUnavailable
 from xchronos.executors.contract import FORBIDDEN, Leftover, StepExit, StepSpec
-from xchronos.executors.hostfacts import boot_id, start_ticks
-from xchronos.executors.logfile import trim
-from xchronos.executors.process import tree, wrapper
-from xchronos.executors.process.record import Claim, Home, attempt_home
+from xchronos.executors.process import tree
+from xchronos.executors.process.held import HeldStep, HeldSteps, request_of
+from xchronos.executors.process.launching import ANSWER_LIMIT, LauncherClient, LauncherGone
+from xchronos.executors.process.trimming import LogTrimmer
 from xchronos.executors.signals import signal_number
-
-TRIM_INTERVAL = 0.5
-"""Seconds between two looks at the size of the log of a running step."""
 
 STEP_LOOK_INTERVAL = 0.005
 """Seconds between two looks at a step that is being started."""
 
+STARTS_AT_ONCE = 16
+"""How many steps the launcher is asked to start at a time."""
+
 START_LIMIT = 10.0
-"""Seconds that one start may hold up the next start, and a signal may wait for the start of its step."""
+"""Seconds that a signal may wait for the start of its step."""
+
+DEATH_LIMIT = 5.0
+"""Seconds for which a holder that was sent SIGKILL is waited for."""
 
 _WHOLE = ("control-group", "mixed")
 
@@ -54,161 +58,153 @@ class ProcessExecutor:
     recoverable = True
 
     def __init__(self, state: Path) -> None:
-        self._state = state
-        self._children: set[int] = set()
-        # Two starts for each core at a time: hundreds would starve the daemon itself and its leases
+        self._steps = HeldSteps(state)
+        self._launcher = LauncherClient(state, self._steps.began, self._steps.ended, self._steps.orphaned)
+        self._trimmer = LogTrimmer()
+        self._opening = asyncio.Lock()
+        # So many share a write of the disk. Hundreds would starve the daemon itself and its leases
         # (`test_a_crowd_of_starts_does_not_starve_the_daemon`).
-        self._gate = asyncio.Semaphore(2 * (os.cpu_count() or 1))
+        self._gate = asyncio.Semaphore(STARTS_AT_ONCE)
         self._queued: dict[tuple[str, int, str], str] = {}
+        self._starting: dict[tuple[str, int, str], asyncio.Future[None]] = {}
 
     async def probe(self) -> str:
         """The kernel's release: the engine of host processes is the kernel."""
         return os.uname().release
 
+    async def _ready(self) -> None:
+        """Return when there is a launcher and what it has to know is known. Raises ExecutorUnavailable."""
+        if self._launcher.alive and self._steps.known:
+            return
+        async with self._opening:
+            await self._launcher.ready()
+            # What the table says holds only from here on: no former launcher starts anything any more.
+            if not self._steps.known:
+                try:
+                    await self._steps.open()
+                except OSError as error:
+                    raise ExecutorUnavailable(f"the table of host processes cannot be read: {error}") from error
+
+    # -- running ------------------------------------------------------------------------------------------------------
+
     async def run(self, spec: StepSpec) -> StepExit:
         """Start the program, or adopt the one that an earlier daemon started. See `Executor.run`."""
-        home = Home.of(self._state, spec)
-        spawned = False
+        if not self._steps.known:
+            await self._ready()
         while True:
-            claim = home.claim
-            if claim is not None:
-                await self._watch(claim, spec)
-                # The wrapper writes the status before it ends, so the status is read after the wrapper was seen gone.
-                return home.status or StepExit(lost=True, reason="the process vanished without an exit status")
-            if spawned:
-                return StepExit(code=wrapper.EXEC, reason="the wrapper ended early; its words are in the log")
-            self._queued[spec.identity] = ""
-            try:
-                async with self._gate:
-                    await asyncio.to_thread(home.prepare, spec)
-                    given_up = self._queued.pop(spec.identity, "")
-                    if given_up:
-                        home.forget()
-                        return StepExit(signal=given_up, reason="given up before it was started")
-                    if spec.forbidden:
-                        return StepExit(lost=True, reason=FORBIDDEN)
-                    begun = await self._begin(home, spec)
-            finally:
-                self._queued.pop(spec.identity, None)
-            spawned = True
-            if begun is not None:
-                await self._watch(begun, spec)
-            tree.reap(self._children)
+            step = self._steps.of(spec.identity)
+            if step is None or not step.begun:
+                end = await self._start(spec)
+                if end is not None:
+                    return end
+                continue
+            over = step.over
+            with self._trimmer.watching(spec.log, spec.log_limit):
+                await asyncio.shield(over)
+            if over is not step.over:
+                continue
+            # The holder writes down how it ended before it ends, so that is read after it was seen gone.
+            ended = step.outcome()
+            if ended.output < 0 or ended.output > spec.log_limit // 2:
+                await self._trimmer.trim(spec.log, spec.log_limit)
+            return ended.exit
 
-    async def _begin(self, home: Home, spec: StepSpec) -> Claim | None:
-        """Spawn a wrapper and wait until the start is claimed or the wrapper has gone. Returns the wrapper.
-
-        Returns None when the wrapper ended immediately.
-        """
-        pid = self._spawn(home, spec.log)
-        ticks = start_ticks(pid)
-        if ticks is None:
+    async def _start(self, spec: StepSpec) -> StepExit | None:
+        """Have the step begun, once it is its turn. None: look again. Its exit, when it is not begun at all."""
+        other = self._starting.get(spec.identity)
+        if other is not None:
+            await asyncio.shield(other)
             return None
-        wrapper = Claim(pid, ticks, boot_id())
-        with suppress(TimeoutError):
-            async with asyncio.timeout(START_LIMIT):
-                while wrapper.alive and home.claim is None:  # noqa: ASYNC110 - a file sets no Event
-                    await asyncio.sleep(STEP_LOOK_INTERVAL)
-        return wrapper
-
-    def _spawn(self, home: Home, log: Path) -> int:
-        tree.reap(self._children)
-        argv = [sys.executable, "-I", "-S", wrapper.__file__, str(home.path)]
-        pid = os.posix_spawn(
-            sys.executable,
-            argv,
-            {},
-            file_actions=[
-                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-                (os.POSIX_SPAWN_OPEN, 1, str(log), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640),
-                (os.POSIX_SPAWN_DUP2, 1, 2),
-            ],
-            setsid=True,
-        )
-        self._children.add(pid)
-        return pid
-
-    async def _watch(self, claim: Claim, spec: StepSpec) -> None:
-        """Return when the wrapper has gone. Keep the log within its bounds meanwhile."""
+        turn = self._starting[spec.identity] = asyncio.get_running_loop().create_future()
+        self._queued[spec.identity] = ""
         try:
-            descriptor = os.pidfd_open(claim.pid)
+            async with self._gate:
+                await self._ready()
+                return await self._launch(spec)
+        finally:
+            self._queued.pop(spec.identity, None)
+            del self._starting[spec.identity]
+            turn.set_result(None)
+
+    async def _launch(self, spec: StepSpec) -> StepExit | None:
+        """Ask the launcher, unless it was asked and answers yet."""
+        step = self._steps.of(spec.identity)
+        if step is not None and step.answer is None:
+            self._steps.find_again(step)
+        elif step is None:
+            step = await self._take(spec)
+        if not step.begun and step.answer is None:
+            asked = time.monotonic_ns()  # before the question: who forbids it later than this is heard by the holder
+            given_up = self._queued.pop(spec.identity, "")
+            if given_up or spec.forbidden:
+                self._forget(step)
+                if given_up:
+                    return StepExit(signal=given_up, reason="given up before it was started")
+                return StepExit(lost=True, reason=FORBIDDEN)
+            step.answer = self._launcher.start(step.slot, request_of(spec, asked))
+        if step.answer is not None:
+            await self._answered(step, step.answer)
+        return None
+
+    async def _take(self, spec: StepSpec) -> HeldStep:
+        try:
+            return await self._steps.take(spec)
         except OSError as error:
-            # Nothing has the number any more, or only a thread of some other process (EINVAL, since Linux 6.9 ENOENT):
-            # either way the wrapper has gone (`test_a_number_that_is_a_threads_now_means_lost`).
-            if error.errno not in (errno.ESRCH, errno.EINVAL, errno.ENOENT):
-                raise
-            descriptor = -1
-        # The pid is checked after its descriptor was opened: the descriptor cannot come to mean another process later.
-        if descriptor >= 0 and claim.alive:
-            loop = asyncio.get_running_loop()
-            gone = asyncio.Event()
-            loop.add_reader(descriptor, gone.set)
-            try:
-                while not gone.is_set():
-                    with suppress(TimeoutError):
-                        async with asyncio.timeout(TRIM_INTERVAL):
-                            await gone.wait()
-                    await self._trim(spec)
-            finally:
-                loop.remove_reader(descriptor)
-                os.close(descriptor)
-        else:
-            if descriptor >= 0:
-                os.close(descriptor)
-            await self._trim(spec)
-        with suppress(ChildProcessError):
-            os.waitpid(claim.pid, os.WNOHANG)  # noqa: ASYNC222 - does not block; an adopted one may be our own child, left by an earlier executor
+            raise ExecutorUnavailable(f"the table of host processes cannot grow: {error.strerror}") from error
 
-    @staticmethod
-    async def _trim(spec: StepSpec) -> None:
-        if spec.log.exists() and spec.log.stat().st_size > spec.log_limit // 2:
-            await asyncio.to_thread(trim, spec.log, spec.log_limit)
+    async def _answered(self, step: HeldStep, answer: "asyncio.Future[None]") -> None:
+        """Wait for the launcher's answer, or for its end. Raises ExecutorUnavailable."""
+        if not (await asyncio.wait({answer}, timeout=ANSWER_LIMIT))[0]:
+            self._launcher.kill()
+            await asyncio.wait({answer})
+        try:
+            answer.result()
+        except LauncherGone:
+            step.answer, step.unsure = None, True
+        except ExecutorUnavailable:
+            step.answer = None
+            self._forget(step)
+            raise
 
-    async def _leader(self, spec: StepSpec) -> int | None:
-        """The pid of a running step's wrapper; None when the step does not run.
+    def _forget(self, step: HeldStep) -> None:
+        if self._steps.forget(step):
+            self._launcher.free(step.slot)
+
+    # -- signals ------------------------------------------------------------------------------------------------------
+
+    async def _running(self, spec: StepSpec) -> HeldStep | None:
+        """A step whose program runs; None when it does not run.
 
         Waits for a step that is being started, for as long as a start may take
         (`test_a_stop_that_comes_with_the_start_is_not_lost`).
         """
-        home = Home.of(self._state, spec)
         until = time.monotonic() + START_LIMIT
         while time.monotonic() < until:
-            if not home.path.exists() or home.status is not None:
+            step = self._steps.of(spec.identity)
+            if step is None or step.over.done():
                 return None
-            claim = home.claim
-            if claim is not None:
-                if not claim.alive:
-                    return None
-                if tree.main_process(claim.pid) is not None:
-                    return claim.pid
-            await asyncio.sleep(0.01)
+            if step.begun and step.program():
+                return step
+            await asyncio.sleep(STEP_LOOK_INTERVAL)
         return None
 
     async def started(self, spec: StepSpec) -> int:
         """See `HostExecutor.started`."""
-        home = Home.of(self._state, spec)
-        while home.status is None:
-            claim = home.claim
-            if claim is not None:
-                if not claim.alive:
-                    break
-                pid = tree.main_process(claim.pid)
-                if pid is not None and tree.has_executed(pid):
-                    return pid
+        while (step := self._steps.of(spec.identity)) is None or not step.over.done():
+            if step is not None and step.begun and (pid := step.program()):
+                return pid
             await asyncio.sleep(STEP_LOOK_INTERVAL)
         return 0
 
     async def left_behind(self, execution: str, attempt: int, signal: str = "") -> bool:
         """See `HostExecutor.left_behind`."""
         found = False
-        for path in attempt_home(self._state, execution, attempt).glob("*/claim"):
-            claim = Home(path.parent).claim
-            if claim is None or claim.alive or self._reused(claim):
-                continue
-            pids = tree.members(claim.pid)
-            found = found or bool(pids)
-            if signal:
-                tree.send(pids, signal_number(signal))
+        for step in self._steps.of_attempt(execution, attempt):
+            if step.may_have_left():
+                pids = await asyncio.to_thread(tree.members, step.pid)
+                found = found or bool(pids)
+                if signal:
+                    tree.send(pids, signal_number(signal))
         return found
 
     async def stop(self, spec: StepSpec, signal: str) -> None:
@@ -221,78 +217,74 @@ class ProcessExecutor:
         await self._signal(spec, "SIGKILL", whole=spec.kill_mode in _WHOLE)
 
     async def _signal(self, spec: StepSpec, name: str, *, whole: bool) -> None:
+        if not self._steps.known:
+            await self._ready()  # behind a start that waits for the same
         if spec.identity in self._queued:
             self._queued[spec.identity] = name
             return
-        leader = await self._leader(spec)
-        if leader is None:
+        step = await self._running(spec)
+        if step is None:
             return
         number = signal_number(name)
         if whole and number == signal.SIGKILL:
-            tree.kill_all(leader)
+            await asyncio.to_thread(tree.kill_all, step.pid)
         elif whole:
-            tree.send(tree.members(leader), number)
-        elif (main := tree.main_process(leader)) is not None:
-            tree.send([main], number)
+            tree.send(await asyncio.to_thread(tree.members, step.pid), number)
+        elif (program := step.program()) and tree.is_child(program, step.pid):
+            tree.send([program], number)
+
+    # -- what is left -------------------------------------------------------------------------------------------------
 
     async def release(self, execution: str, attempt: int) -> None:
-        """End what the attempt left running, as its kill mode says, and remove its records."""
-        home = attempt_home(self._state, execution, attempt)
-        for path in sorted(home.glob("*/record")):
-            self._end(Home(path.parent))
-        _tidy(home)
-        tree.reap(self._children)
-
-    def _end(self, home: Home) -> None:
-        claim = home.claim
-        if claim is not None and (claim.alive or not self._reused(claim)):
-            if home.record.kill_mode in _WHOLE:
-                tree.kill_all(claim.pid)
-            if claim.alive:
-                tree.send([claim.pid], signal.SIGKILL)
-        home.forget()
-
-    @staticmethod
-    def _reused(claim: Claim) -> bool:
-        """Whether the wrapper's pid, and with it the number of its session, may mean another process by now.
-
-        While a member of the old session lives, the kernel gives the session's number to no other process. So a living
-        process of that pid that is not the wrapper proves that the old session is empty. Another boot proves it too.
-        """
-        ticks = start_ticks(claim.pid)
-        return claim.boot != boot_id() or (ticks is not None and ticks != claim.ticks)
+        """End what the attempt left running, as its kill mode says, and forget its steps."""
+        for step in self._steps.of_attempt(execution, attempt):
+            await self._end(step, whole=step.kill_mode in _WHOLE)
 
     async def leftovers(self) -> list[Leftover]:
-        """Every process that has a record here."""
-        found = []
-        for home in Home.all(self._state):
-            record, claim = home.record, home.claim
-            running = claim is not None and claim.alive
-            what = f"process {claim.pid}" if claim is not None else "process that was never started"
-            found.append(Leftover(record.execution, record.attempt, record.step, running, what))
-        return found
+        """Every step that the table knows."""
+        if not self._steps.known:
+            await self._ready()
+        return [
+            Leftover(*step.identity, running=step.begun and not step.over.done(), what=step.what)
+            for step in self._steps.all()
+        ]
 
     async def remove(self, leftovers: Collection[Leftover]) -> None:
-        """End these, whatever their kill mode, and remove their records."""
+        """End these, whatever their kill mode, and forget them."""
         for leftover in leftovers:
-            home = Home(attempt_home(self._state, leftover.execution, leftover.attempt) / leftover.step)
-            claim = home.claim
-            if claim is not None and claim.alive:
-                tree.kill_all(claim.pid)
-            if (home.path / "record").exists():
-                self._end(home)
-            _tidy(home.path.parent)
-        tree.reap(self._children)
+            step = self._steps.of((leftover.execution, leftover.attempt, leftover.step))
+            if step is not None:
+                await self._end(step, whole=not step.over.done() or step.kill_mode in _WHOLE)
+
+    async def _end(self, step: HeldStep, *, whole: bool) -> None:
+        await self._settled(step)
+        if step.begun and not step.over.done():
+            if whole:
+                await asyncio.to_thread(tree.kill_all, step.pid)
+            if not step.over.done():
+                tree.send([step.pid], signal.SIGKILL)
+            # A slot is given back only after nobody writes into it any more.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(DEATH_LIMIT):
+                    await asyncio.shield(step.over)
+        # A program that its holder was just about to start is found only now, by its session.
+        if whole and step.may_have_left():
+            await asyncio.to_thread(tree.kill_all, step.pid)
+        self._forget(step)
+        if step.slot < 0:
+            await asyncio.to_thread(step.forget_home)
+
+    async def _settled(self, step: HeldStep) -> None:
+        """Wait until a step that the launcher was asked for has begun, or is known not to."""
+        while not step.begun and (step.answer is not None or step.unsure):
+            if step.answer is not None:
+                with suppress(ExecutorUnavailable):
+                    await self._answered(step, step.answer)
+            else:
+                await self._ready()
+                self._steps.find_again(step)
 
     async def close(self) -> None:
-        """Collect the children that have ended. What runs goes on."""
-        tree.reap(self._children)
-
-
-def _tidy(attempt: Path) -> None:
-    """Remove an attempt's directory, if it is there and has no record of a step any more."""
-    try:
-        attempt.rmdir()
-    except OSError as error:
-        if error.errno not in (errno.ENOENT, errno.ENOTEMPTY):
-            raise
+        """Let the launcher end. What runs goes on."""
+        self._steps.close()
+        await self._launcher.close()

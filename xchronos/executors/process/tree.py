@@ -1,4 +1,4 @@
-"""The processes of a step: every process in the session of its wrapper, and every descendant of the wrapper."""
+"""The processes of a step: every process in the session of its holder, and every descendant of the holder."""
 
 import os
 import signal
@@ -28,7 +28,7 @@ def look() -> list[Seen]:
 
 
 def members(leader: int) -> list[int]:
-    """The pids of a step's processes in rising order, without the wrapper (the session's leader).
+    """The pids of a step's processes in rising order, without the holder (the session's leader).
 
     By the session a process is found whose parent has ended; by its descent one that has made a session of its own
     (`test_kill_ends_the_whole_tree_even_in_other_sessions`). A process that did both is not found; containers are for
@@ -45,8 +45,14 @@ def members(leader: int) -> list[int]:
 
 
 def main_process(leader: int) -> int | None:
-    """The step's main process: the wrapper's own child. None before the fork and after the child's end."""
+    """The child of an earlier version's wrapper, which had but one. None before the fork and after the child's end."""
     return next((process.pid for process in look() if process.parent == leader), None)
+
+
+def is_child(pid: int, parent: int) -> bool:
+    """Whether a process still is a child of another one: after its end, its number may be somebody else's."""
+    fields = stat_fields(pid)
+    return fields is not None and int(fields[1]) == parent
 
 
 def send(pids: list[int], number: int) -> None:
@@ -65,12 +71,6 @@ def kill_all(leader: int) -> None:
         if not pids:
             return
         send(pids, signal.SIGKILL)
-
-
-def has_executed(pid: int) -> bool:
-    """Whether a forked process runs its own program already: the kernel's flag PF_FORKNOEXEC is off."""
-    fields = stat_fields(pid)
-    return fields is not None and not int(fields[6]) & 0x40
 
 
 def reap(children: set[int]) -> None:

@@ -1,30 +1,30 @@
-"""The parent of one host process: it claims the start, starts the program, and writes down how the program ended.
+"""The holder of one host step: the parent of its program. It writes down that it runs, and how it ended.
 
-It is run as a script (`python -I -S wrapper.py <directory>`) in a session of its own, so that it and the program
-outlive the daemon. It imports only built-in modules, so it starts in about 10 ms and stays small.
-
-In `<directory>` it reads
-
-- `plan`: the step, NUL-separated: program, user, group, working directory, `own` if that is the attempt's own, number
-  of arguments, arguments, environment assignments;
-
-and writes two files, each whole and durable before it goes on:
-
-- `claim`: `<pid> <start ticks> <boot id>`. It is made by link(2), which only one wrapper can win. A wrapper that finds
-  a claim knows that another one has started the program or is about to, and ends
-  (`test_of_two_wrappers_one_starts_the_program`).
-- `status`: exit code, signal number, whether the program was started, start and end in ns since the epoch, a text.
+The launcher forks it, and it goes on whatever becomes of the launcher and the daemon: it is in a session of its own and
+hears no signal. It inherits every process that the program leaves behind, so it knows when there is none.
 """
 
 import errno
 import os
 import signal
-import sys
 import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+from xchronos.executors.process.table import Ended, StepTable, struck
 
 # systemd's exit codes for what goes wrong between fork and execve (`test_what_fails_before_execve_has_systemds_code`).
-CHDIR, EXEC, GROUP, USER = 200, 203, 216, 217
-_BYSTANDERS = frozenset({signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD, signal.SIGCONT})
+CHDIR, EXEC, STDOUT, GROUP, USER = 200, 203, 209, 216, 217
+BYSTANDERS = frozenset({signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD, signal.SIGCONT})
+"""The signals that a launcher and a holder do not ignore."""
+
+FORBIDDEN = "FORBIDDEN"
+"""The reason of a step that was not started because that is forbidden by now."""
+
+_HEARD = frozenset(signal.valid_signals()) - {signal.SIGKILL, signal.SIGSTOP}
+# SIGPIPE stays ignored, as systemd does by default (IgnoreSIGPIPE=yes): a program's write then fails instead.
+_BACK_TO_DEFAULT = tuple(_HEARD - {signal.SIGPIPE})
+_PATH = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 class SetupError(Exception):
@@ -35,35 +35,30 @@ class SetupError(Exception):
         super().__init__(text)
 
 
-def read(path: str) -> bytes:
-    """A file's bytes."""
-    with open(path, "rb") as file:  # noqa: PTH123 - pathlib would triple the start-up time
-        return file.read()
+class StepPlan(NamedTuple):
+    """What is started.
 
-
-def publish(directory: str, name: str, text: str, *, exclusive: bool = False) -> bool:
-    """Write a whole file durably. With `exclusive`, returns False and writes nothing when the file exists already.
-
-    This is what `durable.write_whole` does; a script that has to start in 10 ms cannot import that.
+    Attributes:
+        log: The file that the program's output is appended to.
+        directory: Where it starts.
+        own: That is the attempt's own directory.
+        user, group: Who it runs as, by name or number; "": as the daemon.
+        program: A path, or a name that is looked for in PATH.
+        argv, env: As execve(2) takes them.
+        asked: When the start was permitted, in ns of CLOCK_MONOTONIC. 0: nothing forbids it any more.
+        boot: The boot id of that clock.
     """
-    temporary = os.path.join(directory, f".{name}.{os.getpid()}")  # noqa: PTH118
-    with open(temporary, "w", encoding="utf-8", errors="surrogateescape") as file:  # noqa: PTH123
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    won = True
-    if exclusive:
-        try:
-            os.link(temporary, os.path.join(directory, name))  # noqa: PTH118
-        except FileExistsError:
-            won = False
-        os.unlink(temporary)  # noqa: PTH108
-    else:
-        os.replace(temporary, os.path.join(directory, name))  # noqa: PTH105, PTH118
-    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    os.fsync(handle)
-    os.close(handle)
-    return won
+
+    log: bytes
+    directory: bytes
+    own: bool
+    user: str
+    group: str
+    program: bytes
+    argv: list[bytes]
+    env: dict[bytes, bytes]
+    asked: int
+    boot: str
 
 
 def become(user: str, group: str) -> None:
@@ -101,55 +96,77 @@ def become(user: str, group: str) -> None:
         raise SetupError(USER, f"cannot become user {user}: {error.strerror}") from None
 
 
-def enter(directory: str) -> None:
+def enter(directory: bytes) -> None:
     """Change to the working directory. Raises SetupError 200."""
     try:
         os.chdir(directory)
     except OSError as error:
-        raise SetupError(CHDIR, f"cannot change to the directory {directory}: {error.strerror}") from None
+        raise SetupError(CHDIR, f"cannot change to the directory {os.fsdecode(directory)}: {error.strerror}") from None
 
 
-def execute(program: str, argv: list[bytes], env: dict[bytes, bytes]) -> None:
-    """Replace this process by the program; only returns by raising SetupError 203."""
-    if "/" in program:
+def spawn(plan: StepPlan) -> int:
+    """Start the program as it is, in a process group of its own. Returns its pid. Raises SetupError 203."""
+    return _first(plan, _spawned)
+
+
+def _spawned(candidate: bytes, plan: StepPlan) -> int:
+    return os.posix_spawn(candidate, plan.argv, plan.env, setpgroup=0, setsigmask=(), setsigdef=_BACK_TO_DEFAULT)
+
+
+def _executed(candidate: bytes, plan: StepPlan) -> int:
+    os.execve(candidate, plan.argv, plan.env)  # noqa: S606 - running what the unit says is the purpose
+
+
+def _first(plan: StepPlan, start: Callable[[bytes, StepPlan], int]) -> int:
+    """Start the first of the paths that the program may be. Raises SetupError 203 when none can be."""
+    program = plan.program
+    if b"/" in program:
         candidates = [program]
     else:
-        path = os.fsdecode(env.get(b"PATH", b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"))
-        candidates = [f"{directory or '.'}/{program}" for directory in path.split(":")]
-    text = f"executable not found: {program}"
+        path = plan.env.get(b"PATH", _PATH)
+        candidates = [(directory or b".") + b"/" + program for directory in path.split(b":")]
+    text = f"executable not found: {os.fsdecode(program)}"
     for candidate in candidates:
         try:
-            os.execve(candidate, argv, env)  # noqa: S606 - running what the unit says is the purpose
+            return start(candidate, plan)
         except OSError as error:
             if error.errno in (errno.ENOENT, errno.ENOTDIR):
                 if os.path.exists(candidate):  # noqa: PTH110
-                    text = f"the interpreter of {candidate} was not found"
+                    text = f"the interpreter of {os.fsdecode(candidate)} was not found"
                 continue
-            text = f"cannot execute {candidate}: {error.strerror}"
+            text = f"cannot execute {os.fsdecode(candidate)}: {error.strerror}"
     raise SetupError(EXEC, text)
 
 
-def child(plan: list[bytes], report: int) -> None:
+def _fork(plan: StepPlan) -> int:
+    """Start the program as another user. Returns its pid. Raises SetupError."""
+    receive, report = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        _child(plan, report)
+    os.close(report)
+    trouble = os.read(receive, 4096).decode(errors="replace")  # ends when execve closes the other side
+    os.close(receive)
+    if trouble:
+        os.waitpid(pid, 0)
+        code, _, text = trouble.partition(" ")
+        raise SetupError(int(code), text)
+    return pid
+
+
+def _child(plan: StepPlan, report: int) -> None:
     """The program's side of the fork: never returns."""
     try:
         os.setpgid(0, 0)
-        for caught in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
-            # SIGPIPE is ignored, as systemd does by default (IgnoreSIGPIPE=yes): a program's write then fails instead.
-            signal.signal(caught, signal.SIG_IGN if caught == signal.SIGPIPE else signal.SIG_DFL)
+        for caught in _BACK_TO_DEFAULT:
+            signal.signal(caught, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
-        program, user, group, directory, own = (os.fsdecode(part) for part in plan[:5])
-        count = int(plan[5])
-        arguments = plan[6 : 6 + count]
-        env = dict(part.split(b"=", 1) for part in plan[6 + count :])
-        os.umask(0o022)
-        if own:
-            # The attempt's own directory is below the daemon's state, where no other user may pass. So enter it before
-            # becoming that user (`test_anybody_is_let_into_the_attempts_own_directory_only`).
-            enter(directory)
-        become(user, group)
-        if not own:
-            enter(directory)
-        execute(program, arguments, env)
+        # The attempt's own directory is below the daemon's state, where no other user may pass. So it was entered
+        # before becoming that user (`test_anybody_is_let_into_the_attempts_own_directory_only`).
+        become(plan.user, plan.group)
+        if not plan.own:
+            enter(plan.directory)
+        _first(plan, _executed)
     except SetupError as error:
         os.write(report, f"{error.code} {error}".encode(errors="surrogateescape"))
     except BaseException as error:  # noqa: BLE001 - the parent must be told of any error
@@ -157,38 +174,57 @@ def child(plan: list[bytes], report: int) -> None:
     os._exit(EXEC)
 
 
-def main(directory: str) -> int:
-    """Claim the start, start the program, wait for its end, write the status."""
-    os.closerange(3, os.sysconf("SC_OPEN_MAX"))  # files that the daemon has inherited, for example
-    for heard in signal.valid_signals() - _BYSTANDERS:
-        signal.signal(heard, signal.SIG_IGN)  # signals to the program's session must not end the wrapper
-    with open("/proc/self/stat", encoding="utf-8", errors="replace") as file:  # noqa: PTH123
-        ticks = file.read().rpartition(")")[2].split()[19]
-    boot = read("/proc/sys/kernel/random/boot_id").decode().strip()
-    if not publish(directory, "claim", f"{os.getpid()} {ticks} {boot}", exclusive=True):
-        return 0
-    plan = read(os.path.join(directory, "plan")).split(b"\0")  # noqa: PTH118
-    receive, report = os.pipe()
-    started = time.time_ns()
-    pid = os.fork()
-    if pid == 0:
-        child(plan, report)
-    os.close(report)
-    trouble = os.read(receive, 4096).decode(errors="replace")  # ends when execve closes the other side
-    os.close(receive)
+def start(plan: StepPlan, notice: str) -> int:
+    """Start the program, unless the file `notice` forbids it by now. Returns its pid. Raises SetupError."""
+    if plan.asked and struck(notice, plan.boot, plan.asked):
+        raise SetupError(-1, FORBIDDEN)
+    other = bool(plan.user or plan.group)
+    if plan.own or not other:
+        enter(plan.directory)
+    pid = _fork(plan) if other else spawn(plan)
+    os.chdir("/")
+    return pid
+
+
+def open_log(log: bytes) -> None:
+    """Let this process, and what it starts, write into the log. Raises SetupError 209."""
+    try:
+        descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+    except OSError as error:
+        raise SetupError(STDOUT, f"cannot write the output to {os.fsdecode(log)}: {error.strerror}") from None
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    os.close(descriptor)
+
+
+def carry_out(plan: StepPlan, table: StepTable, slot: int, record: bytes, notice: str, *, inherits: bool) -> None:
+    """Start the program, wait for its end, and write both down. `inherits`: its orphans become this one's children."""
+    began = time.time_ns()
+    try:
+        open_log(plan.log)
+        pid = start(plan, notice)
+    except SetupError as error:
+        now = time.time_ns()
+        table.end(slot, record, Ended(error.code, 0, False, began, now, True, 0, str(error)))
+        return
+    table.runs(slot, pid)
     while True:
         ended, status = os.waitpid(-1, 0)
         if ended == pid:
             break
-    code, text, number = os.waitstatus_to_exitcode(status), "", 0
-    if code < 0:
-        code, number = -1, -code
-    if trouble:
-        word, _, text = trouble.partition(" ")
-        code, number = int(word), 0
-    publish(directory, "status", f"{code}\n{number}\n{0 if trouble else 1}\n{started}\n{time.time_ns()}\n{text}\n")
-    return 0
+    now = time.time_ns()
+    code = os.waitstatus_to_exitcode(status)
+    number = max(-code, 0)
+    alone = inherits and _alone()
+    output = os.fstat(1).st_size
+    table.end(slot, record, Ended(-1 if number else code, number, True, began, now, alone, output, ""))
 
 
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+def _alone() -> bool:
+    """Whether no child is left."""
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        return True
+    return False
