@@ -1,5 +1,6 @@
 """Writing a file as a whole: whoever reads it, at whatever moment, finds what was there before or all that is new.
 
+`append` is the exception, for files whose readers can tell a part of a line from a whole one.
 How much of that outlives a power cut costs time, so each writer says which promise it makes. This module imports the
 standard library only.
 """
@@ -54,6 +55,27 @@ def write_whole(path: Path, data: bytes, strength: Strength, *, mode: int = 0o66
         with suppress(OSError):
             temporary.unlink()
         raise
+    if strength == "directory":
+        sync_directory(path.parent)
+
+
+def append(path: Path, data: bytes, strength: Strength) -> None:
+    """Put `data` at the end of the file `path`, which is made if it is missing.
+
+    When the disk is full, or the power fails, a part of it may be there. Blocks as `write_whole` does.
+
+    Raises:
+        OSError: not all of it could be written, or forced to the disk.
+    """
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(descriptor, view) :]
+        if strength != "none":
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
     if strength == "directory":
         sync_directory(path.parent)
 

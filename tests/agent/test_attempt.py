@@ -11,6 +11,7 @@ from xchronos.agent.attempt.interfaces import AttemptEnd
 from xchronos.agent.attempt.journal import ForgetfulMemory
 from xchronos.agent.attempt.run import AttemptRun
 from xchronos.clock import SECOND
+from xchronos.durable import Strength
 from xchronos.executors.contract import StepExit
 from xchronos.model.policies import Outcome
 from xchronos.model.records import StepResult
@@ -363,8 +364,8 @@ def test_a_stop_that_nobody_repeats_is_not_forgotten(turn: str) -> None:
 
     async def main(clock: VirtualClock, crash: float) -> tuple[AttemptEnd, list[str]]:
         class Notices(Remembers):
-            async def record(self, result: StepResult, *, for_good: bool = False) -> bool:
-                kept = await super().record(result, for_good=for_good)
+            async def record(self, result: StepResult, strength: Strength = "file") -> bool:
+                kept = await super().record(result, strength)
                 if result.name == behind:
                     run.stop("the daemon ends")
                 return kept

@@ -8,7 +8,7 @@ import pytest
 from tests.agent.worlds import OK, ONE, Cluster
 from xchronos.agent.attempt import journal
 from xchronos.clock import SECOND
-from xchronos.durable import Strength, write_whole
+from xchronos.durable import Strength, append, write_whole
 from xchronos.model.policies import Outcome
 
 FULL = Path("/dev/full")
@@ -19,12 +19,16 @@ def fill(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     """Have no room for one of the attempts' files."""
 
     def fill(name: str) -> None:
-        def write(path: Path, data: bytes, strength: Strength) -> None:
-            if path.name == name:
-                FULL.write_bytes(data)  # the kernel's own refusal
-            write_whole(path, data, strength)
+        def filled(write: Callable[[Path, bytes, Strength], None]) -> Callable[[Path, bytes, Strength], None]:
+            def written(path: Path, data: bytes, strength: Strength) -> None:
+                if path.name == name:
+                    FULL.write_bytes(data)  # the kernel's own refusal
+                write(path, data, strength)
 
-        monkeypatch.setattr(journal, "write_whole", write)
+            return written
+
+        monkeypatch.setattr(journal, "write_whole", filled(write_whole))
+        monkeypatch.setattr(journal, "append", filled(append))
 
     return fill
 

@@ -17,6 +17,7 @@ from xchronos.agent.lease.lease_clock import LeaseClock
 from xchronos.agent.lease.partition import Watchman
 from xchronos.agent.steps.resolved_unit import HostContext
 from xchronos.clock import SECOND, to_datetime
+from xchronos.durable import Strength
 from xchronos.errors import ExecutorUnavailable, StoreUnavailable
 from xchronos.executors.contract import FORBIDDEN, Executor, Leftover, StepExit, StepSpec
 from xchronos.model.compile.unit import compile_unit
@@ -114,6 +115,9 @@ class WorldSteps:
     async def kill(self, step: Step) -> None:
         self.world.send(step.name, step.name, "SIGKILL")
 
+    def remembers(self, step: Step) -> bool:
+        return False
+
     def leaves(self, step: Step) -> bool:
         return step.name in self.world.leaving
 
@@ -146,7 +150,7 @@ class Remembers:
     def began(self) -> int | None:
         return min(self.begun_at.values(), default=None)
 
-    async def record(self, result: StepResult, *, for_good: bool = False) -> bool:
+    async def record(self, result: StepResult, strength: Strength = "file") -> bool:
         await asyncio.sleep(0)
         self.ended[result.name] = result
         return not self.full

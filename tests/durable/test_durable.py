@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from xchronos import durable
-from xchronos.durable import sync_directory, write_whole
+from xchronos.durable import append, sync_directory, write_whole
 
 ROOT = Path(durable.__file__).parents[1]
 STRENGTHS = ("none", "file", "directory")
@@ -170,6 +170,23 @@ def test_several_threads_may_write_the_same_file(tmp_path: Path) -> None:
             list(pool.map(lambda text: write_whole(path, text, "none"), texts))
             assert path.read_bytes() in texts
     assert [entry.name for entry in tmp_path.iterdir()] == ["notes"]
+
+
+@pytest.mark.parametrize("strength", ["none", "file", "directory"])
+def test_what_is_appended_comes_last(
+    tmp_path: Path, strength: durable.Strength, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forced: list[int] = []
+    monkeypatch.setattr(os, "fsync", forced.append)
+    append(tmp_path / "notes", b"one", strength)
+    append(tmp_path / "notes", b"two", strength)
+    assert (tmp_path / "notes").read_bytes() == b"onetwo"
+    assert len(forced) == {"none": 0, "file": 2, "directory": 4}[strength]
+
+
+def test_what_cannot_be_appended_is_an_error() -> None:
+    with pytest.raises(OSError, match="No space left"):
+        append(Path("/dev/full"), b"x", "none")
 
 
 def test_it_needs_the_standard_library_only() -> None:

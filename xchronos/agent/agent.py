@@ -9,7 +9,7 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from xchronos.agent.admission import Admission
-from xchronos.agent.attempt.journal import sweep
+from xchronos.agent.attempt.journal import AttemptFiles, sweep
 from xchronos.agent.context import AgentContext
 from xchronos.agent.file_gc import FileGc
 from xchronos.agent.late_results import LateResults
@@ -103,6 +103,7 @@ class Agent:
             lease_clock=lease_clock,
             partition=Partition(clock, lease_clock, watchman),
             late_results=LateResults(store, keys, clock),
+            files=AttemptFiles(),
         )
         self._runner = PlacementRunner(self._context)
         self._next_revision = 0

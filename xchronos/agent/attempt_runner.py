@@ -12,7 +12,7 @@ import msgspec
 
 from xchronos.agent.attempt.artifact import fetch_once
 from xchronos.agent.attempt.interfaces import AttemptEnd, Memory
-from xchronos.agent.attempt.journal import AttemptJournal, ForgetfulMemory, forget
+from xchronos.agent.attempt.journal import AttemptJournal, ForgetfulMemory
 from xchronos.agent.attempt.run import AttemptRun
 from xchronos.agent.context import AgentContext
 from xchronos.agent.placement_record import PlacementRecord
@@ -93,4 +93,4 @@ class AttemptRunner:
 
     def _remove_files(self) -> None:
         AttemptJournal(Path(self._directory), self._context.clock).close()
-        forget(self._context.directory, self.unit.name, self.unit.history_limit)
+        self._context.files.forget(self._context.directory, self.unit.name, self.unit.history_limit)

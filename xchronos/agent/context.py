@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xchronos.agent.admission import Admission
+from xchronos.agent.attempt.journal import AttemptFiles
 from xchronos.agent.late_results import LateResults
 from xchronos.agent.lease.lease_clock import LeaseClock
 from xchronos.agent.lease.partition import Partition
@@ -35,6 +36,7 @@ class AgentContext:
         lease_clock: For how long this machine may take itself for alive.
         partition: The guard of what must not outlive the lease.
         late_results: Where ends are told of attempts whose placement is gone.
+        files: What makes and removes the directories of attempts.
     """
 
     store: Store
@@ -50,3 +52,4 @@ class AgentContext:
     lease_clock: LeaseClock
     partition: Partition
     late_results: LateResults
+    files: AttemptFiles

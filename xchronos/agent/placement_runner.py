@@ -113,7 +113,7 @@ class PlacementRunner:
         journal = None
         if context.resolved.of(unit).recoverable:
             journal = AttemptJournal(Path(record.directory), context.clock)
-            await asyncio.to_thread(journal.create, loaded.record)
+            await asyncio.to_thread(journal.create, loaded.record, context.files)
         # Whatever has changed while that was awaited, `_begin` finds: it checks before each try.
         if await self._begin(placement, unit):
             placement.began = True

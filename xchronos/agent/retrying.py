@@ -132,6 +132,10 @@ class PatientSteps:
         """See `Steps.leaves`."""
         return self._steps.leaves(step)
 
+    def remembers(self, step: Step) -> bool:
+        """See `Steps.remembers`."""
+        return self._steps.remembers(step)
+
     async def tidy(self, step: Step) -> None:
         """See `Steps.tidy`."""
         await self._insist(lambda: self._steps.tidy(step))

@@ -6,6 +6,7 @@ from typing import Protocol
 import msgspec
 
 from xchronos.clock import Micros
+from xchronos.durable import Strength
 from xchronos.executors.contract import StepExit
 from xchronos.model.policies import Outcome
 from xchronos.model.records import StepResult
@@ -40,6 +41,10 @@ class Steps(Protocol):
 
     def leaves(self, step: Step) -> bool:
         """Whether a step leaves something on this machine that has to be gone before the next one begins."""
+        ...
+
+    def remembers(self, step: Step) -> bool:
+        """Whether the step's executor can tell again how it ended, after a power cut, too, until all is released."""
         ...
 
     async def tidy(self, step: Step) -> None:
@@ -83,10 +88,10 @@ class Memory(Protocol):
         """When the first step was begun, on this boot's monotonic clock. None: no step was begun in this boot."""
         ...
 
-    async def record(self, result: StepResult, *, for_good: bool = False) -> bool:
-        """Remember a step's end. What is remembered survives a crash.
+    async def record(self, result: StepResult, strength: Strength = "file") -> bool:
+        """Remember a step's end. What is remembered survives a crash; `strength` says what survives a power cut.
 
-        Returns whether it does: a full disk has no room for it. With `for_good` it survives a power cut as well.
+        Returns whether it does: a full disk has no room for it.
         """
         ...
 

@@ -22,6 +22,7 @@ from xchronos.agent.attempt.termination import (
 )
 from xchronos.aio import cancel_and_wait
 from xchronos.clock import SECOND, Clock, Micros, to_datetime
+from xchronos.durable import Strength
 from xchronos.executors.contract import StepExit
 from xchronos.limits import ENGINE_AWAY_SECONDS
 from xchronos.model.records import StepOutcome, StepResult
@@ -192,7 +193,10 @@ class StepRunner:
     async def keep(self, step: Step, exit_: StepExit, outcome: StepOutcome, reason: str) -> StepResult:
         """Remember a step's end, remove what the next step must not meet, and let the end be seen."""
         result = recorded(step, exit_, outcome, reason, to_datetime(self._clock.now()))
-        if await self._memory.record(result, for_good=self._steps.leaves(step)):
+        strength: Strength = "directory" if self._steps.leaves(step) else "file"
+        if self._steps.remembers(step):
+            strength = "none"
+        if await self._memory.record(result, strength):
             await self._tidy(step)
         return self._note(step, result)
 

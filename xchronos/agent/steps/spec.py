@@ -97,6 +97,10 @@ class AttemptSteps:
         """Whether the step's executor has something to remove after each step."""
         return isinstance(self._resolved.executors.get(self._resolved.kind_of(step)), TidyExecutor)
 
+    def remembers(self, step: Step) -> bool:
+        """See `Steps.remembers`: it is a promise of `HostExecutor`."""
+        return isinstance(self._resolved.executors.get(self._resolved.kind_of(step)), HostExecutor)
+
     async def tidy(self, step: Step) -> None:
         """Have it removed: see `TidyExecutor.tidy`."""
         executor = self._resolved.executors.get(self._resolved.kind_of(step))
