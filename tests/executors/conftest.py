@@ -3,8 +3,10 @@
 import pytest
 
 from tests.executors.docker_bench import NAMESPACE, Bench
+from tests.executors.launcher_bench import LauncherBench
 from xchronos.executors.docker.client import DockerClient
 from xchronos.executors.docker.executor import DockerExecutor
+from xchronos.testing.executors import eventually
 
 
 @pytest.fixture
@@ -17,3 +19,13 @@ async def bench(tmp_path, docker_host, busybox_image):
             await engine.call("DELETE", f"/containers/{item['Id']}", params={"force": "1", "v": "1"})
     await executor.close()
     await engine.close()
+
+
+@pytest.fixture
+async def host(tmp_path):
+    """Host processes, of which nothing may be left in the end."""
+    host = LauncherBench(tmp_path)
+    yield host
+    await host.executor.remove(await host.executor.leftovers())
+    await host.executor.close()
+    await eventually(lambda: not host.processes())

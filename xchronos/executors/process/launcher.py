@@ -16,7 +16,6 @@ answer is `kind (1), slot (4), number (4)`: `R` it is ready; `B` the step has be
 holder has ended; `N` nothing was started, with an errno.
 """
 
-import ctypes
 import gc
 import os
 import select
@@ -24,6 +23,7 @@ import signal
 import struct
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 
 from xchronos.executors.process.table import StepTable
@@ -39,7 +39,7 @@ SYNC_PAUSE = 0.02
 LOCK_PATIENCE = 0.5
 """Seconds that the launcher of a daemon before this one has to end by itself, before it is killed."""
 
-_PR_SET_CHILD_SUBREAPER = 36
+_PR_SET_NAME, _PR_SET_CHILD_SUBREAPER = 15, 36
 _READ = 1 << 20
 
 
@@ -55,6 +55,7 @@ class Launcher:
         self._slots: dict[int, int] = {}
         self._unsynced = 0.0
         self._prctl = _prctl()
+        self._prctl(_PR_SET_NAME, b"xchronos-launch")
 
     def run(self) -> None:
         """Serve until the daemon has gone."""
@@ -127,7 +128,8 @@ class Launcher:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             os.dup2(self._null, 0)  # the daemon has to see when the launcher goes
-            inherits = self._prctl is not None and self._prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
+            self._prctl(_PR_SET_NAME, b"xchronos-holder")
+            inherits = self._prctl(_PR_SET_CHILD_SUBREAPER, 1) == 0
             carry_out(_plan(rest), self._table, slot, record, self._notice, inherits=inherits)
             if os.getppid() != launcher:
                 self._table.sync()  # nobody else does
@@ -208,12 +210,20 @@ def _ticks(pid: str = "self") -> int:
         return int(file.read().rpartition(b")")[2].split()[19])
 
 
-def _prctl() -> "ctypes._NamedFuncPointer | None":
-    """prctl(2), which the standard library has no function for."""
+def _prctl() -> Callable[..., int]:
+    """prctl(2), for which the standard library needs ctypes. Without that it fails."""
     try:
-        return ctypes.CDLL(None, use_errno=True).prctl
-    except (OSError, AttributeError):
-        return None
+        import ctypes  # noqa: PLC0415 - a Python may come without
+    except ImportError:
+        return lambda *_: -1
+    call = ctypes.CDLL(None).prctl
+    unsigned, nothing = ctypes.c_ulong, ctypes.c_ulong(0)
+
+    def prctl(option: int, value: int | bytes) -> int:
+        argument = ctypes.c_char_p(value) if isinstance(value, bytes) else unsigned(value)
+        return int(call(option, argument, nothing, nothing, nothing))
+
+    return prctl
 
 
 def _hear(_number: int, _frame: object) -> None:

@@ -200,6 +200,9 @@ class LauncherClient:
         """Start a launcher and wait until it is ready. Returns its pid, and this side of the connection."""
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         words = self._directory / "launcher.log"
+        with suppress(FileNotFoundError):
+            if words.stat().st_size:
+                words.replace(words.with_name("launcher.log.1"))  # what the one before has died of
         ours, theirs = socket.socketpair()
         with ours, theirs:
             pid = os.posix_spawn(
