@@ -14,7 +14,8 @@ from tests.e2e.house import House, eventually
 
 pytestmark = pytest.mark.slow
 
-UNITS, EACH = 10, 30
+FULL = os.environ.get("XCHRONOS_CLUSTER_FULL") == "1"
+UNITS, EACH = 10, 1000 if FULL else 30
 TEXT = """\
 [Service]
 Type=oneshot
@@ -49,25 +50,28 @@ def processes(root: Path) -> list[str]:
     return found
 
 
-def test_three_hundred_steps_survive_the_deaths_of_daemons_and_launchers(house: House, tmp_path: Path) -> None:
-    sink = tmp_path / "sink"
-    for number in range(UNITS):
-        text = TEXT.format(sink=sink, length=number % 4, delay=2000 + 15 * number, repeats=EACH - 1)
-        house.drop(f"u{number}.service", text)
+def test_steps_survive_the_deaths_of_daemons_and_launchers(house: House, tmp_path: Path) -> None:
+    sink, names = tmp_path / "sink", [f"u{number}.service" for number in range(UNITS)]
+    for number, name in enumerate(names):
+        house.drop(name, TEXT.format(sink=sink, length=number % 4, delay=2000 + 15 * number, repeats=EACH - 1))
     house.start()
-    chance = random.Random(7)
+    chance, turn, deaths = random.Random(7), 0, Counter[str]()
     eventually(sink.exists, pause=0.01)
-    for turn in range(12):
-        time.sleep(chance.uniform(0.05, 0.6))
+    while sink.read_text().count("end") < 0.9 * UNITS * EACH:
+        time.sleep(chance.uniform(0.05, 3.0 if FULL else 0.6))
+        turn += 1
         if turn % 3 != 2:
             for pid in launchers(house.state):
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
+                    deaths["launcher"] += 1
         if turn % 3 != 0:
             house.kill()
             house.start()
-    eventually(lambda: len(house.ended("")) >= UNITS * EACH)
-    ended = house.ended("")
+            deaths["daemon"] += 1
+    assert min(deaths["launcher"], deaths["daemon"]) > 3, "they were killed"
+    eventually(lambda: sum(len(house.ended(name)) for name in names) >= UNITS * EACH, pause=1)
+    ended = [one for name in names for one in house.ended(name)]
     assert Counter(one["outcome"] for one in ended) == {"succeeded": UNITS * EACH}
     assert {len(one["attempts"]) for one in ended} == {1}, "no attempt was lost"
     lines = Counter(sink.read_text().splitlines())
@@ -76,3 +80,4 @@ def test_three_hundred_steps_survive_the_deaths_of_daemons_and_launchers(house: 
     assert logs == ["said\n"] * (UNITS * EACH), "output is complete"
     assert house.terminate() == 0
     eventually(lambda: not processes(tmp_path))
+    print(f"{UNITS * EACH} steps, {dict(deaths)} killed")

@@ -43,6 +43,8 @@ around(table.StepTable, "end", "end")
 launcher.main(sys.argv[2])
 """
 
+MANY = 300
+
 LAUNCHER_POINTS = [
     "before claim",
     "after claim",
@@ -144,12 +146,12 @@ async def test_a_holder_that_is_slow_to_say_that_it_is_there_is_waited_for(host,
 
 
 @pytest.mark.slow
-async def test_three_hundred_steps_while_launchers_and_daemons_are_killed(host):
+async def test_many_steps_while_launchers_and_daemons_are_killed(host):
     """None is lost, none runs twice, and nothing is left: neither a process nor a step in the table."""
     chance = random.Random(13)
     open_ = {
         number: host.spec(number, f"sleep 0.0{number % 5}; echo out {number}; exit {number % 7}")
-        for number in range(300)
+        for number in range(MANY)
     }
     ends = {}
 
@@ -170,7 +172,7 @@ async def test_three_hundred_steps_while_launchers_and_daemons_are_killed(host):
             await host.next_daemon()
     assert [number for number, end in ends.items() if end.lost] == []
     assert {number: end.code for number, end in ends.items()} == {number: number % 7 for number in open_}
-    assert sorted(map(int, host.started)) == list(range(300))
+    assert sorted(map(int, host.started)) == list(range(MANY))
     assert all(output(spec) == f"out {number}\n" for number, spec in open_.items())
     for spec in open_.values():
         await host.executor.release(spec.execution, 1)
