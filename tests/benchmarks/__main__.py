@@ -5,6 +5,8 @@ Each `bench_*.py` is a benchmark. It has
 - `run(...)`, which returns `rows.Row`s, and whose arguments say how much is measured;
 - `TINY`, arguments that make it as short as can be: the tests run every benchmark so, and look at no time;
 - `SERVICES`, where it needs any: `etcd` or `docker`.
+
+Above the table stands what its figures depend on: the interpreter and its build, the version of etcd, the load.
 """
 
 import argparse
@@ -14,7 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from tests.benchmarks import compare, rows
+from tests.benchmarks import compare, rows, surroundings
 from tests.benchmarks.alone import measure
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -60,6 +62,7 @@ def main(arguments: Sequence[str]) -> int:
     if options.pairs < 1:
         parser.error("--pairs must be at least 1")
     names = options.names or NAMES
+    before = surroundings.told()
     if options.against is None:
         found, complaints = _each(names, lambda name: measure(name, tiny=options.tiny))
         headings: tuple[str, ...] = rows.HEADINGS
@@ -72,6 +75,8 @@ def main(arguments: Sequence[str]) -> int:
             names, lambda name: compare.in_turns(ROOT, there, name, options.pairs, tiny=options.tiny)
         )
         headings = compare.HEADINGS
+    # The load is that of before: afterwards it is mostly the benchmarks' own.
+    print(before, end="\n\n")
     print(rows.table(headings, [each.cells() for each in found], markdown=options.markdown))
     print(*complaints, sep="\n", end="\n" if complaints else "", file=sys.stderr)
     return 1 if complaints else 0

@@ -1,7 +1,7 @@
 """The bare protocol: what a cluster on etcd comes down to when everything is left out that makes it one.
 
-Guarded Txns of claims, a watch, Txns of results, on the generated stubs: no retries, no checks, no leases, no decisions,
-records that are never decoded. It is what `bench_cluster` and `bench_store` compare themselves with.
+Guarded Txns of claims, a watch, guarded Txns of starts, Txns of results, on the generated stubs: no retries, no checks,
+no leases, no decisions, records that are never decoded. It is what `bench_cluster` and `bench_store` compare themselves with.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from xchronos.store.etcd.rpc import messages_pb2 as messages
 from xchronos.store.etcd.rpc import services_pb2_grpc as stubs
 
 CLAIMS, RESULTS = 40, 60
-"""How many claims, and how many results, share a Txn."""
+"""How many claims, and how many starts or results, share a Txn."""
 
 LANES = 8
 """How many Txns each side has under way."""
@@ -87,19 +87,25 @@ class Counts:
             await asyncio.sleep(pause)
 
 
-async def _seen(store: Bare, take: Callable[[list[tuple[bool, str]]], None]) -> None:
-    """Tell of every placement that comes (True) or goes."""
+async def _seen(store: Bare, take: Callable[[list[tuple[int, str]]], None]) -> None:
+    """Tell of every placement that comes, with its revision, or goes (0); the record of a start is no news."""
     # From the beginning: what was claimed before the agent looked would wait for ever.
     async with store.watch(PLACEMENTS, revision=1) as responses:
         async for response in responses:
-            take([(event.type == event.PUT, event.kv.key.decode()) for event in response.events])
+            take(
+                [
+                    (event.kv.mod_revision if event.type == event.PUT else 0, event.kv.key.decode())
+                    for event in response.events
+                    if event.type != event.PUT or event.kv.create_revision == event.kv.mod_revision
+                ]
+            )
 
 
 async def claim(store: Bare, counts: Counts) -> None:
     """Be the scheduler: each lane has units of its own, and claims the next fire time of all of them in one Txn."""
     open_, room = set[str](), asyncio.Event()
 
-    def take(events: list[tuple[bool, str]]) -> None:
+    def take(events: list[tuple[int, str]]) -> None:
         for came, key in events:
             (open_.add if came else open_.discard)(key)
         if len(open_) < OUTSTANDING:
@@ -125,19 +131,24 @@ async def claim(store: Bare, counts: Counts) -> None:
 
 
 async def end(store: Bare, counts: Counts) -> None:
-    """Be the agent: whatever is placed has succeeded."""
-    placed: asyncio.Queue[str] = asyncio.Queue()
+    """Be the agent: whatever is placed is recorded as started, and then has succeeded."""
+    placed: asyncio.Queue[tuple[int, str]] = asyncio.Queue()
 
-    def take(events: list[tuple[bool, str]]) -> None:
-        for came, key in events:
-            if came:
-                placed.put_nowait(key)
+    def take(events: list[tuple[int, str]]) -> None:
+        for event in events:
+            if event[0]:
+                placed.put_nowait(event)
 
     async def lane(number: int) -> None:
         while True:
-            keys = [await placed.get()]
-            while len(keys) < RESULTS and not placed.empty():
-                keys.append(placed.get_nowait())
+            found = [await placed.get()]
+            while len(found) < RESULTS and not placed.empty():
+                found.append(placed.get_nowait())
+            keys = [key for _, key in found]
+            guards = [Guard(key, revision) for revision, key in found]
+            (answer,) = await store.commit_many([Txn(guards, [Put(key, VALUE) for key in keys])])
+            if not answer.succeeded:
+                raise RuntimeError("a start was refused")
             puts = [Put(HISTORY + key.removeprefix(f"{PLACEMENTS}m1/"), VALUE) for key in keys]
             await store.commit_many([Txn((), [*puts, *map(Delete, keys)])])
             counts.ended += len(keys)
