@@ -5,6 +5,7 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -39,8 +40,8 @@ class _NoSteps:
 
 
 @contextmanager
-def _api(units: int) -> Iterator[str]:
-    """A running API with this many units; yields its address."""
+def _api(units: int, token: str) -> Iterator[str]:
+    """A running API with this many units, which wants the token unless it is empty; yields its address."""
     ready = threading.Event()
     address: list[str] = []
     stop: list[Any] = []
@@ -56,7 +57,7 @@ def _api(units: int) -> Iterator[str]:
             address.append(url)
             ready.set()
 
-        app = create_app(Services(registry, clock, "bench", _NoSteps(), FakeDaemon()))
+        app = create_app(Services(registry, clock, "bench", _NoSteps(), FakeDaemon(), token=token))
         task = asyncio.create_task(serve(app, listen("127.0.0.1", 0), told))
         stop.extend((asyncio.get_running_loop(), task))
         await asyncio.wait([task])
@@ -85,13 +86,21 @@ def _median(command: list[str], environment: dict[str, str], runs: int) -> float
 def run(units: int = UNITS, runs: int = RUNS) -> list[Row]:
     """Medians over some runs, beside an interpreter that does nothing."""
     ctl = [sys.executable, "-c", "from xchronos.cli.main import main; main()"]
-    with _api(units) as address:
-        environment = {**os.environ, "XCHRONOS_API": address}
-        nothing = _median([sys.executable, "-c", "pass"], environment, runs)
-        version = _median([*ctl, "--version"], environment, runs)
-        listing = _median([*ctl, "list-units"], environment, runs)
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("XCHRONOS_")}
+    nothing = _median([sys.executable, "-c", "pass"], plain, runs)
+    version = _median([*ctl, "--version"], plain, runs)
+    with _api(units, "") as address:
+        listing = _median([*ctl, "list-units"], plain | {"XCHRONOS_API": address}, runs)
+        whole = _median([*ctl, "list-units", "-o", "json"], plain | {"XCHRONOS_API": address}, runs)
+    with _api(units, "s3cret") as address, tempfile.NamedTemporaryFile("w") as file:
+        file.write("s3cret\n")
+        file.flush()
+        guarded = plain | {"XCHRONOS_API": address, "XCHRONOS_TOKEN_FILE": file.name}
+        with_token = _median([*ctl, "list-units"], guarded, runs)
     reference = "python -c pass"
     return [
         Row("xchronosctl --version", version, "ms", "<= 100", reference, version / nothing),
-        Row(f"xchronosctl list-units, {units} units", listing, "ms", "<= 200", reference, listing / nothing),
+        Row(f"xchronosctl list-units, {units} units", listing, "ms", "<= 200", reference, listing / nothing, "<= 4"),
+        Row("the same, with a token file", with_token, "ms", "<= 200", reference, with_token / nothing, "<= 4"),
+        Row("the same, as JSON", whole, "ms", "", reference, whole / nothing),
     ]

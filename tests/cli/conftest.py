@@ -1,9 +1,11 @@
 """A real server on a free port of the loopback interface, in a thread, and xchronosctl in this process."""
 
 import asyncio
+import io
 import sys
 import threading
 from collections.abc import Coroutine, Iterator
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,7 +20,10 @@ from xchronos.api.app import create_app
 from xchronos.api.ports import Services
 from xchronos.api.serving.listening import listen
 from xchronos.api.serving.server import serve
+from xchronos.cli.context import CliContext
+from xchronos.cli.failures import INTERRUPTED
 from xchronos.cli.program import cli
+from xchronos.cli.quick import LISTS, listed
 
 T = TypeVar("T")
 
@@ -64,13 +69,29 @@ def daemon(monkeypatch: pytest.MonkeyPatch) -> Iterator[Daemon]:
     assert not thread.is_alive()
 
 
+def quickly(*args: str) -> tuple[str, str] | None:
+    """What the quick way prints to standard output and error; None when it leaves the list to the whole way."""
+    out, err = io.BytesIO(), io.BytesIO()
+    with io.TextIOWrapper(out, "utf-8") as stdout, io.TextIOWrapper(err, "utf-8") as stderr:
+        with redirect_stdout(stdout), redirect_stderr(stderr):
+            done = listed(args)
+        stdout.flush()
+        stderr.flush()
+        texts = out.getvalue().decode(), err.getvalue().decode()
+    assert done or texts == ("", ""), "the whole way would say it twice"
+    return texts if done else None
+
+
 class Ctl:
-    """xchronosctl, in this process."""
+    """xchronosctl, in this process. Every list is asked for in both ways, and must be the same."""
 
     def __call__(self, *args: str, stdin: bytes | None = None, env: dict[str, str] | None = None) -> Result:
         result = CliRunner().invoke(cli, list(args), input=stdin, env=env, prog_name="xchronosctl")
         if result.exception is not None and not isinstance(result.exception, SystemExit):
             raise result.exception
+        if args and args[0] in LISTS and not env and result.exit_code != INTERRUPTED and not CliContext().terminal:
+            quick = quickly(*args)
+            assert quick is None or (*quick, 0) == (result.stdout, result.stderr, result.exit_code)
         return result
 
 

@@ -5,12 +5,12 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
-from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from xchronos.cli.failures import exit_code, report
+from xchronos.cli.patterns import is_pattern, matches
 from xchronos.cli.text import clean
 from xchronos.errors import ApiError, Conflict, InvalidValue, NotFound, XchronosError
 from xchronos.limits import MOST_LISTED
@@ -133,16 +133,6 @@ def unit_name(text: str) -> str:
     from xchronos.unitfile.names import mangle
 
     return mangle(text)
-
-
-def is_pattern(text: str) -> bool:
-    """Whether a person means every unit whose name matches."""
-    return any(sign in text for sign in "*?[") and "/" not in text
-
-
-def matches(name: str, pattern: str) -> bool:
-    """Whether a unit's name matches a pattern, with or without its `.service`."""
-    return fnmatchcase(name, pattern) or fnmatchcase(name, f"{pattern}.service")
 
 
 def expanded(session: CliContext, targets: Iterable[str]) -> Iterator[str]:

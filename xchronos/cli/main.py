@@ -41,6 +41,12 @@ def _run() -> None:
     if sys.argv[1:] == ["--version"]:
         sys.stdout.write(f"xchronosctl {__version__}\n")
         return
+    # And for lists: `quick` prints what it is sure of, with few imports.
+    if sys.argv[1:] and sys.argv[1].startswith("list-"):
+        from xchronos.cli.quick import listed
+
+        if listed(sys.argv[1:]):
+            return
     from xchronos.cli.program import cli
 
     cli(prog_name="xchronosctl")

@@ -7,33 +7,18 @@ first that matter least. What is left is never cut off, so lines may still be wi
 out.
 """
 
-import re
 import shutil
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
 
 import click
 
 from xchronos.cli.context import CliContext
-from xchronos.cli.text import STYLES, clean
-from xchronos.cli.times import distance, machine_time, short_time
-
-
-class ShortId(NamedTuple):
-    """An id, and as much of its beginning as a command takes for it; a person at a terminal sees that."""
-
-    whole: str
-    short: str
-
-
-Cell = str | datetime | ShortId | None
+from xchronos.cli.plain import Cell, table_lines, texts
+from xchronos.cli.text import STYLES
+from xchronos.cli.times import distance, short_time
 
 FOLDED = 24
 """The characters that the last column is never made narrower than."""
-
-_DRAWN = re.compile("[0-9a-f]{32}")
 
 GAP = 3
 """The characters between two columns."""
@@ -51,44 +36,15 @@ def show(
     """
     table = list(rows)
     if not session.terminal:
-        cells = _texts(session, table, lambda moment, _: machine_time(moment))
-        _show_plain(titles if not session.no_legend else (), cells)
+        lines = table_lines(() if session.no_legend else titles, texts(table))
+        if lines:
+            click.echo("\n".join(lines))
         return
-    cells = _texts(session, table, short_time)
+    now = session.now
+    cells = texts(table, lambda moment: short_time(moment, now), whole=session.wide)
     if session.output != "wide":
         titles, cells = _fitting(session, titles, table, cells, spare)
     _show_rich(session, titles, cells)
-
-
-def short_ids(ids: Sequence[str]) -> dict[str, ShortId]:
-    """Executions' ids, each with the shortest beginning that tells it from the others: to the second, if that does."""
-    beginnings = Counter(part for whole in ids for part in {*_beginnings(whole)})
-    return {
-        whole: ShortId(whole, next((part for part in _beginnings(whole) if beginnings[part] == 1), whole))
-        for whole in ids
-    }
-
-
-def short_machine(machine: str) -> ShortId:
-    """A machine's id. Of a drawn one the first 8 characters suffice, for MachineID= and for the commands."""
-    return ShortId(machine, machine[:8] if _DRAWN.fullmatch(machine) else machine)
-
-
-def _beginnings(whole: str) -> tuple[str, ...]:
-    unit, fire, _ = whole.split("/")
-    return f"{unit}/{fire.partition('.')[0]}", f"{unit}/{fire}"
-
-
-def _texts(
-    session: CliContext, rows: Sequence[Sequence[Cell]], time: Callable[[datetime | None, datetime], str]
-) -> list[list[str]]:
-    def text(cell: Cell) -> str:
-        if isinstance(cell, ShortId):
-            return clean(cell.whole if session.wide else cell.short) or "-"
-        return clean(cell) or "-" if isinstance(cell, str) else time(cell, now)
-
-    now = session.now
-    return [[text(cell) for cell in row] for row in rows]
 
 
 def _fitting(
@@ -102,7 +58,8 @@ def _fitting(
     room = shutil.get_terminal_size().columns
     if _width(titles, cells) <= room:
         return titles, cells
-    cells = _texts(session, rows, lambda moment, now: "-" if moment is None else distance(moment, now))
+    now = session.now
+    cells = texts(rows, lambda moment: "-" if moment is None else distance(moment, now), whole=session.wide)
     for title in spare:
         if _width(titles, cells) <= room:
             break
@@ -118,15 +75,6 @@ def _width(titles: Sequence[str], cells: Iterable[Sequence[str]]) -> int:
 
     widths = [max(map(cell_len, column)) for column in zip(titles, *cells, strict=True)]
     return sum(widths[:-1]) + min(widths[-1], FOLDED) + GAP * (len(titles) - 1)
-
-
-def _show_plain(titles: Sequence[str], rows: list[list[str]]) -> None:
-    lines = [list(titles), *rows] if titles else rows
-    if not lines:
-        return
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    form = "  ".join(f"{{:<{width}}}" for width in widths[:-1]) + "  {}" if len(widths) > 1 else "{}"
-    click.echo("\n".join(form.format(*line).rstrip() for line in lines))
 
 
 def _show_rich(session: CliContext, titles: Sequence[str], rows: list[list[str]]) -> None:

@@ -1,8 +1,8 @@
 """Text for a terminal: other people's words made harmless, and the words for how something is in their colour."""
 
-import click
-
-from xchronos.errors import Problem
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from xchronos.errors import Problem
 
 STYLES = {
     "scheduled": "green",
@@ -43,9 +43,13 @@ def clean(text: str) -> str:
 
 def styled(word: str) -> str:
     """A state or an outcome in its colour; any other word as it is."""
-    return click.style(word, fg=STYLES[word]) if word in STYLES else word
+    if word not in STYLES:
+        return word
+    import click
+
+    return click.style(word, fg=STYLES[word])
 
 
-def problem_line(problem: Problem) -> str:
+def problem_line(problem: "Problem") -> str:
     """One problem as one line. Control characters of the file are shown as escapes."""
     return clean(str(problem))

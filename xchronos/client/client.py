@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
-from xchronos.errors import ApiError
+from xchronos.errors import ApiError, ConfigError
 from xchronos.limits import EXECUTIONS_LISTED, FIRE_TIMES, RECENT_EXECUTIONS, UNITS_PER_PAGE
 from xchronos.urls import shown
+from xchronos.wire.address import ADDRESS, ADDRESS_VARIABLE, TOKEN_FILE_VARIABLE, token_in
 from xchronos.wire.messages import (
     Asked,
     Calendar,
@@ -35,14 +36,6 @@ from xchronos.wire.requests import (
 if TYPE_CHECKING:
     from xchronos.wire.details import Executions, ExecutionStatus, Machines, MachineStatus, UnitDetail
 
-ADDRESS = "http://127.0.0.1:7480"
-"""The address at which a daemon answers unless told otherwise."""
-
-ADDRESS_VARIABLE = "XCHRONOS_API"
-"""The environment variable that names the API's address."""
-
-TOKEN_VARIABLE = "XCHRONOS_TOKEN"  # noqa: S105 - the name of a variable
-"""The environment variable that holds the API's token."""
 AnswerT = TypeVar("AnswerT")
 
 
@@ -54,13 +47,16 @@ class Client:
 
     Args:
         address: `http://host:port` or `unix:///path`; empty: the environment's XCHRONOS_API, else ADDRESS.
-        token: The API's token; empty: the environment's XCHRONOS_TOKEN.
+        token: The API's token; empty: the environment's XCHRONOS_TOKEN, else what the file XCHRONOS_TOKEN_FILE holds.
         timeout: How long the daemon may take to answer, in seconds. A log that is followed has no limit.
+
+    Raises:
+        ConfigError: the token's file cannot be read, or is empty.
     """
 
     def __init__(self, address: str = "", *, token: str = "", timeout: float = 30.0) -> None:
         self.address = address or os.environ.get(ADDRESS_VARIABLE) or ADDRESS
-        self._token = token or os.environ.get(TOKEN_VARIABLE, "")
+        self._token = token or _given_token()
         self._timeout = timeout
 
     # -- units --------------------------------------------------------------------------------------------------------
@@ -271,6 +267,14 @@ class Client:
             raise ApiError(
                 f"{shown(self.address)} answered something unexpected ({error}): is this an xchronosd?"
             ) from error
+
+
+def _given_token() -> str:
+    try:
+        return token_in(os.environ)
+    except (OSError, ValueError) as error:
+        why = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        raise ConfigError(f"{TOKEN_FILE_VARIABLE}: {os.environ[TOKEN_FILE_VARIABLE]}: {why}") from error
 
 
 def _submission(text: bytes, drop_ins: Iterable[tuple[str, str]], path: str, by: str) -> Submission:

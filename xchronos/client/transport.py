@@ -90,14 +90,14 @@ def exchange(
             connection.request(method, target, body, headers)
             answer = connection.getresponse()
         except (OSError, http.client.HTTPException) as error:
-            raise ApiError(_unreachable(address, error)) from error
+            raise ApiError(unreachable(address, error)) from error
         try:
             if answer.status >= 300:
                 raise _refusal(address, answer.status, answer.read(), known=bool(token))
             while part := answer.read1(PART_BYTES):
                 yield part
         except (OSError, http.client.HTTPException) as error:
-            raise ApiError(f"the answer of {shown(address)} broke off: {_told(error)}") from error
+            raise ApiError(broken_off(address, error)) from error
     finally:
         connection.close()
 
@@ -115,7 +115,13 @@ def _refusal(address: str, status: int, body: bytes, *, known: bool) -> ApiError
     return ApiError(failure.error, status, failure.problems)
 
 
-def _unreachable(address: str, error: Exception) -> str:
+def broken_off(address: str, error: Exception) -> str:
+    """What is said when an answer has begun and does not end."""
+    return f"the answer of {shown(address)} broke off: {_told(error)}"
+
+
+def unreachable(address: str, error: Exception) -> str:
+    """What is said when there is no answer."""
     if isinstance(error, TimeoutError):
         return f"{shown(address)} does not answer in time"
     if isinstance(error, ConnectionRefusedError | FileNotFoundError):

@@ -3,10 +3,10 @@
 import sys
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import click
 
+from xchronos.cli import lists
 from xchronos.cli.context import (
     ASK_AGAIN_SECONDS,
     CliContext,
@@ -21,66 +21,35 @@ from xchronos.cli.text import clean
 from xchronos.errors import ApiError
 from xchronos.limits import MOST_LISTED
 
-if TYPE_CHECKING:
-    from xchronos.cli.tables import Cell
-    from xchronos.model.records import Execution
-
-EXECUTIONS_SHOWN = 20
-"""The executions that are listed unless told otherwise."""
-
 LOOKED_AT = 20
 """The newest executions of a unit among which `logs` looks for one that has run."""
-
-FAILURES = ("failed", "timed_out", "lost", "missed")
 
 
 @click.command("list-executions")
 @click.argument("unit", required=False, shell_complete=complete_units)
 @click.option(
-    "--all", "everything", is_flag=True, help=f"Up to {MOST_LISTED}, instead of the newest {EXECUTIONS_SHOWN}."
+    "--all", "everything", is_flag=True, help=f"Up to {MOST_LISTED}, instead of the newest {lists.EXECUTIONS_SHOWN}."
 )
 @click.option("--failed", is_flag=True, help="Only those that failed, timed out, were lost or were missed.")
-@click.option("--limit", type=click.IntRange(1, MOST_LISTED), help=f"The newest so many ({EXECUTIONS_SHOWN}).")
+@click.option("--limit", type=click.IntRange(1, MOST_LISTED), help=f"The newest so many ({lists.EXECUTIONS_SHOWN}).")
 @options(output=True)
 @pass_session
 def list_executions(session: CliContext, unit: str | None, everything: bool, failed: bool, limit: int | None) -> None:
     """List executions of a unit, or of all, the newest first."""
     found = session.client.executions(
         unit_name(unit) if unit else "",
-        states=FAILURES if failed else (),
-        limit=limit or (MOST_LISTED if everything else EXECUTIONS_SHOWN),
+        states=lists.FAILURES if failed else (),
+        limit=limit or (MOST_LISTED if everything else lists.EXECUTIONS_SHOWN),
     )
     if session.json:
         session.print_json(found.executions)
         return
-    from xchronos.cli.tables import short_ids, show
+    from xchronos.cli.tables import show
 
-    titles = ("EXECUTION", "STATE", "TRIGGER", "ATTEMPTS", "MACHINE", "STARTED", "TOOK", "REASON")
-    ids = short_ids([execution.id for execution in found.executions])
-    rows = [(ids[execution.id], *_row(session, execution)) for execution in found.executions]
-    rows += [(bad.key, "unreadable", "-", "-", "-", None, "-", bad.reason) for bad in found.unreadable]
-    show(session, titles, rows, spare=("TRIGGER", "ATTEMPTS", "TOOK", "MACHINE", "STARTED"))
+    rows = lists.executions(session, found)
+    show(session, lists.EXECUTIONS, rows, spare=("TRIGGER", "ATTEMPTS", "TOOK", "MACHINE", "STARTED"))
     if found.more:
-        session.print("(there are more: see --limit, --all)", err=True)
-
-
-def _row(session: CliContext, execution: "Execution") -> "tuple[Cell, ...]":
-    from xchronos.cli.tables import short_machine
-    from xchronos.cli.times import length
-
-    now = session.now
-    attempts = execution.attempts if execution.current is None else (*execution.attempts, execution.current)
-    started = next((attempt.started_at for attempt in attempts if attempt.started_at is not None), None)
-    took = length((execution.ended_at or now) - started) if started is not None else "-"
-    return (
-        execution.outcome.value if execution.outcome is not None else execution.state,
-        execution.trigger,
-        str(len(attempts)),
-        short_machine(attempts[-1].machine) if attempts else "-",
-        started,
-        took,
-        execution.reason,
-    )
+        session.print(lists.MORE, err=True)
 
 
 @click.command()

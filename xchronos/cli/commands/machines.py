@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from xchronos.cli import lists
 from xchronos.cli.context import ASK_AGAIN_SECONDS, CliContext, options, outlast, pass_session, request_each, show_each
 from xchronos.cli.text import clean, styled
 
 if TYPE_CHECKING:
-    from xchronos.cli.tables import Cell
     from xchronos.wire.details import MachineStatus
 
 DEADLINE = "5min"
@@ -28,49 +28,8 @@ def list_machines(session: CliContext) -> None:
         return
     from xchronos.cli.tables import show
 
-    titles = ("MACHINE", "STATE", "ATTEMPTS", "HOST", "EXECUTORS", "METADATA")
-    rows = [_row(session, machine) for machine in found.machines]
-    rows += [(bad.key, "unreadable", "-", "-", "-", bad.reason) for bad in found.unreadable]
-    show(session, titles, rows, spare=("EXECUTORS", "HOST", "METADATA"))
-
-
-def _row(session: CliContext, machine: "MachineStatus") -> "tuple[Cell, ...]":
-    from xchronos.cli.tables import short_machine
-
-    return (
-        short_machine(machine.id),
-        _state(session, machine),
-        _attempts(machine),
-        machine.hostname,
-        ",".join(machine.executors),
-        ",".join(_pairs(machine.metadata)),
-    )
-
-
-def _state(session: CliContext, machine: "MachineStatus") -> str:
-    """The machine's state: since when it is down, or without engine; of one that drains, until when."""
-    from xchronos.cli.times import distance, machine_time, short_time
-
-    if machine.since is not None:
-        since = (
-            short_time(machine.since, session.now).split(",")[0] if session.terminal else machine_time(machine.since)
-        )
-        return f"{machine.state} since {since}"
-    if machine.state != "draining" or machine.drain_until is None:
-        return machine.state
-
-    if session.terminal:
-        return f"draining, {distance(machine.drain_until, session.now)}"
-    return f"draining until {machine_time(machine.drain_until)}"
-
-
-def _attempts(machine: "MachineStatus") -> str:
-    slots = machine.capacity.slots
-    return f"{machine.placed}/{slots}" if slots else str(machine.placed)
-
-
-def _pairs(metadata: dict[str, str]) -> Iterator[str]:
-    return (f"{key}={value}" for key, value in sorted(metadata.items()))
+    rows = lists.machines(session, found)
+    show(session, lists.MACHINES, rows, spare=("EXECUTORS", "HOST", "METADATA"))
 
 
 @click.group()
@@ -109,9 +68,9 @@ def _details(session: CliContext, machine: "MachineStatus") -> Iterator[str]:
     docker = machine.docker or ("" if machine.state in ("gone", "down") else "not used")
     rows = [
         ("State", state + (f": {clean(machine.cordon_reason)}" if machine.cordon_reason else "")),
-        ("Attempts", _attempts(machine) + (" of its slots" if capacity.slots else "")),
-        ("Metadata", ", ".join(map(clean, _pairs(machine.metadata))) or "none"),
-        ("Configured", ", ".join(map(clean, _pairs(configured))) or "none" if configured is not None else ""),
+        ("Attempts", lists.attempts_of(machine) + (" of its slots" if capacity.slots else "")),
+        ("Metadata", ", ".join(map(clean, lists.pairs(machine.metadata))) or "none"),
+        ("Configured", ", ".join(map(clean, lists.pairs(configured))) or "none" if configured is not None else ""),
         ("Executors", ", ".join(machine.executors)),
         ("Docker", clean(docker)),
         ("Memory", f"{capacity.memory / (1 << 20):.0f} MiB" if capacity.memory else ""),

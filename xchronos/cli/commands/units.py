@@ -2,19 +2,13 @@
 
 import sys
 from itertools import islice
-from typing import TYPE_CHECKING
 
 import click
 
-from xchronos.cli.context import CliContext, complete_units, matches, options, pass_session, unit_name
+from xchronos.cli import lists
+from xchronos.cli.context import CliContext, complete_units, options, pass_session, unit_name
+from xchronos.cli.patterns import matches
 from xchronos.cli.text import clean
-
-if TYPE_CHECKING:
-    from xchronos.wire.messages import UnitSummary
-
-
-ABOUT = 60
-"""The characters of a refused file's problem that a table at a terminal shows."""
 
 
 @click.command("list-units")
@@ -35,18 +29,7 @@ def list_units(session: CliContext, patterns: tuple[str, ...], limit: int | None
         return
     from xchronos.cli.tables import show
 
-    titles = ("UNIT", "STATE", "ACTIVE", "NEXT", "LAST", "DESCRIPTION")
-    rows = ((u.name, u.state, str(u.active), u.next, u.last, _about(session, u)) for u in units)
-    show(session, titles, rows, spare=("ACTIVE", "LAST", "DESCRIPTION"))
-
-
-def _about(session: CliContext, unit: "UnitSummary") -> str:
-    """What the last column says of a unit: what it is, or that its newest file is refused."""
-    if not unit.refused:
-        return unit.problem or unit.description
-    # Who reads more than a line of it in a table sees the table no more: `status` has all of it.
-    why = unit.refused if session.wide or len(unit.refused) <= ABOUT else f"{unit.refused[:ABOUT]}..."
-    return f"refused: {why}" if unit.state == "refused" else f"a newer file is refused: {why}"
+    show(session, lists.UNITS, lists.units(session, units), spare=("ACTIVE", "LAST", "DESCRIPTION"))
 
 
 @click.command()
