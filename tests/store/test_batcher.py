@@ -11,7 +11,7 @@ from xchronos.store.batcher import Batcher
 from xchronos.store.contract import Delete, DeleteRange, Guard, Operation, Put, Txn
 from xchronos.store.memory import MemoryStore
 
-KEYS = ["a/1", "a/2", "b/1", "b/2", "c"]
+KEYS = ["a/1", "a/2", "a/b/3", "b/1", "b/2", "c"]
 KEY = st.sampled_from(KEYS)
 
 
@@ -25,8 +25,10 @@ def txns(draw):
         Delete(key) if draw(st.booleans()) else Put(key, draw(st.binary(max_size=2)))
         for key in draw(st.lists(KEY, max_size=3, unique=True))
     ]
-    if draw(st.integers(0, 9)) == 0:
-        operations = [DeleteRange("a/")]
+    if draw(st.integers(0, 3)) == 0:
+        prefixes = draw(st.sampled_from((("a/",), ("a/b/",), ("b/",), ("a/b/", "b/"), ("d/",), ("a",), ("",))))
+        kept = [one for one in operations if not isinstance(one, DeleteRange) and not one.key.startswith(prefixes)]
+        operations = [*kept[: 3 - len(prefixes)], *map(DeleteRange, prefixes)]
     return Txn(tuple(guards), tuple(operations))
 
 
@@ -113,6 +115,38 @@ def test_what_depends_on_an_earlier_txn_waits_for_it(later, succeeds):
     assert (first.succeeded, second.succeeded) == (True, succeeds)
     assert store.calls == 2
     assert not succeeds or second.revision > first.revision
+
+
+def test_ranges_of_different_prefixes_are_deleted_together():
+    store = Answers()
+    script = [Txn((Guard(f"u/{n}", 0),), (Delete(f"s/{n}"), DeleteRange(f"h/{n}/"))) for n in range(30)]
+    assert all(result.succeeded for result in drive(store, *script, *puts("h/30/x", "h/3")))
+    assert store.calls == 1
+
+
+@pytest.mark.parametrize(
+    ("earlier", "later"),
+    [
+        (DeleteRange("h/1/"), Put("h/1/x/y", b"")), (Put("h/1/x/y", b""), DeleteRange("h/1/")),
+        (DeleteRange("h/1/"), DeleteRange("h/1/")), (DeleteRange("h/"), DeleteRange("h/1/")),
+        (DeleteRange("h/1/"), DeleteRange("h/")), (DeleteRange("h"), Put("other", b"")),
+        (Put("other", b""), DeleteRange("h")), (Put("other", b""), DeleteRange("")),
+    ],
+)  # fmt: skip
+def test_a_range_and_what_is_in_it_are_not_of_one_round(earlier, later):
+    store = Answers()
+    assert all(result.succeeded for result in drive(store, Txn((), (earlier,)), Txn((), (later,))))
+    assert (store.calls, store.txns) == (2, 2)
+
+
+def test_a_guard_in_a_range_is_asked_after_the_range_is_deleted():
+    store = Answers()
+    drive(store, *puts("h/1/x"))
+    script = [Txn((), (DeleteRange("h/1/"),)), Txn((Guard("h/1/x", 0),), ())]
+    assert [result.succeeded for result in drive(store, *script)] == [True, True]
+    assert (store.calls, store.txns) == (3, 3)
+    lone = Txn((Guard("h/1/x", 0),), (DeleteRange("h/1/"),))
+    assert [result.succeeded for result in drive(Answers(), lone, *puts("c"))] == [True, True]
 
 
 def test_one_refused_txn_does_not_take_the_others_with_it():

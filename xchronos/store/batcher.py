@@ -6,7 +6,7 @@ go to the store in one `commit_many`. The store refuses a bundle as a whole, so 
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TypeAlias
 
@@ -75,13 +75,12 @@ class _Round:
         self._unchanged: dict[str, int] = {}
         self._living: dict[str, int] = {}
         self._written: set[str] = set()
-        self._closed = False
+        self._ranges: _Ranges | None = None
 
     def add(self, part: Part) -> None:
         """Put a part into a bundle, or off to a later round."""
         txn = part[0]
-        closed = self._closed
-        if self._depends(txn) or closed:
+        if self._depends(txn):
             self.later.append(part)
             return
         if not self.bundles or not self.bundles[-1].takes(txn, self._limit):
@@ -93,23 +92,67 @@ class _Round:
         written, unchanged, living = self._written, self._unchanged, self._living
         depends = False
         keys: list[str] = []
+        prefixes: list[str] = []
         for operation in txn.operations:
             if isinstance(operation, DeleteRange):
-                # Nobody knows which keys it deletes, so it is the only part of its round.
-                depends = depends or bool(self.bundles)
-                self._closed = True
+                prefixes.append(operation.prefix)
                 continue
             key = operation.key
             keys.append(key)
             if key in written or key in unchanged or key in living:
                 depends = True
+        if prefixes and self._ranges is None:
+            # Few Txns delete ranges: the others of a round pay for them from the first one on.
+            self._ranges = _Ranges((*written, *unchanged, *living))
         for guard in txn.guards:
             key, revision = guard.key, guard.revision
             known = (living if guard.target == "create" else unchanged).setdefault(key, revision)
             if known != revision or key in written:
                 depends = True
+        if self._ranges is not None:
+            depends |= self._ranges.meets(prefixes, (*keys, *(guard.key for guard in txn.guards)))
         written.update(keys)
         return depends
+
+
+class _Ranges:
+    """The prefixes whose keys a round deletes, and the prefixes of all keys that it reads or writes.
+
+    A prefix that ends with a slash meets a key if it is one of the key's own prefixes.
+    """
+
+    def __init__(self, touched: Iterable[str]) -> None:
+        self._deleted: set[str] = set()
+        self._above: set[str] = set()
+        self._unknown = False
+        for key in touched:
+            self._above.update(_above(key))
+
+    def meets(self, prefixes: Iterable[str], keys: Iterable[str]) -> bool:
+        """Whether a Txn that deletes these prefixes, and reads or writes these keys, meets an earlier one. Notes it."""
+        deleted, above = self._deleted, self._above
+        over = {prefix for key in keys for prefix in _above(key)}
+        around = {prefix for deleting in prefixes for prefix in _above(deleting)}
+        meets = self._unknown or not (deleted.isdisjoint(over) and deleted.isdisjoint(around))
+        for prefix in prefixes:
+            if prefix.endswith("/"):
+                meets = meets or prefix in above
+            else:
+                # Nobody has sorted the keys by such prefixes: it shares its round with nothing.
+                self._unknown = True
+                meets = meets or bool(above or deleted)
+        deleted.update(prefixes)
+        above |= over | around
+        return meets
+
+
+def _above(key: str) -> list[str]:
+    """The prefixes of a key that end with a slash, the key itself included if it does; and the empty one."""
+    found, end = [""], key.find("/")
+    while end >= 0:
+        found.append(key[: end + 1])
+        end = key.find("/", end + 1)
+    return found
 
 
 class Batcher:

@@ -16,6 +16,12 @@ from xchronos.store.contract import Committed, Guard
 
 log = structlog.get_logger(__name__)
 
+FORGOTTEN_TOGETHER = 500
+"""How many destroyed units' traces are removed at a time: what is due meanwhile does not wait for thousands of them."""
+
+TOLD_ONE_BY_ONE = 20
+"""So many units that are removed together have a line in the log each."""
+
 ACCEPTED_IN_A_TURN = 32
 """How many new or changed units a turn takes in: they take far longer than what is due."""
 
@@ -26,6 +32,9 @@ class UnitChanges:
     def __init__(self, committer: Committer, views: Views) -> None:
         self._committer = committer
         self._views = views
+        self._to_forget: list[str] = []
+        self._forgetting = 0
+        self._removed: list[str] = []
 
     async def accept_changed(self, now: Instant) -> None:
         """Accept what is new; fit cursors to what has changed. Some units in each turn: what is due must not wait."""
@@ -115,7 +124,12 @@ class UnitChanges:
     def forget_gone(self) -> None:
         """Destroyed units: stop what runs of them, and once nothing does, remove everything they left."""
         committer, cluster, work = self._committer, self._committer.cluster, self._committer.work
-        for name in sorted(work.gone):
+        if not self._to_forget:
+            self._to_forget = sorted(work.gone, reverse=True)
+        while self._to_forget and self._forgetting < FORGOTTEN_TOGETHER:
+            name = self._to_forget.pop()
+            if name not in work.gone:
+                continue
             fence = committer.fence(name)
             if fence is None:
                 work.gone.discard(name)
@@ -127,18 +141,30 @@ class UnitChanges:
             if running or (cursor is not None and cursor.busy):
                 continue
             work.gone.discard(name)
+            self._forgetting += 1
             txn = forget_unit(committer.keys, fence, name)
             committer.submit(txn, lambda result, name=name: self._forgotten(name, result))  # type: ignore[misc]
 
     def _forgotten(self, name: str, result: Committed | None) -> None:
         cluster = self._committer.cluster
+        self._forgetting -= 1
         cursor = cluster.cursors.known.get(name)
-        if cursor is not None and cursor.busy:
-            return  # the acceptance of its next life is under way, and the answer to that decides
-        cluster.cursors.drop(name)
-        cluster.last_machine.pop(name, None)
-        if result is not None and result.succeeded:
+        if cursor is None or not cursor.busy:  # else its next life is under way, and the answer to that decides
+            cluster.cursors.drop(name)
+            cluster.last_machine.pop(name, None)
+            if result is not None and result.succeeded:
+                self._removed.append(name)
+            else:
+                # Submitted again meanwhile.
+                self._committer.work.refused.add(name)
+        if not self._forgetting:
+            self._tell_removed()
+
+    def _tell_removed(self) -> None:
+        """Say which units were removed; of very many, a line each would take longer than to remove them."""
+        removed, self._removed = self._removed, []
+        if len(removed) > TOLD_ONE_BY_ONE:
+            log.info("many units removed", count=len(removed), units=removed[:TOLD_ONE_BY_ONE])
+            return
+        for name in removed:
             log.info("unit removed", unit=name)
-        else:
-            # Submitted again meanwhile.
-            self._committer.work.refused.add(name)
