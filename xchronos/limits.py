@@ -212,6 +212,11 @@ ANSWER_SECONDS = 1.0
 ENGINE_AWAY_SECONDS = 900.0
 """The seconds for which a step that waits for an engine to come back keeps its own time. After that they count."""
 
+# -- what is remembered -----------------------------------------------------------------------------------------------
+
+HISTORY_KEYS = 50_000
+"""The most keys of histories that a scheduler remembers, some 8 MB. A history beyond that is read before it is cut."""
+
 # -- machines that are down -------------------------------------------------------------------------------------------
 
 DOWN_DAYS = 30

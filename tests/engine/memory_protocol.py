@@ -25,7 +25,7 @@ from xchronos.errors import StoreUnavailable
 from xchronos.model.compile.unit import compile_unit
 from xchronos.model.records import Attempt, Execution, ExecutionState, Machine, Schedule, UnitRecord
 from xchronos.registry.codec import decode
-from xchronos.registry.keys import Keys, shard_of
+from xchronos.registry.keys import Keys, shard_of, unit_of
 from xchronos.registry.transitions import claim, destination, put
 from xchronos.registry.units import Loaded
 from xchronos.store.contract import Committed, Delete, DeleteRange, Event, Guard, KeyValue, Put, Txn, WatchBatch
@@ -142,8 +142,8 @@ class Protocol:
     def doubt(self, fence: Guard) -> None:
         self._doubted = self._doubted or fence is self._fence
 
-    def ended(self, unit: str) -> None:
-        assert unit == UNIT
+    def ended(self, execution_id: str) -> None:
+        assert unit_of(execution_id) == UNIT
 
     def missing(self, machine: str) -> None:
         raise AssertionError(f"{machine} is there")

@@ -136,7 +136,7 @@ class Committer:
                 self._confirm(new_id, new, result.revision)
             self.metrics.settled(target)
             if target.state == "ended":
-                self._history.ended(target.unit)
+                self._history.ended(target.id)
 
         self.submit(txn, done)
 
@@ -226,7 +226,7 @@ class Committer:
             self.metrics.claimed(executions)
             for execution in executions:
                 if execution.state == "ended":
-                    self._history.ended(unit)
+                    self._history.ended(execution.id)
 
         self.submit(txn, done)
 

@@ -233,6 +233,8 @@ class Informer:
             elif keeps_room(event.value):
                 asked.add(unit_of(execution_id))
         units = await self._load(sorted(asked)) if asked else {}
+        # What a Txn takes from one place and puts into another has not ended.
+        moved = {(item[2], item[0].mod_revision) for item in news if item[0].kind != "delete"} if left else frozenset()
         held = bool(self._cluster.cursors.put_off)
         taken = revision = 0
         for event, machine, execution_id in news:
@@ -241,7 +243,7 @@ class Informer:
                 taken = 0
                 await asyncio.sleep(0)
             taken, revision = taken + 1, event.mod_revision
-            self._take_execution(event, machine, execution_id, units)
+            self._take_execution(event, machine, execution_id, units, ended=(execution_id, revision) not in moved)
         if held:
             # Something of what they wait for may have been begun.
             self._work.wake()
@@ -253,7 +255,9 @@ class Informer:
             elif not future.done():
                 future.set_result(None)
 
-    def _take_execution(self, event: Event, machine: str, execution_id: str, units: Mapping[str, Found]) -> None:
+    def _take_execution(
+        self, event: Event, machine: str, execution_id: str, units: Mapping[str, Found], *, ended: bool
+    ) -> None:
         cluster, work = self._cluster, self._work
         known = cluster.open.get(execution_id)
         if event.kind == "delete":
@@ -264,8 +268,8 @@ class Informer:
             self._copy_history.forget(fire_prefix(execution_id))
             if action == "drop":
                 self._left(unit_of(execution_id))
-                if machine:
-                    self._history.ended(unit_of(execution_id))
+                if machine and ended:
+                    self._history.ended(execution_id)
             return
         action = self._take_put(event, machine, execution_id, units)
         if action == "enter":

@@ -75,6 +75,6 @@ class DoubtListener(Protocol):
 class HistoryListener(Protocol):
     """Is told of every record that is added to a unit's history."""
 
-    def ended(self, unit: str) -> None:
-        """An execution of the unit has ended."""
+    def ended(self, execution_id: str) -> None:
+        """An execution has ended."""
         ...
