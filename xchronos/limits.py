@@ -108,6 +108,9 @@ COMPILES_WAITING = 64
 LOGS_AT_ONCE = 128
 """The logs that are read at a time, those that are followed included."""
 
+UNITS_DESTROYED = 1_000
+"""The most units that one request destroys. A client asks as often as it has to."""
+
 # -- the process that serves the API ----------------------------------------------------------------------------------
 
 WORKER_NICENESS = 10

@@ -24,6 +24,7 @@ ROUTES = {
     ("GET", "/v1/executions/{unit}/{fire}/{copy}"),
     ("GET", "/v1/executions/{unit}/{fire}/{copy}/logs"),
     ("POST", "/v1/executions/{unit}/{fire}/{copy}/stop"),
+    ("POST", "/v1/destroy"),
     ("GET", "/v1/machines"),
     ("DELETE", "/v1/machines/{machine}"),
     ("GET", "/v1/machines/{machine}"),

@@ -41,6 +41,7 @@ WORDS = {"name": "a.service", "unit": "a.service", "fire": FIRE, "copy": "0", "m
 BODIES: dict[str, Any] = {
     "PUT /v1/units/{name}": {"text": HOURLY.decode()},
     "POST /v1/verify": {"text": HOURLY.decode()},
+    "POST /v1/destroy": {"units": ["a.service"]},
     "POST /v1/machines/{machine}/drain": {"seconds": 1},
     "PATCH /v1/machines/{machine}/metadata": {"set": {"a": "b"}},
 }

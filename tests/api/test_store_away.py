@@ -18,6 +18,7 @@ NEED_NO_STORE = {"/metrics", "/healthz", "/schema", "/schema/openapi.json", "/v1
 BODIES = {
     ("PUT", "/v1/units/{name}"): {"text": HOURLY.decode()},
     ("POST", "/v1/verify"): {"text": HOURLY.decode()},
+    ("POST", "/v1/destroy"): {"units": ["a.service"]},
     ("POST", "/v1/machines/{machine}/drain"): {"seconds": 1},
     ("PATCH", "/v1/machines/{machine}/metadata"): {"set": {"a": "b"}},
 }

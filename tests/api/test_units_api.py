@@ -8,11 +8,13 @@ import pytest
 from tests.api.api_helpers import HOURLY, NOW, at, ended, running
 from xchronos.clock import to_datetime
 from xchronos.errors import StoreError, StoreUnavailable
+from xchronos.limits import UNITS_DESTROYED
 from xchronos.model.records import Attempt, StepResult
 from xchronos.wire.details import Executions, UnitDetail
 from xchronos.wire.messages import (
     Asked,
     Calendar,
+    DestroyedUnits,
     ErrorBody,
     ExecutionIds,
     Explanation,
@@ -223,6 +225,27 @@ class TestActions:
         await cluster.submit("a.service")
         assert read(api.delete("/v1/units/a.service"), Asked) == Asked("a.service", "destroyed")
         assert api.get("/v1/units/a.service").status_code == 404
+
+    async def test_destroy_many(self, api, cluster):
+        for name in ("a.service", "b.service"):
+            await cluster.submit(name)
+        await cluster.registry.submit(
+            "c.service", HOURLY, now=cluster.clock.now(), source="directory:/u", by="intake@m7"
+        )
+        names = ["a.service", "no.service", "c.service", "b.service", "a.service"]
+        found = read(api.post("/v1/destroy", json={"units": names}), DestroyedUnits).units
+        assert [(one.unit, one.status, bool(one.error)) for one in found] == [
+            ("a.service", 200, False), ("no.service", 404, True), ("c.service", 409, True), ("b.service", 200, False),
+            ("a.service", 404, True),
+        ]  # fmt: skip
+        assert found[1].error == "there is no unit no.service"
+        (kept,) = read(api.post("/v1/destroy", json={"units": ["c.service"], "keep_file": True}), DestroyedUnits).units
+        assert (kept.error, kept.note[:42]) == ("", "the file /u/c.service on m7 is still there")
+        assert await cluster.registry.unit_names() == []
+
+    async def test_too_many_to_destroy(self, api):
+        answer = api.post("/v1/destroy", json={"units": ["a.service"] * (UNITS_DESTROYED + 1)})
+        assert read(answer, ErrorBody, 400).error == "1001 units: expected at most 1000 in one request"
 
     async def test_start_with_a_payload_then_stop(self, api, cluster):
         await cluster.submit("a.service", HOURLY + b"Availability=2\n")

@@ -12,14 +12,14 @@ import threading
 from contextlib import contextmanager
 
 import pytest
-from prometheus_client import CollectorRegistry
-from xchronos.api.server import serve
 
 from tests.api.api_helpers import HOURLY, at, ended, running
 from tests.cli.conftest import quickly
 from tests.cli.shapes_of import shapes
 from xchronos.api.app import create_app
 from xchronos.api.ports import Services
+from xchronos.api.serving.listening import listen
+from xchronos.api.serving.server import serve
 from xchronos.cli import main as entry
 from xchronos.cli import quick
 from xchronos.cli.shapes import SHAPES
@@ -226,14 +226,13 @@ def guarded(full, tmp_path):
         cluster.clock,
         "m1",
         cluster.steps,
-        cluster.intake,
-        metrics=CollectorRegistry(),
+        cluster.daemon,
         token="s3cret",
     )
 
     async def begin():
         ready = full.loop.create_future()
-        task = full.loop.create_task(serve(create_app(services), f"unix://{path}", 0, ready.set_result))
+        task = full.loop.create_task(serve(create_app(services), listen(f"unix://{path}", 0), ready.set_result))
         await ready
         return task
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -41,11 +41,19 @@ class FailingStore(MemoryStore):
         return await super().range(prefix, **options)
 
     async def commit(self, txn: Txn) -> Committed:
+        self._fail()
+        self.writes += 1
+        return await super().commit(txn)
+
+    async def commit_many(self, txns: Sequence[Txn]) -> list[Committed]:
+        self._fail()
+        self.writes += len(txns)
+        return await super().commit_many(txns)
+
+    def _fail(self) -> None:
         for error in (self.error, self.write_error):
             if error is not None:
                 raise error
-        self.writes += 1
-        return await super().commit(txn)
 
 
 def registry_on(store: Store | None = None) -> Registry:

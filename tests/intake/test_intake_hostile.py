@@ -121,29 +121,30 @@ async def test_a_drop_in_directory_that_is_a_loop_concerns_its_unit_alone(tmp_pa
 async def test_many_removals_are_looked_at_again_and_nothing_waits_for_them(tmp_path, monkeypatch):
     monkeypatch.setattr(plans, "REMOVED_TOGETHER", 5)
     monkeypatch.setattr("xchronos.intake.intake.WORKERS", 1)
+    monkeypatch.setattr("xchronos.intake.intake.TAKEN_AWAY_TOGETHER", 3)
     names = [f"u{number}.service" for number in range(40)]
     for name in names:
         (tmp_path / name).write_text(unit_text(name))
     registry = registry_on()
-    destroyed, destroy = [], registry.destroy
+    destroyed, destroy = [], registry.destroy_many
 
-    async def noted(name, **more):
+    async def noted(units, **more):
         if not destroyed:
             # While the first ones are worked off, the others come back, and something else comes.
             for back in names[10:]:
                 (tmp_path / back).write_text(unit_text(back))
             (tmp_path / "new.service").write_text(unit_text())
-        destroyed.append(name)
-        return await destroy(name, **more)
+        destroyed.extend(units)
+        return await destroy(units, **more)
 
-    monkeypatch.setattr(registry, "destroy", noted)
+    monkeypatch.setattr(registry, "destroy_many", noted)
     async with running(registry, tmp_path) as intake:
         await until(lambda: has(registry, *names))
         for name in names:
             (tmp_path / name).unlink()
         await until(lambda: has(registry, *names[10:], "new.service"))
         await until(lambda: not intake.problems())
-    assert set(destroyed[1:]) <= set(names[:10])
+    assert set(destroyed[3:]) <= set(names[:10])
 
 
 async def test_what_has_become_a_second_name_is_taken_away(tmp_path):

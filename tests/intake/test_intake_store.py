@@ -2,7 +2,7 @@
 
 import asyncio
 
-from tests.intake.intake_helpers import CLOCK, FailingStore, has, registry_on, running, says, unit_text
+from tests.intake.intake_helpers import CLOCK, FailingStore, has, registry_on, running, says, unit_text, writes
 from tests.services.waiting import until
 from xchronos.clock import MILLISECOND, SECOND
 from xchronos.errors import StoreError, StoreUnavailable
@@ -115,16 +115,34 @@ async def test_a_unit_destroyed_at_the_same_moment_is_no_problem(tmp_path, monke
     file.write_text(unit_text())
     registry = registry_on()
     async with running(registry, tmp_path) as intake:
-        destroy = registry.destroy
+        destroy = registry.destroy_many
 
-        async def twice(name, *, source=None):
-            await destroy(name)
-            await destroy(name, source=source)
+        async def twice(names, *, source=None):
+            await destroy(names)
+            return await destroy(names, source=source)
 
-        monkeypatch.setattr(registry, "destroy", twice)
+        monkeypatch.setattr(registry, "destroy_many", twice)
         file.unlink()
         await until(lambda: not intake._taken)
         assert await has(registry)
+
+
+async def test_the_units_of_many_files_go_with_few_writes(tmp_path):
+    directory = tmp_path / "units"
+    directory.mkdir()
+    for number in range(80):
+        (directory / f"b{number}.service").write_text(unit_text(number))
+    registry = registry_on()
+    async with running(registry, directory) as intake:
+        await until(lambda: has(registry, *(f"b{number}.service" for number in range(80))))
+        await registry.submit("b0.service", unit_text("theirs").encode(), source="api", now=CLOCK.now())
+        before = writes(registry)
+        for number in range(79):
+            (directory / f"b{number}.service").unlink()
+        await until(lambda: len(intake._taken) == 1)
+        assert await has(registry, "b0.service", "b79.service")
+        assert await registry.unit_names() == ["b0.service", "b79.service"]
+        assert writes(registry) - before <= 8
 
 
 async def test_a_person_who_submits_at_the_same_moment_is_not_overwritten(tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """What people and programs ask of the store, over a MemoryStore."""
 
 import asyncio
+from collections import Counter
 
 import pytest
 
@@ -17,6 +18,7 @@ from xchronos.store.contract import Delete, Put, Txn
 from xchronos.store.memory import MemoryStore
 
 TEXT = b"[Service]\nType=oneshot\nExecStart=/bin/true\n[X-Chronos]\nExecutor=process\nTriggerCron=0 0 * * *\n"
+CONTAINER = b"[Container]\nImage=busybox\n[X-Chronos]\nTriggerCron=0 0 * * *\n"
 NOW = 1_900_000_000_000_000
 
 
@@ -25,11 +27,32 @@ class Meddling(MemoryStore):
 
     meddle = None
 
+    def __init__(self):
+        super().__init__()
+        self.asked = Counter()
+
     async def commit(self, txn):
+        await self._meddle()
+        self.asked["commit"] += 1
+        return await super().commit(txn)
+
+    async def commit_many(self, txns):
+        await self._meddle()
+        self.asked["commit"] += 1
+        return await super().commit_many(txns)
+
+    async def get(self, key):
+        self.asked["get"] += 1
+        return await super().get(key)
+
+    async def range(self, prefix, **options):
+        self.asked["range"] += 1
+        return await super().range(prefix, **options)
+
+    async def _meddle(self):
         if self.meddle is not None:
             other, self.meddle = self.meddle, None
             await super().commit(Txn((), (other,)))
-        return await super().commit(txn)
 
 
 def run(scenario):

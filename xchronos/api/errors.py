@@ -16,6 +16,7 @@ from xchronos.errors import (
     StoreError,
     StoreUnavailable,
     UnitFileError,
+    XchronosError,
 )
 from xchronos.ipc import Disconnected
 from xchronos.wire.messages import ErrorBody
@@ -30,6 +31,12 @@ _STATUS: dict[type[Exception], int] = {
     StoreError: 500,
     Disconnected: 503,
 }
+
+
+def status_of(error: XchronosError) -> int:
+    """The status of an answer that is nothing but this error. Raises KeyError for one that has no status of its own."""
+    return _STATUS[type(error)]
+
 
 RETRY_AFTER_SECONDS = 2
 """How long a client should wait before it repeats a question that the absent job store kept from being answered."""

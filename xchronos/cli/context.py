@@ -211,10 +211,16 @@ def for_each(targets: Iterable[str], action: Callable[[str], None]) -> None:
 def ask_each(
     session: CliContext, targets: Iterable[str], ask: Callable[[str], AnswerT], tell: Callable[[str, AnswerT], None]
 ) -> list[AnswerT]:
-    """Ask something of each target and print the answers; return those that came.
+    """Ask something of each target, each pattern replaced, and print the answers; return those that came.
 
     `tell` prints an answer as lines. With `--output json`, all answers are printed as one list instead.
     """
+    return _ask_each(session, expanded(session, targets), ask, tell)
+
+
+def _ask_each(
+    session: CliContext, targets: Iterable[str], ask: Callable[[str], AnswerT], tell: Callable[[str, AnswerT], None]
+) -> list[AnswerT]:
     answers: list[AnswerT] = []
 
     def one(target: str) -> None:
@@ -224,7 +230,7 @@ def ask_each(
             tell(target, answer)
 
     try:
-        for_each(expanded(session, targets), one)
+        for_each(targets, one)
     finally:
         if session.json:
             session.print_json(answers)
@@ -233,13 +239,18 @@ def ask_each(
 
 def request_each(session: CliContext, targets: Iterable[str], ask: Callable[[str], "Asked"]) -> list[str]:
     """Send each target a request that the daemon only takes in; print that it did, and return those targets."""
+    return request_each_of(session, expanded(session, targets), ask)
+
+
+def request_each_of(session: CliContext, targets: Iterable[str], ask: Callable[[str], "Asked"]) -> list[str]:
+    """The same for targets that are no patterns."""
 
     def tell(_: str, answer: "Asked") -> None:
         session.print(f"{answer.target}: {answer.action}")
         if answer.note:
             session.print(clean(answer.note), err=True)
 
-    answers = ask_each(session, targets, ask, tell)
+    answers = _ask_each(session, targets, ask, tell)
     return [answer.target for answer in answers]
 
 

@@ -15,6 +15,7 @@ from xchronos.wire.messages import (
     Asked,
     Calendar,
     DaemonStatus,
+    DestroyedUnits,
     DropInText,
     ExecutionIds,
     Explanation,
@@ -26,6 +27,7 @@ from xchronos.wire.messages import (
 )
 from xchronos.wire.requests import (
     CordonRequest,
+    DestroyRequest,
     DrainRequest,
     MetadataRequest,
     ResumeRequest,
@@ -106,6 +108,13 @@ class Client:
         A unit that comes from a file of a directory is refused, unless with `keep_file`: the file may bring it back.
         """
         return self._send(Asked, "DELETE", "units", name, query={"keep_file": "true"} if keep_file else None)
+
+    def destroy_many(self, names: Iterable[str], *, keep_file: bool = False) -> DestroyedUnits:
+        """Remove units as `destroy` does with one, at most `limits.UNITS_DESTROYED`; what became of each.
+
+        A daemon of an older version does not know this request: ApiError has status 404 or 405 then.
+        """
+        return self._send(DestroyedUnits, "POST", "destroy", body=DestroyRequest(tuple(names), keep_file))
 
     def remove_unreadable(self, key: str) -> Asked:
         """Remove a record of the store that cannot be read, by the key that a list shows."""

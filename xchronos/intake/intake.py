@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -10,16 +11,16 @@ import structlog
 
 from xchronos.aio import Backoff
 from xchronos.clock import SECOND, Clock, Micros, to_datetime
-from xchronos.errors import Conflict, NotFound, NotReadByAll, StoreError, StoreUnavailable, UnitFileError
+from xchronos.errors import Conflict, NotReadByAll, StoreError, StoreUnavailable, UnitFileError
 from xchronos.intake.files import Content, Found, Listing, source_of
 from xchronos.intake.notebook import read_notes, write_notes
 from xchronos.intake.options import USUAL_OPTIONS, IntakeOptions
 from xchronos.intake.plan import CAREFUL, Known, Taken, Waiting, doubtful, judge, plan, recall
 from xchronos.intake.problems import IntakeProblem, Problems
 from xchronos.intake.reader import DirectoryReader
+from xchronos.intake.stored import known_unit, known_units
 from xchronos.intake.watch import DirectoryWatch
 from xchronos.registry.registry import Registry
-from xchronos.registry.units import Stored
 
 log = structlog.get_logger(__name__)
 
@@ -34,11 +35,12 @@ NOTES_EVERY: Micros = 5 * SECOND
 UNITS_PER_READ = 100
 """The units whose files are read in one visit to a thread."""
 
-UNITS_PER_BREATH = 100
-"""The stored units that are listed before everything else in this process gets its turn."""
-
 WORKERS = 8
 """The units that are submitted at a time: enough for a store to commit them together, few enough for the event loop."""
+
+TAKEN_AWAY_TOGETHER = 100
+"""The units that are destroyed together after their files are gone. Between a look at the first of these files and the
+Txn nobody sees that it is back."""
 
 SNAPSHOT_FROM = 50
 """From so many units to read on, all stored units are read together, to see which of them are unchanged."""
@@ -87,6 +89,7 @@ class Intake:
         self._noted_at: Micros | None = None
         self._look_took: Micros = 0
         self._bulk = False
+        self._stored: Mapping[str, Known] | None = None
         self._reader = DirectoryReader(self._directories)
         self._watch = DirectoryWatch(clock, self._directories)
         self.ready = asyncio.Event()
@@ -136,7 +139,7 @@ class Intake:
 
     async def _recall(self) -> None:
         remembered = await asyncio.to_thread(read_notes, self._notes) if self._notes is not None else {}
-        stored = await self._snapshot()
+        stored = await known_units(self._registry)
         self._taken = recall(stored or {}, remembered, directories=self._directories, by=self._by)
         away = sorted(name for name, taken in self._taken.items() if taken.destroyed)
         if away:
@@ -172,7 +175,7 @@ class Intake:
         )
         self._waiting = planned.waiting
         unsettled = await self._take_in(planned.read)
-        await self._each(planned.gone, self._take_away)
+        await self._take_away(planned.gone)
         now = self._clock.monotonic()
         if self._noted_at is None or now - self._noted_at >= NOTES_EVERY:
             self._noted_at = now
@@ -204,7 +207,8 @@ class Intake:
     async def _take_in(self, units: Sequence[Found]) -> bool:
         """Read units and submit those that say something new. Returns whether some must be read again soon."""
         self._bulk = len(units) >= SNAPSHOT_FROM
-        stored = await self._snapshot() if self._bulk else None
+        self._stored = None
+        stored = await known_units(self._registry) if self._bulk else None
         unsettled, submitted = False, 0
         for first in range(0, len(units), UNITS_PER_READ):
             contents = await self._reader.read(units[first : first + UNITS_PER_READ])
@@ -323,27 +327,48 @@ class Intake:
         now = to_datetime(self._clock.now())
         self._problems.report(found.name, found.path, messages, now, unit=found.name, revision=in_force)
 
-    async def _take_away(self, name: str) -> bool:
-        """Destroy the unit of a file that is gone, if the unit still comes from one of our directories.
+    async def _take_away(self, names: Sequence[str]) -> None:
+        """Destroy the units of files that are gone, those that still come from one of our directories.
 
-        Returns whether that was done: of a file that has come back since the look, the next look decides.
+        Of a file that has come back since the look, the next look decides.
         """
+        many = len(names) >= SNAPSHOT_FROM
+        self._stored = await known_units(self._registry) if many else None
+        for first in range(0, len(names), TAKEN_AWAY_TOGETHER):
+            doomed: dict[str, list[str]] = {}
+            await self._each(names[first : first + TAKEN_AWAY_TOGETHER], partial(self._doom, doomed))
+            for source, units in doomed.items():
+                for name, answer in zip(units, await self._registry.destroy_many(units, source=source), strict=True):
+                    if not isinstance(answer, str):
+                        log.info("destroyed by somebody else, or no longer the directory's", unit=name)
+                    elif not many:
+                        log.info("taken away", unit=name, source=source)
+                    self._let_go(name)
+        if many:
+            log.info("many files are gone, and their units", files=len(names))
+
+    async def _doom(self, doomed: dict[str, list[str]], name: str) -> bool:
+        """Note by its source a unit that goes with its file. Returns False if the file is back."""
         known = await self._known(name)
         if await self._reader.is_back(name):
             return False
-        in_force = self._taken[name].revision
-        if known is not None and in_force and known.source in self._sources:
-            try:
-                await self._registry.destroy(name, source=known.source)
-                log.info("taken away", unit=name, source=known.source)
-            except NotFound:
-                log.info("destroyed by somebody else, or no longer the directory's", unit=name)
+        if known is not None and self._taken[name].revision and known.source in self._sources:
+            doomed.setdefault(known.source, []).append(name)
+        else:
+            self._let_go(name)
+        return True
+
+    async def _known(self, name: str) -> Known | None:
+        """What is stored of a unit: as of when all were read together, if they were. Writes are guarded by it."""
+        return self._stored.get(name) if self._stored is not None else await known_unit(self._registry, name)
+
+    def _let_go(self, name: str) -> None:
+        """The file is gone, and its unit is none of ours any more."""
         del self._taken[name]
         self._dirty = True
         self._again.discard(name)
         self._suspects.pop(name, None)
         self._problems.solve(name)
-        return True
 
     async def _reconsider(self) -> None:
         """Find what only the store knows: problems that have gone by themselves, units that somebody else destroyed."""
@@ -363,35 +388,3 @@ class Intake:
         # A file with a problem is read again after a restart, so it is not noted.
         good = {name: taken for name, taken in self._taken.items() if name not in self._problems}
         write_notes(self._notes, good)
-
-    async def _known(self, name: str) -> Known | None:
-        try:
-            return _known(await self._registry.unit(name))
-        except NotFound:
-            return None
-        except Conflict as error:  # it cannot be read, and to look at it again does not help
-            raise StoreError(str(error)) from error
-
-    async def _snapshot(self) -> Mapping[str, Known] | None:
-        """All stored units by name; None when a record cannot be read, and each unit is to be asked for by itself."""
-        stored: dict[str, Known] = {}
-        try:
-            async for unit in self._registry.units():
-                if unit.unreadable:
-                    log.warning("a stored unit cannot be read", unit=unit.name, reason=unit.unreadable)
-                    return None
-                stored[unit.name] = _known(unit)
-                if not len(stored) % UNITS_PER_BREATH:
-                    await asyncio.sleep(0)
-        except StoreUnavailable:
-            raise
-        except StoreError as error:
-            log.warning("the stored units cannot be read as a whole", reason=str(error))
-            return None
-        return stored
-
-
-def _known(unit: Stored) -> Known:
-    record = unit.record
-    drop_ins = tuple(part.name for part in record.drop_ins)
-    return Known(record.revision, record.source, record.submitted_by, drop_ins, unit.revision)

@@ -12,29 +12,29 @@ import msgspec
 
 from xchronos.aio import Offload, inline
 from xchronos.clock import SECOND, Instant, Micros, to_datetime
-from xchronos.errors import Conflict, NotFound, Problem, StoreError, UnitFileError
+from xchronos.errors import Conflict, NotFound, Problem, StoreError, UnitFileError, XchronosError
 from xchronos.limits import RECORD_BYTES
 from xchronos.model.compile.unit import compile_unit
 from xchronos.model.records import Desired, DropIn, Execution, KnownMachine, Machine, Schedule, UnitRecord
 from xchronos.model.unit import Unit
 from xchronos.registry.codec import BadRecord, decode, encode, readable
+from xchronos.registry.destruction import DIRECTORY, DestroyAnswer, destroy_units
 from xchronos.registry.finding import ExecutionFinder, Whereabouts
 from xchronos.registry.judging import depends_on_machines, judge, offered_by
 from xchronos.registry.keys import Keys
 from xchronos.registry.machine_desired import DesiredMachines
-from xchronos.registry.origin import DIRECTORY, origin_of, readable_record
 from xchronos.registry.readers import asks_readers, refuse_unread
 from xchronos.registry.roster import Roster, Share
 from xchronos.registry.transitions import put
 from xchronos.registry.units import Stored, Submitted, compile_record, record_of, stored_unit, too_large, wanted_of
 from xchronos.scheduler.reasons import because
 from xchronos.scheduler.starts import lacking, off_the_grids, started
-from xchronos.store.contract import Delete, Guard, Put, Store, Txn
+from xchronos.store.batcher import CommonCommits
+from xchronos.store.contract import Guard, Put, Store, Txn
 from xchronos.store.reading import snapshot
 from xchronos.unitfile.names import UnitName, is_valid_name
 
 Record = TypeVar("Record", Execution, Machine, Schedule, UnitRecord)
-
 
 OFFER_HOLDS: Micros = SECOND
 """How long it is believed which executors the machines have, so that ten thousand files do not ask as often."""
@@ -55,6 +55,7 @@ class Registry:
         self.keys = keys
         self.wishes = DesiredMachines(store, keys)
         self._finder = ExecutionFinder(store, keys, whereabouts)
+        self._commits = CommonCommits(store)
         self._offered: frozenset[str] | None = None
         self._offered_at: Instant = 0
 
@@ -134,29 +135,22 @@ class Registry:
         return judge(unit, path, now=now, store=self.store.name, offered=offered)
 
     async def destroy(self, name: str, *, source: str | None = None, keep_file: bool = True) -> str:
-        """Remove a unit: what runs of it is stopped, its history goes with it.
-
-        Args:
-            name: The unit.
-            source: Only if it still comes from there; None: wherever it comes from.
-            keep_file: Whether it is removed although a file in a directory brings it back.
+        """Remove a unit: what runs of it is stopped, its history goes with it. The arguments are `destroy_units`'.
 
         Returns what brings it back, in words: the file and its machine. Empty: nothing does. Raises NotFound, and
         Conflict if a file would bring it back.
         """
-        while True:
-            item = await self.store.get(self.keys.job(name))
-            record = readable_record(item) if item is not None else UnitRecord()
-            if item is None or (source is not None and record.source != source):
-                raise NotFound(f"there is no unit {name}")
-            file = origin_of(name, record)
-            if file and not keep_file:
-                raise Conflict(
-                    f"{name} comes from {file}, which would bring it back: remove it on every machine that has it, "
-                    "and the unit goes too; or destroy the unit and keep the file (--keep-file)"
-                )
-            if (await self.store.commit(Txn((Guard(item.key, item.mod_revision),), (Delete(item.key),)))).succeeded:
-                return file
+        (answer,) = await self.destroy_many([name], source=source, keep_file=keep_file)
+        if isinstance(answer, XchronosError):
+            raise answer
+        return answer
+
+    async def destroy_many(
+        self, names: Sequence[str], *, source: str | None = None, keep_file: bool = True
+    ) -> list[DestroyAnswer]:
+        """Remove units together: for each name what `destroy` returns or raises. See `destroy_units`."""
+        parts = (self.store, self.keys, self._commits)
+        return await destroy_units(*parts, names, source=source, keep_file=keep_file)
 
     async def set_desired(
         self, name: str, desired: Desired, *, now: Instant | None = None, skip_missed: bool = False

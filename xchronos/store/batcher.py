@@ -258,6 +258,26 @@ class Batcher:
         return [(await self._ask([txn]))[0] for txn in txns]
 
 
+class CommonCommits:
+    """Commits that are asked for at the same time, as bundles: of a crowd each waits for few requests, not for its own.
+
+    Unlike a `Batcher` it needs nobody to run it: a task lives for as long as something is to be committed.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._batcher = Batcher(store)
+        # It ends as soon as nothing is left, and takes what comes until then.
+        self._batcher.close()
+        self._running: asyncio.Task[None] | None = None
+
+    async def commit(self, txn: Txn) -> Committed:
+        """Commit, with whatever others commit meanwhile. Means and raises what `Store.commit` does."""
+        answer = self._batcher.submit(txn)
+        if self._running is None or self._running.done():
+            self._running = asyncio.create_task(self._batcher.run(), name="commit together")
+        return await answer
+
+
 def _apart(answer: CommitAnswer) -> bool:
     """Whether the answer to a bundle asks for carrying out its Txns apart from one another."""
     if isinstance(answer, Committed):

@@ -161,6 +161,29 @@ class Asked(msgspec.Struct, frozen=True):
     """What else a person should know; empty: nothing."""
 
 
+class DestroyedUnit(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What became of one of the units that were to be destroyed together."""
+
+    unit: str
+    """The unit's name."""
+
+    note: str = ""
+    """What else a person should know; empty: nothing."""
+
+    error: str = ""
+    """Why it was not destroyed; empty: it was."""
+
+    status: int = 200
+    """The HTTP status that a request about this unit alone would have."""
+
+
+class DestroyedUnits(msgspec.Struct, frozen=True):
+    """What became of units that were to be destroyed together."""
+
+    units: tuple[DestroyedUnit, ...]
+    """One for each that the request names, in its order."""
+
+
 class ExecutionIds(msgspec.Struct, frozen=True):
     """The executions that a request was about."""
 

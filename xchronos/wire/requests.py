@@ -28,6 +28,16 @@ class ResumeRequest(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unkn
     """Whether the fire times that fell into the pause are only recorded as missed; else the misfire policy decides."""
 
 
+class DestroyRequest(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Which units to destroy together."""
+
+    units: tuple[str, ...]
+    """Their names, at most `limits.UNITS_DESTROYED`."""
+
+    keep_file: bool = False
+    """Whether also those that come from a file of a directory, which may bring them back."""
+
+
 class StopRequest(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """Why something is stopped."""
 

@@ -11,6 +11,7 @@ from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 
 from xchronos.api import queries, views
 from xchronos.api.context import Context, context_of, try_compile
+from xchronos.api.errors import status_of
 from xchronos.api.openapi import TakesUnitFile, errors, takes
 from xchronos.errors import InvalidValue, NotFound, Problem, StoreUnavailable, UnitFileError
 from xchronos.limits import (
@@ -20,6 +21,7 @@ from xchronos.limits import (
     MOST_LISTED,
     MOST_RECENT,
     RECENT_EXECUTIONS,
+    UNITS_DESTROYED,
     UNITS_PER_PAGE,
 )
 from xchronos.model.compile.unit import compile_unit
@@ -38,6 +40,8 @@ from xchronos.wire.details import Executions, UnitDetail, UnreadableRecord
 from xchronos.wire.messages import (
     Asked,
     Calendar,
+    DestroyedUnit,
+    DestroyedUnits,
     ExecutionIds,
     Explanation,
     Submission,
@@ -45,7 +49,7 @@ from xchronos.wire.messages import (
     UnitPage,
     Verified,
 )
-from xchronos.wire.requests import ResumeRequest, StartRequest, StopRequest
+from xchronos.wire.requests import DestroyRequest, ResumeRequest, StartRequest, StopRequest
 
 Limit = Annotated[int, QueryParameter(ge=1, le=MOST_LISTED)]
 Count = Annotated[int, QueryParameter(ge=1, le=MOST_FIRE_TIMES)]
@@ -189,8 +193,33 @@ async def destroy_unit(state: State, name: FromPath[str], keep_file: FromQuery[b
     One that comes from a file of a directory is refused, unless `keep_file` says that the file may bring it back.
     """
     file = await context_of(state).services.registry.destroy(name, keep_file=keep_file)
-    note = f"{file} is still there: it brings {name} back when it is changed, or is taken in anew" if file else ""
-    return Asked(name, "destroyed", note)
+    return Asked(name, "destroyed", _brought_back(name, file))
+
+
+@post(
+    "/v1/destroy",
+    summary="Destroy units together",
+    status_code=200,
+    operation_class=takes(DestroyRequest, needed=True),
+    responses=errors(),
+)
+async def destroy_units(state: State, data: JSONBody[DestroyRequest]) -> DestroyedUnits:
+    """Remove units as `DELETE` does with one, and say of each what became of it: with few requests to the store."""
+    if len(data.units) > UNITS_DESTROYED:
+        raise InvalidValue(f"{len(data.units)} units: expected at most {UNITS_DESTROYED} in one request")
+    answers = await context_of(state).services.registry.destroy_many(data.units, keep_file=data.keep_file)
+    return DestroyedUnits(
+        tuple(
+            DestroyedUnit(name, note=_brought_back(name, answer))
+            if isinstance(answer, str)
+            else DestroyedUnit(name, error=str(answer), status=status_of(answer))
+            for name, answer in zip(data.units, answers, strict=True)
+        )
+    )
+
+
+def _brought_back(name: str, file: str) -> str:
+    return f"{file} is still there: it brings {name} back when it is changed, or is taken in anew" if file else ""
 
 
 @post(
@@ -331,6 +360,6 @@ async def views_of(
 
 
 UNIT_ROUTES = (
-    list_units, get_unit, submit_unit, verify_unit, destroy_unit, remove_record, start_unit, stop_unit, pause_unit,
-    resume_unit, explain_unit, unit_calendar, unit_executions,
+    list_units, get_unit, submit_unit, verify_unit, destroy_unit, destroy_units, remove_record, start_unit, stop_unit,
+    pause_unit, resume_unit, explain_unit, unit_calendar, unit_executions,
 )  # fmt: skip

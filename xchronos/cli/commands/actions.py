@@ -1,6 +1,8 @@
 """The commands that act on units: `start`, `stop`, `pause`, `resume`, `destroy`."""
 
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import click
@@ -12,17 +14,24 @@ from xchronos.cli.context import (
     ask_each,
     complete_units,
     execution_id,
+    expanded,
     options,
     outlast,
     pass_session,
     request_each,
+    request_each_of,
     unit_name,
 )
 from xchronos.cli.text import clean, styled
+from xchronos.errors import ApiError, InvalidValue, XchronosError
+from xchronos.limits import UNITS_DESTROYED
 
 if TYPE_CHECKING:
     from xchronos.model.records import Execution
-    from xchronos.wire.messages import ExecutionIds
+    from xchronos.wire.messages import Asked, ExecutionIds
+
+NOT_KNOWN_YET = (404, 405)
+"""The HTTP statuses with which a daemon of an older version answers a request that it does not know."""
 
 
 @click.command()
@@ -136,4 +145,56 @@ def destroy(session: CliContext, units: tuple[str, ...], keep_file: bool, unread
     if unreadable:
         request_each(session, units, session.client.remove_unreadable)
         return
-    request_each(session, units, lambda unit: session.client.destroy(unit_name(unit), keep_file=keep_file))
+    found: list[str] = []
+    names: list[str] = []
+    failure: XchronosError | None = None
+    try:
+        for unit in expanded(session, units):
+            found.append(unit)
+            with suppress(InvalidValue):  # it is told in its turn
+                names.append(unit_name(unit))
+    except XchronosError as error:
+        failure = error
+    answers = _destroyed(session, names, keep_file=keep_file)
+
+    def targets() -> Iterator[str]:
+        yield from found
+        if failure is not None:
+            raise failure
+
+    def ask(unit: str) -> "Asked":
+        unit_name(unit)
+        answer = next(answers)
+        if isinstance(answer, ApiError):
+            raise answer
+        return answer
+
+    request_each_of(session, targets(), ask)
+
+
+def _destroyed(session: CliContext, names: Sequence[str], *, keep_file: bool) -> "Iterator[Asked | ApiError]":
+    """Destroy units, and yield what each request about one of them answers or raises: many are one request."""
+    from xchronos.wire.messages import Asked
+
+    for first in range(0, len(names), UNITS_DESTROYED):
+        part = names[first : first + UNITS_DESTROYED]
+        try:
+            together = session.client.destroy_many(part, keep_file=keep_file).units if len(part) > 1 else ()
+        except ApiError as error:
+            if error.status not in NOT_KNOWN_YET:
+                yield from [error] * len(part)
+                continue
+            together = ()
+        if together:
+            yield from (
+                ApiError(one.error, one.status) if one.error else Asked(one.unit, "destroyed", one.note)
+                for one in together
+            )
+            continue
+        for name in part:
+            try:
+                answer = session.client.destroy(name, keep_file=keep_file)
+            except ApiError as error:
+                yield error
+            else:
+                yield answer
