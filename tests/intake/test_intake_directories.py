@@ -69,9 +69,10 @@ async def test_a_restart_reads_and_writes_nothing_that_is_unchanged(tmp_path, mo
         old(units / f"u{number}.service")
     registry = registry_on()
     async with running(registry, units, notes=notes):
-        assert writes(registry) == 60
+        taken = writes(registry)
+        assert 0 < taken <= 60 / 4  # those that are submitted together are one Txn
     async with running(registry, units):
-        assert writes(registry) == 60
+        assert writes(registry) == taken
     read = []
 
     def reading(found):
@@ -83,7 +84,7 @@ async def test_a_restart_reads_and_writes_nothing_that_is_unchanged(tmp_path, mo
     (units / "u8.service").write_text(unit_text("new"))
     async with running(registry, units, notes=notes):
         assert [found.name for found in read] == ["u8.service"]
-        assert writes(registry) == 62
+        assert writes(registry) == taken + 2
         assert await record(registry, "u7.service") is None
 
 
@@ -148,10 +149,12 @@ async def test_a_thousand_new_files_leave_room_for_others_and_a_restart_is_quick
                 await asyncio.sleep(0.01)
     assert turns > 100
     probe.cancel()
+    taken = writes(registry)
+    assert taken <= 1000 / 4
     started = time.monotonic()
     async with running(registry, tmp_path):
         assert time.monotonic() - started < 2
-        assert writes(registry) == 1000
+        assert writes(registry) == taken
 
 
 async def test_notes_that_cannot_be_kept_are_no_reason_to_stop(tmp_path):

@@ -207,8 +207,7 @@ class Intake:
     async def _take_in(self, units: Sequence[Found]) -> bool:
         """Read units and submit those that say something new. Returns whether some must be read again soon."""
         self._bulk = len(units) >= SNAPSHOT_FROM
-        self._stored = None
-        stored = await known_units(self._registry) if self._bulk else None
+        stored = self._stored = await known_units(self._registry) if self._bulk else None
         unsettled, submitted = False, 0
         for first in range(0, len(units), UNITS_PER_READ):
             contents = await self._reader.read(units[first : first + UNITS_PER_READ])

@@ -12,9 +12,7 @@ import msgspec
 
 from xchronos.aio import Offload, inline
 from xchronos.clock import SECOND, Instant, Micros, to_datetime
-from xchronos.errors import Conflict, NotFound, Problem, StoreError, UnitFileError, XchronosError
-from xchronos.limits import RECORD_BYTES
-from xchronos.model.compile.unit import compile_unit
+from xchronos.errors import Conflict, NotFound, Problem, StoreError, XchronosError
 from xchronos.model.records import Desired, DropIn, Execution, KnownMachine, Machine, Schedule, UnitRecord
 from xchronos.model.unit import Unit
 from xchronos.registry.codec import BadRecord, decode, encode, readable
@@ -26,7 +24,16 @@ from xchronos.registry.machine_desired import DesiredMachines
 from xchronos.registry.readers import asks_readers, refuse_unread
 from xchronos.registry.roster import Roster, Share
 from xchronos.registry.transitions import put
-from xchronos.registry.units import Stored, Submitted, compile_record, record_of, stored_unit, too_large, wanted_of
+from xchronos.registry.units import (
+    Stored,
+    Submitted,
+    compile_new,
+    compile_record,
+    record_of,
+    refuse_large,
+    stored_unit,
+    wanted_of,
+)
 from xchronos.scheduler.reasons import because
 from xchronos.scheduler.starts import lacking, off_the_grids, started
 from xchronos.store.batcher import CommonCommits
@@ -56,6 +63,7 @@ class Registry:
         self.wishes = DesiredMachines(store, keys)
         self._finder = ExecutionFinder(store, keys, whereabouts)
         self._commits = CommonCommits(store)
+        self._new_ones = False
         self._offered: frozenset[str] | None = None
         self._offered_at: Instant = 0
 
@@ -89,12 +97,14 @@ class Registry:
             UnitFileError: the file is refused. NotReadByAll: it is not when no older scheduler lives any more.
             Conflict: the record is not the `expected` one (any more).
         """
-        parts = [(dropin.name, dropin.text) for dropin in drop_ins]
-        unit = await self.offload(lambda: compile_unit(name, text, parts, path))
+        unit = await self.offload(lambda: compile_new(name, text, drop_ins, path))
         warnings = await self.judge(unit, path, now=now)
         key = self.keys.job(name)
+        # New units come in crowds: one that follows a new one is taken for new, unless more than its record says so.
+        absent = (self._new_ones if expected is None else expected == 0) and not (drop_ins or asks_readers(unit))
         while True:
-            item = await self.store.get(key)
+            item = None if absent else await self.store.get(key)
+            absent = False
             old = decode(item, UnitRecord) if item is not None else None
             record = msgspec.structs.replace(
                 record_of(text, unit, drop_ins),
@@ -105,6 +115,7 @@ class Registry:
                 **(wanted_of(old) if old is not None else {}),
             )
             if old is not None and old.revision == record.revision and old.source == source:
+                self._new_ones = False
                 return Submitted(name, unit.revision, "unchanged", warnings)
             if asks_readers(unit):
                 refuse_unread(unit, path or name, await self.schedulers())
@@ -112,10 +123,10 @@ class Registry:
             if expected not in (None, written):
                 raise Conflict(f"{name} was changed by somebody else meanwhile: look at it again")
             value = encode(record)
-            if len(value) > RECORD_BYTES:
-                raise UnitFileError([Problem(too_large(len(value)), path or name)])
+            refuse_large(len(value), path or name)
             txn = Txn((Guard(key, written),), (Put(key, value),))
-            if (await self.store.commit(txn)).succeeded:
+            if (await self._commits.commit(txn)).succeeded:
+                self._new_ones = old is None
                 return Submitted(name, unit.revision, "created" if old is None else "changed", warnings)
 
     async def verify(self, unit: Unit, path: str, *, now: Instant) -> tuple[Problem, ...]:

@@ -294,9 +294,37 @@ def compile_record(name: str, record: UnitRecord) -> Unit:
     return _compiled(name, text_of(record), record.drop_ins)
 
 
+_accepted: dict[tuple[str, bytes, tuple[DropIn, ...]], Unit] = {}
+"""Units that were compiled to be accepted, on their way into the cache."""
+
+
+def compile_new(name: str, text: bytes, drop_ins: Sequence[DropIn], path: str) -> Unit:
+    """The meaning of a file that is to become a unit. `path` is what problems call it. Raises UnitFileError.
+
+    Who reads the unit in this process after that does not compile it again.
+    """
+    unit = compile_unit(name, text, [(dropin.name, dropin.text) for dropin in drop_ins], path)
+    if path in ("", name) or not _names_its_file(unit):
+        given = (name, text, tuple(drop_ins))
+        _accepted[given] = unit
+        try:
+            _compiled(*given)
+        finally:
+            _accepted.pop(given, None)
+    return unit
+
+
+def _names_its_file(unit: Unit) -> bool:
+    """Whether it shows in a unit what its file was called. A stored unit's file is called as the unit is."""
+    return bool(unit.warnings) or (unit.container is not None and bool(unit.container.options))
+
+
 @lru_cache(maxsize=CACHED)
 def _compiled(name: str, text: bytes, drop_ins: tuple[DropIn, ...]) -> Unit:
     # A Unit is a value: scheduler, agent and API of one process share what any of them has compiled.
+    accepted = _accepted.get((name, text, drop_ins))
+    if accepted is not None:
+        return accepted
     return compile_unit(name, text, [(dropin.name, dropin.text) for dropin in drop_ins], stored=True)
 
 
@@ -319,9 +347,11 @@ def wanted_of(record: UnitRecord) -> dict[str, Any]:
     return {"desired": record.desired, "resumed_at": record.resumed_at, "skip_missed": record.skip_missed}
 
 
-def too_large(size: int) -> str:
-    """What is said to a unit whose record has so many bytes, and too many."""
-    return (
-        f"the unit is too large: with its drop-ins it is stored as {size} bytes, and {RECORD_BYTES} are the most; "
-        "have its steps fetch what is long (Artifact=, an image, a volume)"
-    )
+def refuse_large(size: int, file: str) -> None:
+    """Raise UnitFileError for a file whose record has so many bytes, if these are too many."""
+    if size > RECORD_BYTES:
+        message = (
+            f"the unit is too large: with its drop-ins it is stored as {size} bytes, and {RECORD_BYTES} are the most; "
+            "have its steps fetch what is long (Artifact=, an image, a volume)"
+        )
+        raise UnitFileError([Problem(message, file)])
