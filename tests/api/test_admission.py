@@ -137,6 +137,7 @@ async def test_who_sends_or_reads_slowly_holds_no_room():
         ("GET", "/schema/openapi.json", "lists"),
         ("PUT", "/v1/units/a.service", "compiles"),
         ("POST", "/v1/verify", "compiles"),
+        ("POST", "/v1/destroy", "compiles"),
         ("GET", "/v1/units/a.service", "others"),
         ("GET", "/v1/units/a.service/calendar", "others"),
         ("DELETE", "/v1/units/a.service", "others"),

@@ -51,7 +51,7 @@ CHANGED: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("name", sorted(TAKEN_UP))
-def test_what_is_taken_up_changes_what_the_daemon_does(tmp_path: Path, monkeypatch: Any, name: str) -> None:
+async def test_what_is_taken_up_changes_what_the_daemon_does(tmp_path: Path, monkeypatch: Any, name: str) -> None:
     """A name in `TAKEN_UP` is a promise, which `Daemon.reload` has to keep by a line of its own."""
     value = CHANGED[name]
     if name == "api_token_file":
@@ -62,15 +62,20 @@ def test_what_is_taken_up_changes_what_the_daemon_does(tmp_path: Path, monkeypat
     logged: list[object] = []
     configured: list[object] = []
     monkeypatch.setattr(built, "configure_logging", lambda *how: logged.append(how))
+    told_api: list[object] = []
+
+    async def change(told: object) -> None:
+        told_api.append(told)
+
     daemon: Any = Daemon(old)
     daemon._roles = SimpleNamespace(configure=lambda *what: configured.append(what))
-    daemon._host, daemon._services = SimpleNamespace(log_limit=None), SimpleNamespace(token=None)
+    daemon._host, daemon._api = SimpleNamespace(log_limit=None), SimpleNamespace(change=change)
 
     def in_force() -> tuple[object, ...]:
-        told = (logged[-1], configured[-1], daemon._files.paths, daemon._host.log_limit, daemon._services.token)
+        told = (logged[-1], configured[-1], daemon._files.paths, daemon._host.log_limit, told_api[-1])
         return *told, daemon.settings.shutdown_grace  # it is asked for when the daemon stops
 
-    daemon.reload(old)
+    await daemon.reload(old)
     before = in_force()
-    daemon.reload(msgspec.structs.replace(old, **{name: value}))
+    await daemon.reload(msgspec.structs.replace(old, **{name: value}))
     assert in_force() != before

@@ -112,7 +112,7 @@ class Level:
 
 
 _LISTS = re.compile(r"/v1/(units|executions|machines|status|units/[^/]+/executions)|/metrics|/schema.*")
-_COMPILES = re.compile(r"PUT /v1/units/[^/]+|POST /v1/verify")
+_COMPILES = re.compile(r"PUT /v1/units/[^/]+|POST /v1/(verify|destroy)")
 
 
 class Room:
