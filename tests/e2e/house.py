@@ -74,6 +74,9 @@ class House:
         assert self.process is not None
         if self.process.poll() is not None:
             raise AssertionError(f"xchronosd ended with {self.process.returncode}:\n{self.log.read_text()[-3000:]}")
+        return self._listens()
+
+    def _listens(self) -> bool:
         try:
             with socket.create_connection(("127.0.0.1", self.port), timeout=1):
                 return True
@@ -85,6 +88,8 @@ class House:
         assert self.process is not None
         self.process.kill()
         self.process.wait()
+        # The process that serves its API ends with it, but not in the same instant.
+        eventually(lambda: not self._listens(), pause=0.005)
 
     def terminate(self, limit: float = 60.0) -> int:
         """SIGTERM, and wait for the end."""
