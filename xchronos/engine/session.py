@@ -172,7 +172,8 @@ class Session:
         cursors = await read_some(self._store, self._keys.schedules, names)
         jobs = await read_some(self._store, self._keys.jobs, names)
         for name in names:
-            if self._adoption.fence(name) is None:
+            if self._adoption.fence(name) is None or name in self._work.refused:
+                # Refused once more meanwhile: it is read again, and what was read is older than that.
                 continue
             known = self._cluster.cursors.known.get(name)
             if known is not None and known.busy:
