@@ -10,6 +10,7 @@ import json
 import os
 import queue
 import signal
+import socket
 import statistics
 import subprocess
 import sys
@@ -238,7 +239,15 @@ class Ours(Talking):
         self.write(texts)
 
     def ready(self, jobs: int) -> None:
+        """Wait until it has so many units, and its API listens: that is another process."""
         self.until(lambda seen: seen["units"] >= jobs)
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+            except ConnectionRefusedError:
+                time.sleep(0.01)
+            else:
+                return
 
     def recorded(self, jobs: int) -> float:
         return self.until(lambda seen: seen["recorded"] >= jobs)["at"]
