@@ -69,7 +69,8 @@ def test_steps_survive_the_deaths_of_daemons_and_launchers(house: House, tmp_pat
             house.kill()
             house.start()
             deaths["daemon"] += 1
-    assert min(deaths["launcher"], deaths["daemon"]) > 3, "they were killed"
+    # How often depends on how long a daemon takes to come back: on a busy machine most steps are over by then.
+    assert min(deaths["launcher"], deaths["daemon"]) >= (20 if FULL else 1), "they were killed"
     eventually(lambda: sum(len(house.ended(name)) for name in names) >= UNITS * EACH, pause=1)
     ended = [one for name in names for one in house.ended(name)]
     assert Counter(one["outcome"] for one in ended) == {"succeeded": UNITS * EACH}
