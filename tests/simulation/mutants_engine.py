@@ -261,7 +261,7 @@ DECISIONS: Mutants = {
     retries_at_once: ("before its pause is over", 30),
 }
 OWNERSHIP: Mutants = {takes_what_others_have: ("I5", 250), never_lets_go: ("no rest", 20)}
-SESSIONS: Mutants = {a_failed_turn_is_over: ("no rest", 30), sessions_that_skip: ("no rest", 100)}
+SESSIONS: Mutants = {a_failed_turn_is_over: ("no rest", 120), sessions_that_skip: ("no rest", 100)}
 ADOPTION: Mutants = {adopts_without_a_look: ("no rest", 20), adopts_what_was_accepted: ("no rest", 20)}
 MEMORY: Mutants = {
     no_roll_back: ("no rest", 100),
