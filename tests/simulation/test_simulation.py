@@ -121,7 +121,7 @@ def test_daemons_that_differ_are_worth_it():
     assert sum(any(unit.new for unit in scenario.units) for scenario in readers) > 20
     assert all(scenario.weights["upgrade"] for scenario in scenarios)
     counts = Counter()
-    for scenario in scenarios[:6]:
+    for scenario in scenarios[:10]:
         counts.update(simulate(scenario.seed).counts)
     assert counts["upgrade"] > 5
     assert counts["downgrade"] > 5
